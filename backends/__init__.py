@@ -1,0 +1,23 @@
+"""Runtimes behind one protocol: compile an ONNX file, run it, say what was really executed."""
+
+from backends.base import (
+    Availability,
+    Backend,
+    BoundCall,
+    CompiledModel,
+    CompileOptions,
+    Precision,
+    TensorSpec,
+)
+from backends.errors import BackendError
+
+__all__ = [
+    "Availability",
+    "Backend",
+    "BackendError",
+    "BoundCall",
+    "CompileOptions",
+    "CompiledModel",
+    "Precision",
+    "TensorSpec",
+]

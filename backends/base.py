@@ -1,0 +1,286 @@
+"""The vocabulary of this package: what a backend is asked, and what it promises.
+
+No runtime is imported here, and none at the import of any backend file: only inside the hooks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, TypeAlias, final
+
+import numpy as np
+import numpy.typing as npt
+
+from backends.errors import BackendUnavailableError, FeedError, ModelLoadError, OptionError
+
+__all__ = [
+    "PRECISIONS",
+    "Array",
+    "Availability",
+    "Backend",
+    "BoundCall",
+    "CompileOptions",
+    "CompiledModel",
+    "Precision",
+    "TensorSpec",
+]
+
+Array: TypeAlias = npt.NDArray[np.generic]
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """Name, shape and type of one input or output.
+
+    Parameters
+    ----------
+    name : str
+        Name in the ONNX graph.
+    shape : tuple of int or str
+        A string names a free dimension (``"batch"``).
+    dtype : str
+        NumPy name, for example ``"float32"`` or ``"int64"``.
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+
+    def accepts(self, array: Array) -> bool:
+        """Tell whether `array` has this type and fits this shape."""
+        return (
+            array.dtype.name == self.dtype
+            and array.ndim == len(self.shape)
+            and all(isinstance(want, str) or want == got for want, got in zip(self.shape, array.shape, strict=True))
+        )
+
+    def __str__(self) -> str:
+        return f"{self.dtype}({', '.join(map(str, self.shape))})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompileOptions:
+    """What the caller decides; it has the same meaning on every backend.
+
+    A backend that cannot honour an option raises `OptionError`: it never picks another value by itself.
+
+    Parameters
+    ----------
+    precision : {"fp32", "bf16", "fp16"}
+        Arithmetic of the compute layers. ``"fp32"`` is IEEE single precision: TF32 and a runtime's own
+        lower-precision default are switched off.
+    threads : int
+        Threads that compute one inference, at least 1.
+    device : str
+        ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or ``"sm_XY"``: compile for that NVIDIA compute capability without
+        running (backends that can).
+    profile : bool
+        Collect per-layer times. Slows the run down, so it is never set while latency is measured.
+    """
+
+    precision: Precision = "fp32"
+    threads: int = 1
+    device: str = "cpu"
+    profile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise OptionError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
+        if self.threads < 1:
+            raise OptionError(f"threads must be at least 1, got {self.threads}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Availability:
+    """Whether a backend can be used here, and if not, why and what to do about it.
+
+    Parameters
+    ----------
+    ok : bool
+        True when a model can be compiled and run.
+    version : str or None
+        Version of the runtime, None when it is not installed.
+    devices : tuple of str
+        What it can run on, in words.
+    reason : str
+        Why it is not usable; empty when `ok`.
+    hint : str
+        What the user can do; empty when `ok`.
+    """
+
+    ok: bool
+    version: str | None = None
+    devices: tuple[str, ...] = ()
+    reason: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerInfo:
+    """One layer of the compiled model, as the runtime reports it.
+
+    Parameters
+    ----------
+    name : str
+        The runtime's name.
+    kind : str
+        The runtime's own layer or kernel type.
+    nodes : tuple of str
+        Names of the ONNX nodes fused into it; empty for layers the runtime inserted (layout conversions, casts).
+    time_ns : int or None
+        Mean time of one execution in nanoseconds, where profiled.
+    """
+
+    name: str
+    kind: str
+    nodes: tuple[str, ...] = ()
+    time_ns: int | None = None
+
+
+class BoundCall(ABC):
+    """One inference with its inputs already in place: the call that is timed.
+
+    ``call()`` runs synchronously from inputs in host memory to outputs in host memory.
+    """
+
+    @abstractmethod
+    def __call__(self) -> None:
+        """Run once and wait for the outputs."""
+
+    @abstractmethod
+    def outputs(self) -> dict[str, Array]:
+        """Copy the outputs of the latest call.
+
+        Returns
+        -------
+        dict of str to ndarray
+            By output name; the arrays are owned by the caller.
+        """
+
+
+class CompiledModel(ABC):
+    """A model made ready by one backend.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of TensorSpec
+        As in the ONNX file.
+    executed_precision : Precision
+        Read back from the runtime after compilation, not copied from the request.
+    properties : Mapping of str to str
+        What the runtime says of itself (threads, streams, kernel choices).
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    executed_precision: Precision
+    properties: Mapping[str, str]
+
+    @final
+    def bind(self, feeds: Mapping[str, Array]) -> BoundCall:
+        """Check `feeds` once and return the call without arguments that is timed.
+
+        Parameters
+        ----------
+        feeds : Mapping of str to ndarray
+            One array for each input; made C-contiguous if it is not.
+
+        Raises
+        ------
+        FeedError
+            A name is missing or unknown, or an array does not fit its `TensorSpec`; both sides are named.
+        """
+        wanted = {spec.name: spec for spec in self.inputs}
+        if unknown := sorted(feeds.keys() - wanted.keys()):
+            raise FeedError(f"unknown input {unknown[0]!r}; the model has {', '.join(map(repr, wanted))}")
+        for name, spec in wanted.items():
+            if name not in feeds:
+                raise FeedError(f"input {name!r} is missing; it wants {spec}")
+            if not spec.accepts(feeds[name]):
+                array = feeds[name]
+                raise FeedError(
+                    f"input {name!r} wants {spec}, got {array.dtype.name}({', '.join(map(str, array.shape))})"
+                )
+        return self._bind({name: np.ascontiguousarray(feeds[name]) for name in wanted})
+
+    @final
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once: `bind`, call, copy the outputs.
+
+        Raises
+        ------
+        FeedError
+            See `bind`.
+        RunError
+            The runtime failed.
+        """
+        call = self.bind(feeds)
+        call()
+        return call.outputs()
+
+    @abstractmethod
+    def _bind(self, feeds: Mapping[str, Array]) -> BoundCall:
+        """Prepare a call; `feeds` are complete, checked and contiguous."""
+
+    @abstractmethod
+    def layers(self) -> tuple[LayerInfo, ...]:
+        """List the compiled layers in execution order.
+
+        ``time_ns`` is set where the model was compiled with ``profile=True`` and has run.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what the runtime holds; a second call does nothing."""
+
+
+class Backend(ABC):
+    """One runtime."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def availability(self, device: str = "cpu") -> Availability:
+        """Say whether this backend is usable on `device`; never raises."""
+
+    @final
+    def compile(self, model: Path, options: CompileOptions | None = None) -> CompiledModel:
+        """Compile an ONNX file.
+
+        Parameters
+        ----------
+        model : Path
+            An ONNX file; external data is found beside it.
+        options : CompileOptions, optional
+            Defaults to fp32, one thread, CPU.
+
+        Raises
+        ------
+        BackendUnavailableError
+            The runtime or the device is missing; the message says what to do.
+        OptionError
+            An option cannot be honoured, or was not: the precision read back differs from the one asked for.
+        ModelLoadError
+            The file is missing or broken, or holds an operator that the runtime does not know.
+        """
+        options = options or CompileOptions()
+        if not model.is_file():
+            raise ModelLoadError(f"{model}: no such file")
+        state = self.availability(options.device)
+        if not state.ok:
+            raise BackendUnavailableError(f"backend {self.name!r} cannot run here: {state.reason}; {state.hint}")
+        compiled = self._compile(model, options)
+        if compiled.executed_precision != options.precision:
+            executed = compiled.executed_precision
+            compiled.close()
+            raise OptionError(f"backend {self.name!r} executes {executed}, not the {options.precision} asked for")
+        return compiled
+
+    @abstractmethod
+    def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
+        """Compile; the file exists and the backend is available. Foreign errors are mapped here, with ``from``."""

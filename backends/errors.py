@@ -1,0 +1,52 @@
+"""What can go wrong between an ONNX file and a running model.
+
+BackendError                    root; the command line prints it as one line and exits with 2
+├── UnknownBackendError         no backend of that name is registered
+├── BackendUnavailableError     the runtime or its device is not usable on this machine
+├── OptionError                 this backend cannot honour an explicit option (precision, threads, device)
+├── ModelLoadError              the file is missing, broken, or holds something the runtime cannot compile
+├── FeedError                   an input has the wrong name, shape or type
+└── RunError                    the runtime failed while executing
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendError",
+    "BackendUnavailableError",
+    "FeedError",
+    "ModelLoadError",
+    "OptionError",
+    "RunError",
+    "UnknownBackendError",
+]
+
+
+class BackendError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class UnknownBackendError(BackendError, KeyError):
+    """No backend of that name is registered."""
+
+    __str__ = Exception.__str__
+
+
+class BackendUnavailableError(BackendError):
+    """The runtime or its device is not usable on this machine."""
+
+
+class OptionError(BackendError, ValueError):
+    """The backend cannot honour an explicit option."""
+
+
+class ModelLoadError(BackendError):
+    """The file is missing, broken, or holds something the runtime cannot compile."""
+
+
+class FeedError(BackendError, ValueError):
+    """An input has the wrong name, shape or type."""
+
+
+class RunError(BackendError):
+    """The runtime failed while executing."""

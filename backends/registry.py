@@ -1,0 +1,66 @@
+"""Which backends there are: a table for ours, entry points (group ``prune_deploy.backends``) for others'."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from backends.base import Availability, Backend
+from backends.errors import BackendError, UnknownBackendError
+
+__all__ = ["ENTRY_POINT_GROUP", "create", "names", "probe"]
+
+ENTRY_POINT_GROUP = "prune_deploy.backends"
+
+_BUILT_IN = {
+    "ort": "backends.ort:OrtBackend",
+    "openvino": "backends.ov:OpenVinoBackend",
+    "torch": "backends.pytorch:TorchBackend",
+    "torch-compile": "backends.pytorch:TorchCompileBackend",
+    "trt": "backends.trt:TrtBackend",
+    "null": "backends.null:NullBackend",
+}
+
+
+def _table() -> dict[str, str]:
+    table = dict(_BUILT_IN)
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name in table:
+            raise BackendError(f"backend {point.name!r} is registered twice: {table[point.name]} and {point.value}")
+        table[point.name] = point.value
+    return table
+
+
+def names() -> tuple[str, ...]:
+    """List the registered backends, ours first."""
+    return tuple(_table())
+
+
+def create(name: str) -> Backend:
+    """Make the backend called `name`; its runtime is not imported yet.
+
+    Raises
+    ------
+    UnknownBackendError
+        No such backend; the message names the nearest one.
+    """
+    table = _table()
+    if name not in table:
+        near = get_close_matches(name, table, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise UnknownBackendError(f"unknown backend {name!r}{meant} (there are: {', '.join(table)})")
+    module, _, attribute = table[name].partition(":")
+    backend = getattr(import_module(module), attribute)()
+    if not isinstance(backend, Backend):
+        raise BackendError(f"backend {name!r}: {table[name]} is not a Backend")
+    return backend
+
+
+def probe(name: str, device: str = "cpu") -> Availability:
+    """Say whether `name` is usable on `device`; a backend that cannot even be imported is a reason, not a gap."""
+    try:
+        backend = create(name)
+    except (ImportError, AttributeError) as error:
+        return Availability(ok=False, reason=f"{type(error).__name__}: {error}", hint="reinstall its package")
+    return backend.availability(device)

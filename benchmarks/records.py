@@ -1,0 +1,208 @@
+"""The nouns of measuring, as frozen records with a versioned JSON form.
+
+Summaries (percentiles, ratios) are derived from raw samples and never stored without them. Durations are integer
+nanoseconds, sizes integer bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Agreement",
+    "Comparison",
+    "Cost",
+    "Environment",
+    "Interval",
+    "Measurement",
+    "Memory",
+    "NodeCost",
+    "Record",
+    "Subject",
+    "Trial",
+]
+
+SCHEMA_VERSION = 1
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, closed, and checked at birth."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class Subject(Record):
+    """What is measured: one ONNX file under one backend with explicit options."""
+
+    label: str = Field(description="short name for tables, for example 'dense' or 'pruned'")
+    model: str = Field(description="path of the ONNX file as given")
+    sha256: str = Field(description="content hash over the ONNX file and its external data")
+    backend: str
+    precision: str = "fp32"
+    threads: PositiveInt = 1
+    device: str = "cpu"
+    batch: PositiveInt = Field(1, description="value given to a free batch dimension; images per call")
+
+
+class Agreement(Record):
+    """How far the compiled model's answers are from the reference, checked before any timing."""
+
+    reference: str = Field(description="where the reference outputs come from")
+    max_abs_error: float = Field(description="largest |answer - reference| over all outputs")
+    output_range: float = Field(description="max - min of the reference outputs")
+    tolerance: float = Field(description="allowed max_abs_error as a share of output_range")
+    n_inputs: PositiveInt = Field(description="examples compared")
+    ok: bool
+
+
+class Memory(Record):
+    """Resident memory of the measured process, in bytes; never virtual size."""
+
+    baseline_bytes: NonNegativeInt = Field(description="peak before the model was touched: interpreter and runtime")
+    peak_bytes: NonNegativeInt = Field(description="peak of the whole process (VmHWM)")
+
+    @property
+    def model_bytes(self) -> int:
+        """What the model added to the peak of the process."""
+        return max(0, self.peak_bytes - self.baseline_bytes)
+
+
+class Trial(Record):
+    """One fresh process of one model. Calls inside a trial are not independent samples; trials are."""
+
+    order: NonNegativeInt = Field(description="position of this process in the schedule")
+    import_ns: NonNegativeInt = Field(description="import of the runtime")
+    load_ns: PositiveInt = Field(description="ONNX file to compiled model")
+    first_run_ns: PositiveInt
+    warmup_ns: tuple[int, ...] = Field(description="calls before the steady state, raw")
+    warmup_ended: Literal["steady", "budget"] = Field(description="why warming up ended")
+    blocks_ns: tuple[tuple[PositiveInt, ...], ...] = Field(
+        description="timed calls, raw, grouped in the blocks in which they were made"
+    )
+    cpu_ns: NonNegativeInt = Field(description="CPU time of the process during the timed blocks")
+    involuntary_switches: NonNegativeInt = Field(0, description="context switches forced during the timed blocks")
+    memory: Memory
+    executed_precision: str
+    properties: dict[str, str] = Field(default_factory=dict, description="read back from the runtime")
+
+    @property
+    def calls_ns(self) -> tuple[int, ...]:
+        """All timed calls in the order in which they were made."""
+        return tuple(ns for block in self.blocks_ns for ns in block)
+
+
+class Environment(Record):
+    """The machine at the time of measuring; a fact that cannot be read is None, not guessed."""
+
+    hostname_sha256: str | None = Field(None, description="hashed: results travel")
+    system: str
+    cpu: str | None
+    cpu_cores: PositiveInt = Field(description="cores this process may use")
+    memory_bytes: PositiveInt
+    python: str
+    packages: dict[str, str] = Field(description="versions of what took part")
+    governor: str | None = None
+    load_average: float | None = Field(None, description="1 minute, at the start")
+    steal_fraction: float | None = Field(None, description="CPU time taken by the hypervisor while measuring")
+    busy_fraction: float | None = Field(
+        None, description="share of the machine's CPU time used by other processes while measuring"
+    )
+    gpu: str | None = None
+    driver: str | None = None
+    virtual_machine: bool | None = None
+
+
+class Measurement(Record):
+    """Raw samples of one subject, with all that is needed to judge them. Either trials or a failure, never neither."""
+
+    schema_version: Literal[1] = 1
+    subject: Subject
+    backend_version: str | None = None
+    scenario: Literal["request"] = Field(
+        "request", description="host clock, depth 1, inputs in host memory to outputs in host memory"
+    )
+    environment: Environment
+    agreement: Agreement | None = None
+    trials: tuple[Trial, ...] = ()
+    failure: str | None = Field(None, description="one line: why there are no samples")
+    doubts: tuple[str, ...] = Field((), description="what makes the numbers doubtful, in words")
+    seed: int = 0
+    started_utc: str = ""
+
+    @model_validator(mode="after")
+    def _trials_or_failure(self) -> Measurement:
+        if bool(self.trials) == (self.failure is not None):
+            raise ValueError("a measurement has either trials or a failure")
+        return self
+
+
+class Interval(Record):
+    """A number with its doubt."""
+
+    value: float
+    low: float
+    high: float
+    confidence: float = Field(gt=0, lt=1)
+    n: PositiveInt = Field(description="independent samples (trials or pairs of trials) behind it")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Interval:
+        if not self.low <= self.value <= self.high:
+            raise ValueError(f"interval [{self.low}, {self.high}] does not hold its value {self.value}")
+        return self
+
+
+class NodeCost(Record):
+    """Cost of one ONNX node, for one example."""
+
+    name: str
+    op: str
+    macs: NonNegativeInt
+    parameters: NonNegativeInt
+    activation_bytes: NonNegativeInt = Field(description="bytes of its outputs")
+
+
+class Cost(Record):
+    """What a network costs on paper, for one example (batch 1)."""
+
+    macs: NonNegativeInt = Field(description="multiply-accumulates of convolutions and matrix products")
+    parameters: NonNegativeInt
+    weight_bytes: NonNegativeInt
+    activation_bytes: NonNegativeInt
+    file_bytes: NonNegativeInt = Field(description="ONNX file with its external data")
+    nodes: tuple[NodeCost, ...] = ()
+
+    @property
+    def flops(self) -> int:
+        """FLOPs = 2 x MACs."""
+        return 2 * self.macs
+
+
+class Comparison(Record):
+    """Two subjects measured interleaved on one machine."""
+
+    schema_version: Literal[1] = 1
+    baseline: Measurement
+    candidate: Measurement
+    baseline_cost: Cost
+    candidate_cost: Cost
+    speedup: Interval | None = Field(
+        None,
+        description="median latency of the baseline over that of the candidate; None when one of them failed",
+    )
+    log_ratios: tuple[float, ...] = Field((), description="one per pair of trials: log(baseline / candidate)")
+    margin: PositiveFloat = Field(0.03, description="smallest effect that counts, as a share")
+    verdict: Literal["faster", "slower", "equivalent", "inconclusive", "failed"]
+
+    @property
+    def flop_ratio(self) -> float:
+        """FLOPs of the baseline over FLOPs of the candidate: what the FLOP count promises."""
+        return self.baseline_cost.macs / max(1, self.candidate_cost.macs)
+
+    @property
+    def realised(self) -> float | None:
+        """Measured speed-up over FLOP ratio: 1 when the promise was kept; None when nothing was measured."""
+        return None if self.speedup is None else self.speedup.value / self.flop_ratio

@@ -1,0 +1,76 @@
+"""What can go wrong while pruning.
+
+PruneError                  root; the command line prints it as one line and exits with 2
+├── TraceError              torch.export cannot trace the network; carries the exporter's reason in one line
+├── NothingToPruneError     every group is locked or excluded, or the plan would remove nothing
+├── SelectorError           a name pattern (exclude, ratios) matches no group
+├── TargetError             the target is not reachable under the constraints
+├── PlanError               a plan is malformed, or was made for another network
+├── SurgeryError            the user's module cannot be made smaller (shapes baked into its code)
+├── VerificationError       masked and compact network differ
+├── MethodError             a method does not apply to this network or lacks what it needs (data, loss)
+├── UnknownMethodError      no method of that name is registered
+└── TrainingError           training cannot start, resume or go on (checkpoint of other settings, loss not finite)
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "MethodError",
+    "NothingToPruneError",
+    "PlanError",
+    "PruneError",
+    "SelectorError",
+    "SurgeryError",
+    "TargetError",
+    "TraceError",
+    "TrainingError",
+    "UnknownMethodError",
+    "VerificationError",
+]
+
+
+class PruneError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class TraceError(PruneError):
+    """torch.export cannot trace the network."""
+
+
+class NothingToPruneError(PruneError):
+    """Every group is locked or excluded, or the plan would remove nothing."""
+
+
+class SelectorError(PruneError, ValueError):
+    """A name pattern matches no group."""
+
+
+class TargetError(PruneError, ValueError):
+    """The target is not reachable under the constraints."""
+
+
+class PlanError(PruneError, ValueError):
+    """A plan is malformed, or was made for another network."""
+
+
+class SurgeryError(PruneError):
+    """The user's module cannot be made smaller."""
+
+
+class VerificationError(PruneError):
+    """Masked and compact network differ."""
+
+
+class MethodError(PruneError):
+    """A method does not apply to this network or lacks what it needs."""
+
+
+class UnknownMethodError(PruneError, KeyError):
+    """No method of that name is registered."""
+
+    __str__ = Exception.__str__
+
+
+class TrainingError(PruneError):
+    """Training cannot start, resume or go on."""

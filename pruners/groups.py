@@ -1,0 +1,62 @@
+"""`ChannelGroup`: channels that live or die together. Pure data; made by `pruners.graph`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ChannelGroup", "Member"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """The share of one parameter (or buffer) axis that belongs to a group.
+
+    Parameters
+    ----------
+    path : str
+        Name of the parameter or buffer in the module, as in ``state_dict()``; the first name where it is shared.
+    axis : int
+        Axis of that tensor.
+    indices : tuple of tuple of int
+        ``indices[unit]`` are the positions along `axis` that go when `unit` goes. Equality is not assumed: a
+        flatten gives H*W positions a unit, a concatenation an offset, a grouped convolution several.
+    produces : bool
+        True where the axis makes the channels (output axis of a convolution or linear layer), False where it
+        only carries or consumes them.
+    """
+
+    path: str
+    axis: int
+    indices: tuple[tuple[int, ...], ...]
+    produces: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelGroup:
+    """Channels that live or die together.
+
+    Parameters
+    ----------
+    name : str
+        Stable name: path of the module whose parameter first produces the channels (``"layer1.0.conv1"``);
+        made unique with ``"#2"`` where one module starts several groups.
+    n_units : int
+        How many units can be kept or removed one by one.
+    members : tuple of Member
+        Every parameter axis that shrinks with the group.
+    exact : bool
+        False where a norm across the channels (LayerNorm, GroupNorm) makes masking differ from removing.
+    fixed : str
+        Why the group may not be pruned; empty when it may.
+    """
+
+    name: str
+    n_units: int
+    members: tuple[Member, ...]
+    exact: bool = True
+    fixed: str = ""
+
+    @property
+    def prunable(self) -> bool:
+        """True when no reason forbids to prune the group."""
+        return not self.fixed

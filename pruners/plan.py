@@ -1,0 +1,158 @@
+"""`PruningPlan`: for each group the kept units. Immutable, JSON, and enough to rebuild a compact network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pruners.errors import PlanError
+
+__all__ = ["InputSpec", "PruningPlan"]
+
+
+class InputSpec(BaseModel):
+    """Shape and torch dtype name of one example input, batch axis included."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+class PruningPlan(BaseModel):
+    """Which units of which group are kept.
+
+    Only groups that lose units are listed. The plan is relative to the *original* network: plans of successive
+    steps are joined with `then`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    graph: str = Field(description="fingerprint of the graph that the plan was made for")
+    inputs: tuple[InputSpec, ...] = Field(description="example inputs with which the graph was traced")
+    method: str
+    settings: dict[str, Any] = Field(default_factory=dict, description="of the method, JSON values only")
+    sizes: dict[str, int] = Field(description="units of each listed group before pruning")
+    kept: dict[str, tuple[int, ...]] = Field(description="kept units of each listed group, ascending")
+
+    @model_validator(mode="after")
+    def _legal(self) -> PruningPlan:
+        if self.sizes.keys() != self.kept.keys():
+            raise ValueError("sizes and kept list different groups")
+        for name, kept in self.kept.items():
+            if not kept:
+                raise ValueError(f"group {name!r} would be emptied")
+            if any(b <= a for a, b in pairwise(kept)):
+                raise ValueError(f"kept units of {name!r} are not ascending and unique")
+            if kept[0] < 0 or kept[-1] >= self.sizes[name]:
+                raise ValueError(f"kept units of {name!r} are outside 0..{self.sizes[name] - 1}")
+        return self
+
+    @property
+    def removed_units(self) -> int:
+        """Units that the plan removes, over all groups."""
+        return sum(self.sizes[name] - len(kept) for name, kept in self.kept.items())
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the canonical JSON form."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+    def removed(self, group: str) -> tuple[int, ...]:
+        """Return the removed units of `group`, ascending; empty when the group is not listed."""
+        if group not in self.kept:
+            return ()
+        kept = set(self.kept[group])
+        return tuple(unit for unit in range(self.sizes[group]) if unit not in kept)
+
+    def then(self, later: PruningPlan) -> PruningPlan:
+        """Join this plan with one made for the network that it produced.
+
+        Parameters
+        ----------
+        later : PruningPlan
+            Its units count the survivors of this plan; group names are the same in both networks.
+
+        Returns
+        -------
+        PruningPlan
+            Relative to the original network, with the method and settings of `later`.
+
+        Raises
+        ------
+        PlanError
+            `later` counts other group sizes than this plan leaves.
+        """
+        sizes, kept = dict(self.sizes), dict(self.kept)
+        for name, positions in later.kept.items():
+            before = kept.get(name, tuple(range(later.sizes[name])))
+            if len(before) != later.sizes[name]:
+                raise PlanError(
+                    f"group {name!r}: the first plan leaves {len(before)} units, the second counts {later.sizes[name]}"
+                )
+            sizes.setdefault(name, later.sizes[name])
+            kept[name] = tuple(before[position] for position in positions)
+        return self.model_copy(
+            update={"method": later.method, "settings": later.settings, "sizes": sizes, "kept": kept}
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the plan as JSON: to a temporary name, then renamed."""
+        temporary = path.with_name(f".{path.name}.part")
+        temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> PruningPlan:
+        """Read a plan.
+
+        Raises
+        ------
+        PlanError
+            The file is missing, is not JSON, or is not a legal plan.
+        """
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise PlanError(f"{path}: no such file") from error
+        except (ValidationError, UnicodeDecodeError) as error:
+            detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not a text file"
+            raise PlanError(f"{path} is not a pruning plan: {detail}") from error
+
+    @classmethod
+    def from_kept(
+        cls,
+        kept: Mapping[str, tuple[int, ...]],
+        sizes: Mapping[str, int],
+        *,
+        graph: str,
+        inputs: tuple[InputSpec, ...],
+        method: str,
+        settings: Mapping[str, Any],
+    ) -> PruningPlan:
+        """Make a plan, leaving out groups that keep everything.
+
+        Raises
+        ------
+        PlanError
+            The kept units are not legal.
+        """
+        cut = {name: units for name, units in kept.items() if len(units) < sizes[name]}
+        try:
+            return cls(
+                graph=graph,
+                inputs=inputs,
+                method=method,
+                settings=dict(settings),
+                sizes={name: sizes[name] for name in cut},
+                kept=cut,
+            )
+        except ValidationError as error:
+            raise PlanError(error.errors()[0]["msg"]) from error

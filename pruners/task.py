@@ -1,0 +1,139 @@
+"""What a pruning method is asked: target, constraints, and the means it may use. Imports no torch at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from pruners.errors import TargetError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from pruners.plan import PruningPlan
+
+__all__ = ["Constraints", "Progress", "Pruned", "PruningTask", "Target"]
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """How small the network shall become.
+
+    Parameters
+    ----------
+    of : {"flops", "params", "ratios"}
+        What is counted. FLOPs and MACs have the same fraction.
+    kept_fraction : float
+        Share of the dense network's FLOPs or parameters that is **kept**, in (0, 1); not used with "ratios".
+        A method lands at or below it.
+    ratios : Mapping of str to float
+        With ``of="ratios"``: for each pattern of group names (``fnmatch``) the share of its units that is
+        **removed**, in [0, 1).
+    """
+
+    of: Literal["flops", "params", "ratios"]
+    kept_fraction: float = 1.0
+    ratios: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.of == "ratios":
+            for pattern, removed in self.ratios.items():
+                if not 0 <= removed < 1:
+                    raise TargetError(f"ratio of {pattern!r} is the share removed, in [0, 1); got {removed}")
+            if not self.ratios:
+                raise TargetError("a target by ratios needs at least one pattern")
+        elif not 0 < self.kept_fraction < 1:
+            raise TargetError(f"kept_fraction is the share of {self.of} kept, in (0, 1); got {self.kept_fraction}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraints:
+    """What a plan must respect besides its target.
+
+    Parameters
+    ----------
+    multiple_of : int
+        Kept counts of a group are a multiple of this (channels, not units) wherever the group has that many.
+    min_units : int
+        Units that every group keeps at least; no group is ever emptied.
+    min_fraction : float
+        Share of its units that every group keeps at least, in [0, 1].
+    exclude : tuple of str
+        Patterns (``fnmatch``) of group names that are left whole. A pattern that matches nothing is an error.
+    """
+
+    multiple_of: int = 1
+    min_units: int = 1
+    min_fraction: float = 0.0
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.multiple_of < 1 or self.min_units < 1 or not 0 <= self.min_fraction <= 1:
+            raise TargetError("multiple_of and min_units are at least 1, min_fraction lies in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruningTask:
+    """Everything a method may use.
+
+    Parameters
+    ----------
+    model : Module
+        The dense network; it is never modified.
+    example_inputs : tuple of Tensor
+        One call's inputs, batch axis first, on the model's device.
+    target, constraints
+        See there.
+    seed : int
+        Seeds whatever the method draws.
+    batches : callable, optional
+        ``batches()`` gives a fresh, endless, seeded iterator over training batches ``(inputs, labels)``.
+    loss : callable, optional
+        ``loss(outputs, labels)`` -> scalar Tensor, averaged over the batch.
+    train : callable, optional
+        ``train(model, n_updates)``: fine-tune in place between two removals.
+    progress : callable, optional
+        ``progress(message, fraction_done)``.
+    """
+
+    model: nn.Module
+    example_inputs: tuple[torch.Tensor, ...]
+    target: Target
+    constraints: Constraints = field(default_factory=Constraints)
+    seed: int = 0
+    batches: Callable[[], Iterable[tuple[torch.Tensor, torch.Tensor]]] | None = None
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    train: Callable[[nn.Module, int], None] | None = None
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """What a method gives back.
+
+    Parameters
+    ----------
+    model : Module
+        The compact network, of the user's own class; weights as the method left them.
+    plan : PruningPlan
+        Relative to the task's model.
+    macs_before, macs_after, params_before, params_after : int
+        For one example; counted on the traced graphs.
+    verification : Mapping
+        JSON form of the masked-equals-compact check that ran.
+    history : tuple of Mapping
+        One JSON row per step of an iterative method.
+    """
+
+    model: nn.Module
+    plan: PruningPlan
+    macs_before: int
+    macs_after: int
+    params_before: int
+    params_after: int
+    verification: Mapping[str, Any]
+    history: tuple[Mapping[str, Any], ...] = ()
