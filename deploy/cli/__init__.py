@@ -1,1 +1,46 @@
-"""."""
+"""The command ``deploy``: parse, call, print, exit code. One short file a command; heavy imports inside them."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import NoReturn
+
+from deploy.cli.exit_codes import INTERRUPTED, USAGE, WRONG_ANSWERS
+
+__all__ = ["main"]
+
+# Recognised by name, so that answering a mistake imports no package that the command itself did not need.
+_USER_ERRORS = {
+    ("backends.errors", "BackendError"),
+    ("benchmarks.errors", "BenchmarkError"),
+    ("deploy.errors", "DeployError"),
+    ("pruners.errors", "PruneError"),
+}
+_DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR}
+
+
+def main() -> NoReturn:
+    """Run the command line and exit: a mistake of the user is one line on stderr and exit code 2."""
+    from deploy.cli.app import app
+
+    try:
+        app()
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on from the last finished step")
+        raise SystemExit(INTERRUPTED) from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            _say(f"{error.filename or 'output'}: {(error.strerror or 'cannot be written').lower()}")
+            raise SystemExit(USAGE) from None
+        classes = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
+        if not classes & _USER_ERRORS:
+            raise
+        _say(" ".join(str(error).split()))
+        wrong = ("benchmarks.errors", "WrongAnswersError") in classes
+        raise SystemExit(WRONG_ANSWERS if wrong else USAGE) from None
+    raise SystemExit(0)
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"deploy: {message}\n")

@@ -1,0 +1,35 @@
+"""The table of commands."""
+
+from __future__ import annotations
+
+import typer
+
+from deploy.cli import bench, compile_, doctor, list_, report, run
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="deploy",
+    help="What does pruning really buy on the hardware it will run on? Prune, export, compile, check, measure.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("run")(run.run)
+app.command("bench")(bench.bench)
+app.command("compile")(compile_.compile_model)
+app.command("report")(report.report)
+app.command("list")(list_.list_names)
+app.command("doctor")(doctor.doctor)
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", is_eager=True, help="Print the version and exit."),
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("prune-deploy"))
+        raise typer.Exit

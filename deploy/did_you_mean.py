@@ -1,0 +1,63 @@
+"""Turn a failed pydantic validation into one line that says which key, what came, and what was probably meant."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+__all__ = ["one_line", "suggestion"]
+
+
+def suggestion(name: str, known: list[str] | tuple[str, ...]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest known name, or what there is when nothing is near."""
+    near = get_close_matches(name, known, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f" (there are: {', '.join(known)})" if known else ""
+
+
+def one_line(error: ValidationError, model: type[BaseModel]) -> str:
+    """Describe the first problem of `error` with the dotted path of the key.
+
+    Parameters
+    ----------
+    error : ValidationError
+        Raised while validating `model`.
+    model : type of BaseModel
+        The record that was asked for; its fields are the keys that can be suggested.
+    """
+    problems = error.errors(include_url=False)
+    # An unknown key explains a missing one (a misspelt name is both), so it is told first.
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    path = [str(part) for part in problem["loc"]]
+    where = ".".join(path) or "the document"
+    if problem["type"] == "extra_forbidden":
+        owner = _field_model(model, path[:-1])
+        return f"unknown key {where!r}{suggestion(path[-1], sorted(owner.model_fields) if owner else [])}"
+    if problem["type"] == "missing":
+        return f"key {where!r} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    got = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
+    return f"key {where!r}: {message[:1].lower()}{message[1:]}{got}"
+
+
+def _field_model(model: type[BaseModel], path: list[str]) -> type[BaseModel] | None:
+    """Follow `path` through nested records; None where it leads into something else."""
+    for name in path:
+        field = model.model_fields.get(name)
+        nested = _record_in(field.annotation) if field else None
+        if nested is None:
+            return None
+        model = nested
+    return model
+
+
+def _record_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Union, UnionType):
+        return next((found for part in get_args(annotation) if (found := _record_in(part))), None)
+    return None

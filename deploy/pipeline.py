@@ -1,0 +1,145 @@
+"""The story on one page: prepare the two networks, check their answers, measure them together, tell what came out.
+
+This process holds no runtime: training and export run in one child (`deploy.prepare`), every compiled model in
+children of its own. Each step is a stage that is skipped when it already finished for the same recipe.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.errors import DeployError
+from deploy.recipe import Recipe
+from deploy.sources.network import fingerprint
+from deploy.stages import Stage, StageStore, stage_key
+
+if TYPE_CHECKING:
+    from benchmarks.records import Comparison
+    from deploy.bundle import Bundle
+    from deploy.results import Results
+
+__all__ = ["PrepareError", "RunStages", "run", "stages_of"]
+
+Say = Callable[[str], None]
+
+
+class PrepareError(DeployError):
+    """The preparing child ended without finishing; it has said why itself."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"preparing the networks ended with exit code {exit_code}")
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class RunStages:
+    """The stages of one run, each keyed by all that decides its result."""
+
+    train: Stage
+    prune: Stage
+    finetune: Stage
+    export: Stage
+    check: dict[str, Stage]
+    bench: dict[str, Stage]
+
+
+def stages_of(recipe: Recipe, store: StageStore) -> RunStages:
+    """Derive the stages from the recipe alone: no data or network is loaded."""
+    part = recipe.model_dump(mode="json")
+    train = stage_key(
+        version("prune-deploy"), part["seed"], part["network"], fingerprint(recipe.network), part["data"], part["train"]
+    )
+    prune = stage_key(train, part["prune"])
+    finetune = stage_key(prune, part["finetune"])
+    export = stage_key(finetune, part["export"], None if recipe.export.dynamic_batch else recipe.bench.batch)
+    options = {key: value for key, value in part["bench"].items() if key != "backends"}
+    measured = {name: stage_key(export, options, name) for name in recipe.bench.backends}
+    return RunStages(
+        train=store.stage("train", train),
+        prune=store.stage("prune", prune),
+        finetune=store.stage("finetune", finetune),
+        export=store.stage("export", export),
+        check={name: store.stage(f"check-{name}", key) for name, key in measured.items()},
+        bench={name: store.stage(f"bench-{name}", key) for name, key in measured.items()},
+    )
+
+
+def run(recipe: Recipe, store: StageStore, say: Say) -> Results:
+    """Run the whole recipe, or what is left of it.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        See there.
+    store : StageStore
+        The run's folder; ends up with ``results.json``, ``report.html`` and the bundles ``export/dense`` and
+        ``export/pruned``.
+    say : callable
+        Receives one line for each step.
+
+    Raises
+    ------
+    PrepareError
+        The preparing child failed; its own message is already on stderr.
+    DeployError, BackendError, BenchmarkError
+        A backend is not usable, or something cannot be read or written.
+    """
+    from deploy.measure import check_backend, measure_backend, require_backends
+    from deploy.report.page import write_page
+
+    stages = stages_of(recipe, store)
+    with store.locked():
+        require_backends(recipe.bench.backends, recipe.bench.device)
+        if not stages.export.done:
+            _prepare(recipe, store)
+        bundles = _bundles(stages.export.folder)
+        accuracy: dict[str, dict[str, float]] = {"dense": {}, "pruned": {}}
+        comparisons: list[Comparison] = []
+        for name in recipe.bench.backends:
+            for label, value in check_backend(name, recipe, bundles, stages.check[name], say).items():
+                accuracy[label][name] = value
+            comparisons.append(measure_backend(name, recipe, bundles, stages.bench[name], say))
+        results = _results(recipe, bundles, accuracy, comparisons)
+        results.save(store.root / "results.json")
+        write_page(results, store.root / "report.html")
+    return results
+
+
+def _bundles(folder: Path) -> dict[str, Bundle]:
+    from deploy.bundle import read_bundle
+
+    return {label: read_bundle(folder / label) for label in ("dense", "pruned")}
+
+
+def _prepare(recipe: Recipe, store: StageStore) -> None:
+    """Run the torch half in a child, so that its memory and threads are gone before anything is measured."""
+    resolved = store.root / "recipe.json"
+    resolved.write_text(recipe.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    command = [sys.executable, "-m", "deploy.prepare", str(resolved), str(store.root)]
+    # The open pipe tells the child that this process lives: see `deploy.prepare`.
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
+        code = child.wait()
+    if code < 0:
+        raise DeployError(
+            f"the training process was killed by signal {-code}"
+            f"{' (out of memory?)' if code == -9 else ''}; the same command goes on from the last checkpoint"
+        )
+    if code:
+        raise PrepareError(code)
+
+
+def _results(
+    recipe: Recipe,
+    bundles: dict[str, Bundle],
+    accuracy: dict[str, dict[str, float]],
+    comparisons: list[Comparison],
+) -> Results:
+    from deploy.results import results_of_run
+
+    return results_of_run(recipe, bundles, accuracy, comparisons)

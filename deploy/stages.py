@@ -1,0 +1,116 @@
+"""Finished work is kept, half-finished work never counts: the store behind resumable runs."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deploy.errors import OutputError
+
+__all__ = ["Stage", "StageStore", "stage_key", "write_json"]
+
+_STARTED = "started.json"
+_DONE = "done.json"
+
+
+def stage_key(*parts: Any) -> str:
+    """Hash everything that decides a stage's result, keys of earlier stages included."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` to a temporary name, then rename."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+class Stage:
+    """One step of a run in a folder of its own.
+
+    The folder says by which key its work was started. Work of another key is deleted; work of the same key that did
+    not finish is left in place, so that training goes on from its last checkpoint.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder = folder
+        self.key = key
+
+    @property
+    def done(self) -> bool:
+        """True when this stage finished under this key."""
+        return self._key_in(_DONE) == self.key
+
+    def begin(self) -> Path:
+        """Return the folder to work in, emptied of work that belongs to another key."""
+        if self.folder.exists() and self._key_in(_STARTED) != self.key:
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / _DONE).unlink(missing_ok=True)
+        write_json(self.folder / _STARTED, {"key": self.key})
+        return self.folder
+
+    def finish(self) -> None:
+        """Record that everything in the folder is complete."""
+        write_json(self.folder / _DONE, {"key": self.key})
+
+    def _key_in(self, name: str) -> str | None:
+        try:
+            value = json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+            return None
+        key = value.get("key") if isinstance(value, dict) else None
+        return key if isinstance(key, str) else None
+
+
+class StageStore:
+    """The folder of one run.
+
+    Parameters
+    ----------
+    root : Path
+        Made when missing.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be made or written to: found before any work is done.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            probe = root / ".writable"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise OutputError(f"cannot write to output folder {root}: {error.strerror}; choose another") from error
+
+    def stage(self, name: str, key: str) -> Stage:
+        """Return the stage called `name` for work with this `key`."""
+        return Stage(self.root / name, key)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process.
+
+        Raises
+        ------
+        OutputError
+            Another process is working on the same run.
+        """
+        with (self.root / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise OutputError(
+                    f"{self.root} is in use by another 'deploy run'; wait for it or choose another --output"
+                ) from error
+            yield
