@@ -5,6 +5,7 @@ No runtime is imported here, and none at the import of any backend file: only in
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ __all__ = [
 Array: TypeAlias = npt.NDArray[np.generic]
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?|sm_\d{2,3}")
+_ALIGNMENT = 64  # bytes: a cache line, and the widest vector a kernel loads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,8 @@ class CompileOptions:
             raise OptionError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
         if self.threads < 1:
             raise OptionError(f"threads must be at least 1, got {self.threads}")
+        if not _DEVICE.fullmatch(self.device):
+            raise OptionError(f"device {self.device!r} is not one of cpu, cuda, cuda:N, sm_XY (for example sm_89)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +107,7 @@ class Availability:
     Parameters
     ----------
     ok : bool
-        True when a model can be compiled and run.
+        True when a model can be compiled for the device and run on it; for ``"sm_XY"``: compiled only.
     version : str or None
         Version of the runtime, None when it is not installed.
     devices : tuple of str
@@ -140,6 +145,15 @@ class LayerInfo:
     kind: str
     nodes: tuple[str, ...] = ()
     time_ns: int | None = None
+
+
+def _aligned_copy(array: Array) -> Array:
+    native = array.dtype.newbyteorder("=")
+    memory = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    copy: Array = memory[start : start + array.nbytes].view(native).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 class BoundCall(ABC):
@@ -185,28 +199,43 @@ class CompiledModel(ABC):
     def bind(self, feeds: Mapping[str, Array]) -> BoundCall:
         """Check `feeds` once and return the call without arguments that is timed.
 
+        The feeds are copied to aligned memory of the call's own: what the caller does with its arrays afterwards
+        changes nothing, and every backend starts from the same memory layout.
+
         Parameters
         ----------
         feeds : Mapping of str to ndarray
-            One array for each input; made C-contiguous if it is not.
+            One array for each input.
 
         Raises
         ------
         FeedError
-            A name is missing or unknown, or an array does not fit its `TensorSpec`; both sides are named.
+            A name is missing or unknown, an array does not fit its `TensorSpec` (both sides are named), or one free
+            dimension is given two sizes.
+        RunError
+            The runtime refuses to prepare the call.
         """
         wanted = {spec.name: spec for spec in self.inputs}
         if unknown := sorted(feeds.keys() - wanted.keys()):
             raise FeedError(f"unknown input {unknown[0]!r}; the model has {', '.join(map(repr, wanted))}")
+        sizes: dict[str, tuple[int, str]] = {}
         for name, spec in wanted.items():
             if name not in feeds:
                 raise FeedError(f"input {name!r} is missing; it wants {spec}")
-            if not spec.accepts(feeds[name]):
-                array = feeds[name]
-                raise FeedError(
-                    f"input {name!r} wants {spec}, got {array.dtype.name}({', '.join(map(str, array.shape))})"
-                )
-        return self._bind({name: np.ascontiguousarray(feeds[name]) for name in wanted})
+            array = feeds[name]
+            if not isinstance(array, np.ndarray | np.generic):
+                raise FeedError(f"input {name!r} wants a numpy array {spec}, got {type(array).__name__}")
+            if not spec.accepts(array):
+                got = f"{array.dtype.name}({', '.join(map(str, array.shape))})"
+                raise FeedError(f"input {name!r} wants {spec}, got {got}")
+            for dimension, size in zip(spec.shape, array.shape, strict=True):
+                if isinstance(dimension, str):
+                    known, owner = sizes.setdefault(dimension, (size, name))
+                    if known != size:
+                        raise FeedError(
+                            f"free dimension {dimension!r} is {known} in input {owner!r} and {size} in input {name!r}"
+                        )
+        return self._bind({name: _aligned_copy(feeds[name]) for name in wanted})
 
     @final
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -225,7 +254,7 @@ class CompiledModel(ABC):
 
     @abstractmethod
     def _bind(self, feeds: Mapping[str, Array]) -> BoundCall:
-        """Prepare a call; `feeds` are complete, checked and contiguous."""
+        """Prepare a call; `feeds` are complete, checked, C-contiguous, aligned, and belong to the call."""
 
     @abstractmethod
     def layers(self) -> tuple[LayerInfo, ...]:
@@ -243,6 +272,16 @@ class Backend(ABC):
     """One runtime."""
 
     name: ClassVar[str]
+
+    @abstractmethod
+    def load_runtime(self) -> None:
+        """Import the runtime now, so that the first `compile` is not charged for it; a second call does nothing.
+
+        Raises
+        ------
+        BackendUnavailableError
+            The runtime is installed but cannot be imported.
+        """
 
     @abstractmethod
     def availability(self, device: str = "cpu") -> Availability:

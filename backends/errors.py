@@ -19,6 +19,7 @@ __all__ = [
     "OptionError",
     "RunError",
     "UnknownBackendError",
+    "one_line",
 ]
 
 
@@ -50,3 +51,9 @@ class FeedError(BackendError, ValueError):
 
 class RunError(BackendError):
     """The runtime failed while executing."""
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """Give the text of a foreign error on one line, at most `limit` characters long; its type where it has no text."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

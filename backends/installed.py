@@ -1,0 +1,46 @@
+"""Whether a runtime is installed, found out without importing it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from types import ModuleType
+
+from backends.base import Availability
+from backends.errors import BackendUnavailableError, one_line
+
+__all__ = ["import_runtime", "missing", "version_of"]
+
+
+def version_of(*distributions: str) -> str | None:
+    """Give the version of the first of `distributions` that is installed, or None."""
+    for distribution in distributions:
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def missing(module: str, install: str) -> Availability | None:
+    """Say that `module` is not installed and how to get it, or None when it is there."""
+    if find_spec(module) is not None:
+        return None
+    return Availability(ok=False, reason=f"{module} is not installed", hint=f"pip install {install}")
+
+
+def import_runtime(module: str, install: str) -> ModuleType:
+    """Import a runtime that `missing` has found.
+
+    Raises
+    ------
+    BackendUnavailableError
+        It is installed but does not load (a wrong build, a missing system library).
+    """
+    try:
+        return import_module(module)
+    except (ImportError, OSError) as error:
+        raise BackendUnavailableError(
+            f"{module} is installed but does not load: {one_line(error)}; pip install --force-reinstall {install}"
+        ) from error

@@ -1,0 +1,268 @@
+"""What an ONNX file says of itself, read without its weights.
+
+The measured process reads its model with this module, so it must not disturb what is measured there: the file is
+mapped, and the bytes of large initializers are stepped over, neither copied nor touched. Whatever is wrong with the
+file itself (truncated, external data not where it says) is found here once, in the same words for every backend.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backends.base import Precision, TensorSpec
+from backends.errors import ModelLoadError, OptionError, one_line
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["COMPUTE_OPERATORS", "ModelFile", "read"]
+
+COMPUTE_OPERATORS = frozenset(
+    {"Attention", "Conv", "ConvTranspose", "Einsum", "FusedConv", "FusedGemm", "FusedMatMul", "GRU", "Gemm", "LSTM"}
+    | {"MatMul", "MultiHeadAttention", "RNN"}
+)
+"""Operators whose arithmetic gives a model its precision: convolutions and matrix products."""
+
+_QUANTISED = ("QLinear", "DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger")
+_KEPT_BYTES = 4096
+"""Initializers up to this size keep their data: shapes and axes are among them."""
+
+# Field numbers of onnx.proto.
+_MODEL_GRAPH = 7
+_GRAPH_INITIALIZER = 5
+_TENSOR_DATA = frozenset({4, 5, 6, 7, 9, 10, 11})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """An ONNX file without the data of its large initializers.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    proto : onnx.ModelProto
+        Everything but the bytes of initializers larger than a few kilobytes.
+    inputs, outputs : tuple of TensorSpec
+        A free dimension carries its name from the file; one without a name is called after its tensor and axis.
+    """
+
+    path: Path
+    proto: onnx.ModelProto
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @property
+    def precision(self) -> Precision:
+        """Precision in which the graph is typed: that of the weights of its convolutions and matrix products.
+
+        Raises
+        ------
+        OptionError
+            The graph mixes precisions, is quantised, or computes in a type that is not measured.
+        """
+        return _precision(self.proto.graph, self.path)
+
+
+def read(path: Path) -> ModelFile:
+    """Read an ONNX file without its weights.
+
+    Raises
+    ------
+    ModelLoadError
+        The file is missing, truncated or not ONNX; external data is missing, outside the model's folder or too short;
+        an input or output is not a tensor of known rank.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        if not path.stat().st_size:
+            raise ModelLoadError(f"{path} is empty")
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            view = memoryview(mapped)
+            try:
+                skeleton = _without(view, _MODEL_GRAPH, _graph_without_data)
+            finally:
+                view.release()
+        proto = onnx.ModelProto.FromString(skeleton)
+    except FileNotFoundError as error:
+        raise ModelLoadError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ModelLoadError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, DecodeError) as error:
+        raise ModelLoadError(f"{path} is truncated or not an ONNX file: {one_line(error)}") from error
+    if not proto.graph.node and not proto.graph.output:
+        raise ModelLoadError(f"{path} is truncated or not an ONNX file: it holds no graph")
+    _check_external_data(proto.graph, path)
+    initializers = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [info for info in proto.graph.input if info.name not in initializers]
+    outputs = list(proto.graph.output)
+    if not all(info.type.tensor_type.HasField("shape") for info in outputs):
+        outputs = _inferred_outputs(proto, path)
+    return ModelFile(
+        path=path,
+        proto=proto,
+        inputs=tuple(_spec(info, "input", path) for info in inputs),
+        outputs=tuple(_spec(info, "output", path) for info in outputs),
+    )
+
+
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if at >= len(view) or shift > 63:
+            raise ValueError("it ends in the middle of a field")
+        byte = view[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+
+
+def _fields(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (field number, start of the tag, start of the payload, end) of a protobuf message."""
+    at = 0
+    while at < len(view):
+        start = at
+        tag, at = _varint(view, at)
+        wire = tag & 7
+        if wire == 0:
+            payload, (_, end) = at, _varint(view, at)
+        elif wire in (1, 5):
+            payload, end = at, at + (8 if wire == 1 else 4)
+        elif wire == 2:
+            length, payload = _varint(view, at)
+            end = payload + length
+        else:
+            raise ValueError(f"unknown wire type {wire}")
+        if end > len(view) or tag >> 3 == 0:
+            raise ValueError("it ends in the middle of a field")
+        yield tag >> 3, start, payload, end
+        at = end
+
+
+def _length_delimited(number: int, payload: bytes) -> bytes:
+    encoded = bytearray()
+    for value in (number << 3 | 2, len(payload)):
+        while value > 0x7F:
+            encoded.append(value & 0x7F | 0x80)
+            value >>= 7
+        encoded.append(value)
+    return bytes(encoded) + payload
+
+
+def _without(view: memoryview, number: int, shorten: Callable[[memoryview], bytes]) -> bytes:
+    """Copy a message, with each field `number` shortened."""
+    parts = []
+    for field, start, payload, end in _fields(view):
+        if field == number:
+            parts.append(_length_delimited(field, shorten(view[payload:end])))
+        else:
+            parts.append(bytes(view[start:end]))
+    return b"".join(parts)
+
+
+def _graph_without_data(view: memoryview) -> bytes:
+    return _without(view, _GRAPH_INITIALIZER, _tensor_without_data)
+
+
+def _tensor_without_data(view: memoryview) -> bytes:
+    if len(view) <= _KEPT_BYTES:
+        return bytes(view)
+    return b"".join(bytes(view[start:end]) for field, start, _, end in _fields(view) if field not in _TENSOR_DATA)
+
+
+def _check_external_data(graph: onnx.GraphProto, path: Path) -> None:
+    import onnx
+
+    folder = path.resolve().parent
+    for tensor in graph.initializer:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        facts = {entry.key: entry.value for entry in tensor.external_data}
+        location = facts.get("location", "")
+        data = folder / location
+        if not location or not data.resolve().is_relative_to(folder):
+            raise ModelLoadError(f"{path}: external data {location!r} of {tensor.name!r} lies outside its folder")
+        if not data.is_file():
+            raise ModelLoadError(f"{path}: external data {location!r} of {tensor.name!r} is missing beside the model")
+        end = int(facts.get("offset", 0)) + int(facts.get("length", 0))
+        if end > (size := data.stat().st_size):
+            raise ModelLoadError(
+                f"{path}: external data {location!r} is too short: {tensor.name!r} ends at byte {end} of {size}"
+            )
+
+
+def _inferred_outputs(proto: onnx.ModelProto, path: Path) -> list[onnx.ValueInfoProto]:
+    import onnx
+
+    try:
+        outputs = list(onnx.shape_inference.infer_shapes(proto).graph.output)
+    except onnx.shape_inference.InferenceError as error:
+        raise ModelLoadError(f"{path}: shapes cannot be inferred: {one_line(error)}") from error
+    own = {(function.domain, function.name) for function in proto.functions}
+    for node in proto.graph.node:
+        known = onnx.defs.has(node.op_type, node.domain) or (node.domain, node.op_type) in own
+        if not known and not all(info.type.tensor_type.HasField("shape") for info in outputs):
+            operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            raise ModelLoadError(f"{path}: unknown operator {operator!r} (node {node.name!r})")
+    return outputs
+
+
+def _spec(info: onnx.ValueInfoProto, role: str, path: Path) -> TensorSpec:
+    import onnx
+
+    tensor = info.type.tensor_type
+    if info.type.WhichOneof("value") != "tensor_type" or tensor.elem_type in (
+        onnx.TensorProto.UNDEFINED,
+        onnx.TensorProto.STRING,
+    ):
+        raise ModelLoadError(f"{path}: {role} {info.name!r} is not a tensor of numbers")
+    if not tensor.HasField("shape"):
+        raise ModelLoadError(f"{path}: {role} {info.name!r} has no shape; export the model with shapes")
+    shape: list[int | str] = []
+    for axis, dimension in enumerate(tensor.shape.dim):
+        if dimension.HasField("dim_value") and dimension.dim_value >= 0:
+            shape.append(dimension.dim_value)
+        else:
+            shape.append(dimension.dim_param or f"{info.name}_{axis}")
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    return TensorSpec(name=info.name, shape=tuple(shape), dtype=dtype.name)
+
+
+def _precision(graph: onnx.GraphProto, path: Path) -> Precision:
+    import onnx
+
+    if quantised := sorted({node.op_type for node in graph.node if node.op_type.startswith(_QUANTISED)}):
+        raise OptionError(f"{path} is quantised ({', '.join(quantised)}); only fp32, bf16 and fp16 models are measured")
+    names: dict[int, Precision] = {
+        onnx.TensorProto.FLOAT: "fp32",
+        onnx.TensorProto.BFLOAT16: "bf16",
+        onnx.TensorProto.FLOAT16: "fp16",
+    }
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    types |= {info.name: info.type.tensor_type.elem_type for info in graph.input}
+    types |= {
+        node.output[0]: attribute.t.data_type
+        for node in graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+    used = {
+        types[name] for node in graph.node if node.op_type in COMPUTE_OPERATORS for name in node.input if name in types
+    }
+    floating = {*names, onnx.TensorProto.DOUBLE}
+    found = used & floating or set(types.values()) & floating
+    if not found:
+        return "fp32"
+    if len(found) > 1 or not found <= names.keys():
+        words = sorted(onnx.TensorProto.DataType.Name(item).lower() for item in found)
+        raise OptionError(f"{path} computes in {' and '.join(words)}; only fp32, bf16 or fp16 throughout is measured")
+    return names[found.pop()]

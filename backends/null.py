@@ -1,0 +1,88 @@
+"""A backend that does nothing: what the harness itself costs, and a stand-in where a test needs no runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from backends.base import (
+    Array,
+    Availability,
+    Backend,
+    BoundCall,
+    CompiledModel,
+    CompileOptions,
+    LayerInfo,
+    TensorSpec,
+)
+from backends.errors import OptionError, RunError
+
+__all__ = ["NullBackend"]
+
+
+class _NullCall(BoundCall):
+    def __init__(self, outputs: dict[str, Array]) -> None:
+        self._outputs = outputs
+
+    def __call__(self) -> None:
+        pass
+
+    def outputs(self) -> dict[str, Array]:
+        return {name: array.copy() for name, array in self._outputs.items()}
+
+
+class _NullModel(CompiledModel):
+    def __init__(
+        self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], options: CompileOptions
+    ) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self.executed_precision = options.precision
+        self.properties = {"threads": str(options.threads)}
+
+    def _bind(self, feeds: Mapping[str, Array]) -> BoundCall:
+        sizes = {
+            dimension: size
+            for spec in self.inputs
+            for dimension, size in zip(spec.shape, feeds[spec.name].shape, strict=True)
+        }
+        outputs: dict[str, Array] = {}
+        for spec in self.outputs:
+            for dimension in spec.shape:
+                if isinstance(dimension, str) and dimension not in sizes:
+                    raise RunError(f"the size of output {spec.name!r} {spec} does not follow from the inputs' names")
+            shape = [size if isinstance(size, int) else sizes[size] for size in spec.shape]
+            outputs[spec.name] = np.zeros(shape, np.dtype(spec.dtype))
+        return _NullCall(outputs)
+
+    def layers(self) -> tuple[LayerInfo, ...]:
+        return ()
+
+    def close(self) -> None:
+        pass
+
+
+class NullBackend(Backend):
+    """Answers zeros of the right shape in no time, in any precision and with any number of threads."""
+
+    name = "null"
+
+    def load_runtime(self) -> None:
+        """Import what reads the file; there is no runtime."""
+        import onnx  # noqa: F401
+
+    def availability(self, device: str = "cpu") -> Availability:
+        """Be available everywhere."""
+        if device != "cpu":
+            return Availability(ok=False, reason=f"it has no device {device!r}", hint="pass --device cpu")
+        return Availability(ok=True, version="1", devices=("none",))
+
+    def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
+        from backends import modelfile
+
+        if options.profile:
+            raise OptionError("backend 'null' has no layers to profile")
+        file = modelfile.read(model)
+        return _NullModel(file.inputs, file.outputs, options)

@@ -1,0 +1,257 @@
+"""OpenVINO on the CPU.
+
+What is set, and why:
+
+* ``INFERENCE_PRECISION_HINT`` is always explicit: left alone, OpenVINO computes an fp32 model in bf16 on every CPU that
+  can. What was executed is read back, from the property and from the compute layers of the compiled model.
+* One stream, latency hint, the number of threads as asked and read back: OpenVINO caps it at the cores silently, we
+  refuse. Thread pinning stays at its default and is recorded.
+* Tensors are set once; the timed call is `InferRequest.infer`.
+
+OpenVINO's threads (TBB) sleep within about a millisecond after a call: they do not disturb what is measured next, so
+nothing is switched off here. Its Python package reports each import to its maker; that is switched off.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from backends import modelfile
+from backends.base import (
+    Array,
+    Availability,
+    Backend,
+    BoundCall,
+    CompiledModel,
+    CompileOptions,
+    LayerInfo,
+    Precision,
+    TensorSpec,
+)
+from backends.errors import ModelLoadError, OptionError, RunError, one_line
+from backends.installed import import_runtime, missing, version_of
+
+if TYPE_CHECKING:
+    from backends.modelfile import ModelFile
+
+__all__ = ["OpenVinoBackend"]
+
+_INSTALL = "'prune-deploy[openvino]'"
+_HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_CAPABILITIES: dict[Precision, str] = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
+_PRECISIONS: dict[str, Precision] = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+_COMPUTE_LAYERS = frozenset(
+    {"Convolution", "Deconvolution", "FullyConnected", "MatMul", "RNNCell", "RNNSeq", "ScaledDotProductAttention"}
+)
+_NOT_EXECUTED = frozenset({"Const", "Input", "Output"})
+_RECORDED = (
+    "NUM_STREAMS",
+    "INFERENCE_NUM_THREADS",
+    "INFERENCE_PRECISION_HINT",
+    "PERFORMANCE_HINT",
+    "EXECUTION_MODE_HINT",
+    "ENABLE_CPU_PINNING",
+    "ENABLE_HYPER_THREADING",
+    "SCHEDULING_CORE_TYPE",
+    "CPU_DENORMALS_OPTIMIZATION",
+    "RUNTIME_REQUIREMENTS",
+)
+
+
+class _OpenVinoCall(BoundCall):
+    def __init__(
+        self, request: Any, feeds: Mapping[str, Array], inputs: Mapping[str, Any], outputs: Mapping[str, Any]
+    ) -> None:
+        import openvino
+
+        self._infer = request.infer
+        self._request = request
+        self._outputs = outputs
+        self._feeds = feeds  # shared memory: the tensors refer to it
+        try:
+            for name, array in feeds.items():
+                request.set_tensor(inputs[name], openvino.Tensor(array, shared_memory=True))
+        except RuntimeError as error:
+            raise RunError(f"openvino refuses an input: {_cause(error)}") from error
+
+    def __call__(self) -> None:
+        try:
+            self._infer()
+        except RuntimeError as error:
+            raise RunError(f"openvino failed: {_cause(error)}") from error
+
+    def outputs(self) -> dict[str, Array]:
+        return {name: self._request.get_tensor(port).data.copy() for name, port in self._outputs.items()}
+
+
+class _OpenVinoModel(CompiledModel):
+    def __init__(self, file: ModelFile, options: CompileOptions, compiled: Any) -> None:
+        self.inputs, self.outputs = file.inputs, file.outputs
+        self._compiled = compiled
+        self._request: Any = None
+        self._profiled = options.profile
+        self._input_ports = _ports(compiled.inputs, self.inputs)
+        self._output_ports = _ports(compiled.outputs, self.outputs)
+        supported = set(compiled.get_property("SUPPORTED_PROPERTIES"))
+        self.properties = {name: _text(compiled.get_property(name)) for name in _RECORDED if name in supported}
+        threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+        if threads != options.threads:
+            raise OptionError(
+                f"openvino uses {threads} threads, {options.threads} were asked for; "
+                f"this machine lets it have at most {threads}: pass --threads {threads}"
+            )
+        found = Counter(
+            info["runtimePrecision"] for info in self._layer_infos() if info["layerType"] in _COMPUTE_LAYERS
+        )
+        self.properties["compute_layers"] = ", ".join(f"{name}: {count}" for name, count in sorted(found.items()))
+        hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        lowered = set(found) - {"f32"} or {hint}
+        if len(lowered) > 1 or not lowered <= _PRECISIONS.keys():
+            raise OptionError(f"openvino executes {file.path} in {' and '.join(sorted(lowered))}")
+        self.executed_precision = _PRECISIONS[lowered.pop()]
+        self._file = file
+
+    def _bind(self, feeds: Mapping[str, Array]) -> BoundCall:
+        if self._compiled is None:
+            raise RunError("the model is closed")
+        self._request = self._compiled.create_infer_request()
+        return _OpenVinoCall(self._request, feeds, self._input_ports, self._output_ports)
+
+    def _layer_infos(self) -> list[dict[str, str]]:
+        nodes = self._compiled.get_runtime_model().get_ordered_ops()
+        infos = [{"name": node.get_friendly_name(), **_rt_info(node)} for node in nodes]
+        return sorted(infos, key=lambda info: int(info["execOrder"]))
+
+    def layers(self) -> tuple[LayerInfo, ...]:
+        """List the executed layers; ``kind`` is OpenVINO's layer type and kernel, ``Reorder`` a layout conversion.
+
+        Times are means over all runs, the first one included; OpenVINO's clock has a resolution of 1 us.
+        """
+        if self._compiled is None:
+            raise RunError("the model is closed")
+        # OpenVINO calls a node without a name after its output.
+        named = {
+            alias: node.name or node.output[0]
+            for node in self._file.proto.graph.node
+            for alias in (node.name, *node.output)
+            if alias
+        }
+        times = self._times()
+        return tuple(
+            LayerInfo(
+                name=info["name"],
+                kind=f"{info['layerType']}/{info['primitiveType']}",
+                nodes=tuple(
+                    dict.fromkeys(named[part] for part in info["originalLayersNames"].split(",") if part in named)
+                ),
+                time_ns=times.get(info["name"]),
+            )
+            for info in self._layer_infos()
+            if info["layerType"] not in _NOT_EXECUTED
+        )
+
+    def _times(self) -> dict[str, int]:
+        if self._request is None or not self._profiled:
+            return {}
+        times: dict[str, int] = defaultdict(int)
+        for entry in self._request.profiling_info:
+            times[entry.node_name] += round(1e9 * entry.real_time.total_seconds())
+        return times
+
+    def close(self) -> None:
+        self._request = None
+        self._compiled = None
+
+
+class OpenVinoBackend(Backend):
+    """OpenVINO's CPU plugin. It converts weights itself, so the precision is free where the CPU can compute in it."""
+
+    name = "openvino"
+
+    def load_runtime(self) -> None:
+        """Import openvino."""
+        import onnx  # noqa: F401
+
+        _openvino()
+
+    def availability(self, device: str = "cpu") -> Availability:
+        """Tell whether openvino is installed; only the CPU is served."""
+        if absent := missing("openvino", _INSTALL):
+            return absent
+        version = version_of("openvino")
+        if device != "cpu":
+            return Availability(
+                ok=False,
+                version=version,
+                devices=("cpu",),
+                reason=f"it runs on the CPU only, not on {device!r}",
+                hint="pass --device cpu",
+            )
+        return Availability(ok=True, version=version, devices=("cpu",))
+
+    def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
+        openvino = _openvino()
+        file = modelfile.read(model)
+        if file.precision not in ("fp32", options.precision):
+            raise OptionError(f"{model} is typed {file.precision}: it cannot be executed in {options.precision}")
+        core = openvino.Core()
+        capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if _CAPABILITIES[options.precision] not in capabilities:
+            floats = [name for name, word in _CAPABILITIES.items() if word in capabilities]
+            raise OptionError(
+                f"backend 'openvino' cannot compute in {options.precision} on this CPU; it can in {', '.join(floats)}"
+            )
+        settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
+            "INFERENCE_NUM_THREADS": options.threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            "PERF_COUNT": options.profile,
+        }
+        try:
+            return _OpenVinoModel(file, options, core.compile_model(str(model), "CPU", settings))
+        except RuntimeError as error:
+            raise ModelLoadError(f"{model}: openvino cannot compile it: {_cause(error)}") from error
+
+
+def _openvino() -> ModuleType:
+    """Import openvino with its telemetry switched off."""
+    name = "openvino_telemetry"
+    if "openvino" in sys.modules or name in sys.modules:
+        return import_runtime("openvino", _INSTALL)
+    # None in sys.modules makes the import of the telemetry client fail; openvino then takes its own empty stand-in.
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        return import_runtime("openvino", _INSTALL)
+    finally:
+        del sys.modules[name]
+
+
+def _ports(ports: Any, specs: tuple[TensorSpec, ...]) -> dict[str, Any]:
+    by_name = {name: port for port in ports for name in port.get_names()}
+    return {spec.name: by_name[spec.name] for spec in specs}
+
+
+def _rt_info(node: Any) -> dict[str, str]:
+    return {key: str(value.astype(str)) for key, value in node.get_rt_info().items()}
+
+
+def _text(value: Any) -> str:
+    return value.to_string() if hasattr(value, "to_string") else str(value)
+
+
+def _cause(error: BaseException) -> str:
+    """Drop the lines that say where in OpenVINO's source an error was raised, and keep what it says."""
+    lines = [line.strip(" -") for line in str(error).splitlines()]
+    said = [
+        line
+        for line in lines
+        if line and not line.startswith(("Exception from ", "Check '", "FrontEnd API failed", "Summary:"))
+    ]
+    text = " ".join(said) or one_line(error)
+    return text if len(text) <= 300 else f"{text[:297]}..."
