@@ -72,7 +72,7 @@ def _follow(
         if all(name in constants for name in node.input if name):
             constants.update(node.output)
             continue
-        index = next((ends[name] for name in node.output if name in ends), None)
+        index: int | None = next((ends[name] for name in node.output if name in ends), None)
         if index is None and node.op_type not in COMPUTE_OPERATORS:
             before = [producer.get(name) for name in node.input if name not in constants and name not in reordered]
             known = [end for end in before if end is not None]
