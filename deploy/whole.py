@@ -1,0 +1,106 @@
+"""Files and folders that appear as a whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploy.errors import OutputError
+
+__all__ = ["displaced", "file_sha256", "output_errors", "replace_folder", "staged_folder", "sync"]
+
+
+@contextmanager
+def output_errors(target: Path) -> Iterator[None]:
+    """Turn what the operating system says while `target` is written into one line.
+
+    Raises
+    ------
+    OutputError
+        The disk is full, the folder is read-only, a file stands where a folder should be.
+    """
+    try:
+        yield
+    except OSError as error:
+        advice = "free some space" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "choose another place"
+        raise OutputError(f"cannot write {target}: {error.strerror or error}; {advice}") from error
+
+
+@contextmanager
+def staged_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder beside `target` to work in; it is gone afterwards, whatever happened.
+
+    What a killed process left there is removed first: one writer for one target at a time.
+    """
+    stage = target.with_name(f".{target.name}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if stage.exists():
+        shutil.rmtree(stage)
+    stage.mkdir()
+    try:
+        yield stage
+    finally:
+        if stage.exists():
+            shutil.rmtree(stage)
+
+
+def sync(path: Path) -> None:
+    """Bring `path`, and everything inside when it is a folder, to the disk itself."""
+    if path.is_dir():
+        for entry in path.iterdir():
+            sync(entry)
+    _sync_entry(path)
+
+
+def displaced(folder: Path) -> Path:
+    """Name where the earlier `folder` stands between the two renames of `replace_folder`."""
+    return folder.with_name(f".{folder.name}.old")
+
+
+def replace_folder(stage: Path, folder: Path) -> None:
+    """Put the finished `stage` in the place of `folder`.
+
+    At every moment a complete folder is on the disk: under its own name, or, between two renames, the earlier one
+    under the name `displaced`. A process killed right there is mended by the next call.
+    """
+    sync(stage)
+    aside = displaced(folder)
+    if aside.exists():
+        if folder.exists():
+            shutil.rmtree(aside)
+        else:
+            aside.replace(folder)
+    if folder.exists():
+        folder.replace(aside)
+    try:
+        stage.replace(folder)
+    except OSError:
+        if aside.exists():
+            aside.replace(folder)
+        raise
+    _sync_entry(folder.parent)
+    if aside.exists():
+        shutil.rmtree(aside)
+
+
+def _sync_entry(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_sha256(*paths: Path) -> str:
+    """Hash the contents of `paths`, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
