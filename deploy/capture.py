@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-__all__ = ["Translation", "batched_inputs", "copy_for_export", "output_keys", "translate"]
+__all__ = ["Translation", "batched_inputs", "copy_for_export", "output_keys", "tensors_of", "translate"]
 
 # What the code of a user's network, or the exporter on its way through it, may raise.
 _FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
@@ -88,30 +88,42 @@ def output_keys(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[str, ..
     ExportError
         The network fails on the example inputs, or returns something that is not a tensor.
     """
-    name = type(network).__name__
-    try:
-        with torch.no_grad(), _quiet():
-            result = network(*inputs)
-    except _FAILURES as error:
-        shapes = ", ".join(f"{str(x.dtype).removeprefix('torch.')}{tuple(x.shape)}" for x in inputs)
-        raise ExportError(f"{name} fails on the example inputs {shapes}: {_reason(error)}") from error
-    keys = tuple(".".join(path) for path in _paths(result, name))
-    if not keys:
-        raise ExportError(f"{name} returns no tensor; an ONNX graph needs an output")
+    keys = tuple(".".join(path) for path, _ in _leaves(_run(network, inputs), type(network).__name__))
     return tuple(f"output_{key}" if key.replace(".", "").isdigit() else key or "output" for key in keys)
 
 
-def _paths(value: object, name: str) -> Iterator[tuple[str, ...]]:
+def tensors_of(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Run the network and list the tensors that it returns, in the order of the graph's outputs.
+
+    Raises
+    ------
+    ExportError
+        The network fails on the inputs, or returns something that is not a tensor.
+    """
+    return tuple(value for _, value in _leaves(_run(network, inputs), type(network).__name__))
+
+
+def _run(network: nn.Module, inputs: tuple[Tensor, ...]) -> object:
+    try:
+        with torch.no_grad(), _quiet():
+            return network(*inputs)
+    except _FAILURES as error:
+        shapes = ", ".join(f"{str(x.dtype).removeprefix('torch.')}{tuple(x.shape)}" for x in inputs)
+        raise ExportError(f"{type(network).__name__} fails on inputs {shapes}: {_reason(error)}") from error
+
+
+def _leaves(value: object, name: str, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
     if isinstance(value, Tensor):
-        yield ()
-    elif isinstance(value, Mapping):
+        yield path, value
+    elif isinstance(value, Mapping) and value:
         for key, inner in value.items():
-            yield from ((str(key), *rest) for rest in _paths(inner, name))
-    elif isinstance(value, tuple | list):
+            yield from _leaves(inner, name, (*path, str(key)))
+    elif isinstance(value, tuple | list) and value:
         for index, inner in enumerate(value):
-            yield from ((str(index), *rest) for rest in _paths(inner, name))
+            yield from _leaves(inner, name, (*path, str(index)))
     else:
-        raise ExportError(f"{name} returns a {type(value).__name__}; an ONNX graph returns tensors only")
+        what = "an empty" if isinstance(value, Mapping | tuple | list) else "a"
+        raise ExportError(f"{name} returns {what} {type(value).__name__}; an ONNX graph returns tensors only")
 
 
 def translate(network: nn.Module, inputs: tuple[Tensor, ...], *, opset: int, dynamic_batch: bool) -> Translation:
