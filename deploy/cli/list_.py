@@ -1,0 +1,23 @@
+"""``deploy list``: everything that can be named on the command line or in a recipe."""
+
+from __future__ import annotations
+
+import typer
+
+__all__ = ["list_names"]
+
+
+def list_names() -> None:
+    """List backends, pruning methods, networks, data sets and scenarios."""
+    import backends.registry
+    import benchmarks.registry
+    import deploy.registry
+    import pruners.registry
+
+    for title, names in (
+        ("backends", backends.registry.names()),
+        ("methods", pruners.registry.names()),
+        ("scenarios", benchmarks.registry.names()),
+        ("networks and data", deploy.registry.names()),
+    ):
+        typer.echo(f"{title}: {', '.join(names)}")

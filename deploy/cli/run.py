@@ -1,0 +1,45 @@
+"""``deploy run``: a recipe from the network to the answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.cli.exit_codes import WRONG_ANSWERS
+
+__all__ = ["run"]
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="YAML file; see recipes/.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the run; default: runs/NAME.")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option("--data-root", help="Where data sets lie; overrides the recipe.")
+    ] = None,
+) -> None:
+    """Train, prune, fine-tune, export, check and measure as RECIPE says.
+
+    Finished steps are kept: after an interruption the same command goes on where it stopped.
+    """
+    from deploy.pipeline import PrepareError
+    from deploy.pipeline import run as run_pipeline
+    from deploy.recipe import load_recipe
+    from deploy.report.table import print_results
+    from deploy.stages import StageStore
+
+    loaded = load_recipe(recipe)
+    if data_root is not None:
+        loaded = loaded.model_copy(update={"data": loaded.data.model_copy(update={"root": str(data_root.resolve())})})
+    store = StageStore(output or Path("runs") / loaded.name)
+    try:
+        results = run_pipeline(loaded, store, lambda line: typer.echo(line, err=True))
+    except PrepareError as error:
+        raise typer.Exit(error.exit_code) from None
+    print_results(results)
+    typer.echo(f"\nPage: {store.root / 'report.html'}   data: {store.root / 'results.json'}", err=True)
+    if any(not row.agrees for row in results.answers()):
+        raise typer.Exit(WRONG_ANSWERS)
