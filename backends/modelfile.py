@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends.base import Precision, TensorSpec
+from backends.base import Array, Precision, TensorSpec
 from backends.errors import ModelLoadError, OptionError, one_line
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["COMPUTE_OPERATORS", "ModelFile", "read"]
+__all__ = ["COMPUTE_OPERATORS", "ModelFile", "initializers", "read"]
 
 COMPUTE_OPERATORS = frozenset(
     {"Attention", "Conv", "ConvTranspose", "Einsum", "FusedConv", "FusedGemm", "FusedMatMul", "GRU", "Gemm", "LSTM"}
@@ -110,6 +110,33 @@ def read(path: Path) -> ModelFile:
         inputs=tuple(_spec(info, "input", path) for info in inputs),
         outputs=tuple(_spec(info, "output", path) for info in outputs),
     )
+
+
+def initializers(path: Path) -> Iterator[tuple[str, Array]]:
+    """Read the weights of a file that `read` has accepted, one after the other.
+
+    Yields
+    ------
+    (str, ndarray)
+        Name and value; external data is found beside the file.
+    """
+    import onnx
+
+    folder = str(path.resolve().parent)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        view = memoryview(mapped)
+        try:
+            for number, _, start, end in _fields(view):
+                if number != _MODEL_GRAPH:
+                    continue
+                graph = view[start:end]
+                for field, _, payload, stop in _fields(graph):
+                    if field == _GRAPH_INITIALIZER:
+                        tensor = onnx.TensorProto.FromString(bytes(graph[payload:stop]))
+                        yield tensor.name, onnx.numpy_helper.to_array(tensor, folder)
+                graph.release()
+        finally:
+            view.release()
 
 
 def _varint(view: memoryview, at: int) -> tuple[int, int]:

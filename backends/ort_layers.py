@@ -39,15 +39,15 @@ def trace_back(original: onnx.GraphProto, optimised: onnx.GraphProto) -> tuple[L
     tensors = {name for node in original.node for name in node.output}
     ends: dict[str, int] = {}
     reordered: set[str] = set()
-    for index, node in enumerate(optimised.node):
+    for place, node in enumerate(optimised.node):
         if node.op_type in _REORDERS:
             reordered |= set(node.output) & tensors
         elif node.domain == _BLOCKED:
             end = node.name.removesuffix("_nchwc")
             if end in tensors:
-                ends[end] = index
+                ends[end] = place
         else:
-            ends |= {name: index for name in node.output if name in tensors}
+            ends |= {name: place for name in node.output if name in tensors}
 
     owner = _follow(original, optimised, ends, reordered)
     members: dict[int, list[str]] = {}
@@ -89,8 +89,8 @@ def _follow(
     for node in reversed(original.node):
         if node.output[0] in pending:
             after = set().union(*(consumers.get(name, set()) for name in node.output))
-            if len(after) == 1 and (index := after.pop()) is not None:
-                owner[node.output[0]] = index
+            if len(after) == 1 and (only := after.pop()) is not None:
+                owner[node.output[0]] = only
         for name in node.input:
             consumers.setdefault(name, set()).add(owner.get(node.output[0]))
     return owner
