@@ -48,6 +48,9 @@ class ChannelGroup:
         False where a norm across the channels (LayerNorm, GroupNorm) makes masking differ from removing.
     fixed : str
         Why the group may not be pruned; empty when it may.
+    min_units : int
+        Units that every plan keeps at least: 1, or 2 where the units are whole groups of a grouped convolution
+        (with one group left it would be an ordinary convolution, whose units are other ones).
     """
 
     name: str
@@ -55,6 +58,7 @@ class ChannelGroup:
     members: tuple[Member, ...]
     exact: bool = True
     fixed: str = ""
+    min_units: int = 1
 
     @property
     def prunable(self) -> bool:

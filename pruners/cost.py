@@ -1,0 +1,90 @@
+"""What a configuration costs: sums of products of axis sizes, each linear in the numbers of kept units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["AxisSize", "CostFunction"]
+
+
+@dataclass(frozen=True, slots=True)
+class AxisSize:
+    """Size of one axis: ``constant + sum(positions * kept units of group)``.
+
+    Parameters
+    ----------
+    constant : int
+        Positions that never go.
+    groups : tuple of (int, int)
+        Pairs (index of the group, positions a unit), ascending.
+    """
+
+    constant: int
+    groups: tuple[tuple[int, int], ...] = ()
+
+
+class CostFunction:
+    """Sum over terms of the product of axis sizes; evaluated in microseconds, exactly, in integers.
+
+    Parameters
+    ----------
+    units : Mapping of str to int
+        Number of units of every group, in the order in which `AxisSize` counts the groups.
+    terms : sequence of sequence of AxisSize
+        One product a term.
+    divisor : int
+        The sum is divided by this (the batch of the example).
+    """
+
+    def __init__(self, units: Mapping[str, int], terms: Iterable[Sequence[AxisSize]], divisor: int = 1) -> None:
+        self._index = {name: position for position, name in enumerate(units)}
+        self._whole = np.array(list(units.values()), dtype=np.int64)
+        self._divisor = divisor
+        sizes: dict[AxisSize, int] = {AxisSize(1): 0}
+        products: list[list[int]] = []
+        factors: list[int] = []
+        for term in terms:
+            constant = 1
+            product = []
+            for axis in term:
+                if axis.groups:
+                    product.append(sizes.setdefault(axis, len(sizes)))
+                else:
+                    constant *= axis.constant
+            products.append(product)
+            factors.append(constant)
+        width = max((len(product) for product in products), default=0)
+        self._products = np.array([p + [0] * (width - len(p)) for p in products], dtype=np.int64).reshape(
+            len(products), width
+        )
+        self._factors = np.array(factors, dtype=np.int64)
+        self._constants = np.array([axis.constant for axis in sizes], dtype=np.int64)
+        self._positions = np.zeros((len(sizes), len(units)), dtype=np.int64)
+        for axis, row in sizes.items():
+            for group, count in axis.groups:
+                self._positions[row, group] = count
+
+    def __call__(self, kept: Mapping[str, int] | None = None) -> int:
+        """Return the cost with `kept` units of each named group; groups not named are whole.
+
+        Raises
+        ------
+        KeyError
+            A name is no group's.
+        ValueError
+            A count is not in 1..units of the group.
+        """
+        counts = self._whole
+        if kept:
+            counts = counts.copy()
+            for name, count in kept.items():
+                position = self._index[name]
+                if not 1 <= count <= self._whole[position]:
+                    raise ValueError(f"group {name!r} keeps 1..{self._whole[position]} units, got {count}")
+                counts[position] = count
+        sizes: NDArray[np.int64] = self._constants + self._positions @ counts
+        return int((self._factors * sizes[self._products].prod(axis=1)).sum()) // self._divisor

@@ -1,0 +1,42 @@
+"""Random inputs as a plan describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pruners.errors import PlanError
+from pruners.plan import InputSpec
+
+__all__ = ["random_inputs"]
+
+
+def random_inputs(
+    specs: Sequence[InputSpec], *, batch: int | None = None, seed: int = 0, device: torch.device | str = "cpu"
+) -> tuple[Tensor, ...]:
+    """Draw one call's inputs: normal numbers, and 0 or 1 for integers and truth values.
+
+    Parameters
+    ----------
+    batch : int, optional
+        Replaces the first axis of every input; default as described.
+
+    Raises
+    ------
+    PlanError
+        A dtype is not torch's.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn = []
+    for spec in specs:
+        dtype = getattr(torch, spec.dtype, None)
+        if not isinstance(dtype, torch.dtype):
+            raise PlanError(f"input dtype {spec.dtype!r} is not a torch dtype; write it like 'float32'")
+        shape = spec.shape if batch is None else (batch, *spec.shape[1:])
+        if dtype.is_floating_point or dtype.is_complex:
+            drawn.append(torch.randn(shape, generator=generator).to(dtype).to(device))
+        else:
+            drawn.append(torch.randint(0, 2, shape, generator=generator).to(dtype).to(device))
+    return tuple(drawn)

@@ -1,0 +1,194 @@
+"""Channel labels: what the engine knows of a tensor, and the store of constraints between labels.
+
+Every channel that could be removed has a label, an integer from 1 on; 0 means "no label". Two labels that are united
+live or die together; a locked label stays. Nothing here knows operators or networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+__all__ = ["Labels", "Lock", "Value", "compact", "varying"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Why a label may not be removed.
+
+    Parameters
+    ----------
+    reason : str
+        One line for people.
+    exact : bool
+        False where removing would be possible but could not be shown equal to masking.
+    """
+
+    reason: str
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Value:
+    """Labels of one tensor of the graph.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the tensor, with the example's batch.
+    slots : tuple of Tensor
+        Label tensors of dtype int64 with as many axes as `shape`; each axis has the tensor's size, or 1 where the
+        label does not change along it. An element of the tensor goes when the label of *any* slot at it goes.
+    """
+
+    shape: tuple[int, ...]
+    slots: tuple[Tensor, ...] = ()
+
+
+def varying(slot: Tensor) -> tuple[int, ...]:
+    """Return the axes along which a compact label tensor changes."""
+    return tuple(axis for axis, size in enumerate(slot.shape) if size > 1)
+
+
+def compact(labels: Tensor) -> Tensor:
+    """Shrink each axis along which the labels are constant to size 1."""
+    for axis, size in enumerate(labels.shape):
+        if size > 1:
+            first = labels.narrow(axis, 0, 1)
+            if labels.stride(axis) == 0 or bool((labels == first).all()):
+                labels = first
+    return labels
+
+
+@dataclass(eq=False)
+class Labels:
+    """Store of labels, of what unites them and of what locks them; solved by `solve`."""
+
+    _count: int = 1
+    _edges: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    _locks: list[tuple[Tensor, int]] = field(default_factory=list)
+    _parent: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
+    _lock_of: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
+    _roots: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
+    reasons: list[Lock] = field(default_factory=list)
+    _reason_index: dict[Lock, int] = field(default_factory=dict)
+
+    def fresh(self, count: int) -> Tensor:
+        """Return `count` new labels, ascending."""
+        start = self._count
+        self._count += count
+        return torch.arange(start, self._count)
+
+    def lock(self, labels: Tensor, lock: Lock) -> None:
+        """Forbid to remove `labels`; the first lock of a label is the one that is told."""
+        index = self._reason_index.setdefault(lock, len(self.reasons))
+        if index == len(self.reasons):
+            self.reasons.append(lock)
+        self._locks.append((labels.reshape(-1), index))
+
+    def unite(self, left: Tensor, right: Tensor, lock: Lock) -> None:
+        """Tie two label tensors element by element, with broadcasting; where one has no label `lock` holds."""
+        if left is right:
+            return
+        left, right = torch.broadcast_tensors(left, right)
+        pairs = torch.stack((left.reshape(-1), right.reshape(-1)))
+        pairs = pairs[:, pairs[0] != pairs[1]]
+        if not pairs.numel():
+            return
+        one_is_none = (pairs == 0).any(0)
+        if bool(one_is_none.any()):
+            self.lock(pairs[:, one_is_none].amax(0), lock)
+            pairs = pairs[:, ~one_is_none]
+        self._edges.append((pairs[0], pairs[1]))
+
+    def tie(self, slot: Tensor, axes: Iterable[int], lock: Lock) -> Tensor:
+        """Make labels live or die together along `axes`; return the slot without them (size 1 there)."""
+        for axis in axes:
+            if slot.shape[axis] > 1:
+                first = slot.narrow(axis, 0, 1)
+                self.unite(slot, first, lock)
+                slot = first
+        return slot
+
+    def solve(self) -> None:
+        """Bring `roots` up to date with everything said so far."""
+        old = self._parent
+        parent = torch.arange(self._count)
+        parent[: old.numel()] = old
+        if self._edges:
+            left = torch.cat([edge[0] for edge in self._edges])
+            right = torch.cat([edge[1] for edge in self._edges])
+            self._edges.clear()
+            while True:
+                a, b = parent[left], parent[right]
+                apart = a != b
+                if not bool(apart.any()):
+                    break
+                left, right, a, b = left[apart], right[apart], a[apart], b[apart]
+                parent.scatter_reduce_(0, torch.maximum(a, b), torch.minimum(a, b), "amin")
+                while True:
+                    shorter = parent[parent]
+                    if bool((shorter == parent).all()):
+                        break
+                    parent = shorter
+        self._parent = parent
+        none = len(self.reasons)
+        lock_of_root = torch.full((self._count,), none, dtype=torch.int64)
+        for labels, index in self._locks:
+            lock_of_root.scatter_reduce_(0, parent[labels], torch.full_like(labels, index), "amin")
+        self._lock_of = torch.where(lock_of_root[parent] == none, -1, lock_of_root[parent])
+        self._roots = torch.where(self._lock_of < 0, parent, 0)
+
+    def roots(self, labels: Tensor) -> Tensor:
+        """Return, after `solve`, the removable class of each label, 0 where there is none or it is locked."""
+        return self._roots[labels]
+
+    def classes(self, labels: Tensor) -> Tensor:
+        """Return, after `solve`, the class of each label whether locked or not, 0 where there is no label."""
+        return self._parent[labels]
+
+    def lock_of(self, label: int) -> Lock | None:
+        """Return, after `solve`, why a label is locked."""
+        index = int(self._lock_of[label])
+        return None if index < 0 else self.reasons[index]
+
+    def close(self, values: Sequence[Value]) -> None:
+        """Add what is missing for every tensor to stay a box when classes go, to a fixpoint, and solve.
+
+        A slot must change along one axis only (ties along the others; the axis with most classes stays free), may
+        not be one single class (the whole tensor would vanish), and two slots may not share an axis. With that,
+        the survivors keep their row-major order through every view: the view of the pruned tensor is the pruned
+        view.
+        """
+        slots = {id(slot): slot for value in values for slot in value.slots}
+        crowded = [value.slots for value in values if len(value.slots) > 1]
+        tied = Lock("its channels can only be removed all together")
+        while True:
+            self.solve()
+            changed = False
+            axes: dict[int, tuple[int, ...]] = {}
+            for key, slot in slots.items():
+                roots = compact(self.roots(slot))
+                axes[key] = varying(roots)
+                if not axes[key] and int(roots.reshape(-1)[0]):
+                    self.lock(slot, tied)
+                    changed = True
+                elif len(axes[key]) > 1:
+                    free = max(axes[key], key=lambda axis: _classes_along(roots, axis))
+                    self.tie(slot, [axis for axis in axes[key] if axis != free], tied)
+                    changed = True
+            for several in crowded:
+                used = [axis for slot in several for axis in axes[id(slot)]]
+                if len(set(used)) < len(used):
+                    for slot in several:
+                        self.lock(slot, Lock("two kinds of channels share one axis"))
+                    changed = True
+            if not changed:
+                return
+
+
+def _classes_along(roots: Tensor, axis: int) -> int:
+    return int(torch.unique(roots.movedim(axis, 0).flatten(1), dim=0).shape[0])

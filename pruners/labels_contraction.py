@@ -1,0 +1,282 @@
+"""Rules of sums of products: convolutions, linear layers, matrix products, attention, embeddings.
+
+Each is written with letters, one per axis as in einsum: a letter in both operands and not in the result is summed over,
+one in both and in the result is a batch letter, the others are free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from pruners.labels import Lock, Value, compact, varying
+from pruners.labels_elementwise import along
+from pruners.labels_propagate import MacTerm, Propagation, rule
+
+__all__: list[str] = []
+
+
+def _counted(*names: str) -> Callable[[Any], Any]:
+    """Register a rule that must run even where nothing is labelled, since it counts MACs."""
+
+    def register(function: Any) -> Any:
+        function.counts_macs = True
+        return rule(*names)(function)
+
+    return register
+
+
+def contract(walk: Propagation, x: Value, y: Value, letters: tuple[str, str, str], *, lock_summed: str = "") -> Value:
+    """Unite labels along the letters of a product of two tensors.
+
+    Parameters
+    ----------
+    letters : tuple of str
+        Of `x`, of `y` and of the result; a letter of a size-1 axis is broadcast.
+    lock_summed : str
+        If given, labels along summed letters are locked with this reason.
+
+    Returns
+    -------
+    Value
+        Of the result, axes in the order of its letters.
+    """
+    of_x, of_y, of_result = letters
+    summed = "".join(letter for letter in of_x if letter in of_y and letter not in of_result)
+    space = of_result + summed
+    parts, kept = [], []
+    for value, own in ((x, of_x), (y, of_y)):
+        shape = tuple(value.shape[own.index(letter)] if letter in own else 1 for letter in space)
+        over_sum, over_rest = [], []
+        for slot in value.slots:
+            wide = _spread(slot, own, space)
+            rest = [a for a in varying(wide) if a < len(of_result)]
+            along_sum = [a for a in varying(wide) if a >= len(of_result)]
+            batch = [a for a in rest if of_result[a] in of_x and of_result[a] in of_y]
+            if along_sum and batch:
+                wide = walk.tie(wide, along_sum)
+                along_sum = []
+            if along_sum:
+                over_sum.append(walk.tie(wide, rest))
+            elif varying(wide):
+                over_rest.append(wide)
+        parts.append(Value((1,) * len(of_result) + shape[len(of_result) :], tuple(over_sum)))
+        kept.append(Value(shape[: len(of_result)], tuple(s.reshape(s.shape[: len(of_result)]) for s in over_rest)))
+    inner = walk.join(parts)
+    if lock_summed:
+        walk.lock(inner.slots, Lock(lock_summed))
+    for value in kept:
+        walk.mark_produced(value.slots)
+    return walk.join(kept)
+
+
+def _spread(slot: Tensor, own: str, space: str) -> Tensor:
+    order = [own.index(letter) for letter in space if letter in own]
+    wide = slot.permute(order)
+    for axis, letter in enumerate(space):
+        if letter not in own:
+            wide = wide.unsqueeze(axis)
+    return wide
+
+
+@_counted("linear")
+def linear(walk: Propagation, x: Value, weight: Value, bias: Value | None = None) -> Value:
+    """Multiply the last axis by a matrix stored (out, in)."""
+    walk.starts.append(walk.node.name)
+    free = "abcdefgh"[: len(x.shape) - 1]
+    result = contract(walk, x, weight, (free + "k", "mk", free + "m"))
+    if bias is not None:
+        result = walk.join([result, bias])
+    result = Value(walk.shape, result.slots)
+    _count(walk, [*_axes(result), (weight, 1)])
+    return result
+
+
+@_counted("mm", "bmm", "matmul")
+def matmul(walk: Propagation, x: Value, y: Value) -> Value:
+    """Multiply matrices, with broadcast batch axes."""
+    walk.starts.append(walk.node.name)
+    batch = "abcdefgh"
+    n_batch = max(len(x.shape), len(y.shape), 2) - 2
+    of_x = "k" if len(x.shape) == 1 else batch[n_batch - len(x.shape) + 2 : n_batch] + "nk"
+    of_y = "k" if len(y.shape) == 1 else batch[n_batch - len(y.shape) + 2 : n_batch] + "km"
+    of_result = batch[:n_batch] + ("n" if "n" in of_x else "") + ("m" if "m" in of_y else "")
+    result = Value(walk.shape, contract(walk, x, y, (of_x, of_y, of_result)).slots)
+    _count(walk, [*_axes(result), (x, len(x.shape) - 1)])
+    return result
+
+
+@_counted("addmm", "baddbmm")
+def addmm(walk: Propagation, bias: Value, x: Value, y: Value, **_: Any) -> Value:
+    """Multiply two matrices and add a third."""
+    product = matmul(walk, x, y)
+    return Value(walk.shape, walk.join([product, bias]).slots)
+
+
+@_counted("einsum")
+def einsum(walk: Propagation, equation: str, operands: Sequence[Value], **_: Any) -> Any:
+    """Contract two operands by an explicit equation without repeated letters in one operand."""
+    terms, arrow, of_result = equation.replace(" ", "").partition("->")
+    sides = terms.split(",")
+    legal = arrow and "." not in equation and all(len(set(side)) == len(side) for side in (*sides, of_result))
+    if (
+        not legal
+        or len(operands) != 2
+        or any(c not in "".join(of_result) and terms.count(c) < 2 for c in set(terms) - {","})
+    ):
+        return walk.refuse(operands, f"einsum {equation!r} is unknown to the label engine")
+    walk.starts.append(walk.node.name)
+    result = Value(walk.shape, contract(walk, operands[0], operands[1], (sides[0], sides[1], of_result)).slots)
+    summed = [(operands[0], axis) for axis, letter in enumerate(sides[0]) if letter not in of_result]
+    _count(walk, [*_axes(result), *summed])
+    return result
+
+
+@_counted("scaled_dot_product_attention")
+def attention(
+    walk: Propagation,
+    query: Value,
+    key: Value,
+    value: Value,
+    mask: Value | None = None,
+    *_: Any,
+    enable_gqa: bool = False,
+    **__: Any,
+) -> Value:
+    """Tie the channels of each head; the scale of the scores holds the head's size fixed."""
+    if enable_gqa:
+        refused: Value = walk.refuse([query, key, value], "grouped-query attention is unknown to the label engine")
+        return refused
+    batch = "abcdefgh"[: len(query.shape) - 2]
+    size = f"{walk.node.name} scales its scores by the size of a head"
+    letters = (batch + "nk", batch + "mk", batch + "nm")
+    scores = contract(walk, query, key, letters, lock_summed=size)
+    _count(walk, [*((query, axis) for axis in range(len(query.shape))), (key, len(key.shape) - 2)])
+    if mask is not None:
+        scores = walk.join([scores, mask])
+    result = Value(walk.shape, contract(walk, scores, value, (batch + "nm", batch + "mk", batch + "nk")).slots)
+    _count(walk, [*_axes(result), (key, len(key.shape) - 2)])
+    return result
+
+
+@_counted("conv1d", "conv2d", "conv3d")
+def convolution(
+    walk: Propagation, x: Value, weight: Value, bias: Value | None = None, *rest: Any, **named: Any
+) -> Value:
+    """Convolve; `rest` is stride, padding, dilation, groups."""
+    return _convolve(walk, x, weight, bias, int(named.get("groups", rest[3] if len(rest) > 3 else 1)), transposed=False)
+
+
+@_counted("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def transposed_convolution(
+    walk: Propagation, x: Value, weight: Value, bias: Value | None = None, *rest: Any, **named: Any
+) -> Value:
+    """Convolve transposed; `rest` is stride, padding, output_padding, groups, dilation."""
+    return _convolve(walk, x, weight, bias, int(named.get("groups", rest[3] if len(rest) > 3 else 1)), transposed=True)
+
+
+@_counted("convolution")
+def any_convolution(
+    walk: Propagation,
+    x: Value,
+    weight: Value,
+    bias: Value | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+) -> Value:
+    """Convolve in the general form."""
+    return _convolve(walk, x, weight, bias, groups, transposed=transposed)
+
+
+def _convolve(
+    walk: Propagation, x: Value, weight: Value, bias: Value | None, groups: int, *, transposed: bool
+) -> Value:
+    rank = len(weight.shape)
+    if len(x.shape) != rank:
+        refused: Value = walk.refuse([x, weight], f"{walk.node.name} convolves an input without batch axis")
+        return refused
+    space = range(2, rank)
+    for value in (x, weight):
+        for slot in value.slots:
+            if walk.tie(slot, space).numel() == 1 and slot.numel() > 1:
+                walk.labels.lock(slot, Lock(f"{walk.node.name} slides over its positions"))
+    image = _channels(walk, x, space)
+    kernel = _channels(walk, weight, space)
+    if groups == 1:
+        walk.starts.append(walk.node.name)
+        flat = contract(walk, image, kernel, ("nk", "km" if transposed else "mk", "nm"))
+    else:
+        flat = _grouped(walk, image, kernel, groups, walk.shape[1])
+    result = Value(walk.shape, tuple(slot.reshape((*slot.shape, *[1] * len(space))) for slot in flat.slots))
+    if bias is not None:
+        result = walk.join([result, along(bias, 1, rank)])
+        result = Value(walk.shape, result.slots)
+    kernel_axes = [(weight, axis) for axis in space]
+    # one product per position of the image that is read (transposed) or written, and per channel of the other side
+    positions = _axes(x) if transposed else _axes(result)
+    _count(walk, [*positions, (weight, 1), *kernel_axes])
+    return result
+
+
+def _channels(walk: Propagation, value: Value, space: Sequence[int]) -> Value:
+    """Drop the axes of space: what is left are batch and channels, or the two channel axes of a kernel."""
+    slots = (walk.tie(slot, space) for slot in value.slots)
+    return Value(value.shape[:2], tuple(slot.reshape(slot.shape[:2]) for slot in slots if slot.numel() > 1))
+
+
+def _grouped(walk: Propagation, image: Value, kernel: Value, groups: int, out_channels: int) -> Value:
+    """Remove whole groups: input and output channels of a group are one class."""
+    per_group = Lock(f"{walk.node.name} is a grouped convolution that loses whole groups only")
+    image_slots = [_by_group(walk, slot, 1, groups) for slot in image.slots]
+    kernel_slots = []
+    for slot in kernel.slots:
+        if slot.shape[0] > 1:
+            walk.mark_produced([slot])
+            kernel_slots.append(_by_group(walk, slot, 0, groups).reshape(1, -1))
+        else:
+            walk.labels.lock(slot, per_group)
+    merged = walk.join([Value((image.shape[0], groups), tuple(image_slots)), Value((1, groups), tuple(kernel_slots))])
+    if groups == image.shape[1] == out_channels:
+        walk.carriers.add(walk.node.name)
+    else:
+        walk.starts.append(walk.node.name)
+        walk.whole_groups.extend(merged.slots)
+    size = out_channels // groups
+    return Value(
+        (image.shape[0], out_channels),
+        tuple(compact(slot.unsqueeze(2).expand(-1, -1, size).reshape(slot.shape[0], -1)) for slot in merged.slots),
+    )
+
+
+def _by_group(walk: Propagation, slot: Tensor, axis: int, groups: int) -> Tensor:
+    if slot.shape[axis] == 1:
+        return slot
+    return walk.tie(slot.unflatten(axis, (groups, -1)), [axis + 1]).squeeze(axis + 1)
+
+
+@rule("embedding")
+def embedding(walk: Propagation, weight: Value, positions: Value, *_: Any, **__: Any) -> Value:
+    """Look rows up: the rows stay, the features are channels that it makes."""
+    walk.starts.append(walk.node.name)
+    slots = []
+    for slot in weight.slots:
+        if slot.shape[0] > 1:
+            walk.labels.lock(slot, Lock(f"{walk.node.name} looks its rows up"))
+        else:
+            walk.mark_produced([slot])
+            slots.append(slot.reshape([1] * len(positions.shape) + [-1]))
+    return Value(walk.shape, tuple(slots))
+
+
+def _axes(value: Value) -> list[tuple[Value, int]]:
+    return [(value, axis) for axis in range(len(value.shape))]
+
+
+def _count(walk: Propagation, axes: Sequence[tuple[Value, int]]) -> None:
+    walk.mac_terms.append(MacTerm(walk.node.name, tuple(axes)))

@@ -1,0 +1,193 @@
+"""Rules of operators that only move data: they are executed on the labels themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pruners.labels import Lock, Value, compact
+from pruners.labels_propagate import Propagation, rule
+
+__all__: list[str] = []
+
+
+@rule(
+    "_unsafe_view",
+    "broadcast_to",
+    "channel_shuffle",
+    "expand",
+    "flatten",
+    "flip",
+    "movedim",
+    "numpy_T",
+    "permute",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "repeat",
+    "repeat_interleave",
+    "reshape",
+    "squeeze",
+    "swapaxes",
+    "swapdims",
+    "t",
+    "tile",
+    "transpose",
+    "unflatten",
+    "unsqueeze",
+    "view",
+)
+def move(walk: Propagation, x: Value, *args: Any, **kwargs: Any) -> Any:
+    """Execute the operator on each slot."""
+    if any(isinstance(item, Value) for item in (*args, *kwargs.values())):
+        return walk.refuse([x], f"{walk.node.target} depends on data")
+    target: Callable[..., Tensor] = walk.node.target  # type: ignore[assignment]
+    if "view" in str(target):
+        target = torch.reshape
+    return Value(walk.shape, tuple(compact(target(slot.expand(x.shape), *args, **kwargs)) for slot in x.slots))
+
+
+@rule("view_as", "reshape_as")
+def move_as(walk: Propagation, x: Value, _: Value) -> Value:
+    """Reshape to the shape of another tensor."""
+    return Value(walk.shape, tuple(compact(slot.expand(x.shape).reshape(walk.shape)) for slot in x.slots))
+
+
+@rule("expand_as")
+def expand_as(walk: Propagation, x: Value, _: Value) -> Value:
+    """Expand to the shape of another tensor."""
+    return Value(walk.shape, tuple(compact(slot.expand(x.shape).expand(walk.shape)) for slot in x.slots))
+
+
+@rule("chunk", "split", "split_with_sizes", "tensor_split")
+def split(walk: Propagation, x: Value, how: Any, dim: int = 0) -> list[Value]:
+    """Cut into pieces. Equal pieces are tied, so that code which cuts into equal pieces goes on doing it."""
+    axis = dim % len(x.shape)
+    shapes = [tuple(item.shape) for item in walk.plain(walk.node.meta["val"])]
+    sizes = [shape[axis] for shape in shapes]
+    equal = len(set(sizes)) == 1
+    slots: list[list[Tensor]] = [[] for _ in sizes]
+    for slot in x.slots:
+        if slot.shape[axis] == 1:
+            for piece in slots:
+                piece.append(slot)
+            continue
+        parts = slot.split(sizes, axis)
+        lock = Lock(f"{walk.node.name} cuts it into pieces of given sizes")
+        for part in parts[1:] if equal else ():
+            walk.labels.unite(parts[0], part, lock)
+        if not equal:
+            walk.labels.lock(slot, lock)
+        for piece, part in zip(slots, parts, strict=True):
+            piece.append(compact(part))
+    return [Value(shape, tuple(piece)) for shape, piece in zip(shapes, slots, strict=True)]
+
+
+@rule("slice", "narrow")
+def cut(walk: Propagation, x: Value, dim: int = 0, *_: Any, **__: Any) -> Value:
+    """Take a part of an axis: its labels are locked, as the code names positions."""
+    axis = dim % len(x.shape)
+    if walk.shape == x.shape:
+        return x
+    return lock_along(walk, x, [axis], "takes given positions of it")
+
+
+@rule("roll", "reflection_pad1d", "reflection_pad2d", "replication_pad2d", "index_select", "gather", "diagonal")
+def by_position(walk: Propagation, x: Value, *_: Any, **__: Any) -> Any:
+    """Positions are named by number: axes whose size changes, or all if none does, are locked."""
+    if len(walk.shape) != len(x.shape) or walk.shape == x.shape:
+        return walk.refuse([x], f"{walk.node.target} names positions of it")
+    changed = [axis for axis, (a, b) in enumerate(zip(x.shape, walk.shape, strict=True)) if a != b]
+    return lock_along(walk, x, changed, "names positions of it")
+
+
+@rule("index")
+def index(walk: Propagation, x: Value, indices: Sequence[Any]) -> Value:
+    """Lock the indexed axes; labels along the others move with them."""
+    used = [axis for axis, item in enumerate(indices) if item is not None]
+    if any(not isinstance(item, Value) for item in indices if item is not None):
+        result: Value = walk.refuse([x], f"{walk.node.target} with unknown indices")
+        return result
+    rest = []
+    where = tuple(slice(None) if item is None else torch.zeros(item.shape, dtype=torch.int64) for item in indices)
+    for slot in x.slots:
+        if any(slot.shape[axis] > 1 for axis in used):
+            walk.labels.lock(slot, Lock(f"{walk.node.name} names positions of it"))
+        else:
+            rest.append(compact(slot.expand(x.shape)[where]))
+    if any(
+        tuple(slot.shape[a] for a in range(slot.ndim) if slot.shape[a] > 1) and slot.ndim != len(walk.shape)
+        for slot in rest
+    ):
+        walk.lock(rest, Lock(f"{walk.node.name} gives a shape that depends on data"))
+        rest = []
+    return Value(walk.shape, tuple(rest))
+
+
+@rule("select", "unbind")
+def select(walk: Propagation, x: Value, *args: Any, **kwargs: Any) -> Any:
+    """Tie along the axis that is taken apart, then execute."""
+    position = 1 if walk.node.target is torch.ops.aten.select.int and len(args) > 1 else 0
+    dim = kwargs.get("dim", args[0] if args else 0)
+    axis = int(dim) % len(x.shape)
+    tied = [walk.tie(slot, [axis]).squeeze(axis) for slot in x.slots]
+    if position:
+        return Value(walk.shape, tuple(tied))
+    return [Value(item.shape, tuple(tied)) for item in walk.plain(walk.node.meta["val"])]
+
+
+@rule("cat", "concat", "concatenate")
+def cat(walk: Propagation, tensors: Sequence[Value], dim: int = 0) -> Value:
+    """Put labels one after the other along `dim`; along the other axes they are united."""
+    tensors = [item for item in tensors if item.shape != (0,)]
+    axis = dim % len(walk.shape)
+    flat = [
+        Value((*item.shape[:axis], 1, *item.shape[axis + 1 :]), tuple(s for s in item.slots if s.shape[axis] == 1))
+        for item in tensors
+    ]
+    slots = list(walk.join(flat).slots)
+    pieces = []
+    for item in tensors:
+        own = [slot for slot in item.slots if slot.shape[axis] > 1]
+        for slot in own[1:]:
+            walk.labels.unite(own[0], slot, Lock(f"{walk.node.name} joins it with a tensor that can not shrink"))
+        pieces.append(own[0] if own else torch.zeros(1, dtype=torch.int64).expand([1] * len(walk.shape)))
+    if any(bool(piece.any()) for piece in pieces):
+        wide = [max(piece.shape[a] for piece in pieces) for a in range(len(walk.shape))]
+        parts = []
+        for item, piece in zip(tensors, pieces, strict=True):
+            wide[axis] = item.shape[axis]
+            parts.append(piece.expand(wide))
+        slots.append(compact(torch.cat(parts, axis)))
+    return Value(walk.shape, tuple(slots))
+
+
+@rule("stack")
+def stack(walk: Propagation, tensors: Sequence[Value], dim: int = 0) -> Value:
+    """Unite operands, then add the new axis."""
+    joined = walk.join(tensors)
+    axis = dim % len(walk.shape)
+    return Value(walk.shape, tuple(slot.unsqueeze(axis) for slot in joined.slots))
+
+
+@rule("constant_pad_nd", "pad", "zero_pad2d")
+def pad(walk: Propagation, x: Value, amounts: Sequence[int], mode: Any = "constant", *_: Any) -> Value:
+    """New entries have no label; a mode that copies entries locks the padded axes."""
+    padded = {len(x.shape) - 1 - i // 2 for i, amount in enumerate(amounts) if amount}
+    if isinstance(mode, str) and mode != "constant":
+        return lock_along(walk, x, sorted(padded), "copies positions of it")
+    slots = []
+    for slot in x.slots:
+        own = [amount if slot.shape[len(x.shape) - 1 - i // 2] > 1 else 0 for i, amount in enumerate(amounts)]
+        slots.append(torch.nn.functional.pad(slot, own))
+    return Value(walk.shape, tuple(slots))
+
+
+def lock_along(walk: Propagation, x: Value, axes: Sequence[int], what: str) -> Value:
+    """Lock the slots that change along `axes`; the others stay."""
+    moved = [slot for slot in x.slots if any(slot.shape[axis] > 1 for axis in axes)]
+    walk.lock(moved, Lock(f"{walk.node.name} {what}"))
+    moved_ids = {id(slot) for slot in moved}
+    return Value(walk.shape, tuple(slot for slot in x.slots if id(slot) not in moved_ids))

@@ -1,0 +1,204 @@
+"""Carry labels through an exported graph: one visit per node, a rule per operator; what has no rule locks.
+
+The rules live in the `labels_*` modules by class of operator and are registered by name in `RULES`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from pruners.labels import Labels, Lock, Value, varying
+
+__all__ = ["RULES", "MacTerm", "Propagation", "rule"]
+
+Rule = Callable[..., Any]
+RULES: dict[str, Rule] = {}
+"""Operator name without namespace, overload and in-place underscore -> rule."""
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule ``f(propagation, *args, **kwargs) -> Value | list of Value`` for ATen operators."""
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            RULES[name] = function
+        return function
+
+    return register
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MacTerm:
+    """MACs of one contraction: the product of the sizes of `axes`, each an axis of a labelled tensor."""
+
+    node: str
+    axes: tuple[tuple[Value, int], ...]
+
+
+@dataclass(eq=False)
+class Propagation:
+    """State of one walk through the graph, and what the rules need.
+
+    Parameters
+    ----------
+    tensors : Mapping of str to Value
+        Labelled parameters and float buffers by the name under which the graph fetches them.
+    """
+
+    tensors: Mapping[str, Value]
+    labels: Labels
+    values: dict[str, Any] = field(default_factory=dict)
+    every: list[Value] = field(default_factory=list)
+    mac_terms: list[MacTerm] = field(default_factory=list)
+    produced: dict[int, int] = field(default_factory=dict)
+    whole_groups: list[Tensor] = field(default_factory=list)
+    starts: list[str] = field(default_factory=list)
+    carriers: set[str] = field(default_factory=set)
+    unknown: dict[str, str] = field(default_factory=dict)
+    node: fx.Node = field(init=False)
+    order: int = 0
+
+    def walk(self, module: fx.GraphModule) -> None:
+        """Visit every node of the graph once, in order."""
+        self.every.extend(self.tensors.values())
+        for self.order, self.node in enumerate(module.graph.nodes):
+            result = self._visit(module, self.node)
+            self.values[self.node.name] = result
+            self.every.extend(item for item in _flat(result) if isinstance(item, Value))
+
+    def _visit(self, module: fx.GraphModule, node: fx.Node) -> Any:
+        if node.op == "placeholder":
+            return self.plain(node.meta.get("val"))
+        if node.op == "get_attr":
+            name = str(node.target)
+            if name in self.tensors:
+                return self.tensors[name]
+            target = operator.attrgetter(name)(module)
+            return Value(tuple(target.shape)) if isinstance(target, Tensor) else None
+        args = fx.map_arg(node.args, lambda n: self.values[n.name])
+        kwargs = fx.map_arg(node.kwargs, lambda n: self.values[n.name])
+        if node.op == "output":
+            for item in _flat(args):
+                if isinstance(item, Value):
+                    self.lock(item.slots, Lock("its channels are an output of the network"))
+            return None
+        if node.target is operator.getitem:
+            return args[0][args[1]] if isinstance(args[0], (list, tuple)) else self.plain(node.meta.get("val"))
+        return self._apply(node, args, kwargs)
+
+    def _apply(self, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        labelled = [item for item in _flat((args, dict(kwargs))) if isinstance(item, Value) and item.slots]
+        if not labelled:
+            return self._with_macs(node, args, kwargs)
+        target = node.target
+        name = _operator_name(target)
+        known = RULES.get(name)
+        if known is not None:
+            return known(self, *args, **kwargs)
+        if isinstance(target, torch._ops.OpOverload) and torch.Tag.pointwise in target.tags:
+            return RULES["pointwise"](self, *args, **kwargs)
+        if isinstance(node.meta.get("val"), (int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool)):
+            return self.plain(node.meta["val"])
+        return self.refuse(labelled, f"{target} is unknown to the label engine")
+
+    def _with_macs(self, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Without labels only the MACs of a contraction are of interest."""
+        known = RULES.get(_operator_name(node.target))
+        if known is not None and getattr(known, "counts_macs", False):
+            return known(self, *args, **kwargs)
+        return self.plain(node.meta.get("val"))
+
+    def plain(self, val: Any) -> Any:
+        """Return a value without labels for what the exporter says of a node."""
+        if isinstance(val, Tensor):
+            return Value(tuple(_hint(size) for size in val.shape))
+        if isinstance(val, (list, tuple)):
+            return [self.plain(item) for item in val]
+        if isinstance(val, torch.SymInt):
+            return _hint(val)
+        if isinstance(val, (torch.SymFloat, torch.SymBool)):
+            return None
+        return val
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor that the current node gives."""
+        return tuple(_hint(size) for size in self.node.meta["val"].shape)
+
+    def refuse(self, values: Sequence[Value], reason: str) -> Any:
+        """Lock everything that the current node touches; its result has no labels."""
+        self.unknown[self.node.name] = reason
+        for value in values:
+            self.lock(value.slots, Lock(reason))
+        return self.plain(self.node.meta.get("val"))
+
+    def lock(self, slots: Sequence[Tensor], lock: Lock) -> None:
+        """Lock all labels of `slots`."""
+        for slot in slots:
+            self.labels.lock(slot, lock)
+
+    def tie(self, slot: Tensor, axes: Sequence[int]) -> Tensor:
+        """Tie a slot along `axes`; see `Labels.tie`."""
+        return self.labels.tie(slot, axes, Lock(f"{self.node.name} ties all its channels"))
+
+    def mark_produced(self, slots: Sequence[Tensor]) -> None:
+        """Remember the labels of `slots` as made by the current node."""
+        for slot in slots:
+            for label in slot.reshape(-1).tolist():
+                self.produced.setdefault(label, self.order)
+
+    def join(self, operands: Sequence[Value]) -> Value:
+        """Broadcast operands against each other, element by element: labels that meet are united."""
+        rank = max(len(operand.shape) for operand in operands)
+        shapes = [(1,) * (rank - len(operand.shape)) + operand.shape for operand in operands]
+        slots = [
+            (owner, slot.reshape((1,) * (rank - slot.ndim) + slot.shape))
+            for owner, operand in enumerate(operands)
+            for slot in operand.slots
+        ]
+        lock = Lock(f"{self.node.name} joins it with a tensor that can not shrink")
+        clusters: list[tuple[set[int], list[tuple[int, Tensor]]]] = []
+        for owner, slot in slots:
+            axes, members = set(varying(slot)), [(owner, slot)]
+            for cluster in [c for c in clusters if c[0] & axes]:
+                clusters.remove(cluster)
+                axes, members = axes | cluster[0], cluster[1] + members
+            clusters.append((axes, members))
+        merged = []
+        for axes, members in clusters:
+            first = members[0][1]
+            for _, slot in members[1:]:
+                self.labels.unite(first, slot, lock)
+                if slot.numel() > 1 and any(a == 1 < b for a, b in zip(first.shape, slot.shape, strict=True)):
+                    first = torch.broadcast_tensors(first, slot)[0]
+            for owner, shape in enumerate(shapes):
+                covered = {axis for o, slot in members if o == owner for axis in varying(slot)}
+                if any(shape[axis] > 1 and axis not in covered for axis in axes):
+                    self.labels.lock(first, lock)
+            merged.append(first)
+        return Value(tuple(max(sizes) if 0 not in sizes else 0 for sizes in zip(*shapes, strict=True)), tuple(merged))
+
+
+def _operator_name(target: Any) -> str:
+    if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten":
+        return ""
+    name = str(target._schema.name).removeprefix("aten::")
+    return name if name.endswith("__") else name.removesuffix("_")
+
+
+def _hint(size: Any) -> int:
+    return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)
+
+
+def _flat(item: Any) -> list[Any]:
+    if isinstance(item, (list, tuple)):
+        return [leaf for part in item for leaf in _flat(part)]
+    if isinstance(item, dict):
+        return [leaf for part in item.values() for leaf in _flat(part)]
+    return [item]

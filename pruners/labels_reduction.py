@@ -1,0 +1,115 @@
+"""Rules of pooling, resizing, reductions and softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pruners.labels import Lock, Value
+from pruners.labels_propagate import Propagation, rule
+
+__all__: list[str] = []
+
+
+@rule(
+    "adaptive_avg_pool1d",
+    "adaptive_max_pool1d",
+    "avg_pool1d",
+    "max_pool1d",
+    "max_pool1d_with_indices",
+    "upsample_linear1d",
+    "upsample_nearest1d",
+)
+def pool_1d(walk: Propagation, x: Value, *_: Any, **__: Any) -> Any:
+    """Pool over the last axis."""
+    return _pool(walk, x, 1)
+
+
+@rule(
+    "_adaptive_avg_pool2d",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "avg_pool2d",
+    "max_pool2d",
+    "max_pool2d_with_indices",
+    "upsample_bicubic2d",
+    "upsample_bilinear2d",
+    "upsample_nearest2d",
+    "_upsample_nearest_exact2d",
+)
+def pool_2d(walk: Propagation, x: Value, *_: Any, **__: Any) -> Any:
+    """Pool or resize over the last two axes."""
+    return _pool(walk, x, 2)
+
+
+@rule("adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d", "upsample_trilinear3d")
+def pool_3d(walk: Propagation, x: Value, *_: Any, **__: Any) -> Any:
+    """Pool or resize over the last three axes."""
+    return _pool(walk, x, 3)
+
+
+def _pool(walk: Propagation, x: Value, n_axes: int) -> Any:
+    axes = range(len(x.shape) - n_axes, len(x.shape))
+    slots = tuple(walk.tie(slot, axes) for slot in x.slots)
+    plain = walk.plain(walk.node.meta["val"])
+    if isinstance(plain, list):
+        return [Value(item.shape, slots) for item in plain]
+    return Value(plain.shape, slots)
+
+
+@rule(
+    "amax",
+    "amin",
+    "linalg_vector_norm",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "norm",
+    "prod",
+    "std",
+    "sum",
+    "var",
+    "var_mean",
+)
+def reduce(walk: Propagation, x: Value, *args: Any, **kwargs: Any) -> Any:
+    """Reduce axes: labels along them only are locked, others are tied along them."""
+    if args and isinstance(args[0], Value):
+        return walk.join([x, args[0]])  # max and min of two tensors
+    names = [argument.name for argument in walk.node.target._schema.arguments[1:]]  # type: ignore[union-attr]
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    dim = given.get("dim")
+    axes = _axes(dim, len(x.shape))
+    keep = bool(given.get("keepdim", False))
+    slots = []
+    for slot in _without(walk, x, axes):
+        for axis in sorted(() if keep else axes, reverse=True):
+            slot = slot.squeeze(axis)
+        slots.append(slot)
+    plain = walk.plain(walk.node.meta["val"])
+    if isinstance(plain, list):
+        return [Value(item.shape, tuple(slots)) for item in plain]
+    return Value(plain.shape, tuple(slots))
+
+
+@rule("softmax", "_softmax", "log_softmax", "_log_softmax")
+def softmax(walk: Propagation, x: Value, dim: int, *_: Any, **__: Any) -> Value:
+    """Entries along `dim` depend on each other: labels along it only are locked, others are tied along it."""
+    return Value(x.shape, tuple(_without(walk, x, _axes(dim, len(x.shape)))))
+
+
+def _axes(dim: Any, rank: int) -> tuple[int, ...]:
+    if dim is None or (isinstance(dim, Sequence) and not dim):
+        return tuple(range(rank))
+    return tuple(axis % rank for axis in (dim if isinstance(dim, Sequence) else [dim]))
+
+
+def _without(walk: Propagation, x: Value, axes: Sequence[int]) -> list[Any]:
+    slots = []
+    for slot in x.slots:
+        tied = walk.tie(slot, axes)
+        if tied.numel() == 1:
+            walk.labels.lock(slot, Lock(f"{walk.node.name} reduces over its channels"))
+        else:
+            slots.append(tied)
+    return slots

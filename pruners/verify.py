@@ -1,0 +1,253 @@
+"""Masked equals compact: the check without which no pruned network is handed out."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from pruners.errors import VerificationError
+from pruners.groups import ChannelGroup
+from pruners.inputs import random_inputs
+from pruners.plan import InputSpec, PruningPlan
+from pruners.program import FOREIGN, first_line, named_tensors
+from pruners.surgery import graph_of, mask_, removed_positions, slice_without
+
+if TYPE_CHECKING:
+    from pruners.graph import Graph
+
+__all__ = ["Verification", "verify"]
+
+TOLERANCE = 1e-4
+"""Largest error that is taken for rounding in fp32, relative to the range of the output."""
+LEAST_SENSITIVITY = 10 * TOLERANCE
+"""Smallest change of the output by masking, relative to its range, with which the comparison says something."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What the comparison of masked and compact network found.
+
+    Parameters
+    ----------
+    removed_channels : int
+        Output channels (rows) removed from the layers that produce them, over all layers.
+    removed_parameters : int
+        Elements of parameters removed.
+    max_abs_error : float
+        Largest difference of masked and compact output, with the weights as given.
+    relative_error : float
+        Largest difference relative to the output's range, over both passes (see `verify`).
+    sensitivity : float
+        How far masking moves the output of the original relative to its range, with the weights as given.
+    probe_sensitivity : float
+        The same with redrawn norms; what makes the check say something for a freshly initialised network.
+    batch_sizes : tuple of int
+        At which both were compared.
+    tolerance : float
+        `relative_error` is at most this.
+    """
+
+    removed_channels: int
+    removed_parameters: int
+    max_abs_error: float
+    relative_error: float
+    sensitivity: float
+    probe_sensitivity: float
+    batch_sizes: tuple[int, ...]
+    tolerance: float = TOLERANCE
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {**asdict(self), "batch_sizes": list(self.batch_sizes)}
+
+
+def verify(
+    model: nn.Module, plan: PruningPlan, compact: nn.Module, *, graph: Graph | None = None, seed: int = 0
+) -> Verification:
+    """Compare the masked original with the compact network on random inputs, in fp32 and evaluation mode.
+
+    Two passes. The first compares the weights as given. The second, the probe, redraws in a copy of the original what
+    makes a network blind to its channels: scale, shift and statistics of norms, and parameters that are constant or
+    tiny (zero-initialised scales, 1e-6 layer scales, zero biases); the compact copy gets the same tensors, cut by the
+    plan. Both passes must agree. The check refuses to pass when masking moves the output in neither pass.
+
+    Parameters
+    ----------
+    model : Module
+        The original; neither it nor `compact` is modified.
+    compact : Module
+        As `pruners.surgery.apply` made it, weights not trained since.
+    graph : Graph, optional
+        Of `model`; traced again from the plan's inputs when missing.
+    seed : int, default=0
+        Seeds inputs and redrawn tensors.
+
+    Raises
+    ------
+    PlanError
+        The plan was made for another network.
+    VerificationError
+        The outputs differ, the compact network does not run, or nothing was compared: no channel removed, or the
+        output does not depend on the removed ones.
+    """
+    if not plan.removed_units:
+        raise VerificationError("the plan removes nothing: there is nothing to verify")
+    graph = graph_of(model, plan) if graph is None else graph
+    graph.check(plan)
+    gone = removed_positions(graph.groups, plan)
+    specs = tuple(_in_fp32(spec) for spec in plan.inputs)
+    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    original, smaller = copy.deepcopy(model).eval().float(), copy.deepcopy(compact).eval().float()
+    sizes = _batch_sizes(original, specs, seed, device)
+
+    given = [_compare(original, gone, smaller, random_inputs(specs, batch=n, seed=seed, device=device)) for n in sizes]
+    _redraw_(original, seed)
+    _copy_cut(original, gone, smaller)
+    probe = _compare(original, gone, smaller, random_inputs(specs, batch=sizes[-1], seed=seed + 1, device=device))
+
+    result = Verification(
+        removed_channels=_removed_channels(graph.groups, plan),
+        removed_parameters=_n_elements(model) - _n_elements(compact),
+        max_abs_error=max(one.error for one in given),
+        relative_error=max(one.relative_error for one in (*given, probe)),
+        sensitivity=max(one.sensitivity for one in given),
+        probe_sensitivity=probe.sensitivity,
+        batch_sizes=tuple(n if n is not None else specs[0].shape[0] for n in sizes),
+    )
+    if not result.relative_error <= TOLERANCE:
+        raise VerificationError(
+            f"masked and compact network differ by {result.relative_error:.2e} of the output's range; "
+            f"at most {TOLERANCE:.0e} is rounding"
+        )
+    if not max(result.sensitivity, result.probe_sensitivity) >= LEAST_SENSITIVITY:
+        raise VerificationError(
+            f"the check is vacuous: masking the {result.removed_channels} removed channels moves the output by "
+            f"{max(result.sensitivity, result.probe_sensitivity):.1e} of its range, less than {LEAST_SENSITIVITY:.0e}"
+        )
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    error: float
+    relative_error: float
+    sensitivity: float
+
+
+def _compare(
+    original: nn.Module,
+    gone: Mapping[str, Mapping[int, Sequence[int]]],
+    compact: nn.Module,
+    inputs: tuple[Tensor, ...],
+) -> _Difference:
+    masked = copy.deepcopy(original)
+    mask_(masked, gone)
+    plain, expected = _outputs(original, inputs), _outputs(masked, inputs)
+    try:
+        got = _outputs(compact, inputs)
+    except FOREIGN as error:
+        raise VerificationError(f"the compact network does not run: {first_line(error)}") from error
+    if [item.shape for item in got] != [item.shape for item in expected]:
+        raise VerificationError(
+            f"the compact network's outputs are {[tuple(item.shape) for item in got]}, "
+            f"the original's {[tuple(item.shape) for item in expected]}"
+        )
+    error = relative = sensitivity = 0.0
+    for before, want, have in zip(plain, expected, got, strict=True):
+        if not before.numel():
+            continue
+        span = float(before.max() - before.min()) or float(before.abs().max()) or 1.0
+        apart = float((want - have).abs().max())
+        if not math.isfinite(apart) or not math.isfinite(span):
+            raise VerificationError("masked or compact network gives NaN or infinity on random inputs")
+        error, relative = max(error, apart), max(relative, apart / span)
+        sensitivity = max(sensitivity, float((before - want).abs().max()) / span)
+    return _Difference(error, relative, sensitivity)
+
+
+def _outputs(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    cudnn = torch.backends.cudnn
+    with torch.no_grad(), cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False):
+        leaves = pytree.tree_leaves(module(*inputs))
+    return [leaf.double() for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def _batch_sizes(
+    model: nn.Module, specs: Sequence[InputSpec], seed: int, device: torch.device
+) -> tuple[int | None, ...]:
+    """Return batches of one and of two where the original runs with them, else the size that was traced (None)."""
+    batched = all(spec.shape for spec in specs) and len({spec.shape[0] for spec in specs}) == 1
+    for batch in (1, 2) if batched else ():
+        try:
+            _outputs(model, random_inputs(specs, batch=batch, seed=seed, device=device))
+        except FOREIGN:
+            return (None,)
+    return (1, 2) if batched else (None,)
+
+
+def _in_fp32(spec: InputSpec) -> InputSpec:
+    return spec.model_copy(update={"dtype": "float32"}) if spec.dtype in {"float16", "bfloat16", "float64"} else spec
+
+
+def _redraw_(module: nn.Module, seed: int) -> None:
+    """Redraw norms, and what is constant or tiny, so that the output depends on every channel."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(tensor: Tensor, spread: float) -> None:
+        tensor.copy_(torch.randn(tensor.shape, generator=generator) * spread)
+
+    def around_one(tensor: Tensor) -> None:
+        tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+
+    with torch.no_grad():
+        for layer in module.modules():
+            tensors = {**layer._parameters, **layer._buffers}
+            is_norm = "running_var" in tensors or isinstance(layer, (nn.LayerNorm, nn.GroupNorm))
+            for name, tensor in tensors.items():
+                if tensor is None or not tensor.is_floating_point() or not tensor.numel():
+                    continue
+                blind = float(tensor.max() - tensor.min()) == 0 or float(tensor.abs().max()) < 1e-3
+                if not is_norm and not (blind and isinstance(tensor, nn.Parameter)):
+                    continue
+                if name in {"bias", "running_mean"}:
+                    normal(tensor, 0.3)
+                elif tensor.ndim > 1 and isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
+                    normal(tensor, math.prod(tensor.shape[1:]) ** -0.5)
+                else:
+                    around_one(tensor)
+
+
+def _copy_cut(original: nn.Module, gone: Mapping[str, Mapping[int, Sequence[int]]], compact: nn.Module) -> None:
+    """Give the compact network the original's tensors, cut by the plan."""
+    target = named_tensors(compact)
+    seen: set[int] = set()
+    with torch.no_grad():
+        for name, tensor in named_tensors(original).items():
+            if id(tensor) in seen:
+                continue
+            seen.add(id(tensor))
+            cut = slice_without(tensor, gone.get(name, {}))
+            if name not in target or target[name].shape != cut.shape:
+                raise VerificationError(f"{name!r} of the compact network is not cut as the plan says")
+            target[name].copy_(cut)
+
+
+def _removed_channels(groups: Sequence[ChannelGroup], plan: PruningPlan) -> int:
+    return sum(
+        len(member.indices[unit])
+        for group in groups
+        for unit in plan.removed(group.name)
+        for member in group.members
+        if member.produces
+    )
+
+
+def _n_elements(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
