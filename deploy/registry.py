@@ -1,0 +1,42 @@
+"""Which networks and data sets ship: tables of strings, nothing is imported before it is used."""
+
+from __future__ import annotations
+
+__all__ = ["DATA_SETS", "NETWORKS", "data_set_names", "names", "network_names"]
+
+NETWORKS = {
+    "cifar:vgg16": "deploy.networks.vgg:vgg16",
+    "cifar:vgg19": "deploy.networks.vgg:vgg19",
+    "cifar:resnet20": "deploy.networks.resnet:resnet20",
+    "cifar:resnet56": "deploy.networks.resnet:resnet56",
+    "cifar:resnet110": "deploy.networks.resnet:resnet110",
+    "cifar:preresnet164": "deploy.networks.preresnet:preresnet164",
+    "cifar:densenet40": "deploy.networks.densenet:densenet40",
+    "cifar:mobilenetv1": "deploy.networks.mobilenet:mobilenetv1",
+}
+"""Name -> ``module:factory``; a factory takes ``n_classes`` and ``in_channels`` by keyword, besides its options."""
+
+DATA_SETS = {
+    "digits": "deploy.sources.digits:Digits",
+    "fashion-mnist": "deploy.sources.fashion_mnist:FashionMnist",
+    "cifar10": "deploy.sources.cifar:Cifar10",
+    "cifar100": "deploy.sources.cifar:Cifar100",
+    "flowers102": "deploy.sources.flowers:Flowers102",
+    "imagefolder": "deploy.sources.image_folder:ImageFolder",
+}
+"""Name -> ``module:class`` of a `deploy.sources.family.Family`."""
+
+
+def network_names() -> tuple[str, ...]:
+    """List the networks that ship; ``torchvision:``, ``timm:`` and files of one's own come on top."""
+    return tuple(NETWORKS)
+
+
+def data_set_names() -> tuple[str, ...]:
+    """List the data sets that can be read."""
+    return tuple(DATA_SETS)
+
+
+def names() -> tuple[str, ...]:
+    """List the networks and data sets that ship, networks first."""
+    return network_names() + data_set_names()

@@ -1,0 +1,54 @@
+"""The edge to other people's code: what must be installed, what their exceptions say, what their files hash to."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from deploy.errors import ExtraMissingError
+
+__all__ = ["cause", "file_sha256", "missing", "require", "versions"]
+
+_DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+
+
+def missing(*modules: str) -> tuple[str, ...]:
+    """List those of `modules` that cannot be found, by the name they are installed by; nothing is imported."""
+    return tuple(_DISTRIBUTIONS.get(module, module) for module in modules if find_spec(module) is None)
+
+
+def require(who: str, *modules: str) -> None:
+    """Make sure that `modules` can be imported.
+
+    Raises
+    ------
+    ExtraMissingError
+        One is not installed; the message says who needs it and how to get it.
+    """
+    if absent := missing(*modules):
+        raise ExtraMissingError(f"{who} needs {' and '.join(absent)}: pip install 'prune-deploy[prune]'")
+
+
+def cause(error: BaseException) -> str:
+    """Put a foreign exception into one line: its class and the first line of its message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def file_sha256(path: Path) -> str:
+    """Hash the content of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions(*distributions: str) -> dict[str, str]:
+    """Give the installed version of each distribution, ``"not installed"`` where there is none."""
+    found = {}
+    for name in distributions:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,207 @@
+"""A data set by name, divided into training, validation and test images once and for all by a seed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deploy.did_you_mean import suggestion
+from deploy.errors import SourceError
+from deploy.registry import DATA_SETS, data_set_names
+from deploy.sources.boundary import missing, require
+from deploy.sources.data_spec import ROOT_VARIABLE, DataSpec, Normalisation
+from deploy.sources.division import Division, divide
+from deploy.sources.family import Family, Pixels, Raw
+from deploy.sources.split import indices_sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.utils.data import Dataset
+
+__all__ = ["ROOT_VARIABLE", "DataAvailability", "DataSource", "DataSpec", "Normalisation", "data_availability", "load"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """Images ready for a network: choose on `validation`, report on `test`.
+
+    Parameters
+    ----------
+    name : str
+        As in the specification.
+    classes : tuple of str
+        Their names; a label is a position in it.
+    input_shape : tuple of int
+        (channels, height, width) of every image.
+    train, train_plain, validation, test : Dataset of (Tensor, int)
+        float32 images of shape `input_shape`, normalised, with their label. `train` is augmented from torch's global
+        generator; `train_plain` holds the same images, in the same order, as they are. Data sets in memory have
+        ``__getitems__``, which torch's DataLoader calls, and ``batch(indices) -> (images, labels)``.
+    indices : Mapping of str to ndarray of int64
+        For "train", "validation" and "test": positions in the official part that provenance names, in order.
+    provenance : Mapping
+        JSON record: specification, hash of the data and of the division, sizes, normalisation and preprocessing.
+        It has no absolute path in it that the specification does not have.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    input_shape: tuple[int, int, int]
+    train: Dataset[tuple[Tensor, int]]
+    train_plain: Dataset[tuple[Tensor, int]]
+    validation: Dataset[tuple[Tensor, int]]
+    test: Dataset[tuple[Tensor, int]]
+    indices: Mapping[str, npt.NDArray[np.int64]] = field(repr=False)
+    provenance: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataAvailability:
+    """Whether a data set can be read on this machine.
+
+    Parameters
+    ----------
+    name : str
+        Of the data set.
+    ok : bool
+        It is there; its files were not opened.
+    where : str
+        The place, or what it comes with; empty when it is not there.
+    reason, hint : str
+        Why it is not, and what to do; empty when it is.
+    """
+
+    name: str
+    ok: bool
+    where: str = ""
+    reason: str = ""
+    hint: str = ""
+
+
+def load(spec: DataSpec) -> DataSource:
+    """Read a data set, divide and prepare it.
+
+    Raises
+    ------
+    SourceError
+        Unknown name, data that is missing or damaged, or too few images for the division asked for.
+    ExtraMissingError
+        A library that reads it is not installed.
+    """
+    family = _family(spec.name)
+    require(f"data set {spec.name}", *family.modules)
+    roots, also_installed = _roots(spec.root, family)
+    raw = family.read(family.find(roots, also_installed=also_installed))
+    division = divide(raw, spec)
+    return _prepared(spec, family, raw, division)
+
+
+def data_availability(root: Path | None = None) -> tuple[DataAvailability, ...]:
+    """List every data set with whether and where it is. Cheap: nothing is imported, no file is opened.
+
+    Parameters
+    ----------
+    root : Path, optional
+        Data root; default: the environment variable ``PRUNE_DEPLOY_DATA``.
+    """
+    return tuple(_availability(name, root) for name in data_set_names())
+
+
+def _availability(name: str, root: Path | None) -> DataAvailability:
+    family = _class(name)(name, "")
+    if absent := missing(*family.modules):
+        return DataAvailability(
+            name=name,
+            ok=False,
+            reason=f"{' and '.join(absent)} not installed",
+            hint="pip install 'prune-deploy[prune]'",
+        )
+    if family.takes_argument:
+        return DataAvailability(name=name, ok=True, where=f"{name}:PATH, any folder")
+    if family.embedded:
+        return DataAvailability(name=name, ok=True, where="comes with a library")
+    roots, also_installed = _roots(root, family)
+    try:
+        place = family.find(roots, also_installed=also_installed)
+    except SourceError:
+        looked = [str(place) for base in roots for place in family.places(base)]
+        looked += [str(place) for place in family.installed if also_installed]
+        reason = f"not in {', '.join(looked)}" if looked else "no data root is given"
+        return DataAvailability(name=name, ok=False, reason=reason, hint=family.hint)
+    return DataAvailability(name=name, ok=True, where=str(place))
+
+
+def _class(name: str) -> type[Family]:
+    module, _, attribute = DATA_SETS[name].partition(":")
+    family: type[Family] = getattr(import_module(module), attribute)
+    return family
+
+
+def _family(name: str) -> Family:
+    kind, colon, argument = name.partition(":")
+    if kind not in DATA_SETS:
+        raise SourceError(f"unknown data set {name!r}{suggestion(kind, data_set_names())}")
+    family = _class(kind)
+    if family.takes_argument and not argument:
+        raise SourceError(f"data set {name!r} needs a path: {family.hint}")
+    if colon and not family.takes_argument:
+        raise SourceError(f"data set {name!r}: {kind!r} takes nothing behind a colon; set data.root for its folder")
+    return family(name, argument)
+
+
+def _roots(root: Path | None, family: Family) -> tuple[tuple[Path, ...], bool]:
+    """List the data roots, and whether a system package's place counts: a root that was asked for is the only one."""
+    if root is not None:
+        return (root.expanduser(),), False
+    variable = os.environ.get(ROOT_VARIABLE)
+    roots = (Path(variable).expanduser(),) if variable else ()
+    return ((Path(), *roots) if family.takes_argument else roots), True
+
+
+def _prepared(spec: DataSpec, family: Family, raw: Raw, division: Division) -> DataSource:
+    from deploy.sources.preparation import Preparation
+
+    train = division.part(raw, "train")
+    make = Preparation(spec, family, train)
+    return DataSource(
+        name=spec.name,
+        classes=raw.classes,
+        input_shape=make.input_shape,
+        train=make(train, augment=spec.augment),
+        train_plain=make(train),
+        validation=make(division.part(raw, "validation")),
+        test=make(division.part(raw, "test")),
+        indices=division.indices,
+        provenance={
+            "spec": spec.model_dump(mode="json"),
+            "classes": list(raw.classes),
+            "input_shape": list(make.input_shape),
+            "sha256": {
+                origin: part.sha256()
+                for origin, part in (("train", raw.train), ("validation", raw.validation), ("test", raw.test))
+                if part is not None
+            },
+            "sha256_of": "pixels and labels" if isinstance(train, Pixels) else "paths and labels",
+            "division": {
+                name: {
+                    "of": division.origins[name],
+                    "n_images": len(division.indices[name]),
+                    "indices_sha256": indices_sha256(division.indices[name]),
+                }
+                for name in ("train", "validation", "test")
+            },
+            "preprocessing": make.description,
+        },
+    )

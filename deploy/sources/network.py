@@ -1,0 +1,242 @@
+"""A network by name: the ones that ship, torchvision's, timm's, or a factory in a file of one's own."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from deploy.did_you_mean import suggestion
+from deploy.errors import SourceError
+from deploy.registry import NETWORKS, network_names
+from deploy.sources.boundary import cause, file_sha256, require, versions
+from deploy.sources.factory import call_factory, explain, read_source
+from deploy.sources.libraries import LIBRARIES, OPTION_ERRORS, make_timm, make_torchvision
+from deploy.sources.weights import load_weights, log_untrained, weights_path
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["NetworkSpec", "build", "fingerprint", "provenance"]
+
+_FORMS = "cifar:NAME, torchvision:NAME, timm:NAME or path/to/file.py:factory"
+_DECIDED_BY_DATA = ("n_classes", "num_classes", "in_channels", "in_chans")
+
+
+class NetworkSpec(BaseModel):
+    """Which network, with which weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description=f"one of {_FORMS}")
+    weights: str = Field(
+        "none", description="'none', 'DEFAULT' (the published ones of torchvision or timm), a .safetensors or .pt file"
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="of the network's factory, for example width: 0.5"
+    )
+    new_classifier: bool = Field(
+        False,
+        description="the weights were trained for another number of classes: start the last layer untrained",
+    )
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
+
+def build(spec: NetworkSpec, *, n_classes: int | None, input_shape: tuple[int, int, int]) -> nn.Module:
+    """Make the network, with its weights, for data of this kind; a forward pass proves that it takes them.
+
+    Initial weights are drawn from torch's global generator: seed it to get the same network again.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+        What to build.
+    n_classes : int or None
+        Size of the classifier; None leaves the network's own.
+    input_shape : tuple of int
+        (channels, height, width) of one image.
+
+    Returns
+    -------
+    Module
+        On the CPU and in training mode (a factory's network: as the factory left it).
+
+    Raises
+    ------
+    SourceError
+        Unknown name or option, a factory that fails, weights that are missing, unreadable or do not fit, or a network
+        that does not map such images to ``n_classes`` scores.
+    ExtraMissingError
+        torch, torchvision or timm is not installed.
+    """
+    kind, name = _parse(spec.name)
+    require(f"network {spec.name}", "torch", *((kind,) if kind in LIBRARIES else ()))
+    _check_weights(spec, kind)
+    options = _options(spec, n_classes, input_shape[0])
+    if kind == "file":
+        file, _, factory = name.rpartition(":")
+        network = call_factory(Path(file), factory, options, n_classes=n_classes, input_shape=input_shape)
+    else:
+        network = _MAKERS[kind](spec, options, n_classes, input_shape[0])
+    if spec.weights not in ("none", "DEFAULT"):
+        path = weights_path(spec.weights)
+        untrained = load_weights(network, path, n_classes=n_classes, new_classifier=spec.new_classifier)
+        log_untrained(spec.name, untrained)
+    _check_forward(network, spec, n_classes, input_shape)
+    return network
+
+
+def provenance(spec: NetworkSpec) -> dict[str, Any]:
+    """Say what is needed to build the network again, in JSON types. Cheap: nothing is built.
+
+    Holds the specification, the versions of the libraries it comes from, and the sha256 of the factory's file and of
+    the weights file.
+
+    Raises
+    ------
+    SourceError
+        The name is unknown, or a file is missing.
+    """
+    kind, name = _parse(spec.name)
+    _check_weights(spec, kind)
+    record: dict[str, Any] = spec.model_dump(mode="json")
+    libraries = [kind] if kind in LIBRARIES else ["prune-deploy"] if kind == "cifar" else []
+    record["versions"] = versions("torch", *libraries)
+    if kind == "file":
+        path = Path(name.rpartition(":")[0])
+        read_source(path)
+        record["file_sha256"] = file_sha256(path)
+    if spec.weights not in ("none", "DEFAULT"):
+        record["weights_sha256"] = file_sha256(weights_path(spec.weights))
+    return record
+
+
+def fingerprint(spec: NetworkSpec) -> str:
+    """Hash everything `provenance` knows: another value means that the network may be another one.
+
+    Raises
+    ------
+    SourceError
+        The name is unknown, or a file is missing.
+    """
+    return hashlib.sha256(json.dumps(provenance(spec), sort_keys=True).encode()).hexdigest()
+
+
+def _parse(name: str) -> tuple[str, str]:
+    """Split a name into its kind and the rest; ours are checked here, a library's when the library is imported."""
+    path, colon, factory = name.rpartition(":")
+    if colon and path.endswith(".py"):
+        if not factory.isidentifier():
+            raise SourceError(f"network {name!r}: {factory!r} is no name of a function; write path/to/file.py:factory")
+        return "file", name
+    if name.endswith(".py"):
+        raise SourceError(f"network {name!r} names a file but no factory in it; write {name}:factory")
+    kind, colon, rest = name.partition(":")
+    if not colon:
+        near = get_close_matches(f"cifar:{name}", network_names(), n=1, cutoff=0.8)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise SourceError(f"unknown network {name!r}{meant} (a network is {_FORMS})")
+    if kind == "cifar":
+        if name not in NETWORKS:
+            raise SourceError(f"unknown network {name!r}{suggestion(name, network_names())}")
+        return kind, rest
+    if kind not in LIBRARIES:
+        raise SourceError(f"unknown network {name!r}: nothing is called {kind!r} (a network is {_FORMS})")
+    return kind, rest
+
+
+def _check_weights(spec: NetworkSpec, kind: str) -> None:
+    if spec.weights == "none":
+        if spec.new_classifier:
+            raise SourceError(f"network {spec.name}: new_classifier without weights means nothing; leave it out")
+    elif spec.weights == "DEFAULT":
+        if kind not in LIBRARIES:
+            raise SourceError(f"network {spec.name} has no published weights: allowed are 'none' or a weights file")
+    elif spec.weights.lower() in ("none", "default"):
+        meant = "none" if spec.weights.lower() == "none" else "DEFAULT"
+        raise SourceError(f"network {spec.name}: unknown weights {spec.weights!r}; did you mean {meant!r}?")
+    else:
+        weights_path(spec.weights)
+
+
+def _options(spec: NetworkSpec, n_classes: int | None, in_channels: int) -> dict[str, Any]:
+    """Take the options, without those that the data decides; a contradiction is an error."""
+    options = dict(spec.options)
+    for key in _DECIDED_BY_DATA:
+        value = n_classes if key.endswith("classes") else in_channels
+        if key in options and value is not None and options.pop(key) != value:
+            raise SourceError(
+                f"network {spec.name}: option {key}={spec.options[key]!r} contradicts the data, which has {value}; "
+                "leave it out"
+            )
+    return options
+
+
+def _make_cifar(spec: NetworkSpec, options: dict[str, Any], n_classes: int | None, in_channels: int) -> nn.Module:
+    module, _, attribute = NETWORKS[spec.name].partition(":")
+    factory: Callable[..., nn.Module] = getattr(import_module(module), attribute)
+    allowed = [name for name in inspect.signature(factory).parameters if name not in _DECIDED_BY_DATA]
+    for key in options:
+        if key not in (*allowed, *_DECIDED_BY_DATA):
+            raise SourceError(f"network {spec.name}: unknown option {key!r}{suggestion(key, allowed)}")
+    if n_classes is not None:
+        options["n_classes"] = n_classes
+    try:
+        return factory(in_channels=in_channels, **options)
+    except OPTION_ERRORS as error:
+        raise SourceError(f"network {spec.name} with options {spec.options}: {cause(error)}") from error
+
+
+_MAKERS: Mapping[str, Callable[[NetworkSpec, dict[str, Any], int | None, int], nn.Module]] = {
+    "cifar": _make_cifar,
+    "torchvision": make_torchvision,
+    "timm": make_timm,
+}
+
+
+def _check_forward(
+    network: nn.Module, spec: NetworkSpec, n_classes: int | None, input_shape: tuple[int, int, int]
+) -> None:
+    import torch
+
+    image = "x".join(map(str, input_shape))
+    parameter = next(network.parameters(), None)
+    device = parameter.device if parameter is not None else torch.device("cpu")
+    try:
+        with _evaluating(network), torch.no_grad():
+            scores = network(torch.zeros(1, *input_shape, device=device))
+    except Exception as error:
+        path = spec.name.rpartition(":")[0]
+        reason = explain(error, Path(path)) if path.endswith(".py") else cause(error)
+        raise SourceError(f"network {spec.name} cannot take images of {image}: {reason}") from error
+    if not isinstance(scores, torch.Tensor):
+        raise SourceError(f"network {spec.name} gives {type(scores).__name__}, not one tensor of class scores")
+    if n_classes is not None and scores.shape != (1, n_classes):
+        raise SourceError(
+            f"network {spec.name} gives scores of shape {tuple(scores.shape)} for one image of {image}; "
+            f"the data's {n_classes} classes want (1, {n_classes})"
+        )
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Put every module into evaluation mode, and each back into the mode it was in."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,223 @@
+"""Weights from a file into a network: tensors only, and every key accounted for."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploy.errors import SourceError
+from deploy.sources.boundary import cause
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["load_weights", "log_untrained", "read_weights", "transplant_classifier", "weights_path"]
+
+_log = logging.getLogger(__name__)
+
+_SAFETENSORS = (".safetensors",)
+_TORCH = (".pt", ".pth")
+_WRAPPERS = ("state_dict", "model")
+
+
+def weights_path(text: str) -> Path:
+    """Check that `text` names a weights file that exists.
+
+    Raises
+    ------
+    SourceError
+        It does not, or its suffix is of no known format.
+    """
+    path = Path(text)
+    if path.suffix not in _SAFETENSORS + _TORCH:
+        raise SourceError(
+            f"weights {text!r}: allowed are 'none', 'DEFAULT' (torchvision and timm), or a "
+            f"{', '.join(_SAFETENSORS + _TORCH)} file"
+        )
+    if not path.is_file():
+        raise SourceError(f"weights file {path}: {'it is a folder' if path.is_dir() else 'no such file'}")
+    return path
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict.
+
+    A .pt or .pth file is read with ``weights_only=True``; the state dict may lie under ``"state_dict"`` or
+    ``"model"``, and the ``"module."`` that DataParallel puts before each key is taken away.
+
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU. Carries the file's ``_metadata`` (versions of the modules) where it has any.
+
+    Raises
+    ------
+    SourceError
+        The file is truncated, holds objects other than tensors, or no state dict.
+    """
+    if path.suffix in _SAFETENSORS:
+        return _read_safetensors(path)
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise SourceError(
+            f"weights file {path} is damaged or holds more than tensors (a whole pickled module?): "
+            "save model.state_dict() instead"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise SourceError(f"weights file {path} cannot be read, it may be truncated ({cause(error)})") from error
+    return _state_dict(content, path)
+
+
+def load_weights(model: nn.Module, path: Path, *, n_classes: int | None, new_classifier: bool) -> tuple[str, ...]:
+    """Put the weights of a file into `model`, in place.
+
+    Parameters
+    ----------
+    model : Module
+        Changed in place; untouched when an error is raised.
+    path : Path
+        See `read_weights`.
+    n_classes : int or None
+        Classes of the data.
+    new_classifier : bool
+        The weights were trained for another number of classes: tensors that differ in nothing but that number (their
+        first dimension) keep the initial values of `model`.
+
+    Returns
+    -------
+    tuple of str
+        Keys that were left untrained.
+
+    Raises
+    ------
+    SourceError
+        A key is missing, unexpected or of another shape: the first one is named, with the count of all.
+    """
+    state = read_weights(path)
+    wanted = model.state_dict()
+    # Files from before BatchNorm counted its batches lack the counters; inference does not need them.
+    counters = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked") and key not in state}
+    state.update(counters)
+    missing = [key for key in wanted if key not in state]
+    unexpected = [key for key in state if key not in wanted]
+    different = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    untrained: tuple[str, ...] = ()
+    if new_classifier:
+        untrained = tuple(key for key in different if _is_classifier(wanted[key], state[key], n_classes))
+        if not untrained:
+            raise SourceError(
+                f"weights file {path}: new_classifier is set, but no layer differs in the number of "
+                "classes; leave it out"
+            )
+        different = [key for key in different if key not in untrained]
+    _refuse_mismatch(path, wanted, state, missing, unexpected, different, n_classes)
+    for key in untrained:
+        state[key] = wanted[key]
+    # Modules with versioned layouts read their version from here; a file without any was written by today's code.
+    metadata = getattr(state, "_metadata", None) or getattr(wanted, "_metadata", None)
+    ordered = _with_metadata(state, metadata)
+    model.load_state_dict(ordered, strict=True)
+    return untrained
+
+
+def transplant_classifier(pretrained: nn.Module, fresh: nn.Module) -> tuple[str, ...]:
+    """Replace in `pretrained`, in place, the layers whose shapes differ in `fresh`, by those of `fresh`.
+
+    Both are the same architecture, built for another number of classes.
+
+    Returns
+    -------
+    tuple of str
+        Paths of the replaced layers.
+    """
+    old, new = pretrained.state_dict(), fresh.state_dict()
+    keys = [key for key in new if key in old and old[key].shape != new[key].shape]
+    paths = tuple(dict.fromkeys(key.rpartition(".")[0] for key in keys))
+    for path in paths:
+        pretrained.set_submodule(path, fresh.get_submodule(path), strict=True)
+    return paths
+
+
+def log_untrained(name: str, layers: tuple[str, ...]) -> None:
+    """Say which parts of network `name` start untrained, if any do."""
+    if layers:
+        _log.info("network %s: untrained, because the classes are others: %s", name, ", ".join(layers))
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise SourceError(f"weights file {path} is not a readable safetensors file ({cause(error)})") from error
+    return _state_dict(state, path)
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    from torch import Tensor
+    from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+
+    if isinstance(content, dict):
+        content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
+    if not isinstance(content, dict) or not content:
+        raise SourceError(f"weights file {path} holds {type(content).__name__}, not a state dict of names and tensors")
+    stranger = next((key for key, value in content.items() if not isinstance(value, Tensor)), None)
+    if stranger is not None:
+        raise SourceError(
+            f"weights file {path}: {stranger!r} is {type(content[stranger]).__name__}, not a tensor; a state dict "
+            f"may also lie under {' or '.join(map(repr, _WRAPPERS))}"
+        )
+    state = _with_metadata(content, getattr(content, "_metadata", None))
+    if all(key.startswith("module.") for key in state):
+        consume_prefix_in_state_dict_if_present(state, "module.")
+    return state
+
+
+def _with_metadata(state: dict[str, Tensor], metadata: Any) -> dict[str, Tensor]:
+    ordered = OrderedDict(state)
+    if metadata is not None:
+        ordered._metadata = metadata  # type: ignore[attr-defined]
+    return ordered
+
+
+def _is_classifier(wanted: Tensor, got: Tensor, n_classes: int | None) -> bool:
+    return (
+        wanted.ndim == got.ndim >= 1
+        and wanted.shape[1:] == got.shape[1:]
+        and wanted.shape[0] == n_classes
+        and got.shape[0] != n_classes
+    )
+
+
+def _refuse_mismatch(
+    path: Path,
+    wanted: dict[str, Tensor],
+    state: dict[str, Tensor],
+    missing: list[str],
+    unexpected: list[str],
+    different: list[str],
+    n_classes: int | None,
+) -> None:
+    who = f"weights file {path} does not fit the network"
+    total = len(missing) + len(unexpected) + len(different)
+    more = f" (and {total - 1} more differences)" if total > 1 else ""
+    if missing:
+        raise SourceError(f"{who}: {missing[0]!r} is missing{more}")
+    if unexpected:
+        raise SourceError(f"{who}: {unexpected[0]!r} is unexpected{more}")
+    if different:
+        key = different[0]
+        hint = ""
+        if all(_is_classifier(wanted[key], state[key], n_classes) for key in different):
+            trained = state[key].shape[0]
+            hint = f"; if it was trained for {trained} classes, set new_classifier: true and train the classifier"
+        shapes = f"has shape {tuple(state[key].shape)}, the network wants {tuple(wanted[key].shape)}"
+        raise SourceError(f"{who}: {key!r} {shapes}{more}{hint}")
