@@ -32,7 +32,8 @@ class Target:
         A method lands at or below it.
     ratios : Mapping of str to float
         With ``of="ratios"``: for each pattern of group names (``fnmatch``) the share of its units that is
-        **removed**, in [0, 1).
+        **removed**, in [0, 1); of several patterns that match a group the last one decides. Groups that no pattern
+        names stay whole.
     """
 
     of: Literal["flops", "params", "ratios"]
@@ -57,13 +58,15 @@ class Constraints:
     Parameters
     ----------
     multiple_of : int
-        Kept counts of a group are a multiple of this (channels, not units) wherever the group has that many.
+        Kept counts of a group that loses units are a multiple of this (channels of each layer that makes them, not
+        units). A group with fewer channels than that stays whole.
     min_units : int
         Units that every group keeps at least; no group is ever emptied.
     min_fraction : float
         Share of its units that every group keeps at least, in [0, 1].
     exclude : tuple of str
-        Patterns (``fnmatch``) of group names that are left whole. A pattern that matches nothing is an error.
+        Patterns (``fnmatch``) of layer names that are left whole, together with every layer that shares their
+        channels. A pattern that matches nothing is an error.
     """
 
     multiple_of: int = 1

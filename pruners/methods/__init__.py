@@ -1,1 +1,1 @@
-"""."""
+"""One pruning method a file, named after its criterion; the paper it follows is in its docstring."""

@@ -1,0 +1,247 @@
+"""`Method`: what every pruning method is. The base class traces, checks every promise and cuts; a method decides.
+
+Importing this module imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pruners.decide.budget import Budget
+from pruners.decide.choices import Choices, choices_of, excluded_groups
+from pruners.decide.counts import ratio_counts
+from pruners.errors import MethodError, NothingToPruneError, VerificationError
+from pruners.plan import PruningPlan
+from pruners.task import Pruned, PruningTask
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pruners.graph import Graph
+
+__all__ = ["Method", "MethodSettings", "Outcome", "budget_of", "counts_of", "plan_of"]
+
+
+class MethodSettings(BaseModel):
+    """Settings of a method: frozen, JSON values only, closed against unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What the hook of a method gives to the base class.
+
+    Parameters
+    ----------
+    plan : PruningPlan
+        Relative to the network that was traced.
+    model : Module, optional
+        The compact network, when the method trained it on the way; else the base class cuts the task's model.
+    history : tuple of Mapping
+        One JSON row per step of an iterative method.
+    """
+
+    plan: PruningPlan
+    model: nn.Module | None = None
+    history: tuple[Mapping[str, Any], ...] = ()
+
+
+class Method(ABC):
+    """A pruning method.
+
+    A subclass states `name`, `paper`, `needs_data` and `Settings`, and writes `_decide`. Whatever a user may rely on is
+    kept here: the model is not touched, the plan is legal, excluded groups stay whole, the target is met, the
+    compact network equals the masked one, and the counts that are reported were measured on it.
+
+    Raises
+    ------
+    MethodError
+        An unknown or illegal setting.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    needs_data: ClassVar[bool] = False
+    Settings: ClassVar[type[MethodSettings]] = MethodSettings
+    settings: MethodSettings
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            self.settings = self.Settings.model_validate(settings)
+        except ValidationError as error:
+            raise MethodError(f"method {self.name!r}: {_one_line(error, self.Settings)}") from error
+
+    @final
+    def prune(self, task: PruningTask) -> Pruned:
+        """Prune the network of `task`.
+
+        Parameters
+        ----------
+        task : PruningTask
+            Its model is copied, never modified.
+
+        Returns
+        -------
+        Pruned
+            The compact network is of the user's own class, in the same train/eval modes and on the same device.
+
+        Raises
+        ------
+        TraceError
+            The network cannot be traced.
+        MethodError
+            The method needs data that the task lacks, does not apply to this network, or broke one of its promises.
+        SelectorError, TargetError, NothingToPruneError
+            The target or the constraints name unknown layers, cannot be met, or leave nothing to remove.
+        SurgeryError, VerificationError
+            The user's module cannot be made smaller, or masked and compact network differ.
+        """
+        from pruners.graph import trace
+        from pruners.surgery import apply
+        from pruners.verify import verify
+
+        if self.needs_data and (task.batches is None or task.loss is None):
+            lacking = "batches" if task.batches is None else "a loss"
+            raise MethodError(f"method {self.name!r} scores units on training data: the task has to hand in {lacking}")
+        before = _state_of(task.model)
+        graph = trace(task.model, task.example_inputs)
+        outcome = self._decide(task, graph)
+        if _state_of(task.model) != before:
+            raise self._broken("the task's model was modified; work on a copy")
+        if not outcome.plan.removed_units:
+            raise NothingToPruneError(f"method {self.name!r}: the plan removes no unit; ask for a smaller target")
+        counts = {name: len(kept) for name, kept in outcome.plan.kept.items()}
+        self._check_plan(task, graph, outcome.plan, counts)
+        cut = apply(task.model, outcome.plan, graph=graph, check=False)
+        verification = verify(task.model, outcome.plan, cut, graph=graph)
+        compact = cut if outcome.model is None else outcome.model
+        if _shapes_of(compact) != _shapes_of(cut):
+            raise self._broken("the trained network is not the one that its plan describes")
+        _copy_modes(task.model, compact)
+        after = trace(compact, task.example_inputs)
+        measured = {"MACs": after.macs(), "parameters": after.parameters()}
+        predicted = {"MACs": graph.macs(counts), "parameters": graph.parameters(counts)}
+        if measured != predicted:
+            raise VerificationError(f"the compact network has {measured}, the plan foretold {predicted}")
+        return Pruned(
+            model=compact,
+            plan=outcome.plan,
+            macs_before=graph.macs(),
+            macs_after=measured["MACs"],
+            params_before=graph.parameters(),
+            params_after=measured["parameters"],
+            verification=verification.to_json(),
+            history=outcome.history,
+        )
+
+    @abstractmethod
+    def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
+        """Decide which units are kept.
+
+        Parameters
+        ----------
+        task : PruningTask
+            ``task.batches`` and ``task.loss`` are there when the class says ``needs_data``.
+        graph : Graph
+            Trace of ``task.model``.
+        """
+
+    def _check_plan(self, task: PruningTask, graph: Graph, plan: PruningPlan, counts: Mapping[str, int]) -> None:
+        """Check what does not need the weights: same graph, legal counts, excluded groups whole, target met."""
+        if plan.graph != graph.fingerprint:
+            raise self._broken("its plan was made for another network; join the plans of successive steps")
+        groups = {group.name: group for group in graph.groups}
+        excluded = excluded_groups(graph.groups, task.constraints.exclude)
+        choices = choices_of(graph.groups, task.constraints)
+        for name, count in counts.items():
+            if name not in groups or groups[name].n_units != plan.sizes[name]:
+                raise self._broken(f"its plan names group {name!r} of {plan.sizes[name]} units, the network has none")
+            if name in excluded:
+                raise self._broken(f"group {name!r} is excluded, but loses units")
+            if count not in choices.legal.get(name, ()):
+                legal = choices.legal.get(name, (groups[name].n_units,))
+                raise self._broken(f"group {name!r} keeps {count} units; the constraints allow {list(legal)}")
+        if task.target.of == "ratios":
+            wanted = ratio_counts(choices, graph.groups, task.target.ratios)
+            if wanted != {**choices.whole, **counts}:
+                raise self._broken("its plan does not follow the ratios")
+        elif not budget_of(task, graph).met(counts):
+            raise self._broken(f"its plan does not meet the target of {task.target.kept_fraction} of {task.target.of}")
+
+    def _broken(self, promise: str) -> MethodError:
+        return MethodError(
+            f"method {self.name!r} ({type(self).__name__}) broke a promise of pruning methods: {promise}"
+        )
+
+
+def budget_of(task: PruningTask, graph: Graph) -> Budget:
+    """Return the budget of a target that counts FLOPs or parameters."""
+    cost = graph.macs if task.target.of == "flops" else graph.parameters
+    return Budget(cost=cost, limit=task.target.kept_fraction * cost(), of=task.target.of)
+
+
+def counts_of(
+    task: PruningTask, graph: Graph, choices: Choices, decide: Callable[[Choices, Budget], dict[str, int]]
+) -> dict[str, int]:
+    """Return the counts that ``decide(choices, budget)`` gives, or those of the ratios where the target gives them."""
+    if task.target.of == "ratios":
+        return ratio_counts(choices, graph.groups, task.target.ratios)
+    return decide(choices, budget_of(task, graph))
+
+
+def plan_of(method: Method, graph: Graph, kept: Mapping[str, tuple[int, ...]]) -> PruningPlan:
+    """Make the plan of `method` for the traced network `graph` from the kept units of each group that was decided."""
+    return PruningPlan.from_kept(
+        kept,
+        {name: graph.group(name).n_units for name in kept},
+        graph=graph.fingerprint,
+        inputs=graph.inputs,
+        method=method.name,
+        settings=method.settings.model_dump(mode="json"),
+    )
+
+
+def _state_of(model: nn.Module) -> str:
+    """Hash names, values, and modes: parameters, buffers (also those that are not saved) and train/eval flags."""
+    import torch
+
+    digest = hashlib.blake2b()
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {tensor.requires_grad}".encode())
+        flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
+    for name, module in model.named_modules():
+        digest.update(f"{name} {module.training}".encode())
+    return digest.hexdigest()
+
+
+def _shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _copy_modes(source: nn.Module, target: nn.Module) -> None:
+    modes = {name: module.training for name, module in source.named_modules()}
+    for name, module in target.named_modules():
+        module.training = modes.get(name, module.training)
+
+
+def _one_line(error: ValidationError, settings: type[MethodSettings]) -> str:
+    """Say which setting, what came, and what was probably meant."""
+    problem = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = sorted(settings.model_fields)
+        near = get_close_matches(key, known, n=1)
+        if near:
+            return f"unknown setting {key!r}; did you mean {near[0]!r}?"
+        return f"unknown setting {key!r} (there are: {', '.join(known)})" if known else f"has no settings, got {key!r}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"setting {key!r}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}"

@@ -1,0 +1,51 @@
+"""`Budget`: a cost that a decision lands at or below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pruners.decide.choices import Choices
+from pruners.errors import TargetError
+
+__all__ = ["Budget"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """A cost of kept counts, and the most that it may be.
+
+    Parameters
+    ----------
+    cost : callable
+        ``cost(counts)`` of a whole network whose groups keep `counts` units; groups that are not named are whole.
+        Does not fall when a count grows.
+    limit : float
+        In the unit of `cost`.
+    of : str
+        What is counted, as a user calls it.
+    """
+
+    cost: Callable[[Mapping[str, int]], float]
+    limit: float
+    of: str
+
+    def met(self, counts: Mapping[str, int]) -> bool:
+        """Tell whether `counts` cost no more than the limit."""
+        return self.cost(counts) <= self.limit
+
+    def require_reachable(self, choices: Choices) -> None:
+        """Check that the smallest legal network meets the limit.
+
+        Raises
+        ------
+        TargetError
+            It does not; the message says how far one can get.
+        """
+        least, dense = self.cost(choices.floor), self.cost({})
+        if least > self.limit:
+            raise TargetError(
+                f"{self.of}: at most {self.limit / dense:.4g} of the dense network was asked for, but with every group "
+                f"at its smallest legal count {least / dense:.4g} is left; ask for more than that, or loosen exclude, "
+                "multiple_of, min_units, min_fraction"
+            )

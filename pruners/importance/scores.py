@@ -1,0 +1,68 @@
+"""`Scores`, and pure functions on them: per-layer normalisation, the FLOPs term, the check for finiteness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite, sqrt
+
+from pruners.errors import MethodError
+
+__all__ = ["Scores", "flops_regularise", "l2_normalise", "require_finite"]
+
+Scores = dict[str, tuple[float, ...]]
+
+
+def l2_normalise(scores: Mapping[str, tuple[float, ...]]) -> Scores:
+    """Divide the scores of each group by their l2 norm.
+
+    ``score_hat[k] = score[k] / sqrt(sum_j score[j]**2)`` within a group, which makes groups comparable. A group of
+    zeros stays as it is.
+
+    References
+    ----------
+    Molchanov et al., "Pruning Convolutional Neural Networks for Resource Efficient Inference", ICLR 2017,
+    arXiv:1611.06440, section 2.2 (normalisation).
+    """
+    normalised = {}
+    for name, values in scores.items():
+        norm = sqrt(sum(value * value for value in values))
+        normalised[name] = tuple(value / norm for value in values) if norm > 0 else tuple(values)
+    return normalised
+
+
+def flops_regularise(
+    scores: Mapping[str, tuple[float, ...]], unit_mflops: Mapping[str, float], strength: float
+) -> Scores:
+    """Subtract ``strength * unit_mflops[group]`` from each score, so that of equals the dearer unit goes first.
+
+    Parameters
+    ----------
+    scores : Mapping of str to tuple of float
+        Normalised scores.
+    unit_mflops : Mapping of str to float
+        What one unit of each group costs, in millions of FLOPs for one example (a MAC is two).
+    strength : float
+        lambda of the paper, which uses 1e-3.
+
+    References
+    ----------
+    Molchanov et al., ICLR 2017, arXiv:1611.06440, section 2.2 (FLOPs regularisation).
+    """
+    return {name: tuple(value - strength * unit_mflops[name] for value in values) for name, values in scores.items()}
+
+
+def require_finite(scores: Mapping[str, tuple[float, ...]], who: str) -> None:
+    """Check that every score is a number.
+
+    Raises
+    ------
+    MethodError
+        A score is NaN or infinite, as with weights or gradients that have overflowed.
+    """
+    for name, values in scores.items():
+        bad = next((unit for unit, value in enumerate(values) if not isfinite(value)), None)
+        if bad is not None:
+            raise MethodError(
+                f"{who}: unit {bad} of group {name!r} scores {values[bad]}; the network's weights, its activations or "
+                "the loss are not finite"
+            )

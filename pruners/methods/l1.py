@@ -1,0 +1,48 @@
+"""L1-norm filter pruning: smallest filters first, in one shot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pruners.base import Method, Outcome, counts_of, plan_of
+from pruners.decide.choices import choices_of
+from pruners.decide.counts import uniform_counts
+from pruners.decide.units import top_units
+
+if TYPE_CHECKING:
+    from pruners.graph import Graph
+    from pruners.task import PruningTask
+
+__all__ = ["L1"]
+
+
+class L1(Method):
+    """Remove the filters of smallest L1 norm in each layer.
+
+    The norms of different layers do not compare, so L1 ranks only *within* a group; how many units each group
+    keeps is decided without it:
+
+    * a target of **ratios** is the paper's own way: ``kept = floor(n_units * (1 - ratio))`` for each named group (the
+      paper reads its ratios off sensitivity curves, one for each stage, and skips sensitive layers);
+    * a target of **FLOPs or parameters** keeps the same fraction of every group, the largest that meets the target
+      (as the `uniform` baseline does, which draws its units instead: the difference of the two is what the ranking
+      is worth).
+
+    Scores are independent (a filter's norm includes kernels whose input maps go as well), the paper's first variant.
+    Channels that several layers make are ranked by the sum of their norms, see `pruners.importance.l1`.
+    Fine-tuning is the caller's: the paper retrains 40 epochs at a learning rate of 1e-3 (CIFAR-10).
+
+    References
+    ----------
+    Li, Kadav, Durdanovic, Samet, Graf, "Pruning Filters for Efficient ConvNets", ICLR 2017, arXiv:1608.08710.
+    """
+
+    name: ClassVar[str] = "l1"
+    paper: ClassVar[str] = "Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, arXiv:1608.08710"
+
+    def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
+        from pruners.importance.l1 import l1_norms
+
+        counts = counts_of(task, graph, choices_of(graph.groups, task.constraints), uniform_counts)
+        scores = l1_norms(task.model, [graph.group(name) for name in counts])
+        return Outcome(plan=plan_of(self, graph, top_units(scores, counts)))

@@ -1,0 +1,74 @@
+"""Which pruning methods there are: a table for ours, entry points (group ``prune_deploy.methods``) for others'."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from pruners.base import Method
+from pruners.errors import MethodError, UnknownMethodError
+
+__all__ = ["ENTRY_POINT_GROUP", "create", "method_class", "names"]
+
+ENTRY_POINT_GROUP = "prune_deploy.methods"
+
+_BUILT_IN = {
+    "l1": "pruners.methods.l1:L1",
+    "taylor": "pruners.methods.taylor:Taylor",
+    "uniform": "pruners.methods.uniform:Uniform",
+    "random": "pruners.methods.random_units:Random",
+}
+
+
+def _table() -> dict[str, str]:
+    table = dict(_BUILT_IN)
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name in table:
+            raise MethodError(f"method {point.name!r} is registered twice: {table[point.name]} and {point.value}")
+        table[point.name] = point.value
+    return table
+
+
+def names() -> tuple[str, ...]:
+    """List the registered methods, ours first."""
+    return tuple(_table())
+
+
+def method_class(name: str) -> type[Method]:
+    """Return the class of the method called `name`: its docstring, paper and settings, without making one.
+
+    Raises
+    ------
+    UnknownMethodError
+        No such method; the message names the nearest one.
+    MethodError
+        The table or an entry point names something that cannot be imported or is no method.
+    """
+    table = _table()
+    if name not in table:
+        near = get_close_matches(name, table, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise UnknownMethodError(f"unknown method {name!r}{meant} (there are: {', '.join(table)})")
+    module, _, attribute = table[name].partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise MethodError(f"method {name!r} cannot be loaded from {table[name]}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise MethodError(f"method {name!r}: {table[name]} is not a subclass of pruners.base.Method")
+    return found
+
+
+def create(name: str, **settings: Any) -> Method:
+    """Make the method called `name` with its settings.
+
+    Raises
+    ------
+    UnknownMethodError
+        No such method.
+    MethodError
+        An unknown or illegal setting.
+    """
+    return method_class(name)(**settings)
