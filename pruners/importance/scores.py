@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import isfinite, sqrt
 
 from pruners.errors import MethodError
 
-__all__ = ["Scores", "flops_regularise", "l2_normalise", "require_finite"]
+__all__ = ["Scores", "flops_regularise", "l2_normalise", "marginal_mflops", "require_finite"]
 
 Scores = dict[str, tuple[float, ...]]
 
@@ -49,6 +49,27 @@ def flops_regularise(
     Molchanov et al., ICLR 2017, arXiv:1611.06440, section 2.2 (FLOPs regularisation).
     """
     return {name: tuple(value - strength * unit_mflops[name] for value in values) for name, values in scores.items()}
+
+
+def marginal_mflops(
+    macs: Callable[[Mapping[str, int]], int], counts: Mapping[str, int], names: Iterable[str]
+) -> dict[str, float]:
+    """Return what the removal of one unit of each named group saves, in millions of FLOPs for one example.
+
+    ``2 * (macs(counts) - macs(counts with one unit less)) / 1e6``: the unit's own filters, and the kernels that read
+    its map. The paper's figure is that of the filter alone, ``2*H*W*(Cin*K^2 + 1) / 1e6``.
+
+    Parameters
+    ----------
+    macs : callable
+        Multiply-accumulates of the network whose groups keep the given numbers of units, as `Graph.macs`.
+    counts : Mapping of str to int
+        Present units of each group; at least 2 for each of `names`.
+    names : iterable of str
+        Groups.
+    """
+    present = macs(counts)
+    return {name: 2 * (present - macs({**counts, name: counts[name] - 1})) / 1e6 for name in names}
 
 
 def require_finite(scores: Mapping[str, tuple[float, ...]], who: str) -> None:

@@ -15,7 +15,7 @@ from pruners.decide.counts import ratio_counts
 from pruners.decide.greedy import greedy_counts
 from pruners.decide.units import top_units
 from pruners.errors import MethodError
-from pruners.importance.scores import Scores, flops_regularise, l2_normalise
+from pruners.importance.scores import Scores, flops_regularise, l2_normalise, marginal_mflops
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -161,9 +161,7 @@ class Taylor(Method):
             scores = l2_normalise(scores)
         if not self.settings.flops_strength:
             return scores
-        present = graph.macs(counts)
-        unit_mflops = {name: 2 * (present - graph.macs({**counts, name: counts[name] - 1})) / 1e6 for name in scores}
-        return flops_regularise(scores, unit_mflops, self.settings.flops_strength)
+        return flops_regularise(scores, marginal_mflops(graph.macs, counts, scores), self.settings.flops_strength)
 
 
 def _goal(task: PruningTask, graph: Graph) -> tuple[Choices, Budget]:
