@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +78,7 @@ def compare_with_torch(
     BackendError
         The backend cannot compile or run the file.
     """
-    from deploy.capture import batched_inputs, copy_for_export
+    from deploy.capture import batched_inputs, batches, copy_for_export
 
     network, examples = copy_for_export(model, inputs)
     batched = batched_inputs(examples)
@@ -91,7 +90,7 @@ def compare_with_torch(
         fixed = _batch(remote.inputs)
         sizes = (n, 1 if n > 1 else 2) if batched and fixed is None else (fixed or n,)
         for size in sizes:
-            for batch in _batches(examples, batched, n, size):
+            for batch in batches(examples, size):
                 feeds = {spec.name: value.numpy() for spec, value in zip(remote.inputs, batch, strict=True)}
                 actual = remote.run(feeds)
                 for name, wanted in _named(network, batch, tuple(actual)).items():
@@ -158,15 +157,6 @@ def _named(network: nn.Module, inputs: tuple[Tensor, ...], names: tuple[str, ...
     return arrays
 
 
-def _batches(examples: tuple[Tensor, ...], batched: tuple[int, ...], n: int, size: int) -> Iterator[tuple[Tensor, ...]]:
-    """Cut the examples into batches of `size`; the last one is filled up with the last example."""
-    import torch
-
-    for start in range(0, n, size):
-        rows = torch.arange(start, start + size).clamp(max=n - 1)
-        yield tuple(value[rows] if index in batched else value for index, value in enumerate(examples))
-
-
 def accuracy_on_backend(
     path: Path,
     backend: str,
@@ -204,6 +194,8 @@ def accuracy_on_backend(
     """
     from torch.utils.data import DataLoader
 
+    from deploy.capture import one_batch
+
     correct = n = 0
     with compiled_elsewhere(path, backend, options, timeout_s=timeout_s) as remote:
         if len(remote.inputs) != 1:
@@ -214,7 +206,7 @@ def accuracy_on_backend(
         size = _batch(remote.inputs) or batch_size
         loader: DataLoader[Any] = DataLoader(data, batch_size=size)
         for images, labels in loader:
-            (batch,) = next(_batches((images,), (0,), len(images), size))
+            (batch,) = one_batch((images,), size)
             answers = remote.run({image: batch.numpy()})[scores.name][: len(labels)]
             correct += int((answers.argmax(axis=1) == labels.numpy()).sum())
             n += len(labels)

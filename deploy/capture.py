@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-__all__ = ["Translation", "batched_inputs", "copy_for_export", "output_keys", "tensors_of", "translate"]
+__all__ = [
+    "Translation",
+    "batched_inputs",
+    "batches",
+    "copy_for_export",
+    "one_batch",
+    "output_keys",
+    "tensors_of",
+    "translate",
+]
 
 # What the code of a user's network, or the exporter on its way through it, may raise.
 _FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
@@ -78,6 +87,20 @@ def batched_inputs(inputs: tuple[Tensor, ...]) -> tuple[int, ...]:
     sizes = [value.shape[0] if value.ndim else None for value in inputs]
     batch = next((size for size in sizes if size is not None), None)
     return tuple(index for index, size in enumerate(sizes) if size is not None and size == batch)
+
+
+def batches(inputs: tuple[Tensor, ...], size: int) -> Iterator[tuple[Tensor, ...]]:
+    """Cut the examples into batches of `size`; the last one is filled up with the last example."""
+    batched = batched_inputs(inputs)
+    n = inputs[batched[0]].shape[0] if batched else 1
+    for start in range(0, n, size):
+        rows = torch.arange(start, start + size).clamp(max=n - 1)
+        yield tuple(value[rows.to(value.device)] if index in batched else value for index, value in enumerate(inputs))
+
+
+def one_batch(inputs: tuple[Tensor, ...], size: int) -> tuple[Tensor, ...]:
+    """Take the first `size` examples; the last one is repeated where there are fewer."""
+    return next(batches(inputs, size))
 
 
 def output_keys(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[str, ...]:

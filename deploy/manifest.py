@@ -1,0 +1,101 @@
+"""What a bundle says of itself: the records of ``bundle.json``, and the names of the files in it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, model_validator
+
+from backends.base import TensorSpec
+from benchmarks.records import Agreement, Record
+from deploy.export import ExportInfo
+
+__all__ = [
+    "DATA",
+    "KNOWN_FILES",
+    "MANIFEST",
+    "MODEL",
+    "PLAN",
+    "REFERENCE",
+    "SCHEMA_VERSION",
+    "WEIGHTS",
+    "Accuracies",
+    "FileRecord",
+    "Manifest",
+    "NetworkOrigin",
+    "NominalCost",
+    "Provenance",
+]
+
+SCHEMA_VERSION = 1
+MANIFEST, MODEL, DATA = "bundle.json", "model.onnx", "model.onnx.data"
+WEIGHTS, PLAN, REFERENCE = "weights.safetensors", "plan.json", "reference.npz"
+_REQUIRED = frozenset({MODEL, WEIGHTS, REFERENCE})
+KNOWN_FILES = _REQUIRED | {MANIFEST, DATA, PLAN}
+
+
+class FileRecord(Record):
+    """One file of a bundle as it was written."""
+
+    size_bytes: NonNegativeInt
+    sha256: str
+
+
+class Accuracies(Record):
+    """Top-1 accuracy in torch, in [0, 1]; None where it was not measured."""
+
+    validation: float | None = Field(None, ge=0, le=1)
+    test: float | None = Field(None, ge=0, le=1)
+    n_validation: NonNegativeInt = 0
+    n_test: NonNegativeInt = 0
+
+
+class NominalCost(Record):
+    """What the network costs on paper, for one example, as counted on the torch graph."""
+
+    macs: NonNegativeInt
+    parameters: NonNegativeInt
+
+
+class NetworkOrigin(Record):
+    """What `deploy.sources.network.build` needs to make the original network again."""
+
+    spec: dict[str, JsonValue] = Field(description="as deploy.sources.network.provenance gives it")
+    n_classes: PositiveInt | None
+    input_shape: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(description="channels, height, width")
+
+
+class Provenance(Record):
+    """Where a network comes from; a field that does not apply is None or empty."""
+
+    network: NetworkOrigin | None = Field(None, description="None: it was not built from a specification")
+    data: dict[str, JsonValue] | None = Field(None, description="specification, split and normalisation")
+    method: str | None = Field(None, description="pruning method; None for a dense network")
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    seeds: dict[str, int] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+    parent_sha256: str | None = Field(None, description="of the weights that the work started from")
+
+
+class Manifest(Record):
+    """``bundle.json``."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field(min_length=1)
+    created_utc: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    export: ExportInfo
+    agreement: Agreement = Field(description="of the ONNX file with torch, on ONNX Runtime")
+    accuracy: Accuracies
+    cost: NominalCost
+    provenance: Provenance
+    files: dict[str, FileRecord]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Manifest:
+        if missing := sorted(_REQUIRED - self.files.keys()):
+            raise ValueError(f"it does not list {missing[0]}")
+        if strange := sorted(self.files.keys() - KNOWN_FILES):
+            raise ValueError(f"it lists {strange[0]!r}, which does not belong to a bundle")
+        return self
