@@ -187,7 +187,8 @@ class CompiledModel(ABC):
     executed_precision : Precision
         Read back from the runtime after compilation, not copied from the request.
     properties : Mapping of str to str
-        What the runtime says of itself (threads, streams, kernel choices).
+        What the runtime says of itself (streams, pinning, kernel choices). ``"threads"`` is always there: the number
+        read back.
     """
 
     inputs: tuple[TensorSpec, ...]

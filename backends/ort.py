@@ -83,8 +83,8 @@ class _OrtModel(CompiledModel):
             self.executed_precision = self._optimised().precision
         settings = self._session.get_session_options()
         self.properties = {
+            "threads": str(settings.intra_op_num_threads),
             "providers": ", ".join(self._session.get_providers()),
-            "intra_op_num_threads": str(settings.intra_op_num_threads),
             "inter_op_num_threads": str(settings.inter_op_num_threads),
             "graph_optimization_level": settings.graph_optimization_level.name,
             "execution_mode": settings.execution_mode.name,

@@ -51,7 +51,6 @@ _COMPUTE_LAYERS = frozenset(
 _NOT_EXECUTED = frozenset({"Const", "Input", "Output"})
 _RECORDED = (
     "NUM_STREAMS",
-    "INFERENCE_NUM_THREADS",
     "INFERENCE_PRECISION_HINT",
     "PERFORMANCE_HINT",
     "EXECUTION_MODE_HINT",
@@ -98,8 +97,8 @@ class _OpenVinoModel(CompiledModel):
         self._input_ports = _ports(compiled.inputs, self.inputs)
         self._output_ports = _ports(compiled.outputs, self.outputs)
         supported = set(compiled.get_property("SUPPORTED_PROPERTIES"))
-        self.properties = {name: _text(compiled.get_property(name)) for name in _RECORDED if name in supported}
         threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+        recorded = {name: _text(compiled.get_property(name)) for name in _RECORDED if name in supported}
         if threads != options.threads:
             raise OptionError(
                 f"openvino uses {threads} threads, {options.threads} were asked for; "
@@ -108,7 +107,8 @@ class _OpenVinoModel(CompiledModel):
         found = Counter(
             info["runtimePrecision"] for info in self._layer_infos() if info["layerType"] in _COMPUTE_LAYERS
         )
-        self.properties["compute_layers"] = ", ".join(f"{name}: {count}" for name, count in sorted(found.items()))
+        layers = ", ".join(f"{name}: {count}" for name, count in sorted(found.items()))
+        self.properties = {"threads": str(threads), **recorded, "compute_layers": layers}
         hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         lowered = set(found) - {"f32"} or {hint}
         if len(lowered) > 1 or not lowered <= _PRECISIONS.keys():

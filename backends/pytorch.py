@@ -87,7 +87,7 @@ class _TorchModel(CompiledModel):
         self._times: dict[str, list[int]] = defaultdict(list)
         self._call: Callable[..., Any] | None = graph
         self.properties = {
-            "intra_op_threads": str(torch.get_num_threads()),
+            "threads": str(torch.get_num_threads()),
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "memory_format": "contiguous",
             "mode": "compiled (inductor, default mode)" if compiled else "eager",

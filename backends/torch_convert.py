@@ -243,7 +243,6 @@ def convert(file: ModelFile, weights: Mapping[str, np.ndarray], float_type: torc
     ModelLoadError
         An operator, or a way of using it, is not known; the message names it.
     """
-    from backends.torch_operators import TABLE
     from backends.torch_sizes import compute_sizes
 
     builder = _Builder(file, float_type)
@@ -254,15 +253,10 @@ def convert(file: ModelFile, weights: Mapping[str, np.ndarray], float_type: torc
         value = builder.graph.call_method("to", (placeholder, float_type)) if lowered else placeholder
         builder.values[info.name] = value
     for node in file.proto.graph.node:
-        operator = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-        if operator not in TABLE:
-            raise ModelLoadError(
-                f"{file.path}: the torch backends do not know operator {operator!r} (node {node.name!r})"
-            )
         call = Call(builder, node)
         before = len(builder.graph.nodes)
         sizes = compute_sizes(call)
-        results = TABLE[operator](call) if sizes is None else sizes
+        results = _on_tensors(call, node, file) if sizes is None else sizes
         for made in list(builder.graph.nodes)[before:]:
             made.meta["onnx"] = node.name or node.output[0]
         outputs = results if isinstance(results, tuple) else (results,)
@@ -279,6 +273,15 @@ def convert(file: ModelFile, weights: Mapping[str, np.ndarray], float_type: torc
     module = fx.GraphModule(builder.root, builder.graph, "OnnxGraph")
     module.delete_all_unused_submodules()
     return module.eval()
+
+
+def _on_tensors(call: Call, node: onnx.NodeProto, file: ModelFile) -> Value | tuple[Value, ...]:
+    from backends.torch_operators import TABLE
+
+    operator = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+    if operator not in TABLE:
+        raise ModelLoadError(f"{file.path}: the torch backends do not know operator {operator!r} (node {node.name!r})")
+    return TABLE[operator](call)
 
 
 def _add_biases(graph: fx.Graph, root: nn.Module) -> None:

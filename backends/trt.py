@@ -271,6 +271,7 @@ def _build(dialect: _Dialect, file: ModelFile, options: CompileOptions, log: Any
     properties = {
         "runtime": f"{trt.__name__} {trt.__version__}",
         "device": options.device,
+        "threads": "1",
         "strongly_typed": "True",
         "tf32": str(config.get_flag(trt.BuilderFlag.TF32)),
         "builder_optimization_level": str(config.builder_optimization_level),
