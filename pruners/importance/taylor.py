@@ -55,8 +55,8 @@ def taylor_scores(
     * **Which map.** The end of the element-wise chain of each layer that makes the channels: after BatchNorm and
       activation, before pooling, as the paper's ``z = g * ReLU(w * x + b)``; see `Graph.sites`.
     * **Several maps of one unit** (the branches of a residual stage, before their additions; several channels of one
-      unit): one gate stands on all of them, since they go together. Their products are summed before the
-      absolute value, which is the first-order change of the loss when the unit goes.
+      unit): one gate stands on all of them, since they go together. The mean is over the positions of all maps,
+      before the absolute value, which makes it the first-order change of the loss when the unit goes, over ``M``.
     * **Per-example gradients.** `loss` is a mean over the batch, so each example's gradient comes out divided by the
       batch size; it is multiplied back, and batches of any size give the same score.
     * **Mode.** Evaluation mode: with batch statistics, one example's loss would depend on the others'.
@@ -102,8 +102,8 @@ def gate_gradients(
 ) -> tuple[float, dict[str, Tensor]]:
     """Differentiate each example's loss by a gate on each unit, at gates of one.
 
-    A gate ``g[n, k] = 1`` multiplies the map ``z[n, k]`` of one example; its gradient is
-    ``sum_m dC_n/dz[n,k,m] * z[n,k,m]``, which is divided here by the number of positions ``M`` of the map.
+    A gate ``g[n, k] = 1`` multiplies the maps ``z[n, k]`` of one example; its gradient is
+    ``sum_m dC_n/dz[n,k,m] * z[n,k,m]``, which is divided here by the number of positions ``M`` of the unit's maps.
 
     Parameters
     ----------
@@ -151,14 +151,13 @@ def gate_gradients(
     with torch.enable_grad():
         mean_loss = loss(graph.run((inputs,), {site.node: tap_of(site.node) for _, site in sites}), labels)
         slopes = torch.autograd.grad(mean_loss, list(gates.values()), allow_unused=True, materialize_grads=True)
-    per_channel = {
-        key: slope.reshape(len(inputs), -1).to(torch.float64) * (len(inputs) / positions[key])
-        for key, slope in zip(gates, slopes, strict=True)
-    }
+    slope_of = {key: slope.reshape(len(inputs), -1).to(torch.float64) for key, slope in zip(gates, slopes, strict=True)}
     per_unit: dict[str, Tensor] = {}
-    for name, site in sites:
-        own = unit_sums(per_channel[site.node, site.axis], site.indices)
-        per_unit[name] = per_unit[name] + own if name in per_unit else own
+    for name in groups:
+        own = [site for group, site in sites if group == name]
+        summed = torch.stack([unit_sums(slope_of[site.node, site.axis], site.indices) for site in own]).sum(0)
+        n_positions = sum(positions[site.node, site.axis] * max(map(len, site.indices)) for site in own)
+        per_unit[name] = summed * (len(inputs) / n_positions)
     return float(mean_loss.detach()), per_unit
 
 
