@@ -33,6 +33,7 @@ __all__ = [
     "parametric_relu",
     "pick",
     "reduce",
+    "scatter_nd",
     "same_pads",
     "slice_axes",
     "space_to_depth",
@@ -251,6 +252,11 @@ def gather(x: Tensor, indices: Tensor, axis: int) -> Tensor:
 def gather_nd(x: Tensor, indices: Tensor) -> Tensor:
     """Take one slice of `x` for each row of `indices` (..., k) of its first k axes."""
     return x[indices.unbind(-1)]
+
+
+def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, reduction: str) -> Tensor:
+    """Write one slice of `updates` for each row of `indices` (..., k) into a copy of `x`; ``add`` sums them up."""
+    return x.index_put(indices.unbind(-1), updates, accumulate=reduction == "add")
 
 
 def tile(x: Tensor, repeats: list[int]) -> Tensor:

@@ -557,6 +557,14 @@ def _gather_nd(call: Call) -> Value:
     return call.emit(kernels.gather_nd, call.tensor(0), call.tensor(1))
 
 
+@_operator("ScatterND")
+def _scatter_nd(call: Call) -> Value:
+    reduction = call.attribute("reduction", "none")
+    if reduction not in ("none", "add"):
+        raise call.refuse(f"reduction {reduction!r}")
+    return call.emit(kernels.scatter_nd, call.tensor(0), call.tensor(1), call.tensor(2), reduction)
+
+
 @_operator("GatherElements")
 def _gather_elements(call: Call) -> Value:
     return call.emit(torch.gather, call.tensor(0), call.attribute("axis", 0), call.tensor(1))
