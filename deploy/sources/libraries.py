@@ -42,10 +42,10 @@ def make_torchvision(spec: NetworkSpec, options: dict[str, Any], n_classes: int 
             f"network {spec.name} takes 3 channels, the data has {in_channels}: set data.channels: 3 to repeat grey "
             "images"
         )
+    sized = dict(options) if n_classes is None else {**options, "num_classes": n_classes}
     if name in ("googlenet", "inception_v3"):
-        # Without these, both train with extra outputs that deployment drops, and both warn about a slow initialisation.
-        options = {"aux_logits": False, "init_weights": True, **options}
-    sized = options if n_classes is None else {**options, "num_classes": n_classes}
+        # Untold, both train with extra outputs that deployment drops, and warn that their initialisation is slow.
+        sized = {"aux_logits": False, "init_weights": True, **sized}
     if spec.weights != "DEFAULT":
         return _constructed(spec, lambda: models.get_model(name, weights=None, **sized))
     published = models.get_model_weights(name).DEFAULT
@@ -80,9 +80,10 @@ def make_timm(spec: NetworkSpec, options: dict[str, Any], n_classes: int | None,
     name = spec.name.partition(":")[2]
     architecture, _, tag = name.partition(".")
     _check_known(spec, architecture, timm.list_models())
-    published = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    if tag and published is None:
-        raise SourceError(f"network {spec.name}: timm has no weights tagged {tag!r} for {architecture}")
+    try:
+        published = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    except RuntimeError as error:
+        raise SourceError(f"network {spec.name}: timm has no weights tagged {tag!r} for {architecture}") from error
     pretrained = spec.weights == "DEFAULT"
     untrained: tuple[str, ...] = ()
     if pretrained:

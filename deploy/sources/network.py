@@ -150,7 +150,9 @@ def _parse(name: str) -> tuple[str, str]:
         raise SourceError(f"unknown network {name!r}{meant} (a network is {_FORMS})")
     if kind == "cifar":
         if name not in NETWORKS:
-            raise SourceError(f"unknown network {name!r}{suggestion(name, network_names())}")
+            near = get_close_matches(rest, [known.partition(":")[2] for known in network_names()], n=1)
+            meant = f"; did you mean 'cifar:{near[0]}'?" if near else f" (there are: {', '.join(network_names())})"
+            raise SourceError(f"unknown network {name!r}{meant}")
         return kind, rest
     if kind not in LIBRARIES:
         raise SourceError(f"unknown network {name!r}: nothing is called {kind!r} (a network is {_FORMS})")

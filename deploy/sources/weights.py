@@ -109,8 +109,8 @@ def load_weights(model: nn.Module, path: Path, *, n_classes: int | None, new_cla
     different = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
     untrained: tuple[str, ...] = ()
     if new_classifier:
-        untrained = tuple(key for key in different if _is_classifier(wanted[key], state[key], n_classes))
-        if not untrained:
+        untrained = _classifier(different, wanted, state, n_classes)
+        if not different:
             raise SourceError(
                 f"weights file {path}: new_classifier is set, but no layer differs in the number of "
                 "classes; leave it out"
@@ -188,13 +188,18 @@ def _with_metadata(state: dict[str, Tensor], metadata: Any) -> dict[str, Tensor]
     return ordered
 
 
-def _is_classifier(wanted: Tensor, got: Tensor, n_classes: int | None) -> bool:
-    return (
-        wanted.ndim == got.ndim >= 1
-        and wanted.shape[1:] == got.shape[1:]
-        and wanted.shape[0] == n_classes
-        and got.shape[0] != n_classes
+def _classifier(
+    different: list[str], wanted: dict[str, Tensor], state: dict[str, Tensor], n_classes: int | None
+) -> tuple[str, ...]:
+    """Choose the keys that differ in nothing but the number of classes; none when the file's number is not one."""
+    keys = tuple(
+        key
+        for key in different
+        if wanted[key].ndim == state[key].ndim >= 1
+        and wanted[key].shape[1:] == state[key].shape[1:]
+        and wanted[key].shape[0] == n_classes
     )
+    return keys if len({state[key].shape[0] for key in keys}) == 1 else ()
 
 
 def _refuse_mismatch(
@@ -216,7 +221,7 @@ def _refuse_mismatch(
     if different:
         key = different[0]
         hint = ""
-        if all(_is_classifier(wanted[key], state[key], n_classes) for key in different):
+        if _classifier(different, wanted, state, n_classes) == tuple(different):
             trained = state[key].shape[0]
             hint = f"; if it was trained for {trained} classes, set new_classifier: true and train the classifier"
         shapes = f"has shape {tuple(state[key].shape)}, the network wants {tuple(wanted[key].shape)}"
