@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 import pruners.labels_contraction
@@ -16,17 +15,17 @@ import pruners.labels_elementwise
 import pruners.labels_movement
 import pruners.labels_reduction  # noqa: F401 - each import registers rules
 from pruners.cost import AxisSize, CostFunction
-from pruners.errors import PlanError, TraceError
+from pruners.errors import PlanError
 from pruners.groups import ChannelGroup
 from pruners.labels import Labels, Value
-from pruners.labels_groups import Grouping, group_classes
+from pruners.labels_groups import group_classes
 from pruners.labels_propagate import Propagation
 from pruners.plan import InputSpec, PruningPlan
-from pruners.program import Program, export, first_line, named_tensors
+from pruners.program import Program, export, named_tensors
 from pruners.sites import Site, find_sites
 from pruners.trial import fix_what_breaks
 
-__all__ = ["Graph", "Site", "example_inputs", "trace"]
+__all__ = ["Graph", "Site", "trace"]
 
 Tap = Callable[[Tensor], Tensor]
 
@@ -125,7 +124,8 @@ class Graph:
         """
         if plan.graph != self.fingerprint:
             raise PlanError(
-                f"the plan was made for another network: its graph is {plan.graph[:12]}, this one {self.fingerprint[:12]}"
+                f"the plan was made for another network: it names graph {plan.graph[:12]}, "
+                f"this network's is {self.fingerprint[:12]}; trace and plan again"
             )
         for name, kept in plan.kept.items():
             group = self.group(name)

@@ -90,11 +90,11 @@ class Labels:
         self._locks.append((labels.reshape(-1), index))
 
     def unite(self, left: Tensor, right: Tensor, lock: Lock) -> None:
-        """Tie two label tensors element by element, with broadcasting; where one has no label `lock` holds."""
+        """Tie two label tensors of one rank element by element, broadcasting; where one has no label `lock` holds."""
         if left is right:
             return
-        left, right = torch.broadcast_tensors(left, right)
-        pairs = torch.stack((left.reshape(-1), right.reshape(-1)))
+        shape = [max(sizes) for sizes in zip(left.shape, right.shape, strict=True)]
+        pairs = torch.stack((left.expand(shape).reshape(-1), right.expand(shape).reshape(-1)))
         pairs = pairs[:, pairs[0] != pairs[1]]
         if not pairs.numel():
             return

@@ -178,20 +178,9 @@ def transposed_convolution(
 
 
 @_counted("convolution")
-def any_convolution(
-    walk: Propagation,
-    x: Value,
-    weight: Value,
-    bias: Value | None,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    transposed: bool,
-    output_padding: Any,
-    groups: int,
-) -> Value:
-    """Convolve in the general form."""
-    return _convolve(walk, x, weight, bias, groups, transposed=transposed)
+def any_convolution(walk: Propagation, x: Value, weight: Value, bias: Value | None, *rest: Any) -> Value:
+    """Convolve in the general form; `rest` is stride, padding, dilation, transposed, output_padding, groups."""
+    return _convolve(walk, x, weight, bias, int(rest[5]), transposed=bool(rest[3]))
 
 
 def _convolve(
@@ -257,7 +246,7 @@ def _grouped(walk: Propagation, image: Value, kernel: Value, groups: int, out_ch
 def _by_group(walk: Propagation, slot: Tensor, axis: int, groups: int) -> Tensor:
     if slot.shape[axis] == 1:
         return slot
-    return walk.tie(slot.unflatten(axis, (groups, -1)), [axis + 1]).squeeze(axis + 1)
+    return walk.tie(slot.reshape(*slot.shape[:axis], groups, -1, *slot.shape[axis + 1 :]), [axis + 1]).squeeze(axis + 1)
 
 
 @rule("embedding")

@@ -4,13 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from pruners.labels import Lock, Value
-from pruners.labels_propagate import Propagation, rule
+from pruners.labels_propagate import RULES, Propagation, operator_name, rule
 
-__all__: list[str] = []
+__all__ = ["along", "works_channel_by_channel"]
 
 
-@rule("pointwise", "where", "lerp", "addcmul", "addcdiv", "masked_fill", "_to_copy", "to", "type_as")
+@rule(
+    "_to_copy",
+    "addcdiv",
+    "addcmul",
+    "divide",
+    "hardswish",
+    "lerp",
+    "log_sigmoid",
+    "masked_fill",
+    "multiply",
+    "negative",
+    "ones_like",
+    "pointwise",
+    "rsub",
+    "subtract",
+    "to",
+    "true_divide",
+    "type_as",
+    "where",
+    "zeros_like",
+)
 def pointwise(walk: Propagation, *operands: Any, **named: Any) -> Value:
     """Unite the labels that meet; one operand alone passes through."""
     tensors = [item for item in (*operands, *named.values()) if isinstance(item, Value)]
@@ -35,7 +57,7 @@ def pointwise(walk: Propagation, *operands: Any, **named: Any) -> Value:
     "selu",
     "rrelu",
 )
-def unary(walk: Propagation, x: Value, *_: Any, **__: Any) -> Value:
+def unary(_walk: Propagation, x: Value, *_: Any, **__: Any) -> Value:
     """Pass labels through."""
     return x
 
@@ -78,6 +100,14 @@ def lock_norm(walk: Propagation, value: Value, axes: tuple[int, ...], kind: str)
     """Lock the slots that a norm averages over."""
     lock = Lock(f"pruning across a {kind} can not be proven by masking", exact=False)
     walk.lock([slot for slot in value.slots if any(slot.shape[axis] > 1 for axis in axes)], lock)
+
+
+def works_channel_by_channel(target: Any) -> bool:
+    """Tell whether an operator changes each channel of its first operand for itself: activation, scale, norm."""
+    known = RULES.get(operator_name(target))
+    if known is None:
+        return isinstance(target, torch._ops.OpOverload) and torch.Tag.pointwise in target.tags
+    return known in (pointwise, unary, prelu, batch_norm)
 
 
 def along(value: Value, axis: int, rank: int) -> Value:

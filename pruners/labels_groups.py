@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pruners.cost import AxisSize
 from pruners.groups import ChannelGroup, Member
-from pruners.labels import Value, compact, varying
+from pruners.labels import Lock, Value, compact, varying
 from pruners.labels_propagate import Propagation
 
 __all__ = ["Grouping", "group_classes"]
+
+IntArray: TypeAlias = NDArray[np.int64]
+Signature: TypeAlias = tuple[tuple[int, int], ...]
+"""Pairs (number of an axis, positions on it)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,79 +69,111 @@ def _roots_along(walk: Propagation, value: Value, axis: int) -> list[int]:
 
 def group_classes(walk: Propagation, tensors: Mapping[str, Value]) -> Grouping:
     """Group the classes of a finished walk; `tensors` are the labelled parameters and buffers by name."""
-    labels = walk.labels
-    where: dict[int, dict[tuple[str, int], list[int]]] = {}
-    produced_by: dict[tuple[str, int], int] = {}
+    columns = list(_tensor_axes(walk, tensors))
+    alike: dict[tuple[Lock | None, Signature], list[int]] = {}
+    for label, signature in _signatures(walk, columns):
+        if any(columns[number].made_by is not None for number, _ in signature if number < len(columns)):
+            alike.setdefault((walk.labels.lock_of(label), signature), []).append(label)
+    parts = sorted(
+        _part([columns[number] for number, _ in signature if number < len(columns)], units)
+        for (_, signature), units in alike.items()
+    )
+    return Grouping(*_named(walk, parts), walk)
+
+
+@dataclass(frozen=True, eq=False)
+class _TensorAxis:
+    """One axis of a parameter or buffer: the class of each position, sorted, and where the sorted ones stand."""
+
+    path: str
+    axis: int
+    made_by: int | None
+    classes: IntArray
+    order: IntArray
+
+    def positions(self, units: Sequence[int]) -> IntArray:
+        """Return positions of shape (units, positions a unit), ascending; every unit has as many."""
+        start = np.searchsorted(self.classes, units, side="left")
+        stop = np.searchsorted(self.classes, units, side="right")
+        return self.order[start[:, None] + np.arange(stop[0] - start[0])]
+
+
+def _tensor_axes(walk: Propagation, tensors: Mapping[str, Value]) -> Iterator[_TensorAxis]:
     for path, value in tensors.items():
         for slot in value.slots:
             (axis,) = varying(slot)
             own = slot.reshape(-1)
-            first = walk.produced.get(int(own[0]))
-            if first is not None:
-                produced_by[path, axis] = first
-            for position, label in enumerate(labels.classes(own).tolist()):
-                where.setdefault(label, {}).setdefault((path, axis), []).append(position)
-    counted: dict[int, list[tuple[int, int]]] = {}
-    for number, (value, axis) in enumerate({(id(v), a): (v, a) for t in walk.mac_terms for v, a in t.axes}.values()):
-        roots, counts = torch.unique(torch.tensor(_roots_along(walk, value, axis)), return_counts=True)
-        for root, count in zip(roots.tolist(), counts.tolist(), strict=True):
-            counted.setdefault(int(root), []).append((number, count))
-    alike: dict[object, list[int]] = {}
-    for label, members in where.items():
-        if not any(key in produced_by for key in members):
-            continue
-        signature = (
-            labels.lock_of(label),
-            tuple((key, len(positions)) for key, positions in members.items()),
-            tuple(counted.get(label, ())),
-        )
-        alike.setdefault(signature, []).append(label)
+            classes = walk.labels.classes(own).numpy()
+            order = np.argsort(classes, kind="stable")
+            yield _TensorAxis(path, axis, walk.produced.get(int(own[0])), classes[order], order)
+
+
+def _signatures(walk: Propagation, columns: Sequence[_TensorAxis]) -> Iterator[tuple[int, Signature]]:
+    """Yield each class with its signature: which axes hold it, and how often."""
+    counted = {(id(value), axis): (value, axis) for term in walk.mac_terms for value, axis in term.axes}.values()
+    rows = [column.classes for column in columns]
+    rows += [np.sort(np.array(_roots_along(walk, value, axis), dtype=np.int64)) for value, axis in counted]
+    triples = []
+    for number, row in enumerate(rows):
+        labels, counts = np.unique(row, return_counts=True)
+        triples.append(np.stack([labels, np.full_like(labels, number), counts]))
+    joined = np.concatenate(triples, axis=1) if triples else np.zeros((3, 0), dtype=np.int64)
+    joined = joined[:, joined[0] > 0]
+    joined = joined[:, np.argsort(joined[0], kind="stable")]
+    labels, starts = np.unique(joined[0], return_index=True)
+    for label, part in zip(labels.tolist(), np.split(joined[1:].T, starts[1:]), strict=True):
+        yield label, tuple(map(tuple, part.tolist()))
+
+
+@dataclass(frozen=True, order=True)
+class _Part:
+    """A group in the making, ordered by where the network makes it and the first position there."""
+
+    made_by: int
+    first_position: int
+    path: str
+    columns: tuple[_TensorAxis, ...] = field(compare=False)
+    units: tuple[int, ...] = field(compare=False)
+
+
+def _part(columns: Sequence[_TensorAxis], units: Sequence[int]) -> _Part:
+    first = min((c for c in columns if c.made_by is not None), key=lambda column: column.made_by or 0)
+    position = dict(zip(units, first.positions(units)[:, 0].tolist(), strict=True))
+    ordered = sorted(units, key=lambda unit: position[unit])
+    return _Part(first.made_by or 0, position[ordered[0]], first.path, tuple(columns), tuple(ordered))
+
+
+def _named(walk: Propagation, parts: Sequence[_Part]) -> tuple[tuple[ChannelGroup, ...], dict[int, tuple[int, int]]]:
+    labels = walk.labels
     whole = torch.cat([torch.zeros(1, dtype=torch.int64), *(slot.reshape(-1) for slot in walk.whole_groups)])
-    return _in_order(walk, list(alike.values()), where, produced_by, set(labels.classes(whole).tolist()))
-
-
-def _in_order(
-    walk: Propagation,
-    alike: list[list[int]],
-    where: Mapping[int, Mapping[tuple[str, int], list[int]]],
-    produced_by: Mapping[tuple[str, int], int],
-    whole_groups: set[int],
-) -> Grouping:
-    ordered = []
-    for units in alike:
-        keys = list(where[units[0]])
-        producers = [key for key in keys if key in produced_by]
-        first = min(producers, key=lambda key: produced_by[key])
-        units.sort(key=lambda label: where[label][first])
-        ordered.append((produced_by[first], where[units[0]][first], first[0], keys, units))
-    ordered.sort(key=lambda item: (item[0], item[1]))
+    whole_groups = set(labels.classes(whole).tolist())
     groups: list[ChannelGroup] = []
     unit_of: dict[int, tuple[int, int]] = {}
     used: dict[str, int] = {}
-    for _, _, path, keys, units in ordered:
-        module = path.rpartition(".")[0] or path
+    for part in parts:
+        module = part.path.rpartition(".")[0] or part.path
         used[module] = used.get(module, 0) + 1
-        lock = walk.labels.lock_of(units[0])
-        least = 2 if units[0] in whole_groups else 1
-        few = f"it has {len(units)} unit{'s' * (len(units) > 1)}, and no layer is emptied"
+        lock = labels.lock_of(part.units[0])
+        least = 2 if part.units[0] in whole_groups else 1
+        few = f"it has {len(part.units)} unit{'s' * (len(part.units) > 1)}, and no layer is emptied"
         if lock is None:
-            unit_of.update({label: (len(groups), unit) for unit, label in enumerate(units)})
+            unit_of.update({label: (len(groups), unit) for unit, label in enumerate(part.units)})
         groups.append(
             ChannelGroup(
                 name=module if used[module] == 1 else f"{module}#{used[module]}",
-                n_units=len(units),
+                n_units=len(part.units),
                 members=tuple(
                     Member(
-                        path=name,
-                        axis=axis,
-                        indices=tuple(tuple(where[label][name, axis]) for label in units),
-                        produces=(name, axis) in produced_by,
+                        path=column.path,
+                        axis=column.axis,
+                        indices=tuple(map(tuple, column.positions(part.units).tolist())),
+                        produces=column.made_by is not None,
                     )
-                    for name, axis in keys
+                    for column in part.columns
                 ),
                 exact=lock is None or lock.exact,
-                fixed=lock.reason if lock is not None else few if len(units) <= least else "",
+                fixed=lock.reason if lock is not None else few if len(part.units) <= least else "",
                 min_units=least,
             )
         )
-    return Grouping(tuple(groups), unit_of, walk)
+    return tuple(groups), unit_of

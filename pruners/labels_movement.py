@@ -62,7 +62,7 @@ def expand_as(walk: Propagation, x: Value, _: Value) -> Value:
 
 
 @rule("chunk", "split", "split_with_sizes", "tensor_split")
-def split(walk: Propagation, x: Value, how: Any, dim: int = 0) -> list[Value]:
+def split(walk: Propagation, x: Value, _: Any, dim: int = 0) -> list[Value]:
     """Cut into pieces. Equal pieces are tied, so that code which cuts into equal pieces goes on doing it."""
     axis = dim % len(x.shape)
     shapes = [tuple(item.shape) for item in walk.plain(walk.node.meta["val"])]
@@ -74,7 +74,7 @@ def split(walk: Propagation, x: Value, how: Any, dim: int = 0) -> list[Value]:
             for piece in slots:
                 piece.append(slot)
             continue
-        parts = slot.split(sizes, axis)
+        parts = torch.split_with_sizes(slot, sizes, axis)
         lock = Lock(f"{walk.node.name} cuts it into pieces of given sizes")
         for part in parts[1:] if equal else ():
             walk.labels.unite(parts[0], part, lock)
@@ -83,6 +83,20 @@ def split(walk: Propagation, x: Value, how: Any, dim: int = 0) -> list[Value]:
         for piece, part in zip(slots, parts, strict=True):
             piece.append(compact(part))
     return [Value(shape, tuple(piece)) for shape, piece in zip(shapes, slots, strict=True)]
+
+
+@rule("glu")
+def glu(walk: Propagation, x: Value, dim: int = -1) -> Value:
+    """Gate one half of the channels by the other: the halves are tied."""
+    axis = dim % len(x.shape)
+    slots = []
+    for slot in x.slots:
+        if slot.shape[axis] > 1:
+            left, right = slot.chunk(2, axis)
+            walk.labels.unite(left, right, Lock(f"{walk.node.name} gates it by a tensor that can not shrink"))
+            slot = compact(left)
+        slots.append(slot)
+    return Value(walk.shape, tuple(slots))
 
 
 @rule("slice", "narrow")
@@ -174,7 +188,7 @@ def stack(walk: Propagation, tensors: Sequence[Value], dim: int = 0) -> Value:
 
 @rule("constant_pad_nd", "pad", "zero_pad2d")
 def pad(walk: Propagation, x: Value, amounts: Sequence[int], mode: Any = "constant", *_: Any) -> Value:
-    """New entries have no label; a mode that copies entries locks the padded axes."""
+    """Give new entries no label; a mode that copies entries locks the padded axes."""
     padded = {len(x.shape) - 1 - i // 2 for i, amount in enumerate(amounts) if amount}
     if isinstance(mode, str) and mode != "constant":
         return lock_along(walk, x, sorted(padded), "copies positions of it")

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from pruners.labels import Labels, Lock, Value, varying
 
-__all__ = ["RULES", "MacTerm", "Propagation", "rule"]
+__all__ = ["RULES", "MacTerm", "Propagation", "hint", "operator_name", "rule"]
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
@@ -89,7 +89,10 @@ class Propagation:
                     self.lock(item.slots, Lock("its channels are an output of the network"))
             return None
         if node.target is operator.getitem:
-            return args[0][args[1]] if isinstance(args[0], (list, tuple)) else self.plain(node.meta.get("val"))
+            several, position = args
+            if isinstance(several, (list, tuple)) and isinstance(position, int):
+                return several[position]
+            return self.plain(node.meta.get("val"))
         return self._apply(node, args, kwargs)
 
     def _apply(self, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -97,7 +100,7 @@ class Propagation:
         if not labelled:
             return self._with_macs(node, args, kwargs)
         target = node.target
-        name = _operator_name(target)
+        name = operator_name(target)
         known = RULES.get(name)
         if known is not None:
             return known(self, *args, **kwargs)
@@ -109,7 +112,7 @@ class Propagation:
 
     def _with_macs(self, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Without labels only the MACs of a contraction are of interest."""
-        known = RULES.get(_operator_name(node.target))
+        known = RULES.get(operator_name(node.target))
         if known is not None and getattr(known, "counts_macs", False):
             return known(self, *args, **kwargs)
         return self.plain(node.meta.get("val"))
@@ -117,11 +120,11 @@ class Propagation:
     def plain(self, val: Any) -> Any:
         """Return a value without labels for what the exporter says of a node."""
         if isinstance(val, Tensor):
-            return Value(tuple(_hint(size) for size in val.shape))
+            return Value(tuple(hint(size) for size in val.shape))
         if isinstance(val, (list, tuple)):
             return [self.plain(item) for item in val]
         if isinstance(val, torch.SymInt):
-            return _hint(val)
+            return hint(val)
         if isinstance(val, (torch.SymFloat, torch.SymBool)):
             return None
         return val
@@ -129,7 +132,7 @@ class Propagation:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the tensor that the current node gives."""
-        return tuple(_hint(size) for size in self.node.meta["val"].shape)
+        return tuple(hint(size) for size in self.node.meta["val"].shape)
 
     def refuse(self, values: Sequence[Value], reason: str) -> Any:
         """Lock everything that the current node touches; its result has no labels."""
@@ -176,7 +179,7 @@ class Propagation:
             for _, slot in members[1:]:
                 self.labels.unite(first, slot, lock)
                 if slot.numel() > 1 and any(a == 1 < b for a, b in zip(first.shape, slot.shape, strict=True)):
-                    first = torch.broadcast_tensors(first, slot)[0]
+                    first = first.expand([max(sizes) for sizes in zip(first.shape, slot.shape, strict=True)])
             for owner, shape in enumerate(shapes):
                 covered = {axis for o, slot in members if o == owner for axis in varying(slot)}
                 if any(shape[axis] > 1 and axis not in covered for axis in axes):
@@ -185,15 +188,18 @@ class Propagation:
         return Value(tuple(max(sizes) if 0 not in sizes else 0 for sizes in zip(*shapes, strict=True)), tuple(merged))
 
 
-def _operator_name(target: Any) -> str:
+def operator_name(target: Any) -> str:
+    """Return the name of an ATen operator without namespace, overload and in-place underscore, or an empty string."""
     if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten":
         return ""
     name = str(target._schema.name).removeprefix("aten::")
     return name if name.endswith("__") else name.removesuffix("_")
 
 
-def _hint(size: Any) -> int:
-    return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)
+def hint(size: Any) -> int:
+    """Return the size that a symbolic size had while exporting."""
+    node: Any = size.node if isinstance(size, torch.SymInt) else None
+    return int(size) if node is None else int(node.hint)
 
 
 def _flat(item: Any) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -173,14 +174,15 @@ def _share_tensors(module: fx.GraphModule, twin: nn.Module, model: nn.Module) ->
     for name, tensor in named_tensors(twin).items():
         first_name.setdefault(id(tensor), name)
     own = named_tensors(model)
-    names = {}
+    names: dict[str, str] = {}
     for node in module.graph.nodes:
         if node.op != "get_attr" or str(node.target) in names:
             continue
         parent, _, attribute = str(node.target).rpartition(".")
         owner = module.get_submodule(parent)
-        name = first_name.get(id(getattr(owner, attribute)))
-        if name is not None:
-            names[str(node.target)] = name
-            (owner._parameters if attribute in owner._parameters else owner._buffers)[attribute] = own[name]  # type: ignore[assignment]
+        known = first_name.get(id(getattr(owner, attribute)))
+        if known is not None:
+            names[str(node.target)] = known
+            holder: dict[str, Any] = owner._parameters if attribute in owner._parameters else owner._buffers
+            holder[attribute] = own[known]
     return names

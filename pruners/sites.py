@@ -11,11 +11,11 @@ from torch import fx
 
 from pruners.groups import ChannelGroup
 from pruners.labels import Value
+from pruners.labels_elementwise import works_channel_by_channel
 from pruners.labels_groups import Grouping
+from pruners.labels_propagate import hint
 
 __all__ = ["Site", "find_sites"]
-
-_CHAIN = {"batch_norm", "instance_norm", "dropout", "alpha_dropout", "feature_dropout", "prelu", "hardtanh", "relu6"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +76,8 @@ def _end_of_chain(node: fx.Node, carriers: set[str]) -> fx.Node:
         others = [item for item in user.all_input_nodes if item is not node]
         if user.op != "call_function" or any(item.op != "get_attr" for item in others):
             break
-        if not isinstance(user.target, torch._ops.OpOverload):
-            break
-        name = str(user.target._schema.name).removeprefix("aten::").removesuffix("_")
-        element_wise = name in _CHAIN or torch.Tag.pointwise in user.target.tags
-        if not element_wise and not (user.name in carriers and user.args[0] is node):
+        carries = user.name in carriers and user.args[0] is node
+        if not carries and not works_channel_by_channel(user.target):
             break
         node = user
     return node
@@ -97,4 +94,4 @@ def _only_scales(node: fx.Node) -> bool:
 
 
 def _sizes(node: fx.Node) -> list[int]:
-    return [int(size.node.hint) if isinstance(size, torch.SymInt) else int(size) for size in node.meta["val"].shape]
+    return [hint(size) for size in node.meta["val"].shape]

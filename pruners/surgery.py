@@ -151,7 +151,7 @@ def resize_(module: nn.Module, gone: Mapping[str, Mapping[int, Sequence[int]]]) 
         for tensors in (layer._parameters, layer._buffers):
             for attribute, tensor in tensors.items():
                 if tensor is not None and id(tensor) in smaller:
-                    tensors[attribute] = smaller[id(tensor)]  # type: ignore[assignment]
+                    tensors[attribute] = smaller[id(tensor)]
                     changed = True
         if changed:
             _update_sizes(name, layer, {**before[0], **before[1]})
@@ -186,20 +186,20 @@ def _resize_convolution(name: str, layer: Any, before: Mapping[str, Tensor | Non
     setattr(layer, sides[1], new.shape[1] * layer.groups)
 
 
-def _resize_linear(name: str, layer: Any, before: Mapping[str, Tensor | None]) -> None:
+def _resize_linear(_: str, layer: Any, __: Mapping[str, Tensor | None]) -> None:
     layer.out_features, layer.in_features = layer.weight.shape
 
 
-def _resize_norm(name: str, layer: Any, before: Mapping[str, Tensor | None]) -> None:
+def _resize_norm(_: str, layer: Any, __: Mapping[str, Tensor | None]) -> None:
     of_layer = (layer.weight, layer.bias, layer.running_mean, layer.running_var)
     layer.num_features = next(tensor.shape[0] for tensor in of_layer if tensor is not None)
 
 
-def _resize_prelu(name: str, layer: Any, before: Mapping[str, Tensor | None]) -> None:
+def _resize_prelu(_: str, layer: Any, __: Mapping[str, Tensor | None]) -> None:
     layer.num_parameters = layer.weight.shape[0]
 
 
-def _resize_embedding(name: str, layer: Any, before: Mapping[str, Tensor | None]) -> None:
+def _resize_embedding(_: str, layer: Any, __: Mapping[str, Tensor | None]) -> None:
     layer.num_embeddings, layer.embedding_dim = layer.weight.shape
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from pruners.errors import VerificationError
 from pruners.groups import ChannelGroup
 from pruners.inputs import random_inputs
 from pruners.plan import InputSpec, PruningPlan
+from pruners.probe import awaken_
 from pruners.program import FOREIGN, first_line, named_tensors
 from pruners.surgery import graph_of, mask_, removed_positions, slice_without
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pruners.graph import Graph
 
 __all__ = ["Verification", "verify"]
+
+_Positions: TypeAlias = Mapping[str, Mapping[int, Sequence[int]]]
 
 TOLERANCE = 1e-4
 """Largest error that is taken for rounding in fp32, relative to the range of the output."""
@@ -43,11 +46,11 @@ class Verification:
     max_abs_error : float
         Largest difference of masked and compact output, with the weights as given.
     relative_error : float
-        Largest difference relative to the output's range, over both passes (see `verify`).
+        Largest difference relative to the output's range, with both kinds of weights (see `verify`).
     sensitivity : float
         How far masking moves the output of the original relative to its range, with the weights as given.
     probe_sensitivity : float
-        The same with redrawn norms; what makes the check say something for a freshly initialised network.
+        The same in the probe; what makes the check say something for a freshly initialised network.
     batch_sizes : tuple of int
         At which both were compared.
     tolerance : float
@@ -73,10 +76,12 @@ def verify(
 ) -> Verification:
     """Compare the masked original with the compact network on random inputs, in fp32 and evaluation mode.
 
-    Two passes. The first compares the weights as given. The second, the probe, redraws in a copy of the original what
-    makes a network blind to its channels: scale, shift and statistics of norms, and parameters that are constant or
-    tiny (zero-initialised scales, 1e-6 layer scales, zero biases); the compact copy gets the same tensors, cut by the
-    plan. Both passes must agree. The check refuses to pass when masking moves the output in neither pass.
+    Three things must hold. Every tensor of the compact network is the original's, cut by the plan, bit by bit. With
+    the weights as given both networks give the same outputs, at two batch sizes. And with other weights they do too:
+    this probe gives a copy of the original weights with which its output depends on every channel
+    (`pruners.probe.awaken_`) and the compact copy the same tensors, cut by the plan; it is what the check rests on for
+    a freshly initialised network, whose outputs hardly depend on its inner layers. The check refuses to pass when
+    masking moves the output in neither comparison.
 
     Parameters
     ----------
@@ -107,10 +112,11 @@ def verify(
     original, smaller = copy.deepcopy(model).eval().float(), copy.deepcopy(compact).eval().float()
     sizes = _batch_sizes(original, specs, seed, device)
 
+    _check_cut(original, gone, smaller)
     given = [_compare(original, gone, smaller, random_inputs(specs, batch=n, seed=seed, device=device)) for n in sizes]
-    _redraw_(original, seed)
+    awaken_(original, random_inputs(specs, batch=sizes[-1], seed=seed + 1, device=device), seed=seed)
     _copy_cut(original, gone, smaller)
-    probe = _compare(original, gone, smaller, random_inputs(specs, batch=sizes[-1], seed=seed + 1, device=device))
+    probe = _compare(original, gone, smaller, random_inputs(specs, batch=sizes[-1], seed=seed + 2, device=device))
 
     result = Verification(
         removed_channels=_removed_channels(graph.groups, plan),
@@ -143,7 +149,7 @@ class _Difference:
 
 def _compare(
     original: nn.Module,
-    gone: Mapping[str, Mapping[int, Sequence[int]]],
+    gone: _Positions,
     compact: nn.Module,
     inputs: tuple[Tensor, ...],
 ) -> _Difference:
@@ -159,17 +165,17 @@ def _compare(
             f"the compact network's outputs are {[tuple(item.shape) for item in got]}, "
             f"the original's {[tuple(item.shape) for item in expected]}"
         )
-    error = relative = sensitivity = 0.0
+    apart = relative = sensitivity = 0.0
     for before, want, have in zip(plain, expected, got, strict=True):
         if not before.numel():
             continue
         span = float(before.max() - before.min()) or float(before.abs().max()) or 1.0
-        apart = float((want - have).abs().max())
-        if not math.isfinite(apart) or not math.isfinite(span):
+        worst = float((want - have).abs().max())
+        if not math.isfinite(worst) or not math.isfinite(span):
             raise VerificationError("masked or compact network gives NaN or infinity on random inputs")
-        error, relative = max(error, apart), max(relative, apart / span)
+        apart, relative = max(apart, worst), max(relative, worst / span)
         sensitivity = max(sensitivity, float((before - want).abs().max()) / span)
-    return _Difference(error, relative, sensitivity)
+    return _Difference(apart, relative, sensitivity)
 
 
 def _outputs(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
@@ -196,47 +202,28 @@ def _in_fp32(spec: InputSpec) -> InputSpec:
     return spec.model_copy(update={"dtype": "float32"}) if spec.dtype in {"float16", "bfloat16", "float64"} else spec
 
 
-def _redraw_(module: nn.Module, seed: int) -> None:
-    """Redraw norms, and what is constant or tiny, so that the output depends on every channel."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(tensor: Tensor, spread: float) -> None:
-        tensor.copy_(torch.randn(tensor.shape, generator=generator) * spread)
-
-    def around_one(tensor: Tensor) -> None:
-        tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
-
-    with torch.no_grad():
-        for layer in module.modules():
-            tensors = {**layer._parameters, **layer._buffers}
-            is_norm = "running_var" in tensors or isinstance(layer, (nn.LayerNorm, nn.GroupNorm))
-            for name, tensor in tensors.items():
-                if tensor is None or not tensor.is_floating_point() or not tensor.numel():
-                    continue
-                blind = float(tensor.max() - tensor.min()) == 0 or float(tensor.abs().max()) < 1e-3
-                if not is_norm and not (blind and isinstance(tensor, nn.Parameter)):
-                    continue
-                if name in {"bias", "running_mean"}:
-                    normal(tensor, 0.3)
-                elif tensor.ndim > 1 and isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
-                    normal(tensor, math.prod(tensor.shape[1:]) ** -0.5)
-                else:
-                    around_one(tensor)
-
-
-def _copy_cut(original: nn.Module, gone: Mapping[str, Mapping[int, Sequence[int]]], compact: nn.Module) -> None:
-    """Give the compact network the original's tensors, cut by the plan."""
+def _check_cut(original: nn.Module, gone: _Positions, compact: nn.Module) -> None:
     target = named_tensors(compact)
-    seen: set[int] = set()
+    for name, cut in _cut_tensors(original, gone):
+        if name not in target or target[name].shape != cut.shape:
+            raise VerificationError(f"{name!r} of the compact network has not the shape that the plan says")
+        if not torch.equal(target[name], cut):
+            raise VerificationError(f"{name!r} of the compact network is not the original's, cut by the plan")
+
+
+def _copy_cut(original: nn.Module, gone: _Positions, compact: nn.Module) -> None:
+    target = named_tensors(compact)
     with torch.no_grad():
-        for name, tensor in named_tensors(original).items():
-            if id(tensor) in seen:
-                continue
-            seen.add(id(tensor))
-            cut = slice_without(tensor, gone.get(name, {}))
-            if name not in target or target[name].shape != cut.shape:
-                raise VerificationError(f"{name!r} of the compact network is not cut as the plan says")
+        for name, cut in _cut_tensors(original, gone):
             target[name].copy_(cut)
+
+
+def _cut_tensors(original: nn.Module, gone: _Positions) -> Iterator[tuple[str, Tensor]]:
+    seen: set[int] = set()
+    for name, tensor in named_tensors(original).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield name, slice_without(tensor, gone.get(name, {}))
 
 
 def _removed_channels(groups: Sequence[ChannelGroup], plan: PruningPlan) -> int:

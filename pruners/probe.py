@@ -1,0 +1,102 @@
+"""Wake a network up: weights with which its output depends on every channel, so that a comparison says something.
+
+A freshly initialised network is blind to most of its channels: its signal dies out over the layers, zero-initialised
+scales switch branches off, unit norms hide which statistics belong to which channel. A trained one can be blind too
+where a layer scale stays at 1e-6.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["awaken_"]
+
+_TINY = 1e-3
+
+
+def awaken_(module: nn.Module, inputs: tuple[Tensor, ...], *, seed: int) -> None:
+    """Redraw norms and constant or tiny parameters in place, then scale layers to outputs of unit spread.
+
+    Parameters
+    ----------
+    module : Module
+        In evaluation mode; its parameters and buffers change.
+    inputs : tuple of Tensor
+        Of one run, during which each convolution and linear layer is divided by the spread of its output and each
+        norm's statistics are set near those of its input.
+    seed : int
+        Seeds what is drawn.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    _redraw_(module, generator)
+    awake: set[int] = set()
+    hooks = []
+    for layer in module.modules():
+        if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)) and "weight" in layer._parameters:
+            hooks.append(layer.register_forward_hook(_once(awake, _unit_spread)))
+        elif isinstance(layer, nn.modules.batchnorm._NormBase) and layer.running_var is not None:
+            hooks.append(layer.register_forward_pre_hook(_once(awake, _near_input(generator))))
+    try:
+        with torch.no_grad():
+            module(*inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _redraw_(module: nn.Module, generator: torch.Generator) -> None:
+    with torch.no_grad():
+        for layer in module.modules():
+            tensors = {**layer._parameters, **layer._buffers}
+            is_norm = "running_var" in tensors or isinstance(layer, (nn.LayerNorm, nn.GroupNorm))
+            for name, tensor in tensors.items():
+                if tensor is None or not tensor.is_floating_point() or not tensor.numel():
+                    continue
+                blind = float(tensor.max() - tensor.min()) == 0 or float(tensor.abs().max()) < _TINY
+                if not is_norm and not (blind and isinstance(tensor, nn.Parameter)):
+                    continue
+                if name in {"bias", "running_mean"}:
+                    drawn = torch.randn(tensor.shape, generator=generator) * 0.3
+                elif tensor.ndim > 1 and isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
+                    drawn = torch.randn(tensor.shape, generator=generator) / math.sqrt(math.prod(tensor.shape[1:]))
+                else:
+                    drawn = torch.rand(tensor.shape, generator=generator) + 0.5
+                tensor.copy_(drawn)
+
+
+def _once(seen: set[int], hook: Callable[..., Any]) -> Callable[..., Any]:
+    def first_call(layer: nn.Module, *args: Any) -> Any:
+        if id(layer) in seen:
+            return None
+        seen.add(id(layer))
+        return hook(layer, *args)
+
+    return first_call
+
+
+def _unit_spread(layer: Any, _: Any, output: Tensor) -> Tensor | None:
+    spread = float(output.std()) if output.numel() > 1 else 0.0
+    if not math.isfinite(spread) or spread < _TINY**3:
+        return None
+    layer.weight.div_(spread)
+    if layer.bias is not None:
+        layer.bias.div_(spread)
+    return output / spread
+
+
+def _near_input(generator: torch.Generator) -> Callable[..., None]:
+    def set_statistics(layer: Any, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0]
+        spread = float(x.std()) if x.numel() > 1 else 0.0
+        spread = spread if math.isfinite(spread) and spread > _TINY**3 else 1.0
+        n = layer.running_mean.shape
+        mean = x.transpose(0, 1).flatten(1).mean(1)
+        layer.running_mean.copy_(mean + 0.3 * spread * torch.randn(n, generator=generator).to(mean.device))
+        layer.running_var.copy_(spread**2 * (torch.rand(n, generator=generator) + 0.5))
+
+    return set_statistics
