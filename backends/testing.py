@@ -384,7 +384,7 @@ def precision_is_honoured_or_refused(backend: Backend, folder: Path, options: Co
 
 
 def layers_lead_back_to_the_file(backend: Backend, folder: Path, options: CompileOptions) -> None:
-    """Each convolution of the file is in exactly one compiled layer, and each named node exists."""
+    """Each convolution and matrix product of the file is found in a compiled layer, and each named node exists."""
     import onnx
 
     path = small_cnn(folder / "cnn.onnx")
@@ -394,7 +394,7 @@ def layers_lead_back_to_the_file(backend: Backend, folder: Path, options: Compil
     known = {node.name for node in onnx.load(path).graph.node}
     _expect(set(nodes) <= known, f"layers name nodes that are not in the file: {sorted(set(nodes) - known)}")
     for name in ("conv1", "depthwise", "pointwise", "classifier"):
-        _expect(nodes.count(name) == 1, f"node {name!r} is in {nodes.count(name)} layers")
+        _expect(name in nodes, f"node {name!r} is in no layer")
 
 
 def it_works_in_a_fresh_process(backend: Backend, folder: Path, options: CompileOptions) -> None:

@@ -15,12 +15,18 @@ SLOW = {"torch-compile"}
 QUICK = {"answers_equal_the_reference", "an_absent_device_is_refused", "an_unknown_operator_is_named"}
 
 
+def marks_of(name, promise):
+    if name == "trt":
+        return [pytest.mark.gpu]
+    return [pytest.mark.slow] if name in SLOW and promise.__name__ not in QUICK else []
+
+
 def cases():
     return [
         pytest.param(
             name,
             promise,
-            marks=[pytest.mark.slow] if name in SLOW and promise.__name__ not in QUICK else [],
+            marks=marks_of(name, promise),
             id=f"{name}-{promise.__name__}",
         )
         for name in names()

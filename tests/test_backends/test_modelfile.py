@@ -112,7 +112,7 @@ def test_external_data_may_not_leave_the_folder(tmp_path):
             if entry.key == "location":
                 entry.value = "../weights.bin"
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(ModelLoadError, match="'../weights.bin' of 'w1' lies outside its folder"):
+    with pytest.raises(ModelLoadError, match=r"'../weights.bin' of 'w1' lies outside its folder"):
         modelfile.read(path)
 
 

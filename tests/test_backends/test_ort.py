@@ -1,0 +1,115 @@
+"""What is particular to ONNX Runtime."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from backends import CompileOptions
+from backends.errors import ModelLoadError, OptionError
+from backends.registry import create
+from backends.testing import small_cnn
+
+
+def image(batch=2):
+    return {"x": np.random.default_rng(0).standard_normal((batch, 3, 8, 8)).astype(np.float32)}
+
+
+def write(path, nodes, kind=TensorProto.FLOAT, weights=(), domain=""):
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", kind, [1, 3])],
+        [helper.make_tensor_value_info("y", kind, [1, 3])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights],
+    )
+    opsets = [helper.make_opsetid("", 20), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
+def test_only_the_cpu_provider_and_no_spinning_between_calls(tmp_path):
+    compiled = create("ort").compile(small_cnn(tmp_path / "m.onnx"), CompileOptions(threads=2))
+    assert compiled.properties["providers"] == "CPUExecutionProvider"
+    assert compiled.properties["force_spinning_stop"] == "1"
+    assert compiled.properties["threads"] == "2"
+
+
+def test_another_precision_than_the_file_s_is_refused(tmp_path):
+    path = small_cnn(tmp_path / "m.onnx")
+    with pytest.raises(OptionError, match="m.onnx is fp32, bf16 was asked for; export the model in bf16"):
+        create("ort").compile(path, CompileOptions(precision="bf16"))
+
+
+def test_a_half_precision_file_is_executed_in_half_precision_or_refused(tmp_path):
+    """On x86 ONNX Runtime computes an fp16 graph in fp32 between casts: that is not what was asked."""
+    weights = [("w", np.ones((3, 3), np.float16))]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")]
+    path = write(tmp_path / "m.onnx", nodes, TensorProto.FLOAT16, weights)
+    with pytest.raises(OptionError, match="m.onnx is fp16, fp32 was asked for"):
+        create("ort").compile(path)
+    try:
+        compiled = create("ort").compile(path, CompileOptions(precision="fp16"))
+    except OptionError as error:
+        assert "'ort' executes fp32, not the fp16 asked for" in str(error)
+    else:
+        assert compiled.executed_precision == "fp16"
+
+
+@pytest.mark.parametrize(
+    ("operator", "domain", "said"),
+    [("NoSuchOperator", "", "No Op registered for NoSuchOperator"), ("Strange", "com.acme", "com.acme:Strange")],
+)
+def test_an_unknown_operator_is_named_with_its_domain(operator, domain, said, tmp_path):
+    path = write(tmp_path / "m.onnx", [helper.make_node(operator, ["x"], ["y"], domain=domain)], domain=domain)
+    with pytest.raises(ModelLoadError, match=said) as caught:
+        create("ort").compile(path)
+    assert "ONNXRuntimeError" not in str(caught.value)
+
+
+def test_the_profile_times_every_layer_and_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = small_cnn(tmp_path / "m.onnx")
+    compiled = create("ort").compile(path, CompileOptions(profile=True))
+    call = compiled.bind(image())
+    for _ in range(5):
+        call()
+    layers = compiled.layers()
+    assert all(layer.time_ns is not None for layer in layers)
+    assert compiled.layers() == layers
+    call()  # the model still runs when its profile has ended
+    compiled.close()
+    assert [item.name for item in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_layers_without_a_profile_have_no_times(tmp_path):
+    compiled = create("ort").compile(small_cnn(tmp_path / "m.onnx"))
+    compiled.run(image())
+    assert {layer.time_ns for layer in compiled.layers()} == {None}
+
+
+def test_fused_nodes_are_found_behind_a_blocked_convolution(tmp_path):
+    """The residual addition and its activation are fused into the convolution before them, not the one behind."""
+    generator = np.random.default_rng(0)
+    weights = {f"w{index}": generator.standard_normal((16, 16, 3, 3)).astype(np.float32) for index in range(3)}
+    pads = [1, 1, 1, 1]
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["c0"], name="first", pads=pads),
+        helper.make_node("Relu", ["c0"], ["r0"], name="relu0"),
+        helper.make_node("Conv", ["r0", "w1"], ["c1"], name="second", pads=pads),
+        helper.make_node("Add", ["c1", "r0"], ["a"], name="add"),
+        helper.make_node("Relu", ["a"], ["r1"], name="relu1"),
+        helper.make_node("Conv", ["r1", "w2"], ["c2"], name="third", pads=pads),
+        helper.make_node("GlobalAveragePool", ["c2"], ["y"], name="pool"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 16, 1, 1])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    layers = {layer.nodes for layer in create("ort").compile(path).layers() if layer.nodes}
+    assert layers == {("first", "relu0"), ("second", "add", "relu1"), ("third",), ("pool",)}

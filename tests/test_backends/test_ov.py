@@ -1,0 +1,58 @@
+"""What is particular to OpenVINO."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from backends import CompileOptions
+from backends.errors import OptionError
+from backends.registry import create
+from backends.testing import small_cnn
+
+pytest.importorskip("openvino")
+
+
+def test_fp32_means_fp32_and_is_read_back_from_the_layers(tmp_path):
+    compiled = create("openvino").compile(small_cnn(tmp_path / "m.onnx"), CompileOptions(threads=1))
+    assert compiled.properties["INFERENCE_PRECISION_HINT"] == "f32"
+    assert compiled.properties["compute_layers"] == "f32: 4"
+    assert compiled.properties["NUM_STREAMS"] == "1"
+    assert "ENABLE_CPU_PINNING" in compiled.properties
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_precision_the_cpu_lacks_is_refused(precision, tmp_path):
+    """OpenVINO itself would take fp32 without a word."""
+    import openvino
+
+    if {"bf16": "BF16", "fp16": "FP16"}[precision] in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip(f"this CPU computes in {precision}; the promise on precision covers that")
+    with pytest.raises(OptionError, match=f"cannot compute in {precision} on this CPU; it can in fp32"):
+        create("openvino").compile(small_cnn(tmp_path / "m.onnx"), CompileOptions(precision=precision))
+
+
+def test_more_threads_than_cores_are_refused(tmp_path):
+    """OpenVINO itself would cap them without a word."""
+    with pytest.raises(OptionError, match="4096 were asked for; this machine lets it have at most"):
+        create("openvino").compile(small_cnn(tmp_path / "m.onnx"), CompileOptions(threads=4096))
+
+
+def test_the_profile_times_the_layers(tmp_path):
+    compiled = create("openvino").compile(small_cnn(tmp_path / "m.onnx"), CompileOptions(profile=True))
+    assert all(layer.time_ns is None for layer in compiled.layers())
+    call = compiled.bind({"x": np.ones((2, 3, 8, 8), np.float32)})
+    for _ in range(5):
+        call()
+    timed = [layer for layer in compiled.layers() if layer.time_ns is not None]
+    assert {"conv1", "pointwise"} <= {name for layer in timed for name in layer.nodes}
+
+
+def test_its_telemetry_is_never_loaded(tmp_path):
+    code = (
+        "import sys\nfrom backends.registry import create\ncreate('openvino').load_runtime()\n"
+        "import openvino\nprint(*(name for name in sys.modules if name.startswith('openvino_telemetry')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
