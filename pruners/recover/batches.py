@@ -1,0 +1,127 @@
+"""Batches in an order that only the seed and the epoch decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset, default_collate
+
+__all__ = ["Examples", "epoch_batches", "epoch_seed", "n_batches", "ordered_batches"]
+
+Examples = Dataset[tuple[Tensor, int]]
+_Batch = tuple[Tensor, Tensor]
+
+
+@runtime_checkable
+class _Batched(Protocol):
+    """A data set that gives a whole batch at once: one indexing call instead of one for each example."""
+
+    def batch(self, indices: Sequence[int]) -> _Batch: ...
+
+
+class _Fetch(Dataset[Any]):
+    """Hands DataLoader whole batches, by the fastest way that the data set offers."""
+
+    def __init__(self, data: Dataset[Any]) -> None:
+        self._data = data
+
+    def __getitems__(self, indices: list[int]) -> _Batch:
+        data = self._data
+        if isinstance(data, _Batched):
+            return data.batch(indices)
+        if isinstance(data, TensorDataset):
+            images, labels = data[indices]
+            return images, labels
+        fetch = getattr(data, "__getitems__", None)
+        rows = [data[index] for index in indices] if fetch is None else fetch(indices)
+        images, labels = default_collate(rows)
+        return images, labels
+
+
+class _Slices(Sampler[list[int]]):
+    def __init__(self, order: list[int], batch_size: int) -> None:
+        self._order = order
+        self._batch_size = batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, len(self._order), self._batch_size):
+            yield self._order[start : start + self._batch_size]
+
+
+def _whole(batch: Any) -> Any:
+    return batch
+
+
+def _length(data: Dataset[Any]) -> int:
+    return len(data)  # type: ignore[arg-type]  # torch's Dataset leaves __len__ to its subclasses
+
+
+def n_batches(data: Dataset[Any], batch_size: int) -> int:
+    """Count the batches of one shuffled epoch: the last, smaller one is left out where there are others."""
+    return max(1, _length(data) // batch_size)
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Mix seed and epoch into one 63-bit seed."""
+    return (seed * 0x9E3779B97F4A7C15 + epoch * 0xBF58476D1CE4E5B9 + 1) % 2**63
+
+
+def epoch_batches(
+    data: Dataset[Any],
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 0,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the shuffled batches of one epoch.
+
+    Parameters
+    ----------
+    data : Dataset
+        Of (float32 Tensor of shape (C, H, W), int).
+    batch_size : int
+        Examples of one update over all processes; each process gets its share of every batch.
+    seed, epoch : int
+        Decide the order.
+    rank, world_size : int
+        Which share this process gets.
+    num_workers : int
+        Processes that load data.
+
+    Yields
+    ------
+    tuple of Tensor
+        Images of shape (B, C, H, W) and labels of shape (B,). The last, smaller batch is dropped where there are
+        others: statistics of BatchNorm over a handful of examples do harm.
+    """
+    generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
+    order = torch.randperm(_length(data), generator=generator).tolist()
+    order = order[: n_batches(data, batch_size) * batch_size]
+    mine = order[rank::world_size]
+    return iter(_loader(data, mine, max(1, batch_size // world_size), num_workers, generator))
+
+
+def ordered_batches(
+    data: Dataset[Any], *, batch_size: int, rank: int = 0, world_size: int = 1, num_workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield every example once, in order; process `rank` gets every `world_size`-th."""
+    mine = list(range(rank, _length(data), world_size))
+    return iter(_loader(data, mine, batch_size, num_workers, torch.Generator()))
+
+
+def _loader(
+    data: Dataset[Any], order: list[int], batch_size: int, num_workers: int, generator: torch.Generator
+) -> DataLoader[Any]:
+    return DataLoader(
+        _Fetch(data),
+        batch_sampler=_Slices(order, batch_size),
+        collate_fn=_whole,
+        num_workers=num_workers,
+        generator=generator,
+    )

@@ -1,0 +1,324 @@
+"""An ordinary training loop, with a checkpoint after each epoch and exact resume.
+
+The engine below it is Lightning Fabric: it moves the module to the device, casts, scales and averages gradients, and so
+takes the same loop to many GPUs and machines (``torchrun ... -m deploy.prepare`` or any launcher that sets its
+variables), and nothing else. Accelerate would serve as well; its own checkpoints pickle random states and schedulers,
+and it brings a hub client along, which a tool that never downloads does not need.
+
+Resume is exact without storing random states: each epoch seeds torch, and the order of the examples, from
+(seed, epoch).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from pruners.errors import TrainingError
+from pruners.recover import checkpoint
+from pruners.recover.batches import epoch_batches, epoch_seed, n_batches, ordered_batches
+from pruners.recover.evaluate import count_correct
+from pruners.recover.schedule import learning_rate
+from pruners.recover.settings import TrainSettings
+
+__all__ = ["Epoch", "History", "TrainProgress", "fit"]
+
+_PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+_LOOK_EVERY = 20
+"""Updates between two looks at the loss: a look waits for the device."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """What one epoch did.
+
+    Parameters
+    ----------
+    epoch : int
+        Counts from 1.
+    lr : float
+        Learning rate of the last update.
+    train_loss, train_accuracy : float
+        Over the epoch's batches, while the weights changed; the loss includes label smoothing.
+    validation_loss, validation_accuracy : float or None
+        After the epoch; None without validation data.
+    seconds : float
+        Of training, validation left out.
+    """
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """All epochs of a training, and which epoch's weights the network ended with (counts from 1)."""
+
+    epochs: tuple[Epoch, ...]
+    kept_epoch: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"epochs": [asdict(epoch) for epoch in self.epochs], "kept_epoch": self.kept_epoch}
+
+
+class TrainProgress(Protocol):
+    """Who wants to know how a training goes on."""
+
+    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """Update `step` of `steps` of `epoch` (both count from 1) is done; called every few updates."""
+
+    def epoch(self, row: Epoch) -> None:
+        """Hear of an epoch that is done, or was found done in a checkpoint."""
+
+
+def fit(
+    model: nn.Module,
+    train: Dataset[Any],
+    validation: Dataset[Any] | None,
+    settings: TrainSettings,
+    *,
+    checkpoints: Path | None = None,
+    progress: TrainProgress | None = None,
+) -> History:
+    """Train a classifier in place by cross-entropy.
+
+    Parameters
+    ----------
+    model : Module
+        Maps images of shape (B, C, H, W) to scores of shape (B, n_classes). It ends in its former mode and on its
+        former device.
+    train, validation : Dataset
+        Of (float32 Tensor of shape (C, H, W), int). Validation never trains; it is reported, and decides which
+        epoch's weights stay when ``settings.keep`` is "best".
+    settings : TrainSettings
+        See there.
+    checkpoints : Path, optional
+        Folder of the checkpoint; a second call with the same folder goes on after the last finished epoch and ends in
+        the same weights, bit for bit, as a call that was never interrupted.
+    progress : TrainProgress, optional
+        See there.
+
+    Raises
+    ------
+    TrainingError
+        The loss is not finite, a checkpoint is broken or belongs to something else, the device cannot do the
+        precision, or "best" was asked for without validation data.
+    """
+    if settings.keep == "best" and validation is None:
+        raise TrainingError("keep 'best' needs validation data: the best epoch is never chosen on other data")
+    return _Fit(model, train, validation, settings, checkpoints, progress).run()
+
+
+def _fabric(settings: TrainSettings) -> Fabric:
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
+    fabric = Fabric(
+        accelerator="auto",
+        devices=local,
+        num_nodes=world // local,
+        strategy="ddp" if world > 1 else "auto",
+        precision=_PRECISION[settings.precision],
+    )
+    if settings.precision == "fp16" and fabric.device.type == "cpu":
+        raise TrainingError("precision fp16 needs a GPU; on this machine take fp32 or bf16")
+    fabric.launch()
+    return fabric
+
+
+class _Fit:
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Dataset[Any],
+        validation: Dataset[Any] | None,
+        settings: TrainSettings,
+        checkpoints: Path | None,
+        progress: TrainProgress | None,
+    ) -> None:
+        self.raw = model
+        self.train = train
+        self.validation = validation
+        self.settings = settings
+        self.progress = progress
+        self.steps = n_batches(train, settings.batch_size)
+        self.layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+        self.file = None if checkpoints is None else checkpoints / "last.pt"
+        self.rows: list[Epoch] = []
+        self.best: tuple[float, int, dict[str, Tensor]] | None = None
+
+    def run(self) -> History:
+        home = next(self.raw.parameters()).device
+        training = self.raw.training
+        with _callers_random_state():
+            self.fabric = _fabric(self.settings)
+            self.raw.to(memory_format=self.layout)
+            self.optimizer: Any
+            self.model, self.optimizer = self.fabric.setup(self.raw, self._new_optimizer())
+            self._resume()
+            for epoch in range(len(self.rows) + 1, self.settings.epochs + 1):
+                self._epoch(epoch)
+                self._save()
+        kept = self.settings.epochs
+        if self.best is not None:
+            _, kept, weights = self.best
+            self.raw.load_state_dict(weights)
+        self.raw.to(home).to(memory_format=torch.contiguous_format)
+        self.raw.train(training)
+        return History(epochs=tuple(self.rows), kept_epoch=kept)
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        settings = self.settings
+        parameters = [parameter for parameter in self.raw.parameters() if parameter.requires_grad]
+        if settings.optimizer == "adamw":
+            return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+        return torch.optim.SGD(
+            parameters,
+            lr=settings.lr,
+            momentum=settings.momentum,
+            nesterov=settings.nesterov,
+            weight_decay=settings.weight_decay,
+        )
+
+    def _epoch(self, epoch: int) -> None:
+        fabric, settings = self.fabric, self.settings
+        torch.manual_seed(epoch_seed(settings.seed, epoch) + fabric.global_rank)
+        started = time.perf_counter()
+        sums = torch.zeros(3, dtype=torch.float64, device=fabric.device)
+        self.model.train()
+        batches = epoch_batches(
+            self.train,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            epoch=epoch,
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+            num_workers=settings.num_workers,
+        )
+        rate = 0.0
+        for step, (images, labels) in enumerate(batches):
+            rate = learning_rate(settings, (epoch - 1) * self.steps + step, self.steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self._update(images.to(fabric.device, memory_format=self.layout), labels.to(fabric.device), sums)
+            if (step + 1) % _LOOK_EVERY == 0:
+                self._look(epoch, step + 1, sums)
+        self._look(epoch, self.steps, sums)
+        seconds = time.perf_counter() - started
+        correct, loss, n = self._over_ranks(sums).tolist()
+        checked = self._validate()
+        row = Epoch(
+            epoch=epoch,
+            lr=rate,
+            train_loss=loss / n,
+            train_accuracy=correct / n,
+            validation_loss=None if checked is None else checked[1] / checked[2],
+            validation_accuracy=None if checked is None else checked[0] / checked[2],
+            seconds=seconds,
+        )
+        self.rows.append(row)
+        if settings.keep == "best" and row.validation_accuracy is not None:
+            self._remember(row.validation_accuracy, epoch)
+        if self.progress is not None:
+            self.progress.epoch(row)
+
+    def _update(self, images: Tensor, labels: Tensor, sums: Tensor) -> None:
+        scores = self.model(images)
+        loss = F.cross_entropy(scores, labels, label_smoothing=self.settings.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        if self.settings.clip_norm is not None:
+            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.settings.clip_norm)
+        self.optimizer.step()
+        with torch.no_grad():
+            sums[0] += (scores.argmax(1) == labels).sum()
+            sums[1] += loss.detach() * len(labels)
+            sums[2] += len(labels)
+
+    def _look(self, epoch: int, step: int, sums: Tensor) -> None:
+        loss = (sums[1] / sums[2]).item()
+        if not torch.isfinite(torch.tensor(loss)):
+            raise TrainingError(
+                f"the loss is {loss} in epoch {epoch} by update {step} of {self.steps}; lower lr ({self.settings.lr:g})"
+            )
+        if self.progress is not None:
+            self.progress.step(epoch, step, self.steps, loss)
+
+    def _validate(self) -> list[float] | None:
+        if self.validation is None:
+            return None
+        batches = ordered_batches(
+            self.validation,
+            batch_size=256,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+            num_workers=self.settings.num_workers,
+        )
+        sums = count_correct(self.raw, batches, channels_last=self.settings.channels_last)
+        values: list[float] = self._over_ranks(sums.to(self.fabric.device)).tolist()
+        return values
+
+    def _over_ranks(self, sums: Tensor) -> Tensor:
+        if self.fabric.world_size == 1:
+            return sums
+        reduced = self.fabric.all_reduce(sums, reduce_op="sum")
+        assert isinstance(reduced, Tensor)
+        return reduced
+
+    def _remember(self, accuracy: float, epoch: int) -> None:
+        if self.best is None or accuracy > self.best[0]:
+            weights = {name: value.detach().cpu().clone() for name, value in self.raw.state_dict().items()}
+            self.best = (accuracy, epoch, weights)
+
+    def _fingerprint(self) -> dict[str, str]:
+        return checkpoint.fingerprint(self.raw, self.settings.model_dump(mode="json"), len(self.train))  # type: ignore[arg-type]
+
+    def _save(self) -> None:
+        if self.file is None or self.fabric.global_rank != 0:
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.write(
+            self.file,
+            {
+                "fingerprint": self._fingerprint(),
+                "rows": [asdict(row) for row in self.rows],
+                "model": self.raw.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "best": self.best,
+            },
+        )
+
+    def _resume(self) -> None:
+        state = None if self.file is None else checkpoint.read(self.file, self._fingerprint())
+        if state is None:
+            return
+        self.raw.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.rows = [Epoch(**row) for row in state["rows"]]
+        self.best = state["best"]
+        if self.progress is not None:
+            for row in self.rows:
+                self.progress.epoch(row)
+
+
+@contextmanager
+def _callers_random_state() -> Iterator[None]:
+    """Leave the caller's random state as it was: each epoch seeds torch anew."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        yield
