@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
+from backends.errors import one_line
 from deploy.errors import BundleError, ExportError, OutputError
 from deploy.export import DEFAULT_OPSET, export_onnx
 from deploy.manifest import (
@@ -165,10 +166,11 @@ def write_bundle(
         The folder cannot be written, or holds something else than a bundle.
     """
     # Late: these import torch.
-    from pruners.compact import save_weights
+    from safetensors import SafetensorError
 
     from deploy.agreement import compare_with_torch, torch_answers
     from deploy.capture import one_batch
+    from pruners.compact import save_weights
 
     folder = folder.absolute()
     _refuse_strangers(folder)
@@ -192,7 +194,11 @@ def write_bundle(
         }
         arrays |= {f"output:{key}": value for key, value in answers.items()}
         np.savez(stage / REFERENCE, source=np.array(agreement.reference), **arrays)
-        save_weights(model, stage / WEIGHTS)
+        try:
+            save_weights(model, stage / WEIGHTS)
+        except SafetensorError as error:  # what safetensors makes of a full disk
+            raise OutputError(f"cannot write {folder}: {one_line(error)}; free some space") from error
+        (stage / WEIGHTS).chmod(onnx_file.stat().st_mode)  # safetensors lets the owner alone read it
         if plan is not None:
             plan.save(stage / PLAN)
         manifest = Manifest(
@@ -277,9 +283,11 @@ def load_network(bundle: Bundle) -> nn.Module:
     PruneError
         Plan or weights do not fit the code.
     """
-    from pruners.compact import load, load_weights
+    from safetensors import SafetensorError
+    from safetensors.torch import load_model
 
     from deploy.sources.network import NetworkSpec, build, provenance
+    from pruners.compact import load
     from pruners.plan import PruningPlan
 
     origin = bundle.manifest.provenance.network
@@ -296,10 +304,12 @@ def load_network(bundle: Bundle) -> nn.Module:
     if (known := origin.spec.get("file_sha256")) and provenance(spec)["file_sha256"] != known:
         raise BundleError(f"{bundle.folder}: the file of {spec.name} has changed since; restore it to load the network")
     network = build(spec, n_classes=origin.n_classes, input_shape=origin.input_shape)
-    if bundle.plan is None:
-        load_weights(network, bundle.weights)
-    else:
-        network = load(network, PruningPlan.load(bundle.plan), bundle.weights)
+    if bundle.plan is not None:
+        return load(network, PruningPlan.load(bundle.plan), bundle.weights).eval()
+    try:
+        load_model(network, bundle.weights)
+    except (RuntimeError, SafetensorError) as error:
+        raise BundleError(f"{bundle.folder}: its weights do not fit {spec.name}: {one_line(error)}") from error
     return network.eval()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from benchmarks.records import Agreement
@@ -246,6 +247,21 @@ def test_a_write_that_fails_half_way_leaves_what_was_there(
     assert entries(copied.parent) == {"small"}
 
 
+def test_a_disk_that_fills_up_under_the_weights_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("pruners.compact.save_weights", full)
+    with pytest.raises(OutputError, match=r"No space left on device .*; free some space") as error:
+        write(tmp_path / "small")
+    assert "\n" not in str(error.value)
+    assert entries(tmp_path) == set()
+
+
+def test_every_file_can_be_read_by_others_alike(written: Path) -> None:
+    assert len({file.stat().st_mode for file in written.iterdir()}) == 1
+
+
 def test_what_a_killed_process_left_is_cleared(copied: Path) -> None:
     stage = copied.with_name(".small.part")
     stage.mkdir()
@@ -388,6 +404,14 @@ def test_changed_code_is_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(FACTORY + "\n# changed\n")
     with pytest.raises(BundleError, match="has changed since"):
         load_network(bundle)
+
+
+def test_weights_of_another_network_are_not_loaded(tmp_path: Path) -> None:
+    wide = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 5))
+    bundle = write(tmp_path / "small", wide, provenance=Provenance(network=origin(tmp_path)))
+    with pytest.raises(BundleError, match="do not fit") as error:
+        load_network(bundle)
+    assert "\n" not in str(error.value)
 
 
 def test_a_bundle_without_an_origin_says_so(written: Path) -> None:
