@@ -6,6 +6,7 @@ from backends.base import (
     BoundCall,
     CompiledModel,
     CompileOptions,
+    LayerInfo,
     Precision,
     TensorSpec,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "BoundCall",
     "CompileOptions",
     "CompiledModel",
+    "LayerInfo",
     "Precision",
     "TensorSpec",
 ]

@@ -25,6 +25,7 @@ __all__ = [
     "BoundCall",
     "CompileOptions",
     "CompiledModel",
+    "LayerInfo",
     "Precision",
     "TensorSpec",
 ]
@@ -179,6 +180,8 @@ class BoundCall(ABC):
 
 class CompiledModel(ABC):
     """A model made ready by one backend.
+
+    Calls that were bound to it must not be used after `close`.
 
     Attributes
     ----------

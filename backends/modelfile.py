@@ -83,12 +83,8 @@ def read(path: Path) -> ModelFile:
     try:
         if not path.stat().st_size:
             raise ModelLoadError(f"{path} is empty")
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            view = memoryview(mapped)
-            try:
-                skeleton = _without(view, _MODEL_GRAPH, _graph_without_data)
-            finally:
-                view.release()
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            skeleton = _without(data, 0, len(data), _MODEL_GRAPH, _graph_without_data)
         proto = onnx.ModelProto.FromString(skeleton)
     except FileNotFoundError as error:
         raise ModelLoadError(f"{path}: no such file") from error
@@ -98,6 +94,7 @@ def read(path: Path) -> ModelFile:
         raise ModelLoadError(f"{path} is truncated or not an ONNX file: {one_line(error)}") from error
     if not proto.graph.node and not proto.graph.output:
         raise ModelLoadError(f"{path} is truncated or not an ONNX file: it holds no graph")
+    _check_names(proto.graph, path)
     _check_external_data(proto.graph, path)
     initializers = {tensor.name for tensor in proto.graph.initializer}
     inputs = [info for info in proto.graph.input if info.name not in initializers]
@@ -119,32 +116,35 @@ def initializers(path: Path) -> Iterator[tuple[str, Array]]:
     ------
     (str, ndarray)
         Name and value; external data is found beside the file.
+
+    Raises
+    ------
+    ModelLoadError
+        The data of a tensor does not fit its shape.
     """
     import onnx
 
     folder = str(path.resolve().parent)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        view = memoryview(mapped)
-        try:
-            for number, _, start, end in _fields(view):
-                if number != _MODEL_GRAPH:
-                    continue
-                graph = view[start:end]
-                for field, _, payload, stop in _fields(graph):
-                    if field == _GRAPH_INITIALIZER:
-                        tensor = onnx.TensorProto.FromString(bytes(graph[payload:stop]))
-                        yield tensor.name, onnx.numpy_helper.to_array(tensor, folder)
-                graph.release()
-        finally:
-            view.release()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for number, _, start, end in _fields(data, 0, len(data)):
+            if number != _MODEL_GRAPH:
+                continue
+            for field, _, payload, stop in _fields(data, start, end):
+                if field == _GRAPH_INITIALIZER:
+                    tensor = onnx.TensorProto.FromString(data[payload:stop])
+                    try:
+                        array = onnx.numpy_helper.to_array(tensor, folder)
+                    except (ValueError, TypeError) as error:
+                        raise ModelLoadError(f"{path}: tensor {tensor.name!r} is damaged: {one_line(error)}") from error
+                    yield tensor.name, array
 
 
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
+def _varint(data: mmap.mmap, at: int, stop: int) -> tuple[int, int]:
     value = shift = 0
     while True:
-        if at >= len(view) or shift > 63:
+        if at >= stop or shift > 63:
             raise ValueError("it ends in the middle of a field")
-        byte = view[at]
+        byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
@@ -152,23 +152,22 @@ def _varint(view: memoryview, at: int) -> tuple[int, int]:
         shift += 7
 
 
-def _fields(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (field number, start of the tag, start of the payload, end) of a protobuf message."""
-    at = 0
-    while at < len(view):
+def _fields(data: mmap.mmap, at: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (field number, start of tag, start of payload, end) of the protobuf message in ``data[at:stop]``."""
+    while at < stop:
         start = at
-        tag, at = _varint(view, at)
+        tag, payload = _varint(data, at, stop)
         wire = tag & 7
         if wire == 0:
-            payload, (_, end) = at, _varint(view, at)
+            _, end = _varint(data, payload, stop)
         elif wire in (1, 5):
-            payload, end = at, at + (8 if wire == 1 else 4)
+            end = payload + (8 if wire == 1 else 4)
         elif wire == 2:
-            length, payload = _varint(view, at)
+            length, payload = _varint(data, payload, stop)
             end = payload + length
         else:
             raise ValueError(f"unknown wire type {wire}")
-        if end > len(view) or tag >> 3 == 0:
+        if end > stop or tag >> 3 == 0:
             raise ValueError("it ends in the middle of a field")
         yield tag >> 3, start, payload, end
         at = end
@@ -184,25 +183,37 @@ def _length_delimited(number: int, payload: bytes) -> bytes:
     return bytes(encoded) + payload
 
 
-def _without(view: memoryview, number: int, shorten: Callable[[memoryview], bytes]) -> bytes:
+def _without(
+    data: mmap.mmap, at: int, stop: int, number: int, shorten: Callable[[mmap.mmap, int, int], bytes]
+) -> bytes:
     """Copy a message, with each field `number` shortened."""
     parts = []
-    for field, start, payload, end in _fields(view):
+    for field, start, payload, end in _fields(data, at, stop):
         if field == number:
-            parts.append(_length_delimited(field, shorten(view[payload:end])))
+            parts.append(_length_delimited(field, shorten(data, payload, end)))
         else:
-            parts.append(bytes(view[start:end]))
+            parts.append(data[start:end])
     return b"".join(parts)
 
 
-def _graph_without_data(view: memoryview) -> bytes:
-    return _without(view, _GRAPH_INITIALIZER, _tensor_without_data)
+def _graph_without_data(data: mmap.mmap, at: int, stop: int) -> bytes:
+    return _without(data, at, stop, _GRAPH_INITIALIZER, _tensor_without_data)
 
 
-def _tensor_without_data(view: memoryview) -> bytes:
-    if len(view) <= _KEPT_BYTES:
-        return bytes(view)
-    return b"".join(bytes(view[start:end]) for field, start, _, end in _fields(view) if field not in _TENSOR_DATA)
+def _tensor_without_data(data: mmap.mmap, at: int, stop: int) -> bytes:
+    if stop - at <= _KEPT_BYTES:
+        return data[at:stop]
+    return b"".join(data[start:end] for field, start, _, end in _fields(data, at, stop) if field not in _TENSOR_DATA)
+
+
+def _check_names(graph: onnx.GraphProto, path: Path) -> None:
+    """Refuse names that are not text: protobuf hands them out as bytes, and no runtime gets over them."""
+    names = [info.name for info in (*graph.input, *graph.output, *graph.initializer)]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        names += [attribute.name for attribute in node.attribute]
+    if not all(isinstance(name, str) for name in names):
+        raise ModelLoadError(f"{path} is damaged: a name in it is not text")
 
 
 def _check_external_data(graph: onnx.GraphProto, path: Path) -> None:
@@ -246,10 +257,8 @@ def _spec(info: onnx.ValueInfoProto, role: str, path: Path) -> TensorSpec:
     import onnx
 
     tensor = info.type.tensor_type
-    if info.type.WhichOneof("value") != "tensor_type" or tensor.elem_type in (
-        onnx.TensorProto.UNDEFINED,
-        onnx.TensorProto.STRING,
-    ):
+    numbers = set(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING}
+    if info.type.WhichOneof("value") != "tensor_type" or tensor.elem_type not in numbers:
         raise ModelLoadError(f"{path}: {role} {info.name!r} is not a tensor of numbers")
     if not tensor.HasField("shape"):
         raise ModelLoadError(f"{path}: {role} {info.name!r} has no shape; export the model with shapes")

@@ -125,10 +125,11 @@ class _OrtModel(CompiledModel):
         return self._layers
 
     def close(self) -> None:
-        self._session = None
         if self._folder is not None:
+            self._session.end_profiling()
             self._folder.cleanup()
             self._folder = None
+        self._session = None
 
 
 class OrtBackend(Backend):
@@ -195,7 +196,8 @@ def _session(path: Path, options: CompileOptions, *, profile: Path | None = None
     if optimised is not None:
         settings.optimized_model_filepath = str(optimised)
     try:
-        return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        # Without enable_fallback=0 a failure prints to stdout and tries again with other providers.
+        return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"], enable_fallback=0)
     except _failures() as error:
         raise ModelLoadError(f"{path}: onnxruntime cannot load it: {_cause(error)}") from error
 

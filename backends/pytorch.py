@@ -5,6 +5,9 @@ The ONNX file is written as torch code (`backends.torch_convert`) and run under 
 knowing when its latency is read: an exporter folds BatchNorm into the convolutions, and attention that the exporter
 took apart runs as separate operators.
 
+After a call with more than one thread, torch's OpenMP threads go on spinning for about ten milliseconds, and no setting
+stops them that would not also slow the call itself: whoever measures another model next should wait that long.
+
 ``torch-compile`` is `torch.compile` in its default mode, for the exact shapes, with neither a graph break nor a return
 to eager allowed. Where all shapes are fixed, compilation belongs to loading; with a free dimension it can only happen
 in the first call with each new shape, and is counted there. Inductor keeps what it compiled on disk: `properties`
@@ -90,6 +93,7 @@ class _TorchModel(CompiledModel):
             "threads": str(torch.get_num_threads()),
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "memory_format": "contiguous",
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "mode": "compiled (inductor, default mode)" if compiled else "eager",
         }
         if torch.get_num_threads() != options.threads:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from backends import torch_kernels as kernels
-from backends.errors import ModelLoadError
+from backends.errors import ModelLoadError, one_line
 
 if TYPE_CHECKING:
     import onnx
@@ -56,6 +56,9 @@ class Call:
         self._builder = builder
         self.op = node.op_type
         self.opset = builder.opset
+        for name in node.input:
+            if name and name not in builder.values:
+                raise ModelLoadError(f"{builder.path}: node {node.name!r} reads {name!r}, which nothing produces")
         self.inputs = [builder.values[name] if name else None for name in node.input]
         self.input_names = list(node.input)
         self.n_outputs = sum(bool(name) for name in node.output)
@@ -263,6 +266,8 @@ def convert(file: ModelFile, weights: Mapping[str, np.ndarray], float_type: torc
         builder.values.update((name, value) for name, value in zip(node.output, outputs, strict=False) if name)
     returned = []
     for spec in file.outputs:
+        if spec.name not in builder.values:
+            raise ModelLoadError(f"{file.path}: nothing produces output {spec.name!r}")
         result = builder.as_tensor(builder.values[spec.name], spec.name)
         if float_type != torch.float32 and spec.dtype == "float32":
             result = builder.graph.call_method("to", (result, torch.float32))
@@ -281,7 +286,21 @@ def _on_tensors(call: Call, node: onnx.NodeProto, file: ModelFile) -> Value | tu
     operator = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
     if operator not in TABLE:
         raise ModelLoadError(f"{file.path}: the torch backends do not know operator {operator!r} (node {node.name!r})")
+    _check_node(node, call.opset, file)
     return TABLE[operator](call)
+
+
+def _check_node(node: onnx.NodeProto, opset: int, file: ModelFile) -> None:
+    """Hold a node against ONNX's own schema: required attributes, number of inputs."""
+    import onnx
+
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = file.proto.ir_version
+    context.opset_imports = {"": opset}
+    try:
+        onnx.checker.check_node(node, context)
+    except onnx.checker.ValidationError as error:
+        raise ModelLoadError(f"{file.path}: node {node.name!r} is not valid: {one_line(error)}") from error
 
 
 def _add_biases(graph: fx.Graph, root: nn.Module) -> None:

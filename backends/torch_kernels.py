@@ -25,7 +25,6 @@ __all__ = [
     "gather_nd",
     "gemm",
     "global_pool",
-    "group_norm_per_group",
     "hard_sigmoid",
     "lp_normalise",
     "max_pool",
@@ -33,8 +32,8 @@ __all__ = [
     "parametric_relu",
     "pick",
     "reduce",
-    "scatter_nd",
     "same_pads",
+    "scatter_nd",
     "slice_axes",
     "space_to_depth",
     "tile",
@@ -170,12 +169,6 @@ def hard_sigmoid(x: Tensor, alpha: float, beta: float) -> Tensor:
 def parametric_relu(x: Tensor, slope: Tensor) -> Tensor:
     """Multiply negative values with `slope`, broadcast from the last axis."""
     return torch.where(x >= 0, x, x * slope)
-
-
-def group_norm_per_group(x: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-    """Normalise groups; `weight` and `bias` are per group (opset 18 to 20) and spread over their channels."""
-    channels = x.size(1) // groups
-    return F.group_norm(x, groups, weight.repeat_interleave(channels), bias.repeat_interleave(channels), epsilon)
 
 
 def _norm(x: Tensor, p: int, axes: list[int], keepdim: bool) -> Tensor:

@@ -224,8 +224,6 @@ def _normalised(call: Call) -> list[int]:
 def _group_norm(call: Call) -> Value:
     groups, epsilon = call.attribute("num_groups"), call.attribute("epsilon", 1e-5)
     x, scale, bias = (call.tensor(index) for index in range(3))
-    if call.opset < 21:
-        return call.emit(kernels.group_norm_per_group, x, groups, scale, bias, epsilon)
     return call.emit(F.group_norm, x, groups, scale, bias, epsilon)
 
 

@@ -65,7 +65,7 @@ def test_the_layout_of_a_feed_does_not_matter(backend, wrap, tmp_path):
 
 def test_a_feed_that_is_no_array_is_refused(tmp_path):
     compiled = create("null").compile(small_cnn(tmp_path / "m.onnx"))
-    with pytest.raises(FeedError, match="wants a numpy array .*, got list"):
+    with pytest.raises(FeedError, match=r"wants a numpy array .*, got list"):
         compiled.bind({"x": [1.0, 2.0]})
 
 

@@ -37,7 +37,7 @@ def test_only_the_cpu_provider_and_no_spinning_between_calls(tmp_path):
 
 def test_another_precision_than_the_file_s_is_refused(tmp_path):
     path = small_cnn(tmp_path / "m.onnx")
-    with pytest.raises(OptionError, match="m.onnx is fp32, bf16 was asked for; export the model in bf16"):
+    with pytest.raises(OptionError, match=r"m.onnx is fp32, bf16 was asked for; export the model in bf16"):
         create("ort").compile(path, CompileOptions(precision="bf16"))
 
 
@@ -46,7 +46,7 @@ def test_a_half_precision_file_is_executed_in_half_precision_or_refused(tmp_path
     weights = [("w", np.ones((3, 3), np.float16))]
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")]
     path = write(tmp_path / "m.onnx", nodes, TensorProto.FLOAT16, weights)
-    with pytest.raises(OptionError, match="m.onnx is fp16, fp32 was asked for"):
+    with pytest.raises(OptionError, match=r"m.onnx is fp16, fp32 was asked for"):
         create("ort").compile(path)
     try:
         compiled = create("ort").compile(path, CompileOptions(precision="fp16"))

@@ -101,7 +101,7 @@ def test_half_precision_comes_from_the_file(rtx, tmp_path):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
     compiled = rtx.compile(path, CompileOptions(device="sm_89", precision="fp16"))
     assert compiled.executed_precision == "fp16"
-    with pytest.raises(OptionError, match="half.onnx is fp16, fp32 was asked for; export the model in fp32"):
+    with pytest.raises(OptionError, match=r"half.onnx is fp16, fp32 was asked for; export the model in fp32"):
         rtx.compile(path, ADA)
 
 
