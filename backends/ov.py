@@ -110,7 +110,7 @@ class _OpenVinoModel(CompiledModel):
         layers = ", ".join(f"{name}: {count}" for name, count in sorted(found.items()))
         self.properties = {"threads": str(threads), **recorded, "compute_layers": layers}
         hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        lowered = set(found) - {"f32"} or {hint}
+        lowered = set(found) - {"f32"} or set(found) or {hint}
         if len(lowered) > 1 or not lowered <= _PRECISIONS.keys():
             raise OptionError(f"openvino executes {file.path} in {' and '.join(sorted(lowered))}")
         self.executed_precision = _PRECISIONS[lowered.pop()]

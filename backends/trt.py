@@ -194,7 +194,7 @@ class TrtBackend(Backend):
         for name in _installed():
             import_runtime(name, _INSTALL[name])
 
-    def availability(self, device: str = "cuda") -> Availability:
+    def availability(self, device: str = "cpu") -> Availability:
         """Tell whether TensorRT is installed and `device` is there; ``sm_XY`` needs no GPU."""
         installed = _installed()
         version = ", ".join(f"{name} {version_of(name, f'{name}-cu13', f'{name}-cu12')}" for name in installed) or None

@@ -260,6 +260,15 @@ def cuda(monkeypatch):
     return fake
 
 
+def test_cuda_s_own_words_reach_the_user():
+    """Against the real cuda-bindings: without a driver every call fails."""
+    pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
+    if trt._gpus():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(RunError, match=r"CUDA: CUDA driver version is insufficient|CUDA: no CUDA-capable device"):
+        trt_device.set_device(0)
+
+
 def call_of(cuda, batch=2, works=True):
     x = np.arange(batch * 3, dtype=np.float32).reshape(batch, 3)
     outputs = (TensorSpec(name="y", shape=("batch", 3), dtype="float32"),)
