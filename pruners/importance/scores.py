@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from math import isfinite, sqrt
+from math import hypot, isfinite
 
 from pruners.errors import MethodError
 
@@ -25,7 +25,7 @@ def l2_normalise(scores: Mapping[str, tuple[float, ...]]) -> Scores:
     """
     normalised = {}
     for name, values in scores.items():
-        norm = sqrt(sum(value * value for value in values))
+        norm = hypot(*values)
         normalised[name] = tuple(value / norm for value in values) if norm > 0 else tuple(values)
     return normalised
 

@@ -222,6 +222,12 @@ def test_units_that_still_fit_are_given_back():
     assert greedy_counts(choices, {"cheap": [1.0, 2.0], "dear": [1.5, 3.0]}, budget) == {"cheap": 2, "dear": 1}
 
 
+def test_uniform_gives_back_where_groups_step_at_once():
+    choices = choices_of([group("a", 4), group("b", 4)], Constraints())
+    budget = Budget(cost=lambda counts: sum({**choices.whole, **counts}.values()), limit=7, of="units")
+    assert uniform_counts(choices, budget) == {"a": 4, "b": 3}
+
+
 def test_a_block_falls_by_the_mean_of_its_units():
     choices = choices_of([group("a", 4), group("b", 4)], Constraints(multiple_of=2))
     scores = {"a": [0.0, 10.0, 20.0, 20.0], "b": [3.0, 4.0, 20.0, 20.0]}
@@ -308,7 +314,7 @@ def test_ratios_name_groups():
 
 @pytest.mark.parametrize(
     ("n_units", "removed", "kept"),
-    [(64, 0.5, 32), (16, 0.1, 14), (64, 0.3, 44), (10, 0.9, 1), (3, 0.99, 1), (5, 0.2, 4)],
+    [(64, 0.5, 32), (16, 0.1, 14), (64, 0.3, 44), (10, 0.9, 1), (3, 0.99, 1), (5, 0.2, 4), (10, 0.8, 2)],
 )
 def test_ratios_round_as_li_2017(n_units, removed, kept):
     groups = [group("a", n_units), group("b", 4)]

@@ -166,6 +166,16 @@ def test_the_flops_term_prefers_dear_units():
     assert counts(strong).get("hidden", 16) >= counts(without).get("hidden", 16)
 
 
+def test_normalisation_makes_groups_comparable():
+    """A map of 16 positions has a smaller mean than one of a single position: unnormalised, `conv` is emptied first."""
+    net = make_network("plain")
+    task = make_task(net, constraints=Constraints(exclude=("stem",)), target=Target(of="params", kept_fraction=0.6))
+    options = {"steps": 1, "updates_between": 0, "batches_per_step": 1, "flops_strength": 0}
+    plain, scaled = (counts(create("taylor", normalise=flag, **options).prune(task)) for flag in (False, True))
+    assert plain["conv"] < scaled.get("conv", 12)
+    assert plain.get("hidden", 16) > scaled["hidden"]
+
+
 def test_taylor_needs_train_when_it_shall_fine_tune():
     task = make_task(make_network("plain"), train=None)
     with pytest.raises(MethodError, match="hand in train, or set updates_between=0"):
