@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pruners.errors import TargetError
+from pruners.errors import SelectorError, TargetError
 
 if TYPE_CHECKING:
     import torch
@@ -75,8 +75,16 @@ class Constraints:
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.multiple_of < 1 or self.min_units < 1 or not 0 <= self.min_fraction <= 1:
-            raise TargetError("multiple_of and min_units are at least 1, min_fraction lies in [0, 1]")
+        given: object = self.exclude
+        if isinstance(given, str):
+            raise SelectorError(f"exclude is a tuple of patterns, got the text {given!r}; write ({given!r},)")
+        for name, value in (("multiple_of", self.multiple_of), ("min_units", self.min_units)):
+            if value < 1:
+                raise TargetError(f"{name} is at least 1, got {value}")
+        if not 0 <= self.min_fraction <= 1:
+            raise TargetError(
+                f"min_fraction is the share of its units that a group keeps, in [0, 1]; got {self.min_fraction}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,7 @@ def excluded_groups(groups: Iterable[ChannelGroup], patterns: Iterable[str]) -> 
     Raises
     ------
     SelectorError
-        A pattern matches no layer that the graph knows.
+        A pattern matches no layer that makes channels (a BatchNorm, for one, only carries them).
     """
     groups = tuple(groups)
     found: set[str] = set()
@@ -82,7 +82,9 @@ def excluded_groups(groups: Iterable[ChannelGroup], patterns: Iterable[str]) -> 
         hits = {g.name for g in groups if any(fnmatchcase(name, pattern) for name in (g.name, *producers(g)))}
         if not hits:
             known = [name for g in groups for name in (g.name, *producers(g))]
-            raise SelectorError(f"exclude: pattern {pattern!r} matches no layer{_suggestion(pattern, known)}")
+            raise SelectorError(
+                f"exclude: pattern {pattern!r} matches no layer that makes channels{_suggestion(pattern, known)}"
+            )
         found |= hits
     return frozenset(found)
 

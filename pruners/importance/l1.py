@@ -18,7 +18,8 @@ __all__ = ["l1_norms"]
 def l1_norms(model: nn.Module, groups: Iterable[ChannelGroup]) -> Scores:
     """Return ``s[j] = sum |F[j]|`` for each unit ``j`` of each group.
 
-    ``F[j]`` are all kernel weights that make the channels of unit ``j``; biases and BatchNorm do not count.
+    ``F[j]`` are all kernel weights that make the channels of unit ``j``, those of a depthwise convolution on them
+    included; biases and BatchNorm do not count.
 
     Where several layers make the same channels (the residual stages, tied by their additions) the norms of all of
     them are **summed**: the unit is removed from each, so each has a say. Li et al. let the projection shortcut

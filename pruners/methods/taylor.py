@@ -68,6 +68,9 @@ class Taylor(Method):
     It takes lambda 1e-3 for the FLOPs term, scores on the updates' own batches, and stops at a target accuracy or cost.
     The learning rate is that of ``task.train``, the caller's.
 
+    ``Pruned.history`` has a row for each removal: ``removal`` (from 1), ``units_removed``, ``units_left`` (of the
+    groups that may be pruned), ``macs``, ``parameters`` (both after it), ``loss_before`` (mean of ``examples_scored``).
+
     With a target of ratios each group goes down to its own count, and scores decide in which order and which units.
 
     References
