@@ -1,7 +1,9 @@
 """What can go wrong while measuring.
 
 BenchmarkError              root; the command line prints it as one line and exits with 2
-├── InputError              no example input can be made for this model
+├── SettingError            a setting of the measurement that makes no sense
+├── InputError              no example input can be made for this model, or a reference does not fit it
+├── CostError               what a model costs on paper cannot be counted
 ├── WorkerError             the measured process failed; carries the worker's own one-line reason
 ├── WrongAnswersError       the compiled model's answers differ from the reference
 ├── NotComparableError      two measurements that may not be compared
@@ -12,9 +14,11 @@ from __future__ import annotations
 
 __all__ = [
     "BenchmarkError",
+    "CostError",
     "InputError",
     "NotComparableError",
     "RecordError",
+    "SettingError",
     "WorkerError",
     "WrongAnswersError",
 ]
@@ -24,12 +28,33 @@ class BenchmarkError(Exception):
     """Root of everything this package raises on purpose."""
 
 
+class SettingError(BenchmarkError, ValueError):
+    """A setting of the measurement that makes no sense."""
+
+
 class InputError(BenchmarkError, ValueError):
-    """No example input can be made for this model."""
+    """No example input can be made for this model, or a reference does not fit it."""
+
+
+class CostError(BenchmarkError, ValueError):
+    """What a model costs on paper cannot be counted."""
 
 
 class WorkerError(BenchmarkError):
-    """The measured process failed."""
+    """The measured process failed.
+
+    Parameters
+    ----------
+    reason : str
+        One line.
+    kind : str, default="WorkerError"
+        Class of the error as raised there, for example ``"ModelLoadError"``; ``"WorkerError"`` when the process died or
+        gave no answer.
+    """
+
+    def __init__(self, reason: str, kind: str = "WorkerError") -> None:
+        super().__init__(reason)
+        self.kind = kind
 
 
 class WrongAnswersError(BenchmarkError):

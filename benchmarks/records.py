@@ -51,8 +51,8 @@ class Agreement(Record):
     """How far the compiled model's answers are from the reference, checked before any timing."""
 
     reference: str = Field(description="where the reference outputs come from")
-    max_abs_error: float = Field(description="largest |answer - reference| over all outputs")
-    output_range: float = Field(description="max - min of the reference outputs")
+    max_abs_error: float = Field(description="largest |answer - reference|, of the output that agrees least")
+    output_range: float = Field(description="max - min of the reference of that output; its magnitude if constant")
     tolerance: float = Field(description="allowed max_abs_error as a share of output_range")
     n_inputs: PositiveInt = Field(description="examples compared")
     ok: bool
@@ -77,7 +77,8 @@ class Trial(Record):
     import_ns: NonNegativeInt = Field(description="import of the runtime")
     load_ns: PositiveInt = Field(description="ONNX file to compiled model")
     first_run_ns: PositiveInt
-    warmup_ns: tuple[int, ...] = Field(description="calls before the steady state, raw")
+    warmup_ns: tuple[int, ...] = Field(description="calls before the steady state, raw; of many, the first thousand")
+    warmup_calls: NonNegativeInt = Field(0, description="how many there were; 0 in files that do not say")
     warmup_ended: Literal["steady", "budget"] = Field(description="why warming up ended")
     blocks_ns: tuple[tuple[PositiveInt, ...], ...] = Field(
         description="timed calls, raw, grouped in the blocks in which they were made"
@@ -128,6 +129,9 @@ class Measurement(Record):
     agreement: Agreement | None = None
     trials: tuple[Trial, ...] = ()
     failure: str | None = Field(None, description="one line: why there are no samples")
+    failure_kind: str | None = Field(
+        None, description="class of the error behind it, for example 'ModelLoadError' or 'WrongAnswersError'"
+    )
     doubts: tuple[str, ...] = Field((), description="what makes the numbers doubtful, in words")
     seed: int = 0
     started_utc: str = ""

@@ -1,0 +1,238 @@
+"""The parent's handle on a measured process: start, ask, let rest, bury."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from backends.base import Array
+from benchmarks import worker as worker_module
+from benchmarks.errors import WorkerError
+from benchmarks.records import Memory
+from benchmarks.subject import SubjectSpec
+from benchmarks.warmup import WarmUpLimits
+from benchmarks.wire import Channel, ChannelClosedError, ChannelTimeoutError, Message
+
+__all__ = ["Closing", "Launch", "Loaded", "MeasuredProcess", "MeasuredWorker", "Warm", "package_environment"]
+
+_PACKAGES = Path(__file__).resolve().parent.parent
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+# Elsewhere nothing kills a stopped process whose parent died, so there it only waits for its next question.
+_CAN_STOP = sys.platform == "linux"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A model that is compiled and ran once; durations in nanoseconds."""
+
+    import_ns: int
+    load_ns: int
+    first_run_ns: int
+    executed_precision: str
+    properties: dict[str, str]
+    backend_version: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warm:
+    """How warming up went; `calls_ns` holds at most the first thousand of `n_calls` calls."""
+
+    calls_ns: tuple[int, ...]
+    n_calls: int
+    ended: Literal["steady", "budget"]
+    latency_ns: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closing:
+    """What a process used until its end."""
+
+    cpu_ns: int
+    involuntary_switches: int
+    memory: Memory
+
+
+class MeasuredWorker(Protocol):
+    """A measured process as the runner sees it; every question may raise `WorkerError`."""
+
+    def load(self, feeds: Mapping[str, Array]) -> Loaded:
+        """Import the runtime, compile, bind `feeds`, run once."""
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Answer other feeds."""
+
+    def warm_up(self, limits: WarmUpLimits) -> Warm:
+        """Call until steady."""
+
+    def block(self, n_calls: int, n_dropped: int) -> tuple[int, ...]:
+        """Make `n_dropped` calls, then `n_calls` whose nanoseconds are returned."""
+
+    def rest(self) -> None:
+        """Use no CPU at all until `wake`."""
+
+    def wake(self) -> None:
+        """End a rest."""
+
+    def finish(self) -> Closing:
+        """Sum up; no question follows."""
+
+    def close(self) -> None:
+        """End the process and wait for it; a second call does nothing."""
+
+
+class Launch(Protocol):
+    """How a measured process is started: an argument, so that tests can simulate one."""
+
+    def __call__(self, spec: SubjectSpec, *, timeout_s: float) -> MeasuredWorker:
+        """Start a process for `spec` that must answer each question within `timeout_s` seconds."""
+
+
+class MeasuredProcess:
+    """A process of its own for one model; implements `MeasuredWorker`.
+
+    Linux kills it when the thread that started it ends.
+
+    Parameters
+    ----------
+    spec : SubjectSpec
+        What it measures.
+    timeout_s : float
+        Seconds for each answer; then it is killed and `WorkerError` raised.
+    """
+
+    def __init__(self, spec: SubjectSpec, *, timeout_s: float) -> None:
+        self._spec = spec
+        self._timeout_s = timeout_s
+        self._who = f"{spec.backend} on {spec.model}"
+        self._resting = False
+        threads = dict.fromkeys(_THREAD_VARIABLES, str(spec.options.threads))
+        # Closed by `close`, like the process and its pipes.
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
+        # -P: a folder called `backends` in the user's working directory is not ours.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", worker_module.__name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=package_environment() | threads,
+            start_new_session=True,
+            bufsize=0,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._channel = Channel(self._process.stdout.fileno(), self._process.stdin.fileno())
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def load(self, feeds: Mapping[str, Array]) -> Loaded:
+        """Import the runtime, compile, bind `feeds`, run once."""
+        prepared, _ = self._ask("prepare", {"backend": self._spec.backend}, feeds)
+        model = str(self._spec.model.resolve())
+        loaded, _ = self._ask("load", {"model": model, "options": asdict(self._spec.options)})
+        return Loaded(**prepared, **loaded)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Answer other feeds."""
+        return self._ask("run", {}, feeds)[1]
+
+    def warm_up(self, limits: WarmUpLimits) -> Warm:
+        """Call until steady."""
+        answer, arrays = self._ask("warm_up", {"limits": asdict(limits)})
+        return Warm(calls_ns=_durations(arrays["calls_ns"]), **answer)
+
+    def block(self, n_calls: int, n_dropped: int) -> tuple[int, ...]:
+        """Make `n_dropped` calls, then `n_calls` whose nanoseconds are returned."""
+        _, arrays = self._ask("block", {"calls": n_calls, "dropped": n_dropped})
+        return _durations(arrays["calls_ns"])
+
+    def rest(self) -> None:
+        """Stop the process: threads of a runtime that wait by spinning burn nothing while the other model is timed."""
+        if _CAN_STOP and not self._resting:
+            os.kill(self.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        self._resting = True
+
+    def wake(self) -> None:
+        """Let the process go on."""
+        if _CAN_STOP and self._resting:
+            os.kill(self.pid, signal.SIGCONT)
+        self._resting = False
+
+    def finish(self) -> Closing:
+        """Sum up; no question follows."""
+        answer, _ = self._ask("finish", {})
+        memory = Memory(baseline_bytes=answer.pop("baseline_bytes"), peak_bytes=answer.pop("peak_bytes"))
+        return Closing(memory=memory, **answer)
+
+    def close(self) -> None:
+        """Kill the process and its children, and wait for it; a second call does nothing."""
+        self._kill()
+        for pipe in (self._process.stdin, self._process.stdout, self._stderr):
+            assert pipe is not None
+            pipe.close()
+
+    def _kill(self) -> None:
+        if self._process.returncode is None:
+            # The group is ours as long as its leader was not waited for. Where all of it ended by itself, macOS
+            # refuses and Linux does not mind.
+            with suppress(PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _ask(
+        self, command: str, question: Message, arrays: Mapping[str, Array] | None = None
+    ) -> tuple[Message, dict[str, Array]]:
+        try:
+            self._channel.send({"command": command, **question}, arrays, timeout_s=self._timeout_s)
+            answer, results = self._channel.receive(timeout_s=self._timeout_s)
+        except ChannelTimeoutError as error:
+            self._kill()
+            raise WorkerError(
+                f"{self._who}: no answer to {command!r} in {self._timeout_s:g} s; its process was killed"
+            ) from error
+        except ChannelClosedError as error:
+            raise WorkerError(self._obituary(command)) from error
+        if "error" in answer:
+            raise WorkerError(answer["error"], answer["kind"])
+        return answer, results
+
+    def _obituary(self, command: str) -> str:
+        self._kill()  # the pipe is closed, so it ends or has ended; this changes no exit code that was set
+        code = self._process.returncode
+        self._stderr.seek(0)
+        lines = [line.strip() for line in self._stderr.read().decode(errors="replace").splitlines() if line.strip()]
+        words = f"; its last words: {lines[-1][:200]}" if lines else ""
+        if code >= 0:
+            return f"{self._who}: its process ended with exit code {code} during {command!r}{words}"
+        name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
+        memory = " (out of memory?)" if -code == signal.SIGKILL else ""
+        return f"{self._who}: its process was killed by {name}{memory} during {command!r}{words}"
+
+
+def package_environment() -> dict[str, str]:
+    """Give an environment for a child in which our packages are found, and nothing else is changed."""
+    path = os.pathsep.join(filter(None, (str(_PACKAGES), os.getenv("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def _durations(samples: Array) -> tuple[int, ...]:
+    return tuple(np.asarray(samples, np.int64).tolist())

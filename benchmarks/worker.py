@@ -1,0 +1,221 @@
+"""The measured process: ``python -m benchmarks.worker``.
+
+One model under one backend. It does what its parent asks, one question at a time, and between two questions it is
+blocked on a read. Its own standard input and output are taken away from the runtime before anything else happens.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends import registry
+from backends.base import Array, Backend, BoundCall, CompiledModel, CompileOptions
+from backends.errors import BackendError, RunError, one_line
+from benchmarks import memory
+from benchmarks.errors import BenchmarkError
+from benchmarks.warmup import WarmUp, WarmUpLimits
+from benchmarks.wire import Channel, ChannelClosedError, Message
+
+__all__ = ["WARM_UP_KEPT", "Worker", "main", "serve", "timed_calls"]
+
+WARM_UP_KEPT = 1000
+"""Of a longer warm-up this many first calls are recorded."""
+
+_PR_SET_PDEATHSIG = 1
+
+Samples = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+def timed_calls(call: Callable[[], None], n_calls: int, clock: Callable[[], int]) -> Samples:
+    """Time calls one by one; between two readings of the clock there is the call and nothing else.
+
+    The garbage collector is off meanwhile.
+
+    Parameters
+    ----------
+    call : callable
+        Synchronous.
+    n_calls : int
+        How often.
+    clock : callable
+        Gives nanoseconds.
+
+    Returns
+    -------
+    ndarray of shape (n_calls,), dtype int64
+        Nanoseconds, at least 1 (a clock may be too coarse to see the call).
+    """
+    samples = np.ones(n_calls, np.int64)  # touched now: no page is first written to while measuring
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        for index in range(n_calls):
+            start = clock()
+            call()
+            samples[index] = clock() - start
+    finally:
+        if was_enabled:
+            gc.enable()
+    return np.maximum(samples, 1)
+
+
+class Worker:
+    """What the measured process can do; each method answers one question of the parent.
+
+    Parameters
+    ----------
+    clock : callable
+        Gives nanoseconds; the only clock used.
+    create : callable
+        Gives the backend of a name.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], int] = time.perf_counter_ns,
+        create: Callable[[str], Backend] = registry.create,
+    ) -> None:
+        self._clock = clock
+        self._create = create
+        self._backend: Backend
+        self._feeds: dict[str, Array] = {}
+        self._compiled: CompiledModel | None = None
+        self._call: BoundCall | None = None
+        self._baseline_bytes = 0
+        self._peak_bytes = 0
+        self._cpu_ns = 0
+        self._switches = 0
+
+    def prepare(self, question: Message, arrays: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Import the runtime and take the feeds; what is resident then is not the model's."""
+        self._backend = self._create(question["backend"])
+        start = self._clock()
+        self._backend.load_runtime()
+        import_ns = self._clock() - start
+        self._feeds = arrays
+        self._baseline_bytes = memory.peak_bytes()
+        return {"import_ns": import_ns}, {}
+
+    def load(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Compile, bind, run once."""
+        options = CompileOptions(**question["options"])
+        start = self._clock()
+        compiled = self._compiled = self._backend.compile(Path(question["model"]), options)
+        load_ns = self._clock() - start
+        self._call = compiled.bind(self._feeds)
+        self._feeds = {}
+        start = self._clock()
+        self._call()
+        first_run_ns = self._clock() - start
+        self._peak_bytes = memory.peak_bytes()
+        return {
+            "load_ns": max(1, load_ns),
+            "first_run_ns": max(1, first_run_ns),
+            "executed_precision": compiled.executed_precision,
+            "properties": dict(compiled.properties),
+            "backend_version": self._backend.availability(options.device).version,
+        }, {}
+
+    def run(self, _: Message, arrays: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Answer other feeds, to be checked; the timed call keeps its own."""
+        assert self._compiled is not None
+        return {}, self._compiled.run(arrays)
+
+    def warm_up(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Call until steady. The buffers of the check are gone by now, and so is their peak."""
+        assert self._call is not None
+        self._peak_bytes = max(self._peak_bytes, self._baseline_bytes)
+        memory.forget_peak()
+        warm_up = WarmUp(WarmUpLimits(**question["limits"]))
+        durations: list[int] = []
+        while warm_up.ended is None:
+            duration_ns = int(timed_calls(self._call, 1, self._clock)[0])
+            warm_up.add(duration_ns)
+            durations.append(duration_ns)
+        answer = {"ended": warm_up.ended, "latency_ns": warm_up.latency_ns, "n_calls": len(durations)}
+        return answer, {"calls_ns": np.array(durations[:WARM_UP_KEPT], np.int64)}
+
+    def block(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Make some calls that are not counted and some that are."""
+        import resource
+
+        assert self._call is not None
+        timed_calls(self._call, question["dropped"], self._clock)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        cpu_ns = time.process_time_ns()
+        samples = timed_calls(self._call, question["calls"], self._clock)
+        self._cpu_ns += time.process_time_ns() - cpu_ns
+        self._switches += resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - before
+        return {}, {"calls_ns": samples}
+
+    def finish(self, _: Message, __: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Sum up and free the model."""
+        peak_bytes = max(self._peak_bytes, memory.peak_bytes())
+        if self._compiled is not None:
+            self._compiled.close()
+        return {
+            "cpu_ns": self._cpu_ns,
+            "involuntary_switches": self._switches,
+            "baseline_bytes": self._baseline_bytes,
+            "peak_bytes": peak_bytes,
+        }, {}
+
+
+def serve(channel: Channel, worker: Worker) -> None:
+    """Answer until the other side closes, or until a question ends in an error, which is the last answer."""
+    commands = {
+        "prepare": worker.prepare,
+        "load": worker.load,
+        "run": worker.run,
+        "warm_up": worker.warm_up,
+        "block": worker.block,
+        "finish": worker.finish,
+    }
+    try:
+        while True:
+            question, arrays = channel.receive()
+            try:
+                answer, results = commands[question.pop("command")](question, arrays)
+            except (BackendError, BenchmarkError) as error:
+                channel.send({"error": one_line(error, limit=1000), "kind": type(error).__name__})
+                return
+            except MemoryError as error:
+                channel.send({"error": f"out of memory: {one_line(error)}", "kind": RunError.__name__})
+                return
+            channel.send(answer, results)
+    except ChannelClosedError:
+        return
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process with its parent, even while it is stopped; elsewhere the closed pipe ends it."""
+    if sys.platform != "linux":
+        return
+    libc: Any = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+
+
+def main() -> None:
+    """Serve the parent on the two pipes that were standard input and output."""
+    _die_with_parent()
+    channel = Channel(os.dup(0), os.dup(1))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    serve(channel, Worker())
+
+
+if __name__ == "__main__":
+    main()
