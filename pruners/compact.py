@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from pruners.errors import PlanError, SurgeryError
 from pruners.plan import PruningPlan
 from pruners.surgery import apply
+
+if TYPE_CHECKING:
+    from pruners.graph import Graph
 
 __all__ = ["load", "save_weights"]
 
@@ -33,7 +37,7 @@ def save_weights(module: nn.Module, path: Path) -> None:
     temporary.replace(path)
 
 
-def load(dense: nn.Module, plan: PruningPlan, weights: Path) -> nn.Module:
+def load(dense: nn.Module, plan: PruningPlan, weights: Path, *, graph: Graph | None = None) -> nn.Module:
     """Rebuild a compact network.
 
     Parameters
@@ -44,6 +48,8 @@ def load(dense: nn.Module, plan: PruningPlan, weights: Path) -> nn.Module:
         As it was applied to that network.
     weights : Path
         As `save_weights` wrote them for the compact network.
+    graph : Graph, optional
+        Of `dense`; traced again from the plan's inputs when missing.
 
     Returns
     -------
@@ -59,7 +65,7 @@ def load(dense: nn.Module, plan: PruningPlan, weights: Path) -> nn.Module:
         The network can not be resized.
     """
     stored = _read(weights)
-    module = apply(dense, plan, check=False)
+    module = apply(dense, plan, graph=graph, check=False)
     own = _first_names(module)
     missing, unknown = sorted(own.keys() - stored.keys()), sorted(stored.keys() - own.keys())
     if missing or unknown:

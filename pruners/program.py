@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import logging
 import operator
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +29,8 @@ FOREIGN = (
     IndexError,
 )
 """What torch.export, deepcopy and people's forward() are known to raise; `torch._dynamo` errors are RuntimeErrors."""
+
+_CHATTY = ("torch.fx.experimental.symbolic_shapes", "torch.fx.experimental.recording")
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +124,26 @@ def _export(
     twin: nn.Module, inputs: tuple[Tensor, ...], dynamic_shapes: tuple[dict[int, object], ...] | None
 ) -> torch.export.ExportedProgram:
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _quiet():
             return torch.export.export(twin, inputs, dynamic_shapes=dynamic_shapes, strict=False)
     except FOREIGN as error:
         raise TraceError(f"torch.export can not trace {type(twin).__name__}: {first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what torch.export says about a copy: the error that it raises is told, and the copy is thrown away."""
+    loggers = [logging.getLogger(name) for name in _CHATTY]
+    before = [logger.disabled for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.disabled = True
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The tensor attributes? ", category=UserWarning)
+            yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
 
 
 def _without_assertions(module: fx.GraphModule) -> None:
