@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from deploy.progress import Progress
     from deploy.sources.data import DataSource
     from pruners.plan import PruningPlan
+    from pruners.recover.settings import TrainSettings
 
 __all__ = ["Preparation", "main"]
 
 _REFERENCE_EXAMPLES = 16
+_SCORE_STREAM, _UPDATE_STREAM = 1, 2
 
 
 class Preparation:
@@ -38,17 +40,19 @@ class Preparation:
         See there.
     store : StageStore
         The run's folder.
+    data : DataSource
+        What the recipe's data section names.
     progress : Progress
         Draws bars and says lines.
     """
 
-    def __init__(self, recipe: Recipe, store: StageStore, progress: Progress) -> None:
+    def __init__(self, recipe: Recipe, store: StageStore, data: DataSource, progress: Progress) -> None:
         from deploy.pipeline import stages_of
 
         self.recipe = recipe
         self.stages = stages_of(recipe, store)
+        self.data = data
         self.progress = progress
-        self.data: DataSource = _data(recipe)
 
     def run(self) -> None:
         """Do what is not done yet."""
@@ -62,36 +66,37 @@ class Preparation:
                 work(stage.begin())
                 stage.finish()
 
-    def _build(self) -> nn.Module:
-        """Build the dense network, seeded, without the weights of any stage."""
+    def _build(self, weights: Path | None = None) -> nn.Module:
+        """Build the dense network, seeded, with its own weights or those of a finished stage."""
         import torch
 
         from deploy.sources.network import build
 
+        spec = self.recipe.network
+        if weights is not None:
+            spec = spec.model_copy(update={"weights": str(weights), "new_classifier": False})
         torch.manual_seed(self.recipe.seed)
-        return build(self.recipe.network, n_classes=self.data.n_classes, input_shape=self.data.input_shape)
+        return build(spec, n_classes=self.data.n_classes, input_shape=self.data.input_shape)
 
     def _dense(self) -> nn.Module:
-        from pruners.compact import load_weights
-
-        model = self._build()
-        load_weights(model, self.stages.train.folder / "weights.safetensors")
-        return model.eval()
+        return self._build(self.stages.train.folder / "weights.safetensors").eval()
 
     def _compact(self, stage: Stage) -> nn.Module:
         from pruners.compact import load
 
-        return load(self._build(), self._plan(), stage.folder / "weights.safetensors").eval()
+        return load(self._dense(), self._plan(), stage.folder / "weights.safetensors").eval()
 
     def _plan(self) -> PruningPlan:
         from pruners.plan import PruningPlan
 
         return PruningPlan.load(self.stages.prune.folder / "plan.json")
 
-    def _example(self) -> tuple[Tensor, ...]:
+    def _examples(self, n: int) -> Tensor:
+        """Return the first `n` validation images, of shape (n, C, H, W)."""
         import torch
 
-        return (torch.stack([self.data.validation[index][0] for index in range(2)]),)
+        validation: Any = self.data.validation
+        return torch.stack([validation[index][0] for index in range(min(n, len(validation)))])
 
     def _train(self, folder: Path) -> None:
         from pruners.compact import save_weights
@@ -108,16 +113,17 @@ class Preparation:
 
         section = self.recipe.prune
         method = create(section.method, **section.settings)
+        updates = self._batches(_UPDATE_STREAM)
         with self.progress.bar(f"prune by {section.method}") as bar:
             task = PruningTask(
                 model=self._dense(),
-                example_inputs=self._example(),
+                example_inputs=(self._examples(2),),
                 target=section.target.as_target(),
                 constraints=section.constraints(),
                 seed=self.recipe.seed,
-                batches=self._batches,
+                batches=lambda: self._batches(_SCORE_STREAM),
                 loss=_cross_entropy,
-                train=self._updates,
+                train=lambda model, n_updates: self._update(model, n_updates, updates),
                 progress=bar.set,
             )
             pruned = method.prune(task)
@@ -133,6 +139,22 @@ class Preparation:
             },
         )
 
+    def _batches(self, stream: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield training batches without end; each stream has an order and augmentations of its own."""
+        import torch
+
+        from pruners.recover.batches import epoch_batches, epoch_seed
+
+        seed = epoch_seed(self.recipe.seed, stream)
+        for epoch in count():
+            torch.manual_seed(epoch_seed(seed, epoch))
+            yield from epoch_batches(self.data.train, batch_size=self.recipe.prune.batch_size, seed=seed, epoch=epoch)
+
+    def _update(self, model: nn.Module, n_updates: int, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
+        from pruners.recover.steps import train_steps
+
+        train_steps(model, batches, _cross_entropy, n_updates=n_updates, lr=self.recipe.prune.lr)
+
     def _finetune(self, folder: Path) -> None:
         from pruners.compact import save_weights
 
@@ -141,7 +163,7 @@ class Preparation:
             self._fit("fine-tune the pruned network", model, self.recipe.finetune, folder)
         save_weights(model, folder / "weights.safetensors")
 
-    def _fit(self, title: str, model: nn.Module, settings: Any, folder: Path) -> None:
+    def _fit(self, title: str, model: nn.Module, settings: TrainSettings, folder: Path) -> None:
         from pruners.recover.fit import fit
 
         with self.progress.training(title, settings.epochs) as bar:
@@ -155,38 +177,85 @@ class Preparation:
             )
         write_json(folder / "history.json", history.to_json())
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield training batches without end, in an order that the seed decides."""
-        from pruners.recover.batches import epoch_batches
-
-        for epoch in count():
-            yield from epoch_batches(
-                self.data.train, batch_size=self.recipe.prune.batch_size, seed=self.recipe.seed, epoch=epoch
-            )
-
-    def _updates(self, model: nn.Module, n_updates: int) -> None:
-        from pruners.recover.steps import train_steps
-
-        train_steps(model, self._training_batches, _cross_entropy, n_updates=n_updates, lr=self.recipe.prune.lr)
-
     def _export(self, folder: Path) -> None:
-        from deploy.prepared_bundle import write_network
-
         for label, model, plan in (
             ("dense", self._dense(), None),
             ("pruned", self._compact(self.stages.finetune), self._plan()),
         ):
             with self.progress.bar(f"export the {label} network"):
-                write_network(folder / label, label, model, plan, self.recipe, self.data)
+                self._write_bundle(folder / label, label, model, plan)
 
+    def _write_bundle(self, folder: Path, label: str, model: nn.Module, plan: PruningPlan | None) -> None:
+        from deploy.bundle import write_bundle
+        from deploy.manifest import Accuracies, NetworkOrigin, NominalCost, Provenance
+        from deploy.sources.boundary import versions
+        from deploy.sources.network import provenance
+        from pruners.graph import trace
+        from pruners.recover.evaluate import evaluate
 
-def _data(recipe: Recipe) -> DataSource:
-    from deploy.sources.data import load
-
-    return load(recipe.data)
+        graph = trace(model, (self._examples(2),))
+        validation, test = evaluate(model, self.data.validation), evaluate(model, self.data.test)
+        write_bundle(
+            folder,
+            model,
+            (self._examples(_REFERENCE_EXAMPLES),),
+            name=label,
+            plan=plan,
+            accuracy=Accuracies(
+                validation=validation.accuracy, test=test.accuracy, n_validation=validation.n, n_test=test.n
+            ),
+            cost=NominalCost(macs=graph.macs(), parameters=graph.parameters()),
+            provenance=Provenance(
+                network=NetworkOrigin(
+                    spec=provenance(self.recipe.network),
+                    n_classes=self.data.n_classes,
+                    input_shape=self.data.input_shape,
+                ),
+                data=dict(self.data.provenance),
+                method=None if plan is None else self.recipe.prune.method,
+                settings={} if plan is None else dict(plan.settings),
+                seeds={"recipe": self.recipe.seed},
+                versions=versions("prune-deploy", "torch", "torchvision"),
+            ),
+            opset=self.recipe.export.opset,
+            dynamic_batch=self.recipe.export.dynamic_batch,
+            batch=None if self.recipe.export.dynamic_batch else self.recipe.bench.batch,
+        )
 
 
 def _cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
     from torch.nn.functional import cross_entropy
 
     return cross_entropy(outputs, labels)
+
+
+def _end_with_parent() -> None:
+    """Watch the pipe that the parent holds open: when it closes, the parent is gone and nobody wants the work."""
+
+    def watch() -> None:
+        # Not through sys.stdin: its lock would be held while the interpreter shuts down.
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> None:
+    """Prepare the run that the command line names."""
+    from deploy.cli import guarded
+    from deploy.progress import Progress
+    from deploy.sources.data import load
+
+    recipe_file, folder = map(Path, sys.argv[1:])
+
+    def prepare() -> None:
+        recipe = Recipe.model_validate_json(recipe_file.read_text(encoding="utf-8"))
+        Preparation(recipe, StageStore(folder), load(recipe.data), Progress()).run()
+
+    _end_with_parent()
+    guarded(prepare)
+
+
+if __name__ == "__main__":
+    main()

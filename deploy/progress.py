@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-__all__ = ["Bar", "Progress"]
+    from pruners.recover.fit import Epoch
+
+__all__ = ["Bar", "Progress", "TrainingBar"]
 
 
 class Bar:
@@ -27,6 +29,27 @@ class Bar:
     def set(self, message: str, fraction_done: float) -> None:
         """Show `message` and a share of the work in [0, 1]."""
         self._bar.update(self._task, completed=100 * fraction_done, note=message)
+
+
+class TrainingBar(Bar):
+    """The bar of a training; follows `pruners.recover.fit.TrainProgress`."""
+
+    def __init__(self, console: Console, rich_bar: RichProgress, task: TaskID, title: str, epochs: int) -> None:
+        super().__init__(console, rich_bar, task)
+        self._title = title
+        self._epochs = epochs
+
+    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """Show how far the epoch is."""
+        self.set(f"epoch {epoch}/{self._epochs} loss {loss:.3f}", (epoch - 1 + step / steps) / self._epochs)
+
+    def epoch(self, row: Epoch) -> None:
+        """Leave a line for each epoch in a log."""
+        accuracy = "" if row.validation_accuracy is None else f", validation accuracy {row.validation_accuracy:.2%}"
+        line = f"epoch {row.epoch}/{self._epochs}: loss {row.train_loss:.3f}{accuracy}, {row.seconds:.1f} s"
+        self.set(line, row.epoch / self._epochs)
+        if not self._console.is_terminal:
+            self._console.print(f"{self._title}: {line}")
 
 
 class Progress:
@@ -43,11 +66,18 @@ class Progress:
         with self._rich() as rich_bar:
             yield Bar(self.console, rich_bar, rich_bar.add_task(title, total=100, note=""))
 
+    @contextmanager
+    def training(self, title: str, epochs: int) -> Iterator[TrainingBar]:
+        """Show a bar for a training of so many epochs."""
+        with self._rich() as rich_bar:
+            task = rich_bar.add_task(title, total=100, note="")
+            yield TrainingBar(self.console, rich_bar, task, title, epochs)
+
     def _rich(self) -> RichProgress:
         return RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TaskProgressColumn(),
             TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),

@@ -85,7 +85,7 @@ class Bench(_Section):
     device: str = "cpu"
     batch: PositiveInt = 1
     trials: PositiveInt = Field(6, description="pairs of fresh processes; 6 give an interval of 96.9 %")
-    budget_s: float | None = Field(None, gt=0, description="seconds of timed calls for each backend")
+    budget_s: float = Field(20.0, gt=0, description="seconds of timed calls for each backend")
 
 
 class Recipe(_Section):

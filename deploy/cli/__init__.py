@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 from deploy.cli.exit_codes import INTERRUPTED, USAGE, WRONG_ANSWERS
 
-__all__ = ["main"]
+__all__ = ["guarded", "main"]
 
 # Recognised by name, so that answering a mistake imports no package that the command itself did not need.
 _USER_ERRORS = {
@@ -21,11 +22,16 @@ _DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQU
 
 
 def main() -> NoReturn:
-    """Run the command line and exit: a mistake of the user is one line on stderr and exit code 2."""
+    """Run the command line and exit."""
     from deploy.cli.app import app
 
+    guarded(app)
+
+
+def guarded(work: Callable[[], object]) -> NoReturn:
+    """Do `work` and exit: a mistake of the user is one line on stderr and exit code 2, never a traceback."""
     try:
-        app()
+        work()
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from the last finished step")
         raise SystemExit(INTERRUPTED) from None

@@ -1,0 +1,44 @@
+"""``deploy compile``: compile for a device, here or elsewhere, and list the layers that came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["compile_model"]
+
+
+def compile_model(
+    model: Annotated[Path, typer.Option("--model", "-m", help="ONNX file, or a bundle's folder.")],
+    backend: Annotated[str, typer.Option("--backend", "-b", help="One of `deploy list`.")] = "ort",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    threads: Annotated[int, typer.Option(help="Threads of one inference.")] = 1,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, or sm_XY: an NVIDIA compute capability, without a GPU here.")
+    ] = "cpu",
+) -> None:
+    """Compile an ONNX file and list its layers: what was fused, and what the runtime put in by itself."""
+    from time import perf_counter
+    from typing import cast
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from backends import registry
+    from backends.base import CompileOptions, Precision
+
+    options = CompileOptions(precision=cast("Precision", precision), threads=threads, device=device)
+    path = model / "model.onnx" if model.is_dir() else model
+    started = perf_counter()
+    compiled = registry.create(backend).compile(path, options)
+    seconds = perf_counter() - started
+    layers = compiled.layers()
+    console = Console(highlight=False)
+    console.print(f"{path} compiled by {backend} for {device} in {compiled.executed_precision}: {seconds:.1f} s")
+    table = Table("layer", "kind", "ONNX nodes in it", title=f"{len(layers)} layers", title_justify="left")
+    for layer in layers:
+        table.add_row(layer.name, layer.kind, ", ".join(layer.nodes) or "- (put in by the runtime)")
+    console.print(table)
+    compiled.close()

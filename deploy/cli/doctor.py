@@ -1,0 +1,46 @@
+"""``deploy doctor``: what this machine has, and why the rest is not usable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["doctor"]
+
+
+def doctor(
+    data_root: Annotated[Path | None, typer.Option("--data-root", help="Where data sets lie.")] = None,
+) -> None:
+    """List backends, devices and data with their versions; for what is not usable, why and what to do."""
+    import platform
+    import sys
+    from importlib.metadata import version
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from backends import registry
+    from deploy.measure import usable_cores
+    from deploy.sources.data import data_availability
+
+    console = Console(highlight=False)
+    console.print(
+        f"prune-deploy {version('prune-deploy')}, Python {platform.python_version()}, {sys.platform}, "
+        f"{usable_cores()} usable cores"
+    )
+    table = Table(
+        "backend", "device", "version", "usable", "why not, and what to do", title="Backends", title_justify="left"
+    )
+    for name in registry.names():
+        device = "cuda" if name == "trt" else "cpu"
+        state = registry.probe(name, device)
+        why = "" if state.ok else f"{state.reason}; {state.hint}"
+        table.add_row(name, ", ".join(state.devices) or device, state.version or "-", "yes" if state.ok else "no", why)
+    console.print(table)
+    table = Table("data set", "usable", "where", why_not, title="Data", title_justify="left")
+    for row in data_availability(data_root):
+        why = "" if row.ok else f"{row.reason}; {row.hint}"
+        table.add_row(row.name, "yes" if row.ok else "no", str(row.where or "-"), why)
+    console.print(table)

@@ -1,0 +1,25 @@
+"""``deploy report``: the tables and the page again, from a results file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["report"]
+
+
+def report(
+    results: Annotated[Path, typer.Argument(help="A results.json of `deploy run` or `deploy bench`.")],
+    page: Annotated[Path | None, typer.Option(help="Write the HTML page here.")] = None,
+) -> None:
+    """Print the tables of a results file, and write its page."""
+    from deploy.report.page import write_page
+    from deploy.report.table import print_results
+    from deploy.results import load
+
+    loaded = load(results)
+    print_results(loaded)
+    if page is not None:
+        write_page(loaded, page)

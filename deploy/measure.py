@@ -1,0 +1,112 @@
+"""Measuring what a run has prepared: each backend's accuracy on the test set, and the pair timed in turn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from backends import registry
+from backends.base import CompileOptions
+from backends.errors import BackendUnavailableError
+from deploy.stages import write_json
+
+if TYPE_CHECKING:
+    from benchmarks.records import Comparison
+    from deploy.bundle import Bundle
+    from deploy.recipe import Bench, Recipe
+    from deploy.stages import Stage
+
+__all__ = ["check_backend", "compile_options", "measure_backend", "require_backends", "usable_cores"]
+
+Say = Callable[[str], None]
+
+
+def usable_cores() -> int:
+    """Count the cores this process may use: its affinity, which containers and ``taskset`` restrict."""
+    import psutil
+
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
+
+
+def require_backends(names: Iterable[str], device: str) -> None:
+    """Refuse before any work what could not be measured in the end.
+
+    Raises
+    ------
+    UnknownBackendError
+        There is no backend of that name.
+    BackendUnavailableError
+        It is not usable here; the message says why and what to do.
+    """
+    for name in names:
+        registry.create(name)
+        state = registry.probe(name, device)
+        if not state.ok:
+            raise BackendUnavailableError(f"backend {name!r} cannot run here: {state.reason}; {state.hint}")
+
+
+def compile_options(bench: Bench) -> CompileOptions:
+    """Make every option explicit."""
+    return CompileOptions(precision=bench.precision, threads=bench.threads or usable_cores(), device=bench.device)
+
+
+def check_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stage: Stage, say: Say) -> dict[str, float]:
+    """Measure the test accuracy of every bundle through one backend, in processes of their own.
+
+    Returns
+    -------
+    dict of str to float
+        By label, in [0, 1].
+    """
+    from deploy.agreement import accuracy_on_backend
+    from deploy.sources.data import load
+
+    file = stage.folder / "accuracy.json"
+    if not stage.done:
+        say(f"check the answers of {name} on the test set")
+        stage.begin()
+        test = load(recipe.data).test
+        options = compile_options(recipe.bench)
+        found = {
+            label: accuracy_on_backend(bundle.model, name, options, test).accuracy for label, bundle in bundles.items()
+        }
+        write_json(file, found)
+        stage.finish()
+    known: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+    return known
+
+
+def measure_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stage: Stage, say: Say) -> Comparison:
+    """Measure dense and pruned in turn under one backend; their answers are checked first."""
+    from benchmarks.recordfile import load_comparison, save
+    from benchmarks.reference import read_reference
+    from benchmarks.runner import compare
+    from benchmarks.settings import Settings
+    from benchmarks.subject import SubjectSpec
+
+    file = stage.folder / "comparison.json"
+    if stage.done:
+        return load_comparison(file)
+    stage.begin()
+    options = compile_options(recipe.bench)
+    specs = {
+        label: SubjectSpec(model=bundle.model, label=label, backend=name, options=options, batch=recipe.bench.batch)
+        for label, bundle in bundles.items()
+    }
+    references = {label: read_reference(bundle.reference) for label, bundle in bundles.items()}
+    settings = Settings(trials=recipe.bench.trials, budget_s=recipe.bench.budget_s, seed=recipe.seed)
+    comparison = compare(
+        specs["pruned"],
+        specs["dense"],
+        candidate_reference=references["pruned"],
+        baseline_reference=references["dense"],
+        settings=settings,
+        progress=lambda line: say(f"{name}: {line}"),
+    )
+    save(comparison, file)
+    # A failed measurement is shown, and tried again the next time.
+    if comparison.verdict != "failed":
+        stage.finish()
+    return comparison
