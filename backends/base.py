@@ -276,6 +276,8 @@ class Backend(ABC):
     """One runtime."""
 
     name: ClassVar[str]
+    default_device: ClassVar[str] = "cpu"
+    """Where it runs when the caller names no device."""
 
     @abstractmethod
     def load_runtime(self) -> None:

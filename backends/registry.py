@@ -57,10 +57,13 @@ def create(name: str) -> Backend:
     return backend
 
 
-def probe(name: str, device: str = "cpu") -> Availability:
-    """Say whether `name` is usable on `device`; a backend that cannot even be imported is a reason, not a gap."""
+def probe(name: str, device: str | None = None) -> Availability:
+    """Say whether `name` is usable on `device`, left out: where it runs by default.
+
+    A backend that cannot even be imported is a reason, not a gap.
+    """
     try:
         backend = create(name)
     except (ImportError, AttributeError) as error:
         return Availability(ok=False, reason=f"{type(error).__name__}: {error}", hint="reinstall its package")
-    return backend.availability(device)
+    return backend.availability(device or backend.default_device)

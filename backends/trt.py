@@ -186,6 +186,7 @@ class TrtBackend(Backend):
     """``tensorrt`` where it is installed, else ``tensorrt_rtx``; the latter for ``device="sm_XY"``."""
 
     name = "trt"
+    default_device = "cuda"
 
     def load_runtime(self) -> None:
         """Import TensorRT."""

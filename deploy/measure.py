@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from backends import registry
 from backends.base import CompileOptions
@@ -12,6 +12,7 @@ from backends.errors import BackendUnavailableError
 from deploy.stages import write_json
 
 if TYPE_CHECKING:
+    from backends.base import Precision
     from benchmarks.records import Comparison
     from deploy.bundle import Bundle
     from deploy.recipe import Bench, Recipe
@@ -30,7 +31,7 @@ def usable_cores() -> int:
     return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
 
 
-def require_backends(names: Iterable[str], device: str) -> None:
+def require_backends(names: Iterable[str], device: str | None) -> None:
     """Refuse before any work what could not be measured in the end.
 
     Raises
@@ -47,9 +48,17 @@ def require_backends(names: Iterable[str], device: str) -> None:
             raise BackendUnavailableError(f"backend {name!r} cannot run here: {state.reason}; {state.hint}")
 
 
-def compile_options(bench: Bench) -> CompileOptions:
-    """Make every option explicit."""
-    return CompileOptions(precision=bench.precision, threads=bench.threads or usable_cores(), device=bench.device)
+def compile_options(backend: str, *, precision: str, threads: int | None, device: str | None) -> CompileOptions:
+    """Make every option explicit: all usable cores and the backend's own device where nothing is said."""
+    return CompileOptions(
+        precision=cast("Precision", precision),
+        threads=usable_cores() if threads is None else threads,
+        device=device or registry.create(backend).default_device,
+    )
+
+
+def _options(name: str, bench: Bench) -> CompileOptions:
+    return compile_options(name, precision=bench.precision, threads=bench.threads, device=bench.device)
 
 
 def check_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stage: Stage, say: Say) -> dict[str, float]:
@@ -68,7 +77,7 @@ def check_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stag
         say(f"check the answers of {name} on the test set")
         stage.begin()
         test = load(recipe.data).test
-        options = compile_options(recipe.bench)
+        options = _options(name, recipe.bench)
         found = {
             label: accuracy_on_backend(bundle.model, name, options, test).accuracy for label, bundle in bundles.items()
         }
@@ -90,7 +99,7 @@ def measure_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], st
     if stage.done:
         return load_comparison(file)
     stage.begin()
-    options = compile_options(recipe.bench)
+    options = _options(name, recipe.bench)
     specs = {
         label: SubjectSpec(model=bundle.model, label=label, backend=name, options=options, batch=recipe.bench.batch)
         for label, bundle in bundles.items()

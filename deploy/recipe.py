@@ -82,7 +82,7 @@ class Bench(_Section):
     backends: tuple[str, ...] = ("ort", "openvino", "torch")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     threads: PositiveInt | None = Field(None, description="default: every core this process may use")
-    device: str = "cpu"
+    device: str | None = Field(None, description="default: cpu, cuda for trt")
     batch: PositiveInt = 1
     trials: PositiveInt = Field(6, description="pairs of fresh processes; 6 give an interval of 96.9 %")
     budget_s: float = Field(20.0, gt=0, description="seconds of timed calls for each backend")

@@ -28,7 +28,7 @@ def bench(
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16; what was executed is read back.")] = "fp32",
     threads: Annotated[int | None, typer.Option(help="Threads of one inference; default: all usable cores.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: cpu, cuda for trt.")] = None,
     batch: Annotated[int | None, typer.Option(help="Size of a free batch dimension; default: 1.")] = None,
     shape: Annotated[list[str] | None, typer.Option("--shape", help="NAME=D0,D1,...: other free dimensions.")] = None,
     trials: Annotated[int, typer.Option(help="Fresh processes of each model; 6 give an interval of 96.9 %.")] = 6,
@@ -38,23 +38,18 @@ def bench(
     page: Annotated[Path | None, typer.Option(help="Write the HTML page here.")] = None,
 ) -> None:
     """Measure an ONNX file: answers first, then latency, throughput and memory, in processes of its own."""
-    from typing import cast
-
-    from backends.base import CompileOptions, Precision
     from benchmarks.cost import cost
     from benchmarks.settings import Settings
     from benchmarks.subject import SubjectSpec
-    from deploy.measure import require_backends, usable_cores
+    from deploy.measure import compile_options, require_backends
     from deploy.report.page import write_page
     from deploy.report.table import print_results
     from deploy.results import results_of_bench
 
     names = list(dict.fromkeys(backend or ["ort"]))
-    options = CompileOptions(
-        precision=cast("Precision", precision), threads=usable_cores() if threads is None else threads, device=device
-    )
     shapes = _shapes(shape or [])
     models = {label: _onnx_file(path) for label, path in _labels(model, against).items()}
+    options = {name: compile_options(name, precision=precision, threads=threads, device=device) for name in names}
     require_backends(names, device)
     # Reading both files now finds a broken one before anything is measured.
     costs = {label: cost(path, shapes=shapes) for label, path in models.items()}
@@ -64,7 +59,7 @@ def bench(
     measurements: list[Measurement] = []
     for name in names:
         specs = [
-            SubjectSpec(model=path, label=label, backend=name, options=options, batch=batch, shapes=shapes)
+            SubjectSpec(model=path, label=label, backend=name, options=options[name], batch=batch, shapes=shapes)
             for label, path in models.items()
         ]
         found = _measure(specs, references, settings)

@@ -16,27 +16,28 @@ def compile_model(
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
     threads: Annotated[int, typer.Option(help="Threads of one inference.")] = 1,
     device: Annotated[
-        str, typer.Option(help="cpu, cuda, or sm_XY: an NVIDIA compute capability, without a GPU here.")
-    ] = "cpu",
+        str | None, typer.Option(help="cpu, cuda, or sm_XY: an NVIDIA compute capability, without a GPU here.")
+    ] = None,
 ) -> None:
     """Compile an ONNX file and list its layers: what was fused, and what the runtime put in by itself."""
     from time import perf_counter
-    from typing import cast
 
     from rich.console import Console
     from rich.table import Table
 
     from backends import registry
-    from backends.base import CompileOptions, Precision
+    from deploy.measure import compile_options
 
-    options = CompileOptions(precision=cast("Precision", precision), threads=threads, device=device)
+    options = compile_options(backend, precision=precision, threads=threads, device=device)
     path = model / "model.onnx" if model.is_dir() else model
     started = perf_counter()
     compiled = registry.create(backend).compile(path, options)
     seconds = perf_counter() - started
     layers = compiled.layers()
     console = Console(highlight=False)
-    console.print(f"{path} compiled by {backend} for {device} in {compiled.executed_precision}: {seconds:.1f} s")
+    console.print(
+        f"{path} compiled by {backend} for {options.device} in {compiled.executed_precision}: {seconds:.1f} s"
+    )
     table = Table("layer", "kind", "ONNX nodes in it", title=f"{len(layers)} layers", title_justify="left")
     for layer in layers:
         table.add_row(layer.name, layer.kind, ", ".join(layer.nodes) or "- (put in by the runtime)")

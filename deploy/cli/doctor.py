@@ -30,14 +30,12 @@ def doctor(
         f"prune-deploy {version('prune-deploy')}, Python {platform.python_version()}, {sys.platform}, "
         f"{usable_cores()} usable cores"
     )
-    table = Table(
-        "backend", "device", "version", "usable", "why not, and what to do", title="Backends", title_justify="left"
-    )
+    why_not = "why not, and what to do"
+    table = Table("backend", "device", "version", "usable", why_not, title="Backends", title_justify="left")
     for name in registry.names():
-        device = "cuda" if name == "trt" else "cpu"
-        state = registry.probe(name, device)
+        state = registry.probe(name)
         why = "" if state.ok else f"{state.reason}; {state.hint}"
-        table.add_row(name, ", ".join(state.devices) or device, state.version or "-", "yes" if state.ok else "no", why)
+        table.add_row(name, ", ".join(state.devices) or "-", state.version or "-", "yes" if state.ok else "no", why)
     console.print(table)
     table = Table("data set", "usable", "where", why_not, title="Data", title_justify="left")
     for row in data_availability(data_root):
