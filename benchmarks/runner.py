@@ -24,7 +24,7 @@ from benchmarks.inputs import InputSizes, example_inputs, index_bounds, model_sp
 from benchmarks.process import Launch, Loaded, MeasuredProcess, MeasuredWorker, Warm
 from benchmarks.records import Agreement, Comparison, Environment, Interval, Measurement, Subject, Trial
 from benchmarks.reference import Reference, check, compute_reference, feeds_of, require_agreement
-from benchmarks.settings import BlockPlan, Settings, plan_blocks
+from benchmarks.settings import Settings, plan_blocks
 from benchmarks.subject import SubjectSpec, identify
 from benchmarks.verdict import Verdict, decide, log_ratios, require_comparable
 
@@ -305,7 +305,6 @@ class _Schedule:
         self._say = say
         self._launch = launch
         self._rng = random.Random(settings.seed)
-        self._plans: dict[tuple[str, ...], BlockPlan] = {}
         self._n_launched = 0
 
     def run(self) -> list[Measurement]:
@@ -334,7 +333,7 @@ class _Schedule:
             for index in self._shuffled(len(active)):
                 live[index] = self._start(active[index], stack)
             ordered = [live[index] for index in range(len(active))]
-            plan = self._plan(ordered)
+            plan = plan_blocks([one.warm.latency_ns for one in ordered], self._settings)
             for order in self._balanced_orders(plan.rounds, len(active)):
                 for index in order:
                     one = ordered[index]
@@ -360,13 +359,6 @@ class _Schedule:
             warm = worker.warm_up(self._settings.warm_up)
             worker.rest()
             return _Live(side, worker, order, loaded, warm)
-
-    def _plan(self, live: Sequence[_Live]) -> BlockPlan:
-        """Plan by the first trial, so that all trials of the same sides do the same."""
-        key = tuple(str(self._sides.index(one.side)) for one in live)
-        if key not in self._plans:
-            self._plans[key] = plan_blocks([one.warm.latency_ns for one in live], self._settings)
-        return self._plans[key]
 
     def _shuffled(self, n: int) -> list[int]:
         return self._rng.sample(range(n), n)

@@ -68,7 +68,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class BlockPlan:
-    """What each trial does, the same in all trials of a comparison.
+    """What one trial does.
 
     Parameters
     ----------

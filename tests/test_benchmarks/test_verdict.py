@@ -1,0 +1,53 @@
+"""From log ratios to a verdict."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.errors import SettingError
+from benchmarks.verdict import decide
+
+MIRROR = {"faster": "slower", "slower": "faster", "equivalent": "equivalent", "inconclusive": "inconclusive"}
+
+
+@pytest.mark.parametrize(
+    ("ratios", "verdict"),
+    [
+        ([0.10, 0.11, 0.09, 0.10, 0.12, 0.08], "faster"),
+        ([-0.10, -0.11, -0.09, -0.10, -0.12, -0.08], "slower"),
+        ([0.010, -0.010, 0.005, 0.0, 0.02, -0.02], "equivalent"),
+        ([0.010, 0.010, 0.005, 0.01, 0.02, 0.02], "equivalent"),  # real, but it does not matter
+        ([0.10, 0.11, 0.09, 0.10, 0.12, -0.01], "inconclusive"),
+        ([0.5, 0.5, 0.5, 0.5, 0.5], "inconclusive"),  # five pairs give 93.8 %
+    ],
+)
+def test_verdicts(ratios, verdict):
+    assert decide(ratios, 0.03)[1] == verdict
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=12), st.floats(0.001, 0.5))
+def test_swapping_the_sides_inverts_the_answer(ratios, margin):
+    speedup, verdict = decide(ratios, margin)
+    swapped, mirrored = decide([-ratio for ratio in ratios], margin)
+    assert mirrored == MIRROR[verdict]
+    assert swapped.value == pytest.approx(1 / speedup.value)
+    assert (swapped.low, swapped.high) == pytest.approx((1 / speedup.high, 1 / speedup.low))
+
+
+@given(st.lists(st.integers(-1000, 1000), min_size=6, max_size=12))
+def test_a_verdict_never_says_more_than_its_interval(ratios):
+    speedup, verdict = decide([ratio / 1000 for ratio in ratios], 0.03)
+    if verdict == "faster":
+        assert speedup.low > 1
+        assert math.log(speedup.value) >= math.log1p(0.03) - 1e-12
+    if verdict == "equivalent":
+        assert 1 / 1.03 < speedup.low <= speedup.high < 1.03
+
+
+def test_a_single_pair_is_refused():
+    with pytest.raises(SettingError, match="at least 2"):
+        decide([0.1], 0.03)
