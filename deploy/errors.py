@@ -6,6 +6,7 @@ DeployError                 root; the command line prints it as one line and exi
 ├── ExportError             the network cannot be exported, or the ONNX file is not valid
 ├── BundleError             a bundle is incomplete, changed after it was written, or of an unknown version
 ├── OutputError             results cannot be written (read-only folder, full disk)
+├── ResultsError            a results file is missing, broken, or of an unknown version
 └── ExtraMissingError       a command needs an optional part that is not installed
 """
 
@@ -18,6 +19,7 @@ __all__ = [
     "ExtraMissingError",
     "OutputError",
     "RecipeError",
+    "ResultsError",
     "SourceError",
 ]
 
@@ -44,6 +46,10 @@ class BundleError(DeployError):
 
 class OutputError(DeployError):
     """Results cannot be written."""
+
+
+class ResultsError(DeployError):
+    """A results file is missing, broken, or of an unknown version."""
 
 
 class ExtraMissingError(DeployError):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deploy.errors import OutputError
 
-__all__ = ["displaced", "file_sha256", "output_errors", "replace_folder", "staged_folder", "sync"]
+__all__ = ["displaced", "file_sha256", "output_errors", "replace_folder", "staged_folder", "sync", "write_file"]
 
 
 @contextmanager
@@ -47,6 +47,25 @@ def staged_folder(target: Path) -> Iterator[Path]:
     finally:
         if stage.exists():
             shutil.rmtree(stage)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write `text` to a temporary name beside `path`, bring it to the disk, then rename.
+
+    Raises
+    ------
+    OutputError
+        The folder is missing or read-only, the disk is full, or `path` is a folder.
+    """
+    part = path.with_name(f".{path.name}.part")
+    with output_errors(path):
+        try:
+            part.write_text(text, encoding="utf-8")
+            sync(part)
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def sync(path: Path) -> None:

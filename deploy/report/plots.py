@@ -1,0 +1,202 @@
+"""The two plots of the page: how latencies are distributed, and FLOPs against time.
+
+Each backend has panels of its own: backends are measured one after the other, and what was measured at different times
+is not drawn on one axis. Baseline and candidate differ by line and marker as well as by colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.records import Comparison, Measurement
+from benchmarks.stats import percentile, summarise, supports
+from deploy.report.svg import Axis, element, picture, polyline, round_ticks, text
+from deploy.report.words import count, duration, interval, percent
+
+__all__ = ["flops_plot", "latency_plot"]
+
+_STEPS = 50
+"""Points of a distribution's curve: the samples themselves would make the page megabytes large."""
+_UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
+_SIZE = (440.0, 300.0)
+_ROLES = ("baseline", "candidate")
+
+
+def latency_plot(measurements: Sequence[Measurement], name: str) -> str:
+    """Draw the share of calls that were answered within a time: all calls, and each process as a thin line.
+
+    Parameters
+    ----------
+    measurements : sequence of Measurement
+        One, or baseline and candidate, of one backend; none of them failed.
+    name : str
+        Identifier that is unique on the page.
+    """
+    width, height = _SIZE
+    calls = [sorted(ns for trial in found.trials for ns in trial.calls_ns) for found in measurements]
+    low, high = _widened(min(ordered[0] for ordered in calls), max(_near_the_end(ordered) for ordered in calls))
+    scale, unit = _unit(high)
+    x = Axis(low, high, 48, width - 16)
+    y = Axis(0, 1, height - 44, 34)
+    drawn = [_frame(x, y, height, f"latency of one request [{unit}]")]
+    drawn += [_x_tick(x, y, tick * scale, f"{tick:g}") for tick in round_ticks(low / scale, high / scale)]
+    drawn += [_y_tick(x, y, share, percent(share)) for share in (0, 0.25, 0.5, 0.75, 0.9, 1)]
+    drawn.append(text(8, 20, "share of calls", class_="axis"))
+    told = []
+    for role, found, ordered in zip(_ROLES, measurements, calls, strict=False):
+        for trial in found.trials:
+            if len(found.trials) > 1:
+                drawn.append(polyline(_curve(sorted(trial.calls_ns), x, y), f"{role} trial"))
+        drawn.append(polyline(_curve(ordered, x, y), f"{role} line"))
+        for share in (0.5, 0.9):
+            if supports(len(ordered), share):
+                ns = percentile(ordered, share)
+                drawn.append(_marker(role, x.at(min(ns, high)), y.at(share)))
+                told.append(f"{found.subject.label} p{100 * share:.0f} {duration(ns)}")
+    drawn += _legend([found.subject.label for found in measurements], width)
+    backend = measurements[0].subject.backend
+    return picture(
+        name,
+        f"Latency on {backend}",
+        f"Cumulative distribution of the latency of one request: {', '.join(told)}.",
+        width,
+        height,
+        *drawn,
+    )
+
+
+def flops_plot(pair: Comparison, name: str) -> str:
+    """Draw median latency over FLOPs: from the baseline to the candidate, and where the FLOP count promised it.
+
+    Parameters
+    ----------
+    pair : Comparison
+        Neither side failed.
+    name : str
+        Identifier that is unique on the page.
+    """
+    width, height = _SIZE
+    times = [summarise(found).p50_ns for found in (pair.baseline, pair.candidate)]
+    flops = [cost.flops for cost in (pair.baseline_cost, pair.candidate_cost)]
+    scale, unit = _unit(max(times))
+    # Headroom keeps markers and their labels inside.
+    x = Axis(0, 1.15 * max(1, *flops), 48, width - 16)
+    y = Axis(0, 1.2 * max(times), height - 44, 34)
+    power, prefix = _power(x.high)
+    drawn = [_frame(x, y, height, f"FLOPs of one example [{prefix}FLOP]")]
+    drawn += [_x_tick(x, y, tick * power, f"{tick:g}") for tick in round_ticks(0, x.high / power, 5)]
+    drawn += [_y_tick(x, y, tick * scale, f"{tick:g}") for tick in round_ticks(0, y.high / scale, 5)]
+    drawn.append(text(8, 20, f"median latency [{unit}]", class_="axis"))
+    (x0, x1), (y0, y1) = [x.at(value) for value in flops], [y.at(value) for value in times]
+    drawn.append(_line(x.at(0), y.at(0), x0, y0, "promise"))
+    told = f"{pair.baseline.subject.label}: {count(flops[0])}FLOP, {duration(times[0])}; "
+    told += f"{pair.candidate.subject.label}: {count(flops[1])}FLOP, {duration(times[1])}."
+    if flops[0] and flops[1]:
+        promised = times[0] * flops[1] / flops[0]
+        # The part of the promise that was not kept, as a distance that can be seen.
+        drawn.append(_line(x1, y.at(promised), x1, y1, "gap"))
+        drawn.append(element("circle", cx=x1, cy=y.at(promised), r=3, class_="promised"))
+        told += f" Had time followed FLOPs, it would take {duration(promised)}."
+    drawn.append(_arrow(x0, y0, x1, y1))
+    drawn += [_marker("baseline", x0, y0), _marker("candidate", x1, y1)]
+    drawn.append(
+        text(min(x0 + 6, x.end), y0 - 11, _short(pair.baseline.subject.label), class_="label", text_anchor="end")
+    )
+    drawn.append(_beside(x1, y1, _short(pair.candidate.subject.label), x.start))
+    drawn.append(_line(width - 166, 16, width - 146, 16, "promise"))
+    drawn.append(text(width - 140, 20, "if time followed FLOPs", class_="axis"))
+    if pair.speedup is not None:
+        told += f" Speed-up {interval(pair.speedup)} at a FLOP ratio of {pair.flop_ratio:.2f}x."
+    return picture(name, f"FLOPs against time on {pair.candidate.subject.backend}", told, width, height, *drawn)
+
+
+def _near_the_end(ordered: Sequence[int]) -> int:
+    """Cut the axis at p99: one hiccup must not flatten all the rest."""
+    return percentile(ordered, 0.99) if supports(len(ordered), 0.99) else ordered[-1]
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    margin = 0.05 * (high - low) or 0.05 * high
+    return max(0.0, low - margin), high + margin
+
+
+def _unit(ns: float) -> tuple[float, str]:
+    return next(((scale, unit) for scale, unit in _UNITS if ns >= scale), _UNITS[-1])
+
+
+def _power(number: float) -> tuple[float, str]:
+    powers = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+    return next(((power, prefix) for power, prefix in powers if number >= power), (1.0, ""))
+
+
+def _curve(ordered: Sequence[int], x: Axis, y: Axis) -> list[tuple[float, float]]:
+    """Follow the distribution by nearest rank, up to the end of the axis."""
+    n = len(ordered)
+    ranks = sorted({max(1, round(n * step / _STEPS)) for step in range(_STEPS + 1)})
+    return [(x.at(ordered[rank - 1]), y.at(rank / n)) for rank in ranks if ordered[rank - 1] <= x.high]
+
+
+def _frame(x: Axis, y: Axis, height: float, below: str) -> str:
+    return element(
+        "g",
+        _line(x.start, y.start, x.end, y.start, "frame"),
+        text((x.start + x.end) / 2, height - 8, below, class_="axis", text_anchor="middle"),
+    )
+
+
+def _x_tick(x: Axis, y: Axis, value: float, words: str) -> str:
+    at = x.at(value)
+    return _line(at, y.start, at, y.start + 4, "frame") + text(
+        at, y.start + 18, words, class_="axis", text_anchor="middle"
+    )
+
+
+def _y_tick(x: Axis, y: Axis, value: float, words: str) -> str:
+    at = y.at(value)
+    return _line(x.start, at, x.end, at, "grid") + text(x.start - 6, at + 4, words, class_="axis", text_anchor="end")
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> str:
+    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
+
+
+def _arrow(x1: float, y1: float, x2: float, y2: float) -> str:
+    """Draw a line whose head ends short of the second point, where a marker stands."""
+    length = ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5
+    if length < 24:  # no room between the two markers
+        return ""
+    dx, dy = (x2 - x1) / length, (y2 - y1) / length
+    tip, neck = (x2 - 9 * dx, y2 - 9 * dy), (x2 - 18 * dx, y2 - 18 * dy)
+    head = [tip, (neck[0] - 4 * dy, neck[1] + 4 * dx), (neck[0] + 4 * dy, neck[1] - 4 * dx), tip]
+    return _line(x1 + 8 * dx, y1 + 8 * dy, *neck, "arrow") + polyline(head, "arrowhead")
+
+
+def _marker(role: str, x: float, y: float) -> str:
+    """Draw a ring for the baseline, a filled square for the candidate."""
+    if role == "baseline":
+        return element("circle", cx=x, cy=y, r=5, class_="baseline mark")
+    return element("rect", x=x - 4.5, y=y - 4.5, width=9, height=9, class_="candidate mark")
+
+
+def _beside(x: float, y: float, label: str, start: float) -> str:
+    """Write a label left of a marker, out of the arrow's way, or below it where the axis is too near."""
+    if x - 12 - 7.5 * len(label) < start:
+        return text(x, y + 20, label, class_="label", text_anchor="start" if x - 4 * len(label) < start else "middle")
+    return text(x - 12, y + 4, label, class_="label", text_anchor="end")
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 14 else f"{label[:13]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _legend(labels: Sequence[str], width: float) -> list[str]:
+    """Name the curves above the picture, from the right."""
+    drawn, right = [], width - 16
+    for role, label in reversed(list(zip(_ROLES, labels, strict=False))):
+        shown = _short(label)
+        drawn.append(text(right, 20, shown, class_="label", text_anchor="end"))
+        right -= 7.2 * len(shown) + 38
+        drawn.append(_line(right, 16, right + 30, 16, f"{role} line"))
+        drawn.append(_marker(role, right + 15, 16))
+        right -= 18
+    return drawn

@@ -1,0 +1,287 @@
+"""What is told, as plain tables of text: the terminal and the page show the same rows.
+
+A sheet has few enough columns to stand in 80 characters; what does not fit goes to another sheet, never into wrapped
+cells. Nothing is said by colour alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.records import Comparison, Measurement
+from benchmarks.stats import summarise
+from deploy.report.words import (
+    NOTHING,
+    count,
+    duration,
+    flop_ratio,
+    interval,
+    percent,
+    rate,
+    ratio,
+    realised,
+    size,
+    verdict,
+)
+from deploy.results import ModelRow, Results
+
+__all__ = ["Sheet", "sheets"]
+
+_ACCURACY_SLACK = 0.001
+"""0.1 points: a compiled model whose accuracy differs by more is told of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One table.
+
+    Parameters
+    ----------
+    title : str
+        Its heading.
+    columns : tuple of str
+        Headings of the columns.
+    rows : tuple of tuple of str
+        As many cells as columns each.
+    n_left : int
+        Leading columns that hold names; the others hold numbers and are aligned on the right.
+    notes : tuple of str
+        Footnotes; cells refer to them by ``[1]``, ``[2]``.
+    caption : str
+        One line of explanation.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    n_left: int = 1
+    notes: tuple[str, ...] = ()
+    caption: str = ""
+
+
+def sheets(results: Results) -> tuple[Sheet, ...]:
+    """Derive every table; one that would have no row is left out."""
+    found = [_paper(results), _latency(results), _starting(results)]
+    if results.comparisons:
+        found.append(_bought(results))
+    found.append(_answers(results))
+    return tuple(sheet for sheet in found if sheet.rows)
+
+
+def _paper(results: Results) -> Sheet:
+    models = results.models
+    pair = (models[0], models[1]) if len(models) == 2 else None
+    rows: list[tuple[str, ...]] = []
+
+    def add(name: str, cells: list[str], factor: str) -> None:
+        if any(cell != NOTHING for cell in cells):
+            rows.append((name, *cells, *([factor] if pair else [])))
+
+    for name, field in (("accuracy, validation", "accuracy_validation"), ("accuracy, test", "accuracy_test")):
+        shares: list[float | None] = [getattr(row, field) for row in models]
+        change = NOTHING
+        if pair and shares[0] is not None and shares[1] is not None:
+            change = f"{100 * (shares[1] - shares[0]):+.2f} points"
+        add(name, [NOTHING if share is None else percent(share, 2) for share in shares], change)
+    add("test examples", [NOTHING if row.n_test is None else str(row.n_test) for row in models], "")
+    for name, numbers, write in (
+        ("FLOPs", [row.cost.flops for row in models], count),
+        ("MACs", [row.cost.macs for row in models], count),
+        ("parameters", [row.cost.parameters for row in models], count),
+        ("weights", [row.cost.weight_bytes for row in models], size),
+        ("activations", [row.cost.activation_bytes for row in models], size),
+        ("ONNX file", [row.file_bytes for row in models], size),
+    ):
+        factor = ratio(numbers[0] / numbers[1]) if pair and numbers[1] else NOTHING
+        add(name, [write(number) for number in numbers], factor)
+    add("pruning method", [row.method or NOTHING for row in models], "")
+    add(
+        "channels removed",
+        [NOTHING if row.plan_removed_units is None else str(row.plan_removed_units) for row in models],
+        "",
+    )
+    ends = (f"{pair[0].label} / {pair[1].label}",) if pair else ()
+    return Sheet(
+        "On paper",
+        ("for one example", *(row.label for row in models), *ends),
+        tuple(rows),
+        caption="FLOPs = 2 x MACs, counted on the ONNX file: multiply-accumulates of its layers.",
+    )
+
+
+def _latency(results: Results) -> Sheet:
+    rows, notes = [], _Notes()
+    for found in results.all_measurements():
+        subject = found.subject
+        if found.failure is not None:
+            mark = notes.mark(f"{subject.label} on {subject.backend} failed: {found.failure}")
+            rows.append((subject.backend, subject.label, f"failed {mark}", *[NOTHING] * 4))
+            continue
+        told = summarise(found)
+        tail = (NOTHING if ns is None else duration(ns) for ns in (told.p90_ns, told.p99_ns))
+        marks = notes.marks(found.doubts)
+        rows.append(
+            (
+                subject.backend,
+                f"{subject.label} {marks}".rstrip(),
+                duration(told.p50_ns),
+                *tail,
+                duration(told.mean_ns),
+                rate(told.throughput_per_s),
+            )
+        )
+    for one in results.skipped:
+        mark = notes.mark(f"{one.backend} was skipped: {one.reason}{'; ' if one.hint else ''}{one.hint}")
+        rows.append((one.backend, NOTHING, f"skipped {mark}", *[NOTHING] * 4))
+    return Sheet(
+        "Measured: latency of one request",
+        ("backend", "model", "p50", "p90", "p99", "mean", "examples/s"),
+        tuple(rows),
+        n_left=2,
+        notes=notes.found,
+        caption=_setting(results),
+    )
+
+
+def _starting(results: Results) -> Sheet:
+    rows = []
+    for found in results.all_measurements():
+        if found.failure is not None:
+            continue
+        told = summarise(found)
+        rows.append(
+            (
+                found.subject.backend,
+                found.subject.label,
+                duration(told.load_ns),
+                duration(told.first_run_ns),
+                size(told.peak_bytes),
+                size(told.model_bytes),
+                f"{told.n_calls} / {told.n_trials}",
+            )
+        )
+    return Sheet(
+        "Measured: starting, and memory of the process",
+        ("backend", "model", "load", "first run", "peak", "of it model", "calls/proc."),
+        tuple(rows),
+        n_left=2,
+        caption="Load: ONNX file to compiled model. Peak: resident memory (VmHWM), the model's share beside it.",
+    )
+
+
+def _bought(results: Results) -> Sheet:
+    rows, notes = [], _Notes()
+    confidences = set()
+    for pair in results.comparisons:
+        promise = flop_ratio(pair)
+        said = verdict(pair)
+        if pair.verdict == "failed":
+            said += " " + notes.marks(tuple(_failures(pair)))
+        doubts = tuple(
+            f"{side.subject.label} on {side.subject.backend}: {doubt}"
+            for side in (pair.baseline, pair.candidate)
+            for doubt in side.doubts
+        )
+        if pair.speedup is not None:
+            confidences.add(f"{percent(pair.speedup.confidence, 1)} from {pair.speedup.n} pairs of processes")
+        rows.append(
+            (
+                f"{pair.candidate.subject.backend} {notes.marks(doubts)}".rstrip(),
+                NOTHING if promise is None else ratio(promise),
+                NOTHING if pair.speedup is None else interval(pair.speedup),
+                realised(pair),
+                said.rstrip(),
+            )
+        )
+    sureness = f" Intervals: {', '.join(sorted(confidences))}." if confidences else ""
+    return Sheet(
+        "What the pruning bought",
+        ("backend", "FLOP ratio", "speed-up", "realised", "verdict"),
+        tuple(rows),
+        notes=notes.found,
+        caption=f"Both models ran in turn, block by block. Realised = speed-up / FLOP ratio.{sureness}",
+    )
+
+
+def _answers(results: Results) -> Sheet:
+    rows, notes = [], _Notes()
+    for found, told in zip(results.all_measurements(), results.answers(), strict=True):
+        row = results.model(told.label)
+        accuracy = None if row is None else row.backend_accuracy.get(told.backend)
+        error = allowed = NOTHING
+        if told.agreement is not None:
+            error = f"{told.agreement.max_abs_error:.1e}"
+            allowed = f"{told.agreement.tolerance * told.agreement.output_range:.1e}"
+        if not told.agrees:
+            said = f"WRONG {notes.mark(told.failure)}" if told.failure else "WRONG"
+        elif told.agreement is not None:
+            said = "right"
+        else:
+            said = "not checked"
+        mark = "" if row is None or accuracy is None else _accuracy_mark(row, accuracy, told.backend, notes)
+        precisions = sorted({trial.executed_precision for trial in found.trials})
+        rows.append(
+            (
+                told.backend,
+                told.label,
+                said,
+                error,
+                allowed,
+                ", ".join(precisions) or NOTHING,
+                f"{NOTHING if accuracy is None else percent(accuracy, 2)} {mark}".rstrip(),
+            )
+        )
+    references = sorted({told.agreement.reference for told in results.answers() if told.agreement is not None})
+    return Sheet(
+        "Are the answers still right?",
+        ("backend", "model", "answers", "max error", "allowed", "executed", "test accuracy"),
+        tuple(rows),
+        n_left=3,
+        notes=notes.found,
+        caption=f"Checked before any timing, against: {'; '.join(references) or 'nothing'}.",
+    )
+
+
+def _accuracy_mark(row: ModelRow, accuracy: float, backend: str, notes: _Notes) -> str:
+    if row.accuracy_test is None or abs(accuracy - row.accuracy_test) <= _ACCURACY_SLACK + 1e-9:
+        return ""
+    return notes.mark(
+        f"{row.label} on {backend}: test accuracy differs from torch's {percent(row.accuracy_test, 2)} by "
+        f"{100 * (accuracy - row.accuracy_test):+.2f} points"
+    )
+
+
+def _failures(pair: Comparison) -> list[str]:
+    return [
+        f"{side.subject.label} on {side.subject.backend} failed: {side.failure}"
+        for side in (pair.baseline, pair.candidate)
+        if side.failure is not None
+    ]
+
+
+def _setting(results: Results) -> str:
+    """Say under which options was measured; more than one set of them is told as such."""
+    return " Or: ".join(dict.fromkeys(_options(found) for found in results.all_measurements()))
+
+
+def _options(found: Measurement) -> str:
+    subject = found.subject
+    threads = "1 thread" if subject.threads == 1 else f"{subject.threads} threads"
+    return f"{subject.precision}, {threads}, {subject.device}, batch {subject.batch}, one request at a time."
+
+
+class _Notes:
+    """Footnotes in the order in which they are first referred to; the same words have one number."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, int] = {}
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        return tuple(self._found)
+
+    def mark(self, note: str) -> str:
+        return f"[{self._found.setdefault(note, len(self._found) + 1)}]"
+
+    def marks(self, notes: tuple[str, ...]) -> str:
+        return "".join(self.mark(note) for note in notes)

@@ -1,0 +1,173 @@
+"""How numbers become text, and what came out in one plain sentence. ASCII only: it is also read without a tty."""
+
+from __future__ import annotations
+
+from benchmarks.records import Comparison, Interval, Measurement
+from benchmarks.stats import summarise
+from deploy.results import Results
+
+__all__ = [
+    "NOTHING",
+    "answer",
+    "count",
+    "duration",
+    "flop_ratio",
+    "interval",
+    "percent",
+    "rate",
+    "ratio",
+    "realised",
+    "size",
+    "verdict",
+]
+
+NOTHING = "-"
+"""What stands in a cell that has no value."""
+
+
+def count(number: int) -> str:
+    """Shorten a count: ``count(40_813_184)`` is ``"40.8 M"``; below 10 000 it is exact."""
+    if number < 10_000:
+        return str(number)
+    return _scaled(number, 1000, ("", "k", "M", "G", "T", "P"))
+
+
+def size(number: int) -> str:
+    """Write bytes in binary units: ``size(1_572_864)`` is ``"1.50 MiB"``."""
+    return f"{number} B" if number < 1024 else _scaled(number, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
+
+
+def duration(ns: float) -> str:
+    """Write nanoseconds with three digits: ``duration(1_234_567)`` is ``"1.23 ms"``."""
+    return _scaled(ns, 1000, ("ns", "us", "ms", "s"))
+
+
+def rate(per_second: float) -> str:
+    """Write a number per second with three digits."""
+    return _scaled(per_second, 1000, ("", "k", "M", "G"))
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """Write a share: ``percent(0.981, 1)`` is ``"98.1 %"``."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def ratio(value: float) -> str:
+    """Write a factor with two decimals: ``ratio(1.6)`` is ``"1.60x"``."""
+    return f"{value:.2f}x"
+
+
+def interval(found: Interval) -> str:
+    """Write a factor with its interval: ``"1.62x [1.58, 1.66]"``."""
+    return f"{ratio(found.value)} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def flop_ratio(pair: Comparison) -> float | None:
+    """Give what the FLOP count promises; None where one of the networks has no FLOPs to compare."""
+    return pair.flop_ratio if pair.baseline_cost.macs and pair.candidate_cost.macs else None
+
+
+def realised(pair: Comparison) -> str:
+    """Write how much of the FLOP count's promise was kept, with its interval."""
+    promise = flop_ratio(pair)
+    if promise is None or pair.speedup is None:
+        return NOTHING
+    found = pair.speedup
+    low, value, high = (100 * end / promise for end in (found.low, found.value, found.high))
+    return f"{value:.0f} % [{low:.0f}, {high:.0f}]"
+
+
+def verdict(pair: Comparison) -> str:
+    """Say what the comparison showed, in words that stand alone."""
+    if pair.verdict == "failed":
+        return "failed"
+    if pair.verdict == "equivalent":
+        return f"no difference of {percent(pair.margin)}"
+    if pair.verdict == "inconclusive":
+        return "no difference shown"
+    return pair.verdict.upper() if pair.verdict == "slower" else pair.verdict
+
+
+def answer(results: Results) -> str:
+    """Say in one sentence what the pruning bought, or how fast a single model is."""
+    if results.comparisons:
+        return _of_pairs(results)
+    parts = [_alone(found) for found in results.measurements]
+    parts += [f"{one.backend} was skipped: {one.reason}" for one in results.skipped]
+    return f"On this machine {'; '.join(parts) or 'nothing was measured'}."
+
+
+def _of_pairs(results: Results) -> str:
+    """Write the promise once where every pair has the same, otherwise with each pair."""
+    promises = [flop_ratio(pair) for pair in results.comparisons]
+    alike = len(set(promises)) == 1
+    first = results.comparisons[0]
+    lead = [_promise(promises[0])] if alike else []
+    before, after = (results.model(side.subject.label) for side in (first.baseline, first.candidate))
+    if before is not None and after is not None and None not in (before.accuracy_test, after.accuracy_test):
+        lead.append(
+            f"test accuracy went from {percent(before.accuracy_test or 0, 1)} to {percent(after.accuracy_test or 0, 1)}"
+        )
+    parts = [
+        _bought(pair) + ("" if alike else f" where {_promise(promise)}")
+        for pair, promise in zip(results.comparisons, promises, strict=True)
+    ]
+    parts += [f"{one.backend} was skipped: {one.reason}" for one in results.skipped]
+    opening = " and ".join(lead)
+    sentence = f"{opening}; on this machine {'; '.join(parts)}." if opening else f"on this machine {'; '.join(parts)}."
+    return sentence[0].upper() + sentence[1:]
+
+
+def _promise(promise: float | None) -> str:
+    if promise is None:
+        return "FLOPs cannot be compared"
+    if round(promise, 2) == 1:
+        return "FLOPs stayed the same (1.00x)"
+    return f"FLOPs fell {ratio(promise)}" if promise > 1 else f"FLOPs ROSE {ratio(1 / promise)}"
+
+
+def _bought(pair: Comparison) -> str:
+    backend, found = pair.candidate.subject.backend, pair.speedup
+    if found is None:
+        return f"{backend} failed: {_reason(pair)}"
+    promise = flop_ratio(pair)
+    share = "" if promise is None else f" ({percent(found.value / promise)} of the promise)"
+    match pair.verdict:
+        case "faster":
+            return f"{backend} got {interval(found)} faster{share}"
+        case "slower":
+            return f"{backend} got SLOWER: {interval(found)} of the speed before{share}"
+        case "equivalent":
+            return f"{backend} showed no difference of {percent(pair.margin)}: {interval(found)}{share}"
+        case _:
+            few = f" ({found.n} pairs of processes give no verdict)" if found.confidence < 0.95 else ""
+            return f"{backend} showed no difference that can be told from chance: {interval(found)}{few}{share}"
+
+
+def _reason(pair: Comparison) -> str:
+    return next((side.failure for side in (pair.candidate, pair.baseline) if side.failure), "no samples")
+
+
+def _alone(found: Measurement) -> str:
+    subject = found.subject
+    if found.failure is not None:
+        return f"{subject.label} failed on {subject.backend}: {found.failure}"
+    told = summarise(found)
+    tail = "" if told.p90_ns is None else f", p90 {duration(told.p90_ns)}"
+    return (
+        f"{subject.label} takes {duration(told.p50_ns)} on {subject.backend} "
+        f"(median of {told.n_calls} calls in {told.n_trials} {'process' if told.n_trials == 1 else 'processes'}{tail})"
+    )
+
+
+def _scaled(number: float, step: int, units: tuple[str, ...]) -> str:
+    value = float(number)
+    last = len(units) - 1
+    for index, unit in enumerate(units):
+        # 999.5 would be written as 1000: it belongs to the next unit.
+        if value < step - 0.5 or index == last:
+            whole = value >= 99.95 or (value.is_integer() and index == 0)
+            digits = 0 if whole else 1 if value >= 9.995 else 2
+            return f"{value:.{digits}f} {unit}".rstrip()
+        value /= step
+    raise AssertionError("unreachable")

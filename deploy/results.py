@@ -1,0 +1,322 @@
+"""`Results`: everything that one run or one bench found out, as one versioned JSON file.
+
+Raw samples are in it; every percentile, ratio and sentence is derived from them when a person looks.
+docs/results.md explains each field.
+
+Versions of the format
+----------------------
+1   the first
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, JsonValue, NonNegativeInt, ValidationError
+
+from benchmarks.records import Agreement, Comparison, Cost, Environment, Measurement, Record
+from deploy.did_you_mean import one_line
+from deploy.errors import ResultsError
+from deploy.whole import write_file
+
+if TYPE_CHECKING:
+    from deploy.bundle import Bundle
+    from deploy.recipe import Recipe
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Answer",
+    "ModelRow",
+    "Results",
+    "Skipped",
+    "load",
+    "results_of_bench",
+    "results_of_run",
+]
+
+SCHEMA_VERSION = 1
+
+_WRONG_ANSWERS = "WrongAnswersError"
+
+
+class ModelRow(Record):
+    """One network: what it costs on paper, how good it is, where it comes from."""
+
+    label: str = Field(description="name in the tables; subjects of measurements carry the same")
+    file: str = Field(description="name of the ONNX file, without its folder")
+    sha256: str = Field(description="hash over the ONNX file and its external data")
+    file_bytes: NonNegativeInt = Field(description="ONNX file with its external data")
+    cost: Cost
+    accuracy_validation: float | None = Field(None, ge=0, le=1, description="top-1 in torch; None: not measured")
+    accuracy_test: float | None = Field(None, ge=0, le=1, description="top-1 in torch; None: not measured")
+    n_test: NonNegativeInt | None = Field(None, description="test examples behind accuracy_test")
+    backend_accuracy: dict[str, float] = Field(
+        default_factory=dict, description="top-1 on the test set through each backend's compiled model"
+    )
+    method: str | None = Field(None, description="pruning method; None for a network that was not pruned")
+    settings: dict[str, JsonValue] = Field(default_factory=dict, description="of the method")
+    plan_removed_units: NonNegativeInt | None = Field(
+        None, description="channels that the plan removed, over all groups; None: no plan, or not looked at"
+    )
+
+
+class Skipped(Record):
+    """A backend that was asked for and could not be used."""
+
+    backend: str
+    reason: str
+    hint: str = Field("", description="what to do about it")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Whether one compiled model answered as its reference does.
+
+    Parameters
+    ----------
+    label, backend : str
+        Which model, compiled by whom.
+    agreement : Agreement or None
+        None where it was not checked: the model could not be compiled, or the backend computes nothing.
+    failure : str or None
+        Why there are no samples.
+    agrees : bool
+        False where the answers were compared and are wrong. A model that did not run gave no wrong answer.
+    """
+
+    label: str
+    backend: str
+    agreement: Agreement | None
+    failure: str | None
+    agrees: bool
+
+
+class Results(Record):
+    """``results.json``."""
+
+    schema_version: Literal[1] = 1
+    created_utc: str
+    title: str = Field(min_length=1)
+    tool_version: str
+    environment: Environment = Field(
+        description="the machine; versions of everything that took part, the highest load seen by any measurement"
+    )
+    models: tuple[ModelRow, ...] = Field(min_length=1, description="the baseline first")
+    comparisons: tuple[Comparison, ...] = Field((), description="pairs that were measured together, one per backend")
+    measurements: tuple[Measurement, ...] = Field((), description="models that were measured alone")
+    skipped: tuple[Skipped, ...] = ()
+    recipe: dict[str, JsonValue] | None = Field(None, description="of `deploy run`, without the place of the data")
+    notes: tuple[str, ...] = Field((), description="what a reader should know, one sentence each")
+
+    def all_measurements(self) -> tuple[Measurement, ...]:
+        """List every measurement, of pairs and alone, the baseline of a pair first."""
+        return (*(side for pair in self.comparisons for side in (pair.baseline, pair.candidate)), *self.measurements)
+
+    def answers(self) -> tuple[Answer, ...]:
+        """Tell for every compiled model whether its answers were right."""
+        return tuple(
+            Answer(
+                label=found.subject.label,
+                backend=found.subject.backend,
+                agreement=found.agreement,
+                failure=found.failure,
+                agrees=found.failure_kind != _WRONG_ANSWERS and (found.agreement is None or found.agreement.ok),
+            )
+            for found in self.all_measurements()
+        )
+
+    def model(self, label: str) -> ModelRow | None:
+        """Return the row of the model called `label`."""
+        return next((row for row in self.models if row.label == label), None)
+
+    def save(self, path: Path) -> None:
+        """Write the file; it appears whole or not at all.
+
+        Raises
+        ------
+        OutputError
+            It cannot be written.
+        """
+        write_file(path, self.model_dump_json(indent=1) + "\n")
+
+
+def load(path: Path) -> Results:
+    """Read a results file of this or an older version.
+
+    Raises
+    ------
+    ResultsError
+        The file is missing, broken, or of an unknown version.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ResultsError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ResultsError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # not JSON, or not even text
+        raise ResultsError(f"{path} is not JSON: it is damaged, or no results file") from error
+    if not isinstance(document, dict) or "schema_version" not in document:
+        raise ResultsError(f"{path} is not a results file: it has no schema_version")
+    if document["schema_version"] != SCHEMA_VERSION:
+        raise ResultsError(
+            f"{path} has schema_version {document['schema_version']!r}; this program reads {SCHEMA_VERSION}: "
+            "use the version of prune-deploy that wrote it, or a newer one"
+        )
+    try:
+        return Results.model_validate(document)
+    except ValidationError as error:
+        raise ResultsError(f"{path} is not a legal results file: {one_line(error, Results)}") from error
+
+
+def results_of_run(
+    recipe: Recipe,
+    bundles: Mapping[str, Bundle],
+    accuracy: Mapping[str, Mapping[str, float]],
+    comparisons: Sequence[Comparison],
+) -> Results:
+    """Gather what `deploy run` found.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        See there.
+    bundles : Mapping of str to Bundle
+        By label, ``"dense"`` and ``"pruned"``; the baseline first.
+    accuracy : Mapping of str to Mapping of str to float
+        By label and backend: test accuracy of the compiled model, in [0, 1].
+    comparisons : sequence of Comparison
+        One per backend.
+
+    Raises
+    ------
+    ResultsError
+        There is no comparison of a bundle.
+    PlanError
+        A bundle's plan cannot be read.
+    """
+    costs = {pair.baseline.subject.label: pair.baseline_cost for pair in comparisons}
+    costs |= {pair.candidate.subject.label: pair.candidate_cost for pair in comparisons}
+    if missing := sorted(bundles.keys() - costs.keys()):
+        raise ResultsError(f"{missing[0]!r} was not measured: name at least one backend in the recipe")
+    models = tuple(
+        _row(label, bundle.model, bundle.sha256, costs[label], bundle).model_copy(
+            update={
+                "backend_accuracy": dict(accuracy.get(label, {})),
+                "plan_removed_units": _removed_units(bundle),
+            }
+        )
+        for label, bundle in bundles.items()
+    )
+    described = recipe.model_dump(mode="json")
+    described["data"].pop("root", None)  # a place on this machine: it decides nothing, and results travel
+    return _results(f"{recipe.name}: what the pruning bought", models, comparisons=tuple(comparisons), recipe=described)
+
+
+def results_of_bench(
+    comparisons: Sequence[Comparison],
+    measurements: Sequence[Measurement],
+    costs: Mapping[str, Cost],
+    models: Mapping[str, Path],
+    *,
+    skipped: Sequence[Skipped] = (),
+) -> Results:
+    """Gather what `deploy bench` found.
+
+    Parameters
+    ----------
+    comparisons : sequence of Comparison
+        Pairs, one per backend.
+    measurements : sequence of Measurement
+        Models that were measured alone.
+    costs : Mapping of str to Cost
+        By label.
+    models : Mapping of str to Path
+        ONNX files by label, the baseline first. Where one lies in a bundle, its accuracy and method are taken over.
+    skipped : sequence of Skipped, optional
+        Backends that could not be used.
+
+    Raises
+    ------
+    ResultsError
+        Nothing was measured.
+    BundleError
+        A model lies in a broken bundle.
+    """
+    from deploy.bundle import bundle_of
+
+    hashes = {found.subject.label: found.subject.sha256 for found in _sides(comparisons, measurements)}
+    if missing := [label for label in models if label not in hashes]:
+        raise ResultsError(f"{missing[0]!r} was not measured: name at least one backend")
+    rows = tuple(_row(label, path, hashes[label], costs[label], bundle_of(path)) for label, path in models.items())
+    return _results(
+        " against ".join(reversed(list(models))),
+        rows,
+        comparisons=tuple(comparisons),
+        measurements=tuple(measurements),
+        skipped=tuple(skipped),
+    )
+
+
+def _results(title: str, models: tuple[ModelRow, ...], **parts: Any) -> Results:
+    sides = _sides(parts.get("comparisons", ()), parts.get("measurements", ()))
+    return Results(
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        title=title,
+        tool_version=version("prune-deploy"),
+        environment=_environment([side.environment for side in sides]),
+        models=models,
+        **parts,
+    )
+
+
+def _row(label: str, path: Path, sha256: str, cost: Cost, bundle: Bundle | None) -> ModelRow:
+    row = ModelRow(label=label, file=path.name, sha256=sha256, file_bytes=cost.file_bytes, cost=cost)
+    if bundle is None:
+        return row
+    accuracy, origin = bundle.manifest.accuracy, bundle.manifest.provenance
+    return row.model_copy(
+        update={
+            "accuracy_validation": accuracy.validation,
+            "accuracy_test": accuracy.test,
+            "n_test": accuracy.n_test or None,
+            "method": origin.method,
+            "settings": origin.settings,
+        }
+    )
+
+
+def _removed_units(bundle: Bundle) -> int | None:
+    if bundle.plan is None:
+        return None
+    from pruners.plan import PruningPlan  # late: a machine that only measures has no pruners
+
+    return PruningPlan.load(bundle.plan).removed_units
+
+
+def _sides(comparisons: Iterable[Comparison], measurements: Iterable[Measurement]) -> list[Measurement]:
+    return [*(side for pair in comparisons for side in (pair.baseline, pair.candidate)), *measurements]
+
+
+def _environment(seen: Sequence[Environment]) -> Environment:
+    """Join what the measurements saw of the one machine: all versions, the highest load."""
+
+    def highest(values: Iterable[float | None]) -> float | None:
+        return max((value for value in values if value is not None), default=None)
+
+    return seen[0].model_copy(
+        update={
+            "packages": {name: found for one in seen for name, found in one.packages.items()},
+            "load_average": highest(one.load_average for one in seen),
+            "steal_fraction": highest(one.steal_fraction for one in seen),
+            "busy_fraction": highest(one.busy_fraction for one in seen),
+            "gpu": next((one.gpu for one in seen if one.gpu is not None), None),
+            "driver": next((one.driver for one in seen if one.driver is not None), None),
+        }
+    )
