@@ -40,7 +40,7 @@ def save(record: Measurement | Comparison, path: Path) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("w", encoding="utf-8") as file:
-            file.write(record.model_dump_json(indent=1) + "\n")
+            file.write(record.model_dump_json() + "\n")
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

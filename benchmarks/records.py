@@ -50,6 +50,9 @@ class Subject(Record):
 class Agreement(Record):
     """How far the compiled model's answers are from the reference, checked before any timing."""
 
+    # An error of infinity is written as a word: JSON has no number for it.
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
     reference: str = Field(description="where the reference outputs come from")
     max_abs_error: float = Field(description="largest |answer - reference|, of the output that agrees least")
     output_range: float = Field(description="max - min of the reference of that output; its magnitude if constant")

@@ -32,8 +32,8 @@ class WarmUpLimits:
     max_ns : int, default=10 s
         Nanoseconds of calls after which warming up ends, steady or not.
     chunk_ns : int, default=10 ms
-        Calls are looked at in chunks of this many nanoseconds or of 500 calls, by their median; a longer call is a chunk
-        of its own.
+        Calls are looked at in chunks of this many nanoseconds or of 500 calls, by their median; a longer call is a
+        chunk of its own.
     tolerance : float, default=0.01
         Change between neighbouring windows that does not matter, as a share.
     """

@@ -235,8 +235,8 @@ def specs(conv_model):
     return spec("candidate"), spec("baseline")
 
 
-@pytest.fixture(name="World")
-def _world():
+@pytest.fixture(name="new_world")
+def _new_world():
     """Give the class of simulated machines."""
     return SimulatedMachine
 

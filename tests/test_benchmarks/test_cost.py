@@ -1,0 +1,162 @@
+"""Counts known by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.cost import cost
+from benchmarks.errors import CostError, InputError
+from benchmarks.subject import content_sha256
+
+FLOAT = TensorProto.FLOAT
+
+
+@pytest.mark.parametrize("batch", ["batch", 1, 4])
+def test_a_small_network_costs_what_it_says_for_one_example(save_conv_model, tmp_path, batch):
+    path = save_conv_model(tmp_path / "m.onnx", batch=batch)
+    found = cost(path)
+    # Convolution 3 -> 4, 3 x 3, 8 x 8: 4 * 64 * 27 = 6912; matrix product 4 -> 5: 20.
+    assert {node.name: node.macs for node in found.nodes if node.macs} == {"conv": 6912, "fc": 20}
+    assert (found.macs, found.flops) == (6932, 13864)
+    # 4 * 27 + 4 and 5 * 4 + 5
+    assert {node.name: node.parameters for node in found.nodes if node.parameters} == {"conv": 112, "fc": 25}
+    assert (found.parameters, found.weight_bytes) == (137, 4 * 137)
+    # Two maps of 4 * 64, pooled 4, flat 4, 5 scores.
+    assert found.activation_bytes == 4 * (256 + 256 + 4 + 4 + 5)
+    assert found.file_bytes == path.stat().st_size
+
+
+def one_node(save_model, path, node, inputs, output, initializers=()):
+    return cost(save_model(path, [node], inputs, [output], initializers))
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "inputs", "weights", "output", "macs"),
+    [
+        ("Conv", {"group": 4}, [(1, 8, 5, 5)], [(8, 2, 3, 3)], (1, 8, 3, 3), 8 * 9 * 2 * 9),
+        ("Conv", {"strides": [2]}, [(1, 3, 9)], [(5, 3, 3)], (1, 5, 4), 5 * 4 * 9),
+        ("Conv", {"dilations": [2, 2]}, [(1, 1, 5, 5)], [(2, 1, 3, 3)], (1, 2, 1, 1), 2 * 9),
+        ("ConvTranspose", {"strides": [2, 2]}, [(1, 4, 3, 3)], [(4, 6, 2, 2)], (1, 6, 6, 6), 4 * 9 * 6 * 4),
+        ("ConvTranspose", {"group": 2}, [(1, 4, 3, 3)], [(4, 3, 2, 2)], (1, 6, 4, 4), 4 * 9 * 3 * 4),
+        ("Gemm", {"transB": 1}, [(1, 7)], [(3, 7)], (1, 3), 21),
+        ("Gemm", {"transA": 1}, [(7, 1)], [(7, 3)], (1, 3), 21),
+        ("MatMul", {}, [(1, 6, 5, 7)], [(7, 3)], (1, 6, 5, 3), 6 * 5 * 7 * 3),
+        ("MatMul", {}, [(1, 2, 5, 7), (1, 2, 7, 4)], [], (1, 2, 5, 4), 2 * 5 * 7 * 4),
+        ("MatMul", {}, [(7,)], [(7, 3)], (3,), 21),
+        ("Einsum", {"equation": "bij,bjk->bik"}, [(1, 5, 7), (1, 7, 3)], [], (1, 5, 3), 5 * 7 * 3),
+        ("Einsum", {"equation": "bij->bji"}, [(1, 5, 7)], [], (1, 7, 5), 0),
+        ("LSTM", {"hidden_size": 3}, [(10, 1, 4)], [(1, 12, 4), (1, 12, 3)], (10, 1, 1, 3), 12 * 4 + 12 * 3),
+        ("GRU", {"hidden_size": 3}, [(10, 1, 4)], [(1, 9, 4), (1, 9, 3)], (10, 1, 1, 3), 9 * 4 + 9 * 3),
+        ("Relu", {}, [(1, 5)], [], (1, 5), 0),
+    ],
+)  # fmt: skip
+def test_macs_of_each_operator(save_model, weight, tmp_path, op, attributes, inputs, weights, output, macs):
+    names = [f"x{index}" for index in range(len(inputs))]
+    held = [weight(f"w{index}", *shape) for index, shape in enumerate(weights)]
+    node = helper.make_node(op, [*names, *(tensor.name for tensor in held)], ["y"], name="it", **attributes)
+    given = [(name, FLOAT, shape) for name, shape in zip(names, inputs, strict=True)]
+    found = one_node(save_model, tmp_path / "m.onnx", node, given, ("y", FLOAT, output), held)
+    # A fixed axis 0 that all inputs and outputs share is the batch and is divided out: 1, or the 10 steps of a layer
+    # that nothing in the file tells from 10 examples.
+    assert found.macs == macs
+    assert found.parameters == sum(int(np.prod(shape)) for shape in weights)
+
+
+def test_attention_counts_both_products(save_model, tmp_path):
+    node = helper.make_node("Attention", ["q", "k", "v"], ["y"], name="attend")
+    shapes = {"q": (1, 2, 5, 8), "k": (1, 2, 6, 8), "v": (1, 2, 6, 4)}
+    given = [(name, FLOAT, shape) for name, shape in shapes.items()]
+    path = save_model(tmp_path / "m.onnx", [node], given, [("y", FLOAT, (1, 2, 5, 4))], opset=23)
+    assert cost(path).macs == 2 * 5 * 6 * 8 + 2 * 5 * 6 * 4
+
+
+def test_what_counts_as_a_parameter(save_model, weight, tmp_path):
+    nodes = [
+        helper.make_node("BatchNormalization", ["x", "scale", "shift", "mean", "var"], ["a"], name="bn"),
+        helper.make_node("Mul", ["a", "gamma"], ["b"], name="layer scale"),
+        helper.make_node("Div", ["b", "root"], ["c"], name="by a number"),
+        helper.make_node("PRelu", ["c", "slope"], ["d"], name="prelu"),
+        helper.make_node("Clip", ["d", "low"], ["e"], name="clip"),
+        helper.make_node("Mul", ["e", "gamma"], ["y"], name="shared"),
+        helper.make_node("Reshape", ["y", "shape"], ["z"], name="reshape"),
+    ]
+    held = [weight(name, 3) for name in ("scale", "shift", "mean", "var")]
+    held += [weight("gamma", 3, 1, 1), weight("root"), weight("slope", 1), weight("low")]
+    held += [numpy_helper.from_array(np.array([1, -1]), "shape")]
+    found = cost(save_model(tmp_path / "m.onnx", nodes, [("x", FLOAT, (1, 3, 4, 4))], [("z", FLOAT, (1, 48))], held))
+    counted = {node.name: node.parameters for node in found.nodes if node.parameters}
+    assert counted == {"bn": 6, "layer scale": 3, "prelu": 1}
+
+
+def test_constants_folded_in_the_graph_cost_nothing_at_run_time(save_model, weight, tmp_path):
+    nodes = [
+        helper.make_node("MatMul", ["w", "v"], ["constant"], name="of constants"),
+        helper.make_node("MatMul", ["x", "constant"], ["y"], name="real"),
+    ]
+    held = [weight("w", 4, 100), weight("v", 100, 3)]
+    found = cost(save_model(tmp_path / "m.onnx", nodes, [("x", FLOAT, (1, 4))], [("y", FLOAT, (1, 3))], held))
+    assert found.macs == 12
+    assert found.activation_bytes == 12
+
+
+def test_functions_of_the_file_are_looked_into(save_model, weight, tmp_path):
+    body = [helper.make_node("MatMul", ["a", "b"], ["c"])]
+    function = helper.make_function("own", "Dense", ["a", "b"], ["c"], body, [helper.make_opsetid("", 20)])
+    node = helper.make_node("Dense", ["x", "w"], ["y"], domain="own")
+    path = save_model(
+        tmp_path / "m.onnx", [node], [("x", FLOAT, (1, 4))], [("y", FLOAT, (1, 3))], [weight("w", 4, 3)],
+        functions=[function], domains=["own"],
+    )  # fmt: skip
+    assert (cost(path).macs, cost(path).parameters) == (12, 12)
+
+
+def test_free_dimensions_are_given_or_refused(save_model, weight, tmp_path):
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    path = save_model(
+        tmp_path / "m.onnx", [node], [("x", FLOAT, ("batch", "seq", 4))], [("y", FLOAT, ("batch", "seq", 3))],
+        [weight("w", 4, 3)],
+    )  # fmt: skip
+    assert cost(path, shapes={"x": (2, 7, 4)}).macs == 7 * 12
+    with pytest.raises(InputError, match="free dimension 'seq'"):
+        cost(path)
+
+
+def test_what_cannot_be_counted_is_refused(save_model, weight, tmp_path):
+    path = tmp_path / "m.onnx"
+    given, out = [("x", FLOAT, (1, 4))], [("y", FLOAT, (1, 4))]
+    save_model(
+        path, [helper.make_node("Frobnicate", ["x"], ["y"], name="it", domain="odd")], given, out, domains=["odd"]
+    )
+    with pytest.raises(CostError, match=r"unknown operator 'odd.Frobnicate' \(node 'it'\)"):
+        cost(path)
+    branch = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["b"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("b", FLOAT, (1, 4))],
+    )
+    node = helper.make_node("If", ["c"], ["y"], name="maybe", then_branch=branch, else_branch=branch)
+    save_model(path, [node], [*given, ("c", TensorProto.BOOL, ())], out, [weight("w", 4, 4)])
+    with pytest.raises(CostError, match=r"node 'maybe' \(If\) holds MatMul: what it costs depends on the data"):
+        cost(path)
+    ellipsis = helper.make_node("Einsum", ["x", "w"], ["y"], name="sum", equation="...i,ij->...j")
+    save_model(path, [ellipsis], given, out, [weight("w", 4, 4)])
+    with pytest.raises(CostError, match="Einsum"):
+        cost(path)
+
+
+def test_external_data_belongs_to_the_file_and_to_its_hash(conv_model, tmp_path):
+    model = onnx.load(conv_model)
+    path = tmp_path / "apart.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="apart.data", size_threshold=0)
+    data = tmp_path / "apart.data"
+    assert cost(path).file_bytes == path.stat().st_size + data.stat().st_size
+    assert cost(path).parameters == cost(conv_model).parameters
+    before = content_sha256(path)
+    changed = bytearray(data.read_bytes())
+    changed[0] ^= 1
+    data.write_bytes(bytes(changed))
+    assert content_sha256(path) != before
