@@ -49,8 +49,9 @@ class ChannelGroup:
     fixed : str
         Why the group may not be pruned; empty when it may.
     min_units : int
-        Units that every plan keeps at least: 1, or 2 where the units are whole groups of a grouped convolution
-        (with one group left it would be an ordinary convolution, whose units are other ones).
+        Units that every plan keeps at least. More than 1 where the network traced again would have other units with
+        fewer: a grouped convolution with one group left is an ordinary one, and a shuffle needs more channels in a
+        group than it has groups.
     """
 
     name: str

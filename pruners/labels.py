@@ -74,6 +74,7 @@ class Labels:
     _lock_of: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
     _roots: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
     reasons: list[Lock] = field(default_factory=list)
+    floors: list[tuple[Tensor, int]] = field(default_factory=list)
     _reason_index: dict[Lock, int] = field(default_factory=dict)
 
     def fresh(self, count: int) -> Tensor:
@@ -112,6 +113,18 @@ class Labels:
                 self.unite(slot, first, lock)
                 slot = first
         return slot
+
+    def floor(self, labels: Tensor, least: int) -> None:
+        """Ask for `least` classes to stay among `labels`: with fewer, tracing again would find other classes."""
+        self.floors.append((labels.reshape(-1), least))
+
+    def least(self) -> dict[int, int]:
+        """Return, after `solve`, for each class with a floor the largest one."""
+        found: dict[int, int] = {}
+        for labels, least in self.floors:
+            for label in self._parent[labels].unique().tolist():
+                found[label] = max(least, found.get(label, 1))
+        return found
 
     def solve(self) -> None:
         """Bring `roots` up to date with everything said so far."""
@@ -161,7 +174,8 @@ class Labels:
         A slot must change along one axis only (ties along the others; the axis with most classes stays free), may
         not be one single class (the whole tensor would vanish), and two slots may not share an axis. With that,
         the survivors keep their row-major order through every view: the view of the pruned tensor is the pruned
-        view.
+        view. More classes than the other axes have must stay on the free axis, for it to be chosen again when the
+        compact network is traced.
         """
         slots = {id(slot): slot for value in values for slot in value.slots}
         crowded = [value.slots for value in values if len(value.slots) > 1]
@@ -177,8 +191,10 @@ class Labels:
                     self.lock(slot, tied)
                     changed = True
                 elif len(axes[key]) > 1:
-                    free = max(axes[key], key=lambda axis: _classes_along(roots, axis))
-                    self.tie(slot, [axis for axis in axes[key] if axis != free], tied)
+                    classes = {axis: _classes_along(roots, axis) for axis in axes[key]}
+                    free = max(classes, key=lambda axis: classes[axis])
+                    self.tie(slot, [axis for axis in classes if axis != free], tied)
+                    self.floor(slot, 1 + max(count for axis, count in classes.items() if axis != free))
                     changed = True
             for several in crowded:
                 used = [axis for slot in several for axis in axes[id(slot)]]

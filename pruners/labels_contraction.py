@@ -235,7 +235,8 @@ def _grouped(walk: Propagation, image: Value, kernel: Value, groups: int, out_ch
         walk.carriers.add(walk.node.name)
     else:
         walk.starts.append(walk.node.name)
-        walk.whole_groups.extend(merged.slots)
+        for slot in merged.slots:
+            walk.labels.floor(slot, 2)  # with one group left it is an ordinary convolution
     size = out_channels // groups
     return Value(
         (image.shape[0], out_channels),

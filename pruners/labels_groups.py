@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pruners.cost import AxisSize
@@ -145,8 +144,7 @@ def _part(columns: Sequence[_TensorAxis], units: Sequence[int]) -> _Part:
 
 def _named(walk: Propagation, parts: Sequence[_Part]) -> tuple[tuple[ChannelGroup, ...], dict[int, tuple[int, int]]]:
     labels = walk.labels
-    whole = torch.cat([torch.zeros(1, dtype=torch.int64), *(slot.reshape(-1) for slot in walk.whole_groups)])
-    whole_groups = set(labels.classes(whole).tolist())
+    floors = labels.least()
     groups: list[ChannelGroup] = []
     unit_of: dict[int, tuple[int, int]] = {}
     used: dict[str, int] = {}
@@ -154,8 +152,8 @@ def _named(walk: Propagation, parts: Sequence[_Part]) -> tuple[tuple[ChannelGrou
         module = part.path.rpartition(".")[0] or part.path
         used[module] = used.get(module, 0) + 1
         lock = labels.lock_of(part.units[0])
-        least = 2 if part.units[0] in whole_groups else 1
-        few = f"it has {len(part.units)} unit{'s' * (len(part.units) > 1)}, and no layer is emptied"
+        least = max(floors.get(unit, 1) for unit in part.units)
+        few = f"it has {len(part.units)} unit{'s' * (len(part.units) > 1)}, and at least {least} must stay"
         if lock is None:
             unit_of.update({label: (len(groups), unit) for unit, label in enumerate(part.units)})
         groups.append(

@@ -57,7 +57,6 @@ class Propagation:
     every: list[Value] = field(default_factory=list)
     mac_terms: list[MacTerm] = field(default_factory=list)
     produced: dict[int, int] = field(default_factory=dict)
-    whole_groups: list[Tensor] = field(default_factory=list)
     starts: list[str] = field(default_factory=list)
     carriers: set[str] = field(default_factory=set)
     unknown: dict[str, str] = field(default_factory=dict)

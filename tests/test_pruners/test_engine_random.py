@@ -1,0 +1,157 @@
+"""Property tests: random small networks, random plans."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from pruners.graph import trace
+from pruners.plan import PruningPlan
+from pruners.surgery import apply
+from pruners.verify import verify
+
+KINDS = [
+    "conv",
+    "bn",
+    "relu",
+    "hardswish",
+    "depthwise",
+    "grouped",
+    "add",
+    "cat",
+    "shuffle",
+    "se",
+    "pool",
+    "split",
+    "pad",
+]
+
+
+class Squeeze(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(channels, 4, 1), nn.Conv2d(4, channels, 1)
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3), keepdim=True)))))
+
+
+class RandomNet(nn.Module):
+    """A chain of steps; `add` and `cat` reach back to earlier values of the same resolution."""
+
+    def __init__(self, steps, flatten):
+        super().__init__()
+        self.steps, self.layers, self.flatten = steps, nn.ModuleList(), flatten
+        channels = 8
+        self.stem = nn.Conv2d(3, channels, 3, padding=1)
+        for kind, back in steps:
+            out = channels
+            layer = nn.Identity()
+            if kind == "conv":
+                out = 6 + 2 * (back % 4)
+                layer = nn.Conv2d(channels, out, 3, padding=1)
+            elif kind == "bn":
+                layer = nn.BatchNorm2d(channels)
+            elif kind == "depthwise":
+                layer = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+            elif kind == "grouped" and channels % 4 == 0:
+                out = 8
+                layer = nn.Conv2d(channels, out, 3, padding=1, groups=4)
+            elif kind == "add":
+                layer = nn.Conv2d(channels, channels, 1)
+            elif kind == "cat":
+                layer = nn.Conv2d(channels, 4, 1)
+                out = channels + 4
+            elif kind == "se":
+                layer = Squeeze(channels)
+            elif kind == "split" and channels % 2 == 0:
+                layer = nn.Conv2d(channels // 2, channels // 2, 1)
+            elif kind == "pad":
+                out = channels + 2
+            self.layers.append(layer)
+            channels = out
+        self.head = nn.Linear(channels * (4 if flatten else 1), 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for (kind, _), layer in zip(self.steps, self.layers, strict=True):
+            if kind == "relu":
+                x = F.relu(x, inplace=True)
+            elif kind == "hardswish":
+                x = F.hardswish(x)
+            elif kind == "add":
+                x = x + F.silu(layer(x))
+            elif kind == "cat":
+                x = torch.cat([layer(x), x], 1)
+            elif kind == "shuffle" and x.shape[1] % 2 == 0:
+                b, c, h, w = x.shape
+                x = x.view(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, c, h, w)
+            elif kind == "pool":
+                x = F.max_pool2d(x, 3, 1, 1)
+            elif kind == "split" and x.shape[1] % 2 == 0:
+                left, right = x.chunk(2, 1)
+                x = torch.cat([left, layer(right)], 1)
+            elif kind == "pad":
+                x = F.pad(x, (0, 0, 0, 0, 1, 1))
+            else:
+                x = layer(x)
+        x = F.adaptive_avg_pool2d(x, 2 if self.flatten else 1)
+        return self.head(x.flatten(1))
+
+
+@st.composite
+def networks(draw):
+    torch.manual_seed(draw(st.integers(0, 99)))
+    return RandomNet(draw(steps), draw(st.booleans()))
+
+
+steps = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 3)), min_size=1, max_size=8)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(networks(), st.data())
+def test_masked_equals_compact_on_random_networks(model, data):
+    x = torch.randn(2, 3, 6, 6)
+    graph = trace(model, (x,))
+    plan = draw_plan(graph, data)
+    assert PruningPlan.model_validate_json(plan.model_dump_json()) == plan
+    if not plan.removed_units:
+        return
+    compact = apply(model, plan, graph=graph, check=False)
+    assert verify(model, plan, compact, graph=graph).relative_error < 1e-5
+    counts = {name: len(units) for name, units in plan.kept.items()}
+    again = trace(compact, (x,))
+    assert again.macs() == graph.macs(counts)
+    assert again.parameters() == graph.parameters(counts)
+
+    later = draw_plan(again, data)
+    if later.removed_units:
+        twice = apply(compact, later, graph=again, check=False).state_dict()
+        at_once = apply(model, plan.then(later), graph=graph, check=False).state_dict()
+        assert all(torch.equal(tensor, at_once[name]) for name, tensor in twice.items())
+
+
+def draw_plan(graph, data):
+    kept = {}
+    for group in graph.groups:
+        if group.prunable:
+            units = st.sets(st.integers(0, group.n_units - 1), min_size=group.min_units)
+            kept[group.name] = tuple(sorted(data.draw(units)))
+    sizes = {group.name: group.n_units for group in graph.groups}
+    return PruningPlan.from_kept(
+        kept, sizes, graph=graph.fingerprint, inputs=graph.inputs, method="drawn", settings={"seed": 1}
+    )
+
+
+@given(st.integers(2, 12), st.data())
+def test_composing_plans_picks_survivors_of_survivors(n_units, data):
+    first = tuple(sorted(data.draw(st.sets(st.integers(0, n_units - 1), min_size=1))))
+    second = tuple(sorted(data.draw(st.sets(st.integers(0, len(first) - 1), min_size=1))))
+
+    def plan(kept, size):
+        return PruningPlan(graph="x", inputs=(), method="m", sizes={"g": size}, kept={"g": kept})
+
+    assert plan(first, n_units).then(plan(second, len(first))).kept["g"] == tuple(first[i] for i in second)
