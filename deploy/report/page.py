@@ -35,6 +35,8 @@ _METHOD = (
     "added to the peak of interpreter and runtime.",
 )
 
+_DISTRIBUTION = "Thin lines: single processes. Marks: p50 and p90. The axis ends at p99."
+
 
 def page(results: Results) -> str:
     """Make the whole page. The same results give the same page.
@@ -113,13 +115,11 @@ def _notes(notes: tuple[str, ...]) -> str:
 
 def _plots(results: Results) -> str:
     """Draw each backend that has samples: the distribution, and for a pair FLOPs against time beside it."""
-    drawn: list[str] = []
-    for pair in results.comparisons:
-        drawn.append(_panels(pair, len(drawn)))
-    for found in results.measurements:
+    drawn = [_panels(pair, index) for index, pair in enumerate(results.comparisons)]
+    for index, found in enumerate(results.measurements, len(drawn)):
         if found.failure is None:
+            plot = _figure(latency_plot(None, found, f"latency-{index}"), _DISTRIBUTION)
             title = f"{found.subject.label} on {found.subject.backend}"
-            plot = _figure(latency_plot([found], f"latency-{len(drawn)}"), "Thin lines: single processes.")
             drawn.append(element("h3", escape(title)) + element("div", plot, class_="plots"))
     drawn = [one for one in drawn if one]
     if not drawn:
@@ -129,11 +129,11 @@ def _plots(results: Results) -> str:
 
 
 def _panels(pair: Comparison, index: int) -> str:
-    alive: list[Measurement] = [side for side in (pair.baseline, pair.candidate) if side.failure is None]
-    if not alive:
+    baseline, candidate = (None if side.failure is not None else side for side in (pair.baseline, pair.candidate))
+    if baseline is None and candidate is None:
         return ""
-    figures = [_figure(latency_plot(alive, f"latency-{index}"), "Thin lines: single processes. Marks: p50 and p90.")]
-    if len(alive) == 2:
+    figures = [_figure(latency_plot(baseline, candidate, f"latency-{index}"), _DISTRIBUTION)]
+    if baseline is not None and candidate is not None:
         figures.append(_figure(flops_plot(pair, f"flops-{index}"), "Bar: between what was promised and what came."))
     return element("h3", escape(pair.candidate.subject.backend)) + element("div", *figures, class_="plots")
 

@@ -22,18 +22,19 @@ _SIZE = (440.0, 300.0)
 _ROLES = ("baseline", "candidate")
 
 
-def latency_plot(measurements: Sequence[Measurement], name: str) -> str:
+def latency_plot(baseline: Measurement | None, candidate: Measurement | None, name: str) -> str:
     """Draw the share of calls that were answered within a time: all calls, and each process as a thin line.
 
     Parameters
     ----------
-    measurements : sequence of Measurement
-        One, or baseline and candidate, of one backend; none of them failed.
+    baseline, candidate : Measurement or None
+        Of one backend, at least one of them; None for one that has no samples.
     name : str
         Identifier that is unique on the page.
     """
     width, height = _SIZE
-    calls = [sorted(ns for trial in found.trials for ns in trial.calls_ns) for found in measurements]
+    shown = [(role, found) for role, found in zip(_ROLES, (baseline, candidate), strict=True) if found is not None]
+    calls = [sorted(ns for trial in found.trials for ns in trial.calls_ns) for _, found in shown]
     low, high = _widened(min(ordered[0] for ordered in calls), max(_near_the_end(ordered) for ordered in calls))
     scale, unit = _unit(high)
     x = Axis(low, high, 48, width - 16)
@@ -43,7 +44,7 @@ def latency_plot(measurements: Sequence[Measurement], name: str) -> str:
     drawn += [_y_tick(x, y, share, percent(share)) for share in (0, 0.25, 0.5, 0.75, 0.9, 1)]
     drawn.append(text(8, 20, "share of calls", class_="axis"))
     told = []
-    for role, found, ordered in zip(_ROLES, measurements, calls, strict=False):
+    for (role, found), ordered in zip(shown, calls, strict=True):
         for trial in found.trials:
             if len(found.trials) > 1:
                 drawn.append(polyline(_curve(sorted(trial.calls_ns), x, y), f"{role} trial"))
@@ -53,8 +54,8 @@ def latency_plot(measurements: Sequence[Measurement], name: str) -> str:
                 ns = percentile(ordered, share)
                 drawn.append(_marker(role, x.at(min(ns, high)), y.at(share)))
                 told.append(f"{found.subject.label} p{100 * share:.0f} {duration(ns)}")
-    drawn += _legend([found.subject.label for found in measurements], width)
-    backend = measurements[0].subject.backend
+    drawn += _legend([(role, found.subject.label) for role, found in shown], width)
+    backend = shown[0][1].subject.backend
     return picture(
         name,
         f"Latency on {backend}",
@@ -189,13 +190,13 @@ def _short(label: str) -> str:
     return label if len(label) <= 14 else f"{label[:13]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def _legend(labels: Sequence[str], width: float) -> list[str]:
+def _legend(labels: Sequence[tuple[str, str]], width: float) -> list[str]:
     """Name the curves above the picture, from the right."""
     drawn, right = [], width - 16
-    for role, label in reversed(list(zip(_ROLES, labels, strict=False))):
+    for role, label in reversed(labels):
         shown = _short(label)
         drawn.append(text(right, 20, shown, class_="label", text_anchor="end"))
-        right -= 7.2 * len(shown) + 38
+        right -= 8 * len(shown) + 38
         drawn.append(_line(right, 16, right + 30, 16, f"{role} line"))
         drawn.append(_marker(role, right + 15, 16))
         right -= 18

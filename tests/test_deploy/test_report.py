@@ -313,6 +313,14 @@ def test_each_backend_has_its_plots(results):
     assert text.count("prefers-color-scheme: dark") == 1
 
 
+def test_a_candidate_without_its_baseline_is_not_drawn_as_one(results):
+    pair = results.comparisons[2]  # its candidate failed
+    swapped = only(results, "torch", baseline=pair.candidate, candidate=pair.baseline)
+    picture = page(swapped).split("<svg", 1)[1].split("</svg>", 1)[0]
+    assert "candidate line" in picture
+    assert "baseline" not in picture
+
+
 def test_points_of_the_plots_lie_inside(results):
     text = page(results)
     assert "polyline" in text
