@@ -10,13 +10,14 @@ from collections.abc import Sequence
 
 from benchmarks.records import Comparison, Measurement
 from benchmarks.stats import percentile, summarise, supports
-from deploy.report.svg import Axis, element, picture, polyline, round_ticks, text
+from deploy.report.svg import Axis, element, factor_ticks, picture, polyline, round_ticks, text
 from deploy.report.words import count, duration, interval, percent
 
 __all__ = ["flops_plot", "latency_plot"]
 
 _STEPS = 50
 """Points of a distribution's curve: the samples themselves would make the page megabytes large."""
+_SKEWED = 4
 _UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
 _SIZE = (440.0, 300.0)
 _ROLES = ("baseline", "candidate")
@@ -37,10 +38,14 @@ def latency_plot(baseline: Measurement | None, candidate: Measurement | None, na
     calls = [sorted(ns for trial in found.trials for ns in trial.calls_ns) for _, found in shown]
     low, high = _widened(min(ordered[0] for ordered in calls), max(_near_the_end(ordered) for ordered in calls))
     scale, unit = _unit(high)
-    x = Axis(low, high, 48, width - 16)
+    skewed = high > _SKEWED * low  # on a linear axis a long tail would press all the rest against the edge
+    x = Axis(low, high, 48, width - 16, logarithmic=skewed)
     y = Axis(0, 1, height - 44, 34)
-    drawn = [_frame(x, y, height, f"latency of one request [{unit}]")]
-    drawn += [_x_tick(x, y, tick * scale, f"{tick:g}") for tick in round_ticks(low / scale, high / scale)]
+    drawn = [_frame(x, y, height, f"latency of one request [{unit}]{', logarithmic' if skewed else ''}")]
+    drawn += [
+        _x_tick(x, y, tick * scale, f"{tick:g}")
+        for tick in (factor_ticks if skewed else round_ticks)(low / scale, high / scale)
+    ]
     drawn += [_y_tick(x, y, share, percent(share)) for share in (0, 0.25, 0.5, 0.75, 0.9, 1)]
     drawn.append(text(8, 20, "share of calls", class_="axis"))
     told = []
@@ -117,8 +122,8 @@ def _near_the_end(ordered: Sequence[int]) -> int:
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
-    margin = 0.05 * (high - low) or 0.05 * high
-    return max(0.0, low - margin), high + margin
+    margin = min(0.05 * (high - low) or 0.05 * high, 0.1 * low)
+    return low - margin, high + margin
 
 
 def _unit(ns: float) -> tuple[float, str]:

@@ -177,11 +177,7 @@ def _bought(results: Results) -> Sheet:
         said = verdict(pair)
         if pair.verdict == "failed":
             said += " " + notes.marks(tuple(_failures(pair)))
-        doubts = tuple(
-            f"{side.subject.label} on {side.subject.backend}: {doubt}"
-            for side in (pair.baseline, pair.candidate)
-            for doubt in side.doubts
-        )
+        doubts = _doubts(pair)
         if pair.speedup is not None:
             confidences.add(f"{percent(pair.speedup.confidence, 1)} from {pair.speedup.n} pairs of processes")
         rows.append(
@@ -249,6 +245,17 @@ def _accuracy_mark(row: ModelRow, accuracy: float, backend: str, notes: _Notes) 
         f"{row.label} on {backend}: test accuracy differs from torch's {percent(row.accuracy_test, 2)} by "
         f"{100 * (accuracy - row.accuracy_test):+.2f} points"
     )
+
+
+def _doubts(pair: Comparison) -> tuple[str, ...]:
+    """List the doubts about both sides; one that both share is told once."""
+    backend, shared = pair.candidate.subject.backend, set(pair.baseline.doubts) & set(pair.candidate.doubts)
+    told = [
+        f"{backend}: {doubt}" if doubt in shared else f"{side.subject.label} on {backend}: {doubt}"
+        for side in (pair.baseline, pair.candidate)
+        for doubt in side.doubts
+    ]
+    return tuple(dict.fromkeys(told))
 
 
 def _failures(pair: Comparison) -> list[str]:

@@ -1,4 +1,4 @@
-"""The little that plots need of SVG: escaped elements, linear axes, ticks at round numbers. Output is deterministic."""
+"""The little that plots need of SVG: escaped elements, axes, ticks at round numbers. Output is deterministic."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Axis", "element", "number", "picture", "polyline", "round_ticks", "text"]
+__all__ = ["Axis", "element", "factor_ticks", "number", "picture", "polyline", "round_ticks", "text"]
 
 
 def number(value: float) -> str:
@@ -70,24 +70,30 @@ def picture(name: str, title: str, description: str, width: float, height: float
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A linear map from values to coordinates.
+    """A map from values to coordinates, linear or logarithmic.
 
     Parameters
     ----------
     low, high : float
-        Values at its ends; they differ.
+        Values at its ends; they differ, and are positive on a logarithmic axis.
     start, end : float
         Coordinates at its ends.
+    logarithmic : bool, default=False
+        Equal factors are equal distances.
     """
 
     low: float
     high: float
     start: float
     end: float
+    logarithmic: bool = False
 
     def at(self, value: float) -> float:
         """Give the coordinate of a value."""
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+        low, high = self.low, self.high
+        if self.logarithmic:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return self.start + (value - low) / (high - low) * (self.end - self.start)
 
 
 def round_ticks(low: float, high: float, at_most: int = 6) -> list[float]:
@@ -106,3 +112,15 @@ def round_ticks(low: float, high: float, at_most: int = 6) -> list[float]:
     last = math.floor(high / step + 1e-9)
     digits = max(0, -math.floor(math.log10(step)) + 1)
     return [round(index * step, digits) for index in range(first, last + 1)]
+
+
+def factor_ticks(low: float, high: float) -> list[float]:
+    """Give 1, 2 and 5 times the powers of ten inside [low, high], or the powers alone where those are many.
+
+    >>> factor_ticks(0.3, 6)
+    [0.5, 1.0, 2.0, 5.0]
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    factors = (1, 2, 5) if len(powers) <= 4 else (1,)
+    ticks = [float(f"{factor}e{power}") for power in powers for factor in factors]
+    return [tick for tick in ticks if low <= tick <= high]

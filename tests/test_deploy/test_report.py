@@ -17,7 +17,7 @@ from benchmarks.stats import summarise
 from deploy.errors import OutputError
 from deploy.report.page import page, write_page
 from deploy.report.sheets import sheets
-from deploy.report.svg import round_ticks
+from deploy.report.svg import Axis, factor_ticks, round_ticks
 from deploy.report.table import print_results
 from deploy.report.words import answer, count, duration, interval, rate, size
 from deploy.results import Results, load
@@ -358,3 +358,32 @@ def test_ticks_are_few_round_and_inside(low, span):
     ticks = round_ticks(low, low + span)
     assert len(ticks) <= 6
     assert all(low - 1e-6 * span - 1e-9 <= tick <= low + span * (1 + 1e-6) + 1e-9 for tick in ticks)
+
+
+@given(st.floats(1e-3, 1e6), st.floats(4, 1e4))
+def test_ticks_of_a_logarithmic_axis_are_inside(low, factor):
+    ticks = factor_ticks(low, low * factor)
+    assert 1 <= len(ticks) <= 15
+    assert ticks == sorted(ticks)
+    axis = Axis(low, low * factor, 10, 20, logarithmic=True)
+    assert all(10 - 1e-6 <= axis.at(tick) <= 20 + 1e-6 for tick in ticks)
+
+
+def test_a_long_tail_does_not_press_the_rest_against_the_edge(results):
+    found = alone(results).measurements[0]
+    trials = tuple(
+        trial.model_copy(update={"blocks_ns": ((100_000,) * 15, (105_000, 110_000, 400_000, 3_000_000, 16_000_000))})
+        for trial in found.trials
+    )
+    tailed = alone(results).model_copy(update={"measurements": (found.model_copy(update={"trials": trials}),)})
+    text = page(tailed)
+    checked(text)
+    assert ", logarithmic<" in text
+    assert ", logarithmic<" not in page(alone(results))
+
+
+def test_a_doubt_of_both_sides_is_told_once(results):
+    pair = results.comparisons[0]
+    sides = {side: getattr(pair, side).model_copy(update={"doubts": ("busy",)}) for side in ("baseline", "candidate")}
+    sheet = next(sheet for sheet in sheets(only(results, "ort", **sides)) if "verdict" in sheet.columns)
+    assert sheet.notes == ("ort: busy",)
