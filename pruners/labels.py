@@ -122,7 +122,7 @@ class Labels:
         """Return, after `solve`, for each class with a floor the largest one."""
         found: dict[int, int] = {}
         for labels, least in self.floors:
-            for label in self._parent[labels].unique().tolist():
+            for label in set(self._parent[labels].tolist()):
                 found[label] = max(least, found.get(label, 1))
         return found
 

@@ -160,3 +160,34 @@ def test_external_data_belongs_to_the_file_and_to_its_hash(conv_model, tmp_path)
     changed[0] ^= 1
     data.write_bytes(bytes(changed))
     assert content_sha256(path) != before
+
+
+def test_an_exported_network_costs_what_torch_counts(tmp_path):
+    torch = pytest.importorskip("torch")
+    from deploy.export import export_onnx
+    from deploy.networks.mobilenet import mobilenetv1
+
+    network = mobilenetv1(width=0.25).eval()
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        torch.nn.init.normal_(norm.bias)  # the exporter leaves a bias of zeros out
+    torch.nn.init.normal_(network.get_submodule([name for name, _ in network.named_modules()][-1]).bias)
+    image = torch.zeros(1, 3, 32, 32)
+    counted = []
+
+    def count(module, inputs, output):
+        per_output = module.weight[0].numel() if isinstance(module, torch.nn.Conv2d) else module.in_features
+        counted.append(output.numel() * per_output)
+
+    layers = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    with torch.no_grad():
+        network(image)
+    for hook in hooks:
+        hook.remove()
+    export_onnx(network, (image,), tmp_path / "m.onnx")
+    found = cost(tmp_path / "m.onnx")
+    assert found.macs == sum(counted) > 0
+    # Folding leaves of scale and shift of each BatchNorm channel one bias.
+    folded = sum(norm.num_features for norm in norms)
+    assert found.parameters == sum(parameter.numel() for parameter in network.parameters()) - folded

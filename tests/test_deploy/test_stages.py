@@ -52,7 +52,11 @@ def test_key_depends_on_every_part():
 
 
 def test_second_run_of_the_same_folder_is_refused(tmp_path):
-    with StageStore(tmp_path).locked(), pytest.raises(OutputError, match="in use by another"), StageStore(tmp_path).locked():
+    with (
+        StageStore(tmp_path).locked(),
+        pytest.raises(OutputError, match="in use by another"),
+        StageStore(tmp_path).locked(),
+    ):
         pass
     with StageStore(tmp_path).locked():
         pass
