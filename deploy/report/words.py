@@ -83,8 +83,6 @@ def verdict(pair: Comparison) -> str:
         return "failed"
     if pair.verdict == "equivalent":
         return f"no difference of {percent(pair.margin)}"
-    if pair.verdict == "inconclusive":
-        return "no difference shown"
     return pair.verdict.upper() if pair.verdict == "slower" else pair.verdict
 
 
@@ -140,8 +138,16 @@ def _bought(pair: Comparison) -> str:
         case "equivalent":
             return f"{backend} showed no difference of {percent(pair.margin)}: {interval(found)}{share}"
         case _:
-            few = f" ({found.n} pairs of processes give no verdict)" if found.confidence < 0.95 else ""
-            return f"{backend} showed no difference that can be told from chance: {interval(found)}{few}{share}"
+            return f"{backend} was INCONCLUSIVE, {_why_open(found, pair.margin)}: {interval(found)}{share}"
+
+
+def _why_open(found: Interval, margin: float) -> str:
+    """Say what kept a comparison from a verdict."""
+    if found.confidence < 0.95:
+        return f"{found.n} pairs of processes are too few for a verdict"
+    if found.low <= 1 <= found.high:
+        return "the interval holds both faster and slower"
+    return f"a difference, but not surely one of {percent(margin)}"
 
 
 def _reason(pair: Comparison) -> str:

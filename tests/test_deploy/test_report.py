@@ -104,9 +104,13 @@ def test_what_was_not_shown_is_not_claimed(results):
     assert "ort showed no difference of 3 %: 1.00x [0.97, 1.04]" in equivalent
     assert "faster" not in equivalent
     inconclusive = answer(only(results, "ort", verdict="inconclusive", speedup=few))
-    assert "no difference that can be told from chance" in inconclusive
-    assert "(2 pairs of processes give no verdict)" in inconclusive
-    assert "faster" not in inconclusive
+    assert "ort was INCONCLUSIVE, 2 pairs of processes are too few for a verdict: 1.00x" in inconclusive
+    wide = near.model_copy(update={"low": 0.9, "high": 1.1})
+    said = answer(only(results, "ort", verdict="inconclusive", speedup=wide))
+    assert "the interval holds both faster and slower" in said
+    small = near.model_copy(update={"value": 1.02, "low": 1.01, "high": 1.05})
+    said = answer(only(results, "ort", verdict="inconclusive", speedup=small))
+    assert "a difference, but not surely one of 3 %" in said
 
 
 @pytest.mark.parametrize(
