@@ -100,7 +100,8 @@ def compare(
     candidate, baseline : SubjectSpec
         Of the same precision and batch.
     feeds : Mapping of str to ndarray, optional
-        Inputs of the timed call of both. Left out: see `measure`.
+        Inputs of the timed call of both. Left out: the first examples of the baseline's reference, or of the
+        candidate's where only that is given; else see `measure`.
     candidate_reference, baseline_reference : Reference, optional
         See `measure`.
     settings : Settings, optional
@@ -138,6 +139,11 @@ def compare(
             f"batch differs: {sides[0].sizes.batch} of the baseline, {sides[1].sizes.batch} of the candidate; "
             f"measure both with the same"
         )
+    real = next(
+        (side for side, given in zip(sides, (baseline_reference, candidate_reference), strict=True) if given), None
+    )
+    if feeds is None and real is not None and sides[0].sizes == sides[1].sizes:
+        sides[0].feeds = sides[1].feeds = real.feeds
     costs = [cost(spec.model, shapes=spec.shapes) for spec in (baseline, candidate)]
     of_baseline, of_candidate = _Schedule(sides, settings, say, launch).run()
     speedup: Interval | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -163,3 +164,27 @@ def test_the_threads_asked_for_are_those_of_the_environment(start):
     process.load(FEEDS)
     environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
     assert b"OMP_NUM_THREADS=2" in environment
+
+
+@ON_LINUX
+def test_an_interrupted_comparison_leaves_no_process(conv_model):
+    code = f"""
+from pathlib import Path
+from benchmarks.runner import SubjectSpec, compare
+from benchmarks import process
+start = process.MeasuredProcess
+def launch(spec, **settings):
+    started = start(spec, **settings)
+    print(started.pid, flush=True)
+    return started
+spec = SubjectSpec(model=Path({str(conv_model)!r}), backend="null")
+compare(spec, spec, launch=launch)
+"""
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=root
+    ) as run:
+        pids = [int(run.stdout.readline()) for _ in range(2)]
+        run.send_signal(signal.SIGINT)
+        assert run.wait(60) != 0
+    assert all(is_gone(pid) for pid in pids)

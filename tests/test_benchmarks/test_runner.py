@@ -6,11 +6,13 @@ import math
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from backends.base import CompileOptions
 from backends.errors import ModelLoadError, UnknownBackendError
 from benchmarks.errors import InputError, NotComparableError, SettingError, WorkerError
+from benchmarks.reference import Reference
 from benchmarks.runner import Settings, compare, measure, raise_failure
 from benchmarks.verdict import log_ratios
 
@@ -158,3 +160,32 @@ def test_fewer_than_six_pairs_give_an_interval_but_no_verdict(new_world, specs):
     assert comparison.verdict == "inconclusive"
     assert comparison.speedup.confidence == 0.875
     assert math.isclose(comparison.speedup.value, 2, rel_tol=0.05)
+
+
+def test_both_models_are_timed_on_the_same_real_inputs(new_world, specs):
+    images = np.arange(2 * 3 * 8 * 8, dtype=np.float32).reshape(2, 3, 8, 8)
+    reference = Reference(inputs={"x": images}, outputs={"y": np.zeros((2, 5), np.float32)}, source="by hand")
+    fed = []
+
+    class Worker:
+        def __init__(self, worker):
+            self.worker = worker
+
+        def __getattr__(self, name):
+            return getattr(self.worker, name)
+
+        def load(self, feeds):
+            fed.append(feeds["x"])
+            return self.worker.load(feeds)
+
+        def run(self, feeds):
+            return {"y": np.zeros((len(feeds["x"]), 5), np.float32)}
+
+    for given in ({"baseline_reference": reference}, {"candidate_reference": reference}):
+        world = new_world(latency_ns={"baseline": MS, "candidate": MS})
+        settings = Settings(trials=2, rounds=3)
+        compare(
+            *specs, settings=settings, launch=lambda spec, world=world, **k: Worker(world.launch(spec, **k)), **given
+        )
+    assert len(fed) == 8
+    assert all(np.array_equal(feeds, images[:1]) for feeds in fed)
