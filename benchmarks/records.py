@@ -211,5 +211,5 @@ class Comparison(Record):
 
     @property
     def realised(self) -> float | None:
-        """Measured speed-up over FLOP ratio: 1 when the promise was kept; None when nothing was measured or promised."""
+        """Measured speed-up over FLOP ratio: 1 when it was kept; None when nothing was measured or promised."""
         return self.speedup.value / self.flop_ratio if self.speedup is not None and self.flop_ratio else None
