@@ -3,3 +3,5 @@
 `choices` says what may be decided at all, `counts` and `greedy` decide how many units each group keeps, `units` says
 which ones.
 """
+
+__all__: list[str] = []

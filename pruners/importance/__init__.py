@@ -2,3 +2,5 @@
 
 Scores are plain numbers, ``{group name: one float per unit}``; low means unimportant.
 """
+
+__all__: list[str] = []

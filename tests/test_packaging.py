@@ -1,0 +1,48 @@
+"""What is installed: four typed packages, a light core, one version."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=\[]", requirement)[0] for requirement in requirements}
+
+
+def test_the_core_carries_no_torch():
+    core = _names(PROJECT["project"]["dependencies"])
+    assert "onnxruntime" in core
+    assert not core & {"torch", "torchvision", "timm", "lightning-fabric", "openvino", "onnxscript"}
+
+
+def test_extras():
+    extras = PROJECT["project"]["optional-dependencies"]
+    assert extras.keys() == {"prune", "openvino", "tensorrt-rtx", "tensorrt", "dev", "all"}
+    assert "torch>=2.11" in extras["prune"]
+
+
+def test_the_wheel_holds_four_typed_packages():
+    packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert packages == ["deploy", "pruners", "backends", "benchmarks"]
+    assert all((ROOT / package / "py.typed").is_file() for package in packages)
+
+
+def test_the_command_is_installed_under_the_version_of_the_source():
+    assert version("prune-deploy") == PROJECT["project"]["version"]
+    scripts = entry_points(group="console_scripts", name="deploy")
+    assert [script.value for script in scripts] == ["deploy.cli:main"]
+
+
+def test_the_constraints_pin_every_direct_dependency():
+    pins = _names([line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line])
+    wanted = _names(PROJECT["project"]["dependencies"])
+    for name in ("prune", "openvino", "dev"):
+        wanted |= _names(PROJECT["project"]["optional-dependencies"][name])
+    normal = {pin.lower().replace("_", "-") for pin in pins}
+    assert {name.lower().replace("_", "-") for name in wanted} <= normal
