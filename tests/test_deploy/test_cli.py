@@ -75,6 +75,7 @@ def test_unknown_operator(tmp_path, backend):
 
 def test_free_dimensions_must_be_given(tmp_path):
     model = token_model(tmp_path / "tokens.onnx")
+    refused(deploy("bench", "--model", model), "'tokens'", "--shape tokens=1,")
     refused(deploy("bench", "--model", model, "--shape", "tokens=a,b"), "--shape", "NAME=")
     refused(deploy("bench", "--model", model, "--shape", "nothing=1,2"), "nothing")
 
@@ -82,7 +83,8 @@ def test_free_dimensions_must_be_given(tmp_path):
 @pytest.mark.parametrize("backend", ["ort", "openvino", "torch"])
 def test_tokens_several_inputs_and_a_scalar_are_measured(tmp_path, backend):
     model = token_model(tmp_path / "tokens.onnx")
-    done = deploy("bench", "--model", model, "--backend", backend, "--output", tmp_path / "results.json", *QUICK)
+    out = tmp_path / "results.json"
+    done = deploy("bench", "--model", model, "-b", backend, "--shape", "tokens=1,5", "-o", out, *QUICK)
     assert done.returncode == 0, done.stderr
     (measurement,) = json.loads((tmp_path / "results.json").read_text())["measurements"]
     assert measurement["failure"] is None
