@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Two cores are often shared: threads that sleep while they wait hold nobody up.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: setup demo test lint benchmark clean
 
