@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Two cores are often shared: threads that sleep while they wait hold nobody up.
-export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: setup demo test lint benchmark clean
 
@@ -25,6 +23,8 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Cores are often shared: threads that sleep while they wait hold nobody up.
+test: export OMP_WAIT_POLICY ?= PASSIVE
 test: lint
 	$(BIN)/python -m pytest
 
