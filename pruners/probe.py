@@ -27,8 +27,8 @@ def awaken_(module: nn.Module, inputs: tuple[Tensor, ...], *, seed: int) -> None
     module : Module
         In evaluation mode; its parameters and buffers change.
     inputs : tuple of Tensor
-        Of one run, during which each convolution and linear layer is divided by the spread of its output and each
-        norm's statistics are set near those of its input.
+        Of one run, during which each convolution and linear layer is divided by the spread of its output and gets a
+        bias that leaves most of its channels above zero, and each norm's statistics are set near those of its input.
     seed : int
         Seeds what is drawn.
     """
@@ -38,7 +38,7 @@ def awaken_(module: nn.Module, inputs: tuple[Tensor, ...], *, seed: int) -> None
     hooks = []
     for layer in module.modules():
         if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)) and "weight" in layer._parameters:
-            hooks.append(layer.register_forward_hook(_once(awake, _unit_spread)))
+            hooks.append(layer.register_forward_hook(_once(awake, _unit_spread(generator))))
         elif isinstance(layer, nn.modules.batchnorm._NormBase) and layer.running_var is not None:
             hooks.append(layer.register_forward_pre_hook(_once(awake, _near_input(generator))))
     try:
@@ -60,7 +60,9 @@ def _redraw_(module: nn.Module, generator: torch.Generator) -> None:
                 blind = float(tensor.max() - tensor.min()) == 0 or float(tensor.abs().max()) < _TINY
                 if not is_norm and not (blind and isinstance(tensor, nn.Parameter)):
                     continue
-                if name in {"bias", "running_mean"}:
+                if name == "bias":
+                    drawn = _shifts(tensor, generator)
+                elif name == "running_mean":
                     drawn = torch.randn(tensor.shape, generator=generator) * 0.3
                 elif tensor.ndim > 1 and isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
                     drawn = torch.randn(tensor.shape, generator=generator) / math.sqrt(math.prod(tensor.shape[1:]))
@@ -79,14 +81,26 @@ def _once(seen: set[int], hook: Callable[..., Any]) -> Callable[..., Any]:
     return first_call
 
 
-def _unit_spread(layer: Any, _: Any, output: Tensor) -> Tensor | None:
-    spread = float(output.std()) if output.numel() > 1 else 0.0
-    if not math.isfinite(spread) or spread < _TINY**3:
-        return None
-    layer.weight.div_(spread)
-    if layer.bias is not None:
-        layer.bias.div_(spread)
-    return output / spread
+def _unit_spread(generator: torch.Generator) -> Callable[..., Tensor | None]:
+    def scale(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        spread = float(output.std()) if output.numel() > 1 else 0.0
+        if not math.isfinite(spread) or spread < _TINY**3:
+            return None
+        layer.weight.div_(spread)
+        if layer.bias is not None:
+            layer.bias.zero_()
+            axis = -1 if isinstance(layer, nn.Linear) else 1
+            mean = layer.forward(*inputs).movedim(axis, 0).flatten(1).mean(1)
+            layer.bias.copy_(_shifts(layer.bias, generator).to(mean.device) - mean)
+        scaled: Tensor = layer.forward(*inputs)
+        return scaled
+
+    return scale
+
+
+def _shifts(bias: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw the channels' means: most of them alive behind a ReLU."""
+    return 0.5 + 0.5 * torch.randn(bias.shape, generator=generator)
 
 
 def _near_input(generator: torch.Generator) -> Callable[..., None]:

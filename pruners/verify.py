@@ -31,6 +31,8 @@ TOLERANCE = 1e-4
 """Largest error that is taken for rounding in fp32, relative to the range of the output."""
 LEAST_SENSITIVITY = 10 * TOLERANCE
 """Smallest change of the output by masking, relative to its range, with which the comparison says something."""
+_PROBES = 8
+"""Draws of the probe's weights until the output moves: a few removed channels can all sleep behind a ReLU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +116,13 @@ def verify(
 
     _check_cut(original, gone, smaller)
     given = [_compare(original, gone, smaller, random_inputs(specs, batch=n, seed=seed, device=device)) for n in sizes]
-    awaken_(original, random_inputs(specs, batch=sizes[-1], seed=seed + 1, device=device), seed=seed)
-    _copy_cut(original, gone, smaller)
-    probe = _compare(original, gone, smaller, random_inputs(specs, batch=sizes[-1], seed=seed + 2, device=device))
+    for attempt in range(_PROBES):
+        awaken_(original, random_inputs(specs, batch=sizes[-1], seed=seed + 1, device=device), seed=seed + attempt)
+        _copy_cut(original, gone, smaller)
+        x = random_inputs(specs, batch=sizes[-1], seed=seed + 2 + attempt, device=device)
+        probe = _compare(original, gone, smaller, x)
+        if probe.sensitivity >= LEAST_SENSITIVITY or probe.relative_error > TOLERANCE:
+            break
 
     result = Verification(
         removed_channels=_removed_channels(graph.groups, plan),
