@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from pruners.errors import TraceError
 
@@ -105,14 +106,17 @@ def _dynamic(twin: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[torch.export.
         return None, 1
     if size == 1:  # torch.export takes a size of 1 for a constant
         inputs, size = tuple(torch.cat([item, item]) for item in inputs), 2
+    batched = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    for item in inputs:
+        batched[item] = {0: torch.export.Dim.AUTO}
     try:
-        program = _export(twin, inputs, tuple({0: torch.export.Dim.AUTO} for _ in inputs))
+        program = _export(twin, inputs, batched)
     except TraceError:
         return None, size
     shapes = [
         node.meta["val"].shape for node in program.graph.nodes if node.name in program.graph_signature.user_inputs
     ]
-    return (program, size) if all(isinstance(shape[0], torch.SymInt) for shape in shapes) else (None, size)
+    return (None, size) if any(is_concrete_int(shape[0]) for shape in shapes) else (program, size)
 
 
 def _batch_size(inputs: tuple[Tensor, ...]) -> int | None:
@@ -121,7 +125,7 @@ def _batch_size(inputs: tuple[Tensor, ...]) -> int | None:
 
 
 def _export(
-    twin: nn.Module, inputs: tuple[Tensor, ...], dynamic_shapes: tuple[dict[int, object], ...] | None
+    twin: nn.Module, inputs: tuple[Tensor, ...], dynamic_shapes: torch.export.ShapesCollection | None
 ) -> torch.export.ExportedProgram:
     try:
         with torch.no_grad(), _quiet():

@@ -104,7 +104,7 @@ def _of_pairs(results: Results) -> str:
     before, after = (results.model(side.subject.label) for side in (first.baseline, first.candidate))
     if before is not None and after is not None and None not in (before.accuracy_test, after.accuracy_test):
         lead.append(
-            f"test accuracy went from {percent(before.accuracy_test or 0, 1)} to {percent(after.accuracy_test or 0, 1)}"
+            f"test accuracy went from {percent(before.accuracy_test or 0, 2)} to {percent(after.accuracy_test or 0, 2)}"
         )
     parts = [
         _bought(pair) + ("" if alike else f" where {_promise(promise)}")

@@ -88,7 +88,7 @@ def printed(results: Results, width: int, encoding: str = "utf-8") -> str:
 def test_the_answer_tells_each_backend_with_interval_and_promise(results):
     said = answer(results)
     pair = results.comparisons[0]
-    assert said.startswith("FLOPs fell 2.00x and test accuracy went from 97.5 % to 96.7 %; on this machine ort got ")
+    assert said.startswith("FLOPs fell 2.00x and test accuracy went from 97.50 % to 96.67 %; on this machine ort got ")
     assert f"{interval(pair.speedup)} faster ({100 * pair.realised:.0f} % of the promise)" in said
     assert "openvino got SLOWER: 0.8" in said
     assert "torch failed: the process was killed by signal 9" in said

@@ -188,6 +188,13 @@ def test_macs_do_not_depend_on_the_batch():
     assert {trace(net, (torch.randn(n, 3, 8, 8),)).macs() for n in (1, 2, 5)} == {36 * 108 + 288}
 
 
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_a_batch_size_in_the_code_is_not_dynamic(size):
+    rows = {"a": nn.Linear(4, 6), "b": nn.Linear(6, 2)}
+    assert trace(Net(lambda n, x: n.b(n.a(x)), **rows), (torch.randn(size, 4),)).dynamic_batch
+    assert not trace(Net(lambda n, x: n.b(n.a(x).view(size, 6)), **rows), (torch.randn(size, 4),)).dynamic_batch
+
+
 class Residual(nn.Module):
     def __init__(self):
         super().__init__()
