@@ -104,7 +104,7 @@ class Summary:
     Parameters
     ----------
     p50_ns : int
-        Median over the calls of all trials, by nearest rank, in nanoseconds.
+        Median over the calls of all trials, by nearest rank, in nanoseconds; a single call is its own.
     p90_ns, p99_ns : int or None
         Nearest-rank percentiles over the calls of all trials, in nanoseconds; None where there are fewer than 10 and
         100 calls.
@@ -158,7 +158,7 @@ def summarise(measurement: Measurement) -> Summary:
     mean_ns = float(calls.mean())
     medians = [median(trial.calls_ns) for trial in trials]
     return Summary(
-        p50_ns=percentile(calls, 0.5),
+        p50_ns=percentile(calls, 0.5) if len(calls) > 1 else int(calls[0]),
         p90_ns=supported(0.9),
         p99_ns=supported(0.99),
         mean_ns=mean_ns,

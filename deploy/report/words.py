@@ -151,7 +151,11 @@ def _why_open(found: Interval, margin: float) -> str:
 
 
 def _reason(pair: Comparison) -> str:
-    return next((side.failure for side in (pair.candidate, pair.baseline) if side.failure), "no samples")
+    told = dict.fromkeys(side.failure for side in (pair.candidate, pair.baseline) if side.failure)
+    if len(told) < 2:
+        return next(iter(told), "no samples")
+    sides = (pair.candidate, pair.baseline)
+    return "; ".join(f"{side.subject.label}: {side.failure}" for side in sides if side.failure)
 
 
 def _alone(found: Measurement) -> str:

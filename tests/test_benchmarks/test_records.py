@@ -46,6 +46,12 @@ def test_a_summary_is_derived_from_the_samples(comparison):
     assert summary.trial_median_ns.n == 2
 
 
+def test_a_single_call_has_a_median_and_no_more(comparison):
+    trial = comparison.candidate.trials[0].model_copy(update={"blocks_ns": ((7,),)})
+    summary = summarise(comparison.candidate.model_copy(update={"trials": (trial,)}))
+    assert (summary.p50_ns, summary.p90_ns, summary.trial_median_ns) == (7, None, None)
+
+
 def test_what_is_saved_is_read_again(comparison, tmp_path):
     path = tmp_path / "comparison.json"
     save(comparison, path)

@@ -307,6 +307,17 @@ def test_the_page_tells_what_the_tables_tell(results):
         assert part in words
 
 
+def test_both_reasons_are_told_where_both_sides_failed(results):
+    pair = results.comparisons[2]
+    baseline = pair.baseline.model_copy(update={"trials": (), "failure": "out of memory"})
+    assert "torch failed: pruned: the process was killed by signal 9; dense: out of memory" in answer(
+        only(results, "torch", baseline=baseline)
+    )
+    assert "torch failed: the process was killed by signal 9." in answer(
+        only(results, "torch", baseline=pair.candidate)
+    )
+
+
 def test_each_backend_has_its_plots(results):
     text = page(results)
     assert checked(text).figures == 5  # two pairs with both plots, one with half a distribution
