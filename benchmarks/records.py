@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from benchmarks.schema import Record
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -20,18 +22,11 @@ __all__ = [
     "Measurement",
     "Memory",
     "NodeCost",
-    "Record",
     "Subject",
     "Trial",
 ]
 
 SCHEMA_VERSION = 1
-
-
-class Record(BaseModel):
-    """Base of all records: frozen, closed, and checked at birth."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
 
 class Subject(Record):

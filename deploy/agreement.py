@@ -9,7 +9,8 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
 from backends.base import Array, CompileOptions, TensorSpec
-from benchmarks.records import Agreement, Record
+from benchmarks.records import Agreement
+from benchmarks.schema import Record
 from deploy.errors import ExportError
 from deploy.inference import compiled_elsewhere
 

@@ -15,7 +15,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from backends import modelfile
 from backends.base import TensorSpec
-from benchmarks.records import Record
+from benchmarks.schema import Record
 from deploy.errors import ExportError
 from deploy.fold import batch_norms, fold_batch_norms, subgraphs
 from deploy.onnx_check import check_onnx, model_files, opset_of

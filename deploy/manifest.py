@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, model_validator
 
 from backends.base import TensorSpec
-from benchmarks.records import Agreement, Record
+from benchmarks.records import Agreement
+from benchmarks.schema import Record
 from deploy.export import ExportInfo
 
 __all__ = [

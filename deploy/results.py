@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, JsonValue, NonNegativeInt, ValidationError
 
-from benchmarks.records import Agreement, Comparison, Cost, Environment, Measurement, Record
+from benchmarks.records import Agreement, Comparison, Cost, Environment, Measurement
+from benchmarks.schema import Record
 from deploy.did_you_mean import one_line
 from deploy.errors import ResultsError
 from deploy.whole import write_file
