@@ -7,6 +7,7 @@ BenchmarkError              root; the command line prints it as one line and exi
 ├── WorkerError             the measured process failed; carries the worker's own one-line reason
 ├── WrongAnswersError       the compiled model's answers differ from the reference
 ├── NotComparableError      two measurements that may not be compared
+├── MachineBusyError        another measurement holds the machine
 └── RecordError             a result file that is broken or of an unknown version
 """
 
@@ -16,6 +17,7 @@ __all__ = [
     "BenchmarkError",
     "CostError",
     "InputError",
+    "MachineBusyError",
     "NotComparableError",
     "RecordError",
     "SettingError",
@@ -67,3 +69,7 @@ class NotComparableError(BenchmarkError, ValueError):
 
 class RecordError(BenchmarkError, ValueError):
     """A result file that is broken or of an unknown version."""
+
+
+class MachineBusyError(BenchmarkError):
+    """Another measurement holds the machine."""

@@ -1,0 +1,281 @@
+"""Which cores there are, which of them to take, and keeping a process on them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.errors import SettingError
+
+__all__ = [
+    "LogicalCore",
+    "Topology",
+    "allowed_cores",
+    "choose_cores",
+    "format_cores",
+    "parse_cores",
+    "pin",
+    "read_topology",
+]
+
+_CPUS = "sys/devices/system/cpu"
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_MOST_CORES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class LogicalCore:
+    """What the system schedules on.
+
+    Parameters
+    ----------
+    index : int
+        Its number.
+    siblings : tuple of int
+        The logical cores of the same physical core, itself among them, ascending.
+    package : int or None
+        Socket.
+    capacity : int or None
+        How fast it is beside the others, in a unit of the system's own; None where all are alike or nothing is said.
+    """
+
+    index: int
+    siblings: tuple[int, ...]
+    package: int | None = None
+    capacity: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The logical cores that may be used, by ascending number."""
+
+    cores: tuple[LogicalCore, ...]
+
+    @property
+    def physical(self) -> int:
+        """How many physical cores they are."""
+        return len({core.siblings for core in self.cores})
+
+    def shares_a_core(self, cores: Iterable[int]) -> bool:
+        """Say whether two of `cores` are threads of one physical core."""
+        chosen = set(cores)
+        return any(len(chosen & set(core.siblings)) > 1 for core in self.cores if core.index in chosen)
+
+
+def parse_cores(text: str) -> tuple[int, ...]:
+    """Read a list like ``"0-3,8"``.
+
+    Parameters
+    ----------
+    text : str
+        Numbers and ranges, separated by commas.
+
+    Returns
+    -------
+    tuple of int
+        Ascending, each once.
+
+    Raises
+    ------
+    SettingError
+        It is no such list.
+    """
+    cores: set[int] = set()
+    for part in text.strip().split(","):
+        match = _RANGE.fullmatch(part.strip())
+        if match is None:
+            raise SettingError(f"{text!r} is no list of cores; write for example 0-3,8")
+        first = int(match[1])
+        last = int(match[2] or first)
+        if last < first or last >= _MOST_CORES:
+            raise SettingError(f"{part.strip()!r} in {text!r} is no range of cores")
+        cores.update(range(first, last + 1))
+    return tuple(sorted(cores))
+
+
+def format_cores(cores: Iterable[int]) -> str:
+    """Write cores as `parse_cores` reads them, for example ``"0-3,8"``."""
+    runs: list[list[int]] = []
+    for core in sorted(set(cores)):
+        if runs and core == runs[-1][1] + 1:
+            runs[-1][1] = core
+        else:
+            runs.append([core, core])
+    return ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def read_topology(root: Path = Path("/"), allowed: Iterable[int] | None = None) -> Topology:
+    """Read which logical cores share a physical one.
+
+    A core of which nothing is said counts as a physical core of its own.
+
+    Parameters
+    ----------
+    root : Path, default="/"
+        Where ``sys`` is.
+    allowed : iterable of int, default=None
+        The cores that may be used; by default those that this process may use.
+    """
+    usable = allowed_cores() if allowed is None else tuple(sorted(set(allowed)))
+    return Topology(tuple(_core(root / _CPUS / f"cpu{index}", index) for index in usable))
+
+
+def choose_cores(n: int, topology: Topology) -> tuple[int, ...]:
+    """Choose cores for `n` threads: one of each physical core as long as there are any, the fastest and nearest first.
+
+    Parameters
+    ----------
+    n : int
+        How many.
+    topology : Topology
+        The cores to choose from.
+
+    Returns
+    -------
+    tuple of int of length n
+        Ascending.
+
+    Raises
+    ------
+    SettingError
+        There are fewer than `n`, or `n` is not positive.
+    """
+    if not 1 <= n <= len(topology.cores):
+        raise SettingError(f"{n} cores were asked for; this process may use {len(topology.cores)}")
+    seen: set[tuple[int, ...]] = set()
+    first: list[LogicalCore] = []  # one of each physical core
+    second: list[LogicalCore] = []
+    for core in topology.cores:
+        (second if core.siblings in seen else first).append(core)
+        seen.add(core.siblings)
+
+    def preference(core: LogicalCore) -> tuple[int, int, int]:
+        return -(core.capacity or 0), core.package or 0, core.index
+
+    ordered = sorted(first, key=preference) + sorted(second, key=preference)
+    return tuple(sorted(core.index for core in ordered[:n]))
+
+
+def allowed_cores(pid: int = 0) -> tuple[int, ...]:
+    """List the cores on which any thread of a process may run.
+
+    Parameters
+    ----------
+    pid : int, default=0
+        Process; 0 is this one.
+
+    Returns
+    -------
+    tuple of int
+        Ascending. Where the system keeps no such list, all cores.
+
+    Raises
+    ------
+    SettingError
+        There is no such process.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return tuple(range(os.cpu_count() or 1))
+    cores: set[int] = set()
+    for thread in _threads(pid):
+        try:
+            cores |= os.sched_getaffinity(thread)
+        except ProcessLookupError:
+            continue  # a thread that has ended since
+    if not cores:
+        raise SettingError(f"process {pid} has ended")
+    return tuple(sorted(cores))
+
+
+def pin(cores: Iterable[int], pid: int = 0) -> None:
+    """Keep a process, with all its threads, on some cores; threads that it starts later inherit this.
+
+    A runtime may place its own threads elsewhere afterwards: `allowed_cores` tells.
+
+    Parameters
+    ----------
+    cores : iterable of int
+        Where it may run.
+    pid : int, default=0
+        Process; 0 is this one.
+
+    Raises
+    ------
+    SettingError
+        The system cannot, or refuses, or gives only some of the cores.
+    """
+    wanted = set(cores)
+    if not hasattr(os, "sched_setaffinity"):
+        raise SettingError("this system cannot keep a process on chosen cores")
+    if not wanted:
+        raise SettingError("no core to keep the process on")
+    done: set[int] = set()
+    try:
+        # Threads may appear meanwhile; those started by a thread that is done are done.
+        while new := set(_threads(pid)) - done:
+            for thread in new:
+                _pin_thread(thread, wanted)
+            done |= new
+    except PermissionError as error:
+        raise SettingError(f"process {pid} belongs to somebody else and cannot be kept on chosen cores") from error
+
+
+def _pin_thread(thread: int, wanted: set[int]) -> None:
+    try:
+        before = os.sched_getaffinity(thread)
+        os.sched_setaffinity(thread, wanted)
+        given = os.sched_getaffinity(thread)
+        if given != wanted:
+            os.sched_setaffinity(thread, before)
+    except ProcessLookupError:
+        return
+    except (OSError, ValueError, OverflowError) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise SettingError(_refusal(wanted)) from error
+    if given != wanted:
+        raise SettingError(_refusal(wanted - given))
+
+
+def _refusal(cores: set[int]) -> str:
+    if any(core < 0 for core in cores):
+        return f"cores are numbered from 0; got {min(cores)}"
+    several = "core" if len(cores) == 1 else "cores"
+    return f"{several} {format_cores(cores)} cannot be used here: there is none, or the container does not have it"
+
+
+def _threads(pid: int) -> list[int]:
+    try:
+        return [int(entry.name) for entry in Path(f"/proc/{pid or 'self'}/task").iterdir()]
+    except FileNotFoundError as error:
+        if pid == 0 or not Path("/proc/self").exists():
+            return [pid]
+        raise SettingError(f"there is no process {pid}") from error
+
+
+def _core(folder: Path, index: int) -> LogicalCore:
+    siblings = _list(folder / "topology/thread_siblings_list") or _list(folder / "topology/core_cpus_list")
+    if siblings is None or index not in siblings:
+        siblings = (index,)
+    # Arm tells the capacity; elsewhere the highest frequency orders fast and slow cores.
+    capacity = _number(folder / "cpu_capacity")
+    if capacity is None:
+        capacity = _number(folder / "cpufreq/cpuinfo_max_freq")
+    return LogicalCore(index, siblings, _number(folder / "topology/physical_package_id"), capacity)
+
+
+def _list(path: Path) -> tuple[int, ...] | None:
+    try:
+        return parse_cores(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
