@@ -161,7 +161,7 @@ class Channel:
 
 
 def _texts_to_bytes(array: Array) -> bytes:
-    encoded = [text.encode() for text in array.ravel()]
+    encoded = [text.encode() for text in array.ravel().tolist()]
     return np.array([len(text) for text in encoded], np.int64).tobytes() + b"".join(encoded)
 
 
