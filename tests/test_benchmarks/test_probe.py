@@ -42,6 +42,12 @@ def test_rare_long_interruptions_are_felt_by_the_whole_but_not_by_the_core():
     assert probe.jitter == 1.0
 
 
+def test_jitter_is_the_ninetieth_percentile_over_the_median_even_of_few_samples():
+    assert result([100] * 9 + [300]).jitter == 1.0
+    assert result([100] * 8 + [300] * 2).jitter == 3.0
+    assert result([100]).jitter == 1.0
+
+
 def test_a_slow_clock_is_felt_by_the_core():
     assert result([150] * 20).core_slowdown(BEST) == 1.5
 
