@@ -67,6 +67,7 @@ def test_a_calibration_keeps_the_best_ever_seen():
     assert (first.spin_ns, first.gemm_ns) == (105, 90)
     second = calibrate([result([100, 200], [95, 99])], first)
     assert (second.spin_ns, second.gemm_ns) == (100, 90)
+    assert calibrate([result([500], [500])], second) == second
     assert Calibration.model_validate_json(second.model_dump_json()) == second
 
 
@@ -127,7 +128,9 @@ def test_this_machine_can_be_probed_again_and_again():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_between_two_questions_it_uses_nothing_and_one_thread():
+def test_between_two_questions_it_uses_nothing_and_one_thread(monkeypatch):
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "2")
     core = allowed_cores()[0]
     with Probe([core]) as probe:
         probe.run(1_000_000)
