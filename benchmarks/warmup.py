@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
+
+import numpy as np
 
 from benchmarks.errors import SettingError
 
 __all__ = ["WarmUp", "WarmUpLimits"]
 
-_MIN_WINDOW = 5
+_Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
+
 _CHUNK_CALLS = 500
 _ENOUGH_CALLS = 10_000
-# One standard error: what only looks like noise because it was watched too briefly is not believed to be noise.
-_MAX_Z = 1.0
-# The windows are looked at again when there are 10 % more chunks: each look is one more chance to be wrong.
+_FEWEST = 10
+"""Chunks that a test wants, and that the test for a late step looks at."""
+_GROUPS = 24
+_WATCHED_NS = 2_000_000_000
+_FULL_TOLERANCE_NS = 1_000_000_000
+_FULL_MARGIN_NS = 400_000_000
+# Median of the scan over 10 to 24 groups of pure noise, so that every second look at noise ends the warm-up: what only
+# looks like noise because it was watched too briefly is not believed to be noise.
+_NOISE_Z = 1.9
+_ONE_SIDED_90 = 1.2816
+# The chunks are looked at again when there are 10 % more: each look is one more chance to be wrong.
 _NEXT_LOOK = 1.1
+# So many times the least time, and so many chunks, are spent on ruling out a change that noise may hide.
+_PATIENCE = 5
+_PATIENCE_CHUNKS = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,40 +41,59 @@ class WarmUpLimits:
 
     Parameters
     ----------
-    min_ns : int, default=300 ms
+    min_ns : int, default=150 ms
         Nanoseconds of calls that are made in any case; of very short calls ten thousand are enough.
     max_ns : int, default=10 s
         Nanoseconds of calls after which warming up ends, steady or not.
-    chunk_ns : int, default=10 ms
+    chunk_ns : int, default=5 ms
         Calls are looked at in chunks of this many nanoseconds or of 500 calls, by their median; a longer call is a
         chunk of its own.
     tolerance : float, default=0.01
-        Change between neighbouring windows that does not matter, as a share.
+        Change that does not matter although it is seen, as a share, once calls have been watched for a second. Of a
+        shorter watch it is as much smaller: a slow change shows only its beginning.
+    margin : float, default=0.02
+        Change that has to be ruled out, as a share, once calls have been watched for 0.4 seconds; of a shorter watch it
+        is as much smaller.
     """
 
-    min_ns: int = 300_000_000
+    min_ns: int = 150_000_000
     max_ns: int = 10_000_000_000
-    chunk_ns: int = 10_000_000
+    chunk_ns: int = 5_000_000
     tolerance: float = 0.01
+    margin: float = 0.02
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_ns <= self.max_ns or self.chunk_ns < 1 or not 0 <= self.tolerance < 1:
+        shares = 0 <= self.tolerance < 1 and 0 < self.margin < 1
+        if not 0 <= self.min_ns <= self.max_ns or self.chunk_ns < 1 or not shares:
             raise SettingError(f"these limits of the warm-up contradict each other: {self}")
 
 
 class WarmUp:
     """Takes durations one by one and says when they are steady.
 
-    The last third of all chunks is compared with the third before: the longer a model has been getting faster, the
-    longer it is watched. The last five are compared with the five before: a late step shows. Steady means in both cases
-    that the medians agree within `tolerance`, or that the two are so mixed that their rank sums differ by less than a
-    standard error (Mann-Whitney U). The first is for quiet machines, the second for noisy ones, on which two medians
-    never agree to 1 %.
+    Looked at are the last two thirds of all chunks, but at most two seconds of them: the longer a model has been
+    getting faster, the longer it is watched. They are put together in up to 24 groups, whose medians depend on each
+    other less than single calls do. Steady means three things:
+
+    * no change point: of all splits of the groups in two, the one whose rank sums differ most (Pettitt's scan, each
+      split by its own standard error) differs no more than in noise, or its two sides agree within the tolerance;
+    * no late step: the same for the last ten chunks;
+    * enough evidence: the interval of the shift between the older and the younger half (Hodges and Lehmann, 90 % to
+      each side) lies within the margin. Where noise hides that much, this is given up after five times the least time,
+      and the absence of a change point has to do.
+
+    Ranks make it indifferent to hiccups and to heavy tails. Where groups still follow each other, standard errors are
+    widened by their lag-1 correlation, but never so far that two clean halves could pass for noise.
 
     Parameters
     ----------
     limits : WarmUpLimits
         See there.
+
+    References
+    ----------
+    A. N. Pettitt, A Non-parametric Approach to the Change-point Problem, Applied Statistics 28 (1979). J. L. Hodges and
+    E. L. Lehmann, Estimates of Location Based on Rank Tests, Annals of Mathematical Statistics 34 (1963).
     """
 
     def __init__(self, limits: WarmUpLimits) -> None:
@@ -70,7 +103,8 @@ class WarmUp:
         self._chunk: list[int] = []
         self._chunk_total_ns = 0
         self._medians: list[float] = []
-        self._next_look = 0.0
+        self._ends_ns: list[int] = []
+        self._next_look = float(_FEWEST)
         self._ended: Literal["steady", "budget"] | None = None
 
     def add(self, duration_ns: int) -> None:
@@ -81,10 +115,12 @@ class WarmUp:
         self._chunk_total_ns += duration_ns
         if self._chunk_total_ns >= self._limits.chunk_ns or len(self._chunk) == _CHUNK_CALLS:
             self._medians.append(median(self._chunk))
+            self._ends_ns.append(self._total_ns)
             self._chunk, self._chunk_total_ns = [], 0
             enough = self._total_ns >= self._limits.min_ns or self._n_calls >= _ENOUGH_CALLS
-            if enough and self._is_steady():
-                self._ended = "steady"
+            if enough and len(self._medians) >= self._next_look:
+                self._next_look = _NEXT_LOOK * len(self._medians)
+                self._ended = "steady" if self._is_steady() else None
         if self._ended is None and self._total_ns >= self._limits.max_ns:
             self._ended = "budget"
 
@@ -100,26 +136,68 @@ class WarmUp:
 
     @property
     def latency_ns(self) -> float:
-        """Latency at the end, in nanoseconds: median of the last window."""
-        return median(self._medians[-_MIN_WINDOW:] or self._chunk)
+        """Latency at the end, in nanoseconds: median of the last chunks."""
+        return median(self._medians[-_FEWEST // 2 :] or self._chunk)
 
     def _is_steady(self) -> bool:
-        n_chunks = len(self._medians)
-        if n_chunks < max(2 * _MIN_WINDOW, self._next_look):
+        tolerance = self._limits.tolerance * min(1.0, self._total_ns / _FULL_TOLERANCE_NS)
+        margin = self._limits.margin * min(1.0, self._total_ns / _FULL_MARGIN_NS)
+        if _changes(_grouped(self._medians[-_FEWEST:]), tolerance, correlated=False):
             return False
-        self._next_look = _NEXT_LOOK * n_chunks
-        return all(self._agree(window) for window in {_MIN_WINDOW, max(_MIN_WINDOW, n_chunks // 3)})
+        since = max(len(self._medians) // 3, bisect_left(self._ends_ns, self._total_ns - _WATCHED_NS))
+        groups = _grouped(self._medians[min(since, len(self._medians) - _FEWEST) :])
+        if _changes(groups, tolerance, correlated=True):
+            return False
+        return _is_within(groups, margin) or self._is_patience_at_end()
 
-    def _agree(self, window: int) -> bool:
-        older, younger = self._medians[-2 * window : -window], self._medians[-window:]
-        if abs(median(younger) / median(older) - 1) <= self._limits.tolerance:
-            return True
-        return abs(_rank_sum_z(older, younger)) < _MAX_Z
+    def _is_patience_at_end(self) -> bool:
+        many = len(self._medians) >= _PATIENCE_CHUNKS or self._total_ns >= self._limits.max_ns / 4
+        return many and self._total_ns >= _PATIENCE * self._limits.min_ns
 
 
-def _rank_sum_z(older: list[float], younger: list[float]) -> float:
-    """Give the Mann-Whitney U of two samples of equal size n in standard errors; ties count as half."""
-    n = len(older)
-    ordered = sorted(older)
-    u = sum(bisect_left(ordered, value) + bisect_right(ordered, value) for value in younger) / 2
-    return (u - n * n / 2) / math.sqrt(n * n * (2 * n + 1) / 12)
+def _grouped(medians: list[float]) -> _Floats:
+    """Give the logarithms of the medians of up to 24 (if need be, 47) equal groups; what does not fit is the oldest."""
+    size = max(1, len(medians) // _GROUPS)
+    kept = np.array(medians[len(medians) % size :], np.float64)
+    found: _Floats = np.log(np.maximum(np.median(kept.reshape(-1, size), axis=1), 1.0))
+    return found
+
+
+def _changes(values: _Floats, tolerance: float, *, correlated: bool) -> bool:
+    """Tell whether the values change somewhere: more than noise does, and by more than the tolerance."""
+    n = values.size
+    after = np.arange(1, n)
+    signs = np.sign(values[None, :] - values[:, None]).sum(axis=1)
+    scores = np.cumsum(signs)[:-1] / np.sqrt(after * (n - after) * (n + 1) / 3)
+    split = int(np.argmax(np.abs(scores))) + 1
+    older, younger = values[:split], values[split:]
+    if abs(float(np.median(younger) - np.median(older))) <= tolerance:
+        return False
+    widening = _widening(older, younger) if correlated else 1.0
+    return bool(abs(scores[split - 1]) > _NOISE_Z * math.sqrt(widening))
+
+
+def _is_within(values: _Floats, margin: float) -> bool:
+    """Tell whether the shift from the older to the younger half is known to lie within the margin."""
+    older, younger = values[: values.size // 2], values[values.size // 2 :]
+    shifts = np.sort((younger[None, :] - older[:, None]).ravel())
+    error = math.sqrt(shifts.size * (values.size + 1) / 12 * _widening(older, younger))
+    order = max(0, int(shifts.size / 2 - _ONE_SIDED_90 * error))
+    return bool(-margin < shifts[order] and shifts[-1 - order] < margin)
+
+
+def _widening(older: _Floats, younger: _Floats) -> float:
+    """Give the factor of the variance of a rank sum for values that follow each other: (1 + rho) / (1 - rho).
+
+    rho is the lag-1 correlation of the ranks within the parts, with its bias of 2 / n added. A trend, too, makes
+    neighbours alike: the factor ends where two halves without overlap would still be more than noise.
+    """
+    within = np.concatenate([older - np.median(older), younger - np.median(younger)])
+    n = within.size
+    if not within.any():
+        return 1.0
+    ranks = np.argsort(np.argsort(within)) - (n - 1) / 2
+    rho = max(0.0, float(ranks[1:] @ ranks[:-1] / (ranks @ ranks)) + 2 / n)
+    clean_halves = 0.75 * n**2 / (n + 1)
+    most = max(1.0, clean_halves / (1.05 * _NOISE_Z) ** 2)
+    return most if rho >= 1 else min(most, (1 + rho) / (1 - rho))
