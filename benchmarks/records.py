@@ -26,7 +26,7 @@ __all__ = [
     "Trial",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Subject(Record):
@@ -40,6 +40,10 @@ class Subject(Record):
     threads: PositiveInt = 1
     device: str = "cpu"
     batch: PositiveInt = Field(1, description="value given to a free batch dimension; images per call")
+    streams: PositiveInt = Field(1, description="inferences that may be in flight")
+    shapes: dict[str, tuple[NonNegativeInt, ...]] = Field(
+        default_factory=dict, description="sizes given to inputs with other free dimensions"
+    )
 
 
 class Agreement(Record):
@@ -117,7 +121,7 @@ class Environment(Record):
 class Measurement(Record):
     """Raw samples of one subject, with all that is needed to judge them. Either trials or a failure, never neither."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     subject: Subject
     backend_version: str | None = None
     scenario: Literal["request"] = Field(
@@ -132,6 +136,8 @@ class Measurement(Record):
     )
     doubts: tuple[str, ...] = Field((), description="what makes the numbers doubtful, in words")
     seed: int = 0
+    budget_s: PositiveFloat | None = Field(None, description="seconds that were given; None in files that do not say")
+    ended: str = Field("", description="why no further trial was made, in words; empty in files that do not say")
     started_utc: str = ""
 
     @model_validator(mode="after")
@@ -186,7 +192,7 @@ class Cost(Record):
 class Comparison(Record):
     """Two subjects measured interleaved on one machine."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     baseline: Measurement
     candidate: Measurement
     baseline_cost: Cost
@@ -197,6 +203,7 @@ class Comparison(Record):
     )
     log_ratios: tuple[float, ...] = Field((), description="one per pair of trials: log(baseline / candidate)")
     margin: PositiveFloat = Field(0.03, description="smallest effect that counts, as a share")
+    ended: str = Field("", description="why no further pair was made, in words; empty in files that do not say")
     verdict: Literal["faster", "slower", "equivalent", "inconclusive", "failed"]
 
     @property

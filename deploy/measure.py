@@ -105,7 +105,8 @@ def measure_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], st
         for label, bundle in bundles.items()
     }
     references = {label: read_reference(bundle.reference) for label, bundle in bundles.items()}
-    settings = Settings(trials=recipe.bench.trials, budget_s=recipe.bench.budget_s, seed=recipe.seed)
+    bench = recipe.bench
+    settings = Settings(trials=bench.trials, budget_s=bench.budget_s, margin=bench.margin, seed=recipe.seed)
     comparison = compare(
         specs["pruned"],
         specs["dense"],

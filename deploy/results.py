@@ -6,6 +6,7 @@ docs/results.md explains each field.
 Versions of the format
 ----------------------
 1   the first
+2   the records of measurements in it are of version 2
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, JsonValue, NonNegativeInt, ValidationError
 
+from benchmarks.recordfile import lift
 from benchmarks.records import Agreement, Comparison, Cost, Environment, Measurement
 from benchmarks.schema import Record
 from deploy.did_you_mean import one_line
@@ -41,7 +43,7 @@ __all__ = [
     "results_of_run",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _WRONG_ANSWERS = "WrongAnswersError"
 
@@ -101,7 +103,7 @@ class Answer:
 class Results(Record):
     """``results.json``."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     created_utc: str
     title: str = Field(min_length=1)
     tool_version: str
@@ -165,15 +167,25 @@ def load(path: Path) -> Results:
         raise ResultsError(f"{path} is not JSON: it is damaged, or no results file") from error
     if not isinstance(document, dict) or "schema_version" not in document:
         raise ResultsError(f"{path} is not a results file: it has no schema_version")
-    if document["schema_version"] != SCHEMA_VERSION:
+    if document["schema_version"] not in range(1, SCHEMA_VERSION + 1):
         raise ResultsError(
-            f"{path} has schema_version {document['schema_version']!r}; this program reads {SCHEMA_VERSION}: "
+            f"{path} has schema_version {document['schema_version']!r}; this program reads 1 to {SCHEMA_VERSION}: "
             "use the version of prune-deploy that wrote it, or a newer one"
         )
+    document = _lift(document, path)
     try:
         return Results.model_validate(document)
     except ValidationError as error:
         raise ResultsError(f"{path} is not a legal results file: {one_line(error, Results)}") from error
+
+
+def _lift(document: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Bring the JSON form of an older version to the present one: the records inside carry versions of their own."""
+    lifted = {**document, "schema_version": SCHEMA_VERSION}
+    for name in ("comparisons", "measurements"):
+        if isinstance(records := document.get(name), list):
+            lifted[name] = [lift(one, str(path)) if isinstance(one, dict) else one for one in records]
+    return lifted
 
 
 def results_of_run(

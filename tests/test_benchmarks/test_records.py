@@ -13,8 +13,10 @@ from benchmarks.errors import NotComparableError, RecordError, SettingError
 from benchmarks.recordfile import load_comparison, load_measurement, save
 from benchmarks.records import Agreement, Interval, Measurement
 from benchmarks.registry import describe, names
+from benchmarks.settings import Settings
 from benchmarks.stats import summarise
-from benchmarks.verdict import decide, log_ratios, require_comparable
+from benchmarks.stopping import judge_pairs
+from benchmarks.verdict import log_ratios, require_comparable
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "comparison-1.json"
 
@@ -30,8 +32,9 @@ def test_files_of_version_1_stay_readable(comparison):
     assert comparison.speedup.value == pytest.approx(2, rel=1e-3)
     assert comparison.realised == pytest.approx(0.5, rel=1e-3)
     assert comparison.candidate.trials[1].blocks_ns[0] == (1_000_010, 1_000_020, 1_000_030)
-    assert log_ratios(comparison.candidate, comparison.baseline) == pytest.approx(comparison.log_ratios)
-    assert decide(comparison.log_ratios, comparison.margin)[0] == comparison.speedup
+    assert log_ratios(comparison.candidate.trials, comparison.baseline.trials) == pytest.approx(comparison.log_ratios)
+    settings = Settings(trials=len(comparison.log_ratios), margin=comparison.margin)
+    assert judge_pairs(comparison.log_ratios, settings, spent=True).speedup == comparison.speedup
 
 
 def test_a_summary_is_derived_from_the_samples(comparison):
@@ -64,7 +67,7 @@ def test_what_is_saved_is_read_again(comparison, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 2}, r"version 2; versions 1 to 1 can be read"),
+        ({"schema_version": 3}, r"version 3; versions 1 to 2 can be read"),
         ({"schema_version": None}, r"version None"),
         ({"margin": -1}, r"margin: Input should be greater than 0"),
         ({"novelty": 1}, r"novelty: Extra inputs"),
@@ -126,10 +129,10 @@ def test_unlike_measurements_are_not_compared(comparison):
     with pytest.raises(NotComparableError, match="batch differs: 1 of dense, 8 of pruned"):
         require_comparable(other, baseline)
     with pytest.raises(NotComparableError, match="do not pair off"):
-        log_ratios(candidate.model_copy(update={"trials": candidate.trials[:1]}), baseline)
+        log_ratios(candidate.trials[:1], baseline.trials)
     shorter = candidate.trials[0].model_copy(update={"blocks_ns": candidate.trials[0].blocks_ns[:2]})
     with pytest.raises(NotComparableError, match="do not pair off"):
-        log_ratios(candidate.model_copy(update={"trials": (shorter, candidate.trials[1])}), baseline)
+        log_ratios((shorter, candidate.trials[1]), baseline.trials)
 
 
 def test_doubts_are_said_in_words(comparison):
