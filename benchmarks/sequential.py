@@ -1,10 +1,7 @@
 """When enough pairs of processes have been measured: the sequential decision, with its error bounded exactly.
 
-One number per pair, log(baseline / candidate), is looked at a few times while pairs are added. At a look of n pairs the
-interval of their median is [d_(k), d_(n+1-k)]: an inverted sign test, which assumes nothing but independent pairs with
-a common median. Whether any interval of the whole schedule misses that median depends on signs only, and signs are a
-fair random walk: its probability is counted, not estimated. A verdict, whichever it is and whenever it is given, is
-wrong only if an interval missed.
+One number per pair, log(baseline / candidate), is looked at a few times while pairs are added (`benchmarks.looks`). A
+verdict, whichever it is and whenever it is given, is wrong only if an interval missed.
 """
 
 from __future__ import annotations
@@ -12,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import lru_cache
 from statistics import median
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt
 
 from benchmarks.errors import SettingError
+from benchmarks.looks import Looks, family_looks, plan_looks, two_sided
 from benchmarks.records import Interval
 from benchmarks.schema import Record
 from benchmarks.verdict import Verdict
@@ -37,52 +34,14 @@ __all__ = [
 
 SequentialVerdict = Verdict | Literal["continue"]
 
-_Schedule = tuple[tuple[int, int], ...]
-
-
-class Looks(Record):
-    """When the pairs are looked at, and how wide the interval then is.
-
-    The default spends 4.4 % by the sum over the looks; 3.0 % is what it really spends, as the looks share their pairs.
-    """
-
-    schedule: tuple[tuple[PositiveInt, PositiveInt], ...] = Field(
-        ((8, 1), (11, 2), (14, 3), (20, 5)),
-        min_length=1,
-        description="(pairs n, order k) of each look: its interval reaches from the k-th smallest to the k-th largest",
-    )
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> Looks:
-        pairs = [n for n, _ in self.schedule]
-        if any(later <= earlier for earlier, later in zip(pairs, pairs[1:], strict=False)):
-            raise ValueError(f"every look wants more pairs than the one before, got {pairs}")
-        for n, order in self.schedule:
-            if 2 * order > n:
-                raise ValueError(f"there is no interval of order {order} among {n} pairs: {n // 2} is the largest")
-        return self
-
-    @property
-    def error(self) -> float:
-        """Probability that any interval of the schedule misses the true median: exact, or less where pairs tie."""
-        return _spent(self.schedule)[-1]
-
-    @property
-    def union_bound(self) -> float:
-        """Sum of the two-sided errors of the single looks: what `error` would be if no look shared a pair."""
-        return min(1.0, float(sum(_two_sided(n, order) for n, order in self.schedule)))
-
-    @property
-    def max_pairs(self) -> int:
-        """Pairs of the last look."""
-        return self.schedule[-1][0]
-
 
 class Decision(Record):
     """What the pairs so far say."""
 
     verdict: SequentialVerdict
-    speedup: Interval | None = Field(description="of the look used: baseline over candidate; None before the first look")
+    speedup: Interval | None = Field(
+        description="of the look used: baseline over candidate; None before the first look"
+    )
     look: NonNegativeInt | None = Field(description="index of the look used; None before the first")
     spent: float = Field(ge=0, lt=1, description="probability that any interval up to this look misses")
     reason: str = Field(description="why, in words")
@@ -125,19 +84,25 @@ def decide(ratios: Sequence[float], margin: float, looks: Looks, *, strict: bool
         return Decision(verdict="continue", speedup=None, look=None, spent=0.0, reason=reason)
     for index in reached:
         low, value, high = _interval(ratios, *looks.schedule[index])
-        verdict = _verdict(low, value, high, math.log1p(margin), strict=strict)
-        if verdict is not None or index == reached[-1]:
+        found = _verdict(low, value, high, math.log1p(margin), strict=strict)
+        if found is not None:
             break
     n = looks.schedule[index][0]
-    if verdict is not None:
-        reason = _because(verdict, margin, moved=not low <= 0 <= high, strict=strict)
+    verdict: SequentialVerdict
+    if found is not None:
+        verdict, reason = found, _because(found, margin, moved=not low <= 0 <= high, strict=strict)
     elif index + 1 < len(looks.schedule):
         verdict, reason = "continue", f"{n} pairs decide nothing; the next look is at {looks.schedule[index + 1][0]}"
     else:
         verdict, reason = "inconclusive", f"{n} pairs, all that were planned, decide nothing"
-    speedup = Interval(value=math.exp(value), low=math.exp(low), high=math.exp(high), confidence=1 - looks.error, n=n)
     return Decision(
-        verdict=verdict, speedup=speedup, look=index, spent=_spent(looks.schedule)[index], reason=reason
+        verdict=verdict,
+        speedup=Interval(
+            value=math.exp(value), low=math.exp(low), high=math.exp(high), confidence=1 - looks.error, n=n
+        ),
+        look=index,
+        spent=looks.spent[index],
+        reason=reason,
     )
 
 
@@ -180,73 +145,12 @@ def early_end(
         return decision
     n = len(ratios)
     ended = f"the budget of {budget_s:g} s ended after {n} pair{'' if n == 1 else 's'}"
-    shortened = _shortened(looks, n)
+    shortened = looks.shortened(n)
     if shortened is None:
         return decision.model_copy(update={"verdict": "inconclusive", "reason": ended})
     last = decide(ratios, margin, shortened, strict=strict)
     reason = ended if last.verdict == "inconclusive" else f"{ended}; {last.reason}"
     return last.model_copy(update={"reason": reason})
-
-
-def plan_looks(error: float = 0.05, pairs: int = 20, n_looks: int = 4) -> Looks:
-    """Make a schedule for an error and a largest number of pairs.
-
-    The looks lie evenly between the fewest pairs that can decide and `pairs`. After look j of K at most j / K of the
-    error is spent; what a look leaves, the next may use.
-
-    Parameters
-    ----------
-    error : float, default=0.05
-        Bound of `Looks.error`, in (0, 1).
-    pairs : int, default=20
-        Of the last look.
-    n_looks : int, default=4
-        Fewer where `pairs` has no room for them.
-
-    Raises
-    ------
-    SettingError
-        The error cannot be had with so few pairs.
-
-    Examples
-    --------
-    >>> plan_looks(0.05, 6).schedule
-    ((6, 1),)
-    """
-    if not 0 < error < 1:
-        raise SettingError(f"an error is a probability between 0 and 1, got {error}")
-    if n_looks < 1:
-        raise SettingError(f"a schedule has at least one look, got {n_looks}")
-    if pairs < _fewest(error):
-        raise SettingError(f"an error of {error:g} wants at least {_fewest(error)} pairs, got {pairs}")
-    while _fewest(error / n_looks) + n_looks - 1 > pairs:
-        n_looks -= 1
-    first = _fewest(error / n_looks)
-    steps = max(1, n_looks - 1)
-    schedule: _Schedule = ()
-    for index in range(n_looks):
-        n = pairs if index == n_looks - 1 else first + round(index * (pairs - first) / steps)
-        order = _widest_order(schedule, n, error * (index + 1) / n_looks)
-        schedule += ((n, order),)
-    return Looks(schedule=schedule)
-
-
-def family_looks(n_comparisons: int, error: float = 0.05, pairs: int = 20) -> Looks:
-    """Make the schedule of each of several comparisons of one gate, so that all verdicts together keep the error.
-
-    Each comparison gets the share ``error / n_comparisons``. This bounds wrong verdicts of every kind, *equivalent*
-    among them, keeps the intervals true together, and is known before the first look, when it must be; Holm's method,
-    which rejects more, does none of this (see `holm`). It costs little: for ten comparisons the first look is at 11
-    pairs, not at 8.
-
-    Raises
-    ------
-    SettingError
-        No comparison, or too few pairs for the share of each.
-    """
-    if n_comparisons < 1:
-        raise SettingError(f"a family has at least one comparison, got {n_comparisons}")
-    return plan_looks(error / n_comparisons, pairs)
 
 
 def p_value(ratios: Sequence[float], looks: Looks) -> float:
@@ -265,9 +169,7 @@ def p_value(ratios: Sequence[float], looks: Looks) -> float:
     if not reached:
         return 1.0
     smallest = min(_sign_test(ratios[:n]) for n in reached)
-    orders = [(n, max((k for k in range(1, n // 2 + 1) if _two_sided(n, k) <= smallest), default=0)) for n, _ in looks.schedule]
-    as_extreme = tuple((n, order) for n, order in orders if order > 0)
-    return _spent(as_extreme)[-1] if smallest < 1 else 1.0
+    return looks.as_extreme(smallest) if smallest < 1 else 1.0
 
 
 def holm(p_values: Sequence[float], error: float = 0.05) -> tuple[bool, ...]:
@@ -319,61 +221,17 @@ def _verdict(low: float, value: float, high: float, delta: float, *, strict: boo
 
 
 def _because(verdict: Verdict, margin: float, *, moved: bool, strict: bool) -> str:
+    percent = f"{100 * margin:.3g} %"
     if verdict == "equivalent":
-        real = ", though not around zero: a difference that does not count" if moved else ""
-        return f"the interval lies within {margin:.3g} of no difference{real}"
+        real = "; there is a difference, too small to count" if moved else ""
+        return f"the whole interval lies within {percent} of no difference{real}"
     if strict:
-        return f"the whole interval is {verdict} by more than {margin:.3g}"
-    return f"the whole interval is {verdict}, its median by {margin:.3g} or more"
-
-
-def _two_sided(n: int, order: int) -> Fraction:
-    return Fraction(2 * sum(math.comb(n, i) for i in range(order)), 2**n)
+        return f"the whole interval is {verdict} by more than {percent}"
+    return f"the whole interval is {verdict}, its median by at least {percent}"
 
 
 def _sign_test(ratios: Sequence[float]) -> Fraction:
-    """Exact two-sided sign test of a median of zero; a zero speaks for no difference."""
+    """Make the exact two-sided sign test of a median of zero; a zero speaks for no difference."""
     n = len(ratios)
     against = n - max(sum(ratio > 0 for ratio in ratios), sum(ratio < 0 for ratio in ratios))
-    return min(Fraction(1), _two_sided(n, against + 1))
-
-
-def _fewest(error: float) -> int:
-    """Fewest pairs whose whole range misses with probability `error` at most."""
-    n = 2
-    while 2 / 2**n > error:
-        n += 1
-    return n
-
-
-def _widest_order(before: _Schedule, n: int, error: float) -> int:
-    """Give the largest order of a look at n pairs after others with which all spend `error` at most, or 0."""
-    orders = [order for order in range(1, n // 2 + 1) if _spent((*before, (n, order)))[-1] <= error]
-    return max(orders, default=0)
-
-
-def _shortened(looks: Looks, n: int) -> Looks | None:
-    """Give the looks before n pairs, and one at n pairs; None where that one cannot be had."""
-    before = tuple(look for look in looks.schedule if look[0] < n)
-    order = _widest_order(before, n, looks.error)
-    return Looks(schedule=(*before, (n, order))) if order > 0 else None
-
-
-@lru_cache(maxsize=4096)
-def _spent(schedule: _Schedule) -> tuple[float, ...]:
-    """Count, look by look, the share of sign sequences in which an interval up to that look missed.
-
-    A sequence of n signs of (ratio - true median) is missed by the interval of order k when fewer than k of them are
-    positive, or fewer than k negative. Sequences not missed yet are counted by their positive signs.
-    """
-    shares, missed, at = [], Fraction(0), 0
-    alive = [1]
-    for n, order in schedule:
-        for _ in range(n - at):
-            alive = [a + b for a, b in zip([*alive, 0], [0, *alive], strict=True)]
-        at = n
-        lost = [positive < order or positive > n - order for positive in range(n + 1)]
-        missed += Fraction(sum(count for count, gone in zip(alive, lost, strict=True) if gone), 2**n)
-        alive = [0 if gone else count for count, gone in zip(alive, lost, strict=True)]
-        shares.append(float(missed))
-    return tuple(shares)
+    return min(Fraction(1), two_sided(n, against + 1))

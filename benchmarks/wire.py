@@ -1,7 +1,10 @@
 """How the measured process and its parent speak: one message is a line of JSON and the bytes of its arrays.
 
 Both ends use pipes of their own. Nothing that a runtime prints can get between, and no side waits longer than its
-deadline.
+deadline. What is not a message (a runtime may write to any descriptor) is refused, never interpreted.
+
+An array of numbers travels as its bytes; an array of text (NumPy type ``object``) as the lengths of its texts in UTF-8,
+int64, then the texts.
 """
 
 from __future__ import annotations
@@ -18,14 +21,19 @@ import numpy as np
 
 from backends.base import Array
 
-__all__ = ["Channel", "ChannelClosedError", "ChannelTimeoutError", "Message", "numpy_type"]
+__all__ = ["Channel", "ChannelClosedError", "ChannelGarbageError", "ChannelTimeoutError", "Message", "numpy_type"]
 
 Message = dict[str, Any]
 _CHUNK_BYTES = 1 << 20
+_HEADER_BYTES = 1 << 26  # no message comes near
 
 
 class ChannelClosedError(Exception):
     """The other side has closed, or died."""
+
+
+class ChannelGarbageError(ChannelClosedError):
+    """What came is not a message: nothing that follows can be understood either."""
 
 
 class ChannelTimeoutError(Exception):
@@ -50,10 +58,14 @@ class Channel:
     ----------
     reader, writer : int
         File descriptors of two pipes. They are made non-blocking and belong to the channel.
+    peer : int, optional
+        A descriptor that becomes readable when the process at the other end is gone (`os.pidfd_open`). With it, an
+        answer is not waited for when the process died but left children behind that hold its end of the pipes. It stays
+        the caller's.
     """
 
-    def __init__(self, reader: int, writer: int) -> None:
-        self._reader, self._writer = reader, writer
+    def __init__(self, reader: int, writer: int, *, peer: int | None = None) -> None:
+        self._reader, self._writer, self._peer = reader, writer, peer
         self._rest = bytearray()
         for descriptor in (reader, writer):
             os.set_blocking(descriptor, False)
@@ -73,7 +85,7 @@ class Channel:
         headers = [(name, array.dtype.name, array.shape) for name, array in whole.items()]
         self._write(json.dumps({**message, "arrays": headers}).encode() + b"\n", deadline)
         for array in whole.values():
-            self._write(array.tobytes(), deadline)
+            self._write(_texts_to_bytes(array) if array.dtype.hasobject else array.tobytes(), deadline)
 
     def receive(self, *, timeout_s: float | None = None) -> tuple[Message, dict[str, Array]]:
         """Read one message; the arrays are owned by the caller and may be written to.
@@ -82,21 +94,17 @@ class Channel:
         ------
         ChannelClosedError, ChannelTimeoutError
             The other side is gone, or says nothing.
+        ChannelGarbageError
+            It says what is not a message.
         """
         deadline = _deadline(timeout_s)
         while (end := self._rest.find(b"\n")) < 0:
+            if len(self._rest) > _HEADER_BYTES:
+                raise ChannelGarbageError("bytes without end")
             self._fill(deadline)
-        message: Message = json.loads(bytes(self._rest[:end]))
+        message, headers = _parse(bytes(self._rest[:end]))
         del self._rest[: end + 1]
-        arrays: dict[str, Array] = {}
-        for name, type_name, shape in message.pop("arrays"):
-            kind = numpy_type(type_name)
-            n_bytes = math.prod(shape) * kind.itemsize
-            while len(self._rest) < n_bytes:
-                self._fill(deadline)
-            arrays[name] = np.frombuffer(self._rest[:n_bytes], kind).reshape(shape)
-            del self._rest[:n_bytes]
-        return message, arrays
+        return message, {name: self._array(kind, shape, deadline) for name, kind, shape in headers}
 
     def close(self) -> None:
         """Close both pipes; a second call does nothing."""
@@ -105,11 +113,35 @@ class Channel:
                 os.close(descriptor)
         self._reader = self._writer = -1
 
+    def _array(self, kind: np.dtype[Any], shape: tuple[int, ...], deadline: float | None) -> Array:
+        size = math.prod(shape)
+        if not kind.hasobject:
+            return np.frombuffer(self._take(size * kind.itemsize, deadline), kind).reshape(shape)
+        lengths = np.frombuffer(self._take(8 * size, deadline), np.int64).tolist()
+        if min(lengths, default=0) < 0:
+            raise ChannelGarbageError("a text of negative length")
+        texts = np.empty(size, object)
+        for index, length in enumerate(lengths):
+            try:
+                texts[index] = self._take(length, deadline).decode()
+            except UnicodeDecodeError as error:
+                raise ChannelGarbageError(f"a text that is none: {error}") from error
+        return texts.reshape(shape)
+
+    def _take(self, n_bytes: int, deadline: float | None) -> bytearray:
+        while len(self._rest) < n_bytes:
+            self._fill(deadline)
+        taken = self._rest[:n_bytes]
+        del self._rest[:n_bytes]
+        return taken
+
     def _fill(self, deadline: float | None) -> None:
-        _wait(self._reader, select.POLLIN, deadline)
+        peer_is_gone = _wait(self._reader, select.POLLIN, deadline, self._peer)
         try:
             data = os.read(self._reader, _CHUNK_BYTES)
         except BlockingIOError:
+            if peer_is_gone:
+                raise ChannelClosedError from None
             return
         if not data:
             raise ChannelClosedError
@@ -118,22 +150,45 @@ class Channel:
     def _write(self, data: bytes, deadline: float | None) -> None:
         view = memoryview(data)
         while view:
-            _wait(self._writer, select.POLLOUT, deadline)
+            peer_is_gone = _wait(self._writer, select.POLLOUT, deadline, self._peer)
             try:
                 view = view[os.write(self._writer, view[:_CHUNK_BYTES]) :]
             except BlockingIOError:
-                continue
+                if peer_is_gone:
+                    raise ChannelClosedError from None
             except BrokenPipeError as error:
                 raise ChannelClosedError from error
+
+
+def _texts_to_bytes(array: Array) -> bytes:
+    encoded = [text.encode() for text in array.ravel()]
+    return np.array([len(text) for text in encoded], np.int64).tobytes() + b"".join(encoded)
+
+
+def _parse(line: bytes) -> tuple[Message, list[tuple[str, np.dtype[Any], tuple[int, ...]]]]:
+    """Read a header; whatever is not exactly one is garbage."""
+    try:
+        message: Message = json.loads(line)
+        headers = [(str(name), numpy_type(kind), tuple(shape)) for name, kind, shape in message.pop("arrays")]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ChannelGarbageError(f"{line[:60]!r} is not a message") from error
+    if not all(isinstance(size, int) and size >= 0 for _, _, shape in headers for size in shape):
+        raise ChannelGarbageError(f"{line[:60]!r} has an impossible shape")
+    return message, headers
 
 
 def _deadline(timeout_s: float | None) -> float | None:
     return None if timeout_s is None else time.monotonic() + timeout_s
 
 
-def _wait(descriptor: int, event: int, deadline: float | None) -> None:
+def _wait(descriptor: int, event: int, deadline: float | None, peer: int | None) -> bool:
+    """Wait until `descriptor` is ready or the process `peer` is gone; tell whether it is gone."""
     poll = select.poll()
     poll.register(descriptor, event)
+    if peer is not None:
+        poll.register(peer, select.POLLIN)
     left_ms = None if deadline is None else max(0.0, 1e3 * (deadline - time.monotonic()))
-    if not poll.poll(left_ms):
+    ready = poll.poll(left_ms)
+    if not ready:
         raise ChannelTimeoutError
+    return any(number == peer for number, _ in ready)
