@@ -55,6 +55,7 @@ class Warm:
 
     calls_ns: tuple[int, ...]
     n_calls: int
+    total_ns: int
     ended: Literal["steady", "budget"]
     latency_ns: float
 

@@ -65,6 +65,10 @@ class Memory(Record):
 
     baseline_bytes: NonNegativeInt = Field(description="peak before the model was touched: interpreter and runtime")
     peak_bytes: NonNegativeInt = Field(description="peak of the whole process (VmHWM)")
+    steady_bytes: NonNegativeInt | None = Field(
+        None, description="proportional share (PSS) after the timed blocks; None where the system does not tell"
+    )
+    weights_bytes: NonNegativeInt | None = Field(None, description="weights as the runtime tells; None where it does not")
 
     @property
     def model_bytes(self) -> int:
@@ -81,6 +85,7 @@ class Trial(Record):
     first_run_ns: PositiveInt
     warmup_ns: tuple[int, ...] = Field(description="calls before the steady state, raw; of many, the first thousand")
     warmup_calls: NonNegativeInt = Field(0, description="how many there were; 0 in files that do not say")
+    warmup_total_ns: NonNegativeInt = Field(0, description="time of all of them; 0 in files that do not say")
     warmup_ended: Literal["steady", "budget"] = Field(description="why warming up ended")
     blocks_ns: tuple[tuple[PositiveInt, ...], ...] = Field(
         description="timed calls, raw, grouped in the blocks in which they were made"
@@ -90,6 +95,11 @@ class Trial(Record):
     memory: Memory
     executed_precision: str
     properties: dict[str, str] = Field(default_factory=dict, description="read back from the runtime")
+
+    @property
+    def steady_ns(self) -> int:
+        """From the compiled model to the steady state: the first run and the warm-up."""
+        return self.first_run_ns + (self.warmup_total_ns or sum(self.warmup_ns))
 
     @property
     def calls_ns(self) -> tuple[int, ...]:
@@ -139,6 +149,12 @@ class Measurement(Record):
     budget_s: PositiveFloat | None = Field(None, description="seconds that were given; None in files that do not say")
     ended: str = Field("", description="why no further trial was made, in words; empty in files that do not say")
     started_utc: str = ""
+
+    @property
+    def cpu_ns_per_call(self) -> float | None:
+        """CPU time of all threads of the process for one timed call; None when there are no trials."""
+        n_calls = sum(len(trial.calls_ns) for trial in self.trials)
+        return sum(trial.cpu_ns for trial in self.trials) / n_calls if n_calls else None
 
     @model_validator(mode="after")
     def _trials_or_failure(self) -> Measurement:

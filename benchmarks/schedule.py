@@ -171,6 +171,7 @@ class _Live:
             first_run_ns=self.loaded.first_run_ns,
             warmup_ns=self.warm.calls_ns,
             warmup_calls=self.warm.n_calls,
+            warmup_total_ns=self.warm.total_ns,
             warmup_ended=self.warm.ended,
             blocks_ns=tuple(self.blocks),
             cpu_ns=closing.cpu_ns,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from benchmarks.looks import Looks, plan_looks
 from benchmarks.records import Interval, Trial
-from benchmarks.sequential import Decision, Looks, decide, early_end, plan_looks
+from benchmarks.sequential import Decision, decide, early_end
 from benchmarks.settings import Settings
 from benchmarks.sides import Side
 from benchmarks.stats import median_interval, percentile, supports

@@ -99,6 +99,11 @@ class WarmUp:
         return self._n_calls
 
     @property
+    def total_ns(self) -> int:
+        """Nanoseconds of the calls taken so far."""
+        return self._total_ns
+
+    @property
     def latency_ns(self) -> float:
         """Latency at the end, in nanoseconds: median of the last window."""
         return median(self._medians[-_MIN_WINDOW:] or self._chunk)

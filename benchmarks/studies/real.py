@@ -25,18 +25,16 @@ from pathlib import Path
 import numpy as np
 
 from backends.base import CompileOptions
-from benchmarks.naive import naive_verdict
+from benchmarks.naive import NAIVE_CALLS, NAIVE_DROPPED, naive_verdict
 from benchmarks.process import MeasuredProcess
 from benchmarks.runner import Settings, compare
 from benchmarks.subject import SubjectSpec
-from benchmarks.warmup import WarmUpLimits
 
 __all__ = ["chain", "main"]
 
 LAYERS = 20
 """Of the baseline: a layer more is 5 %."""
-_ROWS, _FEATURES = 64, 256
-_NAIVE_CALLS = 50
+_ROWS, _FEATURES = 176, 256
 
 
 def chain(path: Path, layers: int, *, rows: int = _ROWS, features: int = _FEATURES) -> Path:
@@ -114,7 +112,7 @@ def _comparison(specs: dict[str, SubjectSpec], settings: Settings) -> dict[str, 
     start = time.monotonic()
     found = compare(specs["candidate"], specs["baseline"], settings=settings)
     seconds = time.monotonic() - start
-    naive = [_fifty_calls(specs[label]) for label in ("baseline", "candidate")]
+    naive = [_alone(specs[label]) for label in ("baseline", "candidate")]
     return {
         "verdict": found.verdict,
         "speedup": None if found.speedup is None else found.speedup.value,
@@ -122,18 +120,16 @@ def _comparison(specs: dict[str, SubjectSpec], settings: Settings) -> dict[str, 
         "seconds": round(seconds, 1),
         "latency_ns": found.baseline.trials[0].calls_ns[0] if found.baseline.trials else None,
         "log_ratios": found.log_ratios,
-        "fitness": None if found.baseline.fitness is None else found.baseline.fitness.verdict,
-        "naive": naive_verdict(*naive),
+        "naive": naive_verdict(naive[0], naive[1]),
         "naive_medians_ns": [float(np.median(calls)) for calls in naive],
     }
 
 
-def _fifty_calls(spec: SubjectSpec) -> tuple[int, ...]:
+def _alone(spec: SubjectSpec) -> tuple[int, ...]:
     process = MeasuredProcess(spec, timeout_s=60)
     try:
         process.load({"x": np.ones((_ROWS, _FEATURES), np.float32)})
-        process.warm_up(WarmUpLimits(min_ns=0, max_ns=1))
-        return process.block(_NAIVE_CALLS, 10)
+        return process.block(NAIVE_CALLS, NAIVE_DROPPED)
     finally:
         process.close()
 

@@ -6,7 +6,9 @@ cells. Nothing is said by colour alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from benchmarks.records import Comparison, Measurement
 from benchmarks.stats import summarise
@@ -156,8 +158,8 @@ def _starting(results: Results) -> Sheet:
                 found.subject.label,
                 duration(told.load_ns),
                 duration(told.first_run_ns),
-                duration(told.steady_ns),
-                duration(told.cpu_ns),
+                duration(median(trial.steady_ns for trial in found.trials)),
+                duration(found.cpu_ns_per_call or 0),
                 f"{told.n_calls} / {told.n_trials}",
             )
         )
@@ -183,8 +185,8 @@ def _memory(results: Results) -> Sheet:
                 found.subject.label,
                 size(told.peak_bytes),
                 size(told.model_bytes),
-                NOTHING if told.steady_bytes is None else size(told.steady_bytes),
-                NOTHING if told.weights_bytes is None else size(told.weights_bytes),
+                _middle_size([trial.memory.steady_bytes for trial in found.trials]),
+                _middle_size([trial.memory.weights_bytes for trial in found.trials]),
             )
         )
     return Sheet(
@@ -197,6 +199,11 @@ def _memory(results: Results) -> Sheet:
     )
 
 
+def _middle_size(values: Sequence[int | None]) -> str:
+    known = [value for value in values if value is not None]
+    return size(round(median(known))) if known else NOTHING
+
+
 def _bought(results: Results) -> Sheet:
     rows, notes = [], _Notes()
     confidences = set()
@@ -205,7 +212,7 @@ def _bought(results: Results) -> Sheet:
         said = verdict(pair)
         if pair.verdict == "failed":
             said += " " + notes.marks(tuple(_failures(pair)))
-        doubts = _doubts(pair)
+        doubts = _doubts(results, pair)
         if pair.speedup is not None:
             confidences.add(f"{percent(pair.speedup.confidence, 1)} from {pair.speedup.n} pairs of processes")
         rows.append(
@@ -275,9 +282,9 @@ def _accuracy_mark(row: ModelRow, accuracy: float, backend: str, notes: _Notes) 
     )
 
 
-def _doubts(pair: Comparison) -> tuple[str, ...]:
+def _doubts(results: Results, pair: Comparison) -> tuple[str, ...]:
     """List the doubts about both sides; one that both share is told once."""
-    backend, shared = pair.candidate.subject.backend, set(pair.baseline.doubts) & set(pair.candidate.doubts)
+    backend, shared = place(results, pair.candidate), set(pair.baseline.doubts) & set(pair.candidate.doubts)
     told = [
         f"{backend}: {doubt}" if doubt in shared else f"{side.subject.label} on {backend}: {doubt}"
         for side in (pair.baseline, pair.candidate)

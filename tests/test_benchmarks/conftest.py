@@ -229,7 +229,7 @@ class SimulatedWorker:
     def warm_up(self, limits):
         self._step("warm_up")
         calls = self.world.calls(self.base_ns, 10)
-        return Warm(calls_ns=calls, n_calls=10, ended="steady", latency_ns=float(np.median(calls)))
+        return Warm(calls_ns=calls, n_calls=10, total_ns=sum(calls), ended="steady", latency_ns=float(np.median(calls)))
 
     def block(self, n_calls, n_dropped):
         self._step("block")

@@ -55,7 +55,7 @@ def test_the_interval_covers_the_true_speedup_as_often_as_it_says(new_world, spe
 def test_a_clear_case_ends_early_and_a_close_one_goes_on(new_world, specs):
     clear = simulate(new_world, specs, 1, 2.0, luck=0.01)
     assert (clear.verdict, len(clear.log_ratios)) == ("faster", 8)
-    assert clear.ended == "the whole interval is faster, its median by 0.03 or more"
+    assert clear.ended == "the whole interval is faster, its median by at least 3 %"
     close = [simulate(new_world, specs, seed, 1.03, luck=0.03) for seed in range(10)]
     assert max(len(pair.log_ratios) for pair in close) == 20
     assert {pair.verdict for pair in close if len(pair.log_ratios) == 20} & {"inconclusive"}
