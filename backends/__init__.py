@@ -6,8 +6,10 @@ from backends.base import (
     BoundCall,
     CompiledModel,
     CompileOptions,
+    DeviceTimer,
     LayerInfo,
     Precision,
+    RuntimeMemory,
     TensorSpec,
 )
 from backends.errors import BackendError
@@ -19,7 +21,9 @@ __all__ = [
     "BoundCall",
     "CompileOptions",
     "CompiledModel",
+    "DeviceTimer",
     "LayerInfo",
     "Precision",
+    "RuntimeMemory",
     "TensorSpec",
 ]

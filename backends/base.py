@@ -15,7 +15,7 @@ from typing import ClassVar, Literal, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from backends.errors import BackendUnavailableError, FeedError, ModelLoadError, OptionError
+from backends.errors import ArtefactError, BackendUnavailableError, FeedError, ModelLoadError, OptionError
 
 __all__ = [
     "PRECISIONS",
@@ -25,14 +25,16 @@ __all__ = [
     "BoundCall",
     "CompileOptions",
     "CompiledModel",
+    "DeviceTimer",
     "LayerInfo",
     "Precision",
+    "RuntimeMemory",
     "TensorSpec",
 ]
 
 Array: TypeAlias = npt.NDArray[np.generic]
-Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "int8")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?|sm_\d{2,3}")
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector a kernel loads
 
@@ -75,11 +77,16 @@ class CompileOptions:
 
     Parameters
     ----------
-    precision : {"fp32", "bf16", "fp16"}
+    precision : {"fp32", "bf16", "fp16", "int8"}
         Arithmetic of the compute layers. ``"fp32"`` is IEEE single precision: TF32 and a runtime's own
-        lower-precision default are switched off.
+        lower-precision default are switched off. ``"int8"``: all layers that the file quantises multiply integers; the
+        layers that it leaves in floating point are counted in `CompiledModel.properties`.
     threads : int
-        Threads that compute one inference, at least 1.
+        Threads that compute one inference, at least 1: the thread of the caller and its helpers.
+    streams : int
+        Inferences that may be in flight at once, at least 1, each by a `BoundCall` and a thread of its own. How many
+        threads may then compute at once is read back in ``properties["compute_threads"]``: ``threads * streams`` where
+        each stream has its own, less where the streams share their helpers.
     device : str
         ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or ``"sm_XY"``: compile for that NVIDIA compute capability without
         running (backends that can).
@@ -89,6 +96,7 @@ class CompileOptions:
 
     precision: Precision = "fp32"
     threads: int = 1
+    streams: int = 1
     device: str = "cpu"
     profile: bool = False
 
@@ -97,6 +105,8 @@ class CompileOptions:
             raise OptionError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
         if self.threads < 1:
             raise OptionError(f"threads must be at least 1, got {self.threads}")
+        if self.streams < 1:
+            raise OptionError(f"streams must be at least 1, got {self.streams}")
         if not _DEVICE.fullmatch(self.device):
             raise OptionError(f"device {self.device!r} is not one of cpu, cuda, cuda:N, sm_XY (for example sm_89)")
 
@@ -148,6 +158,25 @@ class LayerInfo:
     time_ns: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeMemory:
+    """What a runtime says of its own memory; None where it does not tell.
+
+    Parameters
+    ----------
+    weights_bytes : int or None
+        Weights as the runtime holds them.
+    arena_bytes : int or None
+        Memory kept for activations and scratch, for one inference in flight.
+    source : str
+        Where the numbers come from, in the runtime's words; empty when it tells nothing.
+    """
+
+    weights_bytes: int | None = None
+    arena_bytes: int | None = None
+    source: str = ""
+
+
 def _aligned_copy(array: Array) -> Array:
     native = array.dtype.newbyteorder("=")
     memory = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
@@ -160,7 +189,8 @@ def _aligned_copy(array: Array) -> Array:
 class BoundCall(ABC):
     """One inference with its inputs already in place: the call that is timed.
 
-    ``call()`` runs synchronously from inputs in host memory to outputs in host memory.
+    ``call()`` runs synchronously from inputs in host memory to outputs in host memory. One `BoundCall` belongs to one
+    thread at a time; different ones of the same model may run at once, up to `CompileOptions.streams` of them.
     """
 
     @abstractmethod
@@ -178,6 +208,40 @@ class BoundCall(ABC):
         """
 
 
+class DeviceTimer(ABC):
+    """Inferences timed by the device's own clock, several in flight, with the inputs already on the device.
+
+    Attributes
+    ----------
+    in_flight : int
+        Inferences that are queued at once.
+    replays_graph : bool
+        True when the launches were captured once and are replayed; False when the runtime did not allow that.
+    """
+
+    in_flight: int
+    replays_graph: bool
+
+    @abstractmethod
+    def __call__(self, n_calls: int) -> npt.NDArray[np.int64]:
+        """Run `n_calls` inferences.
+
+        Returns
+        -------
+        ndarray of shape (n_calls,), dtype int64
+            Nanoseconds from the start to the end of each on the device; copies to and from the host are outside.
+
+        Raises
+        ------
+        RunError
+            The device failed.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what it holds on the device; a second call does nothing."""
+
+
 class CompiledModel(ABC):
     """A model made ready by one backend.
 
@@ -190,8 +254,8 @@ class CompiledModel(ABC):
     executed_precision : Precision
         Read back from the runtime after compilation, not copied from the request.
     properties : Mapping of str to str
-        What the runtime says of itself (streams, pinning, kernel choices). ``"threads"`` is always there: the number
-        read back.
+        What the runtime says of itself (pinning, kernel choices). Always there, as read back: ``"threads"``,
+        ``"streams"`` and ``"compute_threads"`` (host threads that may compute at once, those of the callers included).
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -219,6 +283,10 @@ class CompiledModel(ABC):
         RunError
             The runtime refuses to prepare the call.
         """
+        return self._bind(self._checked(feeds))
+
+    def _checked(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Check `feeds` as `bind` says; return aligned copies in the order of the inputs."""
         wanted = {spec.name: spec for spec in self.inputs}
         if unknown := sorted(feeds.keys() - wanted.keys()):
             raise FeedError(f"unknown input {unknown[0]!r}; the model has {', '.join(map(repr, wanted))}")
@@ -239,7 +307,7 @@ class CompiledModel(ABC):
                         raise FeedError(
                             f"free dimension {dimension!r} is {known} in input {owner!r} and {size} in input {name!r}"
                         )
-        return self._bind({name: _aligned_copy(feeds[name]) for name in wanted})
+        return {name: _aligned_copy(feeds[name]) for name in wanted}
 
     @final
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -260,6 +328,48 @@ class CompiledModel(ABC):
     def _bind(self, feeds: Mapping[str, Array]) -> BoundCall:
         """Prepare a call; `feeds` are complete, checked, C-contiguous, aligned, and belong to the call."""
 
+    @final
+    def device_timer(self, feeds: Mapping[str, Array], *, in_flight: int = 2) -> DeviceTimer:
+        """Prepare inferences that are timed by the device's own clock.
+
+        Parameters
+        ----------
+        feeds : Mapping of str to ndarray
+            One array for each input; copied to the device now.
+        in_flight : int
+            Inferences queued at once, at least 1. With two the device does not wait for the host between them.
+
+        Raises
+        ------
+        OptionError
+            It computes on no device with a clock of its own, or `in_flight` is less than 1.
+        FeedError, RunError
+            See `bind`.
+        """
+        if in_flight < 1:
+            raise OptionError(f"in_flight must be at least 1, got {in_flight}")
+        return self._device_timer(self._checked(feeds), in_flight)
+
+    def _device_timer(self, feeds: Mapping[str, Array], in_flight: int) -> DeviceTimer:  # noqa: ARG002
+        """Prepare the timer; `feeds` are those of `_bind`."""
+        raise OptionError("it computes on the host: there is no device with a clock of its own")
+
+    def memory(self) -> RuntimeMemory:
+        """Say what the runtime knows of its own memory; a runtime that does not tell answers None throughout."""
+        return RuntimeMemory()
+
+    def artefact(self) -> bytes:
+        """Give the compiled model as bytes that `Backend.import_artefact` takes.
+
+        They are good for the same file, options, runtime version and device only, which the caller has to see to.
+
+        Raises
+        ------
+        ArtefactError
+            The runtime cannot give it; the message says why.
+        """
+        raise ArtefactError("this backend keeps no compiled artefacts")
+
     @abstractmethod
     def layers(self) -> tuple[LayerInfo, ...]:
         """List the compiled layers in execution order.
@@ -278,6 +388,8 @@ class Backend(ABC):
     name: ClassVar[str]
     default_device: ClassVar[str] = "cpu"
     """Where it runs when the caller names no device."""
+    why_no_artefacts: ClassVar[str] = "this backend keeps no compiled artefacts"
+    """Why compiled models cannot be kept and loaded again; empty where they can."""
 
     @abstractmethod
     def load_runtime(self) -> None:
@@ -314,12 +426,42 @@ class Backend(ABC):
             The file is missing or broken, or holds an operator that the runtime does not know.
         """
         options = options or CompileOptions()
+        self._require(model, options)
+        return self._verified(self._compile(model, options), options)
+
+    @final
+    def import_artefact(self, blob: bytes, model: Path, options: CompileOptions) -> CompiledModel:
+        """Load what `CompiledModel.artefact` gave, without compiling again.
+
+        Parameters
+        ----------
+        blob : bytes
+            Only what this machine has stored itself: a runtime trusts its own artefacts.
+        model : Path
+            The ONNX file that it was compiled from.
+        options : CompileOptions
+            Those it was compiled with.
+
+        Raises
+        ------
+        ArtefactError
+            This backend keeps none, or the runtime refuses this one.
+        BackendUnavailableError, OptionError, ModelLoadError
+            See `compile`.
+        """
+        if self.why_no_artefacts:
+            raise ArtefactError(self.why_no_artefacts)
+        self._require(model, options)
+        return self._verified(self._import_artefact(blob, model, options), options)
+
+    def _require(self, model: Path, options: CompileOptions) -> None:
         if not model.is_file():
             raise ModelLoadError(f"{model}: no such file")
         state = self.availability(options.device)
         if not state.ok:
             raise BackendUnavailableError(f"backend {self.name!r} cannot run here: {state.reason}; {state.hint}")
-        compiled = self._compile(model, options)
+
+    def _verified(self, compiled: CompiledModel, options: CompileOptions) -> CompiledModel:
         if compiled.executed_precision != options.precision:
             executed = compiled.executed_precision
             compiled.close()
@@ -329,3 +471,7 @@ class Backend(ABC):
     @abstractmethod
     def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
         """Compile; the file exists and the backend is available. Foreign errors are mapped here, with ``from``."""
+
+    def _import_artefact(self, blob: bytes, model: Path, options: CompileOptions) -> CompiledModel:  # noqa: ARG002
+        """Load an artefact; the file exists and the backend is available."""
+        raise ArtefactError(self.why_no_artefacts)

@@ -5,6 +5,7 @@ BackendError                    root; the command line prints it as one line and
 ├── BackendUnavailableError     the runtime or its device is not usable on this machine
 ├── OptionError                 this backend cannot honour an explicit option (precision, threads, device)
 ├── ModelLoadError              the file is missing, broken, or holds something the runtime cannot compile
+├── ArtefactError              a compiled model cannot be stored, or a stored one cannot be loaded
 ├── FeedError                   an input has the wrong name, shape or type
 └── RunError                    the runtime failed while executing
 """
@@ -12,6 +13,7 @@ BackendError                    root; the command line prints it as one line and
 from __future__ import annotations
 
 __all__ = [
+    "ArtefactError",
     "BackendError",
     "BackendUnavailableError",
     "FeedError",
@@ -43,6 +45,10 @@ class OptionError(BackendError, ValueError):
 
 class ModelLoadError(BackendError):
     """The file is missing, broken, or holds something the runtime cannot compile."""
+
+
+class ArtefactError(BackendError):
+    """A compiled model cannot be stored, or a stored one cannot be loaded."""
 
 
 class FeedError(BackendError, ValueError):

@@ -14,20 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends.base import Array, Precision, TensorSpec
-from backends.errors import ModelLoadError, OptionError, one_line
+from backends.errors import ModelLoadError, one_line
+from backends.precision import precision_of
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["COMPUTE_OPERATORS", "ModelFile", "initializers", "read"]
+__all__ = ["ModelFile", "initializers", "read"]
 
-COMPUTE_OPERATORS = frozenset(
-    {"Attention", "Conv", "ConvTranspose", "Einsum", "FusedConv", "FusedGemm", "FusedMatMul", "GRU", "Gemm", "LSTM"}
-    | {"MatMul", "MultiHeadAttention", "RNN"}
-)
-"""Operators whose arithmetic gives a model its precision: convolutions and matrix products."""
-
-_QUANTISED = ("QLinear", "DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger")
 _KEPT_BYTES = 4096
 """Initializers up to this size keep their data: shapes and axes are among them."""
 
@@ -58,14 +52,14 @@ class ModelFile:
 
     @property
     def precision(self) -> Precision:
-        """Precision in which the graph is typed: that of the weights of its convolutions and matrix products.
+        """Precision that the file asks for, see `backends.precision.precision_of`.
 
         Raises
         ------
         OptionError
-            The graph mixes precisions, is quantised, or computes in a type that is not measured.
+            The graph mixes precisions, or computes in a type that is not measured.
         """
-        return _precision(self.proto.graph, self.path)
+        return precision_of(self.proto.graph, self.path)
 
 
 def read(path: Path) -> ModelFile:
@@ -230,7 +224,13 @@ def _check_external_data(graph: onnx.GraphProto, path: Path) -> None:
             raise ModelLoadError(f"{path}: external data {location!r} of {tensor.name!r} lies outside its folder")
         if not data.is_file():
             raise ModelLoadError(f"{path}: external data {location!r} of {tensor.name!r} is missing beside the model")
-        end = int(facts.get("offset", 0)) + int(facts.get("length", 0))
+        try:
+            offset, length = int(facts.get("offset", 0)), int(facts.get("length", 0))
+        except ValueError:
+            offset = length = -1
+        if min(offset, length) < 0:
+            raise ModelLoadError(f"{path} is damaged: it does not say where the external data of {tensor.name!r} are")
+        end = offset + length
         if end > (size := data.stat().st_size):
             raise ModelLoadError(
                 f"{path}: external data {location!r} is too short: {tensor.name!r} ends at byte {end} of {size}"
@@ -270,35 +270,3 @@ def _spec(info: onnx.ValueInfoProto, role: str, path: Path) -> TensorSpec:
             shape.append(dimension.dim_param or f"{info.name}_{axis}")
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
     return TensorSpec(name=info.name, shape=tuple(shape), dtype=dtype.name)
-
-
-def _precision(graph: onnx.GraphProto, path: Path) -> Precision:
-    import onnx
-
-    if quantised := sorted({node.op_type for node in graph.node if node.op_type.startswith(_QUANTISED)}):
-        raise OptionError(f"{path} is quantised ({', '.join(quantised)}); only fp32, bf16 and fp16 models are measured")
-    names: dict[int, Precision] = {
-        onnx.TensorProto.FLOAT: "fp32",
-        onnx.TensorProto.BFLOAT16: "bf16",
-        onnx.TensorProto.FLOAT16: "fp16",
-    }
-    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    types |= {info.name: info.type.tensor_type.elem_type for info in graph.input}
-    types |= {
-        node.output[0]: attribute.t.data_type
-        for node in graph.node
-        if node.op_type == "Constant"
-        for attribute in node.attribute
-        if attribute.name == "value"
-    }
-    used = {
-        types[name] for node in graph.node if node.op_type in COMPUTE_OPERATORS for name in node.input if name in types
-    }
-    floating = {*names, onnx.TensorProto.DOUBLE}
-    found = used & floating or set(types.values()) & floating
-    if not found:
-        return "fp32"
-    if len(found) > 1 or not found <= names.keys():
-        words = sorted(onnx.TensorProto.DataType.Name(item).lower() for item in found)
-        raise OptionError(f"{path} computes in {' and '.join(words)}; only fp32, bf16 or fp16 throughout is measured")
-    return names[found.pop()]

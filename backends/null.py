@@ -15,11 +15,15 @@ from backends.base import (
     CompiledModel,
     CompileOptions,
     LayerInfo,
+    RuntimeMemory,
     TensorSpec,
 )
-from backends.errors import OptionError, RunError
+from backends.errors import ArtefactError, OptionError, RunError
 
 __all__ = ["NullBackend"]
+
+
+_ARTEFACT = b"null"
 
 
 class _NullCall(BoundCall):
@@ -40,7 +44,11 @@ class _NullModel(CompiledModel):
         self.inputs = inputs
         self.outputs = outputs
         self.executed_precision = options.precision
-        self.properties = {"threads": str(options.threads)}
+        self.properties = {
+            "threads": str(options.threads),
+            "streams": str(options.streams),
+            "compute_threads": str(options.threads * options.streams),
+        }
 
     def _bind(self, feeds: Mapping[str, Array]) -> BoundCall:
         sizes = {
@@ -57,6 +65,12 @@ class _NullModel(CompiledModel):
             outputs[spec.name] = np.zeros(shape, np.dtype(spec.dtype))
         return _NullCall(outputs)
 
+    def artefact(self) -> bytes:
+        return _ARTEFACT
+
+    def memory(self) -> RuntimeMemory:
+        return RuntimeMemory(weights_bytes=0, arena_bytes=0, source="there is nothing")
+
     def layers(self) -> tuple[LayerInfo, ...]:
         return ()
 
@@ -65,9 +79,10 @@ class _NullModel(CompiledModel):
 
 
 class NullBackend(Backend):
-    """Answers zeros of the right shape in no time, in any precision and with any number of threads."""
+    """Answers zeros of the right shape in no time, in any precision and with any number of threads and streams."""
 
     name = "null"
+    why_no_artefacts = ""
 
     def load_runtime(self) -> None:
         """Import what reads the file; there is no runtime."""
@@ -86,3 +101,8 @@ class NullBackend(Backend):
             raise OptionError("backend 'null' has no layers to profile")
         file = modelfile.read(model)
         return _NullModel(file.inputs, file.outputs, options)
+
+    def _import_artefact(self, blob: bytes, model: Path, options: CompileOptions) -> CompiledModel:
+        if blob != _ARTEFACT:
+            raise ArtefactError("this is no artefact of backend 'null'")
+        return self._compile(model, options)

@@ -9,6 +9,11 @@ What is set, and why:
   Runtime a sleep and a wake-up between any two parallel operators, which its users do not pay. With the setting
   chosen, latencies are those of the default to within noise and nothing runs after the call.
 * Inputs and outputs are bound once (`IOBinding`): no lookup by name and no NumPy conversion inside the timed call.
+* Streams are concurrent runs of the one session: each brings the thread of its caller, and all share the session's
+  ``threads - 1`` helpers.
+
+A compiled artefact is the optimised graph, loaded with all optimisations off: what is executed is the graph that was
+stored, node for node. It holds kernels' layouts of one CPU, so it is good for that CPU and that version only.
 """
 
 from __future__ import annotations
@@ -21,9 +26,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends import modelfile
-from backends.base import Array, Availability, Backend, BoundCall, CompiledModel, CompileOptions, LayerInfo
-from backends.errors import ModelLoadError, OptionError, RunError, one_line
+from backends.base import (
+    Array,
+    Availability,
+    Backend,
+    BoundCall,
+    CompiledModel,
+    CompileOptions,
+    LayerInfo,
+    Precision,
+    RuntimeMemory,
+)
+from backends.errors import ArtefactError, ModelLoadError, OptionError, RunError, one_line
 from backends.installed import import_runtime, missing, version_of
+from backends.precision import layer_counts
 
 if TYPE_CHECKING:
     from backends.modelfile import ModelFile
@@ -67,29 +83,54 @@ class _OrtCall(BoundCall):
 
 
 class _OrtModel(CompiledModel):
-    def __init__(self, file: ModelFile, options: CompileOptions) -> None:
+    def __init__(self, file: ModelFile, options: CompileOptions, artefact: bytes | None = None) -> None:
         self._file = file
         self._options = options
         self._failures = _failures()
         self._folder = tempfile.TemporaryDirectory(prefix="prune-deploy-ort-") if options.profile else None
         self._layers: tuple[LayerInfo, ...] | None = None
+        self._memory = RuntimeMemory()
         self.inputs, self.outputs = file.inputs, file.outputs
         profile = Path(self._folder.name) / "profile" if self._folder is not None else None
-        self._session: Any = _session(file.path, options, profile=profile)
-        # The CPU provider runs an fp32 graph in fp32. A half-precision graph it may well compute in fp32 between
-        # casts of its own, so there the optimised graph is asked.
-        self.executed_precision = file.precision
-        if self.executed_precision != "fp32":
-            self.executed_precision = self._optimised().precision
+        if artefact is None:
+            self._session: Any = _session(file.path, options, profile=profile)
+        else:
+            self._session = _session_of_artefact(artefact, file.path, options, profile)
         settings = self._session.get_session_options()
+        threads = settings.intra_op_num_threads
         self.properties = {
-            "threads": str(settings.intra_op_num_threads),
+            "threads": str(threads),
+            "streams": str(options.streams),
+            "compute_threads": str(threads - 1 + options.streams),
             "providers": ", ".join(self._session.get_providers()),
             "inter_op_num_threads": str(settings.inter_op_num_threads),
             "graph_optimization_level": settings.graph_optimization_level.name,
             "execution_mode": settings.execution_mode.name,
             "force_spinning_stop": settings.get_session_config_entry("session.force_spinning_stop"),
         }
+        self.executed_precision = self._executed()
+
+    def _executed(self) -> Precision:
+        """Ask the optimised graph. The CPU provider runs an fp32 graph in fp32: there is nothing to ask there.
+
+        A half-precision graph it may well compute in fp32 between casts of its own, and a quantised layer that it
+        cannot fuse in fp32 between its dequantised factors.
+        """
+        asked = self._file.precision
+        if asked == "fp32":
+            return asked
+        optimised = self._optimised()
+        if asked != "int8":
+            return optimised.precision
+        integers, in_float = layer_counts(optimised.proto.graph, executed=True)
+        _, left = layer_counts(self._file.proto.graph, executed=False)
+        if integers and in_float > left:
+            raise OptionError(
+                f"onnxruntime executes {in_float - left} of the quantised layers of {self._file.path} in fp32 and "
+                f"{integers} in int8"
+            )
+        self.properties = {**self.properties, "compute_layers": f"fp32: {in_float}, int8: {integers}"}
+        return "int8" if integers else "fp32"
 
     def _bind(self, feeds: Mapping[str, Array]) -> BoundCall:
         if self._session is None:
@@ -101,6 +142,20 @@ class _OrtModel(CompiledModel):
             target = Path(folder) / "optimised.onnx"
             _session(self._file.path, self._options, optimised=target)
             return modelfile.read(target)
+
+    def artefact(self) -> bytes:
+        """Give the optimised graph, weights included, as ONNX."""
+        with tempfile.TemporaryDirectory(prefix="prune-deploy-ort-") as folder:
+            target = Path(folder) / "optimised.onnx"
+            try:
+                _session(self._file.path, self._options, optimised=target)
+            except ModelLoadError as error:
+                raise ArtefactError(f"onnxruntime cannot write its optimised graph: {error}") from error
+            return target.read_bytes()
+
+    def memory(self) -> RuntimeMemory:
+        """Give what the profile says: with ``profile=True``, after a run, and after `layers`; else None."""
+        return self._memory
 
     def layers(self) -> tuple[LayerInfo, ...]:
         """List the nodes of the optimised graph in execution order.
@@ -114,7 +169,9 @@ class _OrtModel(CompiledModel):
             optimised = self._optimised()
             self._layers = trace_back(self._file.proto.graph, optimised.proto.graph)
         if self._folder is not None and self._session is not None:
-            times = _mean_times(Path(self._session.end_profiling()))
+            nodes = _node_events(Path(self._session.end_profiling()))
+            times = _mean_times(nodes)
+            self._memory = _memory(nodes)
             if times:
                 self._layers = tuple(
                     LayerInfo(name=layer.name, kind=layer.kind, nodes=layer.nodes, time_ns=times.get(layer.name))
@@ -139,6 +196,7 @@ class OrtBackend(Backend):
     """
 
     name = "ort"
+    why_no_artefacts = ""
 
     def load_runtime(self) -> None:
         """Import onnxruntime."""
@@ -162,6 +220,12 @@ class OrtBackend(Backend):
         return Availability(ok=True, version=version, devices=("cpu",))
 
     def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
+        return _OrtModel(self._read(model, options), options)
+
+    def _import_artefact(self, blob: bytes, model: Path, options: CompileOptions) -> CompiledModel:
+        return _OrtModel(self._read(model, options), options, blob)
+
+    def _read(self, model: Path, options: CompileOptions) -> ModelFile:
         self.load_runtime()
         file = modelfile.read(model)
         if file.precision != options.precision:
@@ -169,7 +233,7 @@ class OrtBackend(Backend):
                 f"backend 'ort' computes in the types of the file: {model} is {file.precision}, "
                 f"{options.precision} was asked for; export the model in {options.precision}"
             )
-        return _OrtModel(file, options)
+        return file
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -180,14 +244,22 @@ def _failures() -> tuple[type[Exception], ...]:
     return tuple(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Exception))
 
 
-def _session(path: Path, options: CompileOptions, *, profile: Path | None = None, optimised: Path | None = None) -> Any:
+def _session(
+    path: Path,
+    options: CompileOptions,
+    *,
+    profile: Path | None = None,
+    optimised: Path | None = None,
+    is_optimised: bool = False,
+) -> Any:
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
     settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    levels = onnxruntime.GraphOptimizationLevel
+    settings.graph_optimization_level = levels.ORT_DISABLE_ALL if is_optimised else levels.ORT_ENABLE_ALL
     settings.log_severity_level = _SEVERITY_ERROR
     settings.add_session_config_entry("session.force_spinning_stop", "1")
     if profile is not None:
@@ -213,11 +285,36 @@ def _cause(error: BaseException) -> str:
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 
-def _mean_times(trace: Path) -> dict[str, int]:
+def _session_of_artefact(artefact: bytes, path: Path, options: CompileOptions, profile: Path | None) -> Any:
+    # Through a file: a session made from bytes would keep them for as long as it lives.
+    with tempfile.TemporaryDirectory(prefix="prune-deploy-ort-") as folder:
+        optimised = Path(folder) / "optimised.onnx"
+        optimised.write_bytes(artefact)
+        try:
+            return _session(optimised, options, profile=profile, is_optimised=True)
+        except ModelLoadError as error:
+            cause = one_line(error.__cause__ or error)
+            raise ArtefactError(f"onnxruntime cannot load the stored graph of {path}: {cause}") from error
+
+
+def _node_events(trace: Path) -> list[dict[str, Any]]:
+    events = json.loads(trace.read_text(encoding="utf-8"))
+    return [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+
+
+def _mean_times(nodes: list[dict[str, Any]]) -> dict[str, int]:
     """Give the mean time of each node in nanoseconds from a profile; the first execution counts only when alone."""
     durations: dict[str, list[int]] = defaultdict(list)
-    for event in json.loads(trace.read_text(encoding="utf-8")):
-        name = event.get("name", "")
-        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
-            durations[name.removesuffix("_kernel_time")].append(int(event["dur"]))
+    for event in nodes:
+        durations[event["name"].removesuffix("_kernel_time")].append(int(event["dur"]))
     return {name: round(1000 * sum(us[1:] or us) / len(us[1:] or us)) for name, us in durations.items()}
+
+
+def _memory(nodes: list[dict[str, Any]]) -> RuntimeMemory:
+    """Read the arena off a profile: before the first node ran, the weights were all that it held in use."""
+    facts = [event["args"] for event in nodes if "mem_arena_held" in event.get("args", {})]
+    if not facts:
+        return RuntimeMemory()
+    weights = int(facts[0]["mem_bytes_in_use"]) - int(facts[0]["mem_in_use_delta"])
+    held = max(int(fact["mem_arena_held"]) for fact in facts)
+    return RuntimeMemory(weights_bytes=weights, arena_bytes=max(0, held - weights), source="profile: arena of the CPU")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backends.base import LayerInfo
-from backends.modelfile import COMPUTE_OPERATORS
+from backends.precision import COMPUTE_OPERATORS
 
 if TYPE_CHECKING:
     import onnx

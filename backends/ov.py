@@ -4,8 +4,9 @@ What is set, and why:
 
 * ``INFERENCE_PRECISION_HINT`` is always explicit: left alone, OpenVINO computes an fp32 model in bf16 on every CPU that
   can. What was executed is read back, from the property and from the compute layers of the compiled model.
-* One stream, latency hint, the number of threads as asked and read back: OpenVINO caps it at the cores silently, we
-  refuse. Thread pinning stays at its default and is recorded.
+* ``NUM_STREAMS`` and ``INFERENCE_NUM_THREADS`` (``threads * streams``: each stream has threads of its own) are always
+  explicit and read back: OpenVINO caps both at the cores silently, we refuse. Thread pinning stays at its default and
+  is recorded. With both given, the performance hint changes nothing any more; it stays at latency.
 * Tensors are set once; the timed call is `InferRequest.infer`.
 
 OpenVINO's threads (TBB) sleep within about a millisecond after a call: they do not disturb what is measured next, so
@@ -17,6 +18,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -33,8 +35,9 @@ from backends.base import (
     Precision,
     TensorSpec,
 )
-from backends.errors import ModelLoadError, OptionError, RunError, one_line
+from backends.errors import ArtefactError, ModelLoadError, OptionError, RunError, one_line
 from backends.installed import import_runtime, missing, version_of
+from backends.precision import layer_counts
 
 if TYPE_CHECKING:
     from backends.modelfile import ModelFile
@@ -42,15 +45,14 @@ if TYPE_CHECKING:
 __all__ = ["OpenVinoBackend"]
 
 _INSTALL = "'prune-deploy[openvino]'"
-_HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-_CAPABILITIES: dict[Precision, str] = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
-_PRECISIONS: dict[str, Precision] = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+_HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+_CAPABILITIES: dict[Precision, str] = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8"}
+_PRECISIONS: dict[str, Precision] = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8"}
 _COMPUTE_LAYERS = frozenset(
     {"Convolution", "Deconvolution", "FullyConnected", "MatMul", "RNNCell", "RNNSeq", "ScaledDotProductAttention"}
 )
 _NOT_EXECUTED = frozenset({"Const", "Input", "Output"})
 _RECORDED = (
-    "NUM_STREAMS",
     "INFERENCE_PRECISION_HINT",
     "PERFORMANCE_HINT",
     "EXECUTION_MODE_HINT",
@@ -92,28 +94,27 @@ class _OpenVinoModel(CompiledModel):
     def __init__(self, file: ModelFile, options: CompileOptions, compiled: Any) -> None:
         self.inputs, self.outputs = file.inputs, file.outputs
         self._compiled = compiled
-        self._request: Any = None
+        self._request: Any = None  # the latest: whoever profiles has one
         self._profiled = options.profile
         self._input_ports = _ports(compiled.inputs, self.inputs)
         self._output_ports = _ports(compiled.outputs, self.outputs)
         supported = set(compiled.get_property("SUPPORTED_PROPERTIES"))
-        threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         recorded = {name: _text(compiled.get_property(name)) for name in _RECORDED if name in supported}
-        if threads != options.threads:
-            raise OptionError(
-                f"openvino uses {threads} threads, {options.threads} were asked for; "
-                f"this machine lets it have at most {threads}: pass --threads {threads}"
-            )
+        streams, threads = _streams_and_threads(compiled, options)
         found = Counter(
-            info["runtimePrecision"] for info in self._layer_infos() if info["layerType"] in _COMPUTE_LAYERS
+            _PRECISIONS.get(info["runtimePrecision"], info["runtimePrecision"])
+            for info in self._layer_infos()
+            if info["layerType"] in _COMPUTE_LAYERS
         )
-        layers = ", ".join(f"{name}: {count}" for name, count in sorted(found.items()))
-        self.properties = {"threads": str(threads), **recorded, "compute_layers": layers}
+        self.properties = {
+            "threads": str(threads // streams),
+            "streams": str(streams),
+            "compute_threads": str(threads),
+            **recorded,
+            "compute_layers": ", ".join(f"{name}: {count}" for name, count in sorted(found.items())),
+        }
         hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        lowered = set(found) - {"f32"} or set(found) or {hint}
-        if len(lowered) > 1 or not lowered <= _PRECISIONS.keys():
-            raise OptionError(f"openvino executes {file.path} in {' and '.join(sorted(lowered))}")
-        self.executed_precision = _PRECISIONS[lowered.pop()]
+        self.executed_precision = _executed(file, found, _PRECISIONS.get(hint, hint))
         self._file = file
 
     def _bind(self, feeds: Mapping[str, Array]) -> BoundCall:
@@ -121,6 +122,16 @@ class _OpenVinoModel(CompiledModel):
             raise RunError("the model is closed")
         self._request = self._compiled.create_infer_request()
         return _OpenVinoCall(self._request, feeds, self._input_ports, self._output_ports)
+
+    def artefact(self) -> bytes:
+        """Give OpenVINO's own export, weights included."""
+        if self._compiled is None:
+            raise RunError("the model is closed")
+        try:
+            blob: bytes = self._compiled.export_model().getvalue()
+        except RuntimeError as error:
+            raise ArtefactError(f"openvino cannot export the compiled model: {_cause(error)}") from error
+        return blob
 
     def _layer_infos(self) -> list[dict[str, str]]:
         nodes = self._compiled.get_runtime_model().get_ordered_ops()
@@ -172,6 +183,7 @@ class OpenVinoBackend(Backend):
     """OpenVINO's CPU plugin. It converts weights itself, so the precision is free where the CPU can compute in it."""
 
     name = "openvino"
+    why_no_artefacts = ""
 
     def load_runtime(self) -> None:
         """Import openvino."""
@@ -195,28 +207,82 @@ class OpenVinoBackend(Backend):
         return Availability(ok=True, version=version, devices=("cpu",))
 
     def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
-        openvino = _openvino()
-        file = modelfile.read(model)
-        if file.precision not in ("fp32", options.precision):
-            raise OptionError(f"{model} is typed {file.precision}: it cannot be executed in {options.precision}")
-        core = openvino.Core()
-        capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if _CAPABILITIES[options.precision] not in capabilities:
-            floats = [name for name, word in _CAPABILITIES.items() if word in capabilities]
-            raise OptionError(
-                f"backend 'openvino' cannot compute in {options.precision} on this CPU; it can in {', '.join(floats)}"
-            )
-        settings = {
-            "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
-            "INFERENCE_NUM_THREADS": options.threads,
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
-            "PERF_COUNT": options.profile,
-        }
+        file = _read(model, options)
+        core, settings = _core_and_settings(options)
         try:
             return _OpenVinoModel(file, options, core.compile_model(str(model), "CPU", settings))
         except RuntimeError as error:
             raise ModelLoadError(f"{model}: openvino cannot compile it: {_cause(error)}") from error
+
+    def _import_artefact(self, blob: bytes, model: Path, options: CompileOptions) -> CompiledModel:
+        file = _read(model, options)
+        core, settings = _core_and_settings(options)
+        try:
+            compiled = core.import_model(BytesIO(blob), "CPU", settings)
+        except RuntimeError as error:
+            raise ArtefactError(f"openvino cannot import the stored model of {model}: {_cause(error)}") from error
+        return _OpenVinoModel(file, options, compiled)
+
+
+def _read(model: Path, options: CompileOptions) -> ModelFile:
+    file = modelfile.read(model)
+    floats = {"fp32", options.precision} - {"int8"}
+    if file.precision not in floats and file.precision != options.precision:
+        raise OptionError(f"{model} is typed {file.precision}: it cannot be executed in {options.precision}")
+    if options.precision == "int8" != file.precision:
+        raise OptionError(f"{model} is typed {file.precision}, int8 was asked for; quantise the model first")
+    return file
+
+
+def _core_and_settings(options: CompileOptions) -> tuple[Any, dict[str, Any]]:
+    core = _openvino().Core()
+    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if _CAPABILITIES[options.precision] not in capabilities:
+        able = [name for name, word in _CAPABILITIES.items() if word in capabilities]
+        raise OptionError(
+            f"backend 'openvino' cannot compute in {options.precision} on this CPU; it can in {', '.join(able)}"
+        )
+    return core, {
+        "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
+        "INFERENCE_NUM_THREADS": options.threads * options.streams,
+        "NUM_STREAMS": options.streams,
+        "PERFORMANCE_HINT": "LATENCY",
+        "PERF_COUNT": options.profile,
+    }
+
+
+def _streams_and_threads(compiled: Any, options: CompileOptions) -> tuple[int, int]:
+    """Read the streams and the threads of all streams back."""
+    streams = int(compiled.get_property("NUM_STREAMS"))
+    threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+    if threads != options.threads * options.streams or streams != options.streams:
+        asked = f"{options.threads} were asked for"
+        if options.streams > 1:
+            asked = f"{options.threads} in each of {options.streams} streams were asked for"
+        raise OptionError(
+            f"openvino uses {threads} threads, {asked}; this machine lets it have at most {threads} in all: "
+            f"pass --threads {max(1, threads // options.streams)}"
+        )
+    return streams, threads
+
+
+def _executed(file: ModelFile, found: Counter[str], hint: str) -> Precision:
+    """Name the precision of the compute layers; `hint` where the model has none."""
+    if file.precision == "int8":
+        _, left = layer_counts(file.proto.graph, executed=False)
+        if found["int8"] and found["fp32"] > left:
+            raise OptionError(
+                f"openvino executes {found['fp32'] - left} of the quantised layers of {file.path} in fp32 and "
+                f"{found['int8']} in int8"
+            )
+        kinds = {"int8"} if found["int8"] else {"fp32"}
+        kinds |= set(found) - {"int8", "fp32"}
+    else:
+        kinds = set(found) - {"fp32"} or set(found) or {hint}
+    executed = next((name for name in _HINTS if kinds == {name}), None)
+    if executed is None:
+        raise OptionError(f"openvino executes {file.path} in {' and '.join(sorted(kinds))}")
+    return executed
 
 
 def _openvino() -> ModuleType:

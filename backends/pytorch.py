@@ -8,10 +8,14 @@ took apart runs as separate operators.
 After a call with more than one thread, torch's OpenMP threads go on spinning for about ten milliseconds, and no setting
 stops them that would not also slow the call itself: whoever measures another model next should wait that long.
 
+Streams are concurrent calls from threads of their own, each with its own team of OpenMP threads. Between two operators
+Python runs one of them at a time: of small operators fewer are in flight than asked for.
+
 ``torch-compile`` is `torch.compile` in its default mode, for the exact shapes, with neither a graph break nor a return
 to eager allowed. Where all shapes are fixed, compilation belongs to loading; with a free dimension it can only happen
 in the first call with each new shape, and is counted there. Inductor keeps what it compiled on disk: `properties`
-say whether it was found.
+say whether it was found. Its entries are pickled, and what AOTInductor packs is another program (no guards, a wrapper
+in C++) than the one `torch.compile` runs: neither is handed out as an artefact.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ from backends.base import (
     CompileOptions,
     LayerInfo,
     Precision,
+    RuntimeMemory,
 )
 from backends.errors import ModelLoadError, OptionError, RunError, one_line
 from backends.installed import import_runtime, missing, version_of
@@ -86,11 +91,14 @@ class _TorchModel(CompiledModel):
         weights = dict(modelfile.initializers(file.path))
         graph = convert(file, weights, getattr(torch, _DTYPES[options.precision]))
         del weights
+        self._weights_bytes = sum({t.data_ptr(): t.nbytes for t in graph.buffers()}.values())
         self._graph: Any = graph
         self._times: dict[str, list[int]] = defaultdict(list)
         self._call: Callable[..., Any] | None = graph
         self.properties = {
             "threads": str(torch.get_num_threads()),
+            "streams": str(options.streams),
+            "compute_threads": str(torch.get_num_threads() * options.streams),
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "memory_format": "contiguous",
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -122,6 +130,10 @@ class _TorchModel(CompiledModel):
             raise RunError("the model is closed")
         return _TorchCall(self._call, feeds, tuple(spec.name for spec in self.outputs))
 
+    def memory(self) -> RuntimeMemory:
+        """Sum the tensors that the code refers to; what the allocator holds for activations torch does not tell."""
+        return RuntimeMemory(weights_bytes=self._weights_bytes, source="buffers of the module")
+
     def layers(self) -> tuple[LayerInfo, ...]:
         """List the torch calls in execution order; ``kind`` is the function.
 
@@ -149,6 +161,7 @@ class TorchBackend(Backend):
     """PyTorch, eager. For bf16 and fp16 the weights and the inputs are converted inside."""
 
     name = "torch"
+    why_no_artefacts = "torch runs the code as it is: there is nothing compiled to keep"
 
     def load_runtime(self) -> None:
         """Import torch."""
@@ -180,6 +193,10 @@ class TorchCompileBackend(TorchBackend):
     """PyTorch through `torch.compile`, default mode."""
 
     name = "torch-compile"
+    why_no_artefacts = (
+        "torch.compile keeps a cache of its own, which is pickled; an AOTInductor package is another program than the "
+        "one it runs"
+    )
 
     def load_runtime(self) -> None:
         """Import torch and its compiler."""
@@ -209,6 +226,8 @@ class TorchCompileBackend(TorchBackend):
 
 
 def _read(model: Path, options: CompileOptions) -> ModelFile:
+    if options.precision == "int8":
+        raise OptionError("torch computes no int8 model here; measure it on ort or openvino")
     file = modelfile.read(model)
     if file.precision not in ("fp32", options.precision):
         raise OptionError(f"{model} is typed {file.precision}: it cannot be executed in {options.precision}")

@@ -16,31 +16,33 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
-from backends.base import PRECISIONS, Array, Backend, CompileOptions
+from backends.base import PRECISIONS, Array, Backend, BoundCall, CompileOptions
 from backends.errors import (
+    ArtefactError,
     BackendError,
     BackendUnavailableError,
     FeedError,
     ModelLoadError,
     OptionError,
 )
-
-if TYPE_CHECKING:
-    import onnx
+from backends.testing_models import quantised_cnn, small_cnn, token_model, unknown_operator, with_external_data
 
 __all__ = [
     "EXECUTION",
     "INTERFACE",
     "PROMISES",
     "Promise",
+    "quantised_cnn",
     "small_cnn",
     "token_model",
     "unknown_operator",
@@ -48,102 +50,6 @@ __all__ = [
 ]
 
 Promise: TypeAlias = Callable[[Backend, Path, CompileOptions], None]
-
-_OPSET = 20
-_IR_VERSION = 10
-
-
-# --- models --------------------------------------------------------------------------------------------------------
-
-
-def small_cnn(path: Path, *, batch: int | str = 2) -> Path:
-    """Write a CNN: convolution, depthwise convolution, residual addition, pooling, classifier. (batch, 3, 8, 8) in."""
-    import onnx
-    from onnx import helper
-
-    generator = np.random.default_rng(0)
-    shapes = {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (8, 1, 3, 3), "w3": (8, 8, 1, 1), "w4": (5, 8), "b4": (5,)}
-    weights = {name: generator.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
-    nodes = [
-        helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], name="conv1", pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["c1"], ["r1"], name="relu1"),
-        helper.make_node("Conv", ["r1", "w2"], ["c2"], name="depthwise", pads=[1, 1, 1, 1], group=8),
-        helper.make_node("Conv", ["c2", "w3"], ["c3"], name="pointwise"),
-        helper.make_node("Add", ["c3", "r1"], ["a1"], name="residual"),
-        helper.make_node("Relu", ["a1"], ["r2"], name="relu2"),
-        helper.make_node("MaxPool", ["r2"], ["p1"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),
-        helper.make_node("GlobalAveragePool", ["p1"], ["p2"], name="average"),
-        helper.make_node("Flatten", ["p2"], ["f1"], name="flatten"),
-        helper.make_node("Gemm", ["f1", "w4", "b4"], ["y"], name="classifier", transB=1),
-    ]
-    float32 = onnx.TensorProto.FLOAT
-    inputs = [helper.make_tensor_value_info("x", float32, [batch, 3, 8, 8])]
-    outputs = [helper.make_tensor_value_info("y", float32, [batch, 5])]
-    return _write(path, nodes, inputs, outputs, weights)
-
-
-def token_model(path: Path) -> Path:
-    """Write a model of int64 tokens (batch, length) and a scalar; two outputs, free batch and length."""
-    import onnx
-    from onnx import helper
-
-    generator = np.random.default_rng(0)
-    weights = {
-        "table": generator.standard_normal((10, 4)).astype(np.float32),
-        "w": generator.standard_normal((4, 3)).astype(np.float32),
-    }
-    nodes = [
-        helper.make_node("Gather", ["table", "tokens"], ["embedded"], name="embed"),
-        helper.make_node("Mul", ["embedded", "scale"], ["scaled"], name="scale_by"),
-        helper.make_node("MatMul", ["scaled", "w"], ["y"], name="project"),
-    ]
-    float32, int64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
-    inputs = [
-        helper.make_tensor_value_info("tokens", int64, ["batch", "length"]),
-        helper.make_tensor_value_info("scale", float32, []),
-    ]
-    outputs = [
-        helper.make_tensor_value_info("y", float32, ["batch", "length", 3]),
-        helper.make_tensor_value_info("embedded", float32, ["batch", "length", 4]),
-    ]
-    return _write(path, nodes, inputs, outputs, weights)
-
-
-def unknown_operator(path: Path) -> Path:
-    """Write a model whose only node is of an operator nobody knows: ``NoSuchOperator``."""
-    import onnx
-    from onnx import helper
-
-    nodes = [helper.make_node("NoSuchOperator", ["x"], ["y"], name="strange")]
-    inputs = [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3])]
-    outputs = [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 3])]
-    return _write(path, nodes, inputs, outputs, {})
-
-
-def with_external_data(path: Path, *, location: str = "weights.bin") -> Path:
-    """Write `small_cnn` with its weights in a file of their own, `location`, beside it."""
-    import onnx
-
-    model = onnx.load(small_cnn(path))
-    onnx.save(model, path, save_as_external_data=True, location=location, size_threshold=0)
-    return path
-
-
-def _write(
-    path: Path,
-    nodes: list[onnx.NodeProto],
-    inputs: list[onnx.ValueInfoProto],
-    outputs: list[onnx.ValueInfoProto],
-    weights: Mapping[str, Array],
-) -> Path:
-    import onnx
-    from onnx import helper
-
-    initializers = [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()]
-    graph = helper.make_graph(nodes, path.stem, inputs, outputs, initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
-    onnx.save(model, path)
-    return path
 
 
 def _image(batch: int = 2) -> dict[str, Array]:
@@ -383,6 +289,71 @@ def precision_is_honoured_or_refused(backend: Backend, folder: Path, options: Co
         compiled.close()
 
 
+def streams_are_honoured_or_refused(backend: Backend, folder: Path, options: CompileOptions) -> None:
+    """The streams read back are those asked for, each with its threads, or `OptionError` says why not."""
+    path = small_cnn(folder / "cnn.onnx")
+    for streams, threads in ((1, 1), (2, 1), (1, 2), (2, 2), (64, 1)):
+        try:
+            compiled = backend.compile(path, replace(options, streams=streams, threads=threads))
+        except OptionError:
+            _expect((streams, threads) != (1, 1), "one stream of one thread was refused")
+            continue
+        got = {name: compiled.properties.get(name) for name in ("streams", "threads", "compute_threads")}
+        compiled.close()
+        _expect(got["streams"] == str(streams), f"{streams} streams were asked for, {got['streams']} are used")
+        _expect(got["threads"] == str(threads), f"{threads} threads were asked for, {got['threads']} are used")
+        at_once = int(got["compute_threads"] or 0)
+        _expect(
+            threads + streams - 1 <= at_once <= threads * streams,
+            f"{streams} streams of {threads} threads compute with {got['compute_threads']} threads at once",
+        )
+
+
+def calls_run_at_once(backend: Backend, folder: Path, options: CompileOptions) -> None:
+    """Calls bound to different feeds run from threads of their own without touching each other's answers."""
+    path = small_cnn(folder / "cnn.onnx", batch="batch")
+    for streams in (2, 4):
+        try:
+            compiled = backend.compile(path, replace(options, streams=streams))
+        except OptionError:
+            continue
+        images = [np.random.default_rng(seed).standard_normal((1 + seed % 3, 3, 8, 8)) for seed in range(streams)]
+        feeds: list[dict[str, Array]] = [{"x": image.astype(np.float32)} for image in images]
+        wanted = [_reference(path, feed)["y"] for feed in feeds]
+        start = threading.Barrier(streams)
+
+        def answers(feed: dict[str, Array], bind: Callable[..., BoundCall], start: threading.Barrier) -> list[Array]:
+            call = bind(feed)
+            start.wait(timeout=60)
+            found = []
+            for _ in range(50):
+                call()
+                found.append(call.outputs()["y"])
+            return found
+
+        with ThreadPoolExecutor(streams) as pool:
+            running = [pool.submit(answers, feed, compiled.bind, start) for feed in feeds]
+            for index, future in enumerate(running):
+                for got in future.result():
+                    _expect_close(got, wanted[index], 1e-5, f"y of thread {index} of {streams}")
+        compiled.close()
+
+
+def a_quantised_model_is_int8_or_refused(backend: Backend, folder: Path, options: CompileOptions) -> None:
+    """A quantised file is executed on integers and said to be, or refused in one line; never under another name."""
+    path = quantised_cnn(folder / "quantised.onnx")
+    _expect_refusal(OptionError, (), lambda: backend.compile(path, options))
+    try:
+        compiled = backend.compile(path, replace(options, precision="int8"))
+    except OptionError as error:
+        _expect("\n" not in str(error), f"the error must be one line, it is {str(error)!r}")
+        return
+    _expect(compiled.executed_precision == "int8", f"executed precision {compiled.executed_precision}")
+    # One step of the output's scale: runtimes round halves differently.
+    _expect_close(compiled.run(_image())["y"], _reference(path, _image())["y"], 0.1, "y")
+    compiled.close()
+
+
 def layers_lead_back_to_the_file(backend: Backend, folder: Path, options: CompileOptions) -> None:
     """Each convolution and matrix product of the file is found in a compiled layer, and each named node exists."""
     import onnx
@@ -421,6 +392,44 @@ def it_works_in_a_fresh_process(backend: Backend, folder: Path, options: Compile
     compiled.close()
 
 
+def an_artefact_gives_the_same_answers(backend: Backend, folder: Path, options: CompileOptions) -> None:
+    """What `artefact` gives is loaded into an equal model, also in a fresh state, or the reason why not is said."""
+    path = small_cnn(folder / "cnn.onnx", batch="batch")
+    compiled = backend.compile(path, options)
+    if backend.why_no_artefacts:
+        _expect_refusal(ArtefactError, (), compiled.artefact)
+        _expect_refusal(ArtefactError, (backend.why_no_artefacts,), lambda: backend.import_artefact(b"", path, options))
+        compiled.close()
+        return
+    wanted = compiled.run(_image())["y"]
+    layers = [(layer.kind, layer.nodes) for layer in compiled.layers()]
+    facts = (compiled.inputs, compiled.outputs, compiled.executed_precision)
+    blob = compiled.artefact()
+    compiled.close()
+    loaded = backend.import_artefact(blob, path, options)
+    _expect(np.array_equal(loaded.run(_image())["y"], wanted), "the loaded model gives another answer")
+    _expect([(layer.kind, layer.nodes) for layer in loaded.layers()] == layers, "the loaded model has other layers")
+    _expect(
+        (loaded.inputs, loaded.outputs, loaded.executed_precision) == facts,
+        "the loaded model has other inputs, outputs or another precision",
+    )
+    for name in ("threads", "streams", "compute_threads"):
+        _expect(loaded.properties[name] == compiled.properties[name], f"the loaded model has other {name}")
+    loaded.close()
+    _expect_refusal(ArtefactError, (), lambda: backend.import_artefact(b"no artefact", path, options))
+
+
+def memory_is_said_or_none(backend: Backend, folder: Path, options: CompileOptions) -> None:
+    """Bytes where the runtime tells, with the source; otherwise None, and never a guess."""
+    compiled = backend.compile(small_cnn(folder / "cnn.onnx"), options)
+    compiled.run(_image())
+    said = compiled.memory()
+    compiled.close()
+    known = [value for value in (said.weights_bytes, said.arena_bytes) if value is not None]
+    _expect(all(value >= 0 for value in known), f"negative bytes: {said}")
+    _expect(bool(known) == bool(said.source), f"bytes without a source, or a source without bytes: {said}")
+
+
 INTERFACE: tuple[Promise, ...] = (
     availability_explains_itself,
     inputs_and_outputs_are_those_of_the_file,
@@ -431,6 +440,9 @@ INTERFACE: tuple[Promise, ...] = (
     broken_files_are_refused,
     wrong_external_data_is_refused,
     an_absent_device_is_refused,
+    an_artefact_gives_the_same_answers,
+    memory_is_said_or_none,
+    streams_are_honoured_or_refused,
 )
 """Hold for everything behind the protocol, also for a backend that computes nothing."""
 
@@ -441,6 +453,8 @@ EXECUTION: tuple[Promise, ...] = (
     external_data_is_found,
     an_unknown_operator_is_named,
     threads_are_honoured_or_refused,
+    calls_run_at_once,
+    a_quantised_model_is_int8_or_refused,
     precision_is_honoured_or_refused,
     layers_lead_back_to_the_file,
     it_works_in_a_fresh_process,

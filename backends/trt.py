@@ -10,6 +10,9 @@ the module at hand (`_Dialect`), never by version number.
 * ``device="sm_XY"`` compiles for that compute capability without a GPU (TensorRT-RTX) and lists the layers; the engine
   cannot run there. Without a driver an engine cannot even be opened, so its layers are read from the report that the
   builder logs; with a GPU they come from the engine inspector.
+* Each call has an execution context and a CUDA stream of its own: calls of several host threads run at once.
+* A compiled artefact is the serialised engine behind one line of JSON, the properties that it was built with.
+* Quantised files are refused: nothing here reads back which of their layers were executed on integers.
 * One call is: copy from pinned host memory, ``execute_async_v3``, copy back to pinned host memory, wait.
 """
 
@@ -34,15 +37,18 @@ from backends.base import (
     BoundCall,
     CompiledModel,
     CompileOptions,
+    DeviceTimer,
     LayerInfo,
     Precision,
+    RuntimeMemory,
 )
-from backends.errors import BackendUnavailableError, ModelLoadError, OptionError, RunError, one_line
+from backends.errors import ArtefactError, BackendUnavailableError, ModelLoadError, OptionError, RunError, one_line
 from backends.installed import import_runtime, version_of
+from backends.precision import COMPUTE_OPERATORS
 
 if TYPE_CHECKING:
     from backends.modelfile import ModelFile
-    from backends.trt_device import TrtCall
+    from backends.trt_device import TrtCall, TrtTimer
 
 __all__ = ["LARGEST_FREE_DIMENSION", "TrtBackend"]
 
@@ -113,9 +119,7 @@ class _TrtModel(CompiledModel):
             replace(layer, nodes=tuple(unnamed.get(name, name) for name in layer.nodes)) for layer in layers
         )
         self._times: dict[str, list[float]] = defaultdict(list)
-        compute = {
-            node.name or node.output[0] for node in file.proto.graph.node if node.op_type in modelfile.COMPUTE_OPERATORS
-        }
+        compute = {node.name or node.output[0] for node in file.proto.graph.node if node.op_type in COMPUTE_OPERATORS}
         types = {name for layer in self._layers if compute & set(layer.nodes) for name in layer.types}
         found = {_TYPES[name] for name in types if name in _TYPES}
         if len(found) > 1:
@@ -126,6 +130,10 @@ class _TrtModel(CompiledModel):
         raise BackendUnavailableError(
             f"the engine was compiled for {self.properties['device']} and cannot run here; {_NO_GPU_HINT}"
         )
+
+    def artefact(self) -> bytes:
+        """Refuse: the engine can only be opened on the GPU that it is for."""
+        raise ArtefactError(f"the engine was compiled for {self.properties['device']} and cannot be loaded here")
 
     def layers(self) -> tuple[LayerInfo, ...]:
         """List the layers of the engine. Times leave out the first run where there are more."""
@@ -146,22 +154,26 @@ class _RunnableModel(_TrtModel):
     def __init__(
         self, dialect: _Dialect, file: ModelFile, options: CompileOptions, built: tuple[Any, dict[str, str]], log: Any
     ) -> None:
-        plan, properties = built
+        plan, self._built = built
         trt = dialect.module
         self._trt = trt
         self._log = log
         self._runtime: Any = trt.Runtime(log)
         self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise ModelLoadError(f"{file.path}: TensorRT cannot open the engine it built: {log.last_error}")
+            raise ModelLoadError(f"{file.path}: TensorRT cannot open the engine: {log.last_error}")
         inspector = self._engine.create_engine_inspector()
         text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-        properties = {**properties, "device_memory_bytes": str(self._engine.device_memory_size_v2)}
+        properties = {**self._built, "device_memory_bytes": str(self._engine.device_memory_size_v2)}
         super().__init__(file, _layers_of_inspector(text), properties)
         self._profiled = options.profile
-        self._calls: list[TrtCall] = []
+        self._index = _index(options.device)
+        self._open: list[TrtCall | TrtTimer] = []
 
     def _bind(self, feeds: Mapping[str, Array]) -> BoundCall:
+        return self._bound(feeds)
+
+    def _bound(self, feeds: Mapping[str, Array]) -> TrtCall:
         from backends.trt_device import TrtCall
 
         if self._engine is None:
@@ -170,14 +182,42 @@ class _RunnableModel(_TrtModel):
         profiler = _profiler(self._trt, self._times) if self._profiled else None
         if profiler is not None:
             context.profiler = profiler
-        call = TrtCall(context, feeds, self.outputs, self._log)
-        self._calls.append(call)
+        call = TrtCall(context, feeds, self.outputs, self._log, self._index)
+        self._open.append(call)
         return call
 
+    def _device_timer(self, feeds: Mapping[str, Array], in_flight: int) -> DeviceTimer:
+        from backends.trt_device import TrtTimer
+
+        if self._profiled:
+            raise OptionError("a profiled model is not timed: its layers wait for each other; leave profile off")
+        timer = TrtTimer(self._bound(feeds), in_flight)
+        self._open.append(timer)
+        return timer
+
+    def memory(self) -> RuntimeMemory:
+        """Give what the engine says: its weights, and the memory of one execution context."""
+        if self._engine is None:
+            raise RunError("the model is closed")
+        weights = None
+        if hasattr(self._trt, "EngineStat"):
+            weights = int(self._engine.get_engine_stat(self._trt.EngineStat.TOTAL_WEIGHTS_SIZE))
+        arena = int(self._engine.device_memory_size_v2)
+        return RuntimeMemory(weights_bytes=weights, arena_bytes=arena, source="engine: device memory")
+
+    def artefact(self) -> bytes:
+        """Give the properties as a line of JSON, and the serialised engine."""
+        if self._engine is None:
+            raise RunError("the model is closed")
+        plan = self._engine.serialize()
+        if plan is None:
+            raise ArtefactError(f"TensorRT cannot serialise the engine: {self._log.last_error}")
+        return json.dumps(self._built).encode() + b"\n" + bytes(plan)
+
     def close(self) -> None:
-        for call in self._calls:
-            call.close()
-        self._calls.clear()
+        for item in reversed(self._open):
+            item.close()
+        self._open.clear()
         self._engine = None
         self._runtime = None
 
@@ -187,6 +227,7 @@ class TrtBackend(Backend):
 
     name = "trt"
     default_device = "cuda"
+    why_no_artefacts = ""
 
     def load_runtime(self) -> None:
         """Import TensorRT."""
@@ -224,32 +265,54 @@ class TrtBackend(Backend):
         return Availability(ok=not reason, version=version, devices=devices, reason=reason, hint=hint)
 
     def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
-        named = options.device.startswith("sm_")
-        name = "tensorrt_rtx" if named else _installed()[0]
-        dialect = _Dialect.of(import_runtime(name, _INSTALL[name]))
-        if options.threads != 1:
-            raise OptionError(f"backend 'trt' computes on a GPU: threads must be 1, got {options.threads}")
-        if named and options.device not in dialect.capabilities:
-            raise OptionError(
-                f"{name} does not compile for {options.device}; it does for {', '.join(dialect.capabilities)}"
-            )
-        if named and options.profile:
-            raise OptionError(f"{options.device} is compiled without running: layers have no times; leave profile off")
-        file = modelfile.read(model)
-        if file.precision != options.precision:
-            raise OptionError(
-                f"backend 'trt' computes in the types of the file: {model} is {file.precision}, "
-                f"{options.precision} was asked for; export the model in {options.precision}"
-            )
-        if not named:
-            from backends.trt_device import set_device
-
-            set_device(_index(options.device))
+        dialect, file = _checked(model, options)
         log = _logger(dialect.module)
         built = _build(dialect, file, options, log)
-        if named:
+        if options.device.startswith("sm_"):
             return _TrtModel(file, _layers_of_report(log.report), built[1])
         return _RunnableModel(dialect, file, options, built, log)
+
+    def _import_artefact(self, blob: bytes, model: Path, options: CompileOptions) -> CompiledModel:
+        if options.device.startswith("sm_"):
+            raise ArtefactError(f"an engine for {options.device} cannot be loaded here")
+        dialect, file = _checked(model, options)
+        head, _, plan = blob.partition(b"\n")
+        try:
+            properties = {str(key): str(value) for key, value in json.loads(head).items()}
+        except (ValueError, AttributeError) as error:
+            raise ArtefactError("this is no artefact of backend 'trt'") from error
+        try:
+            return _RunnableModel(dialect, file, options, (plan, properties), _logger(dialect.module))
+        except ModelLoadError as error:
+            raise ArtefactError(str(error)) from error
+
+
+def _checked(model: Path, options: CompileOptions) -> tuple[_Dialect, ModelFile]:
+    """Check the options, make the GPU the current one, and read the file."""
+    named = options.device.startswith("sm_")
+    name = "tensorrt_rtx" if named else _installed()[0]
+    dialect = _Dialect.of(import_runtime(name, _INSTALL[name]))
+    if options.threads != 1:
+        raise OptionError(f"backend 'trt' computes on a GPU: threads must be 1, got {options.threads}")
+    if named and options.device not in dialect.capabilities:
+        raise OptionError(
+            f"{name} does not compile for {options.device}; it does for {', '.join(dialect.capabilities)}"
+        )
+    if named and options.profile:
+        raise OptionError(f"{options.device} is compiled without running: layers have no times; leave profile off")
+    if options.precision == "int8":
+        raise OptionError("backend 'trt' measures no quantised models; measure them on ort or openvino")
+    file = modelfile.read(model)
+    if file.precision != options.precision:
+        raise OptionError(
+            f"backend 'trt' computes in the types of the file: {model} is {file.precision}, "
+            f"{options.precision} was asked for; export the model in {options.precision}"
+        )
+    if not named:
+        from backends.trt_device import set_device
+
+        set_device(_index(options.device))
+    return dialect, file
 
 
 def _build(dialect: _Dialect, file: ModelFile, options: CompileOptions, log: Any) -> tuple[Any, dict[str, str]]:
@@ -273,6 +336,8 @@ def _build(dialect: _Dialect, file: ModelFile, options: CompileOptions, log: Any
         "runtime": f"{trt.__name__} {trt.__version__}",
         "device": options.device,
         "threads": "1",
+        "streams": str(options.streams),
+        "compute_threads": str(options.streams),
         "strongly_typed": "True",
         "tf32": str(config.get_flag(trt.BuilderFlag.TF32)),
         "builder_optimization_level": str(config.builder_optimization_level),

@@ -1,18 +1,24 @@
-"""The timed call of TensorRT on a GPU, with nothing of CUDA but its runtime (cuda-bindings)."""
+"""What is timed of TensorRT on a GPU, with nothing of CUDA but its runtime (cuda-bindings).
+
+`TrtCall` is the request: copies and waits inside, the host's clock outside. `TrtTimer` is the device alone: events
+around each inference, on the GPU's clock.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from backends.base import Array, BoundCall, TensorSpec
+from backends.base import Array, BoundCall, DeviceTimer, TensorSpec
 from backends.errors import RunError
 
-__all__ = ["TrtCall", "set_device"]
+__all__ = ["TrtCall", "TrtTimer", "set_device"]
 
 
 def set_device(index: int) -> None:
@@ -34,6 +40,8 @@ class TrtCall(BoundCall):
         Their shapes must follow from the shapes of the feeds.
     log : ILogger
         Asked for the reason when TensorRT refuses.
+    index : int, default=0
+        Number of the GPU. CUDA keeps the current GPU for each host thread: a thread that has not called before is told.
 
     Raises
     ------
@@ -41,8 +49,12 @@ class TrtCall(BoundCall):
         A shape is outside the range compiled for, or the GPU has no memory left.
     """
 
-    def __init__(self, context: Any, feeds: Mapping[str, Array], outputs: tuple[TensorSpec, ...], log: Any) -> None:
+    def __init__(
+        self, context: Any, feeds: Mapping[str, Array], outputs: tuple[TensorSpec, ...], log: Any, index: int = 0
+    ) -> None:
         cudart = _cudart()
+        self._index = index
+        self._thread = threading.get_ident()
         self._cudart = cudart
         self._context = context
         self._log = log
@@ -87,15 +99,37 @@ class TrtCall(BoundCall):
     def __call__(self) -> None:
         """Run once and wait."""
         cudart, stream = self._cudart, self._stream
+        self.enter_thread()
         to_device = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
         to_host = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
         for device, host, n_bytes in self._copies_in:
             _check(cudart.cudaMemcpyAsync(device, host, n_bytes, to_device, stream))
-        if not self._context.execute_async_v3(int(stream)):
-            raise RunError(f"TensorRT failed: {self._log.last_error}")
+        self.enqueue()
         for host, device, n_bytes in self._copies_out:
             _check(cudart.cudaMemcpyAsync(host, device, n_bytes, to_host, stream))
         _check(cudart.cudaStreamSynchronize(stream))
+
+    @property
+    def stream(self) -> Any:
+        """The CUDA stream of this call."""
+        return self._stream
+
+    def enter_thread(self) -> None:
+        """Make the call's GPU the current one of a thread that is new to it."""
+        if (thread := threading.get_ident()) != self._thread:
+            set_device(self._index)
+            self._thread = thread
+
+    def enqueue(self) -> None:
+        """Put one inference on the stream, without copies, and do not wait.
+
+        Raises
+        ------
+        RunError
+            TensorRT refuses.
+        """
+        if not self._context.execute_async_v3(int(self._stream)):
+            raise RunError(f"TensorRT failed: {self._log.last_error}")
 
     def outputs(self) -> dict[str, Array]:
         """Copy the outputs out of pinned memory."""
@@ -107,6 +141,95 @@ class TrtCall(BoundCall):
         while self._free:
             release, handle = self._free.pop()
             _check(release(handle))
+
+
+class TrtTimer(DeviceTimer):
+    """Events before and after each inference on one stream, with some inferences queued ahead.
+
+    The inference is captured as a CUDA graph and replayed where TensorRT allows it. Times have the resolution of CUDA's
+    events, about half a microsecond.
+
+    Parameters
+    ----------
+    call : TrtCall
+        Belongs to the timer from now on, and is run once: the inputs are on the GPU then, and lazy kernels are loaded.
+    in_flight : int
+        Inferences queued at once.
+
+    Raises
+    ------
+    RunError
+        The first run fails, or CUDA has no events left.
+    """
+
+    def __init__(self, call: TrtCall, in_flight: int) -> None:
+        self.in_flight = in_flight
+        self._cudart = _cudart()
+        self._call = call
+        self._graph: Any = None
+        self._events: list[tuple[Any, Any]] = []
+        self._free: list[tuple[Callable[[Any], Any], Any]] = []
+        try:
+            call()
+            for _ in range(in_flight):
+                self._events.append((self._event(), self._event()))
+            self._graph = self._captured()
+        except RunError:
+            self.close()
+            raise
+        self.replays_graph = self._graph is not None
+
+    def _event(self) -> Any:
+        event = _check(self._cudart.cudaEventCreate())
+        self._free.append((self._cudart.cudaEventDestroy, event))
+        return event
+
+    def _captured(self) -> Any:
+        """Capture one inference; None where TensorRT or CUDA does not allow that."""
+        cudart, stream = self._cudart, self._call.stream
+        _check(cudart.cudaStreamBeginCapture(stream, cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal))
+        try:
+            self._call.enqueue()
+            is_accepted = True
+        except RunError:
+            is_accepted = False
+        error, graph = cudart.cudaStreamEndCapture(stream)  # always: the stream is unusable until then
+        if not is_accepted or int(error) != 0:
+            cudart.cudaGetLastError()  # clears the error, which the next call would be blamed for
+            return None
+        replay = _check(cudart.cudaGraphInstantiate(graph, 0))
+        self._free.append((cudart.cudaGraphExecDestroy, replay))
+        _check(cudart.cudaGraphDestroy(graph))
+        return replay
+
+    def __call__(self, n_calls: int) -> npt.NDArray[np.int64]:
+        """Run `n_calls` inferences; give the nanoseconds of each on the GPU."""
+        self._call.enter_thread()
+        samples = np.zeros(n_calls, np.int64)
+        for index in range(n_calls + self.in_flight):
+            start, end = self._events[index % self.in_flight]
+            if index >= self.in_flight and (done := index - self.in_flight) < n_calls:
+                _check(self._cudart.cudaEventSynchronize(end))
+                samples[done] = round(1e6 * _check(self._cudart.cudaEventElapsedTime(start, end)))
+            if index < n_calls:
+                self._launch(start, end)
+        return samples
+
+    def _launch(self, start: Any, end: Any) -> None:
+        cudart, stream = self._cudart, self._call.stream
+        _check(cudart.cudaEventRecord(start, stream))
+        if self._graph is not None:
+            _check(cudart.cudaGraphLaunch(self._graph, stream))
+        else:
+            self._call.enqueue()
+        _check(cudart.cudaEventRecord(end, stream))
+
+    def close(self) -> None:
+        """Give the events, the graph and the call back; a second call does nothing."""
+        while self._free:
+            release, handle = self._free.pop()
+            _check(release(handle))
+        self._call.close()
 
 
 def _cudart() -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from backends import modelfile
 from backends.base import Array, TensorSpec
 from benchmarks.errors import InputError
+from benchmarks.subject import subgraphs
 from benchmarks.wire import numpy_type
 
 if TYPE_CHECKING:
@@ -22,7 +23,12 @@ __all__ = ["InputSizes", "ModelSpecs", "example_inputs", "index_bounds", "model_
 
 _BATCH_NAME = re.compile(r"batch|^[bn]$|^bs$|^n_batch$", re.IGNORECASE)
 _DEFAULT_BOUND = 2  # 0 and 1 are legal as a mask, as a token, and as an index
-_PASS_THROUGH = frozenset({"Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
+_PASS_THROUGH = frozenset(
+    {"Cast", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
+)
+_ALONG_AN_AXIS = frozenset({"Gather", "GatherElements", "ScatterElements"})
+_BY_COORDINATES = frozenset({"GatherND", "ScatterND"})
+_WORDS = ("", "a", "blue", "Monday", "the", "na\u00efve")
 
 
 class ModelSpecs(NamedTuple):
@@ -144,8 +150,8 @@ def example_inputs(
 ) -> dict[str, Array]:
     """Make up one call's inputs: the same for the same arguments.
 
-    Floats are standard normal, signed integers uniform in [0, bound), ``uint8`` uniform in [0, 256), booleans fair
-    coins, and an integer scalar is 1.
+    Floats are standard normal (rounded to the type, without sign where it has none), integers uniform in [0, bound),
+    ``uint8`` uniform in [0, 256), booleans fair coins, texts drawn from a few words, and an integer scalar is 1.
 
     Parameters
     ----------
@@ -176,7 +182,7 @@ def example_inputs(
 
 
 def index_bounds(model: Path) -> dict[str, int]:
-    """Find how large integer inputs may be: those that choose rows of a table in the file (token embeddings).
+    """Find how large integer inputs may be: those that choose from a tensor of known size (token embeddings).
 
     Parameters
     ----------
@@ -186,18 +192,24 @@ def index_bounds(model: Path) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        For each such input, the number of rows of the smallest table it indexes.
+        For each such input, the length of the shortest axis it indexes.
     """
     graph = modelfile.read(model).proto.graph
-    tables = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    origin = {info.name: info.name for info in graph.input if info.name not in tables}
+    tables: dict[str, tuple[int, ...]] = {}
+    for info in (*graph.input, *graph.value_info):
+        sizes = [dimension.dim_value for dimension in info.type.tensor_type.shape.dim]
+        if info.type.tensor_type.HasField("shape") and all(size > 0 for size in sizes):
+            tables[info.name] = tuple(sizes)
+    tables |= {tensor.name: tuple(tensor.dims) for each in subgraphs(graph) for tensor in each.initializer}
+    origin = {info.name: info.name for info in graph.input}
     bounds: dict[str, int] = {}
-    for node in graph.node:
-        if node.op_type in _PASS_THROUGH and node.input[0] in origin:
-            origin[node.output[0]] = origin[node.input[0]]
-        elif node.op_type == "Gather" and node.input[0] in tables and node.input[1] in origin:
-            name, rows = origin[node.input[1]], tables[node.input[0]][_axis(node)]
-            bounds[name] = min(rows, bounds.get(name, rows))
+    for node in (node for each in subgraphs(graph) for node in each.node):
+        if node.op_type in _PASS_THROUGH and node.input and node.input[0] in origin:
+            origin |= dict.fromkeys(node.output, origin[node.input[0]])
+        elif len(node.input) > 1 and node.input[0] in tables and node.input[1] in origin:
+            name = origin[node.input[1]]
+            for size in _indexed(node, tables[node.input[0]]):
+                bounds[name] = max(1, min(size, bounds.get(name, size)))
     return bounds
 
 
@@ -224,9 +236,9 @@ def _sizes_given(specs: tuple[TensorSpec, ...], given: Mapping[str, tuple[int, .
             raise InputError(f"--shape names an unknown input {name!r}; there are {', '.join(map(repr, known))}")
         spec = known[name]
         fits = len(shape) == len(spec.shape) and all(
-            isinstance(want, str) or want == got for want, got in zip(spec.shape, shape, strict=True)
+            want == got or (isinstance(want, str) and got > 0) for want, got in zip(spec.shape, shape, strict=True)
         )
-        if not fits or min(shape, default=1) < 1:
+        if not fits:
             raise InputError(f"shape {','.join(map(str, shape))} does not fit input {name!r} {spec}")
         for want, got in zip(spec.shape, shape, strict=True):
             if isinstance(want, str) and sizes.setdefault(want, got) != got:
@@ -254,15 +266,24 @@ def _values(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator, 
         raise InputError(f"input {spec.name!r} is of type {spec.dtype}, for which no values can be made up") from error
     if kind.kind == "b":
         return rng.integers(0, 2, shape).astype(np.bool_)
-    if kind.kind in "iu":
+    if kind.kind == "O":
+        return np.array(_WORDS, object)[rng.integers(0, len(_WORDS), shape)].reshape(shape)
+    if integer := re.fullmatch(r"(u?)int(\d+)", spec.dtype):
         if not shape:
             return np.ones(shape, kind)
+        largest = 2 ** (int(integer[2]) - (not integer[1])) - 1
         upper = bound or (256 if kind == np.uint8 else _DEFAULT_BOUND)
-        return rng.integers(0, min(upper, int(np.iinfo(kind).max)), shape).astype(kind)
-    if kind.kind == "f" or spec.dtype == "bfloat16":
-        return rng.standard_normal(shape, np.float32).astype(kind)
+        return rng.integers(0, min(upper, largest + 1), shape, np.uint64).astype(kind)
+    if kind.kind == "f" or spec.dtype.startswith(("bfloat", "float")):
+        values = rng.standard_normal(shape, np.float32)
+        return (np.abs(values) if spec.dtype.startswith("float8_e8m0") else values).astype(kind)
     raise InputError(f"input {spec.name!r} is of type {spec.dtype}, for which no values can be made up")
 
 
-def _axis(node: onnx.NodeProto) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+def _indexed(node: onnx.NodeProto, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Give the lengths of the axes of a tensor of `shape` that the second input of `node` holds indices into."""
+    numbers = {attribute.name: attribute.i for attribute in node.attribute}
+    if node.op_type in _BY_COORDINATES:
+        return shape[numbers.get("batch_dims", 0) :]
+    axis = numbers.get("axis", 0)
+    return (shape[axis],) if node.op_type in _ALONG_AN_AXIS and -len(shape) <= axis < len(shape) else ()

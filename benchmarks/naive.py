@@ -41,7 +41,8 @@ def naive_verdict(
     """
     if not baseline_ns or not candidate_ns:
         raise SettingError("two medians want calls of both models")
-    change = median(candidate_ns) / median(baseline_ns) - 1
-    if change > threshold:
+    before_ns = median(baseline_ns)
+    change_ns = median(candidate_ns) - before_ns
+    if change_ns > threshold * before_ns:
         return "slower"
-    return "faster" if change < -threshold else "same"
+    return "faster" if change_ns < -threshold * before_ns else "same"

@@ -1,6 +1,7 @@
 """The answers a compiled model must give: read from a file, or computed by ONNX Runtime without any optimisation.
 
-The file (``reference.npz``) holds arrays ``input:<name>`` and ``output:<name>`` and a 0-d string ``source``.
+The file (``reference.npz``) holds arrays ``input:<name>`` and ``output:<name>`` and a 0-d string ``source``. Text is
+held there in NumPy's type of fixed width and is ``object`` in memory; it must be answered exactly.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ def read_reference(path: Path) -> Reference:
 
 def write_reference(path: Path, reference: Reference) -> None:
     """Write ``reference.npz``; it appears whole or not at all."""
-    arrays = {_INPUT + name: array for name, array in reference.inputs.items()}
-    arrays |= {_OUTPUT + name: array for name, array in reference.outputs.items()}
+    arrays = {_INPUT + name: _storable(array) for name, array in reference.inputs.items()}
+    arrays |= {_OUTPUT + name: _storable(array) for name, array in reference.outputs.items()}
     arrays[_SOURCE] = np.array(reference.source)
     part = path.with_name(f".{path.name}.part")
     with part.open("wb") as file:
@@ -122,6 +123,7 @@ def compute_reference(model: Path, feeds: Mapping[str, Array], *, timeout_s: flo
         asked, answered = Path(folder) / "asked.npz", Path(folder) / "answered.npz"
         write_reference(asked, Reference(inputs=feeds, outputs=feeds, source=""))
         command = [sys.executable, "-P", "-m", plain_answers.__name__, str(model.resolve()), str(asked), str(answered)]
+        command.append(str(os.getpid()))
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -144,7 +146,7 @@ def compute_reference(model: Path, feeds: Mapping[str, Array], *, timeout_s: flo
             raise WorkerError(f"{model}: no reference answers: {lines[-1][:300]}", kind)
         outputs = read_reference(answered).outputs
     for name, array in outputs.items():
-        if not np.isfinite(array.astype(np.float64)).all():
+        if not np.isfinite(_numbers(array)).all():
             raise InputError(f"{model}: output {name!r} is not finite on the inputs made up for it; give a reference")
     return Reference(inputs=feeds, outputs=outputs, source="ONNX Runtime, graph optimisations off")
 
@@ -192,7 +194,7 @@ def check(
     InputError
         The reference does not fit the model.
     WrongAnswersError
-        An answer is not finite, or an output is missing or of another shape.
+        An answer is not finite, an output is missing or of another shape, or a text differs.
     """
     errors = dict.fromkeys(reference.outputs, 0.0)
     for feeds, wanted in _batches(reference, sizes):
@@ -205,10 +207,13 @@ def check(
                 raise WrongAnswersError(
                     f"wrong answers: output {name!r} has shape {answer.shape}, the reference {expected.shape}"
                 )
-            values = answer.astype(np.float64)
+            if expected.dtype.hasobject:
+                _require_same_text(name, answer, expected)
+                continue
+            values = _numbers(answer)
             if not np.isfinite(values).all():
                 raise WrongAnswersError(f"wrong answers: output {name!r} holds values that are not finite")
-            errors[name] = max(errors[name], float(np.abs(values - expected.astype(np.float64)).max(initial=0.0)))
+            errors[name] = max(errors[name], float(np.abs(values - _numbers(expected)).max(initial=0.0)))
     spans = {name: _span(array) for name, array in reference.outputs.items()}
     worst = max(errors, key=lambda name: errors[name] / spans[name])
     tolerance = TOLERANCES[precision]
@@ -275,15 +280,36 @@ def _batches(reference: Reference, sizes: InputSizes) -> Iterator[tuple[dict[str
 
 
 def _span(reference: Array) -> float:
-    values = reference.astype(np.float64)
+    values = _numbers(reference)
     if not values.size:
         return 1.0
     low, high = float(values.min()), float(values.max())
     return (high - low) or abs(high) or 1.0
 
 
+def _require_same_text(name: str, answer: Array, expected: Array) -> None:
+    if n_other := int(np.not_equal(answer, expected).sum()):
+        raise WrongAnswersError(f"wrong answers: {n_other} of the {expected.size} texts of output {name!r} differ")
+
+
+def _numbers(array: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Give what can be subtracted: a complex number is two, a text none."""
+    if array.dtype.hasobject:
+        return np.empty(0)
+    if array.dtype.kind == "c":
+        return np.stack([array.real, array.imag]).astype(np.float64)
+    return array.astype(np.float64)
+
+
+def _storable(array: Array) -> Array:
+    """Give text a type that NumPy stores without pickle."""
+    return array.astype(np.str_) if array.dtype.hasobject else array
+
+
 def _typed(array: Array) -> Array:
-    """Give bfloat16 its type back: NumPy's file format knows it as two bytes of anything."""
+    """Give text and bfloat16 their types back: NumPy's file format knows the latter as two bytes of anything."""
+    if array.dtype.kind == "U":
+        return array.astype(np.object_)
     if array.dtype.kind == "V" and array.dtype.itemsize == 2:
         import ml_dtypes
 

@@ -12,8 +12,9 @@ from backends.testing import small_cnn, token_model
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"precision": "int4"}, "precision 'int4' is not one of fp32, bf16, fp16"),
+        ({"precision": "int4"}, "precision 'int4' is not one of fp32, bf16, fp16, int8"),
         ({"threads": 0}, "threads must be at least 1, got 0"),
+        ({"streams": 0}, "streams must be at least 1, got 0"),
         ({"device": "gpu"}, "device 'gpu' is not one of cpu, cuda, cuda:N, sm_XY"),
         ({"device": "cuda:x"}, "device 'cuda:x' is not one of"),
     ],

@@ -132,16 +132,6 @@ def test_what_cannot_be_counted_is_refused(save_model, weight, tmp_path):
     )
     with pytest.raises(CostError, match=r"unknown operator 'odd.Frobnicate' \(node 'it'\)"):
         cost(path)
-    branch = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["b"])],
-        "branch",
-        [],
-        [helper.make_tensor_value_info("b", FLOAT, (1, 4))],
-    )
-    node = helper.make_node("If", ["c"], ["y"], name="maybe", then_branch=branch, else_branch=branch)
-    save_model(path, [node], [*given, ("c", TensorProto.BOOL, ())], out, [weight("w", 4, 4)])
-    with pytest.raises(CostError, match=r"node 'maybe' \(If\) holds MatMul: what it costs depends on the data"):
-        cost(path)
     ellipsis = helper.make_node("Einsum", ["x", "w"], ["y"], name="sum", equation="...i,ij->...j")
     save_model(path, [ellipsis], given, out, [weight("w", 4, 4)])
     with pytest.raises(CostError, match="Einsum"):
@@ -191,3 +181,136 @@ def test_an_exported_network_costs_what_torch_counts(tmp_path):
     # Folding leaves of scale and shift of each BatchNorm channel one bias.
     folded = sum(norm.num_features for norm in norms)
     assert found.parameters == sum(parameter.numel() for parameter in network.parameters()) - folded
+
+
+def body_of(nodes, inputs, outputs, name="body"):
+    values = [[helper.make_tensor_value_info(*value) for value in values] for values in (inputs, outputs)]
+    return helper.make_graph([helper.make_node(*node) for node in nodes], name, *values)
+
+
+def branch_of(*nodes):
+    return body_of(nodes, [], [(nodes[-1][2][0], FLOAT, None)])
+
+
+def test_a_choice_costs_one_branch_where_both_cost_the_same(save_model, weight, tmp_path):
+    path, given = tmp_path / "m.onnx", [("x", FLOAT, (1, 4)), ("c", TensorProto.BOOL, ())]
+    one = branch_of(("MatMul", ["x", "w"], ["a"]))
+    other = branch_of(("MatMul", ["x", "v"], ["b"]))
+    none = branch_of(("Relu", ["x"], ["d"]))
+    held = [weight("w", 4, 4), weight("v", 4, 4)]
+
+    def choose(then, otherwise):
+        node = helper.make_node("If", ["c"], ["y"], name="maybe", then_branch=then, else_branch=otherwise)
+        return cost(save_model(path, [node], given, [("y", FLOAT, (1, 4))], held))
+
+    found = choose(one, other)
+    assert (found.macs, found.parameters, found.weight_bytes) == (16, 32, 128)
+    assert choose(one, one).parameters == 16, "a weight that both branches use counts once"
+    assert choose(none, none).macs == 0
+    with pytest.raises(CostError, match=r"node 'maybe' \(If\) holds MatMul: what it costs depends on the data"):
+        choose(one, none)
+
+
+def loop(condition_out):
+    flag, number = ("go", TensorProto.BOOL, ()), ("i", TensorProto.INT64, ())
+    nodes = [("MatMul", ["s", "w"], ["t"]), condition_out]
+    return body_of(nodes, [number, flag, ("s", FLOAT, (1, 4))], [("on", TensorProto.BOOL, ()), ("t", FLOAT, (1, 4))])
+
+
+@pytest.mark.parametrize(
+    ("trips", "condition_out", "macs"),
+    [
+        (5, ("Identity", ["go"], ["on"]), 5 * 16),
+        (0, ("Identity", ["go"], ["on"]), 0),
+        (5, ("Not", ["go"], ["on"]), None),
+        (None, ("Identity", ["go"], ["on"]), None),
+    ],
+)
+def test_a_loop_costs_its_body_for_each_round_that_the_file_fixes(
+    save_model, weight, tmp_path, trips, condition_out, macs
+):
+    path = tmp_path / "m.onnx"
+    node = helper.make_node("Loop", ["n", "", "x"], ["y"], name="again", body=loop(condition_out))
+    given, held = [("x", FLOAT, (1, 4))], [weight("w", 4, 4)]
+    if trips is None:
+        given.append(("n", TensorProto.INT64, ()))
+    else:
+        held.append(numpy_helper.from_array(np.array(trips), "n"))
+    save_model(path, [node], given, [("y", FLOAT, (1, 4))], held)
+    if macs is None:
+        with pytest.raises(CostError, match=r"'again' \(Loop\) holds MatMul"):
+            cost(path)
+    else:
+        assert (cost(path).macs, cost(path).parameters) == (macs, 16)
+
+
+def test_a_scan_costs_its_body_for_each_step(save_model, weight, tmp_path):
+    nodes = [("Identity", ["s"], ["t"]), ("MatMul", ["e", "w"], ["q"])]
+    body = body_of(nodes, [("s", FLOAT, (2,)), ("e", FLOAT, (2, 4))], [("t", FLOAT, (2,)), ("q", FLOAT, (2, 3))])
+    node = helper.make_node("Scan", ["i", "x"], ["j", "y"], body=body, num_scan_inputs=1, scan_input_axes=[1])
+    given = [("i", FLOAT, (2,)), ("x", FLOAT, (2, 7, 4))]
+    path = save_model(
+        tmp_path / "m.onnx", [node], given, [("j", FLOAT, (2,)), ("y", FLOAT, (7, 2, 3))], [weight("w", 4, 3)]
+    )
+    assert (cost(path).macs, cost(path).parameters) == (7 * 2 * 4 * 3, 12)
+
+
+def whole_number(name, *shape, kind=np.int8):
+    return numpy_helper.from_array(np.ones(shape, kind), name)
+
+
+def scales(*names):
+    return [tensor for name in names for tensor in (
+        numpy_helper.from_array(np.array(0.5, np.float32), f"{name}_scale"), whole_number(f"{name}_zero"))]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "shape", "weights", "output", "macs", "parameters", "weight_bytes"),
+    [
+        ("QLinearConv", ["x", "x_scale", "x_zero", "w", "w_scale", "w_zero", "y_scale", "y_zero", "b"], (1, 3, 8, 8),
+         [whole_number("w", 4, 3, 3, 3), whole_number("b", 4, kind=np.int32)], (1, 4, 6, 6), 4 * 36 * 27, 112, 124),
+        ("ConvInteger", ["x", "w", "x_zero"], (1, 3, 8, 8), [whole_number("w", 4, 3, 3, 3)], (1, 4, 6, 6), 4 * 36 * 27,
+         108, 108),
+        ("QLinearMatMul", ["x", "x_scale", "x_zero", "w", "w_scale", "w_zero", "y_scale", "y_zero"], (1, 7),
+         [whole_number("w", 7, 3)], (1, 3), 21, 21, 21),
+        ("MatMulInteger", ["x", "w"], (1, 7), [whole_number("w", 7, 3)], (1, 3), 21, 21, 21),
+    ],
+)  # fmt: skip
+def test_quantised_layers_cost_as_much_as_the_others(
+    save_model, tmp_path, op, inputs, shape, weights, output, macs, parameters, weight_bytes
+):
+    kind = TensorProto.INT32 if "Integer" in op else TensorProto.INT8
+    held = [*weights, *scales("x", "w", "y")]
+    node = helper.make_node(op, inputs, ["y"], name="it")
+    path = save_model(tmp_path / "m.onnx", [node], [("x", TensorProto.INT8, shape)], [("y", kind, output)], held)
+    found = cost(path)
+    assert (found.macs, found.parameters, found.weight_bytes) == (macs, parameters, weight_bytes)
+
+
+def test_a_dequantised_weight_counts_once_and_its_scale_does_not(save_model, tmp_path):
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "x_scale", "x_zero"], ["q"], name="q"),
+        helper.make_node("DequantizeLinear", ["q", "x_scale", "x_zero"], ["d"], name="d"),
+        helper.make_node("DequantizeLinear", ["w", "w_scales", "w_zeros"], ["v"], name="weights", axis=1),
+        helper.make_node("MatMul", ["d", "v"], ["y"], name="layer"),
+    ]
+    four_bits = helper.make_tensor("w", TensorProto.INT4, [8, 3], [1] * 24)
+    held = [*scales("x"), four_bits, numpy_helper.from_array(np.ones(3, np.float32), "w_scales")]
+    held += [helper.make_tensor("w_zeros", TensorProto.INT4, [3], [0] * 3)]
+    path = save_model(tmp_path / "m.onnx", nodes, [("x", FLOAT, (1, 8))], [("y", FLOAT, (1, 3))], held, opset=21)
+    found = cost(path)
+    assert (found.macs, found.parameters, found.weight_bytes) == (24, 24, 12)
+    assert {node.name: node.parameters for node in found.nodes if node.parameters} == {"weights": 24}
+
+
+def test_a_shape_kept_outside_the_file_is_read(save_model, weight, tmp_path):
+    nodes = [
+        helper.make_node("Reshape", ["x", "shape"], ["r"], name="reshape"),
+        helper.make_node("MatMul", ["r", "w"], ["y"], name="layer"),
+    ]
+    held = [numpy_helper.from_array(np.array([6, 4]), "shape"), weight("w", 4, 5)]
+    path = save_model(tmp_path / "m.onnx", nodes, [("x", FLOAT, (1, 24))], [("y", FLOAT, (6, 5))], held)
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="m.data", size_threshold=0)
+    found = cost(path)
+    assert found.macs == 6 * 4 * 5
+    assert found.file_bytes == path.stat().st_size + (tmp_path / "m.data").stat().st_size

@@ -1,0 +1,240 @@
+"""How many queries a percentile wants before it may be believed: the early-stopping rule of MLPerf LoadGen.
+
+A query is over latency when it is slower than the value that is claimed for the percentile. If more than 1 - share of
+all queries were over latency, only few over-latency queries among many would be rare; the rule asks for so many
+queries that it is rarer than 1 - confidence. It assumes independent queries: where they follow each other, count
+`benchmarks.correlation.effective_size` of them.
+
+References
+----------
+MLCommons, inference rules, "Early stopping"; the same rule as LoadGen's, computed here from the binomial distribution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.errors import SettingError
+
+__all__ = ["CONFIDENCE", "BoundCheck", "allowed_over_latency", "holds_bound", "percentile_estimate", "queries_needed"]
+
+CONFIDENCE = 0.99
+"""LoadGen's."""
+
+
+class BoundCheck(NamedTuple):
+    """Whether a bound holds, and if not, how many more queries within the bound would show it.
+
+    Parameters
+    ----------
+    holds : bool
+        The share of queries within the bound is shown.
+    n_more : int
+        Queries that are missing, 0 where it holds. Each further query over the bound raises it.
+    """
+
+    holds: bool
+    n_more: int
+
+
+def queries_needed(share: float, over_latency: int, confidence: float = CONFIDENCE, tolerance: float = 0.0) -> int:
+    """Give the fewest queries that show a percentile although so many of them were over latency.
+
+    With h(t) the least h for which ``P[Binomial(h + t, 1 - share + tolerance) <= t] <= 1 - confidence``, it is
+    h(t) + t.
+
+    Parameters
+    ----------
+    share : float
+        In (0, 1): 0.99 for p99.
+    over_latency : int
+        t, the number of queries over latency; 0 or more.
+    confidence : float, default=0.99
+        In [0.5, 1).
+    tolerance : float, default=0
+        How much smaller than `share` the true share may be; less than `share`.
+
+    Raises
+    ------
+    SettingError
+        An argument is out of its range.
+
+    Examples
+    --------
+    >>> [queries_needed(share, 1) for share in (0.5, 0.9, 0.99, 0.999)]
+    [11, 64, 662, 6636]
+    """
+    over = _over_share(share, confidence, tolerance)
+    if over_latency < 0:
+        raise SettingError(f"the number of queries over latency is 0 or more, got {over_latency}")
+    return _queries_needed(over, over_latency, _error(confidence))
+
+
+def allowed_over_latency(n: int, share: float, confidence: float = CONFIDENCE, tolerance: float = 0.0) -> int | None:
+    """Give the most over-latency queries with which n queries still show the percentile.
+
+    Parameters
+    ----------
+    n : int
+        Queries made.
+    share, confidence, tolerance : float
+        See `queries_needed`.
+
+    Returns
+    -------
+    int or None
+        The largest t with ``n >= queries_needed(share, t)``; None where even t = 0 wants more.
+
+    Raises
+    ------
+    SettingError
+        An argument is out of its range.
+    """
+    over, error = _over_share(share, confidence, tolerance), _error(confidence)
+    if n < 1 or _at_most(0, n, over) > error:
+        return None
+    fits, fails = 0, math.ceil(n * over)  # at or above its mean a binomial lies below with a half or more
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        fits, fails = (middle, fails) if _at_most(middle, n, over) <= error else (fits, middle)
+    return fits
+
+
+def percentile_estimate(
+    samples: Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]],
+    share: float,
+    confidence: float = CONFIDENCE,
+    tolerance: float = 0.0,
+) -> int:
+    """Give LoadGen's estimate of a percentile: a one-sided upper bound of it, not its middle.
+
+    With t = ``allowed_over_latency(n, share)`` it is the t-th largest sample. With a probability of `confidence` at
+    least `share` of all queries are as fast as that or faster.
+
+    Parameters
+    ----------
+    samples : sequence of int, or ndarray of shape (n,)
+        In any order; in nanoseconds for latencies.
+    share, confidence, tolerance : float
+        See `queries_needed`.
+
+    Raises
+    ------
+    SettingError
+        Fewer samples than ``queries_needed(share, 1)``: p90 wants 64, p99 662, p99.9 6636.
+    """
+    n, needed = len(samples), queries_needed(share, 1, confidence, tolerance)
+    allowed = allowed_over_latency(n, share, confidence, tolerance)
+    if not allowed:
+        raise SettingError(f"an estimate of p{100 * share:g} wants {needed} samples, got {n}")
+    return int(np.partition(np.asarray(samples, np.int64), n - allowed)[n - allowed])
+
+
+def holds_bound(
+    n: int, n_over: int, share: float, confidence: float = CONFIDENCE, tolerance: float = 0.0
+) -> BoundCheck:
+    """Tell whether n queries, n_over of them over a latency bound, show that `share` of all keep it (Server).
+
+    Parameters
+    ----------
+    n, n_over : int
+        Queries made, and those of them that took longer than the bound.
+    share, confidence, tolerance : float
+        See `queries_needed`.
+
+    Raises
+    ------
+    SettingError
+        More queries over the bound than queries, or an argument out of its range.
+
+    Examples
+    --------
+    >>> holds_bound(662, 1, 0.99), holds_bound(662, 2, 0.99)
+    (BoundCheck(holds=True, n_more=0), BoundCheck(holds=False, n_more=176))
+    """
+    if not 0 <= n_over <= n:
+        raise SettingError(f"of {n} queries {n_over} cannot be over the bound")
+    missing = queries_needed(share, n_over, confidence, tolerance) - n
+    return BoundCheck(holds=missing <= 0, n_more=max(0, missing))
+
+
+def _over_share(share: float, confidence: float, tolerance: float) -> float:
+    """Give the share of over-latency queries that is to be excluded."""
+    if not 0 < share < 1:
+        raise SettingError(f"a percentile is a share between 0 and 1, got {share}")
+    if not 0.5 <= confidence < 1:
+        raise SettingError(f"the confidence lies between 0.5 and 1, got {confidence}")
+    if not 0 <= tolerance < share:
+        raise SettingError(f"the tolerance lies between 0 and the share {share:g}, got {tolerance}")
+    return round(1 - share + tolerance, 15)
+
+
+def _error(confidence: float) -> float:
+    """Give the allowed error, a hair wider than the rounding of a tail that is exactly as likely."""
+    return (1 - confidence) * (1 + 1e-12)
+
+
+@lru_cache(maxsize=4096)
+def _queries_needed(over: float, over_latency: int, error: float) -> int:
+    fails = over_latency  # so few queries cannot have more than t over latency
+    step = max(1, math.ceil(over_latency / over) - over_latency)
+    while _at_most(over_latency, fails + step, over) > error:
+        fails, step = fails + step, 2 * step
+    enough = fails + step
+    while enough - fails > 1:
+        middle = (fails + enough) // 2
+        fails, enough = (fails, middle) if _at_most(over_latency, middle, over) <= error else (middle, enough)
+    return enough
+
+
+def _at_most(t: int, n: int, over: float) -> float:
+    """Give P[Binomial(n, over) <= t] where that is less than a half, and 1 where t is not below the mean.
+
+    The terms from t downwards, each from the one before. The j-th of them is at most exp(-j (j - 1) / 2t) of the
+    first, so that those left out add less than 1e-20.
+    """
+    if t >= n * over:
+        return 1.0
+    last = math.exp(_log_term(t, n, over))
+    counts = np.arange(t, max(0, t - math.ceil(10 * math.sqrt(t)) - 10), -1, dtype=np.float64)
+    ratios = counts / (n - counts + 1) * ((1 - over) / over)
+    return last * (1 + float(np.cumprod(ratios).sum()))
+
+
+def _log_term(k: int, n: int, share: float) -> float:
+    """Give log P[Binomial(n, share) = k] to full precision also for large n, where factorials would lose digits.
+
+    C. Loader, Fast and Accurate Computation of Binomial Probabilities (2000): Stirling's series, its error and the
+    deviances apart from each other.
+    """
+    if k == 0:
+        return n * math.log1p(-share)
+    if k == n:
+        return n * math.log(share)
+    spread = 0.5 * math.log(n / (2 * math.pi * k * (n - k)))
+    stirling = _stirling_error(n) - _stirling_error(k) - _stirling_error(n - k)
+    return spread + stirling - _deviance(k, n * share) - _deviance(n - k, n * (1 - share))
+
+
+def _stirling_error(n: int) -> float:
+    """Give log(n!) - log(sqrt(2 pi n) (n/e)^n)."""
+    if n < 32:
+        return math.lgamma(n + 1) - (n + 0.5) * math.log(n) + n - 0.5 * math.log(2 * math.pi)
+    square = 1.0 / (n * n)
+    return (1 / 12 - (1 / 360 - (1 / 1260 - square / 1680) * square) * square) / n
+
+
+def _deviance(x: float, mean: float) -> float:
+    """Give x log(x / mean) + mean - x without cancelling where x is near the mean."""
+    nearness = (x - mean) / mean
+    return mean * _plus_log(nearness) if abs(nearness) < 0.1 else x * math.log(x / mean) + mean - x
+
+
+def _plus_log(e: float) -> float:
+    """Give (1 + e) log(1 + e) - e for a small e, by its series: sum of (-e)^j / (j (j - 1)) from j = 2."""
+    return sum((-e) ** j / (j * (j - 1)) for j in range(2, 18))
