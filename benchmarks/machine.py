@@ -1,4 +1,4 @@
-"""The machine as the runner sees it: its clock, its lock, and how quiet it is. An argument, so that tests simulate one."""
+"""The machine as the runner sees it: its clock, its lock, how quiet it is. An argument, so that tests simulate one."""
 
 from __future__ import annotations
 

@@ -27,7 +27,6 @@ __all__ = ["lift", "load_comparison", "load_measurement", "save"]
 Versioned = TypeVar("Versioned", Measurement, Comparison)
 
 
-
 def _to_2(document: dict[str, Any]) -> dict[str, Any]:
     """Lift version 1: everything new in version 2 has a value that says "not recorded"."""
     lifted = {**document, "schema_version": 2}

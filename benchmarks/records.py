@@ -68,7 +68,9 @@ class Memory(Record):
     steady_bytes: NonNegativeInt | None = Field(
         None, description="proportional share (PSS) after the timed blocks; None where the system does not tell"
     )
-    weights_bytes: NonNegativeInt | None = Field(None, description="weights as the runtime tells; None where it does not")
+    weights_bytes: NonNegativeInt | None = Field(
+        None, description="weights as the runtime tells; None where it does not"
+    )
 
     @property
     def model_bytes(self) -> int:

@@ -33,7 +33,7 @@ class Settings:
         Seconds from the first process to the last, of a measurement or a comparison. When they have passed no further
         trial is started; a comparison has at least two. A model so slow that the smallest sound schedule (3 rounds of
         one call) takes longer is measured by that schedule.
-    rounds : int, default=8
+    rounds : int, default=12
         Blocks per trial, at most; fewer where the budget is short.
     block_ns : int, default=20 ms
         Nanoseconds that a block should last; it has at least 4 calls where the budget allows that.
@@ -55,7 +55,7 @@ class Settings:
 
     trials: int | None = None
     budget_s: float = 60.0
-    rounds: int = 8
+    rounds: int = 12
     block_ns: int = 20_000_000
     warm_up: WarmUpLimits = field(default_factory=WarmUpLimits)
     margin: float = 0.03

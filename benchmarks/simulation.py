@@ -7,7 +7,8 @@ while something is called; nothing waits.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
@@ -15,8 +16,9 @@ import numpy as np
 
 from backends.base import Array
 from benchmarks.errors import SettingError, WorkerError
+from benchmarks.machine import Conditions, Observer
 from benchmarks.process import Closing, Loaded, Warm
-from benchmarks.records import Memory
+from benchmarks.records import Environment, Memory
 from benchmarks.subject import SubjectSpec
 from benchmarks.warmup import WarmUpLimits
 
@@ -125,6 +127,18 @@ class Weather:
             raise SettingError(f"there is no such weather: {self}")
 
 
+class _NothingToSee:
+    def between_trials(self) -> None:
+        """Look at nothing."""
+
+    def finish(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:  # noqa: ARG002
+        """Name the machine for what it is."""
+        environment = Environment(
+            system="simulated", cpu=None, cpu_cores=threads, memory_bytes=1, python="3", packages=dict(versions)
+        )
+        return Conditions(environment=environment)
+
+
 class SimulatedMachine:
     """Runs simulated processes on a clock of its own.
 
@@ -178,6 +192,15 @@ class SimulatedMachine:
             raise SettingError(f"no service is simulated for {spec.label!r}; there are {', '.join(self._services)}")
         luck = math.exp(self._luck * float(self._rng.standard_normal()))
         return SimulatedProcess(self, service, _Calls(service, self._rng), luck)
+
+    def now_s(self) -> float:
+        """Give the simulated time; with `measuring` this is a `benchmarks.machine.Machine`."""
+        return self.now_ns / 1e9
+
+    @contextmanager
+    def measuring(self, purpose: str, say: Callable[[str], None]) -> Iterator[Observer]:  # noqa: ARG002  # it is alone
+        """Let measure: nobody else is there, and nothing is to be seen."""
+        yield _NothingToSee()
 
     def weather_at(self, at_ns: int) -> float:
         """Give the factor by which a call that starts then takes longer than on an idle machine."""
@@ -244,7 +267,13 @@ class SimulatedProcess:
     def warm_up(self, limits: WarmUpLimits) -> Warm:  # noqa: ARG002  # warm from the start
         """Make a few calls: it is warm from the start."""
         samples = self._call(_WARM_UP_CALLS)
-        return Warm(calls_ns=tuple(samples), n_calls=len(samples), ended="steady", latency_ns=median(samples))
+        return Warm(
+            calls_ns=tuple(samples),
+            n_calls=len(samples),
+            total_ns=sum(samples),
+            ended="steady",
+            latency_ns=median(samples),
+        )
 
     def block(self, n_calls: int, n_dropped: int) -> tuple[int, ...]:
         """Make `n_dropped` calls, then `n_calls` whose nanoseconds are returned."""

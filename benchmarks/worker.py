@@ -143,7 +143,12 @@ class Worker:
             warm_up.add(duration_ns)
             if warm_up.n_calls <= WARM_UP_KEPT:
                 durations.append(duration_ns)
-        answer = {"ended": warm_up.ended, "total_ns": warm_up.total_ns, "latency_ns": warm_up.latency_ns, "n_calls": warm_up.n_calls}
+        answer = {
+            "ended": warm_up.ended,
+            "total_ns": warm_up.total_ns,
+            "latency_ns": warm_up.latency_ns,
+            "n_calls": warm_up.n_calls,
+        }
         return answer, {"calls_ns": np.array(durations, np.int64)}
 
     def block(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:

@@ -84,7 +84,9 @@ class Bench(_Section):
     threads: PositiveInt | None = Field(None, description="default: every core this process may use")
     device: str | None = Field(None, description="default: cpu, cuda for trt")
     batch: PositiveInt = 1
-    trials: PositiveInt | None = Field(None, description="pairs of fresh processes; default: until the verdict is clear")
+    trials: PositiveInt | None = Field(
+        None, description="pairs of fresh processes; default: until the verdict is clear"
+    )
     budget_s: float = Field(60.0, gt=0, description="seconds for each backend; no process is started after them")
     margin: float = Field(0.03, gt=0, lt=1, description="smallest effect that counts, as a share")
 

@@ -4,9 +4,8 @@
     python -m benchmarks.studies.real --slowdown 5 --comparisons 20 --output five.jsonl --load 1
 
 Both models are chains of the same layer; a slow-down of 5 % is 21 layers against 20, so the truth does not rest on a
-measurement. Beside each comparison the naive procedure is run: fifty calls of one model in a fresh process, then fifty of the
-other, told apart where their medians differ by more than 5 %. Every comparison is a line of the output, so that a run
-that was ended goes on, and `benchmarks.studies.error_rates` re-samples the recorded pairs.
+measurement. Beside each comparison the naive procedure is run (`benchmarks.naive`). Every comparison is a line of the
+output, so that a run that was ended goes on.
 """
 
 from __future__ import annotations

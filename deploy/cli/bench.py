@@ -34,9 +34,7 @@ def bench(
     percentile: Annotated[
         float, typer.Option(help="Of one model alone: measure until this percentile is known, for example 99.")
     ] = 50.0,
-    half_width: Annotated[
-        float, typer.Option(help="Of one model alone: known means within this share of it.")
-    ] = 0.02,
+    half_width: Annotated[float, typer.Option(help="Of one model alone: known means within this share of it.")] = 0.02,
     seed: given.Seed = 0,
     output: given.OutputFile = None,
     page: given.PageFile = None,

@@ -194,8 +194,8 @@ def _memory(results: Results) -> Sheet:
         ("backend", "model", "peak", "of it model", "steady", "weights"),
         tuple(rows),
         n_left=2,
-        caption="Peak: resident memory (VmHWM); of it model: above the empty runtime. Steady: its share of memory (PSS) "
-        "while it runs. Weights: as the runtime tells.",
+        caption="Peak: resident memory (VmHWM); of it model: above the empty runtime. Steady: its share of memory "
+        "(PSS) while it runs. Weights: as the runtime tells.",
     )
 
 

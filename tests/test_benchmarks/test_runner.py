@@ -115,8 +115,8 @@ def test_blocks_alternate_in_balanced_random_order(new_world, specs):
     compare(*specs, settings=Settings(trials=2), launch=world.launch, machine=world)
     blocks = [label for label, what in world.log if what == "block"]
     rounds = [tuple(blocks[at : at + 2]) for at in range(0, len(blocks), 2)]
-    assert len(rounds) == 16
-    assert Counter(rounds) == {("baseline", "candidate"): 8, ("candidate", "baseline"): 8}
+    assert len(rounds) == 24
+    assert Counter(rounds) == {("baseline", "candidate"): 12, ("candidate", "baseline"): 12}
     assert rounds != sorted(rounds)
 
 
@@ -132,7 +132,7 @@ def test_the_same_seed_gives_the_same_order(new_world, specs):
 @pytest.mark.parametrize("stage", ["load", "warm_up", "block", "finish"])
 @pytest.mark.parametrize("survived_trials", [0, 2])
 def test_a_failing_model_is_a_row_and_the_other_one_is_measured_to_the_end(new_world, specs, stage, survived_trials):
-    steps = survived_trials * (8 if stage == "block" else 1)
+    steps = survived_trials * (12 if stage == "block" else 1)
     world = new_world(latency_ns={"baseline": 10 * MS, "candidate": 10 * MS}, fail={"candidate": [stage, steps]})
     comparison = compare(*specs, settings=Settings(), launch=world.launch, machine=world)
     assert (comparison.verdict, comparison.speedup, comparison.realised) == ("failed", None, None)
@@ -166,7 +166,7 @@ def test_one_model_alone(new_world, specs):
     measurement = measure(
         specs[0], settings=Settings(trials=3), launch=world.launch, machine=world, progress=said.append
     )
-    assert [len(trial.blocks_ns) for trial in measurement.trials] == [8, 8, 8]
+    assert [len(trial.blocks_ns) for trial in measurement.trials] == [12, 12, 12]
     assert [trial.order for trial in measurement.trials] == [0, 1, 2]
     assert said == [f"trial {n} of 3: candidate on null" for n in (1, 2, 3)]
     assert measurement.ended == "the 3 trials asked for were made"

@@ -23,7 +23,7 @@ def test_the_plan_keeps_the_budget_or_is_the_smallest_there_is(latencies, trials
 
 def test_millisecond_models_get_blocks_of_20_ms():
     plan = plan_blocks([4e6, 2e6], Settings())
-    assert (plan.rounds, plan.calls, plan.dropped) == (8, (5, 10), (1, 1))
+    assert (plan.rounds, plan.calls, plan.dropped) == (12, (5, 10), (1, 1))
 
 
 def test_slow_models_get_four_calls_while_the_budget_lasts():
@@ -37,7 +37,17 @@ def test_very_fast_models_warm_the_caches_after_a_hand_over():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"trials": 0}, {"rounds": 2}, {"block_ns": 0}, {"budget_s": 0}, {"margin": 0.0}, {"percentile": 1.0}, {"half_width": 0.0}, {"timeout_s": -1}]
+    "wrong",
+    [
+        {"trials": 0},
+        {"rounds": 2},
+        {"block_ns": 0},
+        {"budget_s": 0},
+        {"margin": 0.0},
+        {"percentile": 1.0},
+        {"half_width": 0.0},
+        {"timeout_s": -1},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(SettingError, match=next(iter(wrong))):

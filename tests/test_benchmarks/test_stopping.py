@@ -13,7 +13,6 @@ from benchmarks.settings import Settings
 from benchmarks.stopping import judge_pairs
 
 
-
 def decide(ratios, margin):
     """Judge pairs whose number was fixed before."""
     decision = judge_pairs(ratios, Settings(trials=len(ratios), margin=margin), spent=True)

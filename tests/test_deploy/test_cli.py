@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.studies.real import chain
 from backends.testing import small_cnn, token_model, unknown_operator, with_external_data
+from benchmarks.studies.real import chain
 
 ROOT = Path(__file__).parent.parent.parent
 QUICK = ("--threads", "1", "--trials", "2", "--budget", "1")
