@@ -84,8 +84,8 @@ def run_unoptimised(model: Path, feeds: Mapping[str, Array]) -> dict[str, Array]
 
 
 def _feed(array: Array) -> object:
-    """Give what ONNX Runtime takes: types that NumPy lacks (bfloat16) need their ONNX name."""
-    if array.dtype.kind != "V":
+    """Give what ONNX Runtime takes: bfloat16, which NumPy lacks, needs its ONNX name."""
+    if array.dtype.name != "bfloat16":
         return array
     import onnx
     import onnxruntime

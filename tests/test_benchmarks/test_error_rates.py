@@ -15,7 +15,7 @@ from benchmarks.studies import error_rates
 from benchmarks.studies.error_rates import BUSY, QUIET, naive_rates, recorded_ratios, resampled_rates, simulated_rates
 from benchmarks.studies.rates import HEAD, Rates, row
 
-RUNS = 150
+RUNS = 100
 STATED = Looks().error
 
 
@@ -114,7 +114,7 @@ def test_a_recorded_comparison_that_failed_or_is_missing_is_said(tmp_path, new_w
 def test_the_same_seed_gives_the_same_table():
     def table(seed):
         lines = []
-        assert error_rates.main(["--runs", "3", "--seed", str(seed)], lines.append) == 0
+        assert error_rates.main(["--runs", "2", "--seed", str(seed)], lines.append) == 0
         return lines
 
     first = table(1)

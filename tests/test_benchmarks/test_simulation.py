@@ -168,6 +168,24 @@ def test_bursts_come_as_often_and_last_as_long_as_asked():
     assert starts / 2000 == pytest.approx(0.1, rel=0.2)
 
 
+def test_a_burst_outlasts_what_is_foreseen_at_a_time():
+    weather = Weather(bursts_per_s=0.002, burst_s=100, burst_factor=1.5)
+    machine = one_machine(weather=weather)[1]
+    factors = [machine.weather_at(second * 10**9) for second in range(20_000)]
+    assert factors.count(1.5) / len(factors) == pytest.approx(1 - math.exp(-0.2), rel=0.35)
+    starts = sum(a < b for a, b in pairwise(factors))
+    assert factors.count(1.5) / starts == pytest.approx(110, rel=0.4), "seconds of a burst, some of them overlapping"
+
+
+def test_a_process_ages_from_its_start():
+    spec, machine = one_machine(drift_per_s=0.1, start_ns=1_000_000_000)
+    first = machine.launch(spec, timeout_s=1)
+    first.load({})
+    assert first.block(1, 0) == (11_000_000,)
+    younger = machine.launch(spec, timeout_s=1)
+    assert younger.block(1, 0) == (10_000_000,)
+
+
 def test_cpu_time_leaves_the_weather_out():
     spec, machine = one_machine(weather=Weather(bursts_per_s=1e9, burst_factor=2.0))
     process = machine.launch(spec, timeout_s=1)

@@ -1,0 +1,398 @@
+"""Any ONNX file works or is refused in one line: the models of the onnx wheel, and models made to be awkward."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from backends import modelfile
+from backends.errors import BackendError
+from backends.ort import OrtBackend
+from benchmarks.cost import cost
+from benchmarks.errors import BenchmarkError, InputError
+from benchmarks.inputs import example_inputs, index_bounds, model_specs, resolve_sizes
+from benchmarks.plain_answers import run_unoptimised
+from benchmarks.reference import Reference, check, compute_reference, feeds_of, read_reference, write_reference
+from benchmarks.runner import Settings, SubjectSpec, measure
+from benchmarks.subject import content_sha256
+from benchmarks.warmup import WarmUpLimits
+
+ROOT = Path(__file__).parents[2]
+DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
+LIGHT = sorted((DATA / "light").glob("light_*.onnx"))
+FLOAT = TensorProto.FLOAT
+QUICK = Settings(trials=1, rounds=3, budget_s=0.2, warm_up=WarmUpLimits(min_ns=0, max_ns=10_000_000))
+# MACs of one example as published, give or take what is counted (the papers round, and leave small layers out).
+PUBLISHED_MACS = {
+    "light_bvlc_alexnet": 0.72e9,
+    "light_densenet121": 2.8e9,
+    "light_inception_v1": 1.6e9,
+    "light_inception_v2": 2.0e9,
+    "light_resnet50": 3.9e9,
+    "light_shufflenet": 0.14e9,
+    "light_squeezenet": 0.35e9,
+    "light_vgg19": 19.6e9,
+    "light_zfnet512": 1.6e9,
+}
+
+
+def whole_path(path, *, shapes=None, batch=None):
+    """Do in this process what a measurement does: describe, count, make inputs, answer as written, compile, answer."""
+    specs = model_specs(path)
+    sizes = resolve_sizes(specs, shapes=shapes, batch=batch)
+    feeds = example_inputs(specs.inputs, seed=0, shapes=sizes.shapes, bounds=index_bounds(path))
+    wanted = run_unoptimised(path, feeds)
+    compiled = OrtBackend().compile(path)
+    call = compiled.bind(feeds)
+    call()
+    answers = call.outputs()
+    compiled.close()
+    assert answers.keys() == wanted.keys()
+    for name in wanted:
+        assert answers[name].shape == wanted[name].shape
+    return answers
+
+
+def refusal(step, *arguments):
+    """Give the line that refuses; None where it works. Anything but our own errors is a bug."""
+    try:
+        step(*arguments)
+    except (BackendError, BenchmarkError) as error:
+        line = str(error)
+        assert line
+        assert "\n" not in line
+        return line
+    return None
+
+
+def test_the_wheel_still_ships_its_light_models():
+    assert {path.stem for path in LIGHT} >= PUBLISHED_MACS.keys()
+
+
+@pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
+def test_every_light_model_runs_on_ort_and_costs_what_was_published(path):
+    answers = whole_path(path)
+    assert all(np.isfinite(array).all() for array in answers.values())
+    if path.stem in PUBLISHED_MACS:
+        assert cost(path).macs == pytest.approx(PUBLISHED_MACS[path.stem], rel=0.15)
+
+
+def test_a_light_model_is_measured_end_to_end():
+    path = DATA / "light" / "light_squeezenet.onnx"
+    measurement = measure(SubjectSpec(model=path, backend="ort"), settings=QUICK)
+    assert measurement.failure is None, measurement.failure
+    assert measurement.agreement.ok
+    assert len(measurement.trials) == 1
+
+
+def node_models():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the wheel's own generators divide by zero on purpose
+        from onnx.backend.test.case.node import collect_testcases
+
+        cases = [(case.name, case.model.SerializeToString()) for case in collect_testcases(None)]
+    return cases + [(path.parent.name, path.read_bytes()) for path in sorted(DATA.glob("*/*/model.onnx"))]
+
+
+def sweep(models, path):
+    """Try all models; give how many were counted and how many answered."""
+    counted = answered = 0
+    for name, model in models:
+        path.write_bytes(model)
+        try:
+            counted += refusal(cost, path) is None
+            answered += refusal(whole_path, path) is None
+        except BaseException as error:
+            error.add_note(f"model: {name}")
+            raise
+    return counted / len(models), answered / len(models)
+
+
+def test_models_of_single_operators_work_or_are_refused_in_one_line(tmp_path):
+    counted, answered = sweep(node_models()[::8], tmp_path / "m.onnx")
+    # The others: types and precisions that are not measured, operators this runtime lacks, inputs nobody can make up.
+    assert counted > 0.85
+    assert answered > 0.55
+
+
+@pytest.mark.slow
+def test_all_models_of_the_wheel_work_or_are_refused_in_one_line(tmp_path):
+    counted, answered = sweep(node_models(), tmp_path / "m.onnx")
+    assert counted > 0.9
+    assert answered > 0.6
+
+
+def softmax_model(save_model, weight, path, opset):
+    """Write layers that every opset since 7 has."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv"),
+        helper.make_node("BatchNormalization", ["c", "s", "s", "s", "s"], ["n"], name="norm"),
+        helper.make_node("Relu", ["n"], ["r"], name="relu"),
+        helper.make_node("Flatten", ["r"], ["f"], name="flatten"),
+        helper.make_node("Gemm", ["f", "v", "d"], ["g"], name="fc"),
+        helper.make_node("Softmax", ["g"], ["y"], name="softmax"),
+    ]
+    ones = numpy_helper.from_array(np.ones(4, np.float32), "s")
+    held = [weight("w", 4, 3, 3, 3), ones, weight("v", 16, 5), weight("d", 5)]
+    save_model(path, nodes, [("x", FLOAT, ["N", 3, 4, 4])], [("y", FLOAT, ["N", 5])], held, opset=opset)
+    if opset < 9:  # files of that time list their weights among the inputs
+        model = onnx.load(path)
+        model.ir_version = 3
+        model.graph.input.extend(helper.make_tensor_value_info(each.name, FLOAT, each.dims) for each in held)
+        onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("opset", range(7, onnx.defs.onnx_opset_version() + 1))
+def test_every_opset_since_7_works_or_the_runtime_says_that_it_is_too_new(save_model, weight, tmp_path, opset):
+    path = softmax_model(save_model, weight, tmp_path / "m.onnx", opset)
+    assert [spec.name for spec in model_specs(path).inputs] == ["x"]
+    assert cost(path).macs == 4 * 4 * 27 + 16 * 5
+    line = refusal(whole_path, path)
+    assert line is None or (opset > 25 and "opset" in line.lower()), line
+
+
+def test_an_opset_of_the_future_is_one_line(save_model, weight, tmp_path):
+    path = softmax_model(save_model, weight, tmp_path / "m.onnx", 20)
+    model = onnx.load(path)
+    model.opset_import[0].version = 999
+    onnx.save(model, path)
+    assert "opset" in refusal(whole_path, path).lower()
+    refusal(cost, path)
+
+
+def test_shapes_given_on_the_command_line_decide_dynamic_axes(save_model, tmp_path):
+    path = save_model(
+        tmp_path / "m.onnx",
+        [helper.make_node("Relu", ["input"], ["y"])],
+        [("input", FLOAT, ["b", "c", "h", "w"])],
+        [("y", FLOAT, ["b", "c", "h", "w"])],
+    )
+    assert whole_path(path, shapes={"input": (1, 3, 224, 224)})["y"].shape == (1, 3, 224, 224)
+    assert "--shape input=1,?,?,?" in refusal(whole_path, path)
+
+
+INPUTS = {
+    "scalar": ((), FLOAT),
+    "whole scalar": ((), TensorProto.INT64),
+    "none": ((0, 3), FLOAT),
+    "int64": ((2, 3), TensorProto.INT64),
+    "int8": ((2, 3), TensorProto.INT8),
+    "uint8": ((2, 3), TensorProto.UINT8),
+    "bool": ((2, 3), TensorProto.BOOL),
+    "uint64": ((2, 3), TensorProto.UINT64),
+}
+ODD_INPUTS = {
+    "text": ((2, 3), TensorProto.STRING),
+    "half": ((2, 3), TensorProto.FLOAT16),
+    "brain": ((2, 3), TensorProto.BFLOAT16),
+    "complex": ((2, 3), TensorProto.COMPLEX64),
+    "int4": ((2, 3), TensorProto.INT4),
+    "float8": ((2, 3), TensorProto.FLOAT8E4M3FN),
+    "double": ((2, 3), TensorProto.DOUBLE),
+}
+
+
+def identity_model(save_model, path, *values):
+    """Write a model that hands its inputs through."""
+    nodes = [helper.make_node("Identity", [f"x{index}"], [f"y{index}"]) for index in range(len(values))]
+    ends = [[(f"{end}{index}", kind, shape) for index, (shape, kind) in enumerate(values)] for end in "xy"]
+    return save_model(path, nodes, *ends, opset=21)
+
+
+def test_several_inputs_of_several_types_work(save_model, tmp_path):
+    path = identity_model(save_model, tmp_path / "m.onnx", *INPUTS.values())
+    specs = model_specs(path)
+    feeds = example_inputs(specs.inputs)
+    answers = whole_path(path)
+    for index in range(len(INPUTS)):
+        assert np.array_equal(answers[f"y{index}"], feeds[f"x{index}"])
+    assert cost(path).macs == 0
+
+
+@pytest.mark.parametrize("kind", ODD_INPUTS)
+def test_odd_types_work_or_are_refused_in_one_line(save_model, tmp_path, kind):
+    path = identity_model(save_model, tmp_path / "m.onnx", ODD_INPUTS[kind])
+    refusal(cost, path)
+    refusal(whole_path, path)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: helper.make_tensor_sequence_value_info("x", FLOAT, [1]),
+        lambda: helper.make_optional_type_proto(helper.make_tensor_type_proto(FLOAT, [1])),
+        lambda: helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(FLOAT, [1])),
+    ],
+)
+def test_what_is_no_tensor_is_refused_in_one_line(tmp_path, make):
+    made = make()
+    info = made if isinstance(made, onnx.ValueInfoProto) else onnx.ValueInfoProto(name="x", type=made)
+    out = onnx.ValueInfoProto(name="y", type=info.type)
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [info], [out])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), tmp_path / "m.onnx")
+    assert "'x' is not a tensor" in refusal(model_specs, tmp_path / "m.onnx")
+    assert "'x' is not a tensor" in refusal(cost, tmp_path / "m.onnx")
+
+
+def test_texts_keep_their_value_in_a_reference_and_are_compared_exactly(tmp_path):
+    texts = np.array([["a", ""], ["na\u00efve", "b"]], object)
+    brains = np.ones(2, ml_dtypes.bfloat16)
+    write_reference(tmp_path / "r.npz", Reference(inputs={"x": texts}, outputs={"y": texts, "b": brains}, source="me"))
+    reference = read_reference(tmp_path / "r.npz")
+    assert reference.inputs["x"].dtype == object
+    assert np.array_equal(reference.inputs["x"], texts)
+    assert reference.outputs["b"].dtype == ml_dtypes.bfloat16
+    specs = (modelfile.TensorSpec(name="x", shape=("batch", 2), dtype="object"),)
+    from benchmarks.inputs import ModelSpecs
+
+    sizes = resolve_sizes(ModelSpecs(specs, ()), batch=2)
+    assert feeds_of(reference, sizes)["x"].tolist() == texts.tolist()
+    agreement = check(lambda feeds: {"y": feeds["x"], "b": brains}, reference, sizes, precision="fp32")
+    assert agreement.ok
+    other = texts.copy()
+    other[1, 1] = "c"
+    line = refusal(lambda: check(lambda _: {"y": other, "b": brains}, reference, sizes, precision="fp32"))
+    assert line == "wrong answers: 1 of the 4 texts of output 'y' differ"
+
+
+def test_made_up_texts_are_the_same_for_the_same_seed():
+    spec = modelfile.TensorSpec(name="x", shape=(5, 4), dtype="object")
+    first, again = (example_inputs((spec,), seed=3)["x"] for _ in range(2))
+    assert np.array_equal(first, again)
+    assert len(set(first.ravel())) > 1
+    assert {type(text) for text in first.ravel()} == {str}
+
+
+def test_control_flow_runs_and_is_counted_where_the_file_fixes_it(save_model, weight, tmp_path):
+    def branch(name):
+        out = helper.make_tensor_value_info(f"{name}_out", FLOAT, None)
+        return helper.make_graph([helper.make_node("MatMul", ["x", name], [f"{name}_out"])], name, [], [out])
+
+    node = helper.make_node("If", ["c"], ["y"], name="if", then_branch=branch("w"), else_branch=branch("v"))
+    given = [("x", FLOAT, ["batch", 4]), ("c", TensorProto.BOOL, ())]
+    held = [weight("w", 4, 3), weight("v", 4, 3)]
+    path = save_model(tmp_path / "m.onnx", [node], given, [("y", FLOAT, ["batch", 3])], held)
+    assert whole_path(path, batch=5)["y"].shape == (5, 3)
+    assert cost(path).macs == 12
+
+
+def test_quantised_models_are_counted_and_refused_or_run(save_model, tmp_path):
+    held = [numpy_helper.from_array(np.ones((8, 3), np.int8), "w")]
+    node = helper.make_node("MatMulInteger", ["x", "w"], ["y"])
+    given, out = [("x", TensorProto.INT8, (1, 8))], [("y", TensorProto.INT32, (1, 3))]
+    path = save_model(tmp_path / "m.onnx", [node], given, out, held)
+    assert cost(path).macs == 24
+    line = refusal(whole_path, path)
+    assert line is None or "quantised" in line
+
+
+def test_indices_stay_inside_the_axis_they_choose_from(save_model, weight, tmp_path):
+    nodes = [
+        helper.make_node("Gather", ["x", "i"], ["a"], axis=-1),
+        helper.make_node("GatherND", ["table", "j"], ["b"]),
+        helper.make_node("Slice", ["k", "zero", "one"], ["k1"]),
+        helper.make_node("GatherElements", ["table", "k1"], ["c"], axis=1),
+    ]
+    whole = TensorProto.INT64
+    given = [("x", FLOAT, (1, 40)), ("i", whole, (50,)), ("j", whole, (50, 2)), ("k", whole, (2, 9))]
+    outs = [("a", FLOAT, (1, 50)), ("b", FLOAT, (50,)), ("c", FLOAT, (1, 9))]
+    held = [weight("table", 1, 30)]
+    held += [numpy_helper.from_array(np.array([number]), name) for number, name in enumerate(["zero", "one"])]
+    path = save_model(tmp_path / "m.onnx", nodes, given, outs, held)
+    assert index_bounds(path) == {"i": 40, "j": 1, "k": 30}
+    whole_path(path)
+
+
+GIB = 1 << 30
+
+
+def sparse_model(save_model, path, gigabytes):
+    """Write a model whose weights are a hole of that size in a file beside it."""
+    rows = gigabytes * GIB // (4 * 1024)
+    table = TensorProto(name="w", data_type=FLOAT, dims=[rows, 1024], data_location=TensorProto.EXTERNAL)
+    for key, value in {"location": "w.bin", "offset": 0, "length": rows * 4096}.items():
+        table.external_data.add(key=key, value=str(value))
+    node = helper.make_node("Gather", ["w", "i"], ["y"])
+    save_model(path, [node], [("i", TensorProto.INT64, ["batch"])], [("y", FLOAT, ["batch", 1024])], [table])
+    with (path.parent / "w.bin").open("wb") as data:
+        data.truncate(rows * 4096)
+    return path, rows
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_more_than_two_gigabytes_beside_the_file_are_described_without_reading_them(save_model, tmp_path):
+    path, rows = sparse_model(save_model, tmp_path / "m.onnx", 3)
+    assert (tmp_path / "w.bin").stat().st_blocks == 0, "the test needs a file system with holes"
+    code = f"""
+from pathlib import Path
+from benchmarks.cost import cost
+from benchmarks.inputs import example_inputs, index_bounds, model_specs, resolve_sizes
+path = Path({str(path)!r})
+found = cost(path)
+assert (found.parameters, found.weight_bytes) == ({rows} * 1024, {3 * GIB}), found
+specs = model_specs(path)
+feeds = example_inputs(specs.inputs, bounds=index_bounds(path))
+assert 0 <= feeds["i"].min() <= feeds["i"].max() < {rows}
+print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) * 1024 < GIB // 2
+
+
+@pytest.mark.slow
+def test_more_than_two_gigabytes_are_hashed_and_run(save_model, tmp_path):
+    path, _ = sparse_model(save_model, tmp_path / "m.onnx", 3)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert len(content_sha256(path)) == 64
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+    measurement = measure(SubjectSpec(model=path, backend="ort"), settings=QUICK)
+    assert measurement.failure is None or "\n" not in measurement.failure
+
+
+def test_more_than_two_gigabytes_inside_the_file_are_described_although_no_runtime_loads_them(save_model, tmp_path):
+    path = tmp_path / "m.onnx"
+    size = 2 * GIB + 4096
+    node = helper.make_node("Gather", ["w", "i"], ["y"])
+    save_model(path, [node], [("i", TensorProto.INT64, [3])], [("y", FLOAT, [3, 1024])])
+    head = onnx.load(path)
+    rest = head.graph.SerializeToString()
+    head.ClearField("graph")
+    table = TensorProto(name="w", data_type=FLOAT, dims=[size // 4096, 1024]).SerializeToString()
+    tensor = table + b"\x4a" + varint(size)  # raw_data, field 9
+    graph = rest + b"\x2a" + varint(len(tensor) + size) + tensor  # initializer, field 5
+    front = head.SerializeToString() + b"\x3a" + varint(len(graph) + size) + graph  # graph, field 7
+    path.write_bytes(front)
+    os.truncate(path, len(front) + size)
+    assert model_specs(path).inputs[0].shape == (3,)
+    assert cost(path).weight_bytes == size
+    line = refusal(OrtBackend().compile, path)
+    assert line is not None
+
+
+def varint(number):
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*encoded, number])
+
+
+def test_answers_that_are_not_finite_are_refused_in_one_line(save_model, tmp_path):
+    path = save_model(
+        tmp_path / "m.onnx", [helper.make_node("Log", ["x"], ["y"])], [("x", FLOAT, (50,))], [("y", FLOAT, (50,))]
+    )
+    feeds = example_inputs(model_specs(path).inputs)
+    with pytest.raises(InputError, match="output 'y' is not finite"):
+        compute_reference(path, feeds)

@@ -1,0 +1,201 @@
+"""What was measured before a run died is still there."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.errors import RecordError
+from benchmarks.journal import INTERRUPTED, Begun, Journal, journal_path, recover
+from benchmarks.records import Agreement, Comparison, Cost, Environment, Measurement, Memory, Subject, Trial
+
+ROOT = Path(__file__).parents[2]
+COST = Cost(macs=10, parameters=1, weight_bytes=4, activation_bytes=4, file_bytes=9)
+AGREEMENT = Agreement(reference="r", max_abs_error=float("inf"), output_range=1.0, tolerance=1e-3, n_inputs=1, ok=False)
+
+
+def trial(order=0, call_ns=1000):
+    return Trial(
+        order=order, import_ns=1, load_ns=2, first_run_ns=3, warmup_ns=(4,), warmup_ended="steady",
+        blocks_ns=((call_ns, call_ns), (call_ns,)), cpu_ns=1, memory=Memory(baseline_bytes=1, peak_bytes=2),
+        executed_precision="fp32", properties={"threads": "1"},
+    )  # fmt: skip
+
+
+def begun(label="m", **more):
+    environment = Environment(
+        hostname_sha256=None, system="s", cpu=None, cpu_cores=1, memory_bytes=1, python="3", packages={}
+    )
+    subject = Subject(label=label, model="m.onnx", sha256="0", backend="ort")
+    return Begun(subject=subject, environment=environment, seed=7, started_utc="then", **more)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return journal_path(tmp_path / "result.json")
+
+
+def write_pairs(path, baseline, candidate):
+    """Write a comparison of which so many trials of each side had ended."""
+    with Journal(path) as journal:
+        for side in ("baseline", "candidate"):
+            journal.begin(side, begun(side, cost=COST, margin=0.03))
+        for index in range(max(baseline, candidate)):
+            if index < baseline:
+                journal.trial("baseline", trial(2 * index, 2000 + index))
+            if index < candidate:
+                journal.trial("candidate", trial(2 * index + 1, 1000 + index))
+
+
+def test_a_measurement_is_rebuilt_from_its_trials(path):
+    with Journal(path) as journal:
+        journal.begin("m", begun())
+        journal.checked("m", AGREEMENT, "1.2")
+        for order in range(3):
+            journal.trial("m", trial(order))
+    found, torn = recover(path)
+    assert isinstance(found, Measurement)
+    assert torn == ""
+    assert found.trials == tuple(trial(order) for order in range(3))
+    assert (found.subject, found.seed, found.started_utc) == (begun().subject, 7, "then")
+    assert (found.backend_version, found.agreement) == ("1.2", AGREEMENT)
+    assert found.doubts == ("the run was interrupted after 3 trials",)
+
+
+def test_a_failure_and_an_early_end_are_rows_with_a_reason(path, tmp_path):
+    with Journal(path) as journal:
+        journal.begin("m", begun())
+    early, _ = recover(path)
+    assert (early.trials, early.failure_kind) == ((), INTERRUPTED)
+    other = tmp_path / "other"
+    with Journal(other) as journal:
+        journal.begin("m", begun())
+        journal.trial("m", trial())
+        journal.failure("m", "it broke", "RunError")
+    failed, _ = recover(other)
+    assert (failed.failure, failed.failure_kind, failed.trials) == ("it broke", "RunError", ())
+    assert Journal.read(other).sides["m"].trials == [trial()]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "pairs", "verdict"),
+    [(7, 7, 7, "faster"), (7, 6, 6, "faster"), (3, 2, 2, "inconclusive"), (1, 1, 1, "inconclusive"),
+     (1, 0, 0, "failed")],
+)  # fmt: skip
+def test_a_comparison_is_rebuilt_from_the_pairs_that_ended(path, baseline, candidate, pairs, verdict):
+    write_pairs(path, baseline, candidate)
+    found, _ = recover(path)
+    assert isinstance(found, Comparison)
+    assert found.verdict == verdict
+    assert len(found.log_ratios) == len(found.candidate.trials) == pairs
+    assert found.baseline.subject.label == "baseline"
+    if pairs > 1:
+        assert found.speedup.value == pytest.approx(2, rel=0.01)
+    assert Comparison.model_validate_json(found.model_dump_json()) == found
+
+
+def test_the_other_side_of_a_failure_keeps_its_trials(path):
+    write_pairs(path, 3, 3)
+    path.rename(path.with_name("kept"))
+    with Journal(path) as journal:
+        for side in ("baseline", "candidate"):
+            journal.begin(side, begun(side, cost=COST, margin=0.03))
+        journal.failure("candidate", "killed", "WorkerError")
+        for order in range(3):
+            journal.trial("baseline", trial(order))
+    found, _ = recover(path)
+    assert (found.verdict, found.candidate.failure, len(found.baseline.trials)) == ("failed", "killed", 3)
+
+
+def test_a_cut_at_any_byte_loses_at_most_the_last_trial(path, tmp_path):
+    write_pairs(path, 2, 2)
+    whole = path.read_bytes()
+    ends = [index + 1 for index, byte in enumerate(whole) if byte == ord("\n")]
+    cut = tmp_path / "cut"
+    for length in range(ends[0], len(whole) + 1):
+        cut.write_bytes(whole[:length])
+        contents = Journal.read(cut)
+        n_lines = sum(end <= length for end in ends)
+        assert sum(len(side.trials) for side in contents.sides.values()) == max(0, n_lines - 3)
+        assert bool(contents.torn) == (length not in ends)
+
+
+def test_a_damaged_line_is_refused_and_a_damaged_last_one_ignored(path):
+    write_pairs(path, 2, 2)
+    whole = path.read_bytes()
+    rng = random.Random(0)
+    last = whole[:-1].rindex(b"\n") + 1
+    for _ in range(200):
+        at = rng.randrange(len(whole) - 1)
+        changed = bytes([whole[at] ^ (1 << rng.randrange(8))])
+        path.write_bytes(whole[:at] + changed + whole[at + 1 :])
+        if at < last:
+            with pytest.raises(RecordError, match=r"line \d+ does not fit its checksum"):
+                Journal.read(path)
+        elif changed != b"\n":
+            contents = Journal.read(path)
+            assert contents.torn
+            assert len(contents.sides["candidate"].trials) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"{}\n", b"\x00\xff\n\n", b'{"schema_version": 1}'])
+def test_another_file_is_refused_in_one_line(path, content):
+    path.write_bytes(content)
+    with pytest.raises(RecordError) as caught:
+        recover(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_journal_or_folder_is_one_line(tmp_path):
+    with pytest.raises(RecordError, match="No such file"):
+        recover(tmp_path / "absent")
+    with pytest.raises(RecordError, match="cannot write the journal"):
+        Journal(tmp_path / "absent" / "j")
+
+
+def test_a_finished_run_leaves_no_journal_and_an_older_one_is_kept(path):
+    write_pairs(path, 1, 1)
+    journal = Journal(path)
+    assert len(Journal.read(path.with_name(f"{path.name}.1")).sides) == 2
+    with pytest.raises(RecordError, match="another run is writing"):
+        Journal(path)
+    journal.finish()
+    journal.finish()
+    assert not path.exists()
+    write_pairs(path, 1, 1)
+    write_pairs(path, 1, 1)
+    assert path.with_name(f"{path.name}.2").exists()
+
+
+_ENDLESS = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_journal import begun, trial
+from benchmarks.journal import Journal
+journal = Journal(Path({path!r}))
+journal.begin("m", begun())
+for order in range(10**6):
+    journal.trial("m", trial(order))
+    print(order, flush=True)
+"""
+
+
+def test_a_killed_run_keeps_every_trial_that_it_reported(path):
+    code = _ENDLESS.format(tests=str(Path(__file__).parent), path=str(path))
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as run:
+        for _ in range(5):
+            run.stdout.readline()
+        time.sleep(0.05)
+        run.send_signal(signal.SIGKILL)
+        reported = 5 + len(run.stdout.read().splitlines())
+    found, _ = recover(path)
+    assert len(found.trials) >= reported
+    assert [each.order for each in found.trials] == list(range(len(found.trials)))
+    Journal(path).finish()  # the lock died with its holder
