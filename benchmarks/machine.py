@@ -8,9 +8,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from benchmarks.calibration import best_probe, fingerprint, keep_best_probe
 from benchmarks.environment import Watch
+from benchmarks.fitness import judge_fitness
 from benchmarks.machine_lock import machine_lock
-from benchmarks.records import Environment
+from benchmarks.noise import Noise, NoiseWatch
+from benchmarks.probe import Probe, ProbeResult, calibrate
+from benchmarks.records import Environment, Fitness
 
 __all__ = ["Conditions", "Machine", "Observer", "ThisMachine"]
 
@@ -22,13 +26,24 @@ class Conditions:
     """What the machine was like while something was measured; None where nobody looked."""
 
     environment: Environment
+    noise: Noise | None = None
+    fitness: Fitness | None = None
 
 
 class Observer(Protocol):
     """Looks at the machine while it measures."""
 
+    def environment(self, *, gpu: bool) -> Environment:
+        """Say what the machine is, without the versions of runtimes that nobody has loaded yet."""
+
+    def follow(self, pid: int) -> None:
+        """Take a process that was just started for a measured one."""
+
+    def look(self) -> None:
+        """Look between two blocks; the last time before a measured process ends."""
+
     def between_trials(self) -> None:
-        """Look now: no measured process is alive."""
+        """Probe the machine: no measured process is alive."""
 
     def finish(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
         """Sum up; all measured processes have ended and were waited for."""
@@ -53,17 +68,46 @@ class ThisMachine:
 
     @contextmanager
     def measuring(self, purpose: str, say: Say) -> Iterator[Observer]:
-        """Wait until no other measurement runs on this machine, then observe it."""
-        with machine_lock(purpose, say=say):
-            yield _Observer()
+        """Wait until no other measurement runs on this machine, then observe it.
+
+        Raises
+        ------
+        BenchmarkError
+            The lock cannot be used, or this process measures already.
+        """
+        with machine_lock(purpose, say=say), Probe() as probe:
+            yield _Observer(probe)
 
 
 class _Observer:
-    def __init__(self) -> None:
+    def __init__(self, probe: Probe) -> None:
         self._watch = Watch()
+        self._noise = NoiseWatch(pids=[probe.pid])
+        self._noise.start()
+        self._probe = probe
+        self._probes: list[ProbeResult] = [probe.run()]
+
+    def environment(self, *, gpu: bool) -> Environment:
+        return self._watch.finish(gpu=gpu)
+
+    def follow(self, pid: int) -> None:
+        self._noise.follow(pid)
+
+    def look(self) -> None:
+        self._noise.sample()
 
     def between_trials(self) -> None:
-        pass
+        self._probes.append(self._probe.run())
 
     def finish(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
-        return Conditions(environment=self._watch.finish(versions, gpu=gpu))
+        noise = self._noise.finish()
+        self._probe.close()  # the CPU time of a child counts as ours when it has ended
+        environment = self._watch.finish(versions, gpu=gpu)
+        machine = fingerprint(environment)
+        best = calibrate(self._probes, best_probe(machine))
+        keep_best_probe(best, machine)
+        return Conditions(
+            environment=environment,
+            noise=noise,
+            fitness=judge_fitness(noise, self._probes, best, threads),
+        )

@@ -72,6 +72,10 @@ class Closing:
 class MeasuredWorker(Protocol):
     """A measured process as the runner sees it; every question may raise `WorkerError`."""
 
+    @property
+    def pid(self) -> int:
+        """Process id."""
+
     def load(self, feeds: Mapping[str, Array]) -> Loaded:
         """Import the runtime, compile, bind `feeds`, run once."""
 

@@ -3,7 +3,7 @@
 Versions of the format
 ----------------------
 1   the first
-2   why a measurement ended and its budget, streams and shapes of the subject
+2   noise and fitness, why a measurement ended and its budget, streams and shapes of the subject, memory while steady
 
 A change of the format adds a line here, a step in `_STEPS` that lifts the older form, and a golden file to the tests:
 old files stay readable.

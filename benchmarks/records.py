@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from benchmarks.noise import Noise
 from benchmarks.schema import Record
 
 __all__ = [
@@ -18,10 +19,12 @@ __all__ = [
     "Comparison",
     "Cost",
     "Environment",
+    "Fitness",
     "Interval",
     "Measurement",
     "Memory",
     "NodeCost",
+    "Reason",
     "Subject",
     "Trial",
 ]
@@ -130,6 +133,27 @@ class Environment(Record):
     virtual_machine: bool | None = None
 
 
+class Reason(Record):
+    """One thing that speaks against the numbers."""
+
+    severity: Literal["doubtful", "unfit"]
+    words: str = Field(description="what was seen, with its figure")
+
+    def __str__(self) -> str:
+        return self.words
+
+
+class Fitness(Record):
+    """Whether the machine was fit to be measured on."""
+
+    reasons: tuple[Reason, ...] = Field((), description="the grave ones first; none when it was fit")
+
+    @property
+    def verdict(self) -> Literal["fit", "doubtful", "unfit"]:
+        """The worst of the reasons: "unfit" means that the numbers should not be believed at all."""
+        return self.reasons[0].severity if self.reasons else "fit"
+
+
 class Measurement(Record):
     """Raw samples of one subject, with all that is needed to judge them. Either trials or a failure, never neither."""
 
@@ -140,6 +164,8 @@ class Measurement(Record):
         "request", description="host clock, depth 1, inputs in host memory to outputs in host memory"
     )
     environment: Environment
+    noise: Noise | None = Field(None, description="what else the machine did; None where nobody looked")
+    fitness: Fitness | None = Field(None, description="whether the machine was fit; None where nobody looked")
     agreement: Agreement | None = None
     trials: tuple[Trial, ...] = ()
     failure: str | None = Field(None, description="one line: why there are no samples")

@@ -8,6 +8,7 @@ from typing import Literal
 from backends.base import Array
 from benchmarks.cost import cost
 from benchmarks.errors import NotComparableError, SettingError, WorkerError, WrongAnswersError
+from benchmarks.journal import Journal
 from benchmarks.machine import Machine, ThisMachine
 from benchmarks.process import Launch, MeasuredProcess
 from benchmarks.records import Comparison, Interval, Measurement
@@ -35,6 +36,7 @@ def measure(
     progress: Progress | None = None,
     launch: Launch = MeasuredProcess,
     machine: Machine | None = None,
+    journal: Journal | None = None,
 ) -> Measurement:
     """Measure one model.
 
@@ -55,6 +57,8 @@ def measure(
         How a measured process is started.
     machine : Machine, optional
         Its clock and lock; left out: this one's.
+    journal : Journal, optional
+        Receives each trial as it ends, so that a run that is killed has lost no more than one.
 
     Returns
     -------
@@ -70,7 +74,7 @@ def measure(
     """
     settings, say = settings or Settings(), progress or _silent
     side = Side.prepare(spec, feeds, reference, settings, say)
-    schedule = Schedule([side], settings, say, launch, machine or ThisMachine())
+    schedule = Schedule([side], settings, say, launch, machine or ThisMachine(), journal)
     return schedule.run(lambda spent: enough_trials(side.trials, settings, spent=spent))[0]
 
 
@@ -85,6 +89,7 @@ def compare(
     progress: Progress | None = None,
     launch: Launch = MeasuredProcess,
     machine: Machine | None = None,
+    journal: Journal | None = None,
 ) -> Comparison:
     """Measure two models in turn, pair by pair and block by block, until the verdict is clear or the budget ends.
 
@@ -107,6 +112,8 @@ def compare(
         How a measured process is started.
     machine : Machine, optional
         Its clock and lock; left out: this one's.
+    journal : Journal, optional
+        Receives each trial as it ends, so that a run that is killed has lost no more than one.
 
     Raises
     ------
@@ -139,7 +146,7 @@ def compare(
     if feeds is None:
         _share_real_inputs(sides, (baseline_reference, candidate_reference))
     costs = [cost(spec.model, shapes=spec.shapes) for spec in (baseline, candidate)]
-    schedule = Schedule(sides, settings, say, launch, machine or ThisMachine())
+    schedule = Schedule(sides, settings, say, launch, machine or ThisMachine(), journal, costs)
     of_baseline, of_candidate = schedule.run(lambda spent: enough_pairs(sides[0], sides[1], settings, spent=spent))
     speedup: Interval | None = None
     verdict: Verdict | Literal["failed"] = "failed"

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from benchmarks.errors import WorkerError, WrongAnswersError
+from benchmarks.journal import Begun, Journal
 from benchmarks.machine import Machine, Observer
 from benchmarks.process import Launch, Loaded, MeasuredWorker, Warm
-from benchmarks.records import Measurement, Trial
+from benchmarks.records import Cost, Environment, Measurement, Trial
 from benchmarks.settings import Settings, plan_blocks
 from benchmarks.sides import Side
 
@@ -41,16 +42,29 @@ class Schedule:
         How a measured process is started.
     machine : Machine
         Its clock and lock.
+    journal : Journal or None
+        Receives each trial as it ends.
+    costs : sequence of Cost
+        Of the sides, for the journal; empty where one model is measured alone.
     """
 
     def __init__(
-        self, sides: Sequence[Side], settings: Settings, say: Callable[[str], None], launch: Launch, machine: Machine
+        self,
+        sides: Sequence[Side],
+        settings: Settings,
+        say: Callable[[str], None],
+        launch: Launch,
+        machine: Machine,
+        journal: Journal | None = None,
+        costs: Sequence[Cost] = (),
     ) -> None:
         self._sides = sides
         self._settings = settings
         self._say = say
         self._launch = launch
         self._machine = machine
+        self._journal = journal
+        self._costs = costs
         self._rng = random.Random(settings.seed)
         self._n_launched = 0
 
@@ -60,11 +74,13 @@ class Schedule:
         backends = " and ".join(dict.fromkeys(side.subject.backend for side in self._sides))
         with self._machine.measuring(f"{names} on {backends}", self._say) as observer:
             started_utc = datetime.now(UTC).isoformat(timespec="seconds")
+            gpu = any(side.spec.options.device != "cpu" for side in self._sides)
+            self._begin_journal(observer.environment(gpu=gpu), started_utc)
             ended = self._trials(enough, observer)
             versions = {side.spec.backend: side.backend_version for side in self._sides if side.backend_version}
             conditions = observer.finish(
                 versions,
-                gpu=any(side.spec.options.device != "cpu" for side in self._sides),
+                gpu=gpu,
                 threads=max(side.spec.options.threads for side in self._sides),
             )
         return [side.measurement(conditions, self._settings, ended, started_utc) for side in self._sides]
@@ -83,20 +99,39 @@ class Schedule:
             self._say(f"trial {number}{total}: {names} on {active[0].subject.backend}")
             start_s = self._machine.now_s()
             try:
-                done = self._trial(active)
+                done = self._trial(active, observer)
             except _SideFailedError:
                 continue  # the same trial again, without the side that failed
             trial_s = self._machine.now_s() - start_s
             for side, record in zip(active, done, strict=True):
                 side.trials.append(record)
+                if self._journal is not None:
+                    self._journal.checked(side.subject.label, side.agreement, side.backend_version)
+                    self._journal.trial(side.subject.label, record)
             observer.between_trials()
         return "every model failed"
 
-    def _trial(self, active: Sequence[Side]) -> list[Trial]:
+    def _begin_journal(self, environment: Environment, started_utc: str) -> None:
+        if self._journal is None:
+            return
+        for index, side in enumerate(self._sides):
+            begun = Begun(
+                subject=side.subject,
+                environment=environment,
+                cost=self._costs[index] if self._costs else None,
+                margin=self._settings.margin,
+                seed=self._settings.seed,
+                started_utc=started_utc,
+            )
+            self._journal.begin(side.subject.label, begun)
+            if side.failure is not None:
+                self._journal.failure(side.subject.label, side.failure, side.failure_kind or "")
+
+    def _trial(self, active: Sequence[Side], observer: Observer) -> list[Trial]:
         with ExitStack() as stack:
             live: dict[int, _Live] = {}
             for index in self._shuffled(len(active)):
-                live[index] = self._start(active[index], stack)
+                live[index] = self._start(active[index], stack, observer)
             ordered = [live[index] for index in range(len(active))]
             plan = plan_blocks([one.warm.latency_ns for one in ordered], self._settings)
             for order in self._balanced_orders(plan.rounds, len(active)):
@@ -106,6 +141,7 @@ class Schedule:
                         one.worker.wake()
                         one.blocks.append(one.worker.block(plan.calls[index], plan.dropped[index]))
                         one.worker.rest()
+            observer.look()
             trials = []
             for one in ordered:
                 with self._blaming(one.side):
@@ -113,10 +149,11 @@ class Schedule:
                     trials.append(one.trial())
             return trials
 
-    def _start(self, side: Side, stack: ExitStack) -> _Live:
+    def _start(self, side: Side, stack: ExitStack, observer: Observer) -> _Live:
         with self._blaming(side):
             worker = self._launch(side.spec, timeout_s=self._settings.timeout_s)
             stack.callback(worker.close)
+            observer.follow(worker.pid)
             order, self._n_launched = self._n_launched, self._n_launched + 1
             loaded = worker.load(side.feeds)
             side.backend_version = loaded.backend_version
@@ -142,13 +179,17 @@ class Schedule:
         try:
             yield
         except WorkerError as error:
-            side.fail(error, error.kind)
-            self._say(f"{side.subject.label}: failed: {side.failure}")
+            self._fail(side, error, error.kind)
             raise _SideFailedError from error
         except WrongAnswersError as error:
-            side.fail(error, WrongAnswersError.__name__)
-            self._say(f"{side.subject.label}: failed: {side.failure}")
+            self._fail(side, error, WrongAnswersError.__name__)
             raise _SideFailedError from error
+
+    def _fail(self, side: Side, error: Exception, kind: str) -> None:
+        side.fail(error, kind)
+        self._say(f"{side.subject.label}: failed: {side.failure}")
+        if self._journal is not None:
+            self._journal.failure(side.subject.label, side.failure or "", kind)
 
 
 @dataclass

@@ -114,13 +114,15 @@ class Side:
     def measurement(self, conditions: Conditions, settings: Settings, ended: str, started_utc: str) -> Measurement:
         """Give the record."""
         trials = () if self.failure is not None else tuple(self.trials)
-        doubts = list(doubts_about(self.subject, trials, conditions.environment)) if trials else []
+        doubts = list(doubts_about(trials, conditions.fitness)) if trials else []
         if trials and self.reference is None:
             doubts.append(f"answers were not checked: backend {self.spec.backend!r} computes nothing")
         return Measurement(
             subject=self.subject,
             backend_version=self.backend_version,
             environment=conditions.environment,
+            noise=conditions.noise,
+            fitness=conditions.fitness,
             agreement=self.agreement,
             trials=trials,
             failure=self.failure,

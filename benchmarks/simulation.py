@@ -128,15 +128,23 @@ class Weather:
 
 
 class _NothingToSee:
+    def environment(self, *, gpu: bool) -> Environment:  # noqa: ARG002
+        """Name the machine for what it is."""
+        return Environment(system="simulated", cpu=None, cpu_cores=1, memory_bytes=1, python="3", packages={})
+
+    def follow(self, pid: int) -> None:
+        """Follow nobody."""
+
+    def look(self) -> None:
+        """Look at nothing."""
+
     def between_trials(self) -> None:
         """Look at nothing."""
 
-    def finish(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:  # noqa: ARG002
-        """Name the machine for what it is."""
-        environment = Environment(
-            system="simulated", cpu=None, cpu_cores=threads, memory_bytes=1, python="3", packages=dict(versions)
-        )
-        return Conditions(environment=environment)
+    def finish(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
+        """Have seen nothing."""
+        environment = self.environment(gpu=gpu)
+        return Conditions(environment=environment.model_copy(update={"cpu_cores": threads, "packages": dict(versions)}))
 
 
 class SimulatedMachine:
@@ -239,6 +247,11 @@ class SimulatedProcess:
         self._born_ns = machine.now_ns
         self._idle_ns = self._timed_ns = 0.0
         self._rested = False
+
+    @property
+    def pid(self) -> int:
+        """No process has this id."""
+        return 0
 
     def load(self, feeds: Mapping[str, Array]) -> Loaded:  # noqa: ARG002  # it computes nothing
         """Start; the clock goes on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -12,6 +13,7 @@ from benchmarks.errors import InputError
 from deploy.measure import compile_options, require_backends
 
 if TYPE_CHECKING:
+    from benchmarks.journal import Journal
     from benchmarks.records import Comparison, Measurement
     from benchmarks.reference import Reference
     from benchmarks.settings import Settings
@@ -64,7 +66,9 @@ class Grid:
             ]
 
 
-def bench_models(models: Mapping[str, Path], grid: Grid, settings: Settings, say: Say) -> Results:
+def bench_models(
+    models: Mapping[str, Path], grid: Grid, settings: Settings, say: Say, output: Path | None = None
+) -> Results:
     """Measure one model, or two in turn, at every point of a grid; answers are checked first.
 
     Parameters
@@ -77,6 +81,8 @@ def bench_models(models: Mapping[str, Path], grid: Grid, settings: Settings, say
         Of each point.
     say : callable
         Receives one short line for each step.
+    output : Path, optional
+        Receives the results after each point of the grid; between two points a journal beside it holds the trials.
 
     Raises
     ------
@@ -97,8 +103,13 @@ def bench_models(models: Mapping[str, Path], grid: Grid, settings: Settings, say
     comparisons: list[Comparison] = []
     measurements: list[Measurement] = []
     for specs in points:
-        _measure(specs, references, settings, say, comparisons, measurements)
-    results = results_of_bench(comparisons, measurements, costs, models)
+        with _journal(output) as journal:
+            _measure(specs, references, settings, say, comparisons, measurements, journal)
+            results = results_of_bench(comparisons, measurements, costs, models)
+            if output is not None:
+                results.save(output)
+            if journal is not None:
+                journal.finish()
     found = results.all_measurements()
     if all(one.failure is not None for one in found):
         raise_failure(found[0])  # a table would only hide it
@@ -177,6 +188,7 @@ def _measure(
     say: Say,
     comparisons: list[Comparison],
     measurements: list[Measurement],
+    journal: Journal | None,
 ) -> None:
     from benchmarks.runner import compare, measure
 
@@ -185,7 +197,13 @@ def _measure(
 
     if len(specs) == 1:
         measurements.append(
-            measure(specs[0], reference=references[specs[0].label or ""], settings=settings, progress=tell)
+            measure(
+                specs[0],
+                reference=references[specs[0].label or ""],
+                settings=settings,
+                progress=tell,
+                journal=journal,
+            )
         )
         return
     baseline, candidate = specs
@@ -198,5 +216,17 @@ def _measure(
             baseline_reference=references[baseline.label or ""],
             settings=settings,
             progress=tell,
+            journal=journal,
         )
     )
+
+
+@contextmanager
+def _journal(output: Path | None) -> Iterator[Journal | None]:
+    from benchmarks.journal import Journal, journal_path
+
+    if output is None:
+        yield None
+        return
+    with Journal(journal_path(output)) as journal:
+        yield journal

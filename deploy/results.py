@@ -40,6 +40,7 @@ __all__ = [
     "Skipped",
     "load",
     "results_of_bench",
+    "results_of_journal",
     "results_of_run",
 ]
 
@@ -275,6 +276,40 @@ def results_of_bench(
         measurements=tuple(measurements),
         skipped=tuple(skipped),
     )
+
+
+def results_of_journal(path: Path) -> Results:
+    """Give what a measurement that was killed had found out.
+
+    Parameters
+    ----------
+    path : Path
+        The journal beside its results file.
+
+    Raises
+    ------
+    RecordError
+        The file is missing, or no journal.
+    ResultsError
+        It is the journal of a single model, whose cost it does not hold: measure again.
+    """
+    from benchmarks.journal import recover
+
+    found, torn = recover(path)
+    if not isinstance(found, Comparison):
+        raise ResultsError(f"{path} is of one model alone; {len(found.trials)} trials are in it: measure again")
+    rows = tuple(
+        ModelRow(
+            label=side.subject.label,
+            file=Path(side.subject.model).name,
+            sha256=side.subject.sha256,
+            file_bytes=cost.file_bytes,
+            cost=cost,
+        )
+        for side, cost in ((found.baseline, found.baseline_cost), (found.candidate, found.candidate_cost))
+    )
+    notes = (f"the run was interrupted{f'; {torn}' if torn else ''}",)
+    return _results(f"{rows[1].label} against {rows[0].label}", rows, comparisons=(found,), notes=notes)
 
 
 def _results(title: str, models: tuple[ModelRow, ...], **parts: Any) -> Results:

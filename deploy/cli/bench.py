@@ -60,8 +60,8 @@ def bench(
         half_width=half_width,
         seed=seed,
     )
-    results = bench_models(label_models(model, against), grid, settings, _say)
-    _tell(results, output, page)
+    results = bench_models(label_models(model, against), grid, settings, _say, output)
+    _tell(results, page)
 
 
 def compare(
@@ -105,7 +105,7 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _tell(results: Results, output: Path | None, page: Path | None) -> None:
+def _tell(results: Results, page: Path | None) -> None:
     from deploy.report.page import write_page
     from deploy.report.table import print_results
 
@@ -113,8 +113,6 @@ def _tell(results: Results, output: Path | None, page: Path | None) -> None:
         if found.failure is not None:
             typer.echo(f"deploy: {found.subject.label} on {found.subject.backend}: {found.failure}", err=True)
     print_results(results)
-    if output is not None:
-        results.save(output)
     if page is not None:
         write_page(results, page)
     if (code := exit_code(results)) != OK:

@@ -189,16 +189,21 @@ class SimulatedObserver:
     def __init__(self, world):
         self.world = world
 
+    def environment(self, *, gpu):
+        return Environment(system="simulated", cpu=None, cpu_cores=2, memory_bytes=1, python="3", packages={})
+
+    def follow(self, pid):
+        assert pid == 0
+
+    def look(self):
+        assert self.world.running, "it is too late to look"
+
     def between_trials(self):
         assert not self.world.running, "a process lives on between two trials"
 
     def finish(self, versions, *, gpu, threads):
         assert not self.world.running
-        return Conditions(
-            environment=Environment(
-                system="simulated", cpu=None, cpu_cores=2, memory_bytes=1, python="3", packages=dict(versions)
-            )
-        )
+        return Conditions(environment=self.environment(gpu=gpu).model_copy(update={"packages": dict(versions)}))
 
 
 class SimulatedWorker:
@@ -238,6 +243,7 @@ class SimulatedWorker:
         self.world.calls(self.base_ns, n_dropped)
         return self.world.calls(self.base_ns, n_calls)
 
+    pid = 0
     resting = False
 
     def rest(self):

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from benchmarks.doubts import doubts_about
 from benchmarks.errors import NotComparableError, RecordError, SettingError
 from benchmarks.recordfile import load_comparison, load_measurement, save
-from benchmarks.records import Agreement, Interval, Measurement
+from benchmarks.records import Agreement, Fitness, Interval, Measurement, Reason
 from benchmarks.registry import describe, names
 from benchmarks.settings import Settings
 from benchmarks.stats import summarise
@@ -139,25 +139,21 @@ def test_doubts_are_said_in_words(comparison):
     measurement = comparison.candidate
     trial = measurement.trials[0]
     good = tuple(trial.model_copy(update={"blocks_ns": ((1_000_000,) * 20,) * 3}) for _ in range(6))
-    assert doubts_about(measurement.subject, good, measurement.environment) == ()
+    assert doubts_about(good, None) == ()
     slow = good[0].model_copy(update={"blocks_ns": ((1_200_000,) * 20,) * 3, "warmup_ended": "budget"})
     drifting = tuple(
         trial.model_copy(update={"blocks_ns": tuple((n * 1_000_000,) * 20 for n in (10, 11, 12))}) for _ in range(6)
     )
-    subject = measurement.subject.model_copy(update={"threads": 8})
-    busy = measurement.environment.model_copy(update={"busy_fraction": 0.5, "steal_fraction": 0.1})
-    said = doubts_about(subject, (slow, *good[1:]), busy)
-    assert said == (
+    busy = Fitness(reasons=(Reason(severity="doubtful", words="other processes used 50% of the cores' time"),))
+    assert doubts_about((slow, *good[1:]), busy) == (
         "the processes' medians differ by 20%",
         "1 of 6 warm-ups ended by their budget, not in a steady state",
-        "other processes used 50% of the machine's CPU time",
-        "the hypervisor took 10% of the machine's CPU time",
-        "8 threads on 2 cores",
+        "other processes used 50% of the cores' time",
     )
-    assert doubts_about(measurement.subject, drifting, measurement.environment) == (
+    assert doubts_about(drifting, Fitness()) == (
         "latency moved by +20% from the first to the last third of the blocks",
     )
-    few = doubts_about(measurement.subject, (trial,), measurement.environment)
+    few = doubts_about((trial,), None)
     assert few[:2] == ("only 1 trials: 6 are the fewest for a 95 % interval", "only 9 timed calls: too few for a p99")
 
 

@@ -13,7 +13,7 @@ from backends.testing import small_cnn, token_model, unknown_operator, with_exte
 from benchmarks.studies.real import chain
 
 ROOT = Path(__file__).parent.parent.parent
-QUICK = ("--threads", "1", "--trials", "2", "--budget", "1")
+QUICK = ("--threads", "1", "--trials", "2", "--budget", "5")
 
 
 def deploy(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -326,6 +326,6 @@ def test_the_module_reads_no_torch_and_no_pruners():
 
 
 def test_the_simulation_tells_what_it_was_asked_for():
-    assert results_module.SCHEMA_VERSION == 1
+    assert results_module.SCHEMA_VERSION == 2
     assert math.isclose(simulated().comparisons[0].speedup.value, 1.6, rel_tol=0.05)
     assert json.loads(GOLDEN.read_text(encoding="utf-8"))["schema_version"] == 1
