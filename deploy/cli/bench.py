@@ -35,6 +35,7 @@ def bench(
         float, typer.Option(help="Of one model alone: measure until this percentile is known, for example 99.")
     ] = 50.0,
     half_width: Annotated[float, typer.Option(help="Of one model alone: known means within this share of it.")] = 0.02,
+    accept_unfit: given.AcceptUnfit = False,
     seed: given.Seed = 0,
     output: given.OutputFile = None,
     page: given.PageFile = None,
@@ -61,7 +62,7 @@ def bench(
         seed=seed,
     )
     results = bench_models(label_models(model, against), grid, settings, _say, output)
-    _tell(results, page)
+    _tell(results, page, accept_unfit=accept_unfit)
 
 
 def compare(
@@ -77,6 +78,7 @@ def compare(
     budget: given.Budget = 60.0,
     margin: given.Margin = 0.03,
     strict: given.Strict = False,
+    accept_unfit: given.AcceptUnfit = False,
     seed: given.Seed = 0,
     output: given.OutputFile = None,
     page: given.PageFile = None,
@@ -95,6 +97,7 @@ def compare(
         budget=budget,
         margin=margin,
         strict=strict,
+        accept_unfit=accept_unfit,
         seed=seed,
         output=output,
         page=page,
@@ -105,7 +108,7 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _tell(results: Results, page: Path | None) -> None:
+def _tell(results: Results, page: Path | None, *, accept_unfit: bool) -> None:
     from deploy.report.page import write_page
     from deploy.report.table import print_results
 
@@ -115,5 +118,5 @@ def _tell(results: Results, page: Path | None) -> None:
     print_results(results)
     if page is not None:
         write_page(results, page)
-    if (code := exit_code(results)) != OK:
+    if (code := exit_code(results, accept_unfit=accept_unfit)) != OK:
         raise typer.Exit(code)

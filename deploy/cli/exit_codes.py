@@ -24,7 +24,7 @@ WRONG_ANSWERS = 5
 INTERRUPTED = 130
 
 
-def exit_code(results: Results) -> int:
+def exit_code(results: Results, *, accept_unfit: bool = False) -> int:
     """Give the exit code of a measurement: the gravest of what happened.
 
     Wrong answers come first, then what could not be measured; a verdict of an unfit machine is none.
@@ -36,7 +36,7 @@ def exit_code(results: Results) -> int:
         return WRONG_ANSWERS
     if kinds:
         return USAGE
-    if any(found.fitness is not None and found.fitness.verdict == "unfit" for found in measured):
+    if not accept_unfit and any(found.fitness is not None and found.fitness.verdict == "unfit" for found in measured):
         return UNFIT
     if "slower" in verdicts:
         return REGRESSION

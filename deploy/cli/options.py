@@ -8,6 +8,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 __all__ = [
+    "AcceptUnfit",
     "Backends",
     "Batches",
     "Budget",
@@ -46,6 +47,9 @@ Budget: TypeAlias = Annotated[
 Margin: TypeAlias = Annotated[float, typer.Option(help="Smallest effect that counts, as a share.")]
 Strict: TypeAlias = Annotated[
     bool, typer.Option("--strict", help="Say faster or slower only when the whole interval lies beyond the margin.")
+]
+AcceptUnfit: TypeAlias = Annotated[
+    bool, typer.Option("--accept-unfit", help="Do not end with exit code 4 on a machine too noisy to be believed.")
 ]
 Seed: TypeAlias = Annotated[int, typer.Option(help="Of made-up inputs and of the order of measuring.")]
 OutputFile: TypeAlias = Annotated[Path | None, typer.Option("--output", "-o", help="Write results.json here.")]

@@ -13,9 +13,7 @@ __all__ = ["report"]
 def report(
     results: Annotated[
         Path,
-        typer.Argument(
-            help="A results.json, or the .journal of a measurement that was killed."
-        ),
+        typer.Argument(help="A results.json, or the .journal of a measurement that was killed."),
     ],
     page: Annotated[Path | None, typer.Option(help="Write the HTML page here.")] = None,
 ) -> None:
