@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.binomial import lower_tail, most_within
 from benchmarks.errors import SettingError
 
 __all__ = ["CONFIDENCE", "BoundCheck", "allowed_over_latency", "holds_bound", "percentile_estimate", "queries_needed"]
@@ -95,14 +96,8 @@ def allowed_over_latency(n: int, share: float, confidence: float = CONFIDENCE, t
     SettingError
         An argument is out of its range.
     """
-    over, error = _over_share(share, confidence, tolerance), _error(confidence)
-    if n < 1 or _at_most(0, n, over) > error:
-        return None
-    fits, fails = 0, math.ceil(n * over)  # at or above its mean a binomial lies below with a half or more
-    while fails - fits > 1:
-        middle = (fits + fails) // 2
-        fits, fails = (middle, fails) if _at_most(middle, n, over) <= error else (fits, middle)
-    return fits
+    over = _over_share(share, confidence, tolerance)
+    return most_within(n, over, _error(confidence)) if n > 0 else None
 
 
 def percentile_estimate(
@@ -183,58 +178,10 @@ def _error(confidence: float) -> float:
 def _queries_needed(over: float, over_latency: int, error: float) -> int:
     fails = over_latency  # so few queries cannot have more than t over latency
     step = max(1, math.ceil(over_latency / over) - over_latency)
-    while _at_most(over_latency, fails + step, over) > error:
+    while lower_tail(over_latency, fails + step, over) > error:
         fails, step = fails + step, 2 * step
     enough = fails + step
     while enough - fails > 1:
         middle = (fails + enough) // 2
-        fails, enough = (fails, middle) if _at_most(over_latency, middle, over) <= error else (middle, enough)
+        fails, enough = (fails, middle) if lower_tail(over_latency, middle, over) <= error else (middle, enough)
     return enough
-
-
-def _at_most(t: int, n: int, over: float) -> float:
-    """Give P[Binomial(n, over) <= t] where that is less than a half, and 1 where t is not below the mean.
-
-    The terms from t downwards, each from the one before. The j-th of them is at most exp(-j (j - 1) / 2t) of the
-    first, so that those left out add less than 1e-20.
-    """
-    if t >= n * over:
-        return 1.0
-    last = math.exp(_log_term(t, n, over))
-    counts = np.arange(t, max(0, t - math.ceil(10 * math.sqrt(t)) - 10), -1, dtype=np.float64)
-    ratios = counts / (n - counts + 1) * ((1 - over) / over)
-    return last * (1 + float(np.cumprod(ratios).sum()))
-
-
-def _log_term(k: int, n: int, share: float) -> float:
-    """Give log P[Binomial(n, share) = k] to full precision also for large n, where factorials would lose digits.
-
-    C. Loader, Fast and Accurate Computation of Binomial Probabilities (2000): Stirling's series, its error and the
-    deviances apart from each other.
-    """
-    if k == 0:
-        return n * math.log1p(-share)
-    if k == n:
-        return n * math.log(share)
-    spread = 0.5 * math.log(n / (2 * math.pi * k * (n - k)))
-    stirling = _stirling_error(n) - _stirling_error(k) - _stirling_error(n - k)
-    return spread + stirling - _deviance(k, n * share) - _deviance(n - k, n * (1 - share))
-
-
-def _stirling_error(n: int) -> float:
-    """Give log(n!) - log(sqrt(2 pi n) (n/e)^n)."""
-    if n < 32:
-        return math.lgamma(n + 1) - (n + 0.5) * math.log(n) + n - 0.5 * math.log(2 * math.pi)
-    square = 1.0 / (n * n)
-    return (1 / 12 - (1 / 360 - (1 / 1260 - square / 1680) * square) * square) / n
-
-
-def _deviance(x: float, mean: float) -> float:
-    """Give x log(x / mean) + mean - x without cancelling where x is near the mean."""
-    nearness = (x - mean) / mean
-    return mean * _plus_log(nearness) if abs(nearness) < 0.1 else x * math.log(x / mean) + mean - x
-
-
-def _plus_log(e: float) -> float:
-    """Give (1 + e) log(1 + e) - e for a small e, by its series: sum of (-e)^j / (j (j - 1)) from j = 2."""
-    return sum((-e) ** j / (j * (j - 1)) for j in range(2, 18))

@@ -82,7 +82,6 @@ def machine_lock(
         finally:
             if key is None:
                 os.close(descriptor)
-        say = None
     assert descriptor is not None
     try:
         _write(descriptor, purpose)

@@ -113,3 +113,42 @@ def test_fused_nodes_are_found_behind_a_blocked_convolution(tmp_path):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
     layers = {layer.nodes for layer in create("ort").compile(path).layers() if layer.nodes}
     assert layers == {("first", "relu0"), ("second", "add", "relu1"), ("third",), ("pool",)}
+
+
+def test_streams_share_the_helpers_of_one_session(tmp_path):
+    compiled = create("ort").compile(small_cnn(tmp_path / "m.onnx"), CompileOptions(threads=3, streams=2))
+    assert {name: compiled.properties[name] for name in ("threads", "streams", "compute_threads")} == {
+        "threads": "3", "streams": "2", "compute_threads": "4",
+    }  # fmt: skip
+
+
+def test_an_artefact_is_executed_node_for_node(tmp_path):
+    """Nothing is optimised a second time: what runs is what was stored."""
+    path = small_cnn(tmp_path / "m.onnx")
+    backend = create("ort")
+    stored = backend.compile(path).artefact()
+    assert "com.microsoft.nchwc" in {node.domain for node in onnx.load_from_string(stored).graph.node}
+    loaded = backend.import_artefact(stored, path, CompileOptions(profile=True))
+    assert loaded.properties["graph_optimization_level"] == "ORT_DISABLE_ALL"
+    loaded.run(image())
+    layers = loaded.layers()
+    assert [layer.kind for layer in layers] == [node.op_type for node in onnx.load_from_string(stored).graph.node]
+    assert all(layer.time_ns is not None for layer in layers), "the executed nodes are those of the stored graph"
+
+
+def test_the_profile_tells_the_weights_and_the_arena_apart(tmp_path):
+    weight = np.ones((512, 512), np.float32)  # 1 MiB
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("MatMul", ["h", "w"], ["y"])]
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [64, 512]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "g", infos[:1], infos[1:], [onnx.numpy_helper.from_array(weight, "w")])
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    compiled = create("ort").compile(path, CompileOptions(profile=True))
+    assert compiled.memory().weights_bytes is None, "nothing is known before a run"
+    compiled.run({"x": np.ones((64, 512), np.float32)})
+    compiled.layers()
+    said = compiled.memory()
+    compiled.close()
+    assert weight.nbytes <= said.weights_bytes < 1.5 * weight.nbytes
+    assert 2 * 64 * 512 * 4 <= said.arena_bytes < 4 << 20
+    assert create("ort").compile(path).memory().weights_bytes is None

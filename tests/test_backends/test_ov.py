@@ -57,3 +57,22 @@ def test_its_telemetry_is_never_loaded(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_each_stream_has_threads_of_its_own(tmp_path):
+    path = small_cnn(tmp_path / "m.onnx")
+    try:
+        compiled = create("openvino").compile(path, CompileOptions(threads=1, streams=2))
+    except OptionError as error:
+        pytest.skip(f"one core: {error}")
+    assert {name: compiled.properties[name] for name in ("threads", "streams", "compute_threads")} == {
+        "threads": "1", "streams": "2", "compute_threads": "2",
+    }  # fmt: skip
+
+
+def test_more_streams_than_cores_are_refused(tmp_path):
+    """OpenVINO itself would run fewer without a word."""
+    with pytest.raises(
+        OptionError, match="1 in each of 4096 streams were asked for; this machine lets it have at most"
+    ):
+        create("openvino").compile(small_cnn(tmp_path / "m.onnx"), CompileOptions(streams=4096))

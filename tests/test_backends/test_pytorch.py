@@ -121,3 +121,10 @@ def test_each_shape_is_compiled_and_no_process_stays_behind(tmp_path, monkeypatc
     path = token_model(tmp_path / "m.onnx")
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_weights_are_summed_in_the_precision_executed(tmp_path):
+    path = small_cnn(tmp_path / "m.onnx")
+    parameters = 8 * 3 * 9 + 8 + 8 * 9 + 64 + 40 + 5
+    assert create("torch").compile(path).memory().weights_bytes == 4 * parameters
+    assert create("torch").compile(path, CompileOptions(precision="bf16")).memory().weights_bytes == 2 * parameters

@@ -3,6 +3,8 @@
 # ruff: noqa: N802, N815  (the stand-in for CUDA carries CUDA's names)
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,8 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from backends import CompileOptions, TensorSpec, testing, trt, trt_device
-from backends.errors import BackendUnavailableError, ModelLoadError, OptionError, RunError
+from backends import CompileOptions, TensorSpec, modelfile, testing, trt, trt_device
+from backends.errors import ArtefactError, BackendUnavailableError, ModelLoadError, OptionError, RunError
 from backends.registry import create
 
 ADA = CompileOptions(device="sm_89")
@@ -189,9 +191,13 @@ class FakeCuda:
     """Host memory stands in for the device; every call is written down."""
 
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice="to device", cudaMemcpyDeviceToHost="to host")
+    cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal="this thread")
 
-    def __init__(self, memory=10**6):
+    def __init__(self, memory=10**6, captures=True):
         self.log, self.memory, self.blocks = [], memory, {}
+        self.captures, self.capturing = captures, False
+        self.events, self.graphs = {}, {}
+        self.now_us, self.queued, self.deepest = 0.0, 0, 0
 
     def allocate(self, n_bytes):
         self.memory -= n_bytes
@@ -225,6 +231,67 @@ class FakeCuda:
         self.log.append("wait")
         return (0,)
 
+    def cudaSetDevice(self, index):
+        self.log.append(f"device {index}")
+        return (0,)
+
+    # The GPU's clock: each inference takes 5 us more than the one before.
+
+    def executed(self):
+        if not self.capturing:
+            self.queued += 1
+            self.deepest = max(self.deepest, self.queued)
+            self.now_us += 5 * sum(line.startswith(("execute", "replay")) for line in self.log)
+
+    def cudaEventCreate(self):
+        name = f"event {len(self.events)}"
+        self.events[name] = None
+        return 0, name
+
+    def cudaEventDestroy(self, event):
+        del self.events[event]
+        return (0,)
+
+    def cudaEventRecord(self, event, stream):
+        self.events[event] = self.now_us
+        return (0,)
+
+    def cudaEventSynchronize(self, event):
+        self.queued -= 1
+        return (0,)
+
+    def cudaEventElapsedTime(self, start, end):
+        return 0, (self.events[end] - self.events[start]) / 1000
+
+    def cudaStreamBeginCapture(self, stream, mode):
+        assert mode == "this thread"
+        self.capturing = True
+        return (0,)
+
+    def cudaStreamEndCapture(self, stream):
+        self.capturing = False
+        return (0, "graph") if self.captures else (901, None)
+
+    def cudaGetLastError(self):
+        self.log.append("clear error")
+        return (901,)
+
+    def cudaGraphInstantiate(self, graph, flags):
+        self.graphs["replay"] = flags
+        return 0, "replay"
+
+    def cudaGraphDestroy(self, graph):
+        return (0,)
+
+    def cudaGraphExecDestroy(self, replay):
+        del self.graphs[replay]
+        return (0,)
+
+    def cudaGraphLaunch(self, replay, stream):
+        self.log.append(f"replay on {stream}")
+        self.executed()
+        return (0,)
+
     def cudaGetErrorString(self, error):
         return 0, b"out of memory"
 
@@ -247,7 +314,8 @@ class DoublingContext:
         return True
 
     def execute_async_v3(self, stream):
-        self.cuda.log.append(f"execute on {stream}")
+        self.cuda.log.append(f"capture on {stream}" if self.cuda.capturing else f"execute on {stream}")
+        self.cuda.executed()
         x, y = (self.cuda.blocks[self.addresses[name]].view(np.float32) for name in "xy")
         y[:] = 2 * x
         return self.works
@@ -302,3 +370,188 @@ def test_failures_on_the_device_are_run_errors(cuda):
     with pytest.raises(RunError, match="CUDA: out of memory"):
         call_of(cuda)
     assert len(cuda.blocks) == held
+
+
+def test_a_thread_that_is_new_to_a_call_is_told_the_gpu(cuda):
+    """CUDA's current GPU is the thread's: without this, the second GPU's stream would be used with the first."""
+    outputs = (TensorSpec(name="y", shape=("batch", 3), dtype="float32"),)
+    x = np.ones((2, 3), np.float32)
+    call = trt_device.TrtCall(DoublingContext(cuda), {"x": x}, outputs, SimpleNamespace(last_error=""), 1)
+    call()
+    assert not any(line.startswith("device") for line in cuda.log)
+    with ThreadPoolExecutor(1) as other:
+        other.submit(call).result()
+        other.submit(call).result()
+    assert [line for line in cuda.log if line.startswith("device")] == ["device 1"]
+
+
+# --- the device's own clock, against the same recording ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_flight", [1, 2, 3])
+def test_the_timer_gives_each_inference_its_own_time_and_keeps_some_in_flight(in_flight, cuda):
+    call, _ = call_of(cuda)
+    timer = trt_device.TrtTimer(call, in_flight)
+    cuda.queued = cuda.deepest = 0
+    before = len([line for line in cuda.log if line.startswith(("execute", "replay"))])
+    samples = timer(5)
+    assert samples.dtype == np.int64
+    assert samples.tolist() == [5000 * (before + index) for index in range(1, 6)]
+    assert cuda.deepest == in_flight
+    assert cuda.queued == 0, "nothing is left running when the samples are there"
+    assert timer(1).shape == (1,)
+
+
+def test_the_timer_replays_a_graph_without_copies(cuda):
+    call, _ = call_of(cuda)
+    timer = trt_device.TrtTimer(call, 2)
+    assert timer.replays_graph
+    cuda.log.clear()
+    timer(3)
+    assert cuda.log == ["replay on 7"] * 3
+
+
+def test_without_capture_the_timer_launches_and_says_so(cuda):
+    cuda.captures = False
+    call, _ = call_of(cuda)
+    timer = trt_device.TrtTimer(call, 2)
+    assert not timer.replays_graph
+    assert cuda.log[-1] == "clear error"
+    cuda.log.clear()
+    timer(3)
+    assert cuda.log == ["execute on 7"] * 3
+
+
+def test_the_timer_gives_everything_back(cuda):
+    call, _ = call_of(cuda)
+    timer = trt_device.TrtTimer(call, 2)
+    timer(4)
+    timer.close()
+    timer.close()
+    assert (cuda.blocks, cuda.events, cuda.graphs) == ({}, {}, {})
+    failing, _ = call_of(cuda, works=False)
+    with pytest.raises(RunError, match="TensorRT failed: because"):
+        trt_device.TrtTimer(failing, 2)
+    assert (cuda.blocks, cuda.events, cuda.graphs) == ({}, {}, {})
+
+
+# --- an engine that is kept ----------------------------------------------------------------------------------------
+
+
+class FakeEngine:
+    device_memory_size_v2 = 4096
+
+    def __init__(self, plan):
+        self.plan = plan
+
+    def create_engine_inspector(self):
+        return SimpleNamespace(get_engine_information=lambda kind: json.dumps({"Layers": []}))
+
+    def serialize(self):
+        return self.plan
+
+    def get_engine_stat(self, stat):
+        assert stat == "total weights"
+        return 1234
+
+
+def fake_runtime():
+    def open_engine(plan):
+        return FakeEngine(plan) if plan.startswith(b"plan") else None
+
+    class Logger:
+        class Severity:
+            ERROR, INTERNAL_ERROR = 1, 0
+
+    return SimpleNamespace(
+        ILogger=Logger,
+        Runtime=lambda log: SimpleNamespace(deserialize_cuda_engine=open_engine),
+        LayerInformationFormat=SimpleNamespace(JSON="json"),
+        EngineStat=SimpleNamespace(TOTAL_WEIGHTS_SIZE="total weights"),
+    )
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    """The backend on a machine with a GPU, with `fake_runtime` for TensorRT."""
+    module = fake_runtime()
+    dialect = trt._Dialect(module=module, typed_flag=0, capabilities=())
+    monkeypatch.setattr(trt, "_installed", lambda: ("tensorrt",))
+    monkeypatch.setattr(trt, "_gpus", lambda: ("cuda:0 (H200)",))
+    monkeypatch.setattr(trt, "_has_cuda_bindings", lambda: True)
+    monkeypatch.setattr(trt, "_checked", lambda model, options: (dialect, modelfile.read(model)))
+    path = testing.small_cnn(tmp_path / "m.onnx")
+    built = (b"plan of \n bytes", {"threads": "1", "streams": "1", "compute_threads": "1", "tf32": "False"})
+    log = trt._logger(module)
+    return path, trt._RunnableModel(dialect, modelfile.read(path), CompileOptions(device="cuda"), built, log)
+
+
+def test_an_engine_is_kept_with_what_it_was_built_with(engine):
+    path, compiled = engine
+    loaded = create("trt").import_artefact(compiled.artefact(), path, CompileOptions(device="cuda"))
+    assert loaded.properties == compiled.properties
+    assert loaded.properties["tf32"] == "False"
+    assert loaded.artefact() == compiled.artefact()
+
+
+@pytest.mark.parametrize(
+    ("blob", "said"),
+    [
+        (b"no artefact", "this is no artefact of backend 'trt'"),
+        (b"[1]\nplan", "this is no artefact of backend 'trt'"),
+        (b"{}\nfrom another version", "TensorRT cannot open the engine"),
+    ],
+)
+def test_a_foreign_engine_is_refused(blob, said, engine):
+    path, _ = engine
+    with pytest.raises(ArtefactError, match=said):
+        create("trt").import_artefact(blob, path, CompileOptions(device="cuda"))
+
+
+def test_the_engine_tells_its_memory(engine):
+    _, compiled = engine
+    said = compiled.memory()
+    assert (said.weights_bytes, said.arena_bytes) == (1234, 4096)
+    assert compiled.properties["device_memory_bytes"] == "4096"
+
+
+def test_an_engine_for_another_machine_is_not_kept(rtx, tmp_path):
+    path = testing.small_cnn(tmp_path / "m.onnx")
+    with pytest.raises(ArtefactError, match="compiled for sm_89 and cannot be loaded here"):
+        rtx.compile(path, ADA).artefact()
+    with pytest.raises(ArtefactError, match="an engine for sm_89 cannot be loaded here"):
+        rtx.import_artefact(b"", path, ADA)
+
+
+# --- on a GPU ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+def test_the_gpu_s_clock_shows_less_than_the_host_s(tmp_path):
+    """Copies and waiting are outside: the device's median lies below the request's, and above nothing."""
+    backend = create("trt")
+    if not (state := backend.availability("cuda")).ok:
+        pytest.skip(f"{state.reason}; {state.hint}")
+    compiled = backend.compile(testing.small_cnn(tmp_path / "m.onnx"), CompileOptions(device="cuda"))
+    feeds = {"x": np.ones((2, 3, 8, 8), np.float32)}
+    call = compiled.bind(feeds)
+    call()
+    requests = []
+    for _ in range(200):
+        start = time.perf_counter_ns()
+        call()
+        requests.append(time.perf_counter_ns() - start)
+    timer = compiled.device_timer(feeds, in_flight=2)
+    samples = timer(200)
+    compiled.close()
+    assert samples.min() > 0
+    assert np.median(samples) < np.median(requests)
+
+
+def test_a_backend_on_the_host_has_no_device_clock(tmp_path):
+    compiled = create("null").compile(testing.small_cnn(tmp_path / "m.onnx"))
+    feeds = {"x": np.ones((2, 3, 8, 8), np.float32)}
+    with pytest.raises(OptionError, match="no device with a clock of its own"):
+        compiled.device_timer(feeds)
+    with pytest.raises(OptionError, match="in_flight must be at least 1, got 0"):
+        compiled.device_timer(feeds, in_flight=0)

@@ -178,12 +178,15 @@ def test_every_user_may_use_the_file_whatever_the_umask(path):
         os.umask(old)
 
 
-def test_a_file_removed_while_waiting_is_no_lock(path):
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_removed_while_waiting_is_no_lock(path, replaced):
     # Who waits on a removed file would hold a lock that nobody else can see.
     with holder(path) as (process, _):
 
         def remove(_):
-            path.unlink()
+            path.rename(path.with_suffix(".old"))  # its inode stays in use, so a new file has another one
+            if replaced:
+                path.touch()
             end(process)
 
         with machine_lock("second", path, say=remove):
@@ -193,6 +196,16 @@ def test_a_file_removed_while_waiting_is_no_lock(path):
                 [sys.executable, "-c", code, str(path), "-", "plain"], cwd=ROOT, capture_output=True, text=True
             )
             assert "MachineBusyError" in third.stderr
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_an_empty_file_of_another_name_is_not_written_to(tmp_path, path, link):
+    other = tmp_path / "other"
+    other.touch()
+    getattr(path, link)(other)
+    with pytest.raises(BenchmarkError, match="cannot be the machine's lock"), machine_lock("a", path):
+        pytest.fail("taken as a lock")
+    assert other.read_text() == ""
 
 
 @pytest.mark.parametrize("kind", ["symlink", "hard link", "fifo", "folder", "somebody's text", "dangling link"])

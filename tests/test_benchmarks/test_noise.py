@@ -190,6 +190,7 @@ def test_the_quota_may_be_that_of_a_group_above(machine):
 @pytest.mark.parametrize("said", ["/not/mounted/here", "/../../host", "/"])
 def test_a_container_that_sees_only_its_own_group(machine, said):
     machine.put(proc__self__cgroup=f"0::{said}")
+    machine.write("sys/host/cpu.max", "10000 100000")  # not a control group at all
     v2(machine, "", 10, 0, 0, "50000 100000")
     assert machine.watch().finish().quota_cores == 0.5
 

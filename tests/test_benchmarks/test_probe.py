@@ -42,6 +42,12 @@ def test_rare_long_interruptions_are_felt_by_the_whole_but_not_by_the_core():
     assert probe.jitter == 1.0
 
 
+def test_jitter_is_the_ninetieth_percentile_over_the_median_even_of_few_samples():
+    assert result([100] * 9 + [300]).jitter == 1.0
+    assert result([100] * 8 + [300] * 2).jitter == 3.0
+    assert result([100]).jitter == 1.0
+
+
 def test_a_slow_clock_is_felt_by_the_core():
     assert result([150] * 20).core_slowdown(BEST) == 1.5
 
@@ -61,6 +67,7 @@ def test_a_calibration_keeps_the_best_ever_seen():
     assert (first.spin_ns, first.gemm_ns) == (105, 90)
     second = calibrate([result([100, 200], [95, 99])], first)
     assert (second.spin_ns, second.gemm_ns) == (100, 90)
+    assert calibrate([result([500], [500])], second) == second
     assert Calibration.model_validate_json(second.model_dump_json()) == second
 
 
@@ -121,7 +128,9 @@ def test_this_machine_can_be_probed_again_and_again():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_between_two_questions_it_uses_nothing_and_one_thread():
+def test_between_two_questions_it_uses_nothing_and_one_thread(monkeypatch):
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "2")
     core = allowed_cores()[0]
     with Probe([core]) as probe:
         probe.run(1_000_000)
