@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from benchmarks.memory import MemoryPhase
 from benchmarks.noise import Noise
 from benchmarks.schema import Record
 
@@ -68,12 +69,15 @@ class Memory(Record):
 
     baseline_bytes: NonNegativeInt = Field(description="peak before the model was touched: interpreter and runtime")
     peak_bytes: NonNegativeInt = Field(description="peak of the whole process (VmHWM)")
-    steady_bytes: NonNegativeInt | None = Field(
-        None, description="proportional share (PSS) after the timed blocks; None where the system does not tell"
-    )
+    phases: tuple[MemoryPhase, ...] = Field((), description="of the process's life; none in files of version 1")
     weights_bytes: NonNegativeInt | None = Field(
         None, description="weights as the runtime tells; None where it does not"
     )
+
+    @property
+    def steady_bytes(self) -> int | None:
+        """Proportional share of memory (PSS) after the timed blocks; None where it is not known."""
+        return next((phase.pss_bytes for phase in self.phases if phase.name == "steady"), None)
 
     @property
     def model_bytes(self) -> int:

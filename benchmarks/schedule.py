@@ -23,6 +23,8 @@ from benchmarks.sides import Side
 
 __all__ = ["Enough", "Schedule"]
 
+_KEYS = ("baseline", "candidate")
+
 Enough = Callable[[bool], str | None]
 """Says in words why no further trial is needed, else None. The argument: whether the budget is spent."""
 
@@ -106,8 +108,8 @@ class Schedule:
             for side, record in zip(active, done, strict=True):
                 side.trials.append(record)
                 if self._journal is not None:
-                    self._journal.checked(side.subject.label, side.agreement, side.backend_version)
-                    self._journal.trial(side.subject.label, record)
+                    self._journal.checked(self._key(side), side.agreement, side.backend_version)
+                    self._journal.trial(self._key(side), record)
             observer.between_trials()
         return "every model failed"
 
@@ -123,9 +125,9 @@ class Schedule:
                 seed=self._settings.seed,
                 started_utc=started_utc,
             )
-            self._journal.begin(side.subject.label, begun)
+            self._journal.begin(self._key(side), begun)
             if side.failure is not None:
-                self._journal.failure(side.subject.label, side.failure, side.failure_kind or "")
+                self._journal.failure(self._key(side), side.failure, side.failure_kind or "")
 
     def _trial(self, active: Sequence[Side], observer: Observer) -> list[Trial]:
         with ExitStack() as stack:
@@ -189,7 +191,11 @@ class Schedule:
         side.fail(error, kind)
         self._say(f"{side.subject.label}: failed: {side.failure}")
         if self._journal is not None:
-            self._journal.failure(side.subject.label, side.failure or "", kind)
+            self._journal.failure(self._key(side), side.failure or "", kind)
+
+    def _key(self, side: Side) -> str:
+        # Two labels may be equal.
+        return _KEYS[self._sides.index(side)]
 
 
 @dataclass

@@ -22,7 +22,7 @@ __all__ = ["Side"]
 _COMPUTES_NOTHING = "null"
 
 
-@dataclass
+@dataclass(eq=False)
 class Side:
     """One model.
 
