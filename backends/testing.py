@@ -17,7 +17,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -26,7 +26,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from backends.base import PRECISIONS, Array, Backend, BoundCall, CompileOptions
+from backends.base import PRECISIONS, Array, Backend, CompiledModel, CompileOptions
 from backends.errors import (
     ArtefactError,
     BackendError,
@@ -320,23 +320,32 @@ def calls_run_at_once(backend: Backend, folder: Path, options: CompileOptions) -
         images = [np.random.default_rng(seed).standard_normal((1 + seed % 3, 3, 8, 8)) for seed in range(streams)]
         feeds: list[dict[str, Array]] = [{"x": image.astype(np.float32)} for image in images]
         wanted = [_reference(path, feed)["y"] for feed in feeds]
-        start = threading.Barrier(streams)
-
-        def answers(feed: dict[str, Array], bind: Callable[..., BoundCall], start: threading.Barrier) -> list[Array]:
-            call = bind(feed)
-            start.wait(timeout=60)
-            found = []
-            for _ in range(50):
-                call()
-                found.append(call.outputs()["y"])
-            return found
-
         with ThreadPoolExecutor(streams) as pool:
-            running = [pool.submit(answers, feed, compiled.bind, start) for feed in feeds]
-            for index, future in enumerate(running):
-                for got in future.result():
-                    _expect_close(got, wanted[index], 1e-5, f"y of thread {index} of {streams}")
+            together = threading.Barrier(streams, timeout=600)
+            running = [pool.submit(_answers, compiled, feed, together) for feed in feeds]
+        broken = [error for future in running if (error := future.exception()) is not None]
+        if broken:  # the others only say that they waited in vain
+            raise next((error for error in broken if not isinstance(error, threading.BrokenBarrierError)), broken[0])
+        for index, future in enumerate(running):
+            for got in future.result():
+                _expect_close(got, wanted[index], 1e-5, f"y of thread {index} of {streams}")
         compiled.close()
+
+
+def _answers(compiled: CompiledModel, feed: Mapping[str, Array], together: threading.Barrier) -> list[Array]:
+    """Call 50 times at the same time as others, and read each answer only when all have theirs."""
+    found = []
+    try:
+        call = compiled.bind(feed)
+        for _ in range(50):
+            together.wait()
+            call()
+            together.wait()
+            found.append(call.outputs()["y"])
+    except BaseException:
+        together.abort()
+        raise
+    return found
 
 
 def a_quantised_model_is_int8_or_refused(backend: Backend, folder: Path, options: CompileOptions) -> None:

@@ -267,7 +267,9 @@ def _values(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator, 
     if kind.kind == "b":
         return rng.integers(0, 2, shape).astype(np.bool_)
     if kind.kind == "O":
-        return np.array(_WORDS, object)[rng.integers(0, len(_WORDS), shape)].reshape(shape)
+        return np.array([_WORDS[index] for index in np.ravel(rng.integers(0, len(_WORDS), shape))], object).reshape(
+            shape
+        )
     if integer := re.fullmatch(r"(u?)int(\d+)", spec.dtype):
         if not shape:
             return np.ones(shape, kind)

@@ -272,6 +272,8 @@ def test_made_up_texts_are_the_same_for_the_same_seed():
     assert np.array_equal(first, again)
     assert len(set(first.ravel())) > 1
     assert {type(text) for text in first.ravel()} == {str}
+    alone = example_inputs((modelfile.TensorSpec(name="x", shape=(), dtype="object"),))["x"]
+    assert (alone.shape, alone.dtype) == ((), np.dtype(object))
 
 
 def test_control_flow_runs_and_is_counted_where_the_file_fixes_it(save_model, weight, tmp_path):

@@ -5,6 +5,8 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -202,6 +204,22 @@ def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path, model):
     assert cost.stored_bytes is None
     assert "cannot be stored" in cost.reason
     assert cache.said
+
+
+def test_two_writers_at_once_leave_one_good_file(cache, model):
+    meet = threading.Barrier(2)
+
+    class Slow(CountingBackend):
+        def _compile(self, model, options):
+            meet.wait(timeout=60)  # both have found nothing by now
+            return super()._compile(model, options)
+
+    with ThreadPoolExecutor(2) as pool:
+        costs = list(pool.map(lambda _: cache(Slow(), model), range(2)))
+    assert [cost.from_cache for cost in costs] == [False, False]
+    assert [path.suffix for path in cache.files()] == [".artefact"]
+    assert cache(CountingBackend(), model).from_cache
+    assert cache.said == []
 
 
 def test_a_failed_write_leaves_no_half_file(cache, model, monkeypatch):

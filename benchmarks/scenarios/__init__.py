@@ -1,0 +1,27 @@
+"""Scenarios of load: what is measured when several requests are in flight, or come at random, or are all there."""
+
+from benchmarks.scenarios.definitions import EQUIVALENTS, SCENARIOS, MultiStream, Offline, ScenarioSettings, Server
+from benchmarks.scenarios.entry import parse, question_of, run_scenario, settings_of
+from benchmarks.scenarios.offline import offline_calls
+from benchmarks.scenarios.records import MultiStreamResult, OfflineResult, ScenarioResult, ServerProbe, ServerResult
+from benchmarks.scenarios.waiting import spin_ns_for
+
+__all__ = [
+    "EQUIVALENTS",
+    "SCENARIOS",
+    "MultiStream",
+    "MultiStreamResult",
+    "Offline",
+    "OfflineResult",
+    "ScenarioResult",
+    "ScenarioSettings",
+    "Server",
+    "ServerProbe",
+    "ServerResult",
+    "offline_calls",
+    "parse",
+    "question_of",
+    "run_scenario",
+    "settings_of",
+    "spin_ns_for",
+]

@@ -1,0 +1,232 @@
+"""What each scenario measures: its settings, the sentence that is shown beside its number, and what it should equal.
+
+The scenarios are MLPerf-style: defined as MLPerf LoadGen defines them where it has them. They are not MLPerf results.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias
+
+from benchmarks.early_stopping import queries_needed
+from benchmarks.errors import SettingError
+from benchmarks.scenarios.waiting import SPIN_NS
+
+__all__ = ["EQUIVALENTS", "SCENARIOS", "Equivalent", "MultiStream", "Offline", "ScenarioSettings", "Server"]
+
+_OVER_LATENCY = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultiStream:
+    """Several callers at once, each of which waits for its answer.
+
+    Parameters
+    ----------
+    streams : int
+        Callers, at least 1; the model is compiled with as many streams.
+    min_calls : int, default=662
+        Of all callers together: p99 wants 662.
+    min_duration_ns : int, default=3 s
+        Both minima are met before the callers stop, all at once.
+    max_calls : int, default=100 000
+        Of one caller: this bounds the memory that samples take.
+    """
+
+    scenario: ClassVar[Literal["multi-stream"]] = "multi-stream"
+    definition: ClassVar[str] = (
+        "n callers at once, each with one request in flight and the next sent when it is answered; host clock around "
+        "each call, inputs in host memory to outputs in host memory; throughput is the sum of the callers' own rates"
+    )
+
+    streams: int
+    min_calls: int = 662
+    min_duration_ns: int = 3_000_000_000
+    max_calls: int = 100_000
+
+    def __post_init__(self) -> None:
+        _at_least("streams", self.streams, 1)
+        _at_least("min_calls", self.min_calls, 1)
+        _at_least("min_duration_ns", self.min_duration_ns, 0)
+        if self.max_calls * self.streams < self.min_calls:
+            raise SettingError(f"{self.streams} streams of at most {self.max_calls} calls make no {self.min_calls}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Requests that come when they come, and a bound that a percentile of their latencies keeps.
+
+    Parameters
+    ----------
+    bound_ns : int
+        Latency bound in nanoseconds.
+    share : float, default=0.99
+        Of all requests that keep the bound: 0.99 for p99.
+    streams : int, default=1
+        That serve one queue.
+    rate_per_s : float, optional
+        Judge this rate only. Left out, the highest rate that holds is searched for.
+    start_per_s : float, optional
+        Where the search starts; a short run of all streams without pause tells by default.
+    queries : int, optional
+        Of one probe. Left out, as many as let the rule find that the bound is kept with 10 over it: 2010 for p99.
+    resolution : float, default=0.02
+        The search ends when the lowest rate that failed is within this share of the highest that held.
+    max_probes : int, default=24
+        Rates tried, at most.
+    budget_ns : int, default=300 s
+        No probe is begun that would end later.
+    seed : int, default=0
+        Of the arrivals. The first probe takes it, each further one the next.
+    spin_ns : int, default=200 us
+        An idle stream sleeps until so long before the next arrival and then spins. See `benchmarks.scenarios.waiting`:
+        0 where streams and their helper threads are more than the cores.
+    """
+
+    scenario: ClassVar[Literal["server"]] = "server"
+    definition: ClassVar[str] = (
+        "requests arrive at random (Poisson) and queue without limit, k streams serve the queue in order; latency is "
+        "counted from the scheduled arrival, so waiting and late issue count; the number is the highest rate of which "
+        "the percentile keeps the bound by the exact binomial early-stopping rule at 99 % confidence"
+    )
+
+    bound_ns: int
+    share: float = 0.99
+    streams: int = 1
+    rate_per_s: float | None = None
+    start_per_s: float | None = None
+    queries: int | None = None
+    resolution: float = 0.02
+    max_probes: int = 24
+    budget_ns: int = 300_000_000_000
+    seed: int = 0
+    spin_ns: int = SPIN_NS
+
+    def __post_init__(self) -> None:
+        _at_least("bound_ns", self.bound_ns, 1)
+        _at_least("streams", self.streams, 1)
+        _at_least("max_probes", self.max_probes, 1)
+        _at_least("budget_ns", self.budget_ns, 1)
+        _at_least("seed", self.seed, 0)
+        _at_least("spin_ns", self.spin_ns, 0)
+        for name, rate in (("rate_per_s", self.rate_per_s), ("start_per_s", self.start_per_s)):
+            if rate is not None and not 0 < rate < float("inf"):
+                raise SettingError(f"{name} must be positive, got {rate}")
+        if not 0 < self.resolution < 1:
+            raise SettingError(f"resolution must lie between 0 and 1, got {self.resolution}")
+        fewest = queries_needed(self.share, 0)
+        if self.queries is not None and self.queries < fewest:
+            raise SettingError(
+                f"{self.queries} queries can never show p{100 * self.share:g}; it wants {fewest} or more"
+            )
+
+    @property
+    def probe_queries(self) -> int:
+        """Queries of one probe."""
+        return queries_needed(self.share, _OVER_LATENCY) if self.queries is None else self.queries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offline:
+    """All examples are there at once.
+
+    Parameters
+    ----------
+    calls : int
+        Calls in all, at least 1; the examples are as many times the batch.
+    streams : int, default=1
+        That share them.
+    """
+
+    scenario: ClassVar[Literal["offline"]] = "offline"
+    definition: ClassVar[str] = (
+        "all examples are there at once and k streams work them off without pause; examples per second from the start "
+        "to the last answer"
+    )
+
+    calls: int
+    streams: int = 1
+
+    def __post_init__(self) -> None:
+        _at_least("calls", self.calls, 1)
+        _at_least("streams", self.streams, 1)
+
+
+ScenarioSettings: TypeAlias = MultiStream | Server | Offline
+SCENARIOS: dict[str, type[MultiStream] | type[Server] | type[Offline]] = {
+    kind.scenario: kind for kind in (MultiStream, Server, Offline)
+}
+"""The settings of each scenario by its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equivalent:
+    """One number of another tool that ours should equal on the same model and settings.
+
+    Parameters
+    ----------
+    scenario, quantity : str
+        Ours.
+    tool, number : str
+        Theirs, in their words.
+    settings : str
+        What makes them the same quantity.
+    """
+
+    scenario: str
+    quantity: str
+    tool: str
+    number: str
+    settings: str
+
+
+def _rows(tool: str, *rows: tuple[str, str, str, str]) -> tuple[Equivalent, ...]:
+    return tuple(
+        Equivalent(scenario=scenario, quantity=quantity, tool=tool, number=number, settings=settings)
+        for scenario, quantity, number, settings in rows
+    )
+
+
+EQUIVALENTS: tuple[Equivalent, ...] = (
+    *_rows(
+        "benchmark_app",
+        (
+            "request",
+            "median latency",
+            "latency (ms)",
+            "-hint none -api sync -nstreams 1 -nthreads T",
+        ),
+        ("multi-stream", "throughput", "throughput", "-hint none -api async -nstreams n -nireq n -nthreads n*T"),
+        ("multi-stream", "median latency", "latency (ms)", "-hint none -api async -nstreams n -nireq n -nthreads n*T"),
+        ("offline", "examples per second", "throughput", "-hint none -api async -nstreams k -nireq k -niter N"),
+    ),
+    *_rows(
+        "onnxruntime_perf_test",
+        ("request", "percentiles", "P50 .. P999 Latency", "-I -x T -y 1, -c 1; it allocates the outputs in the call"),
+        ("multi-stream", "throughput", "Number of inferences per second", "-I -x T -y 1 -c n"),
+    ),
+    *_rows(
+        "LoadGen",
+        ("request", "percentiles", "result_XX.XX_percentile_latency_ns", "SingleStream"),
+        ("server", "percentiles of latency at a rate", "result_XX.XX_percentile_latency_ns", "Server, the same seed"),
+        ("server", "bound holds", "early_stopping_met and the percentile within the bound", "Server, the same seed"),
+        ("offline", "examples per second", "result_samples_per_second", "Offline"),
+    ),
+    *_rows(
+        "trtexec",
+        ("request", "median latency", "none: its latency sums spans of queries that overlap", "--exposeDMA comes near"),
+        (
+            "device",
+            "median latency",
+            "GPU Compute Time",
+            "11.0 and newer: defaults; older: --noDataTransfers --useCudaGraph --useSpinWait",
+        ),
+        ("multi-stream", "throughput", "Throughput", "--infStreams=n --includeDataTransfers --exposeDMA"),
+    ),
+)
+"""Which number of which tool ours should equal. LoadGen's MultiStream (one query of 8 samples) is none of ours."""
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise SettingError(f"{name} must be at least {least}, got {value}")
