@@ -50,7 +50,7 @@ class TensorSpec:
     shape : tuple of int or str
         A string names a free dimension (``"batch"``).
     dtype : str
-        NumPy name, for example ``"float32"`` or ``"int64"``.
+        NumPy name, for example ``"float32"`` or ``"int64"``; ``"object"`` is text.
     """
 
     name: str
@@ -178,6 +178,8 @@ class RuntimeMemory:
 
 
 def _aligned_copy(array: Array) -> Array:
+    if array.dtype.hasobject:  # text: no kernel loads it
+        return array.copy()
     native = array.dtype.newbyteorder("=")
     memory = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT

@@ -20,7 +20,7 @@ from backends.precision import precision_of
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["ModelFile", "initializers", "read"]
+__all__ = ["ModelFile", "initializers", "read", "require_numbers"]
 
 _KEPT_BYTES = 4096
 """Initializers up to this size keep their data: shapes and axes are among them."""
@@ -60,6 +60,19 @@ class ModelFile:
             The graph mixes precisions, or computes in a type that is not measured.
         """
         return precision_of(self.proto.graph, self.path)
+
+
+def require_numbers(file: ModelFile, backend: str) -> None:
+    """Refuse a model that takes or gives text, for backends that cannot.
+
+    Raises
+    ------
+    ModelLoadError
+        It does.
+    """
+    for spec in (*file.inputs, *file.outputs):
+        if spec.dtype == "object":
+            raise ModelLoadError(f"{file.path}: {spec.name!r} is text, which backend {backend!r} does not take")
 
 
 def read(path: Path) -> ModelFile:
@@ -257,9 +270,9 @@ def _spec(info: onnx.ValueInfoProto, role: str, path: Path) -> TensorSpec:
     import onnx
 
     tensor = info.type.tensor_type
-    numbers = set(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING}
-    if info.type.WhichOneof("value") != "tensor_type" or tensor.elem_type not in numbers:
-        raise ModelLoadError(f"{path}: {role} {info.name!r} is not a tensor of numbers")
+    known = set(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
+    if info.type.WhichOneof("value") != "tensor_type" or tensor.elem_type not in known:
+        raise ModelLoadError(f"{path}: {role} {info.name!r} is not a tensor of numbers or text")
     if not tensor.HasField("shape"):
         raise ModelLoadError(f"{path}: {role} {info.name!r} has no shape; export the model with shapes")
     shape: list[int | str] = []

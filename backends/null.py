@@ -100,6 +100,7 @@ class NullBackend(Backend):
         if options.profile:
             raise OptionError("backend 'null' has no layers to profile")
         file = modelfile.read(model)
+        modelfile.require_numbers(file, "null")
         return _NullModel(file.inputs, file.outputs, options)
 
     def _import_artefact(self, blob: bytes, model: Path, options: CompileOptions) -> CompiledModel:

@@ -82,6 +82,32 @@ class _OrtCall(BoundCall):
         return {name: value.numpy().copy() for name, value in zip(self._names, values, strict=True)}
 
 
+class _OrtTextCall(BoundCall):
+    """A call with text among its inputs or outputs, which ONNX Runtime does not bind: each call converts it anew."""
+
+    def __init__(
+        self,
+        session: Any,
+        feeds: Mapping[str, Array],
+        outputs: tuple[str, ...],
+        failures: tuple[type[Exception], ...],
+    ) -> None:
+        self._run = session.run
+        self._names = list(outputs)
+        self._feeds = dict(feeds)
+        self._failures = failures
+        self._answers: list[Array] = []
+
+    def __call__(self) -> None:
+        try:
+            self._answers = self._run(self._names, self._feeds)
+        except self._failures as error:
+            raise RunError(f"onnxruntime failed: {one_line(error)}") from error
+
+    def outputs(self) -> dict[str, Array]:
+        return {name: array.copy() for name, array in zip(self._names, self._answers, strict=True)}
+
+
 class _OrtModel(CompiledModel):
     def __init__(self, file: ModelFile, options: CompileOptions, artefact: bytes | None = None) -> None:
         self._file = file
@@ -135,7 +161,9 @@ class _OrtModel(CompiledModel):
     def _bind(self, feeds: Mapping[str, Array]) -> BoundCall:
         if self._session is None:
             raise RunError("the model is closed")
-        return _OrtCall(self._session, feeds, tuple(spec.name for spec in self.outputs), self._failures)
+        text = any(spec.dtype == "object" for spec in (*self.inputs, *self.outputs))
+        kind = _OrtTextCall if text else _OrtCall
+        return kind(self._session, feeds, tuple(spec.name for spec in self.outputs), self._failures)
 
     def _optimised(self) -> ModelFile:
         with tempfile.TemporaryDirectory(prefix="prune-deploy-ort-") as folder:
@@ -237,11 +265,12 @@ class OrtBackend(Backend):
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """List the error classes of onnxruntime; they share no base of their own."""
+    """List the error classes of onnxruntime; they share no base of their own, and some failures have no class."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     kinds = (getattr(state, name) for name in dir(state))
-    return tuple(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Exception))
+    own = (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Exception))
+    return (RuntimeError, *own)
 
 
 def _session(

@@ -226,6 +226,7 @@ class OpenVinoBackend(Backend):
 
 def _read(model: Path, options: CompileOptions) -> ModelFile:
     file = modelfile.read(model)
+    modelfile.require_numbers(file, "openvino")
     floats = {"fp32", options.precision} - {"int8"}
     if file.precision not in floats and file.precision != options.precision:
         raise OptionError(f"{model} is typed {file.precision}: it cannot be executed in {options.precision}")

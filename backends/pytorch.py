@@ -229,6 +229,7 @@ def _read(model: Path, options: CompileOptions) -> ModelFile:
     if options.precision == "int8":
         raise OptionError("torch computes no int8 model here; measure it on ort or openvino")
     file = modelfile.read(model)
+    modelfile.require_numbers(file, "torch")
     if file.precision not in ("fp32", options.precision):
         raise OptionError(f"{model} is typed {file.precision}: it cannot be executed in {options.precision}")
     return file

@@ -303,6 +303,7 @@ def _checked(model: Path, options: CompileOptions) -> tuple[_Dialect, ModelFile]
     if options.precision == "int8":
         raise OptionError("backend 'trt' measures no quantised models; measure them on ort or openvino")
     file = modelfile.read(model)
+    modelfile.require_numbers(file, "trt")
     if file.precision != options.precision:
         raise OptionError(
             f"backend 'trt' computes in the types of the file: {model} is {file.precision}, "

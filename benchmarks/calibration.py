@@ -17,11 +17,22 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, Valida
 
 from benchmarks.errors import RecordError, SettingError
 from benchmarks.looks import Looks
+from benchmarks.probe import Calibration
 from benchmarks.records import Environment
 from benchmarks.schema import Record
 from benchmarks.sequential import decide
 
-__all__ = ["STATE_VARIABLE", "NoiseFloor", "fingerprint", "load", "noise_floor", "state_folder", "store"]
+__all__ = [
+    "STATE_VARIABLE",
+    "NoiseFloor",
+    "best_probe",
+    "fingerprint",
+    "keep_best_probe",
+    "load",
+    "noise_floor",
+    "state_folder",
+    "store",
+]
 
 STATE_VARIABLE = "PRUNE_DEPLOY_STATE"
 """Environment variable that names the folder for what is remembered about this machine."""
@@ -174,20 +185,7 @@ def store(floor: NoiseFloor, folder: Path | None = None) -> Path:
         It cannot be written.
     """
     path = _path(folder, floor.fingerprint, floor.backend)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8") as file:
-            file.write(floor.model_dump_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise RecordError(
-            f"cannot keep the noise floor in {path.parent}: {error.strerror or error}; set {STATE_VARIABLE} to a folder"
-        ) from error
+    _write(path, floor.model_dump_json() + "\n")
     return path
 
 
@@ -219,8 +217,67 @@ def load(fingerprint: str, backend: str, folder: Path | None = None) -> NoiseFlo
         raise RecordError(f"{path} is not a noise floor; remove it and calibrate again") from error
 
 
+def best_probe(fingerprint: str, folder: Path | None = None) -> Calibration | None:
+    """Read the fastest that a machine was ever seen to do the work of the probe; None where nothing is known.
+
+    Parameters
+    ----------
+    fingerprint : str
+        See `fingerprint`.
+    folder : Path, optional
+        `state_folder` if left out.
+
+    Raises
+    ------
+    RecordError
+        The file is broken or cannot be read.
+    """
+    path = _probe_path(folder, fingerprint)
+    try:
+        return Calibration.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} is not a calibration of the probe; remove it") from error
+
+
+def keep_best_probe(best: Calibration, fingerprint: str, folder: Path | None = None) -> None:
+    """Remember the fastest that a machine was ever seen to do the work of the probe.
+
+    Raises
+    ------
+    RecordError
+        It cannot be written.
+    """
+    _write(_probe_path(folder, fingerprint), best.model_dump_json() + "\n")
+
+
+def _probe_path(folder: Path | None, fingerprint: str) -> Path:
+    return (folder or state_folder()) / "probe" / f"{fingerprint}.json"
+
+
 def _path(folder: Path | None, fingerprint: str, backend: str) -> Path:
     return (folder or state_folder()) / "noise" / f"{fingerprint}-{backend}.json"
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise RecordError(
+            f"cannot remember anything of this machine in {path.parent}: {error.strerror or error}; "
+            f"set {STATE_VARIABLE} to a folder"
+        ) from error
 
 
 def _needed_delta(ratios: Sequence[float], looks: Looks) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from benchmarks.records import Environment, Subject, Trial
+from benchmarks.records import Fitness, Trial
 
 __all__ = ["doubts_about"]
 
@@ -12,22 +12,18 @@ _TRIALS_FOR_AN_INTERVAL = 6
 _CALLS_FOR_P99 = 100
 _SPREAD = 0.10
 _DRIFT = 0.05
-_BUSY = 0.10
-_STEAL = 0.02
 _SHORT_CALL_NS = 10_000
 
 
-def doubts_about(subject: Subject, trials: tuple[Trial, ...], environment: Environment) -> tuple[str, ...]:
+def doubts_about(trials: tuple[Trial, ...], fitness: Fitness | None) -> tuple[str, ...]:
     """List what a reader should know before believing the numbers.
 
     Parameters
     ----------
-    subject : Subject
-        What was measured.
     trials : tuple of Trial
         Not empty.
-    environment : Environment
-        The machine meanwhile.
+    fitness : Fitness or None
+        Of the machine meanwhile; None where nobody looked.
     """
     doubts = []
     if len(trials) < _TRIALS_FOR_AN_INTERVAL:
@@ -43,15 +39,9 @@ def doubts_about(subject: Subject, trials: tuple[Trial, ...], environment: Envir
         doubts.append(f"latency moved by {drift:+.0%} from the first to the last third of the blocks")
     if unsteady := sum(trial.warmup_ended == "budget" for trial in trials):
         doubts.append(f"{unsteady} of {len(trials)} warm-ups ended by their budget, not in a steady state")
-    if environment.busy_fraction is not None and environment.busy_fraction > _BUSY:
-        doubts.append(f"other processes used {environment.busy_fraction:.0%} of the machine's CPU time")
-    if environment.steal_fraction is not None and environment.steal_fraction > _STEAL:
-        doubts.append(f"the hypervisor took {environment.steal_fraction:.0%} of the machine's CPU time")
-    if subject.threads > environment.cpu_cores:
-        doubts.append(f"{subject.threads} threads on {environment.cpu_cores} cores")
     if centre < _SHORT_CALL_NS:
         doubts.append(f"a call takes {centre / 1e3:.1f} us: the call from Python is a noticeable part of it")
-    return tuple(doubts)
+    return (*doubts, *(reason.words for reason in (fitness.reasons if fitness is not None else ())))
 
 
 def _drift(trial: Trial) -> float:

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from statistics import median
-from typing import Literal
 
 from benchmarks.noise import Noise
 from benchmarks.probe import Calibration, ProbeResult
-from benchmarks.schema import Record
+from benchmarks.records import Fitness, Reason
 
-__all__ = ["EXIT_CODE_UNFIT", "Fitness", "Reason", "judge_fitness"]
-
-Verdict = Literal["fit", "doubtful", "unfit"]
-
-EXIT_CODE_UNFIT = 4
-"""With which the command line ends when the numbers should not be believed at all."""
+__all__ = ["judge_fitness"]
 
 # Unfit: no procedure repairs it. One loaded core of two must stay below: pairs in lock step are still right then.
 # One busy neighbour on the very same core doubles the probe's time (2.0 to 2.3 measured); beyond, there is more.
@@ -46,41 +40,6 @@ _WAITED_DOUBTFUL = 0.05
 _SWITCHES_DOUBTFUL_PER_S = 100
 # At the looks cores may rest, so only the highest clock seen says something; all-core clocks end at about 0.7.
 _FREQUENCY_DOUBTFUL = 0.6
-
-
-class Reason(Record):
-    """One thing that speaks against the numbers.
-
-    Parameters
-    ----------
-    severity : {"doubtful", "unfit"}
-        How much it speaks against them.
-    words : str
-        What was seen, with its figure.
-    """
-
-    severity: Literal["doubtful", "unfit"]
-    words: str
-
-    def __str__(self) -> str:
-        return self.words
-
-
-class Fitness(Record):
-    """The verdict on a machine over one measurement.
-
-    Parameters
-    ----------
-    reasons : tuple of Reason
-        The grave ones first; none when the machine is fit.
-    """
-
-    reasons: tuple[Reason, ...] = ()
-
-    @property
-    def verdict(self) -> Verdict:
-        """The worst of the reasons: ``"unfit"`` means that the numbers should not be believed at all."""
-        return self.reasons[0].severity if self.reasons else "fit"
 
 
 def judge_fitness(

@@ -22,7 +22,9 @@ from pydantic import ValidationError
 from benchmarks.errors import NotComparableError, RecordError
 from benchmarks.records import Agreement, Comparison, Cost, Environment, Interval, Measurement, Subject, Trial
 from benchmarks.schema import Record
-from benchmarks.verdict import Verdict, decide, log_ratios, require_comparable
+from benchmarks.settings import Settings
+from benchmarks.stopping import judge_pairs
+from benchmarks.verdict import Verdict, log_ratios, require_comparable
 
 __all__ = ["INTERRUPTED", "Begun", "Contents", "Journal", "Side", "journal_path", "recover"]
 
@@ -249,11 +251,14 @@ def recover(path: Path) -> tuple[Measurement | Comparison, str]:
         verdict = "inconclusive"
         try:
             require_comparable(of_candidate, of_baseline)
-            ratios = log_ratios(of_candidate, of_baseline)
+            ratios = log_ratios(of_candidate.trials, of_baseline.trials)
         except NotComparableError as error:
             raise RecordError(f"{path}: {error}") from error
         if len(ratios) >= _MIN_PAIRS:
-            speedup, verdict = decide(ratios, margin)
+            # What interrupted the run did not look at the ratios: their number counts as fixed.
+            decision = judge_pairs(ratios, Settings(trials=len(ratios), margin=margin), spent=True)
+            assert decision.verdict != "continue", "all pairs there will ever be were looked at"
+            speedup, verdict = decision.speedup, decision.verdict
     comparison = Comparison(
         baseline=of_baseline,
         candidate=of_candidate,

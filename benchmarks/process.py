@@ -16,12 +16,13 @@ from typing import Literal, Protocol
 import numpy as np
 
 from backends.base import Array
+from backends.errors import one_line
 from benchmarks import worker as worker_module
 from benchmarks.errors import WorkerError
 from benchmarks.records import Memory
 from benchmarks.subject import SubjectSpec
 from benchmarks.warmup import WarmUpLimits
-from benchmarks.wire import Channel, ChannelClosedError, ChannelTimeoutError, Message
+from benchmarks.wire import Channel, ChannelClosedError, ChannelGarbageError, ChannelTimeoutError, Message
 
 __all__ = ["Closing", "Launch", "Loaded", "MeasuredProcess", "MeasuredWorker", "Warm", "package_environment"]
 
@@ -35,6 +36,7 @@ _THREAD_VARIABLES = (
 )
 # Elsewhere nothing kills a stopped process whose parent died, so there it only waits for its next question.
 _CAN_STOP = sys.platform == "linux"
+_LAST_WORDS_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,7 @@ class Warm:
 
     calls_ns: tuple[int, ...]
     n_calls: int
+    total_ns: int
     ended: Literal["steady", "budget"]
     latency_ns: float
 
@@ -70,6 +73,10 @@ class Closing:
 
 class MeasuredWorker(Protocol):
     """A measured process as the runner sees it; every question may raise `WorkerError`."""
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
 
     def load(self, feeds: Mapping[str, Array]) -> Loaded:
         """Import the runtime, compile, bind `feeds`, run once."""
@@ -136,7 +143,9 @@ class MeasuredProcess:
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._channel = Channel(self._process.stdout.fileno(), self._process.stdin.fileno())
+        # A process that died is noticed although children of its own may hold its end of the pipes.
+        self._peer = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+        self._channel = Channel(self._process.stdout.fileno(), self._process.stdin.fileno(), peer=self._peer)
 
     @property
     def pid(self) -> int:
@@ -180,7 +189,9 @@ class MeasuredProcess:
     def finish(self) -> Closing:
         """Sum up; no question follows."""
         answer, _ = self._ask("finish", {})
-        memory = Memory(baseline_bytes=answer.pop("baseline_bytes"), peak_bytes=answer.pop("peak_bytes"))
+        memory = Memory(
+            **{name: answer.pop(name) for name in ("baseline_bytes", "peak_bytes", "weights_bytes", "phases")}
+        )
         return Closing(memory=memory, **answer)
 
     def close(self) -> None:
@@ -189,6 +200,9 @@ class MeasuredProcess:
         for pipe in (self._process.stdin, self._process.stdout, self._stderr):
             assert pipe is not None
             pipe.close()
+        if self._peer is not None:
+            os.close(self._peer)
+            self._peer = None
 
     def _kill(self) -> None:
         if self._process.returncode is None:
@@ -209,6 +223,12 @@ class MeasuredProcess:
             raise WorkerError(
                 f"{self._who}: no answer to {command!r} in {self._timeout_s:g} s; its process was killed"
             ) from error
+        except ChannelGarbageError as error:
+            self._kill()
+            raise WorkerError(
+                f"{self._who}: its answer to {command!r} is garbage (something in the process writes where it must "
+                f"not); its process was killed: {one_line(error)}"
+            ) from error
         except ChannelClosedError as error:
             raise WorkerError(self._obituary(command)) from error
         if "error" in answer:
@@ -218,8 +238,9 @@ class MeasuredProcess:
     def _obituary(self, command: str) -> str:
         self._kill()  # the pipe is closed, so it ends or has ended; this changes no exit code that was set
         code = self._process.returncode
-        self._stderr.seek(0)
-        lines = [line.strip() for line in self._stderr.read().decode(errors="replace").splitlines() if line.strip()]
+        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
+        said = self._stderr.read().decode(errors="replace").splitlines()
+        lines = [words for line in said if (words := "".join(filter(str.isprintable, line)).strip())]
         words = f"; its last words: {lines[-1][:200]}" if lines else ""
         if code >= 0:
             return f"{self._who}: its process ended with exit code {code} during {command!r}{words}"

@@ -3,6 +3,7 @@
 Versions of the format
 ----------------------
 1   the first
+2   noise and fitness, why a measurement ended and its budget, streams and shapes of the subject, memory while steady
 
 A change of the format adds a line here, a step in `_STEPS` that lifts the older form, and a golden file to the tests:
 old files stay readable.
@@ -21,11 +22,21 @@ from pydantic import ValidationError
 from benchmarks.errors import RecordError
 from benchmarks.records import SCHEMA_VERSION, Comparison, Measurement
 
-__all__ = ["load_comparison", "load_measurement", "save"]
+__all__ = ["lift", "load_comparison", "load_measurement", "save"]
 
 Versioned = TypeVar("Versioned", Measurement, Comparison)
 
-_STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+def _to_2(document: dict[str, Any]) -> dict[str, Any]:
+    """Lift version 1: everything new in version 2 has a value that says "not recorded"."""
+    lifted = {**document, "schema_version": 2}
+    for side in ("baseline", "candidate"):
+        if isinstance(lifted.get(side), dict):
+            lifted[side] = {**lifted[side], "schema_version": 2}
+    return lifted
+
+
+_STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_2}
 """From a version to the next: a function on the JSON form."""
 
 
@@ -70,6 +81,33 @@ def load_comparison(path: Path) -> Comparison:
     return _load(path, Comparison)
 
 
+def lift(document: dict[str, Any], where: str) -> dict[str, Any]:
+    """Bring the JSON form of a measurement or comparison to the present version.
+
+    Parameters
+    ----------
+    document : dict
+        Of any version.
+    where : str
+        What it was read from, for the message.
+
+    Raises
+    ------
+    RecordError
+        Its version is unknown.
+    """
+    version = document.get("schema_version")
+    while version != SCHEMA_VERSION:
+        if not isinstance(version, int) or version not in _STEPS:
+            raise RecordError(
+                f"{where} is of version {version!r}; versions 1 to {SCHEMA_VERSION} can be read: "
+                f"use the prune-deploy that wrote it, or a newer one"
+            )
+        document = _STEPS[version](document)
+        version = document["schema_version"]
+    return document
+
+
 def _load(path: Path, kind: type[Versioned]) -> Versioned:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -81,15 +119,7 @@ def _load(path: Path, kind: type[Versioned]) -> Versioned:
         raise RecordError(f"{path} is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise RecordError(f"{path} is not a {kind.__name__.lower()}")
-    version = document.get("schema_version")
-    while version != SCHEMA_VERSION:
-        if not isinstance(version, int) or version not in _STEPS:
-            raise RecordError(
-                f"{path} is of version {version!r}; versions 1 to {SCHEMA_VERSION} can be read: "
-                f"use the prune-deploy that wrote it, or a newer one"
-            )
-        document = _STEPS[version](document)
-        version = document["schema_version"]
+    document = lift(document, str(path))
     try:
         return kind.model_validate_json(json.dumps(document))
     except ValidationError as error:

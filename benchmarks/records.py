@@ -10,6 +10,8 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from benchmarks.memory import MemoryPhase
+from benchmarks.noise import Noise
 from benchmarks.schema import Record
 
 __all__ = [
@@ -18,15 +20,17 @@ __all__ = [
     "Comparison",
     "Cost",
     "Environment",
+    "Fitness",
     "Interval",
     "Measurement",
     "Memory",
     "NodeCost",
+    "Reason",
     "Subject",
     "Trial",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Subject(Record):
@@ -40,6 +44,10 @@ class Subject(Record):
     threads: PositiveInt = 1
     device: str = "cpu"
     batch: PositiveInt = Field(1, description="value given to a free batch dimension; images per call")
+    streams: PositiveInt = Field(1, description="inferences that may be in flight")
+    shapes: dict[str, tuple[NonNegativeInt, ...]] = Field(
+        default_factory=dict, description="sizes given to inputs with other free dimensions"
+    )
 
 
 class Agreement(Record):
@@ -61,6 +69,15 @@ class Memory(Record):
 
     baseline_bytes: NonNegativeInt = Field(description="peak before the model was touched: interpreter and runtime")
     peak_bytes: NonNegativeInt = Field(description="peak of the whole process (VmHWM)")
+    phases: tuple[MemoryPhase, ...] = Field((), description="of the process's life; none in files of version 1")
+    weights_bytes: NonNegativeInt | None = Field(
+        None, description="weights as the runtime tells; None where it does not"
+    )
+
+    @property
+    def steady_bytes(self) -> int | None:
+        """Proportional share of memory (PSS) after the timed blocks; None where it is not known."""
+        return next((phase.pss_bytes for phase in self.phases if phase.name == "steady"), None)
 
     @property
     def model_bytes(self) -> int:
@@ -77,6 +94,7 @@ class Trial(Record):
     first_run_ns: PositiveInt
     warmup_ns: tuple[int, ...] = Field(description="calls before the steady state, raw; of many, the first thousand")
     warmup_calls: NonNegativeInt = Field(0, description="how many there were; 0 in files that do not say")
+    warmup_total_ns: NonNegativeInt = Field(0, description="time of all of them; 0 in files that do not say")
     warmup_ended: Literal["steady", "budget"] = Field(description="why warming up ended")
     blocks_ns: tuple[tuple[PositiveInt, ...], ...] = Field(
         description="timed calls, raw, grouped in the blocks in which they were made"
@@ -86,6 +104,11 @@ class Trial(Record):
     memory: Memory
     executed_precision: str
     properties: dict[str, str] = Field(default_factory=dict, description="read back from the runtime")
+
+    @property
+    def steady_ns(self) -> int:
+        """From the compiled model to the steady state: the first run and the warm-up."""
+        return self.first_run_ns + (self.warmup_total_ns or sum(self.warmup_ns))
 
     @property
     def calls_ns(self) -> tuple[int, ...]:
@@ -114,16 +137,39 @@ class Environment(Record):
     virtual_machine: bool | None = None
 
 
+class Reason(Record):
+    """One thing that speaks against the numbers."""
+
+    severity: Literal["doubtful", "unfit"]
+    words: str = Field(description="what was seen, with its figure")
+
+    def __str__(self) -> str:
+        return self.words
+
+
+class Fitness(Record):
+    """Whether the machine was fit to be measured on."""
+
+    reasons: tuple[Reason, ...] = Field((), description="the grave ones first; none when it was fit")
+
+    @property
+    def verdict(self) -> Literal["fit", "doubtful", "unfit"]:
+        """The worst of the reasons: "unfit" means that the numbers should not be believed at all."""
+        return self.reasons[0].severity if self.reasons else "fit"
+
+
 class Measurement(Record):
     """Raw samples of one subject, with all that is needed to judge them. Either trials or a failure, never neither."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     subject: Subject
     backend_version: str | None = None
     scenario: Literal["request"] = Field(
         "request", description="host clock, depth 1, inputs in host memory to outputs in host memory"
     )
     environment: Environment
+    noise: Noise | None = Field(None, description="what else the machine did; None where nobody looked")
+    fitness: Fitness | None = Field(None, description="whether the machine was fit; None where nobody looked")
     agreement: Agreement | None = None
     trials: tuple[Trial, ...] = ()
     failure: str | None = Field(None, description="one line: why there are no samples")
@@ -132,7 +178,15 @@ class Measurement(Record):
     )
     doubts: tuple[str, ...] = Field((), description="what makes the numbers doubtful, in words")
     seed: int = 0
+    budget_s: PositiveFloat | None = Field(None, description="seconds that were given; None in files that do not say")
+    ended: str = Field("", description="why no further trial was made, in words; empty in files that do not say")
     started_utc: str = ""
+
+    @property
+    def cpu_ns_per_call(self) -> float | None:
+        """CPU time of all threads of the process for one timed call; None when there are no trials."""
+        n_calls = sum(len(trial.calls_ns) for trial in self.trials)
+        return sum(trial.cpu_ns for trial in self.trials) / n_calls if n_calls else None
 
     @model_validator(mode="after")
     def _trials_or_failure(self) -> Measurement:
@@ -186,7 +240,7 @@ class Cost(Record):
 class Comparison(Record):
     """Two subjects measured interleaved on one machine."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     baseline: Measurement
     candidate: Measurement
     baseline_cost: Cost
@@ -197,6 +251,7 @@ class Comparison(Record):
     )
     log_ratios: tuple[float, ...] = Field((), description="one per pair of trials: log(baseline / candidate)")
     margin: PositiveFloat = Field(0.03, description="smallest effect that counts, as a share")
+    ended: str = Field("", description="why no further pair was made, in words; empty in files that do not say")
     verdict: Literal["faster", "slower", "equivalent", "inconclusive", "failed"]
 
     @property

@@ -12,9 +12,12 @@ from benchmarks.warmup import WarmUpLimits
 __all__ = ["BlockPlan", "Settings", "plan_blocks"]
 
 _MIN_ROUNDS = 3
-_MIN_CALLS = 5
+_MIN_CALLS = 4
 _MAX_CALLS = 256  # samples are kept raw: this bounds the size of a result
 _HAND_OVER_NS = 1_000_000
+_USUAL_TRIALS = 8
+# Starting, compiling and warming up a process takes the rest of a trial.
+_TIMED_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,36 +26,47 @@ class Settings:
 
     Parameters
     ----------
-    trials : int, default=6
-        Fresh processes per model; in a comparison, pairs of them. Six are the fewest that give a 95 % interval.
-    rounds : int, default=16
+    trials : int or None, default=None
+        Fresh processes per model; in a comparison, pairs of them. None: as many as the answer needs within the budget
+        (see `benchmarks.stopping`).
+    budget_s : float, default=60.0
+        Seconds from the first process to the last, of a measurement or a comparison. When they have passed no further
+        trial is started; a comparison has at least two. A model so slow that the smallest sound schedule (3 rounds of
+        one call) takes longer is measured by that schedule.
+    rounds : int, default=12
         Blocks per trial, at most; fewer where the budget is short.
-    block_ns : int, default=30 ms
-        Nanoseconds that a block should last; it has at least 5 calls where the budget allows that.
-    budget_s : float, default=20.0
-        Seconds of timed calls of the whole measurement or comparison. Starting and warming up comes on top. A model so
-        slow that the smallest sound schedule (3 rounds of one call) takes longer is measured by that schedule.
+    block_ns : int, default=20 ms
+        Nanoseconds that a block should last; it has at least 4 calls where the budget allows that.
     warm_up : WarmUpLimits
         See there.
     margin : float, default=0.03
         Smallest effect that counts, as a share.
+    strict : bool, default=False
+        Ask that the whole interval, not its middle, lies beyond the margin before "faster" or "slower" is said.
+    percentile : float, default=0.5
+        Of a model measured alone: which percentile is to be known well, as a share.
+    half_width : float, default=0.02
+        How well: half the width of its interval, as a share of it.
     seed : int, default=0
         Of inputs made up and of the order in which is measured.
     timeout_s : float, default=600.0
         Seconds in which a measured process must answer any one question (compiling is the longest).
     """
 
-    trials: int = 6
-    rounds: int = 16
-    block_ns: int = 30_000_000
-    budget_s: float = 20.0
+    trials: int | None = None
+    budget_s: float = 60.0
+    rounds: int = 12
+    block_ns: int = 20_000_000
     warm_up: WarmUpLimits = field(default_factory=WarmUpLimits)
     margin: float = 0.03
+    strict: bool = False
+    percentile: float = 0.5
+    half_width: float = 0.02
     seed: int = 0
     timeout_s: float = 600.0
 
     def __post_init__(self) -> None:
-        if self.trials < 1:
+        if self.trials is not None and self.trials < 1:
             raise SettingError(f"trials must be at least 1, got {self.trials}")
         if self.rounds < _MIN_ROUNDS:
             raise SettingError(f"rounds must be at least {_MIN_ROUNDS}, got {self.rounds}")
@@ -60,8 +74,9 @@ class Settings:
             raise SettingError(f"block_ns must be positive, got {self.block_ns}")
         if not self.budget_s > 0:
             raise SettingError(f"budget_s must be positive, got {self.budget_s}")
-        if not 0 < self.margin < 1:
-            raise SettingError(f"margin must lie between 0 and 1, got {self.margin}")
+        for name in ("margin", "percentile", "half_width"):
+            if not 0 < getattr(self, name) < 1:
+                raise SettingError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
         if not self.timeout_s > 0:
             raise SettingError(f"timeout_s must be positive, got {self.timeout_s}")
 
@@ -95,7 +110,7 @@ def plan_blocks(latencies_ns: Sequence[float], settings: Settings) -> BlockPlan:
     settings : Settings
         See there.
     """
-    budget_ns = 1e9 * settings.budget_s / settings.trials
+    budget_ns = 1e9 * _TIMED_SHARE * settings.budget_s / (settings.trials or _USUAL_TRIALS)
     dropped = tuple(min(_MAX_CALLS, max(1, math.ceil(_HAND_OVER_NS / ns))) for ns in latencies_ns)
 
     def round_ns(calls: Sequence[int]) -> float:

@@ -7,7 +7,8 @@ while something is called; nothing waits.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
@@ -15,8 +16,9 @@ import numpy as np
 
 from backends.base import Array
 from benchmarks.errors import SettingError, WorkerError
+from benchmarks.machine import Conditions, Observer
 from benchmarks.process import Closing, Loaded, Warm
-from benchmarks.records import Memory
+from benchmarks.records import Environment, Memory
 from benchmarks.subject import SubjectSpec
 from benchmarks.warmup import WarmUpLimits
 
@@ -125,6 +127,26 @@ class Weather:
             raise SettingError(f"there is no such weather: {self}")
 
 
+class _NothingToSee:
+    def environment(self, *, gpu: bool) -> Environment:  # noqa: ARG002
+        """Name the machine for what it is."""
+        return Environment(system="simulated", cpu=None, cpu_cores=1, memory_bytes=1, python="3", packages={})
+
+    def follow(self, pid: int) -> None:
+        """Follow nobody."""
+
+    def look(self) -> None:
+        """Look at nothing."""
+
+    def between_trials(self) -> None:
+        """Look at nothing."""
+
+    def finish(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
+        """Have seen nothing."""
+        environment = self.environment(gpu=gpu)
+        return Conditions(environment=environment.model_copy(update={"cpu_cores": threads, "packages": dict(versions)}))
+
+
 class SimulatedMachine:
     """Runs simulated processes on a clock of its own.
 
@@ -179,6 +201,15 @@ class SimulatedMachine:
         luck = math.exp(self._luck * float(self._rng.standard_normal()))
         return SimulatedProcess(self, service, _Calls(service, self._rng), luck)
 
+    def now_s(self) -> float:
+        """Give the simulated time; with `measuring` this is a `benchmarks.machine.Machine`."""
+        return self.now_ns / 1e9
+
+    @contextmanager
+    def measuring(self, purpose: str, say: Callable[[str], None]) -> Iterator[Observer]:  # noqa: ARG002  # it is alone
+        """Let measure: nobody else is there, and nothing is to be seen."""
+        yield _NothingToSee()
+
     def weather_at(self, at_ns: int) -> float:
         """Give the factor by which a call that starts then takes longer than on an idle machine."""
         tick = at_ns // _TICK_NS
@@ -217,6 +248,11 @@ class SimulatedProcess:
         self._idle_ns = self._timed_ns = 0.0
         self._rested = False
 
+    @property
+    def pid(self) -> int:
+        """No process has this id."""
+        return 0
+
     def load(self, feeds: Mapping[str, Array]) -> Loaded:  # noqa: ARG002  # it computes nothing
         """Start; the clock goes on."""
         machine = self._machine
@@ -244,7 +280,13 @@ class SimulatedProcess:
     def warm_up(self, limits: WarmUpLimits) -> Warm:  # noqa: ARG002  # warm from the start
         """Make a few calls: it is warm from the start."""
         samples = self._call(_WARM_UP_CALLS)
-        return Warm(calls_ns=tuple(samples), n_calls=len(samples), ended="steady", latency_ns=median(samples))
+        return Warm(
+            calls_ns=tuple(samples),
+            n_calls=len(samples),
+            total_ns=sum(samples),
+            ended="steady",
+            latency_ns=median(samples),
+        )
 
     def block(self, n_calls: int, n_dropped: int) -> tuple[int, ...]:
         """Make `n_dropped` calls, then `n_calls` whose nanoseconds are returned."""

@@ -57,6 +57,8 @@ def identify(spec: SubjectSpec, batch: int) -> Subject:
         threads=spec.options.threads,
         device=spec.options.device,
         batch=batch,
+        streams=spec.options.streams,
+        shapes=dict(spec.shapes),
     )
 
 

@@ -8,10 +8,9 @@ from statistics import median
 from typing import Literal
 
 from benchmarks.errors import NotComparableError
-from benchmarks.records import Interval, Measurement, Trial
-from benchmarks.stats import median_interval
+from benchmarks.records import Measurement, Trial
 
-__all__ = ["NEEDED_CONFIDENCE", "Verdict", "decide", "log_ratios", "require_comparable"]
+__all__ = ["NEEDED_CONFIDENCE", "Verdict", "log_ratios", "require_comparable"]
 
 Verdict = Literal["faster", "slower", "equivalent", "inconclusive"]
 
@@ -40,7 +39,7 @@ def require_comparable(candidate: Measurement, baseline: Measurement) -> None:
             )
 
 
-def log_ratios(candidate: Measurement, baseline: Measurement) -> tuple[float, ...]:
+def log_ratios(candidate: Sequence[Trial], baseline: Sequence[Trial]) -> tuple[float, ...]:
     """Give one number for each pair of processes: log(baseline / candidate).
 
     It is the median over rounds of the log ratio of the medians of the two blocks of that round. Drift, clock frequency
@@ -48,7 +47,7 @@ def log_ratios(candidate: Measurement, baseline: Measurement) -> tuple[float, ..
 
     Parameters
     ----------
-    candidate, baseline : Measurement
+    candidate, baseline : sequence of Trial
         Measured together: trial i of one ran in turn with trial i of the other, block r with block r.
 
     Raises
@@ -56,12 +55,11 @@ def log_ratios(candidate: Measurement, baseline: Measurement) -> tuple[float, ..
     NotComparableError
         Their trials or blocks do not pair off.
     """
-    if len(candidate.trials) != len(baseline.trials):
+    if len(candidate) != len(baseline):
         raise NotComparableError(
-            f"{len(baseline.trials)} and {len(candidate.trials)} trials do not pair off: "
-            f"they were not measured together"
+            f"{len(baseline)} and {len(candidate)} trials do not pair off: they were not measured together"
         )
-    return tuple(_log_ratio(ours, theirs) for ours, theirs in zip(candidate.trials, baseline.trials, strict=True))
+    return tuple(_log_ratio(ours, theirs) for ours, theirs in zip(candidate, baseline, strict=True))
 
 
 def _log_ratio(candidate: Trial, baseline: Trial) -> float:
@@ -72,42 +70,3 @@ def _log_ratio(candidate: Trial, baseline: Trial) -> float:
         )
     rounds = zip(candidate.blocks_ns, baseline.blocks_ns, strict=True)
     return median(math.log(median(theirs) / median(ours)) for ours, theirs in rounds)
-
-
-def decide(ratios: Sequence[float], margin: float) -> tuple[Interval, Verdict]:
-    """Give the speed-up with its interval, and what it means when effects below `margin` do not count.
-
-    With L and U the ends of the interval of the log speed-up, and delta = log(1 + margin): *faster* if L > 0 and the
-    median >= delta; *slower* if U < 0 and the median <= -delta; *equivalent* if -delta < L and U < delta; else
-    *inconclusive*.
-
-    Parameters
-    ----------
-    ratios : sequence of float
-        See `log_ratios`; at least two.
-    margin : float
-        Smallest effect that counts, as a share.
-
-    Raises
-    ------
-    SettingError
-        Fewer than two pairs.
-    """
-    inner = median_interval(ratios, NEEDED_CONFIDENCE)
-    speedup = Interval(
-        value=math.exp(inner.value),
-        low=math.exp(inner.low),
-        high=math.exp(inner.high),
-        confidence=inner.confidence,
-        n=inner.n,
-    )
-    delta = math.log1p(margin)
-    if inner.confidence < NEEDED_CONFIDENCE:
-        return speedup, "inconclusive"
-    if inner.low > 0 and inner.value >= delta:
-        return speedup, "faster"
-    if inner.high < 0 and inner.value <= -delta:
-        return speedup, "slower"
-    if -delta < inner.low and inner.high < delta:
-        return speedup, "equivalent"
-    return speedup, "inconclusive"

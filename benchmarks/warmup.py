@@ -135,6 +135,11 @@ class WarmUp:
         return self._n_calls
 
     @property
+    def total_ns(self) -> int:
+        """Nanoseconds of the calls taken so far."""
+        return self._total_ns
+
+    @property
     def latency_ns(self) -> float:
         """Latency at the end, in nanoseconds: median of the last chunks."""
         return median(self._medians[-_FEWEST // 2 :] or self._chunk)

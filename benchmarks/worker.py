@@ -6,32 +6,28 @@ blocked on a read. Its own standard input and output are taken away from the run
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
-import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from backends import registry
 from backends.base import Array, Backend, BoundCall, CompiledModel, CompileOptions
 from backends.errors import BackendError, RunError, one_line
-from benchmarks import memory
 from benchmarks.errors import BenchmarkError
+from benchmarks.memory import PhaseRecorder
 from benchmarks.warmup import WarmUp, WarmUpLimits
-from benchmarks.wire import Channel, ChannelClosedError, Message
+from benchmarks.wire import Channel, ChannelClosedError, Message, die_with_parent
 
 __all__ = ["WARM_UP_KEPT", "Worker", "main", "serve", "timed_calls"]
 
 WARM_UP_KEPT = 1000
 """Of a longer warm-up this many first calls are recorded."""
-
-_PR_SET_PDEATHSIG = 1
 
 Samples = np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -91,19 +87,19 @@ class Worker:
         self._feeds: dict[str, Array] = {}
         self._compiled: CompiledModel | None = None
         self._call: BoundCall | None = None
-        self._baseline_bytes = 0
-        self._peak_bytes = 0
+        self._memory = PhaseRecorder()
         self._cpu_ns = 0
         self._switches = 0
 
     def prepare(self, question: Message, arrays: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
         """Import the runtime and take the feeds; what is resident then is not the model's."""
         self._backend = self._create(question["backend"])
+        self._memory.end("start")
         start = self._clock()
         self._backend.load_runtime()
         import_ns = self._clock() - start
         self._feeds = arrays
-        self._baseline_bytes = memory.peak_bytes()
+        self._memory.end("import")
         return {"import_ns": import_ns}, {}
 
     def load(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
@@ -112,12 +108,13 @@ class Worker:
         start = self._clock()
         compiled = self._compiled = self._backend.compile(Path(question["model"]), options)
         load_ns = self._clock() - start
+        self._memory.end("compile")
         self._call = compiled.bind(self._feeds)
         self._feeds = {}
         start = self._clock()
         self._call()
         first_run_ns = self._clock() - start
-        self._peak_bytes = memory.peak_bytes()
+        self._memory.end("first_run")
         return {
             "load_ns": max(1, load_ns),
             "first_run_ns": max(1, first_run_ns),
@@ -134,8 +131,7 @@ class Worker:
     def warm_up(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
         """Call until steady. The buffers of the check are gone by now, and so is their peak."""
         assert self._call is not None
-        self._peak_bytes = max(self._peak_bytes, self._baseline_bytes)
-        memory.forget_peak()
+        self._memory.restart()
         warm_up = WarmUp(WarmUpLimits(**question["limits"]))
         durations: list[int] = []
         while warm_up.ended is None:
@@ -143,7 +139,12 @@ class Worker:
             warm_up.add(duration_ns)
             if warm_up.n_calls <= WARM_UP_KEPT:
                 durations.append(duration_ns)
-        answer = {"ended": warm_up.ended, "latency_ns": warm_up.latency_ns, "n_calls": warm_up.n_calls}
+        answer = {
+            "ended": warm_up.ended,
+            "total_ns": warm_up.total_ns,
+            "latency_ns": warm_up.latency_ns,
+            "n_calls": warm_up.n_calls,
+        }
         return answer, {"calls_ns": np.array(durations, np.int64)}
 
     def block(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
@@ -161,14 +162,18 @@ class Worker:
 
     def finish(self, _: Message, __: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
         """Sum up and free the model."""
-        peak_bytes = max(self._peak_bytes, memory.peak_bytes())
+        self._memory.end("steady")
+        weights_bytes = None
         if self._compiled is not None:
+            weights_bytes = self._compiled.memory().weights_bytes
             self._compiled.close()
         return {
             "cpu_ns": self._cpu_ns,
             "involuntary_switches": self._switches,
-            "baseline_bytes": self._baseline_bytes,
-            "peak_bytes": peak_bytes,
+            "baseline_bytes": self._memory.baseline_bytes,
+            "peak_bytes": self._memory.peak_bytes,
+            "weights_bytes": weights_bytes,
+            "phases": [phase.model_dump(mode="json") for phase in self._memory.phases],
         }, {}
 
 
@@ -198,18 +203,20 @@ def serve(channel: Channel, worker: Worker) -> None:
         return
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to kill this process with its parent, even while it is stopped; elsewhere the closed pipe ends it."""
-    if sys.platform != "linux":
-        return
-    libc: Any = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+def _end_family_with_parent() -> None:
+    """Start a process that waits for the parent's end and then kills this group: also what a runtime has started.
+
+    It only polls for the hang-up of the pipe that only the parent writes to, so it uses no CPU and reads nothing. The
+    parent kills the group too when it ends by itself.
+    """
+    code = "import os, select; p = select.poll(); p.register(0, 0); p.poll(); os.killpg(0, 9)"
+    subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def main() -> None:
     """Serve the parent on the two pipes that were standard input and output."""
-    _die_with_parent()
+    die_with_parent()
+    _end_family_with_parent()
     channel = Channel(os.dup(0), os.dup(1))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -89,6 +89,7 @@ def check_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stag
 
 def measure_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stage: Stage, say: Say) -> Comparison:
     """Measure dense and pruned in turn under one backend; their answers are checked first."""
+    from benchmarks.journal import Journal, journal_path
     from benchmarks.recordfile import load_comparison, save
     from benchmarks.reference import read_reference
     from benchmarks.runner import compare
@@ -105,16 +106,20 @@ def measure_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], st
         for label, bundle in bundles.items()
     }
     references = {label: read_reference(bundle.reference) for label, bundle in bundles.items()}
-    settings = Settings(trials=recipe.bench.trials, budget_s=recipe.bench.budget_s, seed=recipe.seed)
-    comparison = compare(
-        specs["pruned"],
-        specs["dense"],
-        candidate_reference=references["pruned"],
-        baseline_reference=references["dense"],
-        settings=settings,
-        progress=lambda line: say(f"{name}: {line}"),
-    )
-    save(comparison, file)
+    bench = recipe.bench
+    settings = Settings(trials=bench.trials, budget_s=bench.budget_s, margin=bench.margin, seed=recipe.seed)
+    with Journal(journal_path(file)) as journal:
+        comparison = compare(
+            specs["pruned"],
+            specs["dense"],
+            candidate_reference=references["pruned"],
+            baseline_reference=references["dense"],
+            settings=settings,
+            progress=lambda line: say(f"{name}: {line}"),
+            journal=journal,
+        )
+        save(comparison, file)
+        journal.finish()
     # A failed measurement is shown, and tried again the next time.
     if comparison.verdict != "failed":
         stage.finish()

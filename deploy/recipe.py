@@ -84,8 +84,11 @@ class Bench(_Section):
     threads: PositiveInt | None = Field(None, description="default: every core this process may use")
     device: str | None = Field(None, description="default: cpu, cuda for trt")
     batch: PositiveInt = 1
-    trials: PositiveInt = Field(6, description="pairs of fresh processes; 6 give an interval of 96.9 %")
-    budget_s: float = Field(20.0, gt=0, description="seconds of timed calls for each backend")
+    trials: PositiveInt | None = Field(
+        None, description="pairs of fresh processes; default: until the verdict is clear"
+    )
+    budget_s: float = Field(60.0, gt=0, description="seconds for each backend; no process is started after them")
+    margin: float = Field(0.03, gt=0, lt=1, description="smallest effect that counts, as a share")
 
 
 class Recipe(_Section):

@@ -6,6 +6,7 @@ docs/results.md explains each field.
 Versions of the format
 ----------------------
 1   the first
+2   the records of measurements in it are of version 2
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, JsonValue, NonNegativeInt, ValidationError
 
+from benchmarks.recordfile import lift
 from benchmarks.records import Agreement, Comparison, Cost, Environment, Measurement
 from benchmarks.schema import Record
 from deploy.did_you_mean import one_line
@@ -38,10 +40,11 @@ __all__ = [
     "Skipped",
     "load",
     "results_of_bench",
+    "results_of_journal",
     "results_of_run",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _WRONG_ANSWERS = "WrongAnswersError"
 
@@ -101,7 +104,7 @@ class Answer:
 class Results(Record):
     """``results.json``."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     created_utc: str
     title: str = Field(min_length=1)
     tool_version: str
@@ -165,15 +168,25 @@ def load(path: Path) -> Results:
         raise ResultsError(f"{path} is not JSON: it is damaged, or no results file") from error
     if not isinstance(document, dict) or "schema_version" not in document:
         raise ResultsError(f"{path} is not a results file: it has no schema_version")
-    if document["schema_version"] != SCHEMA_VERSION:
+    if document["schema_version"] not in range(1, SCHEMA_VERSION + 1):
         raise ResultsError(
-            f"{path} has schema_version {document['schema_version']!r}; this program reads {SCHEMA_VERSION}: "
+            f"{path} has schema_version {document['schema_version']!r}; this program reads 1 to {SCHEMA_VERSION}: "
             "use the version of prune-deploy that wrote it, or a newer one"
         )
+    document = _lift(document, path)
     try:
         return Results.model_validate(document)
     except ValidationError as error:
         raise ResultsError(f"{path} is not a legal results file: {one_line(error, Results)}") from error
+
+
+def _lift(document: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Bring the JSON form of an older version to the present one: the records inside carry versions of their own."""
+    lifted = {**document, "schema_version": SCHEMA_VERSION}
+    for name in ("comparisons", "measurements"):
+        if isinstance(records := document.get(name), list):
+            lifted[name] = [lift(one, str(path)) if isinstance(one, dict) else one for one in records]
+    return lifted
 
 
 def results_of_run(
@@ -263,6 +276,40 @@ def results_of_bench(
         measurements=tuple(measurements),
         skipped=tuple(skipped),
     )
+
+
+def results_of_journal(path: Path) -> Results:
+    """Give what a measurement that was killed had found out.
+
+    Parameters
+    ----------
+    path : Path
+        The journal beside its results file.
+
+    Raises
+    ------
+    RecordError
+        The file is missing, or no journal.
+    ResultsError
+        It is the journal of a single model, whose cost it does not hold: measure again.
+    """
+    from benchmarks.journal import recover
+
+    found, torn = recover(path)
+    if not isinstance(found, Comparison):
+        raise ResultsError(f"{path} is of one model alone; {len(found.trials)} trials are in it: measure again")
+    rows = tuple(
+        ModelRow(
+            label=side.subject.label,
+            file=Path(side.subject.model).name,
+            sha256=side.subject.sha256,
+            file_bytes=cost.file_bytes,
+            cost=cost,
+        )
+        for side, cost in ((found.baseline, found.baseline_cost), (found.candidate, found.candidate_cost))
+    )
+    notes = (f"the run was interrupted{f'; {torn}' if torn else ''}",)
+    return _results(f"{rows[1].label} against {rows[0].label}", rows, comparisons=(found,), notes=notes)
 
 
 def _results(title: str, models: tuple[ModelRow, ...], **parts: Any) -> Results:

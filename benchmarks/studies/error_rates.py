@@ -42,6 +42,7 @@ __all__ = [
 
 SLOWDOWNS = (0.0, 0.01, 0.03, 0.05, 0.1)
 _MODEL_NS = 5e6
+_NO_END_S = 1e6  # the pairs are fixed, and the clock is simulated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +99,8 @@ def simulated_rates(
         candidate, baseline = _specs(Path(folder))
         for run_seed in _seeds(seed, runs):
             machine = kind.machine(slowdown, run_seed)
-            settings = Settings(trials=looks.max_pairs, margin=margin, seed=run_seed)
-            done = compare(candidate, baseline, settings=settings, launch=machine.launch).log_ratios
+            settings = Settings(trials=looks.max_pairs, margin=margin, seed=run_seed, budget_s=_NO_END_S)
+            done = compare(candidate, baseline, settings=settings, launch=machine.launch, machine=machine).log_ratios
             decisions.append(decide(done, margin, looks))
             ratios += done
             seconds.append(machine.now_ns / 1e9 / len(done))

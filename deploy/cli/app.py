@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
+app.command("compare")(bench.compare)
 app.command("compile")(compile_.compile_model)
 app.command("report")(report.report)
 app.command("list")(list_.list_names)

@@ -11,15 +11,18 @@ __all__ = ["report"]
 
 
 def report(
-    results: Annotated[Path, typer.Argument(help="A results.json of `deploy run` or `deploy bench`.")],
+    results: Annotated[
+        Path,
+        typer.Argument(help="A results.json, or the .journal of a measurement that was killed."),
+    ],
     page: Annotated[Path | None, typer.Option(help="Write the HTML page here.")] = None,
 ) -> None:
     """Print the tables of a results file, and write its page."""
     from deploy.report.page import write_page
     from deploy.report.table import print_results
-    from deploy.results import load
+    from deploy.results import load, results_of_journal
 
-    loaded = load(results)
+    loaded = results_of_journal(results) if results.suffix == ".journal" else load(results)
     print_results(loaded)
     if page is not None:
         write_page(loaded, page)

@@ -6,7 +6,9 @@ cells. Nothing is said by colour alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from benchmarks.records import Comparison, Measurement
 from benchmarks.stats import summarise
@@ -17,6 +19,7 @@ from deploy.report.words import (
     flop_ratio,
     interval,
     percent,
+    place,
     rate,
     ratio,
     realised,
@@ -61,7 +64,7 @@ class Sheet:
 
 def sheets(results: Results) -> tuple[Sheet, ...]:
     """Derive every table; one that would have no row is left out."""
-    found = [_paper(results), _latency(results), _starting(results)]
+    found = [_paper(results), _latency(results), _starting(results), _memory(results)]
     if results.comparisons:
         found.append(_bought(results))
     found.append(_answers(results))
@@ -115,14 +118,14 @@ def _latency(results: Results) -> Sheet:
         subject = found.subject
         if found.failure is not None:
             mark = notes.mark(f"{subject.label} on {subject.backend} failed: {found.failure}")
-            rows.append((subject.backend, subject.label, f"failed {mark}", *[NOTHING] * 4))
+            rows.append((place(results, found), subject.label, f"failed {mark}", *[NOTHING] * 4))
             continue
         told = summarise(found)
         tail = (NOTHING if ns is None else duration(ns) for ns in (told.p90_ns, told.p99_ns))
         marks = notes.marks(found.doubts)
         rows.append(
             (
-                subject.backend,
+                place(results, found),
                 f"{subject.label} {marks}".rstrip(),
                 duration(told.p50_ns),
                 *tail,
@@ -151,22 +154,54 @@ def _starting(results: Results) -> Sheet:
         told = summarise(found)
         rows.append(
             (
-                found.subject.backend,
+                place(results, found),
                 found.subject.label,
                 duration(told.load_ns),
                 duration(told.first_run_ns),
-                size(told.peak_bytes),
-                size(told.model_bytes),
+                duration(median(trial.steady_ns for trial in found.trials)),
+                duration(found.cpu_ns_per_call or 0),
                 f"{told.n_calls} / {told.n_trials}",
             )
         )
     return Sheet(
-        "Measured: starting, and memory of the process",
-        ("backend", "model", "load", "first run", "peak", "of it model", "calls/proc."),
+        "Measured: starting, and what a call takes of the processor",
+        ("backend", "model", "load", "first run", "steady", "CPU/call", "calls/proc."),
         tuple(rows),
         n_left=2,
-        caption="Load: ONNX file to compiled model. Peak: resident memory (VmHWM), the model's share beside it.",
+        caption="Load: ONNX file to compiled model. Steady: from then until latency no longer changed. "
+        "CPU/call: processor time of all threads.",
     )
+
+
+def _memory(results: Results) -> Sheet:
+    rows = []
+    for found in results.all_measurements():
+        if found.failure is not None:
+            continue
+        told = summarise(found)
+        rows.append(
+            (
+                place(results, found),
+                found.subject.label,
+                size(told.peak_bytes),
+                size(told.model_bytes),
+                _middle_size([trial.memory.steady_bytes for trial in found.trials]),
+                _middle_size([trial.memory.weights_bytes for trial in found.trials]),
+            )
+        )
+    return Sheet(
+        "Measured: memory of the process",
+        ("backend", "model", "peak", "of it model", "steady", "weights"),
+        tuple(rows),
+        n_left=2,
+        caption="Peak: resident memory (VmHWM); of it model: above the empty runtime. Steady: its share of memory "
+        "(PSS) while it runs. Weights: as the runtime tells.",
+    )
+
+
+def _middle_size(values: Sequence[int | None]) -> str:
+    known = [value for value in values if value is not None]
+    return size(round(median(known))) if known else NOTHING
 
 
 def _bought(results: Results) -> Sheet:
@@ -177,12 +212,12 @@ def _bought(results: Results) -> Sheet:
         said = verdict(pair)
         if pair.verdict == "failed":
             said += " " + notes.marks(tuple(_failures(pair)))
-        doubts = _doubts(pair)
+        doubts = _doubts(results, pair)
         if pair.speedup is not None:
             confidences.add(f"{percent(pair.speedup.confidence, 1)} from {pair.speedup.n} pairs of processes")
         rows.append(
             (
-                f"{pair.candidate.subject.backend} {notes.marks(doubts)}".rstrip(),
+                f"{place(results, pair.candidate)} {notes.marks(doubts)}".rstrip(),
                 NOTHING if promise is None else ratio(promise),
                 NOTHING if pair.speedup is None else interval(pair.speedup),
                 realised(pair),
@@ -247,9 +282,9 @@ def _accuracy_mark(row: ModelRow, accuracy: float, backend: str, notes: _Notes) 
     )
 
 
-def _doubts(pair: Comparison) -> tuple[str, ...]:
+def _doubts(results: Results, pair: Comparison) -> tuple[str, ...]:
     """List the doubts about both sides; one that both share is told once."""
-    backend, shared = pair.candidate.subject.backend, set(pair.baseline.doubts) & set(pair.candidate.doubts)
+    backend, shared = place(results, pair.candidate), set(pair.baseline.doubts) & set(pair.candidate.doubts)
     told = [
         f"{backend}: {doubt}" if doubt in shared else f"{side.subject.label} on {backend}: {doubt}"
         for side in (pair.baseline, pair.candidate)

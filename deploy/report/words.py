@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.records import Comparison, Interval, Measurement
 from benchmarks.stats import summarise
+from benchmarks.verdict import NEEDED_CONFIDENCE
 from deploy.results import Results
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "flop_ratio",
     "interval",
     "percent",
+    "place",
     "rate",
     "ratio",
     "realised",
@@ -86,11 +88,25 @@ def verdict(pair: Comparison) -> str:
     return pair.verdict.upper() if pair.verdict == "slower" else pair.verdict
 
 
+def place(results: Results, found: Measurement) -> str:
+    """Name a backend; where one was measured with several options, those too: ``"ort, 2 threads, batch 8"``."""
+    subjects = [one.subject for one in results.all_measurements()]
+    told = [found.subject.backend]
+    for name, write in (("threads", _threads), ("batch", "batch {}".format)):
+        if len({getattr(subject, name) for subject in subjects}) > 1:
+            told.append(write(getattr(found.subject, name)))
+    return ", ".join(told)
+
+
+def _threads(number: int) -> str:
+    return "1 thread" if number == 1 else f"{number} threads"
+
+
 def answer(results: Results) -> str:
     """Say in one sentence what the pruning bought, or how fast a single model is."""
     if results.comparisons:
         return _of_pairs(results)
-    parts = [_alone(found) for found in results.measurements]
+    parts = [_alone(results, found) for found in results.measurements]
     parts += [f"{one.backend} was skipped: {one.reason}" for one in results.skipped]
     return f"On this machine {'; '.join(parts) or 'nothing was measured'}."
 
@@ -107,7 +123,7 @@ def _of_pairs(results: Results) -> str:
             f"test accuracy went from {percent(before.accuracy_test or 0, 2)} to {percent(after.accuracy_test or 0, 2)}"
         )
     parts = [
-        _bought(pair) + ("" if alike else f" where {_promise(promise)}")
+        _bought(results, pair) + ("" if alike else f" where {_promise(promise)}")
         for pair, promise in zip(results.comparisons, promises, strict=True)
     ]
     parts += [f"{one.backend} was skipped: {one.reason}" for one in results.skipped]
@@ -124,8 +140,8 @@ def _promise(promise: float | None) -> str:
     return f"FLOPs fell {ratio(promise)}" if promise > 1 else f"FLOPs ROSE {ratio(1 / promise)}"
 
 
-def _bought(pair: Comparison) -> str:
-    backend, found = pair.candidate.subject.backend, pair.speedup
+def _bought(results: Results, pair: Comparison) -> str:
+    backend, found = place(results, pair.candidate), pair.speedup
     if found is None:
         return f"{backend} failed: {_reason(pair)}"
     promise = flop_ratio(pair)
@@ -138,16 +154,17 @@ def _bought(pair: Comparison) -> str:
         case "equivalent":
             return f"{backend} showed no difference of {percent(pair.margin)}: {interval(found)}{share}"
         case _:
-            return f"{backend} was INCONCLUSIVE, {_why_open(found, pair.margin)}: {interval(found)}{share}"
+            return f"{backend} was INCONCLUSIVE, {_why_open(pair, found)}: {interval(found)}{share}"
 
 
-def _why_open(found: Interval, margin: float) -> str:
+def _why_open(pair: Comparison, found: Interval) -> str:
     """Say what kept a comparison from a verdict."""
-    if found.confidence < 0.95:
+    if found.confidence < NEEDED_CONFIDENCE:
         return f"{found.n} pairs of processes are too few for a verdict"
+    ended = f"; {pair.ended}" if pair.ended else ""
     if found.low <= 1 <= found.high:
-        return "the interval holds both faster and slower"
-    return f"a difference, but not surely one of {percent(margin)}"
+        return f"the interval holds both faster and slower{ended}"
+    return f"a difference, but not surely one of {percent(pair.margin)}{ended}"
 
 
 def _reason(pair: Comparison) -> str:
@@ -158,14 +175,14 @@ def _reason(pair: Comparison) -> str:
     return "; ".join(f"{side.subject.label}: {side.failure}" for side in sides if side.failure)
 
 
-def _alone(found: Measurement) -> str:
-    subject = found.subject
+def _alone(results: Results, found: Measurement) -> str:
+    subject, where = found.subject, place(results, found)
     if found.failure is not None:
-        return f"{subject.label} failed on {subject.backend}: {found.failure}"
+        return f"{subject.label} failed on {where}: {found.failure}"
     told = summarise(found)
     tail = "" if told.p90_ns is None else f", p90 {duration(told.p90_ns)}"
     return (
-        f"{subject.label} takes {duration(told.p50_ns)} on {subject.backend} "
+        f"{subject.label} takes {duration(told.p50_ns)} on {where} "
         f"(median of {told.n_calls} calls in {told.n_trials} {'process' if told.n_trials == 1 else 'processes'}{tail})"
     )
 

@@ -120,14 +120,14 @@ def test_an_input_without_a_shape_is_refused(tmp_path):
         modelfile.read(path)
 
 
-def test_text_is_not_measured(tmp_path):
+def test_text_is_refused_where_a_backend_does_not_take_it(tmp_path):
     path = tmp_path / "m.onnx"
-    onnx.save(
-        model_of([helper.make_node("Identity", ["x"], ["y"])], [info("x", [1], TensorProto.STRING)], [info("y", [1])]),
-        path,
-    )
-    with pytest.raises(ModelLoadError, match="input 'x' is not a tensor of numbers"):
-        modelfile.read(path)
+    text = info("x", [1], TensorProto.STRING), info("y", [1], TensorProto.STRING)
+    onnx.save(model_of([helper.make_node("Identity", ["x"], ["y"])], [text[0]], [text[1]]), path)
+    file = modelfile.read(path)
+    assert [spec.dtype for spec in (*file.inputs, *file.outputs)] == ["object", "object"]
+    with pytest.raises(ModelLoadError, match="'x' is text, which backend 'it' does not take"):
+        modelfile.require_numbers(file, "it")
 
 
 def test_external_data_may_not_leave_the_folder(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from backends.base import CompileOptions
 from benchmarks.errors import WorkerError
+from benchmarks.machine import Conditions
 from benchmarks.process import Closing, Loaded, Warm
-from benchmarks.records import Memory
+from benchmarks.records import Environment, Memory
 from benchmarks.runner import SubjectSpec
 
 
@@ -153,6 +155,7 @@ class SimulatedMachine:
     latency_ns: dict[str, float] = field(default_factory=dict)
     fail: dict[str, object] = field(default_factory=dict)
     now_ns: float = 0.0
+    measured: bool = False
     running: set = field(default_factory=set)
     log: list = field(default_factory=list)
 
@@ -161,6 +164,16 @@ class SimulatedMachine:
 
     def launch(self, spec, *, timeout_s):
         return SimulatedWorker(self, spec)
+
+    def now_s(self):
+        return self.now_ns / 1e9
+
+    @contextmanager
+    def measuring(self, purpose, say):
+        assert not self.measured, "two measurements overlap"
+        self.measured = True
+        yield SimulatedObserver(self)
+        self.measured = False
 
     def calls(self, base_ns, n):
         speed = 1 + self.drift * self.now_ns / 1e9
@@ -172,9 +185,31 @@ class SimulatedMachine:
         return tuple(samples.tolist())
 
 
+class SimulatedObserver:
+    def __init__(self, world):
+        self.world = world
+
+    def environment(self, *, gpu):
+        return Environment(system="simulated", cpu=None, cpu_cores=2, memory_bytes=1, python="3", packages={})
+
+    def follow(self, pid):
+        assert pid == 0
+
+    def look(self):
+        assert self.world.running, "it is too late to look"
+
+    def between_trials(self):
+        assert not self.world.running, "a process lives on between two trials"
+
+    def finish(self, versions, *, gpu, threads):
+        assert not self.world.running
+        return Conditions(environment=self.environment(gpu=gpu).model_copy(update={"packages": dict(versions)}))
+
+
 class SimulatedWorker:
     def __init__(self, world, spec):
         self.world, self.label = world, spec.label
+        world.now_ns += 0.5e9
         self.base_ns = world.latency_ns[spec.label] * np.exp(world.luck * world.rng.standard_normal())
         self.closed = False
         world.running.add(self)
@@ -199,7 +234,7 @@ class SimulatedWorker:
     def warm_up(self, limits):
         self._step("warm_up")
         calls = self.world.calls(self.base_ns, 10)
-        return Warm(calls_ns=calls, n_calls=10, ended="steady", latency_ns=float(np.median(calls)))
+        return Warm(calls_ns=calls, n_calls=10, total_ns=sum(calls), ended="steady", latency_ns=float(np.median(calls)))
 
     def block(self, n_calls, n_dropped):
         self._step("block")
@@ -208,6 +243,7 @@ class SimulatedWorker:
         self.world.calls(self.base_ns, n_dropped)
         return self.world.calls(self.base_ns, n_calls)
 
+    pid = 0
     resting = False
 
     def rest(self):

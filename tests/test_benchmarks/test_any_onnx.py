@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
 LIGHT = sorted((DATA / "light").glob("light_*.onnx"))
 FLOAT = TensorProto.FLOAT
-QUICK = Settings(trials=1, rounds=3, budget_s=0.2, warm_up=WarmUpLimits(min_ns=0, max_ns=10_000_000))
+QUICK = Settings(trials=1, rounds=3, block_ns=1_000_000, warm_up=WarmUpLimits(min_ns=0, max_ns=10_000_000))
 # MACs of one example as published, give or take what is counted (the papers round, and leave small layers out).
 PUBLISHED_MACS = {
     "light_bvlc_alexnet": 0.72e9,
@@ -398,3 +398,15 @@ def test_answers_that_are_not_finite_are_refused_in_one_line(save_model, tmp_pat
     feeds = example_inputs(model_specs(path).inputs)
     with pytest.raises(InputError, match="output 'y' is not finite"):
         compute_reference(path, feeds)
+
+
+@pytest.mark.parametrize("backend", ["ort", "openvino", "torch", "torch-compile", "trt", "null"])
+def test_text_works_on_ort_and_is_refused_in_one_line_elsewhere(save_model, tmp_path, backend):
+    path = identity_model(save_model, tmp_path / "m.onnx", ODD_INPUTS["text"], ((2, 3), FLOAT))
+    measurement = measure(SubjectSpec(model=path, backend=backend), settings=QUICK)
+    if backend == "ort":
+        assert measurement.failure is None, measurement.failure
+        assert measurement.agreement.ok
+    else:
+        assert measurement.failure_kind in {"ModelLoadError", "BackendUnavailableError"}
+        assert "\n" not in measurement.failure

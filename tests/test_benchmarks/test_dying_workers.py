@@ -21,7 +21,9 @@ from benchmarks.runner import Settings, SubjectSpec, compare, measure
 from benchmarks.warmup import WarmUpLimits
 
 ROOT = Path(__file__).parents[2]
-QUICK = Settings(trials=2, rounds=3, budget_s=0.2, timeout_s=60, warm_up=WarmUpLimits(min_ns=0, max_ns=10_000_000))
+QUICK = Settings(
+    trials=2, rounds=3, block_ns=1_000_000, timeout_s=60, warm_up=WarmUpLimits(min_ns=0, max_ns=10_000_000)
+)
 MARK = "PRUNE_DEPLOY_TEST_MARK"
 DEADLINE_S = 10.0
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and PR_SET_PDEATHSIG")
@@ -46,7 +48,13 @@ DEATHS = {
         "exit code 5",
     ),
     "closed": ("os.closerange(3, 64); time.sleep(3600)", "WorkerError", ""),
-    "scribble": ("scribble(); time.sleep(3600)", "WorkerError", ""),
+    "scribble": ("scribble(); time.sleep(3600)", "WorkerError", "is garbage"),
+    "coloured": (
+        "os.write(2, bytes([27]) + b'[31mred' + bytes([0, 7, 10])); os._exit(6)",
+        "WorkerError",
+        "words: [31mred",
+    ),
+    "orphans": ("subprocess.Popen(['sleep', '3600'], close_fds=False); os.abort()", "WorkerError", "by SIGABRT"),
     "family": ("subprocess.Popen(['sleep', '3600']); os.abort()", "WorkerError", "killed by SIGABRT"),
 }
 
@@ -100,6 +108,13 @@ class Sleeps(Dying):
         time.sleep(3600)
 
 
+class Parents(Dying):
+    name = "parents"
+
+    def die(self):
+        subprocess.run(["sleep", "3600"])
+
+
 class Slow(Dying):
     name = "slow"
 
@@ -112,6 +127,7 @@ class Slow(Dying):
 def dying_backends(tmp_path, monkeypatch):
     """Install backends that die, as somebody else's package, for this process and its children."""
     kinds = {"compile-hangs": "CompileHangs", "compile-raises": "CompileRaises", "sleeps": "Sleeps", "slow": "Slow"}
+    kinds["parents"] = "Parents"
     text = textwrap.dedent(_PLUGIN)
     for index, (name, (code, _, _)) in enumerate(DEATHS.items()):
         text += f"\n\nclass Dying{index}(Dying):\n    name = {name!r}\n\n    def die(self):\n        {code}\n"
@@ -221,7 +237,7 @@ def test_a_process_killed_while_it_is_measured_is_a_row(zeros_model, ours):
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("backend", ["slow", "sleeps", "compile-hangs"])
+@pytest.mark.parametrize("backend", ["slow", "sleeps", "compile-hangs", "parents"])
 def test_an_ended_command_takes_its_processes_along(zeros_model, ours, ending, backend):
     command = [sys.executable, "-m", "deploy", "bench", "-m", str(zeros_model), "-b", backend, "--budget", "60"]
     with subprocess.Popen(

@@ -17,7 +17,7 @@ from benchmarks.stats import summarise
 from benchmarks.warmup import WarmUpLimits
 
 ROOT = Path(__file__).parents[2]
-QUICK = Settings(trials=2, rounds=3, budget_s=0.5, warm_up=WarmUpLimits(min_ns=0, max_ns=50_000_000))
+QUICK = Settings(trials=2, rounds=3, budget_s=60, block_ns=1_000_000, warm_up=WarmUpLimits(min_ns=0, max_ns=50_000_000))
 
 
 @pytest.mark.parametrize("backend", ["ort", "openvino", "torch", "null"])

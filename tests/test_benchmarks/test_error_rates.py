@@ -87,7 +87,7 @@ def test_recorded_comparisons_are_read(tmp_path, new_world, specs):
     comparisons = []
     for seed in range(2):
         world = new_world(seed=seed, latency_ns={"baseline": 10e6, "candidate": 10e6})
-        comparisons.append(compare(*specs, settings=Settings(seed=seed), launch=world.launch))
+        comparisons.append(compare(*specs, settings=Settings(seed=seed), launch=world.launch, machine=world))
         save(comparisons[-1], tmp_path / f"{seed}.json")
     paths = [tmp_path / "0.json", tmp_path / "1.json"]
     assert recorded_ratios(paths) == [*comparisons[0].log_ratios, *comparisons[1].log_ratios]
@@ -100,7 +100,7 @@ def test_recorded_comparisons_are_read(tmp_path, new_world, specs):
 
 def test_a_recorded_comparison_that_failed_or_is_missing_is_said(tmp_path, new_world, specs, capsys):
     world = new_world(latency_ns={"baseline": 10e6, "candidate": 10e6}, fail={"candidate": ["load", 0]})
-    save(compare(*specs, settings=Settings(trials=2), launch=world.launch), tmp_path / "failed.json")
+    save(compare(*specs, settings=Settings(trials=2), launch=world.launch, machine=world), tmp_path / "failed.json")
     with pytest.raises(SettingError, match="failed"):
         recorded_ratios([tmp_path / "failed.json"])
     with pytest.raises(RecordError, match="no such file"):

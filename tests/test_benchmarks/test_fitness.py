@@ -8,9 +8,10 @@ import sys
 import pytest
 
 from benchmarks.errors import NotComparableError
-from benchmarks.fitness import Fitness, judge_fitness
+from benchmarks.fitness import judge_fitness
 from benchmarks.noise import Noise, NoiseWatch
 from benchmarks.probe import Calibration, Probe, ProbeResult, ProbeSamples, calibrate
+from benchmarks.records import Fitness
 
 BEST = Calibration(work="w", spin_ns=100, gemm_ns=100)
 

@@ -11,10 +11,12 @@ from pydantic import ValidationError
 from benchmarks.doubts import doubts_about
 from benchmarks.errors import NotComparableError, RecordError, SettingError
 from benchmarks.recordfile import load_comparison, load_measurement, save
-from benchmarks.records import Agreement, Interval, Measurement
+from benchmarks.records import Agreement, Fitness, Interval, Measurement, Reason
 from benchmarks.registry import describe, names
+from benchmarks.settings import Settings
 from benchmarks.stats import summarise
-from benchmarks.verdict import decide, log_ratios, require_comparable
+from benchmarks.stopping import judge_pairs
+from benchmarks.verdict import log_ratios, require_comparable
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "comparison-1.json"
 
@@ -30,8 +32,9 @@ def test_files_of_version_1_stay_readable(comparison):
     assert comparison.speedup.value == pytest.approx(2, rel=1e-3)
     assert comparison.realised == pytest.approx(0.5, rel=1e-3)
     assert comparison.candidate.trials[1].blocks_ns[0] == (1_000_010, 1_000_020, 1_000_030)
-    assert log_ratios(comparison.candidate, comparison.baseline) == pytest.approx(comparison.log_ratios)
-    assert decide(comparison.log_ratios, comparison.margin)[0] == comparison.speedup
+    assert log_ratios(comparison.candidate.trials, comparison.baseline.trials) == pytest.approx(comparison.log_ratios)
+    settings = Settings(trials=len(comparison.log_ratios), margin=comparison.margin)
+    assert judge_pairs(comparison.log_ratios, settings, spent=True).speedup == comparison.speedup
 
 
 def test_a_summary_is_derived_from_the_samples(comparison):
@@ -63,7 +66,7 @@ def test_what_is_saved_is_read_again(comparison, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 2}, r"version 2; versions 1 to 1 can be read"),
+        ({"schema_version": 3}, r"version 3; versions 1 to 2 can be read"),
         ({"schema_version": None}, r"version None"),
         ({"margin": -1}, r"margin: Input should be greater than 0"),
         ({"novelty": 1}, r"novelty: Extra inputs"),
@@ -125,35 +128,31 @@ def test_unlike_measurements_are_not_compared(comparison):
     with pytest.raises(NotComparableError, match="batch differs: 1 of dense, 8 of pruned"):
         require_comparable(other, baseline)
     with pytest.raises(NotComparableError, match="do not pair off"):
-        log_ratios(candidate.model_copy(update={"trials": candidate.trials[:1]}), baseline)
+        log_ratios(candidate.trials[:1], baseline.trials)
     shorter = candidate.trials[0].model_copy(update={"blocks_ns": candidate.trials[0].blocks_ns[:2]})
     with pytest.raises(NotComparableError, match="do not pair off"):
-        log_ratios(candidate.model_copy(update={"trials": (shorter, candidate.trials[1])}), baseline)
+        log_ratios((shorter, candidate.trials[1]), baseline.trials)
 
 
 def test_doubts_are_said_in_words(comparison):
     measurement = comparison.candidate
     trial = measurement.trials[0]
     good = tuple(trial.model_copy(update={"blocks_ns": ((1_000_000,) * 20,) * 3}) for _ in range(6))
-    assert doubts_about(measurement.subject, good, measurement.environment) == ()
+    assert doubts_about(good, None) == ()
     slow = good[0].model_copy(update={"blocks_ns": ((1_200_000,) * 20,) * 3, "warmup_ended": "budget"})
     drifting = tuple(
         trial.model_copy(update={"blocks_ns": tuple((n * 1_000_000,) * 20 for n in (10, 11, 12))}) for _ in range(6)
     )
-    subject = measurement.subject.model_copy(update={"threads": 8})
-    busy = measurement.environment.model_copy(update={"busy_fraction": 0.5, "steal_fraction": 0.1})
-    said = doubts_about(subject, (slow, *good[1:]), busy)
-    assert said == (
+    busy = Fitness(reasons=(Reason(severity="doubtful", words="other processes used 50% of the cores' time"),))
+    assert doubts_about((slow, *good[1:]), busy) == (
         "the processes' medians differ by 20%",
         "1 of 6 warm-ups ended by their budget, not in a steady state",
-        "other processes used 50% of the machine's CPU time",
-        "the hypervisor took 10% of the machine's CPU time",
-        "8 threads on 2 cores",
+        "other processes used 50% of the cores' time",
     )
-    assert doubts_about(measurement.subject, drifting, measurement.environment) == (
+    assert doubts_about(drifting, Fitness()) == (
         "latency moved by +20% from the first to the last third of the blocks",
     )
-    few = doubts_about(measurement.subject, (trial,), measurement.environment)
+    few = doubts_about((trial,), None)
     assert few[:2] == ("only 1 trials: 6 are the fewest for a 95 % interval", "only 9 timed calls: too few for a p99")
 
 

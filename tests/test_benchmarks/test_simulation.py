@@ -196,14 +196,16 @@ def test_cpu_time_leaves_the_weather_out():
 def test_the_runner_measures_simulated_processes(conv_model):
     machine = SimulatedMachine({"a": Service(median_ns=2 * MS)}, seed=0)
     spec = SubjectSpec(model=conv_model, label="a", backend="null")
-    measurement = measure(spec, settings=Settings(trials=2), launch=machine.launch)
+    measurement = measure(spec, settings=Settings(trials=2), launch=machine.launch, machine=machine)
     assert measurement.failure is None
     assert {ns for trial in measurement.trials for ns in trial.calls_ns} == {2_000_000}
 
 
 def test_the_runner_compares_simulated_processes(specs):
     services = {"candidate": Service(median_ns=4 * MS), "baseline": Service(median_ns=5 * MS)}
-    comparison = compare(*specs, settings=Settings(), launch=SimulatedMachine(services, seed=0).launch)
+    comparison = compare(
+        *specs, settings=Settings(), launch=(world := SimulatedMachine(services, seed=0)).launch, machine=world
+    )
     assert comparison.verdict == "faster"
     assert comparison.speedup.value == pytest.approx(1.25)
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from backends.testing import small_cnn, token_model, unknown_operator, with_external_data
+from benchmarks.studies.real import chain
 
 ROOT = Path(__file__).parent.parent.parent
-QUICK = ("--threads", "1", "--trials", "2", "--budget", "0.2")
+# Whether the machine is fit while the tests run is not theirs to say.
+QUICK = ("--threads", "1", "--trials", "2", "--budget", "5", "--accept-unfit")
 
 
 def deploy(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -148,12 +150,37 @@ def test_pair_is_measured_and_told(tmp_path):
     out, page = tmp_path / "results.json", tmp_path / "page.html"
     other = small_cnn(tmp_path / "other.onnx", batch="batch")
     done = deploy("bench", "--model", model, "--against", other, "-b", "ort", "-o", out, "--page", page, *QUICK)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, f"two pairs decide nothing: {done.stderr}"
     (comparison,) = json.loads(out.read_text())["comparisons"]
     assert comparison["speedup"]["low"] <= comparison["speedup"]["value"] <= comparison["speedup"]["high"]
     assert "FLOP" in done.stdout
     assert "</html>" in page.read_text()
     assert deploy("report", out).stdout == done.stdout
+
+
+def test_a_grid_of_threads_and_batches_is_measured_point_by_point(tmp_path):
+    model, out = small_cnn(tmp_path / "model.onnx", batch="batch"), tmp_path / "results.json"
+    done = deploy(
+        "bench", "-m", model, "--threads", "1,2", "--batch", "1,3", "-o", out, "--trials", 1, "--accept-unfit"
+    )
+    assert done.returncode == 0, done.stderr
+    subjects = [one["subject"] for one in json.loads(out.read_text())["measurements"]]
+    assert [(one["threads"], one["batch"]) for one in subjects] == [(1, 1), (1, 3), (2, 1), (2, 3)]
+    assert "ort, 2 threads, batch 3" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(("option", "wrong"), [("--threads", "2,x"), ("--batch", "0"), ("--threads", ",")])
+def test_numbers_that_are_none_are_refused(tmp_path, option, wrong):
+    refused(deploy("bench", "-m", small_cnn(tmp_path / "m.onnx"), option, wrong), option, "whole numbers")
+
+
+def test_a_candidate_that_is_slower_ends_with_exit_code_1(tmp_path):
+    small, large = chain(tmp_path / "small.onnx", 5), chain(tmp_path / "large.onnx", 15)
+    done = deploy("compare", small, large, "--trials", 6, "--threads", 1, "--accept-unfit")
+    assert (done.returncode, "SLOWER" in done.stdout) == (1, True), done.stderr + done.stdout
+    assert deploy("compare", large, small, "--trials", 6, "--threads", 1, "--accept-unfit").returncode == 0
+    undecided = deploy("compare", large, small, "--trials", 2, "--threads", 1, "--accept-unfit")
+    assert (undecided.returncode, "INCONCLUSIVE" in undecided.stdout) == (3, True)
 
 
 def test_bench_on_onnx_runtime_imports_neither_torch_nor_pruners(tmp_path):

@@ -21,7 +21,9 @@ from benchmarks.records import (
     Subject,
     Trial,
 )
-from benchmarks.verdict import decide, log_ratios
+from benchmarks.settings import Settings
+from benchmarks.stopping import judge_pairs
+from benchmarks.verdict import log_ratios
 from deploy import results as results_module
 from deploy.errors import OutputError, ResultsError
 from deploy.recipe import Recipe
@@ -110,9 +112,9 @@ def pair(backend: str, dense_us: float, pruned_us: float) -> Comparison:
 def together(baseline: Measurement, candidate: Measurement, costs=COSTS) -> Comparison:
     parts = {"verdict": "failed"}
     if baseline.failure is None and candidate.failure is None:
-        ratios = log_ratios(candidate, baseline)
-        speedup, verdict = decide(ratios, 0.03)
-        parts = {"log_ratios": ratios, "speedup": speedup, "verdict": verdict}
+        ratios = log_ratios(candidate.trials, baseline.trials)
+        decision = judge_pairs(ratios, Settings(trials=len(ratios)), spent=True)
+        parts = {"log_ratios": ratios, "speedup": decision.speedup, "verdict": decision.verdict}
     first, second = costs.values()
     return Comparison(baseline=baseline, candidate=candidate, baseline_cost=first, candidate_cost=second, **parts)
 
@@ -182,8 +184,8 @@ def test_files_of_version_1_stay_readable():
         ("{", "is not JSON"),
         ("[]", "is not a results file"),
         ('{"title": "x"}', "it has no schema_version"),
-        ('{"schema_version": 7}', "schema_version 7; this program reads 1"),
-        ('{"schema_version": true}', "is not a legal results file"),
+        ('{"schema_version": 7}', "schema_version 7; this program reads 1 to 2"),
+        ('{"schema_version": true, "title": 1}', "is not a legal results file"),
         ('{"schema_version": 1, "titel": "x"}', "did you mean 'title'"),
         ("\x00\udcff", "is not JSON"),
     ],
@@ -324,6 +326,6 @@ def test_the_module_reads_no_torch_and_no_pruners():
 
 
 def test_the_simulation_tells_what_it_was_asked_for():
-    assert results_module.SCHEMA_VERSION == 1
+    assert results_module.SCHEMA_VERSION == 2
     assert math.isclose(simulated().comparisons[0].speedup.value, 1.6, rel_tol=0.05)
     assert json.loads(GOLDEN.read_text(encoding="utf-8"))["schema_version"] == 1

@@ -1,4 +1,4 @@
-"""From log ratios to a verdict."""
+"""When enough was measured, and from log ratios to a verdict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.errors import SettingError
-from benchmarks.verdict import decide
+from benchmarks.settings import Settings
+from benchmarks.stopping import judge_pairs
+
+
+def decide(ratios, margin):
+    """Judge pairs whose number was fixed before."""
+    decision = judge_pairs(ratios, Settings(trials=len(ratios), margin=margin), spent=True)
+    return decision.speedup, decision.verdict
+
 
 MIRROR = {"faster": "slower", "slower": "faster", "equivalent": "equivalent", "inconclusive": "inconclusive"}
 
@@ -51,3 +59,20 @@ def test_a_verdict_never_says_more_than_its_interval(ratios):
 def test_a_single_pair_is_refused():
     with pytest.raises(SettingError, match="at least 2"):
         decide([0.1], 0.03)
+
+
+@pytest.mark.parametrize("spent", [True, False])
+def test_pairs_that_are_too_few_have_an_interval_but_no_verdict(spent):
+    decision = judge_pairs([0.5] * 5, Settings(), spent=spent)
+    assert decision.verdict == ("inconclusive" if spent else "continue")
+    if spent:
+        assert (decision.speedup.n, decision.speedup.confidence) == (5, 0.9375)
+        assert decision.reason == "the budget of 60 s ended after 5 pairs"
+
+
+def test_pairs_between_two_looks_are_looked_at_when_the_budget_ends():
+    ratios = [0.02, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, -0.3, 0.2, 0.2]
+    assert judge_pairs(ratios, Settings(), spent=False).verdict == "continue"
+    decision = judge_pairs(ratios, Settings(), spent=True)
+    assert decision.speedup.n == 10
+    assert decision.reason.startswith("the budget of 60 s ended after 10 pairs")

@@ -1,0 +1,141 @@
+"""When enough was measured. Pure functions of the trials made so far; each answers in words, or None: go on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from benchmarks.looks import Looks, plan_looks
+from benchmarks.records import Interval, Trial
+from benchmarks.sequential import Decision, decide, early_end
+from benchmarks.settings import Settings
+from benchmarks.sides import Side
+from benchmarks.stats import median_interval, percentile, supports
+from benchmarks.verdict import log_ratios
+
+__all__ = ["MOST_TRIALS", "enough_pairs", "enough_trials", "judge_pairs"]
+
+MOST_TRIALS = 30
+"""Of one model measured alone; what they do not settle is not a matter of more trials."""
+
+_LOOKS = Looks()
+_ERROR = 0.05
+_FEWEST_PAIRS = 2  # fewer have no interval
+_FEWEST_FOR_A_VERDICT = 6  # fewer have none of 95 %
+
+
+def enough_trials(trials: Sequence[Trial], settings: Settings, *, spent: bool) -> str | None:
+    """Tell whether one model was measured often enough: its percentile is known as well as was asked for.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+        Made so far.
+    settings : Settings
+        ``trials`` fixes their number; else ``percentile`` and ``half_width`` decide.
+    spent : bool
+        Whether a further trial would end after the budget.
+    """
+    n = len(trials)
+    if settings.trials is not None and n >= settings.trials:
+        return f"the {n} trials asked for were made"
+    if spent and n > 0:
+        return f"the budget of {settings.budget_s:g} s ended after {_trials(n)}"
+    if settings.trials is None and n >= _FEWEST_FOR_A_VERDICT:
+        name = f"p{100 * settings.percentile:g}"
+        half_width = _half_width(trials, settings.percentile)
+        if half_width is not None and half_width <= settings.half_width:
+            return f"{name} is known within {half_width:.1%} after {n} trials"
+        if n >= MOST_TRIALS:
+            return f"{name} is not known within {settings.half_width:.1%} after {n} trials, the most that are made"
+    return None
+
+
+def enough_pairs(baseline: Side, candidate: Side, settings: Settings, *, spent: bool) -> str | None:
+    """Tell whether a comparison can end: its verdict is clear, or more pairs would not be looked at.
+
+    When one side failed the other one is measured as if alone.
+
+    Parameters
+    ----------
+    baseline, candidate : Side
+        With the trials made so far.
+    settings : Settings
+        ``trials`` fixes their number; else the looks of `benchmarks.sequential` decide.
+    spent : bool
+        Whether a further pair would end after the budget.
+    """
+    for side, other in ((baseline, candidate), (candidate, baseline)):
+        if side.failure is not None:
+            ended = enough_trials(other.trials, settings, spent=spent)
+            return None if ended is None else f"{side.subject.label} failed; {other.subject.label} alone: {ended}"
+    n = len(candidate.trials)
+    if n < _FEWEST_PAIRS:
+        return None
+    if settings.trials is not None and n >= settings.trials:
+        return f"the {n} pairs of trials asked for were made"
+    decision = judge_pairs(log_ratios(candidate.trials, baseline.trials), settings, spent=spent)
+    return None if decision.verdict == "continue" else decision.reason
+
+
+def judge_pairs(ratios: Sequence[float], settings: Settings, *, spent: bool) -> Decision:
+    """Say what the pairs made so far show.
+
+    A number of pairs that was fixed before is looked at once, at its end; else see `benchmarks.sequential`. Fewer than
+    6 pairs have an interval, of smaller confidence, and no verdict.
+
+    Parameters
+    ----------
+    ratios : sequence of float
+        log(baseline / candidate) of at least two pairs.
+    settings : Settings
+        Margin, strictness, and the number of pairs if it is fixed.
+    spent : bool
+        Whether no further pair will be made.
+    """
+    n = len(ratios)
+    if settings.trials is None:
+        decision = early_end(
+            ratios,
+            settings.margin,
+            _LOOKS,
+            budget_s=settings.budget_s,
+            seconds_left=0.0 if spent else 1.0,
+            seconds_per_pair=1.0,
+            strict=settings.strict,
+        )
+    elif n < settings.trials and not spent:
+        reason = f"{n} of {settings.trials} pairs"
+        return Decision(verdict="continue", speedup=None, look=None, spent=0.0, reason=reason)
+    elif n < _FEWEST_FOR_A_VERDICT:
+        reason = f"{n} pairs are too few: {_FEWEST_FOR_A_VERDICT} are the fewest for a verdict"
+        decision = Decision(verdict="inconclusive", speedup=None, look=None, spent=0.0, reason=reason)
+    else:
+        decision = decide(ratios, settings.margin, plan_looks(_ERROR, n, n_looks=1), strict=settings.strict)
+    if decision.verdict == "continue" or decision.speedup is not None:
+        return decision
+    inner = median_interval(ratios)
+    speedup = Interval(
+        value=math.exp(inner.value),
+        low=math.exp(inner.low),
+        high=math.exp(inner.high),
+        confidence=inner.confidence,
+        n=n,
+    )
+    return decision.model_copy(update={"speedup": speedup})
+
+
+def _half_width(trials: Sequence[Trial], share: float) -> float | None:
+    """Say how well a percentile is known: half the interval of the trials' own percentiles, as a share.
+
+    None where a single trial has too few calls to show the percentile.
+    """
+    calls = [trial.calls_ns for trial in trials]
+    if not all(supports(len(one), share) for one in calls):
+        return None
+    found = median_interval([percentile(one, share) for one in calls])
+    return (found.high - found.low) / 2 / found.value
+
+
+def _trials(n: int) -> str:
+    return "1 trial" if n == 1 else f"{n} trials"
