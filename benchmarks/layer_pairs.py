@@ -170,8 +170,9 @@ def _reasons(before: list[LayerRow], after: list[LayerRow], *, gained: bool) -> 
             reasons.append("memory bound: its bytes, not its MACs, set its time")
     if old.runtime_kind != new.runtime_kind:
         reasons.append(f"another kernel: {new.runtime_kind} instead of {old.runtime_kind}")
-    if len(_timed(after)) != len(_timed(before)):
-        reasons.append(f"fused into {_layers(len(_timed(after)))} instead of {_layers(len(_timed(before)))}")
+    n_old, n_new = (sum(row.time_ns is not None for row in side) for side in (before, after))
+    if n_old != n_new:
+        reasons.append(f"fused into {n_new} layer{'' if n_new == 1 else 's'} instead of {n_old}")
     if min(_time_ns(before) or 0, _time_ns(after) or 0) < _CLOCK_NS:
         reasons.append("so short that the runtime's clock is coarse")
     if old.roofline_share is not None and new.roofline_share is not None:
@@ -194,11 +195,3 @@ def _channel_reasons(old: LayerRow, new: LayerRow) -> list[str]:
             least = min(size for size in _BLOCKS if size <= block and after % size)
             found.append(f"{after} {side} channels are not a multiple of {least}, {before} were")
     return found
-
-
-def _timed(rows: list[LayerRow]) -> list[LayerRow]:
-    return [row for row in rows if row.time_ns is not None]
-
-
-def _layers(number: int) -> str:
-    return "1 layer" if number == 1 else f"{number} layers"

@@ -36,6 +36,7 @@ def layers(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write all layers as JSON here.")] = None,
 ) -> None:
     """Profile an ONNX file: the time of each layer, its MACs and bytes, and its share of the measured roofline."""
+    from benchmarks.cost import cost
     from benchmarks.layer_pairs import LayerReport, compare_layers
     from benchmarks.machine_lock import machine_lock
     from deploy.benching import Grid, label_models, numbers, shapes
@@ -55,10 +56,13 @@ def layers(
         shapes=shapes(shape or []),
     )
     require_backends(grid.backends, device)
+    models = label_models(model, against)
+    for path in models.values():
+        cost(path, shapes=grid.shapes)  # finds a broken file before anything is profiled
     shown = top or None
     found = LayerReport()
     with machine_lock(f"deploy layers {model}", say=_say):
-        for specs in grid.specs(label_models(model, against)):
+        for specs in grid.specs(models):
             profiles = [_profile(spec, budget, seed) for spec in specs]
             sheets = [sheet for profile in profiles for sheet in profile_sheets(profile, shown)]
             if against is None:
