@@ -6,7 +6,7 @@ nanoseconds, sizes integer bytes.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -37,7 +37,7 @@ class Subject(Record):
     """What is measured: one ONNX file under one backend with explicit options."""
 
     label: str = Field(description="short name for tables, for example 'dense' or 'pruned'")
-    model: str = Field(description="path of the ONNX file as given")
+    model: str = Field(description="name of the ONNX file, without its folder")
     sha256: str = Field(description="content hash over the ONNX file and its external data")
     backend: str
     precision: str = "fp32"
@@ -96,8 +96,8 @@ class Trial(Record):
     warmup_calls: NonNegativeInt = Field(0, description="how many there were; 0 in files that do not say")
     warmup_total_ns: NonNegativeInt = Field(0, description="time of all of them; 0 in files that do not say")
     warmup_ended: Literal["steady", "budget"] = Field(description="why warming up ended")
-    blocks_ns: tuple[tuple[PositiveInt, ...], ...] = Field(
-        description="timed calls, raw, grouped in the blocks in which they were made"
+    blocks_ns: tuple[Annotated[tuple[PositiveInt, ...], Field(min_length=1)], ...] = Field(
+        min_length=1, description="timed calls, raw, grouped in the blocks in which they were made"
     )
     cpu_ns: NonNegativeInt = Field(description="CPU time of the process during the timed blocks")
     involuntary_switches: NonNegativeInt = Field(0, description="context switches forced during the timed blocks")

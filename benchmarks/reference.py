@@ -86,6 +86,9 @@ def read_reference(path: Path) -> Reference:
     outputs = {name.removeprefix(_OUTPUT): _typed(array) for name, array in arrays.items() if name.startswith(_OUTPUT)}
     if not inputs or not outputs:
         raise InputError(f"{path} is not a reference: it wants arrays called 'input:<name>' and 'output:<name>'")
+    for name, array in outputs.items():
+        if not array.dtype.hasobject and not np.isfinite(array.astype(np.float64)).all():
+            raise InputError(f"{path}: output {name!r} holds values that are not finite: nothing can be checked by it")
     return Reference(inputs=inputs, outputs=outputs, source=str(arrays.get(_SOURCE, path.name)))
 
 

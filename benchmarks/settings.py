@@ -72,8 +72,10 @@ class Settings:
             raise SettingError(f"rounds must be at least {_MIN_ROUNDS}, got {self.rounds}")
         if self.block_ns < 1:
             raise SettingError(f"block_ns must be positive, got {self.block_ns}")
-        if not self.budget_s > 0:
-            raise SettingError(f"budget_s must be positive, got {self.budget_s}")
+        if not 0 < self.budget_s < math.inf:
+            raise SettingError(f"budget_s must be positive and finite, got {self.budget_s}")
+        if self.seed < 0:
+            raise SettingError(f"seed must be at least 0, got {self.seed}")
         for name in ("margin", "percentile", "half_width"):
             if not 0 < getattr(self, name) < 1:
                 raise SettingError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")

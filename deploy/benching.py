@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.errors import InputError
 from deploy.measure import compile_options, require_backends
+from deploy.whole import require_writable
 
 if TYPE_CHECKING:
     from benchmarks.journal import Journal
@@ -86,15 +87,16 @@ def bench_models(
 
     Raises
     ------
-    WrongAnswersError, WorkerError
-        Nothing at all could be measured; the first reason.
     BackendError, BenchmarkError
         A file is broken, a backend is not usable here, or an option makes no sense.
+    OutputError
+        `output` cannot be written; found before anything is measured.
     """
     from benchmarks.cost import cost
-    from benchmarks.runner import raise_failure
     from deploy.results import results_of_bench
 
+    if output is not None:
+        require_writable(output)
     require_backends(grid.backends, grid.device)
     points = list(grid.specs(models))
     # Reading both files now finds a broken one before anything is measured.
@@ -110,9 +112,6 @@ def bench_models(
                 results.save(output)
             if journal is not None:
                 journal.finish()
-    found = results.all_measurements()
-    if all(one.failure is not None for one in found):
-        raise_failure(found[0])  # a table would only hide it
     return results
 
 

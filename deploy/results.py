@@ -194,6 +194,8 @@ def results_of_run(
     bundles: Mapping[str, Bundle],
     accuracy: Mapping[str, Mapping[str, float]],
     comparisons: Sequence[Comparison],
+    *,
+    skipped: Sequence[Skipped] = (),
 ) -> Results:
     """Gather what `deploy run` found.
 
@@ -207,6 +209,8 @@ def results_of_run(
         By label and backend: test accuracy of the compiled model, in [0, 1].
     comparisons : sequence of Comparison
         One per backend.
+    skipped : sequence of Skipped, optional
+        Backends that could not even be checked.
 
     Raises
     ------
@@ -230,7 +234,13 @@ def results_of_run(
     )
     described = recipe.model_dump(mode="json")
     described["data"].pop("root", None)  # a place on this machine: it decides nothing, and results travel
-    return _results(f"{recipe.name}: what the pruning bought", models, comparisons=tuple(comparisons), recipe=described)
+    return _results(
+        f"{recipe.name}: what the pruning bought",
+        models,
+        comparisons=tuple(comparisons),
+        skipped=tuple(skipped),
+        recipe=described,
+    )
 
 
 def results_of_bench(

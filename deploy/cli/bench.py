@@ -43,6 +43,7 @@ def bench(
     """Measure an ONNX file: answers first, then latency, throughput and memory, in processes of its own."""
     from benchmarks.settings import Settings
     from deploy.benching import Grid, bench_models, label_models, numbers, shapes
+    from deploy.whole import require_writable
 
     grid = Grid(
         backends=list(dict.fromkeys(backend or ["ort"])),
@@ -61,6 +62,8 @@ def bench(
         half_width=half_width,
         seed=seed,
     )
+    if page is not None:
+        require_writable(page)
     results = bench_models(label_models(model, against), grid, settings, _say, output)
     _tell(results, page, accept_unfit=accept_unfit)
 
@@ -112,10 +115,12 @@ def _tell(results: Results, page: Path | None, *, accept_unfit: bool) -> None:
     from deploy.report.page import write_page
     from deploy.report.table import print_results
 
-    for found in results.all_measurements():
-        if found.failure is not None:
-            typer.echo(f"deploy: {found.subject.label} on {found.subject.backend}: {found.failure}", err=True)
-    print_results(results)
+    measured = results.all_measurements()
+    reasons = [f"{one.subject.label} on {one.subject.backend}: {one.failure}" for one in measured if one.failure]
+    if len(reasons) < len(measured):  # else a table would only hide the reasons
+        print_results(results)
+    for reason in dict.fromkeys(reasons):
+        typer.echo(f"deploy: {reason}", err=True)
     if page is not None:
         write_page(results, page)
     if (code := exit_code(results, accept_unfit=accept_unfit)) != OK:
