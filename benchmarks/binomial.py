@@ -8,6 +8,7 @@ C. Loader, Fast and Accurate Computation of Binomial Probabilities (2000).
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -36,6 +37,7 @@ def lower_tail(k: int, n: int, share: float) -> float:
     return math.exp(_log_term(k, n, share)) * (1 + float(np.cumprod(ratios).sum()))
 
 
+@lru_cache(maxsize=4096)
 def most_within(n: int, share: float, error: float) -> int | None:
     """Give the largest k with P[Binomial(n, share) <= k] <= error, for an error below 1; None where 0 is too many."""
     if lower_tail(0, n, share) > error:

@@ -44,6 +44,11 @@ class MultiStreamResult(Record):
         return (done - issued)[np.argsort(issued, kind="stable")]
 
     @property
+    def ran_out_of_room(self) -> bool:
+        """Whether a caller made as many calls as are kept, so that all ended before the asked duration."""
+        return max(map(len, self.done_ns)) == self.settings.max_calls
+
+    @property
     def throughput_per_s(self) -> float:
         """Examples per second of all callers: the sum of their own rates, each over its own time."""
         pairs = zip(self.issued_ns, self.done_ns, strict=True)
