@@ -173,6 +173,10 @@ class MeasuredProcess:
         _, arrays = self._ask("block", {"calls": n_calls, "dropped": n_dropped})
         return _durations(arrays["calls_ns"])
 
+    def scenario(self, question: Message, streams: int) -> tuple[Message, dict[str, Array]]:
+        """Put a load on the warm model with so many calls at once; see `benchmarks.scenarios.run_scenario`."""
+        return self._ask("scenario", {"question": question, "streams": streams})
+
     def rest(self) -> None:
         """Stop the process: threads of a runtime that wait by spinning burn nothing while the other model is timed."""
         if _CAN_STOP and not self._resting:

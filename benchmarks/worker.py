@@ -110,7 +110,6 @@ class Worker:
         load_ns = self._clock() - start
         self._memory.end("compile")
         self._call = compiled.bind(self._feeds)
-        self._feeds = {}
         start = self._clock()
         self._call()
         first_run_ns = self._clock() - start
@@ -160,6 +159,16 @@ class Worker:
         self._switches += resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - before
         return {}, {"calls_ns": samples}
 
+    def scenario(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Put a load on the warm model: one bound call for each stream."""
+        from benchmarks.scenarios import run_scenario
+
+        assert self._compiled is not None
+        calls = [self._compiled.bind(self._feeds) for _ in range(question["streams"])]
+        for call in calls:
+            call()  # each binding has buffers of its own to touch
+        return run_scenario(question["question"], calls, self._clock)
+
     def finish(self, _: Message, __: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
         """Sum up and free the model."""
         self._memory.end("steady")
@@ -185,6 +194,7 @@ def serve(channel: Channel, worker: Worker) -> None:
         "run": worker.run,
         "warm_up": worker.warm_up,
         "block": worker.block,
+        "scenario": worker.scenario,
         "finish": worker.finish,
     }
     try:

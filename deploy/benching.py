@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from benchmarks.subject import SubjectSpec
     from deploy.results import Results
 
-__all__ = ["Grid", "bench_models", "label_models", "numbers", "onnx_file", "shapes"]
+__all__ = ["Grid", "bench_models", "label_models", "numbers", "onnx_file", "reference_of", "shapes"]
 
 Say = Callable[[str], None]
 
@@ -101,7 +101,7 @@ def bench_models(
     points = list(grid.specs(models))
     # Reading both files now finds a broken one before anything is measured.
     costs = {label: cost(path, shapes=grid.shapes) for label, path in models.items()}
-    references = {label: _reference(path) for label, path in models.items()}
+    references = {label: reference_of(path) for label, path in models.items()}
     comparisons: list[Comparison] = []
     measurements: list[Measurement] = []
     for specs in points:
@@ -171,8 +171,14 @@ def shapes(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _reference(model: Path) -> Reference | None:
-    """Take torch's answers on real inputs where the file lies in a bundle; a bundle that was changed is refused."""
+def reference_of(model: Path) -> Reference | None:
+    """Take torch's answers on real inputs where the file lies in a bundle.
+
+    Raises
+    ------
+    BundleError
+        The bundle was changed.
+    """
     from benchmarks.reference import read_reference
     from deploy.bundle import bundle_of
 
