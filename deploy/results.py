@@ -239,6 +239,7 @@ def results_of_run(
         models,
         comparisons=tuple(comparisons),
         skipped=tuple(skipped),
+        notes=_noise_floors(comparisons),
         recipe=described,
     )
 
@@ -285,6 +286,7 @@ def results_of_bench(
         comparisons=tuple(comparisons),
         measurements=tuple(measurements),
         skipped=tuple(skipped),
+        notes=_noise_floors(comparisons),
     )
 
 
@@ -332,6 +334,26 @@ def _results(title: str, models: tuple[ModelRow, ...], **parts: Any) -> Results:
         models=models,
         **parts,
     )
+
+
+def _noise_floors(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    """Tell how small a difference this machine can tell, where `deploy calibrate` found out."""
+    from benchmarks.calibration import fingerprint, load
+
+    notes = {}
+    for pair in comparisons:
+        backend = pair.candidate.subject.backend
+        floor = load(fingerprint(pair.candidate.environment), backend)
+        if floor is None:
+            continue
+        known = (
+            f"a margin of {floor.smallest_margin:.1%} is decided in 95 % of comparisons"
+            if floor.smallest_margin is not None
+            else "no margin is decided in 95 % of comparisons"
+        )
+        asked = "" if floor.can_decide(pair.margin) else f"; {pair.margin:.1%} was asked for"
+        notes[backend] = f"noise floor of {backend} here, calibrated {floor.started_utc[:10]}: {known}{asked}."
+    return tuple(notes.values())
 
 
 def _row(label: str, path: Path, sha256: str, cost: Cost, bundle: Bundle | None) -> ModelRow:
