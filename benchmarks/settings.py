@@ -47,6 +47,8 @@ class Settings:
         Of a model measured alone: which percentile is to be known well, as a share.
     half_width : float, default=0.02
         How well: half the width of its interval, as a share of it.
+    cold : bool, default=False
+        Also tell what compiling costs, with and without what was compiled before.
     seed : int, default=0
         Of inputs made up and of the order in which is measured.
     timeout_s : float, default=600.0
@@ -62,6 +64,7 @@ class Settings:
     strict: bool = False
     percentile: float = 0.5
     half_width: float = 0.02
+    cold: bool = False
     seed: int = 0
     timeout_s: float = 600.0
 

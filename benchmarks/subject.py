@@ -36,6 +36,8 @@ class SubjectSpec:
         Size of the free batch dimension. Left out, it is 1, or what the file has fixed.
     shapes : Mapping of str to tuple of int
         Whole shapes of inputs that have other free dimensions than the batch.
+    cores : tuple of int, optional
+        Logical cores that its process is bound to.
     """
 
     model: Path
@@ -44,6 +46,7 @@ class SubjectSpec:
     options: CompileOptions = field(default_factory=CompileOptions)
     batch: int | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    cores: tuple[int, ...] | None = None
 
 
 def identify(spec: SubjectSpec, batch: int) -> Subject:
@@ -59,6 +62,7 @@ def identify(spec: SubjectSpec, batch: int) -> Subject:
         batch=batch,
         streams=spec.options.streams,
         shapes=dict(spec.shapes),
+        cores=spec.cores,
     )
 
 

@@ -44,6 +44,8 @@ class Grid:
         Of a free batch dimension; None: 1.
     shapes : Mapping of str to tuple of int
         Of inputs with other free dimensions.
+    cores : tuple of int or None
+        That the measured processes are bound to.
     """
 
     backends: Sequence[str]
@@ -52,16 +54,24 @@ class Grid:
     threads: Sequence[int | None] = (None,)
     batches: Sequence[int | None] = (None,)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    cores: tuple[int, ...] | None = None
 
     def specs(self, models: Mapping[str, Path]) -> Iterator[list[SubjectSpec]]:
         """Give, for each point of the grid, the models that are measured in turn."""
         from benchmarks.subject import SubjectSpec
 
-        for backend, threads, batch in product(self.backends, self.threads, self.batches):
+        for backend, given, batch in product(self.backends, self.threads, self.batches):
+            threads = given if given or self.cores is None else len(self.cores)
             options = compile_options(backend, precision=self.precision, threads=threads, device=self.device)
             yield [
                 SubjectSpec(
-                    model=path, label=label, backend=backend, options=options, batch=batch, shapes=dict(self.shapes)
+                    model=path,
+                    label=label,
+                    backend=backend,
+                    options=options,
+                    batch=batch,
+                    shapes=dict(self.shapes),
+                    cores=self.cores,
                 )
                 for label, path in models.items()
             ]
@@ -118,7 +128,9 @@ def bench_models(
 def label_models(model: Path, against: Path | None) -> dict[str, Path]:
     """Name the models after their files, or after their folders where the files share a name; the baseline first."""
     if against is None:
-        return {model.stem if model.is_file() else model.name: onnx_file(model)}
+        # Every bundle calls its file the same.
+        name = model.stem if model.is_file() and model.name != "model.onnx" else onnx_file(model).resolve().parent.name
+        return {name: onnx_file(model)}
     names = (against.stem, model.stem)
     if names[0] == names[1]:
         names = (against.resolve().parent.name, model.resolve().parent.name)

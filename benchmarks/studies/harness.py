@@ -1,7 +1,7 @@
 """What the harness itself adds to a call: ``python -m benchmarks.studies.harness``.
 
-The same bound calls are made by a bare loop, timed as a whole, and by the loop that times each of them, in turn. The null
-backend shows the cost in nanoseconds, a network of about a millisecond in ONNX Runtime its share.
+The same bound calls are made by a bare loop, timed as a whole, and by the loop that times each of them, in turn. The
+null backend shows the cost in nanoseconds, a network of about a millisecond in ONNX Runtime its share.
 """
 
 from __future__ import annotations

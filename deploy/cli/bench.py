@@ -35,12 +35,15 @@ def bench(
         float, typer.Option(help="Of one model alone: measure until this percentile is known, for example 99.")
     ] = 50.0,
     half_width: Annotated[float, typer.Option(help="Of one model alone: known means within this share of it.")] = 0.02,
+    cores: given.Cores = None,
+    cold: given.Cold = False,
     accept_unfit: given.AcceptUnfit = False,
     seed: given.Seed = 0,
     output: given.OutputFile = None,
     page: given.PageFile = None,
 ) -> None:
     """Measure an ONNX file: answers first, then latency, throughput and memory, in processes of its own."""
+    from benchmarks.affinity import parse_cores
     from benchmarks.settings import Settings
     from deploy.benching import Grid, bench_models, label_models, numbers, shapes
     from deploy.whole import require_writable
@@ -52,6 +55,7 @@ def bench(
         threads=numbers(threads, "--threads"),
         batches=numbers(batch, "--batch"),
         shapes=shapes(shape or []),
+        cores=None if cores is None else parse_cores(cores),
     )
     settings = Settings(
         trials=trials,
@@ -60,6 +64,7 @@ def bench(
         strict=strict,
         percentile=percentile / 100,
         half_width=half_width,
+        cold=cold,
         seed=seed,
     )
     if page is not None:
@@ -81,6 +86,8 @@ def compare(
     budget: given.Budget = 60.0,
     margin: given.Margin = 0.03,
     strict: given.Strict = False,
+    cores: given.Cores = None,
+    cold: given.Cold = False,
     accept_unfit: given.AcceptUnfit = False,
     seed: given.Seed = 0,
     output: given.OutputFile = None,
@@ -100,6 +107,8 @@ def compare(
         budget=budget,
         margin=margin,
         strict=strict,
+        cores=cores,
+        cold=cold,
         accept_unfit=accept_unfit,
         seed=seed,
         output=output,
