@@ -1,7 +1,8 @@
 """A process of its own for one job: ``python -m benchmarks.oracles.child`` reads it on standard input, as JSON.
 
-Two jobs. ``measure`` measures a model in our way, as the counterpart of a tool that has its own process. ``loadgen``
-compiles a model once and puts LoadGen's load and ours on the same calls in turn: what differs then is the load only.
+``measure`` measures a model in our way, as the counterpart of a tool that has its own process. ``loadgen`` compiles a
+model once and puts LoadGen's load and ours on the same calls in turn: what differs then is the load only.
+``benchmark_app`` compiles a model in our way and with its hint, and measures the two in turn.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from backends import registry
 from backends.base import CompiledModel, CompileOptions
 from backends.errors import BackendError, one_line
 from benchmarks.errors import BenchmarkError, WorkerError
-from benchmarks.inputs import example_inputs
+from benchmarks.inputs import example_inputs, model_specs
+from benchmarks.oracles.benchmark_app import BenchmarkAppLoop
 from benchmarks.oracles.loadgen import LoadGenScenario, percentile_of_loadgen, run_loadgen
 from benchmarks.process import package_environment
 from benchmarks.scenarios.arrivals import poisson_arrivals
@@ -46,16 +48,17 @@ def ask_child(job: dict[str, Any], *, timeout_s: float = 600.0) -> Any:
     Parameters
     ----------
     job : dict
-        ``name`` is ``"measure"`` or ``"loadgen"``; ``model``, ``backend``, ``options`` (of `CompileOptions`); for
-        ``measure`` also ``duration_s``, for ``loadgen`` ``rounds``, ``queries``, ``utilisation`` and ``seed``.
+        ``name`` and ``model``. For ``measure`` also ``backend``, ``options`` (of `CompileOptions`) and ``duration_s``;
+        for ``loadgen`` the same two, ``rounds``, ``queries``, ``utilisation`` and ``seed``; for ``benchmark_app``
+        ``hint``, ``rounds`` and ``queries``.
     timeout_s : float, default=600.0
         Seconds in which it must end.
 
     Returns
     -------
     JSON
-        ``measure``: ``median_ns`` and ``throughput_per_s``. ``loadgen``: for each round a mapping from the quantity to
-        (ours, theirs).
+        ``measure``: ``median_ns`` and ``throughput_per_s``. Else for each round a mapping from the quantity to (ours,
+        theirs).
 
     Raises
     ------
@@ -110,6 +113,32 @@ def _loadgen(job: dict[str, Any]) -> list[dict[str, tuple[float, float]]]:
         # LoadGen's waits end late by the slack of the timers too; ours have none, so both get none.
         with sharp_timers():
             return [_round(calls, job["queries"], rate_per_s, job["seed"], number) for number in range(job["rounds"])]
+
+
+def _benchmark_app(job: dict[str, Any]) -> list[dict[str, tuple[float, float]]]:
+    backend = registry.create("openvino")
+    backend.load_runtime()
+    model, queries = Path(job["model"]), job["queries"]
+    loop = BenchmarkAppLoop(model, job["hint"], example_inputs(model_specs(model).inputs))
+    options = CompileOptions(threads=max(1, loop.threads // loop.streams), streams=loop.requests)
+    with closing(backend.compile(model, options)) as compiled:
+        calls = _bound(compiled, loop.requests)
+        settings = MultiStream(streams=len(calls), min_calls=queries, min_duration_ns=0)
+        _run(calls, _WARM_UP_NS)
+        loop.run(queries)
+        rounds = []
+        for number in range(job["rounds"]):
+            if number % 2:
+                ours, theirs = _result(calls, settings), loop.run(queries)
+            else:
+                theirs, ours = loop.run(queries), _result(calls, settings)
+            rounds.append(
+                {
+                    f"{job['hint']} hint, median": (ours.percentile_ns(0.5), theirs.median_ns),
+                    f"{job['hint']} hint, per second": (ours.throughput_per_s, theirs.throughput_per_s),
+                }
+            )
+    return rounds
 
 
 def _round(calls: _Calls, queries: int, rate_per_s: float, seed: int, number: int) -> dict[str, tuple[float, float]]:
@@ -182,7 +211,11 @@ def _result(calls: _Calls, settings: MultiStream) -> MultiStreamResult:
     return result
 
 
-_JOBS: dict[str, Callable[[dict[str, Any]], Any]] = {"measure": _measure, "loadgen": _loadgen}
+_JOBS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "measure": _measure,
+    "loadgen": _loadgen,
+    "benchmark_app": _benchmark_app,
+}
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from deploy.cli import bench, calibrate, compile_, doctor, list_, load, report, run
+from deploy.cli import bench, calibrate, compile_, doctor, layers, list_, load, report, run
 
 __all__ = ["app"]
 
@@ -21,6 +21,7 @@ app.command("bench")(bench.bench)
 app.command("compare")(bench.compare)
 app.command("load")(load.load)
 app.command("calibrate")(calibrate.calibrate)
+app.command("layers")(layers.layers)
 app.command("compile")(compile_.compile_model)
 app.command("report")(report.report)
 app.command("list")(list_.list_names)

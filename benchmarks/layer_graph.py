@@ -1,0 +1,207 @@
+"""What the nodes of an ONNX graph read and write, in bytes of one call, and how many channels their weights have."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backends import modelfile
+from benchmarks.errors import CostError
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["GraphNode", "ModelGraph", "model_graph"]
+
+Shape = tuple[int, ...]
+
+_VIEWS = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"})
+"""Operators that move nothing where the runtime keeps the memory and changes the shape."""
+_PICKING = frozenset({"Gather", "GatherElements", "GatherND", "Slice"})
+"""Operators that read of their first input only what they write."""
+_FILTERS: Mapping[str, int] = {
+    "Conv": 1,
+    "ConvInteger": 1,
+    "ConvTranspose": 1,
+    "Gemm": 1,
+    "MatMul": 1,
+    "MatMulInteger": 1,
+    "QLinearConv": 3,
+    "QLinearMatMul": 3,
+}
+"""Which input holds the weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphNode:
+    """One ONNX node.
+
+    Parameters
+    ----------
+    name : str
+        Its name; that of its first output where it has none.
+    op : str
+        Operator.
+    reads, writes : tuple of str
+        Tensors.
+    channels : tuple of (int, int) or None
+        Input and output channels of a layer with weights; None for everything else.
+    """
+
+    name: str
+    op: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    channels: tuple[int, int] | None = None
+
+
+class ModelGraph:
+    """The nodes of a model and the sizes of its tensors.
+
+    Parameters
+    ----------
+    nodes : collection of GraphNode
+        In the order of the file.
+    tensor_bytes : Mapping of str to int
+        Bytes of each tensor, constants included, in one call; those that are not known beforehand are left out.
+    outputs : collection of str
+        Tensors that leave the model.
+    """
+
+    def __init__(
+        self, nodes: Collection[GraphNode], tensor_bytes: Mapping[str, int], outputs: Collection[str] = ()
+    ) -> None:
+        self.nodes = tuple(nodes)
+        self._bytes = dict(tensor_bytes)
+        self._outputs = frozenset(outputs)
+        self._readers: dict[str, list[int]] = defaultdict(list)
+        for place, node in enumerate(self.nodes):
+            for tensor in node.reads:
+                self._readers[tensor].append(place)
+
+    def moved_bytes(self, places: Collection[int]) -> int | None:
+        """Count what has to go in and out when these nodes run as one layer.
+
+        Each tensor that comes from outside of them, weights included, is read once; each that is needed outside is
+        written once. What stays between them is not counted, nor is what an operator only gives another shape.
+
+        Parameters
+        ----------
+        places : collection of int
+            Positions in `nodes`.
+
+        Returns
+        -------
+        int or None
+            Bytes; None where the size of a tensor is not known before it runs.
+        """
+        inside = [self.nodes[place] for place in sorted(places)]
+        if all(node.op in _VIEWS for node in inside):
+            return 0
+        made = {tensor for node in inside for tensor in node.writes}
+        moved = [tensor for tensor in made if self._leaves(tensor, places)]
+        read: set[str] = set()
+        for node in inside:
+            picks = node.op in _PICKING and node.reads[0] not in made
+            if picks:
+                moved += node.writes
+            read |= set(node.reads[1:] if picks else node.reads) - made
+        moved += read
+        if any(tensor not in self._bytes for tensor in moved):
+            return None
+        return sum(self._bytes[tensor] for tensor in moved)
+
+    def _leaves(self, tensor: str, places: Collection[int]) -> bool:
+        return tensor in self._outputs or any(reader not in places for reader in self._readers.get(tensor, ()))
+
+
+def model_graph(model: Path, shapes: Mapping[str, Shape]) -> ModelGraph:
+    """Read the graph of an ONNX file and infer the sizes of its tensors; weights are not read.
+
+    Parameters
+    ----------
+    model : Path
+        The file.
+    shapes : Mapping of str to tuple of int
+        Whole shape of each input, as in the call that is profiled.
+
+    Raises
+    ------
+    ModelLoadError
+        The file is missing or broken.
+    CostError
+        Its shapes contradict each other.
+    """
+    import onnx
+
+    proto = modelfile.read(model).proto
+    _fix_shapes(proto, shapes)
+    try:
+        graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        raise CostError(f"{model}: shapes cannot be inferred: {' '.join(str(error).split())[:300]}") from error
+    kinds: dict[str, int] = {}
+    known: dict[str, Shape] = {}
+    for info in (*graph.input, *graph.value_info, *graph.output):
+        tensor = info.type.tensor_type
+        if tensor.HasField("shape") and all(dimension.HasField("dim_value") for dimension in tensor.shape.dim):
+            known[info.name] = tuple(dimension.dim_value for dimension in tensor.shape.dim)
+            kinds[info.name] = tensor.elem_type
+    for weight in graph.initializer:
+        known[weight.name], kinds[weight.name] = tuple(weight.dims), weight.data_type
+    sizes = {name: size for name, shape in known.items() if (size := _size(shape, kinds[name])) is not None}
+    return ModelGraph(
+        [_graph_node(node, known) for node in graph.node], sizes, [output.name for output in graph.output]
+    )
+
+
+def _fix_shapes(proto: onnx.ModelProto, shapes: Mapping[str, Shape]) -> None:
+    """Set the input shapes; what the file says of inner tensors may name the free dimensions, or be wrong for them."""
+    for info in proto.graph.input:
+        for dimension, size in zip(info.type.tensor_type.shape.dim, shapes.get(info.name, ()), strict=False):
+            dimension.dim_value = size
+    for info in (*proto.graph.value_info, *proto.graph.output):
+        for dimension in info.type.tensor_type.shape.dim:
+            if not dimension.HasField("dim_value"):
+                dimension.Clear()
+
+
+def _graph_node(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> GraphNode:
+    return GraphNode(
+        name=node.name or (node.output[0] if node.output else ""),
+        op=node.op_type,
+        reads=tuple(name for name in node.input if name),
+        writes=tuple(name for name in node.output if name),
+        channels=_channels(node, shapes),
+    )
+
+
+def _channels(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> tuple[int, int] | None:
+    position = _FILTERS.get(node.op_type)
+    if position is None or len(node.input) <= position:
+        return None
+    shape = shapes.get(node.input[position], ())
+    if len(shape) < 2:
+        return None
+    flags = {attribute.name: attribute.i for attribute in node.attribute}
+    groups = flags.get("group", 1)
+    if node.op_type == "ConvTranspose":
+        return shape[0], shape[1] * groups
+    if node.op_type in {"Conv", "ConvInteger", "QLinearConv"}:
+        return shape[1] * groups, shape[0]
+    return (shape[-1], shape[-2]) if flags.get("transB") else (shape[-2], shape[-1])
+
+
+def _size(shape: Shape, element_type: int) -> int | None:
+    """Give the bytes of a tensor of numbers; text has no size of its own."""
+    import onnx
+
+    try:
+        kind = onnx.helper.tensor_dtype_to_np_dtype(element_type)
+    except KeyError:
+        return None
+    return None if kind.hasobject or kind.kind in "OSU" else math.prod(shape) * kind.itemsize

@@ -1,0 +1,92 @@
+"""``deploy layers``: where the time of a call goes, layer by layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploy.cli import options as given
+
+if TYPE_CHECKING:
+    from benchmarks.layers import LayerProfile
+    from benchmarks.subject import SubjectSpec
+    from deploy.report.sheets import Sheet
+
+__all__ = ["layers"]
+
+
+def layers(
+    model: Annotated[Path, typer.Option("--model", "-m", help="ONNX file, or a bundle's folder.")],
+    against: Annotated[
+        Path | None, typer.Option("--against", "-a", help="ONNX file compared with it layer by layer: the baseline.")
+    ] = None,
+    backend: given.Backends = None,
+    precision: given.Precision = "fp32",
+    threads: given.Threads = None,
+    device: given.Device = None,
+    batch: given.Batches = None,
+    shape: given.Shapes = None,
+    budget: Annotated[
+        float, typer.Option("--budget", help="Seconds of calls of each model, and again of profiled ones.")
+    ] = 2.0,
+    top: Annotated[int, typer.Option(min=0, help="Layers that have a row of their own; 0: all.")] = 20,
+    seed: given.Seed = 0,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write all layers as JSON here.")] = None,
+) -> None:
+    """Profile an ONNX file: the time of each layer, its MACs and bytes, and its share of the measured roofline."""
+    from benchmarks.layer_pairs import LayerReport, compare_layers
+    from benchmarks.machine_lock import machine_lock
+    from deploy.benching import Grid, label_models, numbers, shapes
+    from deploy.errors import OutputError
+    from deploy.measure import require_backends
+    from deploy.report.layer_sheets import comparison_sheets, profile_sheets
+    from deploy.whole import write_file
+
+    if output is not None and not output.absolute().parent.is_dir():
+        raise OutputError(f"{output}: there is no folder {output.parent}")
+    grid = Grid(
+        backends=list(dict.fromkeys(backend or ["ort"])),
+        precision=precision,
+        device=device,
+        threads=numbers(threads, "--threads"),
+        batches=numbers(batch, "--batch"),
+        shapes=shapes(shape or []),
+    )
+    require_backends(grid.backends, device)
+    shown = top or None
+    found = LayerReport()
+    with machine_lock(f"deploy layers {model}", say=_say):
+        for specs in grid.specs(label_models(model, against)):
+            profiles = [_profile(spec, budget, seed) for spec in specs]
+            sheets = [sheet for profile in profiles for sheet in profile_sheets(profile, shown)]
+            if against is None:
+                found = found.model_copy(update={"profiles": (*found.profiles, *profiles)})
+            else:
+                pair = compare_layers(profiles[1], profiles[0])
+                found = found.model_copy(update={"comparisons": (*found.comparisons, pair)})
+                sheets += comparison_sheets(pair, shown)
+            if output is not None:
+                write_file(output, found.model_dump_json(indent=1) + "\n")
+            _print(sheets)
+
+
+def _profile(spec: SubjectSpec, budget_s: float, seed: int) -> LayerProfile:
+    from benchmarks.layer_profile import profile_layers
+
+    return profile_layers(spec, budget_s=budget_s, seed=seed, progress=lambda line: _say(f"{spec.backend}: {line}"))
+
+
+def _print(sheets: list[Sheet]) -> None:
+    from rich.console import Console
+
+    from deploy.report.table import _table
+
+    console = Console(highlight=False)
+    for sheet in sheets:
+        console.print(_table(sheet), highlight=False)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

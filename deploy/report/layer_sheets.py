@@ -1,0 +1,209 @@
+"""Where the time of a call goes, as tables: the layers of one model, and two models layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from deploy.report.sheets import Sheet
+from deploy.report.words import NOTHING, count, duration, percent, rate, ratio, size
+
+if TYPE_CHECKING:
+    from benchmarks.layer_pairs import LayerComparison, LayerPair
+    from benchmarks.layers import LayerProfile, LayerRow, RowKind
+    from benchmarks.roofline import Roofline
+
+__all__ = ["comparison_sheets", "profile_sheets"]
+
+_PLURALS: dict[RowKind, str] = {
+    "layer": "layers",
+    "layout conversion": "layout conversions",
+    "inserted": "inserted by the runtime",
+    "gaps": "gaps",
+}
+_NAMED = 8  # nodes that a note lists
+
+
+def profile_sheets(profile: LayerProfile, top: int | None = None) -> tuple[Sheet, ...]:
+    """Derive the tables of one model, the longest layers first.
+
+    Parameters
+    ----------
+    profile : LayerProfile
+        See there.
+    top : int, optional
+        So many layers have a row of their own; the others share one. Left out: all.
+    """
+    timed = sorted((row for row in profile.rows if row.time_ns is not None), key=lambda row: -(row.time_ns or 0))
+    layers = [row for row in timed if row.kind != "gaps"]
+    shown, rest = (layers, []) if top is None else (layers[:top], layers[top:])
+    return (
+        _time_sheet(profile, shown, rest),
+        _work_sheet(profile, shown),
+        _sums_sheet(profile),
+    )
+
+
+def comparison_sheets(comparison: LayerComparison, top: int | None = None) -> tuple[Sheet, ...]:
+    """Derive the table of two models: what the MACs promised for each layer, what came of it, and why.
+
+    Parameters
+    ----------
+    comparison : LayerComparison
+        See there.
+    top : int, optional
+        So many pairs, those that took longest in the baseline; the others share a row. Left out: all.
+    """
+    ordered = sorted(comparison.pairs, key=lambda pair: -max(pair.baseline_ns or 0, pair.candidate_ns or 0))
+    timed = [pair for pair in ordered if pair.baseline_ns is not None or pair.candidate_ns is not None]
+    kept = [pair for pair in timed if pair.name != "gaps"]
+    shown, rest = (kept, []) if top is None else (kept[:top], kept[top:])
+    reasons = list(dict.fromkeys(reason for pair in shown for reason in pair.reasons))
+    rows = [_pair_cells(pair, reasons) for pair in shown]
+    if rest:
+        old, new = (sum(getattr(pair, side) or 0 for pair in rest) for side in ("baseline_ns", "candidate_ns"))
+        rows.append((f"{len(rest)} others", NOTHING, _ratio(old, new), _signed(old), _signed(new), ""))
+    rows += [_pair_cells(pair, reasons) for pair in timed if pair.name == "gaps"]
+    before, after = comparison.baseline, comparison.candidate
+    rows.append(
+        (
+            "one call",
+            _ratio(before.macs, after.macs),
+            _ratio(before.latency_ns, after.latency_ns),
+            duration(before.latency_ns),
+            duration(after.latency_ns),
+            "",
+        )
+    )
+    labels = (before.subject.label, after.subject.label)
+    unmatched = [pair.name for pair in kept if not pair.matched]
+    left = f" In one model only: {_listed(unmatched)}." if unmatched else ""
+    return (
+        Sheet(
+            f"What each layer bought on {after.subject.backend}",
+            ("layer", "MACs", "time", *labels, "why"),
+            tuple(rows),
+            notes=tuple(reasons),
+            caption=f"MACs and time: {labels[0]} / {labels[1]}. Not a measurement of the speed-up: `deploy bench` is."
+            + left,
+        ),
+    )
+
+
+def _time_sheet(profile: LayerProfile, shown: Sequence[LayerRow], rest: Sequence[LayerRow]) -> Sheet:
+    rows = [
+        (
+            _title(row),
+            _what(row),
+            _signed(row.time_ns),
+            NOTHING if row.share is None else percent(row.share, 1),
+            NOTHING if row.roofline_share is None else percent(row.roofline_share),
+            row.bound or NOTHING,
+        )
+        for row in shown
+    ]
+    if rest:
+        left = sum(row.time_ns or 0 for row in rest)
+        rows.append((f"{len(rest)} others", "", _signed(left), percent(left / profile.latency_ns, 1), NOTHING, NOTHING))
+    gaps = next(row for row in profile.rows if row.kind == "gaps")
+    rows.append(("gaps", "", _signed(gaps.time_ns), percent(gaps.share or 0, 1), NOTHING, NOTHING))
+    rows.append(("one call", "", duration(profile.latency_ns), percent(1, 1), NOTHING, NOTHING))
+    absent = [row.name for row in profile.rows if row.kind == "in no layer"]
+    folded = [f"in no layer (folded, or only a change of shape): {_listed(absent)}"] if absent else []
+    subject = profile.subject
+    return Sheet(
+        f"Where the time of {subject.label} goes on {subject.backend}",
+        ("layer", "operators", "time", "share", "roofline", "bound"),
+        tuple(rows),
+        n_left=2,
+        notes=(*profile.notes, *folded),
+        caption=f"{profile.executed_precision}, threads: {subject.threads}, batch: {subject.batch}. "
+        f"{profile.n_profiled} profiled calls.{_peaks(profile.roofline)}",
+    )
+
+
+def _work_sheet(profile: LayerProfile, shown: Sequence[LayerRow]) -> Sheet:
+    rows = [
+        (
+            _title(row),
+            count(row.macs) if row.macs else NOTHING,
+            NOTHING if row.moved_bytes is None else size(row.moved_bytes),
+            NOTHING if row.flops_per_s is None else f"{row.flops_per_s / 1e9:.1f}",
+            NOTHING if row.bytes_per_s is None else f"{row.bytes_per_s / 1e9:.1f}",
+        )
+        for row in shown
+        if row.nodes
+    ]
+    rows.append(("one call", count(profile.macs), NOTHING, f"{2 * profile.macs / profile.latency_ns:.1f}", NOTHING))
+    return Sheet(
+        "What these layers do",
+        ("layer", "MACs", "bytes moved", "GFLOP/s", "GB/s"),
+        tuple(rows),
+        caption="1 MAC is 2 FLOPs. Bytes: inputs, weights and outputs of the layer, each once.",
+    )
+
+
+def _sums_sheet(profile: LayerProfile) -> Sheet:
+    rows = []
+    for kind, name in _PLURALS.items():
+        found = [row for row in profile.rows if row.kind == kind and row.time_ns is not None]
+        if found:
+            total = sum(row.time_ns or 0 for row in found)
+            number = NOTHING if kind == "gaps" else str(len(found))
+            rows.append((name, number, _signed(total), percent(total / profile.latency_ns, 1)))
+    rows.append(("one call, not profiled", NOTHING, duration(profile.latency_ns), percent(1, 1)))
+    rows.append(
+        ("one call, profiled", NOTHING, duration(profile.profiled_ns), percent(1 + profile.profiling_cost, 1)),
+    )
+    return Sheet(
+        f"In all: {profile.subject.label} on {profile.subject.backend}",
+        ("", "number", "time", "share"),
+        tuple(rows),
+        caption="Gaps: the unprofiled call minus all layers, which were timed in another process.",
+    )
+
+
+def _pair_cells(pair: LayerPair, reasons: Sequence[str]) -> tuple[str, ...]:
+    return (
+        pair.name,
+        NOTHING if pair.macs_ratio is None else ratio(pair.macs_ratio),
+        NOTHING if pair.time_ratio is None else ratio(pair.time_ratio),
+        _signed(pair.baseline_ns),
+        _signed(pair.candidate_ns),
+        "".join(f"[{reasons.index(reason) + 1}]" for reason in pair.reasons),
+    )
+
+
+def _title(row: LayerRow) -> str:
+    """Name a layer after its first node; the runtime's own name is all there is where it has none."""
+    return row.nodes[0] if row.nodes else row.name
+
+
+def _what(row: LayerRow) -> str:
+    return "+".join(row.ops) if row.nodes else row.kind
+
+
+def _peaks(roofline: Roofline | None) -> str:
+    if roofline is None:
+        return ""
+    found = []
+    if roofline.peak_flops is not None:
+        found.append(f"{rate(roofline.peak_flops)}FLOP/s (matrix product of {roofline.gemm_size})")
+    if roofline.peak_bytes_per_s is not None:
+        found.append(f"{rate(roofline.peak_bytes_per_s)}B/s (copy of {size(roofline.copied_bytes)})")
+    return f" Roofline, measured through {roofline.backend}: {', '.join(found)}."
+
+
+def _signed(ns: int | None) -> str:
+    if ns is None:
+        return NOTHING
+    return duration(ns) if ns >= 0 else f"-{duration(-ns)}"
+
+
+def _ratio(before: float, after: float) -> str:
+    return ratio(before / after) if before > 0 and after > 0 else NOTHING
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
