@@ -147,7 +147,7 @@ def _latency(results: Results) -> Sheet:
 
 
 def _starting(results: Results) -> Sheet:
-    rows = []
+    rows, notes = [], _Notes()
     for found in results.all_measurements():
         if found.failure is not None:
             continue
@@ -155,7 +155,7 @@ def _starting(results: Results) -> Sheet:
         rows.append(
             (
                 place(results, found),
-                found.subject.label,
+                f"{found.subject.label} {_energy_mark(found, notes)}".rstrip(),
                 duration(told.load_ns),
                 duration(told.first_run_ns),
                 duration(median(trial.steady_ns for trial in found.trials)),
@@ -168,9 +168,15 @@ def _starting(results: Results) -> Sheet:
         ("backend", "model", "load", "first run", "steady", "CPU/call", "calls/proc."),
         tuple(rows),
         n_left=2,
+        notes=notes.found,
         caption="Load: ONNX file to compiled model. Steady: from then until latency no longer changed. "
         "CPU/call: processor time of all threads.",
     )
+
+
+def _energy_mark(found: Measurement, notes: _Notes) -> str:
+    used = found.energy_uj_per_call
+    return "" if used is None else notes.mark(f"{used / 1e3:.3g} mJ per call of the whole package or board")
 
 
 def _memory(results: Results) -> Sheet:
