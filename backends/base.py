@@ -390,6 +390,8 @@ class Backend(ABC):
     name: ClassVar[str]
     default_device: ClassVar[str] = "cpu"
     """Where it runs when the caller names no device."""
+    default_threads: ClassVar[int | None] = None
+    """Threads of one inference when the caller names none; None: as many as there are cores."""
     why_no_artefacts: ClassVar[str] = "this backend keeps no compiled artefacts"
     """Why compiled models cannot be kept and loaded again; empty where they can."""
 

@@ -223,11 +223,40 @@ def _check_names(graph: onnx.GraphProto, path: Path) -> None:
         raise ModelLoadError(f"{path} is damaged: a name in it is not text")
 
 
+def external_files(proto: onnx.ModelProto) -> tuple[str, ...]:
+    """List the files that hold weights of a model, relative to the folder in which it really lies."""
+    found = {
+        entry.value for tensor in _tensors(proto.graph) for entry in tensor.external_data if entry.key == "location"
+    }
+    return tuple(sorted(found))
+
+
+def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield a graph and all graphs inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from subgraphs(attribute.g)
+            for inner in attribute.graphs:
+                yield from subgraphs(inner)
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    for inner in subgraphs(graph):
+        yield from inner.initializer
+        for node in inner.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+
+
 def _check_external_data(graph: onnx.GraphProto, path: Path) -> None:
     import onnx
 
     folder = path.resolve().parent
-    for tensor in graph.initializer:
+    for tensor in _tensors(graph):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         facts = {entry.key: entry.value for entry in tensor.external_data}

@@ -168,7 +168,7 @@ class _OrtModel(CompiledModel):
     def _optimised(self) -> ModelFile:
         with tempfile.TemporaryDirectory(prefix="prune-deploy-ort-") as folder:
             target = Path(folder) / "optimised.onnx"
-            _session(self._file.path, self._options, optimised=target)
+            _session(self._file.path, self._options, optimised=target, own_weights=True)
             return modelfile.read(target)
 
     def artefact(self) -> bytes:
@@ -280,6 +280,7 @@ def _session(
     profile: Path | None = None,
     optimised: Path | None = None,
     is_optimised: bool = False,
+    own_weights: bool = False,
 ) -> Any:
     import onnxruntime
 
@@ -296,6 +297,10 @@ def _session(
         settings.profile_file_prefix = str(profile)
     if optimised is not None:
         settings.optimized_model_filepath = str(optimised)
+    if own_weights:
+        # Without it the graph would name the model's own data, which does not lie beside it.
+        settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
+        settings.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "0")
     try:
         # Without enable_fallback=0 a failure prints to stdout and tries again with other providers.
         return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"], enable_fallback=0)

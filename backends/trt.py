@@ -227,6 +227,7 @@ class TrtBackend(Backend):
 
     name = "trt"
     default_device = "cuda"
+    default_threads = 1  # of the CPU, which only hands the work over
     why_no_artefacts = ""
 
     def load_runtime(self) -> None:

@@ -25,6 +25,7 @@ from pydantic import NonNegativeInt, PositiveInt, ValidationError
 from backends.base import Backend, CompiledModel, CompileOptions
 from backends.errors import ArtefactError, one_line
 from benchmarks.errors import SettingError
+from benchmarks.records import CompileCost
 from benchmarks.schema import Record
 from benchmarks.subject import content_sha256
 
@@ -38,30 +39,6 @@ _PARTIAL = ".partial"
 _ABANDONED_S = 3600.0
 _LONGEST_HEADER_BYTES = 1 << 16
 _CPU_FACTS = ("model name", "flags", "Features", "CPU implementer", "CPU part", "CPU variant", "CPU revision")
-
-
-class CompileCost(Record):
-    """What it took to make a model ready.
-
-    Parameters
-    ----------
-    compiled_ns : int
-        Nanoseconds of compiling without the cache: just now, or when that was stored which has been loaded now.
-    loaded_ns : int or None
-        Nanoseconds of loading from the cache (reading, checking, importing); None when it was compiled.
-    stored_bytes : int or None
-        Size of the file in the cache; None when there is none.
-    from_cache : bool
-        True when it was loaded.
-    reason : str
-        Why nothing is stored; empty otherwise.
-    """
-
-    compiled_ns: PositiveInt
-    loaded_ns: PositiveInt | None = None
-    stored_bytes: NonNegativeInt | None = None
-    from_cache: bool
-    reason: str = ""
 
 
 class _Header(Record):

@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING
 
 from backends import modelfile
 from backends.errors import one_line
+from backends.modelfile import external_files, subgraphs
 from benchmarks.errors import CostError
 from benchmarks.inputs import ModelSpecs, resolve_sizes
 from benchmarks.records import Cost, NodeCost
-from benchmarks.subject import external_files, subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -86,7 +86,8 @@ def cost(model: Path, *, shapes: Mapping[str, Shape] | None = None) -> Cost:
     """
     file = modelfile.read(model)
     sizes = resolve_sizes(ModelSpecs(file.inputs, file.outputs), shapes=shapes)
-    files = (model.name, *external_files(file.proto))
+    folder = model.resolve().parent
+    files = (model, *(folder / name for name in external_files(file.proto)))
     proto = _with_shapes(file.proto, sizes.shapes, model)
     graph = _Graph.of(proto.graph)
     try:
@@ -98,7 +99,7 @@ def cost(model: Path, *, shapes: Mapping[str, Shape] | None = None) -> Cost:
         parameters=sum(node.parameters for node in nodes),
         weight_bytes=graph.weight_bytes,
         activation_bytes=sum(node.activation_bytes for node in nodes),
-        file_bytes=sum((model.parent / name).stat().st_size for name in files),
+        file_bytes=sum(path.stat().st_size for path in files),
         nodes=nodes,
     )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from statistics import median
 
 from benchmarks.records import Fitness, Trial
+from benchmarks.stats import supports
 
 __all__ = ["doubts_about"]
 
 _TRIALS_FOR_AN_INTERVAL = 6
-_CALLS_FOR_P99 = 100
 _SPREAD = 0.10
 _DRIFT = 0.05
 _SHORT_CALL_NS = 10_000
@@ -29,7 +29,7 @@ def doubts_about(trials: tuple[Trial, ...], fitness: Fitness | None) -> tuple[st
     if len(trials) < _TRIALS_FOR_AN_INTERVAL:
         doubts.append(f"only {len(trials)} trials: {_TRIALS_FOR_AN_INTERVAL} are the fewest for a 95 % interval")
     n_calls = sum(len(trial.calls_ns) for trial in trials)
-    if n_calls < _CALLS_FOR_P99:
+    if not supports(n_calls, 0.99):
         doubts.append(f"only {n_calls} timed calls: too few for a p99")
     medians = [median(trial.calls_ns) for trial in trials]
     centre = median(medians)

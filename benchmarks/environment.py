@@ -15,7 +15,7 @@ import psutil
 
 from benchmarks.records import Environment
 
-__all__ = ["CpuTimes", "Watch", "cores_available"]
+__all__ = ["CpuTimes", "Watch", "cores_available", "identity"]
 
 _PACKAGES = ("prune-deploy", "numpy", "onnx")
 _IDLE = ("idle", "iowait")
@@ -98,9 +98,9 @@ class Watch:
         root = self._root
         cpuinfo = _read(root / "proc/cpuinfo")
         return Environment(
-            hostname_sha256=hashlib.sha256(socket.gethostname().encode()).hexdigest(),
+            hostname_sha256=_hostname_sha256(),
             system=platform.platform(),
-            cpu=_field(cpuinfo, "model name") or _read(root / "proc/device-tree/model") or platform.processor() or None,
+            cpu=_cpu(root, cpuinfo),
             cpu_cores=cores_available(root),
             memory_bytes=psutil.virtual_memory().total,
             python=platform.python_version(),
@@ -113,6 +113,17 @@ class Watch:
             driver=_driver(root) if gpu else None,
             virtual_machine=_is_virtual(cpuinfo),
         )
+
+
+def identity(root: Path = Path("/")) -> str:
+    """Name this machine: the host, hashed, and its processor.
+
+    Parameters
+    ----------
+    root : Path, default="/"
+        Where ``proc`` is.
+    """
+    return f"{_hostname_sha256()} {_cpu(root, _read(root / 'proc/cpuinfo'))}"
 
 
 def cores_available(root: Path = Path("/")) -> int:
@@ -128,6 +139,14 @@ def cores_available(root: Path = Path("/")) -> int:
     if quota.isdigit() and period.isdigit() and int(period) > 0:
         cores = min(cores, max(1, int(quota) // int(period)))
     return cores
+
+
+def _hostname_sha256() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()
+
+
+def _cpu(root: Path, cpuinfo: str | None) -> str | None:
+    return _field(cpuinfo, "model name") or _read(root / "proc/device-tree/model") or platform.processor() or None
 
 
 def _share(value: float) -> float:

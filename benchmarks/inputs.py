@@ -12,8 +12,8 @@ import numpy as np
 
 from backends import modelfile
 from backends.base import Array, TensorSpec
+from backends.modelfile import subgraphs
 from benchmarks.errors import InputError
-from benchmarks.subject import subgraphs
 from benchmarks.wire import numpy_type
 
 if TYPE_CHECKING:

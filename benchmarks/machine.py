@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from benchmarks.calibration import best_probe, fingerprint, keep_best_probe
+from benchmarks.energy import EnergyMeter
 from benchmarks.environment import Watch
 from benchmarks.fitness import judge_fitness
 from benchmarks.machine_lock import machine_lock
@@ -41,6 +42,9 @@ class Observer(Protocol):
 
     def look(self) -> None:
         """Look between two blocks; the last time before a measured process ends."""
+
+    def energy(self) -> EnergyMeter | None:
+        """Give what counts energy, not started; None where nothing does."""
 
     def between_trials(self) -> None:
         """Probe the machine: no measured process is alive."""
@@ -85,6 +89,8 @@ class _Observer:
         self._noise = NoiseWatch(pids=[probe.pid])
         self._noise.start()
         self._probe = probe
+        meter = EnergyMeter()
+        self._energy = meter if meter.sources else None
         self._probes: list[ProbeResult] = [probe.run()]
 
     def environment(self, *, gpu: bool) -> Environment:
@@ -95,6 +101,9 @@ class _Observer:
 
     def look(self) -> None:
         self._noise.sample()
+
+    def energy(self) -> EnergyMeter | None:
+        return self._energy
 
     def between_trials(self) -> None:
         self._probes.append(self._probe.run())

@@ -18,6 +18,7 @@ import numpy as np
 from backends.base import Array
 from backends.errors import one_line
 from benchmarks import worker as worker_module
+from benchmarks.affinity import format_cores
 from benchmarks.errors import WorkerError
 from benchmarks.records import Memory
 from benchmarks.subject import SubjectSpec
@@ -129,11 +130,12 @@ class MeasuredProcess:
         self._who = f"{spec.backend} on {spec.model}"
         self._resting = False
         threads = dict.fromkeys(_THREAD_VARIABLES, str(spec.options.threads))
+        cores = [] if spec.cores is None else [format_cores(spec.cores)]
         # Closed by `close`, like the process and its pipes.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         # -P: a folder called `backends` in the user's working directory is not ours.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", worker_module.__name__],
+            [sys.executable, "-P", "-m", worker_module.__name__, *cores],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -172,6 +174,16 @@ class MeasuredProcess:
         """Make `n_dropped` calls, then `n_calls` whose nanoseconds are returned."""
         _, arrays = self._ask("block", {"calls": n_calls, "dropped": n_dropped})
         return _durations(arrays["calls_ns"])
+
+    def compile_cached(self, folder: Path) -> Message:
+        """Import the runtime and compile through a cache in `folder`; see `benchmarks.artefacts.CompileCost`."""
+        self._ask("prepare", {"backend": self._spec.backend})
+        options, model = asdict(self._spec.options), str(self._spec.model.resolve())
+        return self._ask("compile_cached", {"model": model, "options": options, "folder": str(folder)})[0]
+
+    def scenario(self, question: Message, streams: int) -> tuple[Message, dict[str, Array]]:
+        """Put a load on the warm model with so many calls at once; see `benchmarks.scenarios.run_scenario`."""
+        return self._ask("scenario", {"question": question, "streams": streams})
 
     def rest(self) -> None:
         """Stop the process: threads of a runtime that wait by spinning burn nothing while the other model is timed."""

@@ -6,7 +6,7 @@ nanoseconds, sizes integer bytes.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -17,7 +17,9 @@ from benchmarks.schema import Record
 __all__ = [
     "SCHEMA_VERSION",
     "Agreement",
+    "ColdCosts",
     "Comparison",
+    "CompileCost",
     "Cost",
     "Environment",
     "Fitness",
@@ -37,7 +39,7 @@ class Subject(Record):
     """What is measured: one ONNX file under one backend with explicit options."""
 
     label: str = Field(description="short name for tables, for example 'dense' or 'pruned'")
-    model: str = Field(description="path of the ONNX file as given")
+    model: str = Field(description="name of the ONNX file, without its folder")
     sha256: str = Field(description="content hash over the ONNX file and its external data")
     backend: str
     precision: str = "fp32"
@@ -48,6 +50,7 @@ class Subject(Record):
     shapes: dict[str, tuple[NonNegativeInt, ...]] = Field(
         default_factory=dict, description="sizes given to inputs with other free dimensions"
     )
+    cores: tuple[NonNegativeInt, ...] | None = Field(None, description="cores it was bound to; None: not bound")
 
 
 class Agreement(Record):
@@ -96,11 +99,15 @@ class Trial(Record):
     warmup_calls: NonNegativeInt = Field(0, description="how many there were; 0 in files that do not say")
     warmup_total_ns: NonNegativeInt = Field(0, description="time of all of them; 0 in files that do not say")
     warmup_ended: Literal["steady", "budget"] = Field(description="why warming up ended")
-    blocks_ns: tuple[tuple[PositiveInt, ...], ...] = Field(
-        description="timed calls, raw, grouped in the blocks in which they were made"
+    blocks_ns: tuple[Annotated[tuple[PositiveInt, ...], Field(min_length=1)], ...] = Field(
+        min_length=1, description="timed calls, raw, grouped in the blocks in which they were made"
     )
     cpu_ns: NonNegativeInt = Field(description="CPU time of the process during the timed blocks")
     involuntary_switches: NonNegativeInt = Field(0, description="context switches forced during the timed blocks")
+    energy_uj: NonNegativeInt | None = Field(
+        None, description="microjoules of the whole package or board during all blocks; None where nothing counts them"
+    )
+    energy_calls: NonNegativeInt = Field(0, description="calls behind energy_uj: also those at hand-over, not timed")
     memory: Memory
     executed_precision: str
     properties: dict[str, str] = Field(default_factory=dict, description="read back from the runtime")
@@ -158,6 +165,27 @@ class Fitness(Record):
         return self.reasons[0].severity if self.reasons else "fit"
 
 
+class CompileCost(Record):
+    """What it took to make a model ready."""
+
+    compiled_ns: PositiveInt = Field(
+        description="compiling without the cache: just now, or when that was stored which has been loaded now"
+    )
+    loaded_ns: PositiveInt | None = Field(
+        None, description="loading from the cache: reading, checking, importing; None when it was compiled"
+    )
+    stored_bytes: NonNegativeInt | None = Field(None, description="size of the file in the cache; None: there is none")
+    from_cache: bool
+    reason: str = Field("", description="why nothing is stored; empty otherwise")
+
+
+class ColdCosts(Record):
+    """Making one model ready in a fresh process, with and without what was compiled before."""
+
+    without_cache: CompileCost
+    with_cache: CompileCost | None = Field(None, description="None where the runtime cannot keep what it compiled")
+
+
 class Measurement(Record):
     """Raw samples of one subject, with all that is needed to judge them. Either trials or a failure, never neither."""
 
@@ -172,6 +200,7 @@ class Measurement(Record):
     fitness: Fitness | None = Field(None, description="whether the machine was fit; None where nobody looked")
     agreement: Agreement | None = None
     trials: tuple[Trial, ...] = ()
+    cold: ColdCosts | None = Field(None, description="of compiling; None where it was not asked for")
     failure: str | None = Field(None, description="one line: why there are no samples")
     failure_kind: str | None = Field(
         None, description="class of the error behind it, for example 'ModelLoadError' or 'WrongAnswersError'"
@@ -187,6 +216,14 @@ class Measurement(Record):
         """CPU time of all threads of the process for one timed call; None when there are no trials."""
         n_calls = sum(len(trial.calls_ns) for trial in self.trials)
         return sum(trial.cpu_ns for trial in self.trials) / n_calls if n_calls else None
+
+    @property
+    def energy_uj_per_call(self) -> float | None:
+        """Microjoules of the whole package or board for one call; None where nothing counts them."""
+        counted = [trial for trial in self.trials if trial.energy_uj is not None and trial.energy_calls]
+        if not counted:
+            return None
+        return sum(trial.energy_uj or 0 for trial in counted) / sum(trial.energy_calls for trial in counted)
 
     @model_validator(mode="after")
     def _trials_or_failure(self) -> Measurement:

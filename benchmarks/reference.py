@@ -70,8 +70,16 @@ def read_reference(path: Path) -> Reference:
     Raises
     ------
     InputError
-        It is missing, broken, or holds something else.
+        It is missing, broken, or holds something else; or an answer in it is not finite.
     """
+    reference = _read(path)
+    for name, array in reference.outputs.items():
+        if not array.dtype.hasobject and not np.isfinite(array.astype(np.float64)).all():
+            raise InputError(f"{path}: output {name!r} holds values that are not finite: nothing can be checked by it")
+    return reference
+
+
+def _read(path: Path) -> Reference:
     try:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
@@ -146,7 +154,7 @@ def compute_reference(model: Path, feeds: Mapping[str, Array], *, timeout_s: flo
             lines = stderr.decode(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
             kind = "ModelLoadError" if process.returncode == plain_answers.REFUSED else "WorkerError"
             raise WorkerError(f"{model}: no reference answers: {lines[-1][:300]}", kind)
-        outputs = read_reference(answered).outputs
+        outputs = _read(answered).outputs
     for name, array in outputs.items():
         if not np.isfinite(_numbers(array)).all():
             raise InputError(f"{model}: output {name!r} is not finite on the inputs made up for it; give a reference")

@@ -7,7 +7,7 @@ from typing import Literal
 
 from backends.base import Array
 from benchmarks.cost import cost
-from benchmarks.errors import NotComparableError, SettingError, WorkerError, WrongAnswersError
+from benchmarks.errors import NotComparableError, SettingError
 from benchmarks.journal import Journal
 from benchmarks.machine import Machine, ThisMachine
 from benchmarks.process import Launch, MeasuredProcess
@@ -20,7 +20,7 @@ from benchmarks.stopping import enough_pairs, enough_trials, judge_pairs
 from benchmarks.subject import SubjectSpec
 from benchmarks.verdict import Verdict, log_ratios, require_comparable
 
-__all__ = ["Progress", "Settings", "SubjectSpec", "compare", "measure", "raise_failure"]
+__all__ = ["Progress", "Settings", "SubjectSpec", "compare", "measure"]
 
 Progress = Callable[[str], None]
 
@@ -168,23 +168,6 @@ def compare(
         verdict=verdict,
         ended=of_baseline.ended,
     )
-
-
-def raise_failure(measurement: Measurement) -> None:
-    """Turn a failure back into an error, for callers that want no rows.
-
-    Raises
-    ------
-    WrongAnswersError
-        The answers were wrong.
-    WorkerError
-        Anything else failed.
-    """
-    if measurement.failure is None:
-        return
-    if measurement.failure_kind == WrongAnswersError.__name__:
-        raise WrongAnswersError(f"{measurement.subject.label} on {measurement.subject.backend}: {measurement.failure}")
-    raise WorkerError(measurement.failure, measurement.failure_kind or WorkerError.__name__)
 
 
 def _share_real_inputs(sides: Sequence[Side], references: Sequence[Reference | None]) -> None:

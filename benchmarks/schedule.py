@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from benchmarks.cold import cold_costs
+from benchmarks.energy import EnergyMeter
 from benchmarks.errors import WorkerError, WrongAnswersError
 from benchmarks.journal import Begun, Journal
 from benchmarks.machine import Machine, Observer
@@ -79,6 +81,8 @@ class Schedule:
             gpu = any(side.spec.options.device != "cpu" for side in self._sides)
             self._begin_journal(observer.environment(gpu=gpu), started_utc)
             ended = self._trials(enough, observer)
+            if self._settings.cold:
+                self._measure_cold()
             versions = {side.spec.backend: side.backend_version for side in self._sides if side.backend_version}
             conditions = observer.finish(
                 versions,
@@ -113,6 +117,12 @@ class Schedule:
             observer.between_trials()
         return "every model failed"
 
+    def _measure_cold(self) -> None:
+        for side in self._sides:
+            if side.failure is None:
+                with suppress(_SideFailedError), self._blaming(side):
+                    side.cold = cold_costs(side.spec, timeout_s=self._settings.timeout_s, say=self._say)
+
     def _begin_journal(self, environment: Environment, started_utc: str) -> None:
         if self._journal is None:
             return
@@ -141,7 +151,7 @@ class Schedule:
                     one = ordered[index]
                     with self._blaming(one.side):
                         one.worker.wake()
-                        one.blocks.append(one.worker.block(plan.calls[index], plan.dropped[index]))
+                        one.block(plan.calls[index], plan.dropped[index], observer.energy())
                         one.worker.rest()
             observer.look()
             trials = []
@@ -208,6 +218,22 @@ class _Live:
     loaded: Loaded
     warm: Warm
     blocks: list[tuple[int, ...]] = field(default_factory=list)
+    energy_uj: int | None = None
+    energy_calls: int = 0
+
+    def block(self, n_calls: int, n_dropped: int, meter: EnergyMeter | None) -> None:
+        """Make one block of calls, with what it takes of energy where that is counted."""
+        if meter is None:
+            self.blocks.append(self.worker.block(n_calls, n_dropped))
+            return
+        meter.start()
+        try:
+            self.blocks.append(self.worker.block(n_calls, n_dropped))
+        finally:
+            used_uj = meter.stop()
+        if used_uj is not None:
+            self.energy_uj = (self.energy_uj or 0) + used_uj
+            self.energy_calls += n_calls + n_dropped
 
     def trial(self) -> Trial:
         closing = self.worker.finish()
@@ -223,6 +249,8 @@ class _Live:
             blocks_ns=tuple(self.blocks),
             cpu_ns=closing.cpu_ns,
             involuntary_switches=closing.involuntary_switches,
+            energy_uj=self.energy_uj,
+            energy_calls=self.energy_calls,
             memory=closing.memory,
             executed_precision=self.loaded.executed_precision,
             properties=self.loaded.properties,

@@ -47,6 +47,8 @@ class Settings:
         Of a model measured alone: which percentile is to be known well, as a share.
     half_width : float, default=0.02
         How well: half the width of its interval, as a share of it.
+    cold : bool, default=False
+        Also tell what compiling costs, with and without what was compiled before.
     seed : int, default=0
         Of inputs made up and of the order in which is measured.
     timeout_s : float, default=600.0
@@ -62,6 +64,7 @@ class Settings:
     strict: bool = False
     percentile: float = 0.5
     half_width: float = 0.02
+    cold: bool = False
     seed: int = 0
     timeout_s: float = 600.0
 
@@ -72,8 +75,10 @@ class Settings:
             raise SettingError(f"rounds must be at least {_MIN_ROUNDS}, got {self.rounds}")
         if self.block_ns < 1:
             raise SettingError(f"block_ns must be positive, got {self.block_ns}")
-        if not self.budget_s > 0:
-            raise SettingError(f"budget_s must be positive, got {self.budget_s}")
+        if not 0 < self.budget_s < math.inf:
+            raise SettingError(f"budget_s must be positive and finite, got {self.budget_s}")
+        if self.seed < 0:
+            raise SettingError(f"seed must be at least 0, got {self.seed}")
         for name in ("margin", "percentile", "half_width"):
             if not 0 < getattr(self, name) < 1:
                 raise SettingError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")

@@ -12,7 +12,7 @@ from benchmarks.errors import WorkerError
 from benchmarks.inputs import InputSizes, example_inputs, index_bounds, model_specs, resolve_sizes
 from benchmarks.machine import Conditions
 from benchmarks.process import MeasuredWorker
-from benchmarks.records import Agreement, Measurement, Subject, Trial
+from benchmarks.records import Agreement, ColdCosts, Measurement, Subject, Trial
 from benchmarks.reference import Reference, check, compute_reference, feeds_of, require_agreement
 from benchmarks.settings import Settings
 from benchmarks.subject import SubjectSpec, identify
@@ -48,6 +48,7 @@ class Side:
     trials: list[Trial] = field(default_factory=list)
     agreement: Agreement | None = None
     backend_version: str | None = None
+    cold: ColdCosts | None = None
     failure: str | None = None
     failure_kind: str | None = None
 
@@ -125,6 +126,7 @@ class Side:
             fitness=conditions.fitness,
             agreement=self.agreement,
             trials=trials,
+            cold=self.cold if trials else None,
             failure=self.failure,
             failure_kind=self.failure_kind,
             doubts=tuple(doubts),

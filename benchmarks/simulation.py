@@ -138,6 +138,9 @@ class _NothingToSee:
     def look(self) -> None:
         """Look at nothing."""
 
+    def energy(self) -> None:
+        """Nothing counts energy here."""
+
     def between_trials(self) -> None:
         """Look at nothing."""
 

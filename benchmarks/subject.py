@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +13,9 @@ from backends.base import CompileOptions
 from benchmarks.records import Subject
 
 if TYPE_CHECKING:
-    import onnx
+    pass
 
-__all__ = ["SubjectSpec", "content_sha256", "external_files", "identify", "subgraphs"]
+__all__ = ["SubjectSpec", "content_sha256", "identify"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,8 @@ class SubjectSpec:
         Size of the free batch dimension. Left out, it is 1, or what the file has fixed.
     shapes : Mapping of str to tuple of int
         Whole shapes of inputs that have other free dimensions than the batch.
+    cores : tuple of int, optional
+        Logical cores that its process is bound to.
     """
 
     model: Path
@@ -44,13 +46,14 @@ class SubjectSpec:
     options: CompileOptions = field(default_factory=CompileOptions)
     batch: int | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    cores: tuple[int, ...] | None = None
 
 
 def identify(spec: SubjectSpec, batch: int) -> Subject:
     """Pin down what `spec` names; `batch` is the number of examples in one call."""
     return Subject(
         label=spec.label or spec.model.stem,
-        model=str(spec.model),
+        model=spec.model.name,
         sha256=content_sha256(spec.model),
         backend=spec.backend,
         precision=spec.options.precision,
@@ -59,6 +62,7 @@ def identify(spec: SubjectSpec, batch: int) -> Subject:
         batch=batch,
         streams=spec.options.streams,
         shapes=dict(spec.shapes),
+        cores=spec.cores,
     )
 
 
@@ -70,42 +74,12 @@ def content_sha256(model: Path) -> str:
     ModelLoadError
         The file is missing or broken, or its external data is.
     """
-    names = external_files(modelfile.read(model).proto)
+    names = modelfile.external_files(modelfile.read(model).proto)
+    # What a link leads to has its data beside it, not beside the link.
+    folder = model.resolve().parent
     digest = hashlib.sha256()
-    for path in (model, *(model.parent / name for name in names)):
+    for path in (model, *(folder / name for name in names)):
         with path.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def external_files(proto: onnx.ModelProto) -> tuple[str, ...]:
-    """List the files, relative to the model's folder, that hold weights of the model."""
-    found = {
-        entry.value
-        for graph in subgraphs(proto.graph)
-        for tensor in _tensors(graph)
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return tuple(sorted(found))
-
-
-def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Yield a graph and all graphs inside its nodes."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from subgraphs(attribute.g)
-            for inner in attribute.graphs:
-                yield from subgraphs(inner)
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors

@@ -1,4 +1,4 @@
-"""The measured process: ``python -m benchmarks.worker``.
+"""The measured process: ``python -m benchmarks.worker [CORES]``.
 
 One model under one backend. It does what its parent asks, one question at a time, and between two questions it is
 blocked on a read. Its own standard input and output are taken away from the runtime before anything else happens.
@@ -19,6 +19,7 @@ import numpy as np
 from backends import registry
 from backends.base import Array, Backend, BoundCall, CompiledModel, CompileOptions
 from backends.errors import BackendError, RunError, one_line
+from benchmarks.affinity import parse_cores, pin
 from benchmarks.errors import BenchmarkError
 from benchmarks.memory import PhaseRecorder
 from benchmarks.warmup import WarmUp, WarmUpLimits
@@ -110,7 +111,6 @@ class Worker:
         load_ns = self._clock() - start
         self._memory.end("compile")
         self._call = compiled.bind(self._feeds)
-        self._feeds = {}
         start = self._clock()
         self._call()
         first_run_ns = self._clock() - start
@@ -160,6 +160,26 @@ class Worker:
         self._switches += resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - before
         return {}, {"calls_ns": samples}
 
+    def scenario(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Put a load on the warm model: one bound call for each stream."""
+        from benchmarks.scenarios import run_scenario
+
+        assert self._compiled is not None
+        calls = [self._compiled.bind(self._feeds) for _ in range(question["streams"])]
+        for call in calls:
+            call()  # each binding has buffers of its own to touch
+        return run_scenario(question["question"], calls, self._clock)
+
+    def compile_cached(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Compile through a cache of compiled models, and keep nothing."""
+        from benchmarks.artefacts import ArtefactCache
+
+        options = CompileOptions(**question["options"])
+        cache, model = ArtefactCache(Path(question["folder"])), Path(question["model"])
+        compiled, cost = cache.compile(self._backend, model, options, lambda _: None)
+        compiled.close()
+        return cost.model_dump(mode="json"), {}
+
     def finish(self, _: Message, __: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
         """Sum up and free the model."""
         self._memory.end("steady")
@@ -185,6 +205,8 @@ def serve(channel: Channel, worker: Worker) -> None:
         "run": worker.run,
         "warm_up": worker.warm_up,
         "block": worker.block,
+        "scenario": worker.scenario,
+        "compile_cached": worker.compile_cached,
         "finish": worker.finish,
     }
     try:
@@ -216,6 +238,8 @@ def _end_family_with_parent() -> None:
 def main() -> None:
     """Serve the parent on the two pipes that were standard input and output."""
     die_with_parent()
+    if len(sys.argv) > 1:
+        pin(parse_cores(sys.argv[1]))  # before a runtime starts threads: they inherit it
     _end_family_with_parent()
     channel = Channel(os.dup(0), os.dup(1))
     nothing = os.open(os.devnull, os.O_RDONLY)

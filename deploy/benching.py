@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.errors import InputError
 from deploy.measure import compile_options, require_backends
+from deploy.whole import require_writable
 
 if TYPE_CHECKING:
     from benchmarks.journal import Journal
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from benchmarks.subject import SubjectSpec
     from deploy.results import Results
 
-__all__ = ["Grid", "bench_models", "label_models", "numbers", "onnx_file", "shapes"]
+__all__ = ["Grid", "bench_models", "label_models", "numbers", "onnx_file", "reference_of", "shapes"]
 
 Say = Callable[[str], None]
 
@@ -43,6 +44,8 @@ class Grid:
         Of a free batch dimension; None: 1.
     shapes : Mapping of str to tuple of int
         Of inputs with other free dimensions.
+    cores : tuple of int or None
+        That the measured processes are bound to.
     """
 
     backends: Sequence[str]
@@ -51,16 +54,24 @@ class Grid:
     threads: Sequence[int | None] = (None,)
     batches: Sequence[int | None] = (None,)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    cores: tuple[int, ...] | None = None
 
     def specs(self, models: Mapping[str, Path]) -> Iterator[list[SubjectSpec]]:
         """Give, for each point of the grid, the models that are measured in turn."""
         from benchmarks.subject import SubjectSpec
 
-        for backend, threads, batch in product(self.backends, self.threads, self.batches):
+        for backend, given, batch in product(self.backends, self.threads, self.batches):
+            threads = given if given or self.cores is None else len(self.cores)
             options = compile_options(backend, precision=self.precision, threads=threads, device=self.device)
             yield [
                 SubjectSpec(
-                    model=path, label=label, backend=backend, options=options, batch=batch, shapes=dict(self.shapes)
+                    model=path,
+                    label=label,
+                    backend=backend,
+                    options=options,
+                    batch=batch,
+                    shapes=dict(self.shapes),
+                    cores=self.cores,
                 )
                 for label, path in models.items()
             ]
@@ -86,20 +97,21 @@ def bench_models(
 
     Raises
     ------
-    WrongAnswersError, WorkerError
-        Nothing at all could be measured; the first reason.
     BackendError, BenchmarkError
         A file is broken, a backend is not usable here, or an option makes no sense.
+    OutputError
+        `output` cannot be written; found before anything is measured.
     """
     from benchmarks.cost import cost
-    from benchmarks.runner import raise_failure
     from deploy.results import results_of_bench
 
+    if output is not None:
+        require_writable(output)
     require_backends(grid.backends, grid.device)
     points = list(grid.specs(models))
     # Reading both files now finds a broken one before anything is measured.
     costs = {label: cost(path, shapes=grid.shapes) for label, path in models.items()}
-    references = {label: _reference(path) for label, path in models.items()}
+    references = {label: reference_of(path) for label, path in models.items()}
     comparisons: list[Comparison] = []
     measurements: list[Measurement] = []
     for specs in points:
@@ -110,16 +122,15 @@ def bench_models(
                 results.save(output)
             if journal is not None:
                 journal.finish()
-    found = results.all_measurements()
-    if all(one.failure is not None for one in found):
-        raise_failure(found[0])  # a table would only hide it
     return results
 
 
 def label_models(model: Path, against: Path | None) -> dict[str, Path]:
     """Name the models after their files, or after their folders where the files share a name; the baseline first."""
     if against is None:
-        return {model.stem if model.is_file() else model.name: onnx_file(model)}
+        # Every bundle calls its file the same.
+        name = model.stem if model.is_file() and model.name != "model.onnx" else onnx_file(model).resolve().parent.name
+        return {name: onnx_file(model)}
     names = (against.stem, model.stem)
     if names[0] == names[1]:
         names = (against.resolve().parent.name, model.resolve().parent.name)
@@ -172,8 +183,14 @@ def shapes(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _reference(model: Path) -> Reference | None:
-    """Take torch's answers on real inputs where the file lies in a bundle; a bundle that was changed is refused."""
+def reference_of(model: Path) -> Reference | None:
+    """Take torch's answers on real inputs where the file lies in a bundle.
+
+    Raises
+    ------
+    BundleError
+        The bundle was changed.
+    """
     from benchmarks.reference import read_reference
     from deploy.bundle import bundle_of
 

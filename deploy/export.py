@@ -25,7 +25,7 @@ from deploy.whole import file_sha256, output_errors, staged_folder, sync
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["BATCH", "DEFAULT_OPSET", "OPSETS", "ExportInfo", "export_onnx"]
+__all__ = ["BATCH", "DEFAULT_OPSET", "OPSETS", "ExportInfo", "export_onnx", "require_opset"]
 
 BATCH = "batch"
 """Name of the free dimension."""
@@ -56,6 +56,18 @@ class ExportInfo(Record):
     external_data: bool
     file_bytes: PositiveInt
     sha256: str
+
+
+def require_opset(opset: int) -> None:
+    """Refuse an operator set that cannot be exported.
+
+    Raises
+    ------
+    ExportError
+        It is none of `OPSETS`.
+    """
+    if opset not in OPSETS:
+        raise ExportError(f"opset {opset} cannot be exported; choose one of {OPSETS[0]} to {OPSETS[-1]}")
 
 
 def export_onnx(
@@ -112,8 +124,7 @@ def export_onnx(
     # Late: this module is also read where torch is not installed.
     from deploy.capture import batched_inputs, copy_for_export, output_keys, translate
 
-    if opset not in OPSETS:
-        raise ExportError(f"opset {opset} cannot be exported; choose one of {OPSETS[0]} to {OPSETS[-1]}")
+    require_opset(opset)
     name = type(model).__name__
     network, inputs = copy_for_export(model, example_inputs)
     if dynamic_batch and not batched_inputs(inputs):

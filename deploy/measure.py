@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from backends import registry
 from backends.base import CompileOptions
 from backends.errors import BackendUnavailableError
+from benchmarks.environment import cores_available
 from deploy.stages import write_json
 
 if TYPE_CHECKING:
@@ -18,17 +19,9 @@ if TYPE_CHECKING:
     from deploy.recipe import Bench, Recipe
     from deploy.stages import Stage
 
-__all__ = ["check_backend", "compile_options", "measure_backend", "require_backends", "usable_cores"]
+__all__ = ["check_backend", "compile_options", "measure_backend", "require_backends"]
 
 Say = Callable[[str], None]
-
-
-def usable_cores() -> int:
-    """Count the cores this process may use: its affinity, which containers and ``taskset`` restrict."""
-    import psutil
-
-    process = psutil.Process()
-    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
 
 
 def require_backends(names: Iterable[str], device: str | None) -> None:
@@ -48,12 +41,16 @@ def require_backends(names: Iterable[str], device: str | None) -> None:
             raise BackendUnavailableError(f"backend {name!r} cannot run here: {state.reason}; {state.hint}")
 
 
-def compile_options(backend: str, *, precision: str, threads: int | None, device: str | None) -> CompileOptions:
-    """Make every option explicit: all usable cores and the backend's own device where nothing is said."""
+def compile_options(
+    backend: str, *, precision: str, threads: int | None, device: str | None, streams: int = 1
+) -> CompileOptions:
+    """Make every option explicit: the backend's own device, and all usable cores, where nothing is said."""
+    known = registry.create(backend)
     return CompileOptions(
         precision=cast("Precision", precision),
-        threads=usable_cores() if threads is None else threads,
-        device=device or registry.create(backend).default_device,
+        threads=threads or known.default_threads or cores_available(),
+        device=device or known.default_device,
+        streams=streams,
     )
 
 
@@ -83,12 +80,18 @@ def check_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stag
         }
         write_json(file, found)
         stage.finish()
-    known: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        known: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        say(f"{file} is damaged: checking {name} again")
+        stage.redo()
+        return check_backend(name, recipe, bundles, stage, say)
     return known
 
 
 def measure_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stage: Stage, say: Say) -> Comparison:
     """Measure dense and pruned in turn under one backend; their answers are checked first."""
+    from benchmarks.errors import RecordError
     from benchmarks.journal import Journal, journal_path
     from benchmarks.recordfile import load_comparison, save
     from benchmarks.reference import read_reference
@@ -98,7 +101,11 @@ def measure_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], st
 
     file = stage.folder / "comparison.json"
     if stage.done:
-        return load_comparison(file)
+        try:
+            return load_comparison(file)
+        except RecordError as error:
+            say(f"{error}: measuring again")
+            stage.redo()
     stage.begin()
     options = _options(name, recipe.bench)
     specs = {

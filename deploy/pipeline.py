@@ -12,10 +12,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.errors import DeployError
+from deploy.errors import DeployError, ExportError
 from deploy.recipe import Recipe
 from deploy.sources.network import fingerprint
 from deploy.stages import Stage, StageStore, stage_key
@@ -53,6 +52,7 @@ class RunStages:
 def stages_of(recipe: Recipe, store: StageStore) -> RunStages:
     """Derive the stages from the recipe alone: no data or network is loaded."""
     part = recipe.model_dump(mode="json")
+    part["data"].pop("root")  # the place of the data decides nothing
     train = stage_key(
         version("prune-deploy"), part["seed"], part["network"], fingerprint(recipe.network), part["data"], part["train"]
     )
@@ -60,7 +60,7 @@ def stages_of(recipe: Recipe, store: StageStore) -> RunStages:
     finetune = stage_key(prune, part["finetune"])
     export = stage_key(finetune, part["export"], None if recipe.export.dynamic_batch else recipe.bench.batch)
     options = {key: value for key, value in part["bench"].items() if key != "backends"}
-    measured = {name: stage_key(export, options, name) for name in recipe.bench.backends}
+    measured = {name: stage_key(export, options, name, _here(name, recipe)) for name in recipe.bench.backends}
     return RunStages(
         train=store.stage("train", train),
         prune=store.stage("prune", prune),
@@ -69,6 +69,17 @@ def stages_of(recipe: Recipe, store: StageStore) -> RunStages:
         check={name: store.stage(f"check-{name}", key) for name, key in measured.items()},
         bench={name: store.stage(f"bench-{name}", key) for name, key in measured.items()},
     )
+
+
+def _here(backend: str, recipe: Recipe) -> list[str | int | None]:
+    """Name what a measurement rests on beside the recipe: this machine, the runtime and the options it resolves to."""
+    from backends import registry
+    from benchmarks.environment import identity
+    from deploy.measure import compile_options
+
+    bench = recipe.bench
+    options = compile_options(backend, precision=bench.precision, threads=bench.threads, device=bench.device)
+    return [identity(), registry.probe(backend, bench.device).version, options.threads, options.device]
 
 
 def run(recipe: Recipe, store: StageStore, say: Say) -> Results:
@@ -91,31 +102,51 @@ def run(recipe: Recipe, store: StageStore, say: Say) -> Results:
     DeployError, BackendError, BenchmarkError
         A backend is not usable, or something cannot be read or written.
     """
+    from backends.errors import BackendError
     from deploy.measure import check_backend, measure_backend, require_backends
     from deploy.report.page import write_page
+    from deploy.results import Skipped, results_of_run
 
     stages = stages_of(recipe, store)
     with store.locked():
         require_backends(recipe.bench.backends, recipe.bench.device)
         if not stages.export.done:
             _prepare(recipe, store)
-        bundles = _bundles(stages.export.folder)
+        bundles = _bundles(stages.export, recipe, store, say)
         accuracy: dict[str, dict[str, float]] = {"dense": {}, "pruned": {}}
         comparisons: list[Comparison] = []
+        skipped: list[Skipped] = []
         for name in recipe.bench.backends:
-            for label, value in check_backend(name, recipe, bundles, stages.check[name], say).items():
+            try:
+                found = check_backend(name, recipe, bundles, stages.check[name], say)
+            except (BackendError, ExportError) as error:
+                say(f"{name} failed: {error}")
+                skipped.append(Skipped(backend=name, reason=" ".join(str(error).split())))
+                continue
+            for label, value in found.items():
                 accuracy[label][name] = value
             comparisons.append(measure_backend(name, recipe, bundles, stages.bench[name], say))
-        results = _results(recipe, bundles, accuracy, comparisons)
+        results = results_of_run(recipe, bundles, accuracy, comparisons, skipped=skipped)
         results.save(store.root / "results.json")
         write_page(results, store.root / "report.html")
     return results
 
 
-def _bundles(folder: Path) -> dict[str, Bundle]:
+def _bundles(stage: Stage, recipe: Recipe, store: StageStore, say: Say) -> dict[str, Bundle]:
+    """Read the exported bundles; damaged ones are exported again, once."""
     from deploy.bundle import read_bundle
+    from deploy.errors import BundleError
 
-    return {label: read_bundle(folder / label) for label in ("dense", "pruned")}
+    def read() -> dict[str, Bundle]:
+        return {label: read_bundle(stage.folder / label) for label in ("dense", "pruned")}
+
+    try:
+        return read()
+    except BundleError as error:
+        say(f"{error}: exporting again")
+        stage.redo()
+        _prepare(recipe, store)
+        return read()
 
 
 def _prepare(recipe: Recipe, store: StageStore) -> None:
@@ -136,14 +167,3 @@ def _prepare(recipe: Recipe, store: StageStore) -> None:
         )
     if code:
         raise PrepareError(code)
-
-
-def _results(
-    recipe: Recipe,
-    bundles: dict[str, Bundle],
-    accuracy: dict[str, dict[str, float]],
-    comparisons: list[Comparison],
-) -> Results:
-    from deploy.results import results_of_run
-
-    return results_of_run(recipe, bundles, accuracy, comparisons)

@@ -229,6 +229,16 @@ def _cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
     return cross_entropy(outputs, labels)
 
 
+def _refuse_early(recipe: Recipe) -> None:
+    """Find the mistakes that can be found now, not after hours of training."""
+    from deploy.export import require_opset
+    from pruners.registry import create
+
+    create(recipe.prune.method, **recipe.prune.settings)
+    recipe.prune.target.as_target()
+    require_opset(recipe.export.opset)
+
+
 def _end_with_parent() -> None:
     """Watch the pipe that the parent holds open: when it closes, the parent is gone and nobody wants the work."""
 
@@ -251,6 +261,7 @@ def main() -> None:
 
     def prepare() -> None:
         recipe = Recipe.model_validate_json(recipe_file.read_text(encoding="utf-8"))
+        _refuse_early(recipe)
         Preparation(recipe, StageStore(folder), load(recipe.data), Progress()).run()
 
     _end_with_parent()

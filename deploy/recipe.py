@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from deploy.did_you_mean import one_line
 from deploy.errors import RecipeError
@@ -19,7 +28,7 @@ __all__ = ["Bench", "Export", "Prune", "Recipe", "TargetSpec", "load_recipe"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TargetSpec(_Section):
@@ -79,16 +88,21 @@ class Export(_Section):
 class Bench(_Section):
     """What is measured."""
 
-    backends: tuple[str, ...] = ("ort", "openvino", "torch")
+    backends: tuple[str, ...] = Field(("ort", "openvino", "torch"), min_length=1)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     threads: PositiveInt | None = Field(None, description="default: every core this process may use")
     device: str | None = Field(None, description="default: cpu, cuda for trt")
     batch: PositiveInt = 1
-    trials: PositiveInt | None = Field(
-        None, description="pairs of fresh processes; default: until the verdict is clear"
-    )
+    trials: int | None = Field(None, ge=2, description="pairs of fresh processes; default: until the verdict is clear")
     budget_s: float = Field(60.0, gt=0, description="seconds for each backend; no process is started after them")
     margin: float = Field(0.03, gt=0, lt=1, description="smallest effect that counts, as a share")
+
+    @field_validator("backends")
+    @classmethod
+    def _once(cls, backends: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(backends)) < len(backends):
+            raise ValueError("a backend is named twice")
+        return backends
 
 
 class Recipe(_Section):
@@ -96,7 +110,7 @@ class Recipe(_Section):
 
     version: Literal[1] = 1
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = 0
+    seed: NonNegativeInt = 0
     network: NetworkSpec
     data: DataSpec
     train: TrainSettings | None = Field(None, description="leave out for a network that comes trained")
@@ -128,6 +142,8 @@ def load_recipe(path: Path) -> Recipe:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise RecipeError(f"{path} is not YAML{where}: {getattr(error, 'problem', None) or 'malformed'}") from error
+    except ValueError as error:  # YAML knows dates, and some that are none look like one
+        raise RecipeError(f"{path}: {error}") from error
     if not isinstance(document, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values, got {type(document).__name__}")
     try:

@@ -194,6 +194,8 @@ def results_of_run(
     bundles: Mapping[str, Bundle],
     accuracy: Mapping[str, Mapping[str, float]],
     comparisons: Sequence[Comparison],
+    *,
+    skipped: Sequence[Skipped] = (),
 ) -> Results:
     """Gather what `deploy run` found.
 
@@ -207,6 +209,8 @@ def results_of_run(
         By label and backend: test accuracy of the compiled model, in [0, 1].
     comparisons : sequence of Comparison
         One per backend.
+    skipped : sequence of Skipped, optional
+        Backends that could not even be checked.
 
     Raises
     ------
@@ -230,7 +234,14 @@ def results_of_run(
     )
     described = recipe.model_dump(mode="json")
     described["data"].pop("root", None)  # a place on this machine: it decides nothing, and results travel
-    return _results(f"{recipe.name}: what the pruning bought", models, comparisons=tuple(comparisons), recipe=described)
+    return _results(
+        f"{recipe.name}: what the pruning bought",
+        models,
+        comparisons=tuple(comparisons),
+        skipped=tuple(skipped),
+        notes=_noise_floors(comparisons),
+        recipe=described,
+    )
 
 
 def results_of_bench(
@@ -275,6 +286,7 @@ def results_of_bench(
         comparisons=tuple(comparisons),
         measurements=tuple(measurements),
         skipped=tuple(skipped),
+        notes=_noise_floors(comparisons),
     )
 
 
@@ -322,6 +334,26 @@ def _results(title: str, models: tuple[ModelRow, ...], **parts: Any) -> Results:
         models=models,
         **parts,
     )
+
+
+def _noise_floors(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    """Tell how small a difference this machine can tell, where `deploy calibrate` found out."""
+    from benchmarks.calibration import fingerprint, load
+
+    notes = {}
+    for pair in comparisons:
+        backend = pair.candidate.subject.backend
+        floor = load(fingerprint(pair.candidate.environment), backend)
+        if floor is None:
+            continue
+        known = (
+            f"a margin of {floor.smallest_margin:.1%} is decided in 95 % of comparisons"
+            if floor.smallest_margin is not None
+            else "no margin is decided in 95 % of comparisons"
+        )
+        asked = "" if floor.can_decide(pair.margin) else f"; {pair.margin:.1%} was asked for"
+        notes[backend] = f"noise floor of {backend} here, calibrated {floor.started_utc[:10]}: {known}{asked}."
+    return tuple(notes.values())
 
 
 def _row(label: str, path: Path, sha256: str, cost: Cost, bundle: Bundle | None) -> ModelRow:

@@ -49,10 +49,11 @@ class Stage:
 
     def begin(self) -> Path:
         """Return the folder to work in, emptied of work that belongs to another key."""
+        # First of all it is no longer finished: a kill while its files go must not leave it looking so.
+        (self.folder / _DONE).unlink(missing_ok=True)
         if self.folder.exists() and self._key_in(_STARTED) != self.key:
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / _DONE).unlink(missing_ok=True)
         write_json(self.folder / _STARTED, {"key": self.key})
         return self.folder
 
@@ -60,10 +61,15 @@ class Stage:
         """Record that everything in the folder is complete."""
         write_json(self.folder / _DONE, {"key": self.key})
 
+    def redo(self) -> None:
+        """Take back that it finished: what it left cannot be used."""
+        (self.folder / _DONE).unlink(missing_ok=True)
+        (self.folder / _STARTED).unlink(missing_ok=True)
+
     def _key_in(self, name: str) -> str | None:
         try:
             value = json.loads((self.folder / name).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: not JSON, or not even text
             return None
         key = value.get("key") if isinstance(value, dict) else None
         return key if isinstance(key, str) else None

@@ -12,7 +12,16 @@ from pathlib import Path
 
 from deploy.errors import OutputError
 
-__all__ = ["displaced", "file_sha256", "output_errors", "replace_folder", "staged_folder", "sync", "write_file"]
+__all__ = [
+    "displaced",
+    "file_sha256",
+    "output_errors",
+    "replace_folder",
+    "require_writable",
+    "staged_folder",
+    "sync",
+    "write_file",
+]
 
 
 @contextmanager
@@ -66,6 +75,22 @@ def write_file(path: Path, text: str) -> None:
         except OSError:
             part.unlink(missing_ok=True)
             raise
+
+
+def require_writable(path: Path) -> None:
+    """Find out before the work whether its result can be written.
+
+    Raises
+    ------
+    OutputError
+        The folder is missing or read-only, or `path` is a folder.
+    """
+    probe = path.with_name(f".{path.name}.part")
+    with output_errors(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        probe.write_bytes(b"")
+        probe.unlink()
 
 
 def sync(path: Path) -> None:

@@ -54,3 +54,20 @@ def test_the_trainer_costs_little_over_a_bare_loop(capsys):
     with capsys.disabled():
         sys.stdout.write(f"\ntrainer over bare loop: {median(ratios):.3f}\n")
     assert median(ratios) < 1.1
+
+
+def test_timing_a_call_costs_less_than_five_microseconds_and_one_percent(tmp_path):
+    import numpy as np
+
+    from backends import registry
+    from backends.base import CompileOptions
+    from benchmarks.studies.harness import overhead
+    from benchmarks.studies.real import chain
+
+    path = chain(tmp_path / "chain.onnx", 10, rows=64)
+    feeds = {"x": np.ones((64, 256), np.float32)}
+    nothing = registry.create("null").compile(path, CompileOptions()).bind(feeds)
+    assert overhead(nothing, 2000).added_ns.value < 5_000
+    model = registry.create("ort").compile(path, CompileOptions()).bind(feeds)
+    found = overhead(model, 50)
+    assert found.added_ns.value < 0.01 * found.call_ns

@@ -18,6 +18,7 @@ _USER_ERRORS = {
     ("deploy.errors", "DeployError"),
     ("pruners.errors", "PruneError"),
 }
+_INTERRUPTED = "interrupted; what was finished is kept"
 _DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR}
 
 
@@ -33,8 +34,12 @@ def guarded(work: Callable[[], object]) -> NoReturn:
     try:
         work()
     except KeyboardInterrupt:
-        _say("interrupted; the same command goes on from the last finished step")
+        _say(_INTERRUPTED)
         raise SystemExit(INTERRUPTED) from None
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # the command line's own answer to Ctrl-C, which says nothing
+            _say(_INTERRUPTED)
+        raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
             _say(f"{error.filename or 'output'}: {(error.strerror or 'cannot be written').lower()}")

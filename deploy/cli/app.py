@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from deploy.cli import bench, compile_, doctor, layers, list_, report, run
+from deploy.cli import bench, calibrate, compile_, doctor, layers, list_, load, report, run
 
 __all__ = ["app"]
 
@@ -19,6 +19,8 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
 app.command("compare")(bench.compare)
+app.command("load")(load.load)
+app.command("calibrate")(calibrate.calibrate)
 app.command("layers")(layers.layers)
 app.command("compile")(compile_.compile_model)
 app.command("report")(report.report)

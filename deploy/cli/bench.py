@@ -35,14 +35,18 @@ def bench(
         float, typer.Option(help="Of one model alone: measure until this percentile is known, for example 99.")
     ] = 50.0,
     half_width: Annotated[float, typer.Option(help="Of one model alone: known means within this share of it.")] = 0.02,
+    cores: given.Cores = None,
+    cold: given.Cold = False,
     accept_unfit: given.AcceptUnfit = False,
     seed: given.Seed = 0,
     output: given.OutputFile = None,
     page: given.PageFile = None,
 ) -> None:
     """Measure an ONNX file: answers first, then latency, throughput and memory, in processes of its own."""
+    from benchmarks.affinity import parse_cores
     from benchmarks.settings import Settings
     from deploy.benching import Grid, bench_models, label_models, numbers, shapes
+    from deploy.whole import require_writable
 
     grid = Grid(
         backends=list(dict.fromkeys(backend or ["ort"])),
@@ -51,6 +55,7 @@ def bench(
         threads=numbers(threads, "--threads"),
         batches=numbers(batch, "--batch"),
         shapes=shapes(shape or []),
+        cores=None if cores is None else parse_cores(cores),
     )
     settings = Settings(
         trials=trials,
@@ -59,8 +64,11 @@ def bench(
         strict=strict,
         percentile=percentile / 100,
         half_width=half_width,
+        cold=cold,
         seed=seed,
     )
+    if page is not None:
+        require_writable(page)
     results = bench_models(label_models(model, against), grid, settings, _say, output)
     _tell(results, page, accept_unfit=accept_unfit)
 
@@ -78,6 +86,8 @@ def compare(
     budget: given.Budget = 60.0,
     margin: given.Margin = 0.03,
     strict: given.Strict = False,
+    cores: given.Cores = None,
+    cold: given.Cold = False,
     accept_unfit: given.AcceptUnfit = False,
     seed: given.Seed = 0,
     output: given.OutputFile = None,
@@ -97,6 +107,8 @@ def compare(
         budget=budget,
         margin=margin,
         strict=strict,
+        cores=cores,
+        cold=cold,
         accept_unfit=accept_unfit,
         seed=seed,
         output=output,
@@ -112,10 +124,12 @@ def _tell(results: Results, page: Path | None, *, accept_unfit: bool) -> None:
     from deploy.report.page import write_page
     from deploy.report.table import print_results
 
-    for found in results.all_measurements():
-        if found.failure is not None:
-            typer.echo(f"deploy: {found.subject.label} on {found.subject.backend}: {found.failure}", err=True)
-    print_results(results)
+    measured = results.all_measurements()
+    reasons = [f"{one.subject.label} on {one.subject.backend}: {one.failure}" for one in measured if one.failure]
+    if len(reasons) < len(measured):  # else a table would only hide the reasons
+        print_results(results)
+    for reason in dict.fromkeys(reasons):
+        typer.echo(f"deploy: {reason}", err=True)
     if page is not None:
         write_page(results, page)
     if (code := exit_code(results, accept_unfit=accept_unfit)) != OK:

@@ -24,6 +24,7 @@ def compile_model(
 
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from backends import registry
     from deploy.measure import compile_options
@@ -34,12 +35,13 @@ def compile_model(
     compiled = registry.create(backend).compile(path, options)
     seconds = perf_counter() - started
     layers = compiled.layers()
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(
         f"{path} compiled by {backend} for {options.device} in {compiled.executed_precision}: {seconds:.1f} s"
     )
     table = Table("layer", "kind", "ONNX nodes in it", title=f"{len(layers)} layers", title_justify="left")
     for layer in layers:
-        table.add_row(layer.name, layer.kind, ", ".join(layer.nodes) or "- (put in by the runtime)")
+        cells = (layer.name, layer.kind, ", ".join(layer.nodes) or "- (put in by the runtime)")
+        table.add_row(*map(Text, cells))  # names come from outside and may hold what rich takes for markup
     console.print(table)
     compiled.close()

@@ -20,25 +20,27 @@ def doctor(
 
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from backends import registry
-    from deploy.measure import usable_cores
+    from benchmarks.environment import cores_available
     from deploy.sources.data import data_availability
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(
         f"prune-deploy {version('prune-deploy')}, Python {platform.python_version()}, {sys.platform}, "
-        f"{usable_cores()} usable cores"
+        f"{cores_available()} usable cores"
     )
     why_not = "why not, and what to do"
     table = Table("backend", "device", "version", "usable", why_not, title="Backends", title_justify="left")
     for name in registry.names():
         state = registry.probe(name)
         why = "" if state.ok else f"{state.reason}; {state.hint}"
-        table.add_row(name, ", ".join(state.devices) or "-", state.version or "-", "yes" if state.ok else "no", why)
+        cells = (name, ", ".join(state.devices) or "-", state.version or "-", "yes" if state.ok else "no", why)
+        table.add_row(*map(Text, cells))
     console.print(table)
     table = Table("data set", "usable", "where", why_not, title="Data", title_justify="left")
     for row in data_availability(data_root):
         why = "" if row.ok else f"{row.reason}; {row.hint}"
-        table.add_row(row.name, "yes" if row.ok else "no", str(row.where or "-"), why)
+        table.add_row(*map(Text, (row.name, "yes" if row.ok else "no", str(row.where or "-"), why)))
     console.print(table)

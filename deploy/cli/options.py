@@ -12,6 +12,8 @@ __all__ = [
     "Backends",
     "Batches",
     "Budget",
+    "Cold",
+    "Cores",
     "Device",
     "Margin",
     "OutputFile",
@@ -51,6 +53,10 @@ Strict: TypeAlias = Annotated[
 AcceptUnfit: TypeAlias = Annotated[
     bool, typer.Option("--accept-unfit", help="Do not end with exit code 4 on a machine too noisy to be believed.")
 ]
+Cold: TypeAlias = Annotated[
+    bool, typer.Option("--cold", help="Also tell what compiling costs, with and without what was compiled before.")
+]
+Cores: TypeAlias = Annotated[str | None, typer.Option(help="Bind the measured processes to these cores: 0-3,8.")]
 Seed: TypeAlias = Annotated[int, typer.Option(help="Of made-up inputs and of the order of measuring.")]
 OutputFile: TypeAlias = Annotated[Path | None, typer.Option("--output", "-o", help="Write results.json here.")]
 PageFile: TypeAlias = Annotated[Path | None, typer.Option("--page", help="Write the HTML page here.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.exit_codes import WRONG_ANSWERS
+from deploy.cli.exit_codes import USAGE, WRONG_ANSWERS
 
 __all__ = ["run"]
 
@@ -33,7 +33,7 @@ def run(
 
     loaded = load_recipe(recipe)
     if data_root is not None:
-        loaded = loaded.model_copy(update={"data": loaded.data.model_copy(update={"root": str(data_root.resolve())})})
+        loaded = loaded.model_copy(update={"data": loaded.data.model_copy(update={"root": data_root.resolve()})})
     store = StageStore(output or Path("runs") / loaded.name)
     try:
         results = run_pipeline(loaded, store, lambda line: typer.echo(line, err=True))
@@ -43,3 +43,5 @@ def run(
     typer.echo(f"\nPage: {store.root / 'report.html'}   data: {store.root / 'results.json'}", err=True)
     if any(not row.agrees for row in results.answers()):
         raise typer.Exit(WRONG_ANSWERS)
+    if results.skipped or any(found.failure is not None for found in results.all_measurements()):
+        raise typer.Exit(USAGE)

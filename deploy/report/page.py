@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -35,7 +36,7 @@ _METHOD = (
     "added to the peak of interpreter and runtime.",
 )
 
-_DISTRIBUTION = "Thin lines: single processes. Marks: p50 and p90. The axis ends at p99."
+_DISTRIBUTION = "Thin lines: single processes. Marks: p50 and p90. The axis ends behind 99 % of the calls."
 
 
 def page(results: Results) -> str:
@@ -188,14 +189,24 @@ def _reproduce(results: Results) -> str:
 
 def _bench_command(results: Results, found: Measurement) -> str:
     subject = found.subject
-    parts = ["deploy bench", f"--model {results.models[-1].file}"]
+    names = [row.label if row.file == "model.onnx" else row.file for row in results.models]
+    parts = ["deploy", "bench", "--model", names[-1]]
     if results.comparisons:
-        parts.append(f"--against {results.models[0].file}")
-    parts += [f"--backend {subject.backend}", f"--precision {subject.precision}", f"--threads {subject.threads}"]
-    parts += [f"--device {subject.device}", f"--batch {subject.batch}", f"--seed {found.seed}"]
-    if found.trials:
-        parts.append(f"--trials {len(found.trials)}")
-    return " ".join(parts)
+        parts += ["--against", names[0]]
+    for option, value in (
+        ("backend", subject.backend),
+        ("precision", subject.precision),
+        ("threads", subject.threads),
+        ("device", subject.device),
+        ("batch", subject.batch),
+        ("seed", found.seed),
+    ):
+        parts += [f"--{option}", str(value)]
+    for name, sizes in subject.shapes.items():
+        parts += ["--shape", f"{name}={','.join(map(str, sizes))}"]
+    if found.budget_s is not None:
+        parts += ["--budget", f"{found.budget_s:g}"]
+    return shlex.join(parts)
 
 
 def _facts(rows: list[tuple[str, str]], name: str) -> str:

@@ -64,7 +64,7 @@ class Sheet:
 
 def sheets(results: Results) -> tuple[Sheet, ...]:
     """Derive every table; one that would have no row is left out."""
-    found = [_paper(results), _latency(results), _starting(results), _memory(results)]
+    found = [_paper(results), _latency(results), _starting(results), _memory(results), _cold(results)]
     if results.comparisons:
         found.append(_bought(results))
     found.append(_answers(results))
@@ -147,7 +147,7 @@ def _latency(results: Results) -> Sheet:
 
 
 def _starting(results: Results) -> Sheet:
-    rows = []
+    rows, notes = [], _Notes()
     for found in results.all_measurements():
         if found.failure is not None:
             continue
@@ -155,7 +155,7 @@ def _starting(results: Results) -> Sheet:
         rows.append(
             (
                 place(results, found),
-                found.subject.label,
+                f"{found.subject.label} {_energy_mark(found, notes)}".rstrip(),
                 duration(told.load_ns),
                 duration(told.first_run_ns),
                 duration(median(trial.steady_ns for trial in found.trials)),
@@ -168,9 +168,15 @@ def _starting(results: Results) -> Sheet:
         ("backend", "model", "load", "first run", "steady", "CPU/call", "calls/proc."),
         tuple(rows),
         n_left=2,
+        notes=notes.found,
         caption="Load: ONNX file to compiled model. Steady: from then until latency no longer changed. "
         "CPU/call: processor time of all threads.",
     )
+
+
+def _energy_mark(found: Measurement, notes: _Notes) -> str:
+    used = found.energy_uj_per_call
+    return "" if used is None else notes.mark(f"{used / 1e3:.3g} mJ per call of the whole package or board")
 
 
 def _memory(results: Results) -> Sheet:
@@ -196,6 +202,34 @@ def _memory(results: Results) -> Sheet:
         n_left=2,
         caption="Peak: resident memory (VmHWM); of it model: above the empty runtime. Steady: its share of memory "
         "(PSS) while it runs. Weights: as the runtime tells.",
+    )
+
+
+def _cold(results: Results) -> Sheet:
+    rows, notes = [], _Notes()
+    for found in results.all_measurements():
+        if found.cold is None:
+            continue
+        bare, kept = found.cold.without_cache, found.cold.with_cache
+        loaded = NOTHING if kept is None or kept.loaded_ns is None else duration(kept.loaded_ns)
+        stored = NOTHING if bare.stored_bytes is None else size(bare.stored_bytes)
+        mark = notes.mark(f"{found.subject.backend}: {bare.reason}") if bare.reason else ""
+        rows.append(
+            (
+                place(results, found),
+                f"{found.subject.label} {mark}".rstrip(),
+                duration(bare.compiled_ns),
+                loaded,
+                stored,
+            )
+        )
+    return Sheet(
+        "Measured: making the model ready in a fresh process",
+        ("backend", "model", "compile", "from cache", "kept"),
+        tuple(rows),
+        n_left=2,
+        notes=notes.found,
+        caption="From cache: what was compiled before, read, checked by its hash and loaded.",
     )
 
 

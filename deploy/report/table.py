@@ -12,7 +12,7 @@ from deploy.report.sheets import Sheet, sheets
 from deploy.report.words import answer
 from deploy.results import Results
 
-__all__ = ["print_results", "tables"]
+__all__ = ["print_results", "print_sheet", "tables"]
 
 
 def tables(results: Results) -> list[RenderableType]:
@@ -36,6 +36,11 @@ def print_results(results: Results, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     for renderable in tables(results):
         console.print(renderable, highlight=False)
+
+
+def print_sheet(sheet: Sheet, console: Console) -> None:
+    """Print one table."""
+    console.print(_table(sheet), highlight=False)
 
 
 def _table(sheet: Sheet) -> RenderableType:

@@ -156,6 +156,7 @@ class SimulatedMachine:
     fail: dict[str, object] = field(default_factory=dict)
     now_ns: float = 0.0
     measured: bool = False
+    energy: object = None
     running: set = field(default_factory=set)
     log: list = field(default_factory=list)
 
@@ -197,6 +198,9 @@ class SimulatedObserver:
 
     def look(self):
         assert self.world.running, "it is too late to look"
+
+    def energy(self):
+        return self.world.energy
 
     def between_trials(self):
         assert not self.world.running, "a process lives on between two trials"

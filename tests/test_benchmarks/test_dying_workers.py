@@ -240,13 +240,22 @@ def test_a_process_killed_while_it_is_measured_is_a_row(zeros_model, ours):
 @pytest.mark.parametrize("backend", ["slow", "sleeps", "compile-hangs", "parents"])
 def test_an_ended_command_takes_its_processes_along(zeros_model, ours, ending, backend):
     command = [sys.executable, "-m", "deploy", "bench", "-m", str(zeros_model), "-b", backend, "--budget", "60"]
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, start_new_session=True
-    ) as run:
+    # Who runs the tests in the background has children that ignore Ctrl-C, as the shell wants it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        run = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, start_new_session=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
         assert wait_until(lambda: any(is_worker(pid) for pid in ours()), 60), "no worker was started"
         time.sleep(0.5)
         os.kill(run.pid, ending)
         assert run.wait(DEADLINE_S) != 0
+    finally:
+        run.kill()
+        run.wait()
     assert wait_until(lambda: not ours()), "a process outlived the command"
 
 

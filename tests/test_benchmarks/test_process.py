@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,9 +15,9 @@ import numpy as np
 import pytest
 
 from backends.base import CompileOptions
-from benchmarks.errors import WorkerError, WrongAnswersError
+from benchmarks.errors import WorkerError
 from benchmarks.process import MeasuredProcess
-from benchmarks.runner import Settings, SubjectSpec, compare, measure, raise_failure
+from benchmarks.runner import Settings, SubjectSpec, compare, measure
 from benchmarks.warmup import WarmUpLimits
 
 FEEDS = {"x": np.zeros((1, 3, 8, 8), np.float32)}
@@ -109,8 +110,7 @@ def test_a_failure_is_a_row_with_one_line_and_the_other_model_survives(conv_mode
     assert comparison.verdict == "failed"
     assert comparison.candidate.failure_kind == kind
     assert "\n" not in comparison.candidate.failure
-    with pytest.raises(WrongAnswersError if kind == "WrongAnswersError" else WorkerError, match=reason):
-        raise_failure(comparison.candidate)
+    assert re.search(reason, comparison.candidate.failure)
     assert len(comparison.baseline.trials) == 2
     assert comparison.baseline.agreement.ok
 

@@ -137,11 +137,11 @@ def test_unlike_measurements_are_not_compared(comparison):
 def test_doubts_are_said_in_words(comparison):
     measurement = comparison.candidate
     trial = measurement.trials[0]
-    good = tuple(trial.model_copy(update={"blocks_ns": ((1_000_000,) * 20,) * 3}) for _ in range(6))
+    good = tuple(trial.model_copy(update={"blocks_ns": ((1_000_000,) * 40,) * 3}) for _ in range(6))
     assert doubts_about(good, None) == ()
-    slow = good[0].model_copy(update={"blocks_ns": ((1_200_000,) * 20,) * 3, "warmup_ended": "budget"})
+    slow = good[0].model_copy(update={"blocks_ns": ((1_200_000,) * 40,) * 3, "warmup_ended": "budget"})
     drifting = tuple(
-        trial.model_copy(update={"blocks_ns": tuple((n * 1_000_000,) * 20 for n in (10, 11, 12))}) for _ in range(6)
+        trial.model_copy(update={"blocks_ns": tuple((n * 1_000_000,) * 40 for n in (10, 11, 12))}) for _ in range(6)
     )
     busy = Fitness(reasons=(Reason(severity="doubtful", words="other processes used 50% of the cores' time"),))
     assert doubts_about((slow, *good[1:]), busy) == (

@@ -183,6 +183,52 @@ def test_a_candidate_that_is_slower_ends_with_exit_code_1(tmp_path):
     assert (undecided.returncode, "INCONCLUSIVE" in undecided.stdout) == (3, True)
 
 
+def test_a_calibrated_machine_is_told_beside_a_comparison(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRUNE_DEPLOY_STATE", str(tmp_path / "state"))
+    model = small_cnn(tmp_path / "model.onnx")
+    done = deploy("calibrate", "-m", model, "--pairs", 8, "--threads", 1, "--accept-unfit")
+    assert done.returncode == 0, done.stderr
+    assert "ort: 8 pairs of" in done.stdout
+    assert len(list((tmp_path / "state" / "noise").iterdir())) == 1
+    told = deploy("compare", model, small_cnn(tmp_path / "other.onnx"), *QUICK).stdout
+    assert "noise floor of ort here, calibrated" in " ".join(told.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cells"),
+    [
+        (("multi-stream", "--streams", "1,2"), ("multi-stream", "p99")),
+        (("server", "--bound-ms", "100", "--rate", "50"), ("server", "Bound: 100 ms")),
+        (("offline",), ("offline", "per second")),
+    ],
+)
+def test_a_model_is_put_under_load(tmp_path, arguments, cells):
+    model, out = small_cnn(tmp_path / "model.onnx"), tmp_path / "load.jsonl"
+    scenario, *options = arguments
+    done = deploy("load", "-m", model, "-s", scenario, *options, "--budget", "0.2", "-o", out, "--accept-unfit")
+    assert done.returncode == 0, done.stderr
+    assert "MLPerf-style" in done.stdout
+    for cell in cells:
+        assert cell in " ".join(done.stdout.split())
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(rows) == (2 if "1,2" in options else 1)
+    assert all(row["result"]["scenario"] == scenario for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("sever", "--bound-ms", "1"), ("scenario 'sever'",)),
+        (("server",), ("--bound-ms",)),
+        (("offline", "--streams", "0"), ("--streams",)),
+        (("offline", "--budget", "inf"), ("--budget",)),
+    ],
+)
+def test_loads_that_make_no_sense_are_refused(tmp_path, arguments, words):
+    scenario, *options = arguments
+    refused(deploy("load", "-m", small_cnn(tmp_path / "m.onnx"), "-s", scenario, *options), *words)
+
+
 def test_bench_on_onnx_runtime_imports_neither_torch_nor_pruners(tmp_path):
     model = small_cnn(tmp_path / "model.onnx")
     code = f"""

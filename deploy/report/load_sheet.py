@@ -1,0 +1,70 @@
+"""The table of a model under load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from benchmarks.load import LoadMeasurement
+from benchmarks.scenarios import SCENARIOS, MultiStreamResult, OfflineResult, ServerResult
+from benchmarks.stats import percentile, supports
+from deploy.report.sheets import Sheet
+from deploy.report.table import print_sheet
+from deploy.report.words import NOTHING, duration, rate
+
+__all__ = ["load_sheet", "print_load"]
+
+_SHARES = (0.5, 0.9, 0.99)
+
+
+def load_sheet(found: Sequence[LoadMeasurement]) -> Sheet:
+    """Derive the table: one row for each measurement; all are of one scenario."""
+    rows, notes = [], []
+    for one in found:
+        subject, result = one.subject, one.result
+        first = (subject.backend, str(subject.streams))
+        if result is None:
+            rows.append((*first, "failed", *[NOTHING] * 4))
+            continue
+        reasons = one.fitness.reasons if one.fitness is not None else ()
+        notes += [f"{subject.backend}, streams {subject.streams}: {reason}" for reason in reasons]
+        rows.append((*first, *_cells(result)))
+    result = next(one.result for one in found if one.result is not None)
+    bound = f" Bound: {duration(result.settings.bound_ns)}." if isinstance(result, ServerResult) else ""
+    subject = found[0].subject
+    return Sheet(
+        f"Measured: {result.scenario} (MLPerf-style)",
+        ("backend", "streams", "per second", "p50", "p90", "p99", "requests"),
+        tuple(rows),
+        n_left=1,
+        notes=tuple(dict.fromkeys(notes)),
+        caption=f"{SCENARIOS[result.scenario].definition}.{bound} {subject.precision}, threads per inference: "
+        f"{subject.threads}, {subject.device}, batch {subject.batch}.",
+    )
+
+
+def print_load(found: Sequence[LoadMeasurement], console: Console | None = None) -> None:
+    """Print the table, to stdout if no console is given."""
+    print_sheet(load_sheet(found), console or Console(highlight=False))
+
+
+def _cells(result: MultiStreamResult | ServerResult | OfflineResult) -> tuple[str, ...]:
+    if isinstance(result, OfflineResult):
+        return (rate(result.throughput_per_s), *[NOTHING] * 3, str(len(result.done_ns)))
+    if isinstance(result, MultiStreamResult):
+        latencies = result.latencies_ns
+        return (rate(result.throughput_per_s), *_percentiles(latencies.tolist()), str(len(latencies)))
+    held = result.found.held_per_s
+    if held is None:
+        return ("none holds", *[NOTHING] * 3, str(sum(len(probe.done_ns) for probe in result.probes)))
+    best = max((probe for probe in result.probes if probe.rate_per_s == held), key=lambda probe: len(probe.done_ns))
+    latencies = best.latencies_ns
+    return (rate(held * result.batch), *_percentiles(latencies.tolist()), str(len(latencies)))
+
+
+def _percentiles(latencies_ns: list[int]) -> list[str]:
+    return [
+        duration(percentile(latencies_ns, share)) if supports(len(latencies_ns), share) else NOTHING
+        for share in _SHARES
+    ]

@@ -1,0 +1,21 @@
+"""Tests remember nothing of this machine, and wait for no measurement that somebody makes on it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_state(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("state")
+    names = {"PRUNE_DEPLOY_STATE": str(folder), "PRUNE_DEPLOY_LOCK": str(folder / "lock")}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    yield
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
