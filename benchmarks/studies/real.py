@@ -136,7 +136,7 @@ def _alone(spec: SubjectSpec) -> tuple[int, ...]:
 @contextmanager
 def _busy(n: int) -> Iterator[None]:
     """Keep `n` processes busy."""
-    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+    spinning = [subprocess.Popen([sys.executable, "-c", "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"]) for _ in range(n)]
     try:
         yield
     finally:
