@@ -33,6 +33,7 @@ __all__ = ["chain", "main"]
 
 LAYERS = 20
 """Of the baseline: a layer more is 5 %."""
+_SPIN = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
 _ROWS, _FEATURES = 176, 256
 
 
@@ -136,7 +137,7 @@ def _alone(spec: SubjectSpec) -> tuple[int, ...]:
 @contextmanager
 def _busy(n: int) -> Iterator[None]:
     """Keep `n` processes busy."""
-    spinning = [subprocess.Popen([sys.executable, "-c", "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"]) for _ in range(n)]
+    spinning = [subprocess.Popen([sys.executable, "-c", _SPIN]) for _ in range(n)]
     try:
         yield
     finally:
