@@ -131,7 +131,7 @@ def _ask(question: Message, feeds: Mapping[str, Array], who: str, timeout_s: flo
     with tempfile.TemporaryFile() as said:
         # -P: a folder called `backends` in the user's working directory is not ours.
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", layer_worker.__name__],
+            [sys.executable, "-P", "-m", layer_worker.__name__, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,

@@ -1,12 +1,13 @@
-"""The process that profiles: ``python -m benchmarks.layer_worker``.
+"""The process that profiles: ``python -m benchmarks.layer_worker PARENT``.
 
 It answers one question on the two pipes that were its standard input and output: run this model so often, profiled or
-not, and say how long the calls and the layers took. It ends with its parent (Linux).
+not, and say how long the calls and the layers took. It ends with the process PARENT (Linux).
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -92,6 +93,8 @@ def run_sessions(
 def main() -> None:
     """Answer the parent's one question."""
     die_with_parent()
+    if os.getppid() != int(sys.argv[1]):
+        return  # it died before we could ask to die with it
     channel = Channel(os.dup(0), os.dup(1))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -399,7 +399,8 @@ def test_a_process_that_hangs_is_killed(odd_backends, conv_model, feeds):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
-def test_no_process_outlives_its_parent(odd_backends, conv_model, tmp_path):
+@pytest.mark.parametrize("after_s", [0, 3], ids=["while it starts", "while it hangs"])
+def test_no_process_outlives_its_parent(odd_backends, conv_model, after_s):
     code = (
         "import sys, numpy as np; from pathlib import Path; from backends.base import CompileOptions;"
         "from benchmarks.layer_process import run_in_process;"
@@ -410,8 +411,12 @@ def test_no_process_outlives_its_parent(odd_backends, conv_model, tmp_path):
     with subprocess.Popen([sys.executable, "-c", code, str(conv_model)], env=environment) as parent:
         children = []
         wait_for(lambda: children.extend(psutil.Process(parent.pid).children()) or children)
+        time.sleep(after_s)
         parent.kill()
-    wait_for(lambda: not children[0].is_running() or children[0].status() == psutil.STATUS_ZOMBIE)
+    _, alive = psutil.wait_procs(children, timeout=60)
+    for child in alive:
+        child.kill()
+    assert not alive
 
 
 def wait_for(condition):
