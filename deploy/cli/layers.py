@@ -85,11 +85,11 @@ def _profile(spec: SubjectSpec, budget_s: float, seed: int) -> LayerProfile:
 def _print(sheets: list[Sheet]) -> None:
     from rich.console import Console
 
-    from deploy.report.table import _table
+    from deploy.report.table import print_sheet
 
     console = Console(highlight=False)
     for sheet in sheets:
-        console.print(_table(sheet), highlight=False)
+        print_sheet(sheet, console)
 
 
 def _say(line: str) -> None:
