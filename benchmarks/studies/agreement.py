@@ -6,9 +6,9 @@ process too, on a model that it compiled with its hint. Last comes benchmark_app
 own, and our measurement in one of its own, pair by pair: on a busy machine these rows are the widest. The ratio is the
 median over rounds, with the interval of `benchmarks.stats.median_interval`.
 
-Where they differ by nature: in the Server scenario LoadGen sleeps until an arrival and wakes late by what the machine
-takes to wake a core, tens of microseconds, where our streams spin. And a latency of benchmark_app ends when the runtime
-is done, ours when the caller has its thread back: on a machine whose cores are all busy that is milliseconds later.
+Where they differ by nature: in the Server scenario LoadGen sleeps until an arrival and wakes late, where our streams
+spin (with the spinning switched off, ours comes nearer to it). And a latency of benchmark_app ends when the runtime is
+done, ours when the caller has its thread back, some tens of microseconds later.
 """
 
 from __future__ import annotations
