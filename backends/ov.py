@@ -18,6 +18,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
@@ -70,7 +71,8 @@ class _OpenVinoCall(BoundCall):
     ) -> None:
         import openvino
 
-        self._infer = request.infer
+        # Without sharing, every call copies the outputs into arrays that nobody asked for.
+        self._infer = partial(request.infer, share_outputs=True)
         self._request = request
         self._outputs = outputs
         self._feeds = feeds  # shared memory: the tensors refer to it
