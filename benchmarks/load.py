@@ -21,7 +21,6 @@ from benchmarks.process import Loaded, MeasuredProcess
 from benchmarks.records import Agreement, Environment, Fitness, Subject
 from benchmarks.reference import Reference
 from benchmarks.scenarios import (
-    MultiStream,
     Offline,
     ScenarioResult,
     ScenarioSettings,
@@ -169,7 +168,7 @@ def measure_load(
     )
 
 
-def _asked(scenario: ScenarioSettings | OfflineFor, call_ns: float, loaded: Loaded) -> MultiStream | Server | Offline:
+def _asked(scenario: ScenarioSettings | OfflineFor, call_ns: float, loaded: Loaded) -> ScenarioSettings:
     """Settle what depends on the compiled model: how many calls, and whether idle streams may spin."""
     if isinstance(scenario, OfflineFor):
         return scenario.settings(call_ns)

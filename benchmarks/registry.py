@@ -1,25 +1,25 @@
-"""Which scenarios there are: what exactly one timed call contains."""
+"""Which scenarios there are: what exactly is measured."""
 
 from __future__ import annotations
 
+from benchmarks.scenarios import SCENARIOS
+
 __all__ = ["describe", "names"]
 
-_SCENARIOS = {
-    "request": "host clock, depth 1, inputs in host memory to outputs in host memory",
-}
+_REQUEST = "host clock, depth 1, inputs in host memory to outputs in host memory"
 
 
 def names() -> tuple[str, ...]:
-    """List the scenarios."""
-    return tuple(_SCENARIOS)
+    """List the scenarios: that of `deploy bench`, then those of `deploy load`."""
+    return ("request", *SCENARIOS)
 
 
 def describe(name: str) -> str:
-    """Say what one timed call of scenario `name` contains.
+    """Say what scenario `name` measures.
 
     Raises
     ------
     KeyError
         There is no such scenario.
     """
-    return _SCENARIOS[name]
+    return _REQUEST if name == "request" else SCENARIOS[name].definition

@@ -162,9 +162,16 @@ class Worker:
 
     def scenario(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
         """Put a load on the warm model: one bound call for each stream."""
-        from benchmarks.scenarios import run_scenario
+        from benchmarks.scenarios import Device, run_on_device, run_scenario, settings_of
 
         assert self._compiled is not None
+        settings = settings_of(question["question"])
+        if isinstance(settings, Device):
+            timer = self._compiled.device_timer(self._feeds, in_flight=settings.in_flight)
+            try:
+                return run_on_device(question["question"], timer, replays_graph=timer.replays_graph)
+            finally:
+                timer.close()
         calls = [self._compiled.bind(self._feeds) for _ in range(question["streams"])]
         for call in calls:
             call()  # each binding has buffers of its own to touch

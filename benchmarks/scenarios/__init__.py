@@ -1,14 +1,31 @@
 """Scenarios of load: what is measured when several requests are in flight, or come at random, or are all there."""
 
-from benchmarks.scenarios.definitions import EQUIVALENTS, SCENARIOS, MultiStream, Offline, ScenarioSettings, Server
-from benchmarks.scenarios.entry import parse, question_of, run_scenario, settings_of
+from benchmarks.scenarios.definitions import (
+    EQUIVALENTS,
+    SCENARIOS,
+    Device,
+    MultiStream,
+    Offline,
+    ScenarioSettings,
+    Server,
+)
+from benchmarks.scenarios.entry import parse, question_of, run_on_device, run_scenario, settings_of
 from benchmarks.scenarios.offline import offline_calls
-from benchmarks.scenarios.records import MultiStreamResult, OfflineResult, ScenarioResult, ServerProbe, ServerResult
+from benchmarks.scenarios.records import (
+    DeviceResult,
+    MultiStreamResult,
+    OfflineResult,
+    ScenarioResult,
+    ServerProbe,
+    ServerResult,
+)
 from benchmarks.scenarios.waiting import spin_ns_for
 
 __all__ = [
     "EQUIVALENTS",
     "SCENARIOS",
+    "Device",
+    "DeviceResult",
     "MultiStream",
     "MultiStreamResult",
     "Offline",
@@ -21,6 +38,7 @@ __all__ = [
     "offline_calls",
     "parse",
     "question_of",
+    "run_on_device",
     "run_scenario",
     "settings_of",
     "spin_ns_for",

@@ -12,7 +12,7 @@ from benchmarks.early_stopping import queries_needed
 from benchmarks.errors import SettingError
 from benchmarks.scenarios.waiting import SPIN_NS
 
-__all__ = ["EQUIVALENTS", "SCENARIOS", "Equivalent", "MultiStream", "Offline", "ScenarioSettings", "Server"]
+__all__ = ["EQUIVALENTS", "SCENARIOS", "Device", "Equivalent", "MultiStream", "Offline", "ScenarioSettings", "Server"]
 
 _OVER_LATENCY = 10
 
@@ -152,9 +152,36 @@ class Offline:
         _at_least("streams", self.streams, 1)
 
 
-ScenarioSettings: TypeAlias = MultiStream | Server | Offline
-SCENARIOS: dict[str, type[MultiStream] | type[Server] | type[Offline]] = {
-    kind.scenario: kind for kind in (MultiStream, Server, Offline)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """Inferences queued on a device with a clock of its own.
+
+    Parameters
+    ----------
+    calls : int, default=1000
+        Timed inferences.
+    in_flight : int, default=2
+        Queued at once, at least 1: with two the device does not wait for the host between them.
+    """
+
+    scenario: ClassVar[Literal["device"]] = "device"
+    definition: ClassVar[str] = (
+        "inferences are queued on the device so that a few are in flight, and each is timed by events on the device's "
+        "own clock around its kernels; copies between host and device are not in it"
+    )
+    streams: ClassVar[int] = 1
+
+    calls: int = 1000
+    in_flight: int = 2
+
+    def __post_init__(self) -> None:
+        _at_least("calls", self.calls, 1)
+        _at_least("in_flight", self.in_flight, 1)
+
+
+ScenarioSettings: TypeAlias = MultiStream | Server | Offline | Device
+SCENARIOS: dict[str, type[MultiStream] | type[Server] | type[Offline] | type[Device]] = {
+    kind.scenario: kind for kind in (MultiStream, Server, Offline, Device)
 }
 """The settings of each scenario by its name."""
 

@@ -11,10 +11,11 @@ import numpy as np
 
 from backends.base import Array
 from benchmarks.errors import SettingError
-from benchmarks.scenarios.definitions import SCENARIOS, MultiStream, Offline, ScenarioSettings, Server
+from benchmarks.scenarios.definitions import SCENARIOS, Device, MultiStream, Offline, ScenarioSettings, Server
 from benchmarks.scenarios.multi import run_multi_stream
 from benchmarks.scenarios.offline import run_offline
 from benchmarks.scenarios.records import (
+    DeviceResult,
     MultiStreamResult,
     OfflineResult,
     ScenarioResult,
@@ -24,7 +25,9 @@ from benchmarks.scenarios.records import (
 from benchmarks.scenarios.server import find_server_rate
 from benchmarks.scenarios.waiting import Clock, Sleep
 
-__all__ = ["parse", "question_of", "run_scenario", "settings_of"]
+__all__ = ["parse", "question_of", "run_on_device", "run_scenario", "settings_of"]
+
+_FEWEST_WARM = 20
 
 
 def question_of(settings: ScenarioSettings) -> dict[str, Any]:
@@ -81,6 +84,8 @@ def run_scenario(
         What a call raises.
     """
     settings = settings_of(question)
+    if isinstance(settings, Device):
+        raise SettingError("scenario 'device' is timed by the device, not by calls: see `run_on_device`")
     if len(calls) != settings.streams:
         raise SettingError(f"{settings.streams} streams want as many bound calls, got {len(calls)}")
     if isinstance(settings, MultiStream):
@@ -105,6 +110,26 @@ def run_scenario(
     }
 
 
+def run_on_device(
+    question: Mapping[str, Any], timer: Callable[[int], Array], *, replays_graph: bool
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Time inferences on the device's own clock, in the measured process; `parse` makes a record of the answer.
+
+    Parameters
+    ----------
+    question : Mapping
+        See `question_of`.
+    timer : callable
+        Makes so many inferences and gives their nanoseconds; see `backends.base.DeviceTimer`.
+    replays_graph : bool
+        Whether it launches one captured graph.
+    """
+    settings = settings_of(question)
+    assert isinstance(settings, Device)
+    timer(max(_FEWEST_WARM, settings.calls // 10))
+    return {"replays_graph": replays_graph}, {"device_ns": timer(settings.calls)}
+
+
 def parse(
     question: Mapping[str, Any], answer: Mapping[str, Any], arrays: Mapping[str, Array], *, batch: int = 1
 ) -> ScenarioResult:
@@ -118,6 +143,9 @@ def parse(
         Examples per call.
     """
     settings = settings_of(question)
+    if isinstance(settings, Device):
+        times, graph = _times(arrays["device_ns"]), bool(answer["replays_graph"])
+        return DeviceResult(settings=settings, batch=batch, device_ns=times, replays_graph=graph)
     if isinstance(settings, Offline):
         return OfflineResult(
             settings=settings, batch=batch, issued_ns=_times(arrays["issued_ns"]), done_ns=_times(arrays["done_ns"])

@@ -9,14 +9,14 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from benchmarks.scenarios.arrivals import Nanoseconds
-from benchmarks.scenarios.definitions import MultiStream, Offline, Server
+from benchmarks.scenarios.definitions import Device, MultiStream, Offline, Server
 from benchmarks.scenarios.queueing import issue_delays
 from benchmarks.scenarios.search import Found
 from benchmarks.scenarios.server import judge
 from benchmarks.schema import Record
 from benchmarks.stats import percentile
 
-__all__ = ["MultiStreamResult", "OfflineResult", "ScenarioResult", "ServerProbe", "ServerResult"]
+__all__ = ["DeviceResult", "MultiStreamResult", "OfflineResult", "ScenarioResult", "ServerProbe", "ServerResult"]
 
 _Times: TypeAlias = tuple[NonNegativeInt, ...]
 
@@ -149,7 +149,24 @@ class OfflineResult(Record):
         return 1e9 * self.batch * len(self.done_ns) / max(1, max(self.done_ns) - min(self.issued_ns))
 
 
-ScenarioResult: TypeAlias = Annotated[MultiStreamResult | ServerResult | OfflineResult, Field(discriminator="scenario")]
+class DeviceResult(Record):
+    """Inferences timed by the device's own clock."""
+
+    scenario: Literal["device"] = "device"
+    settings: Device
+    batch: PositiveInt = Field(1, description="examples per inference")
+    device_ns: Annotated[_Times, Field(min_length=1)] = Field(description="each inference, on the device's clock")
+    replays_graph: bool = Field(description="whether the kernels were launched as one captured graph")
+
+    @property
+    def latencies_ns(self) -> Nanoseconds:
+        """Of each inference, in nanoseconds."""
+        return _array(self.device_ns)
+
+
+ScenarioResult: TypeAlias = Annotated[
+    MultiStreamResult | ServerResult | OfflineResult | DeviceResult, Field(discriminator="scenario")
+]
 
 
 def _array(times: Sequence[int]) -> Nanoseconds:

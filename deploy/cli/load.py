@@ -19,7 +19,7 @@ __all__ = ["load"]
 
 def load(
     model: Annotated[Path, typer.Option("--model", "-m", help="ONNX file, or a bundle's folder.")],
-    scenario: Annotated[str, typer.Option("--scenario", "-s", help="multi-stream, server or offline.")],
+    scenario: Annotated[str, typer.Option("--scenario", "-s", help="multi-stream, server, offline or device.")],
     backend: given.Backends = None,
     streams: Annotated[str, typer.Option(help="Requests in flight, or several numbers: 1,2,4.")] = "1",
     bound_ms: Annotated[
@@ -95,12 +95,14 @@ def _scenario(
 ) -> ScenarioSettings | OfflineFor:
     from benchmarks.errors import SettingError
     from benchmarks.load import OfflineFor
-    from benchmarks.scenarios import SCENARIOS, MultiStream, Server
+    from benchmarks.scenarios import SCENARIOS, Device, MultiStream, Server
 
     if not 0 < budget_s < float("inf"):
         raise SettingError(f"--budget must be positive and finite, got {budget_s}")
     if name == "multi-stream":
         return MultiStream(streams=streams, min_duration_ns=round(1e9 * budget_s))
+    if name == "device":
+        return Device()
     if name == "offline":
         return OfflineFor(streams=streams, seconds=budget_s)
     if name != "server":

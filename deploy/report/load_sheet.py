@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from benchmarks.load import LoadMeasurement
-from benchmarks.scenarios import SCENARIOS, MultiStreamResult, OfflineResult, ServerResult
+from benchmarks.scenarios import SCENARIOS, DeviceResult, MultiStreamResult, OfflineResult, ScenarioResult, ServerResult
 from benchmarks.stats import percentile, supports
 from deploy.report.sheets import Sheet
 from deploy.report.table import print_sheet
@@ -49,9 +49,16 @@ def print_load(found: Sequence[LoadMeasurement], console: Console | None = None)
     print_sheet(load_sheet(found), console or Console(highlight=False))
 
 
-def _cells(result: MultiStreamResult | ServerResult | OfflineResult) -> tuple[str, ...]:
+def _cells(result: ScenarioResult) -> tuple[str, ...]:
     if isinstance(result, OfflineResult):
         return (rate(result.throughput_per_s), *[NOTHING] * 3, str(len(result.done_ns)))
+    if isinstance(result, DeviceResult):
+        latencies = result.latencies_ns
+        return (
+            rate(1e9 * result.batch / float(latencies.mean())),
+            *_percentiles(latencies.tolist()),
+            str(len(latencies)),
+        )
     if isinstance(result, MultiStreamResult):
         latencies = result.latencies_ns
         return (rate(result.throughput_per_s), *_percentiles(latencies.tolist()), str(len(latencies)))

@@ -157,5 +157,6 @@ def test_doubts_are_said_in_words(comparison):
 
 
 def test_scenarios_say_what_a_call_contains():
-    assert names() == ("request",)
+    assert names() == ("request", "multi-stream", "server", "offline", "device")
     assert "host memory" in describe("request")
+    assert "scheduled arrival" in describe("server")

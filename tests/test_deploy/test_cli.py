@@ -219,6 +219,7 @@ def test_a_model_is_put_under_load(tmp_path, arguments, cells):
     ("arguments", "words"),
     [
         (("sever", "--bound-ms", "1"), ("scenario 'sever'",)),
+        (("device",), ("no device with a clock of its own",)),
         (("server",), ("--bound-ms",)),
         (("offline", "--streams", "0"), ("--streams",)),
         (("offline", "--budget", "inf"), ("--budget",)),
