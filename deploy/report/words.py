@@ -164,6 +164,8 @@ def _why_open(pair: Comparison, found: Interval) -> str:
     ended = f"; {pair.ended}" if pair.ended else ""
     if found.low <= 1 <= found.high:
         return f"the interval holds both faster and slower{ended}"
+    if found.low >= 1 + pair.margin or found.high <= 1 / (1 + pair.margin):
+        return f"too few pairs of processes to be sure{ended}"
     return f"a difference, but not surely one of {percent(pair.margin)}{ended}"
 
 
