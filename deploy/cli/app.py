@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from deploy.cli import bench, calibrate, compile_, doctor, layers, list_, load, report, run
+from deploy.cli import bench, calibrate, compile_, doctor, layers, list_, load, plan, report, run, study
 
 __all__ = ["app"]
 
@@ -24,6 +24,8 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("layers")(layers.layers)
 app.command("compile")(compile_.compile_model)
 app.command("report")(report.report)
+app.add_typer(plan.plan, name="plan")
+app.add_typer(study.study, name="study")
 app.command("list")(list_.list_names)
 app.command("doctor")(doctor.doctor)
 

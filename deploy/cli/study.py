@@ -1,0 +1,18 @@
+"""``deploy study``: questions that take many networks or many measurements to answer."""
+
+from __future__ import annotations
+
+import typer
+
+__all__ = ["study"]
+
+study = typer.Typer(
+    help="Questions that take many networks or many measurements to answer.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@study.callback()
+def _group() -> None:
+    pass
