@@ -139,9 +139,7 @@ class _Judge:
         sizes = batch_sizes(original, specs) if graph.dynamic_batch else (None,)
         self._examples = [random_inputs(specs, batch=batch, seed=1, device=device) for batch in sizes]
         awaken_(original, self._examples[-1], seed=0)
-        self._tensors = {
-            name: slice_without(tensor, gone.get(name, {})) for name, tensor in named_tensors(original).items()
-        }
+        self._tensors = _cut_tensors(original, gone, frozenset())
         twin = self._loaded(network)
         self._expected = [outputs_of(twin, example) for example in self._examples]
         self._trains = not _fails_in_training(model, self._examples[-1])

@@ -9,7 +9,8 @@ from torch import nn
 import pruners.labels_contraction
 import pruners.labels_elementwise
 import pruners.labels_movement
-import pruners.labels_reduction  # noqa: F401 - each import registers rules
+import pruners.labels_reduction
+import pruners.labels_windows  # noqa: F401 - each import registers rules
 from pruners.labels import Labels, Value
 from pruners.labels_propagate import Propagation
 from pruners.policy import Policy

@@ -15,10 +15,10 @@ from pruners.labels import Lock, Value, compact, varying
 from pruners.labels_elementwise import along
 from pruners.labels_propagate import MacTerm, Propagation, rule
 
-__all__: list[str] = []
+__all__ = ["contract", "counted"]
 
 
-def _counted(*names: str) -> Callable[[Any], Any]:
+def counted(*names: str) -> Callable[[Any], Any]:
     """Register a rule that must run even where nothing is labelled, since it counts MACs."""
 
     def register(function: Any) -> Any:
@@ -77,7 +77,7 @@ def _spread(slot: Tensor, own: str, space: str) -> Tensor:
     return wide
 
 
-@_counted("linear")
+@counted("linear")
 def linear(walk: Propagation, x: Value, weight: Value, bias: Value | None = None) -> Value:
     """Multiply the last axis by a matrix stored (out, in)."""
     walk.starts.append(walk.node.name)
@@ -90,7 +90,7 @@ def linear(walk: Propagation, x: Value, weight: Value, bias: Value | None = None
     return result
 
 
-@_counted("mm", "bmm", "matmul")
+@counted("mm", "bmm", "matmul", "mv", "dot")
 def matmul(walk: Propagation, x: Value, y: Value) -> Value:
     """Multiply matrices, with broadcast batch axes."""
     walk.starts.append(walk.node.name)
@@ -104,14 +104,14 @@ def matmul(walk: Propagation, x: Value, y: Value) -> Value:
     return result
 
 
-@_counted("addmm", "baddbmm")
+@counted("addmm", "baddbmm")
 def addmm(walk: Propagation, bias: Value, x: Value, y: Value, **_: Any) -> Value:
     """Multiply two matrices and add a third."""
     product = matmul(walk, x, y)
     return Value(walk.shape, walk.join([product, bias]).slots)
 
 
-@_counted("einsum")
+@counted("einsum")
 def einsum(walk: Propagation, equation: str, operands: Sequence[Value], **_: Any) -> Any:
     """Contract two operands by an explicit equation without repeated letters in one operand."""
     terms, arrow, of_result = equation.replace(" ", "").partition("->")
@@ -130,7 +130,7 @@ def einsum(walk: Propagation, equation: str, operands: Sequence[Value], **_: Any
     return result
 
 
-@_counted("scaled_dot_product_attention")
+@counted("scaled_dot_product_attention")
 def attention(
     walk: Propagation,
     query: Value,
@@ -162,7 +162,7 @@ def _repeated(walk: Propagation, value: Value, times: int) -> Value:
     return Value(shape, tuple(slots))
 
 
-@_counted("conv1d", "conv2d", "conv3d")
+@counted("conv1d", "conv2d", "conv3d")
 def convolution(
     walk: Propagation, x: Value, weight: Value, bias: Value | None = None, *rest: Any, **named: Any
 ) -> Value:
@@ -170,7 +170,7 @@ def convolution(
     return _convolve(walk, x, weight, bias, int(named.get("groups", rest[3] if len(rest) > 3 else 1)), transposed=False)
 
 
-@_counted("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+@counted("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def transposed_convolution(
     walk: Propagation, x: Value, weight: Value, bias: Value | None = None, *rest: Any, **named: Any
 ) -> Value:
@@ -178,7 +178,7 @@ def transposed_convolution(
     return _convolve(walk, x, weight, bias, int(named.get("groups", rest[3] if len(rest) > 3 else 1)), transposed=True)
 
 
-@_counted("convolution")
+@counted("convolution")
 def any_convolution(walk: Propagation, x: Value, weight: Value, bias: Value | None, *rest: Any) -> Value:
     """Convolve in the general form; `rest` is stride, padding, dilation, transposed, output_padding, groups."""
     return _convolve(walk, x, weight, bias, int(rest[5]), transposed=bool(rest[3]))
@@ -229,7 +229,8 @@ def _grouped(
     input), its second axis those of one group on the other side.
     """
     n_images, per_group = image.shape[0], image.shape[1] // groups
-    if groups == image.shape[1] == out_channels:
+    depthwise = groups == image.shape[1] == out_channels
+    if depthwise:
         walk.carriers.add(walk.node.name)
     else:
         walk.starts.append(walk.node.name)
@@ -246,7 +247,7 @@ def _grouped(
     if whole:
         walk.lock(second, Lock(f"{walk.node.name} is a grouped convolution that loses whole groups only"))
         slots = walk.join([read, Value((1, groups), tuple(first))], wait=False).slots
-        for slot in slots if groups < image.shape[1] else ():
+        for slot in slots if not depthwise else ():
             walk.labels.floor(slot, 2)  # with one group left it is an ordinary convolution
         wide = [slot.unsqueeze(2).expand(-1, -1, out_channels // groups) for slot in slots]
     else:

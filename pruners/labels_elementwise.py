@@ -106,6 +106,12 @@ def group_norm(walk: Propagation, x: Value, groups: int, *parameters: Any, **_: 
     return result
 
 
+@rule("empty_like", "full_like", "new_empty", "new_full", "new_ones", "new_zeros", "rand_like", "randn_like")
+def filled(walk: Propagation, x: Value, *_: Any, **__: Any) -> Value:
+    """Take the labels where the shape is that of `x`; another shape is a number in the code."""
+    return x if walk.shape == x.shape and operator_name(walk.node.target).endswith("_like") else Value(walk.shape)
+
+
 def works_channel_by_channel(target: Any) -> bool:
     """Tell whether an operator changes each channel of its first operand for itself: activation, scale, norm."""
     known = RULES.get(operator_name(target))

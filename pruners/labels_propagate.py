@@ -20,7 +20,7 @@ __all__ = ["RULES", "MacTerm", "Propagation", "hint", "operator_name", "rule"]
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
-"""Operator name without namespace, overload and in-place underscore -> rule."""
+"""Operator name as `operator_name` gives it -> rule."""
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -230,8 +230,11 @@ class Propagation:
 
 
 def operator_name(target: Any) -> str:
-    """Return the name of an ATen operator without namespace, overload and in-place underscore, or an empty string."""
-    if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten":
+    """Return the name of an operator without overload and in-place underscore, ATen's without namespace.
+
+    An empty string for what is no operator.
+    """
+    if not isinstance(target, torch._ops.OpOverload):
         return ""
     name = str(target._schema.name).removeprefix("aten::")
     return name if name.endswith("__") else name.removesuffix("_")

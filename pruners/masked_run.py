@@ -195,6 +195,8 @@ def _spread(root: bool, with_mean: bool) -> Callable[..., Any]:
 
 def _extreme(highest: bool) -> Callable[..., Any]:
     def statistic(mask: Tensor, n: fx.Node, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], Tensor):  # the larger of two tensors
+            return n.target(x, *args, **kwargs)  # type: ignore[operator]
         lowest = torch.finfo(x.dtype).min if highest else torch.finfo(x.dtype).max
         return n.target(x.masked_fill(~mask, lowest), *args, **kwargs)  # type: ignore[operator]
 
