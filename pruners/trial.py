@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from pruners.errors import SurgeryError
 from pruners.groups import ChannelGroup
+from pruners.module_form import resize_
 from pruners.program import FOREIGN, first_line
-from pruners.surgery import resize_
 
 __all__ = ["fix_what_breaks"]
 

@@ -18,7 +18,8 @@ from pruners.inputs import random_inputs
 from pruners.plan import InputSpec, PruningPlan
 from pruners.probe import awaken_
 from pruners.program import FOREIGN, first_line, named_tensors
-from pruners.surgery import graph_of, mask_, removed_positions, slice_without
+from pruners.slicing import slice_without
+from pruners.surgery import graph_of, mask_, removed_positions
 
 if TYPE_CHECKING:
     from pruners.graph import Graph
