@@ -80,9 +80,7 @@ def copy_of(model: nn.Module) -> nn.Module:
     Weights that a hook of `torch.nn.utils.weight_norm` computed can be copied so, and tensors that a module caches
     while it evaluates and drops in ``train()`` are dropped.
     """
-    computed = [
-        value for layer in model.modules() for value in vars(layer).values() if isinstance(value, Tensor)
-    ]
+    computed = [value for layer in model.modules() for value in vars(layer).values() if isinstance(value, Tensor)]
     twin = copy.deepcopy(model, {id(value): value.detach().clone() for value in computed if value.grad_fn is not None})
     for layer in twin.modules():
         if any(_holds_tensors(value) for name, value in vars(layer).items() if name not in OF_TORCH):

@@ -31,9 +31,7 @@ _Pattern: TypeAlias = tuple[type[nn.Module], tuple[Any, ...]]
 _Choice: TypeAlias = tuple[int, ...]
 
 
-def fit_(
-    module: nn.Module, changes: Sequence[SizeChange], settled: frozenset[str], disagreement: Disagreement
-) -> str:
+def fit_(module: nn.Module, changes: Sequence[SizeChange], settled: frozenset[str], disagreement: Disagreement) -> str:
     """Set the attributes of a resized module in place so that it agrees.
 
     Parameters
@@ -114,9 +112,7 @@ class _Search:
     def _suspects(self, outcome: _Outcome) -> list[_Pattern]:
         """Order the patterns: first the modules that were running when it failed, the innermost first."""
         running = {path: depth for depth, path in enumerate(outcome.failed)}
-        return sorted(
-            self._members, key=lambda pattern: -max(running.get(path, -1) for path in self._members[pattern])
-        )
+        return sorted(self._members, key=lambda pattern: -max(running.get(path, -1) for path in self._members[pattern]))
 
     def _set(self) -> None:
         for pattern, paths in self._members.items():
