@@ -1,7 +1,7 @@
 """Which attributes of the user's modules must follow a change of size: tried, judged by what the whole module does.
 
-Modules of one class with the same attributes in question share the answer, so that a network of a hundred blocks
-costs as many trials as one block.
+Modules of one class with the same attributes in question share the answer: a network of a hundred blocks costs as many
+trials as one block.
 """
 
 from __future__ import annotations
@@ -78,7 +78,12 @@ class _Search:
 
     def __post_init__(self) -> None:
         for path, own in self.slots.items():
-            pattern = (type(self.module.get_submodule(path)), tuple((slot.keys, len(slot.options)) for slot in own))
+            present = [slot.present for slot in own]
+            alike = tuple(
+                (slot.keys, len(slot.options), slot.options.index(slot.present), present.index(slot.present))
+                for slot in own
+            )
+            pattern = type(self.module.get_submodule(path)), alike
             self._members.setdefault(pattern, []).append(path)
             self._choice[pattern] = (0,) * len(own)
             self._spent[pattern] = 0
