@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
-__all__ = ["SizeChange", "Slot", "Slots", "slots_of"]
+__all__ = ["OF_TORCH", "SizeChange", "Slot", "Slots", "slots_of"]
 
 Keys = tuple[Hashable, ...]
-_OF_TORCH = frozenset(vars(nn.Module()))
+OF_TORCH = frozenset(vars(nn.Module()))
+"""Attributes that every module has."""
 _LARGEST_CONTAINER = 64
-_GEOMETRY = frozenset(
-    "class classes depth depths dilation epoch grid image img input kernel layers length padding patch resolution "
-    "seq shift stride strides window".split()
+_GEOMETRY = re.compile(
+    r"(^|_)(class|depth|dilation|epoch|grid|image|img|input|kernel|layer|length|padding|patch|resolution|seq|shift|"
+    r"stride|window)(e?s)?(_|$)",
+    re.IGNORECASE,
 )
 """Words in names of attributes that count something else than channels."""
 
@@ -53,11 +55,14 @@ class Slot:
     keys : tuple
         Name of the attribute, then indices or keys into nested tuples, lists and dictionaries.
     options : tuple of int
-        Values that it may take, the likeliest first; one of them is the present value.
+        Values that it may take, the likeliest first.
+    present : int
+        What it is before; one of the options.
     """
 
     keys: Keys
     options: tuple[int, ...]
+    present: int
 
     def put(self, module: nn.Module, value: int) -> None:
         """Set the integer."""
@@ -80,43 +85,64 @@ def slots_of(model: nn.Module, changes: Sequence[SizeChange], settled: frozenset
     Returns
     -------
     Mapping of str to tuple of Slot
-        In the module that made a change: integers equal to the old size, which are taken to follow (last choice if
-        their name speaks of geometry), and integers in a whole ratio to it, which are taken to stay. In the modules
-        around it, where it has none that is equal: integers equal to the old size, taken to stay.
+        In the module that made a change: integers equal to the old size, which are taken to follow unless their name
+        speaks of geometry. Where there is none: integers in a whole ratio to the old size, taken to stay. Where
+        there is none that is equal at all: integers equal to it in the modules around, taken to stay.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
-    options: dict[str, dict[Keys, list[int]]] = {}
+    found: dict[str, _OfModule] = {}
+    per_module: dict[str, list[SizeChange]] = {}
     for change in dict.fromkeys(changes):
         path = re.sub(r"@\d+", "", change.module)
-        if path not in modules or path in settled:
-            continue
-        own = list(_integers(modules[path]))
-        for keys, value in own:
-            new = _follows(value, change)
-            if new is not None:
-                known = options.setdefault(path, {}).setdefault(keys, [value])
-                likely = value == change.old and not _GEOMETRY & set(str(keys[0]).lower().split("_"))
-                if new not in known:
-                    known.insert(known.index(value) if likely else len(known), new)
-        if any(value == change.old for _, value in own):
-            continue
-        for outer in _around(path):
-            for keys, value in _integers(modules[outer]) if outer not in settled else ():
-                known = options.setdefault(outer, {}).setdefault(keys, [value]) if value == change.old else [change.new]
-                if change.new not in known:
-                    known.append(change.new)
-    return {
-        path: tuple(Slot(keys, tuple(values)) for keys, values in of_module.items())
-        for path, of_module in options.items()
-    }
+        if path in modules and path not in settled and change.old != change.new:
+            per_module.setdefault(path, []).append(change)
+    for path, own in per_module.items():
+        here = found.setdefault(path, _OfModule(dict(_integers(modules[path]))))
+        unexplained = [change for change in own if not here.follow_equal(change)]
+        for change in unexplained:
+            here.may_follow_in_ratio(change)
+            for outer in _around(path) if change.old not in here.present.values() else ():
+                if outer not in settled:
+                    there = found.setdefault(outer, _OfModule(dict(_integers(modules[outer], nested=False))))
+                    there.may_follow_equal(change)
+    return {path: slots for path, of_module in found.items() if (slots := of_module.slots())}
 
 
-def _follows(value: int, change: SizeChange) -> int | None:
-    """Return what an integer in a whole ratio to the old size becomes; None where it has nothing to do with it."""
-    whole = value > 0 and change.old > 0 and (value % change.old == 0 or change.old % value == 0)
-    if not whole or value * change.new % change.old or not change.new:
-        return None
-    return value * change.new // change.old
+@dataclass(frozen=True, slots=True)
+class _OfModule:
+    present: Mapping[Keys, int]
+    likely: dict[Keys, list[int]] = field(default_factory=dict)
+    possible: dict[Keys, list[int]] = field(default_factory=dict)
+
+    def follow_equal(self, change: SizeChange) -> bool:
+        """Let integers equal to the old size follow; return whether there is one that speaks of channels."""
+        explained = False
+        for keys, value in self.present.items():
+            if value == change.old:
+                speaks = not _GEOMETRY.search(str(keys[0]))
+                (self.likely if speaks else self.possible).setdefault(keys, []).append(change.new)
+                explained |= speaks
+        return explained
+
+    def may_follow_equal(self, change: SizeChange) -> None:
+        for keys, value in self.present.items():
+            if value == change.old:
+                self.possible.setdefault(keys, []).append(change.new)
+
+    def may_follow_in_ratio(self, change: SizeChange) -> None:
+        """Let integers that divide the old size, or that it divides, follow in proportion."""
+        for keys, value in self.present.items():
+            whole = value > 0 and change.old > 0 and (value % change.old == 0 or change.old % value == 0)
+            if whole and value != change.old and value * change.new % change.old == 0 != change.new:
+                self.possible.setdefault(keys, []).append(value * change.new // change.old)
+
+    def slots(self) -> tuple[Slot, ...]:
+        slots = []
+        for keys, value in self.present.items():
+            options = [*self.likely.get(keys, ()), value, *self.possible.get(keys, ())]
+            if len(options) > 1:
+                slots.append(Slot(keys, tuple(dict.fromkeys(options)), value))
+        return tuple(slots)
 
 
 def _around(path: str) -> Iterator[str]:
@@ -125,9 +151,9 @@ def _around(path: str) -> Iterator[str]:
         yield path
 
 
-def _integers(module: nn.Module) -> Iterator[tuple[Keys, int]]:
+def _integers(module: nn.Module, *, nested: bool = True) -> Iterator[tuple[Keys, int]]:
     for name, value in vars(module).items():
-        if name not in _OF_TORCH:
+        if name not in OF_TORCH and (nested or isinstance(value, int)):
             yield from _inside((name,), value)
 
 

@@ -18,7 +18,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from pruners.errors import PruneError, SurgeryError
-from pruners.module_attributes import SizeChange
+from pruners.module_attributes import OF_TORCH, SizeChange
 from pruners.module_search import Disagreement, fit_
 from pruners.module_sizes import Resized, update_sizes
 from pruners.program import FOREIGN, first_line
@@ -80,12 +80,10 @@ def copy_of(model: nn.Module) -> nn.Module:
     Weights that a hook of `torch.nn.utils.weight_norm` computed can be copied so, and tensors that a module caches
     while it evaluates and drops in ``train()`` are dropped.
     """
-    computed = [
-        value for layer in model.modules() for value in vars(layer).values() if isinstance(value, Tensor)
-    ]
+    computed = [value for layer in model.modules() for value in vars(layer).values() if isinstance(value, Tensor)]
     twin = copy.deepcopy(model, {id(value): value.detach().clone() for value in computed if value.grad_fn is not None})
     for layer in twin.modules():
-        if any(isinstance(value, dict) and _tensors_in(value) for value in vars(layer).values()):
+        if any(_holds_tensors(value) for name, value in vars(layer).items() if name not in OF_TORCH):
             modes = {child: child.training for child in layer.modules()}
             layer.train()
             for child, training in modes.items():
@@ -150,10 +148,9 @@ def _cut_(module: nn.Module, gone: Mapping[str, Positions]) -> dict[int, Resized
         sizes[id(new)] = Resized(tuple(old.shape), tuple(new.shape), axes)
         before.append(old)
     for layer in module.modules():
-        for tensors in (layer._parameters, layer._buffers):
-            for attribute, tensor in tensors.items():
-                if id(tensor) in smaller:
-                    tensors[attribute] = smaller[id(tensor)]
+        holders: tuple[dict[str, Any], ...] = (layer._parameters, layer._buffers)
+        for tensors in holders:
+            tensors.update({name: smaller[id(tensor)] for name, tensor in tensors.items() if id(tensor) in smaller})
     return sizes
 
 
@@ -175,7 +172,8 @@ def _read_tensors(layer: nn.Module, sizes: Mapping[int, Resized]) -> Iterator[tu
         if tensor is not None:
             yield attribute, resized(tensor)
     if parametrize.is_parametrized(layer):
-        for attribute, chain in layer.parametrizations.items():
+        chains: Any = layer.parametrizations
+        for attribute, chain in chains.items():
             if hasattr(chain, "original"):
                 yield attribute, resized(chain.original)
             elif isinstance(chain[0], _WeightNorm):
@@ -191,5 +189,5 @@ def _read_tensors(layer: nn.Module, sizes: Mapping[int, Resized]) -> Iterator[tu
                 setattr(layer, hook.name, hook.compute_weight(layer, do_power_iteration=False))
 
 
-def _tensors_in(value: Mapping[Any, Any]) -> bool:
-    return any(isinstance(item, Tensor) and not isinstance(item, nn.Parameter) for item in value.values())
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, dict) and any(isinstance(item, Tensor) for item in value.values())

@@ -1,7 +1,7 @@
 """Which attributes of the user's modules must follow a change of size: tried, judged by what the whole module does.
 
-Modules of one class with the same attributes in question share the answer, so that a network of a hundred blocks
-costs as many trials as one block.
+Modules of one class with the same attributes in question share the answer: a network of a hundred blocks costs as many
+trials as one block.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -32,9 +31,7 @@ _Pattern: TypeAlias = tuple[type[nn.Module], tuple[Any, ...]]
 _Choice: TypeAlias = tuple[int, ...]
 
 
-def fit_(
-    module: nn.Module, changes: Sequence[SizeChange], settled: frozenset[str], disagreement: Disagreement
-) -> str:
+def fit_(module: nn.Module, changes: Sequence[SizeChange], settled: frozenset[str], disagreement: Disagreement) -> str:
     """Set the attributes of a resized module in place so that it agrees.
 
     Parameters
@@ -81,7 +78,12 @@ class _Search:
 
     def __post_init__(self) -> None:
         for path, own in self.slots.items():
-            pattern = (type(self.module.get_submodule(path)), tuple((slot.keys, len(slot.options)) for slot in own))
+            present = [slot.present for slot in own]
+            alike = tuple(
+                (slot.keys, len(slot.options), slot.options.index(slot.present), present.index(slot.present))
+                for slot in own
+            )
+            pattern = type(self.module.get_submodule(path)), alike
             self._members.setdefault(pattern, []).append(path)
             self._choice[pattern] = (0,) * len(own)
             self._spent[pattern] = 0
@@ -115,9 +117,7 @@ class _Search:
     def _suspects(self, outcome: _Outcome) -> list[_Pattern]:
         """Order the patterns: first the modules that were running when it failed, the innermost first."""
         running = {path: depth for depth, path in enumerate(outcome.failed)}
-        return sorted(
-            self._members, key=lambda pattern: -max(running.get(path, -1) for path in self._members[pattern])
-        )
+        return sorted(self._members, key=lambda pattern: -max(running.get(path, -1) for path in self._members[pattern]))
 
     def _set(self) -> None:
         for pattern, paths in self._members.items():

@@ -170,7 +170,8 @@ def _convolves(layer: nn.Module, tensors: _Tensors) -> bool:
 
 
 def _has_features(layer: nn.Module, tensors: _Tensors) -> bool:
-    return isinstance(layer, nn.modules.batchnorm._NormBase) or ("running_var" in tensors and "num_features" in vars(layer))
+    frozen = "running_var" in tensors and "num_features" in vars(layer)
+    return frozen or isinstance(layer, nn.modules.batchnorm._NormBase)
 
 
 _TABLE: tuple[tuple[Callable[[nn.Module, _Tensors], bool], _Update], ...] = (

@@ -37,7 +37,8 @@ def tensor_named(module: nn.Module, path: str) -> Tensor:
 def slice_without(tensor: Tensor, axes: Positions) -> Tensor:
     """Return a copy of `tensor` without the given positions of its axes; the order of its axes in memory stays."""
     with torch.no_grad():
-        order = sorted(range(tensor.ndim), key=lambda axis: -tensor.stride(axis))
+        strides = tensor.stride()
+        order = sorted(range(tensor.ndim), key=lambda axis: -strides[axis])
         for axis, positions in axes.items():
             stay = torch.ones(tensor.shape[axis], dtype=torch.bool)
             stay[torch.tensor(positions, dtype=torch.int64)] = False
