@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices, choices_of, excluded_groups, groups_by_ratio
-from pruners.decide.counts import counts_along, ratio_counts, uniform_counts
+from pruners.decide.counts import counts_along, ratio_counts
+from pruners.decide.uniform import uniform_counts
 from pruners.decide.greedy import greedy_counts
 from pruners.decide.units import top_units
 from pruners.errors import NothingToPruneError, SelectorError, TargetError

@@ -1,0 +1,160 @@
+"""`land` follows an order of moves until a budget is met, as closely as is legal; `Landing` says how closely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from pruners.decide.budget import Budget
+from pruners.decide.choices import Choices
+from pruners.decide.moves import Moves
+
+__all__ = ["TOLERANCE", "Landing", "land", "landing_of"]
+
+TOLERANCE = 0.01
+"""A plan that costs less than the target by no more than this share of the dense network has landed on it."""
+_EXCHANGES = 4000
+
+
+def land(moves: Moves, budget: Budget, *, max_removed: int | None = None, even: bool = False) -> dict[str, int]:
+    """Make the first moves, as few as meet the budget; then give back what still fits.
+
+    Moves are undone last first, while the budget holds. In the end no group can take one step up. Where the landing is
+    `TOLERANCE` or more below the budget all the same, single steps are exchanged (one group down, another one up) as
+    long as that lands closer.
+
+    Parameters
+    ----------
+    moves : Moves
+        See there.
+    budget : Budget
+        See there.
+    max_removed : int, optional
+        Stop after this many units (at least one move is made), be the budget met or not.
+    even : bool
+        Give back to each group one step at most, unless the landing takes more: for orders that keep groups alike.
+
+    Returns
+    -------
+    dict of str to int
+        Kept count of every group in ``moves.choices``.
+
+    Raises
+    ------
+    TargetError
+        The budget is not reachable.
+    """
+    budget.require_reachable(moves.choices)
+    most = moves.within(max_removed)
+    few, many = min(moves.n_forced, most), most
+    while few < many:
+        middle = (few + many) // 2
+        if budget.met(moves.counts(middle)):
+            many = middle
+        else:
+            few = middle + 1
+    counts = moves.counts(many)
+    if not budget.met(counts) or many <= moves.n_forced:
+        return counts
+    if even:
+        _give_back(moves, many, budget, counts, once=True)
+    if not even or budget.slack(counts) >= TOLERANCE:
+        _give_back(moves, many, budget, counts, once=False)
+    if budget.slack(counts) >= TOLERANCE:
+        _exchange(moves.choices, budget, counts, max_removed)
+    return counts
+
+
+def _give_back(moves: Moves, n_moves: int, budget: Budget, counts: dict[str, int], *, once: bool) -> None:
+    done: set[str] = set()
+    for name, count, larger in moves.upwards(n_moves):
+        if name in done or counts[name] != count:
+            continue
+        counts[name] = larger
+        if not budget.met(counts):
+            # A group that cannot take its last step back cannot take an earlier one: costs only grow from here.
+            counts[name] = count
+            done.add(name)
+        elif once:
+            done.add(name)
+
+
+def _exchange(choices: Choices, budget: Budget, counts: dict[str, int], max_removed: int | None) -> None:
+    """Take single steps up, or one group down and another up, as long as that lands closer."""
+    tries = _EXCHANGES
+    whole = sum(choices.whole.values())
+    while budget.slack(counts) >= TOLERANCE:
+        best, closest = None, budget.cost(counts)
+        for trial in islice(_neighbours(choices, counts), tries):
+            tries -= 1
+            if max_removed is not None and whole - sum(trial.values()) > max_removed:
+                continue
+            cost = budget.cost(trial)
+            if closest < cost <= budget.limit:
+                best, closest = trial, cost
+        if best is None:
+            return
+        counts.update(best)
+
+
+def _neighbours(choices: Choices, counts: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    down = [{name: smaller} for name in choices.legal if (smaller := choices.below(name, counts[name])) is not None]
+    up = {name: larger for name in choices.legal if (larger := choices.above(name, counts[name])) is not None}
+    for fewer in ({}, *down):
+        for name, larger in up.items():
+            if name not in fewer:
+                yield {**counts, **fewer, name: larger}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landing:
+    """Where counts land, beside what was asked.
+
+    Parameters
+    ----------
+    of : str
+        What is counted.
+    asked, kept : float
+        Shares of the dense cost: the limit, and what the counts cost.
+    step : str
+        The group whose next larger legal count costs least; empty when every group is at its largest.
+    above : float
+        Share of the dense cost with that step; infinite when there is none.
+    """
+
+    of: str
+    asked: float
+    kept: float
+    step: str
+    above: float
+
+    @property
+    def close(self) -> bool:
+        """True at or below the target by less than `TOLERANCE`."""
+        return 0 <= self.asked - self.kept < TOLERANCE
+
+    def __str__(self) -> str:
+        """Say in one sentence what was asked, where it landed, and why no closer."""
+        said = f"{self.of}: {self.kept:.2%} of the dense network are kept, at most {self.asked:.2%} were asked for"
+        if self.close:
+            return said
+        if not self.step:
+            return f"{said}; every group is at the largest count that its bounds allow"
+        return f"{said}; the smallest legal step up, of {self.step!r}, would give {self.above:.2%}"
+
+
+def landing_of(choices: Choices, counts: Mapping[str, int], budget: Budget) -> Landing:
+    """Return where `counts` land; groups that they do not name are at their present size."""
+    full = choices.whole | dict(counts)
+    steps = {name: choices.above(name, count) for name, count in full.items() if name in choices.legal}
+    costs = {name: budget.cost({**full, name: larger}) for name, larger in steps.items() if larger is not None}
+    step = min(costs, key=lambda name: costs[name], default="")
+    dense = budget.dense
+    return Landing(
+        of=budget.of,
+        asked=budget.limit / dense,
+        kept=budget.cost(full) / dense,
+        step=step,
+        above=costs[step] / dense if step else float("inf"),
+    )
