@@ -106,6 +106,6 @@ def require_one_removal(constraints: Constraints, choices: Choices, counts: Mapp
     removed = sum(size - counts.get(name, size) for name, size in whole.items())
     if limit is not None and removed > limit:
         raise TargetError(
-            f"the target takes {removed} units at once, but max_units_per_step and max_fraction_per_step allow {limit}; "
+            f"the target takes {removed} units at once, but max_units_per_step or max_fraction_per_step allow {limit}: "
             "take a method that removes in steps, or loosen them"
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
+
+import numpy as np
 
 from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices
@@ -14,7 +15,7 @@ __all__ = ["TOLERANCE", "Landing", "land", "landing_of"]
 
 TOLERANCE = 0.01
 """A plan that costs less than the target by no more than this share of the dense network has landed on it."""
-_EXCHANGES = 4000
+_NEIGHBOURS = 2000
 
 
 def land(moves: Moves, budget: Budget, *, max_removed: int | None = None, even: bool = False) -> dict[str, int]:
@@ -81,30 +82,42 @@ def _give_back(moves: Moves, n_moves: int, budget: Budget, counts: dict[str, int
 
 
 def _exchange(choices: Choices, budget: Budget, counts: dict[str, int], max_removed: int | None) -> None:
-    """Take single steps up, or one group down and another up, as long as that lands closer."""
-    tries = _EXCHANGES
-    whole = sum(choices.whole.values())
+    """Take one group down and another one up, or only up, as long as that lands closer."""
     while budget.slack(counts) >= TOLERANCE:
-        best, closest = None, budget.cost(counts)
-        for trial in islice(_neighbours(choices, counts), tries):
-            tries -= 1
-            if max_removed is not None and whole - sum(trial.values()) > max_removed:
-                continue
-            cost = budget.cost(trial)
-            if closest < cost <= budget.limit:
-                best, closest = trial, cost
-        if best is None:
+        better = _closest_neighbour(choices, budget, counts, max_removed)
+        if better is None:
             return
-        counts.update(best)
+        counts.update(better)
 
 
-def _neighbours(choices: Choices, counts: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    down = [{name: smaller} for name in choices.legal if (smaller := choices.below(name, counts[name])) is not None]
+def _closest_neighbour(
+    choices: Choices, budget: Budget, counts: Mapping[str, int], max_removed: int | None
+) -> dict[str, int] | None:
+    """Return the neighbour that lands closest, or the first that lands on the budget; None where none is closer.
+
+    Neighbours are tried in the order of where they would land if the costs of their two steps just added up.
+    """
+    down = {name: smaller for name in choices.legal if (smaller := choices.below(name, counts[name])) is not None}
     up = {name: larger for name in choices.legal if (larger := choices.above(name, counts[name])) is not None}
-    for fewer in ({}, *down):
-        for name, larger in up.items():
-            if name not in fewer:
-                yield {**counts, **fewer, name: larger}
+    present = budget.cost(counts)
+    fewer: list[dict[str, int]] = [{}, *({name: count} for name, count in down.items())]
+    more = [{name: count} for name, count in up.items()]
+    saved = np.array([present - budget.cost({**counts, **step}) for step in fewer])
+    added = np.array([budget.cost({**counts, **step}) - present for step in more])
+    distance = np.abs(budget.limit - present + saved[:, None] - added[None, :])
+    removable = None if max_removed is None else max_removed - sum(choices.whole.values())
+    best, closest = None, present
+    for index in np.argsort(distance, axis=None, kind="stable")[:_NEIGHBOURS].tolist():
+        first, second = divmod(index, len(more))
+        trial = {**counts, **fewer[first], **more[second]}
+        if fewer[first].keys() == more[second].keys() or (removable is not None and -sum(trial.values()) > removable):
+            continue
+        cost = budget.cost(trial)
+        if closest < cost <= budget.limit:
+            best, closest = trial, cost
+            if budget.slack(trial) < TOLERANCE:
+                break
+    return best
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from pruners.base import Method, MethodSettings, Outcome, budget_of, plan_of
+from pruners.base import Method, MethodSettings, Outcome, plan_of
 from pruners.decide.budget import Budget
-from pruners.decide.choices import Choices, choices_of
-from pruners.decide.counts import ratio_counts
+from pruners.decide.choices import Choices
+from pruners.decide.goal import goal_of, removal_limit
 from pruners.decide.greedy import greedy_counts
 from pruners.decide.units import top_units
 from pruners.errors import MethodError
@@ -97,8 +97,9 @@ class Taylor(Method):
                 f"method {self.name!r} fine-tunes between removals: the task has to hand in train, or set "
                 "updates_between=0"
             )
-        choices, budget = _goal(task, graph)
+        choices, budget = goal_of(task.target, task.constraints, graph)
         budget.require_reachable(choices)
+        most = self._most_units(removal_limit(task.constraints, choices))
         assert task.batches is not None, "the base class checked it"
         batches = iter(task.batches())
         model, present = task.model, graph
@@ -106,9 +107,9 @@ class Taylor(Method):
         plan: PruningPlan | None = None
         history: list[Mapping[str, Any]] = []
         for limit in self._limits(budget):
-            if budget.met(counts):
+            if choices.allow(counts) and budget.met(counts):
                 break
-            if budget.cost(counts) <= limit:
+            if choices.allow(counts) and budget.cost(counts) <= limit:
                 continue
             if plan is not None:
                 present = trace(model, task.example_inputs)
@@ -119,7 +120,7 @@ class Taylor(Method):
                 left,
                 self._ranked(found.scores, graph, before),
                 Budget(cost=budget.cost, limit=limit, of=budget.of),
-                max_units=self.settings.units_per_step,
+                max_units=most,
             )
             kept = top_units(found.scores, {name: counts[name] for name in found.scores})
             step = plan_of(self, present, kept)
@@ -136,13 +137,16 @@ class Taylor(Method):
         return Outcome(plan=plan, model=model, history=tuple(history))
 
     def _limits(self, budget: Budget) -> Iterator[float]:
-        """Yield what the network may cost after each removal; without end where units are counted out."""
+        """Yield what the network may cost after each removal; the last one without end, where units are limited."""
         dense, last = budget.cost({}), self.settings.steps
-        if self.settings.units_per_step is not None:
-            yield from repeat(budget.limit)
-        for step in range(1, last):
-            yield dense - (dense - budget.limit) * step / last
-        yield budget.limit
+        if self.settings.units_per_step is None:
+            for step in range(1, last):
+                yield dense - (dense - budget.limit) * step / last
+        yield from repeat(budget.limit)
+
+    def _most_units(self, limit: int | None) -> int | None:
+        """Return how many units one removal takes at most: of the setting and the constraints' limit the smaller."""
+        return min((n for n in (self.settings.units_per_step, limit) if n is not None), default=None)
 
     def _score(
         self, task: PruningTask, present: Graph, left: Choices, batches: Iterator[tuple[Tensor, Tensor]]
@@ -154,9 +158,7 @@ class Taylor(Method):
         if len(drawn) < wanted:
             raise MethodError(f"method {self.name!r}: the task's batches ended; they have to go on without end")
         assert task.loss is not None, "the base class checked it"
-        return taylor_scores(
-            present, drawn, task.loss, groups=[name for name, legal in left.legal.items() if len(legal) > 1]
-        )
+        return taylor_scores(present, drawn, task.loss, groups=left.movable)
 
     def _ranked(self, scores: Scores, graph: Graph, counts: Mapping[str, int]) -> Scores:
         """Normalise and add the FLOPs term, at the marginal cost of a unit in the network of `counts`."""
@@ -165,20 +167,6 @@ class Taylor(Method):
         if not self.settings.flops_strength:
             return scores
         return flops_regularise(scores, marginal_mflops(graph.macs, counts, scores), self.settings.flops_strength)
-
-
-def _goal(task: PruningTask, graph: Graph) -> tuple[Choices, Budget]:
-    """Return what may be decided and the budget; ratios become a budget of units with each group's count as floor."""
-    choices = choices_of(graph.groups, task.constraints)
-    if task.target.of != "ratios":
-        return choices, budget_of(task, graph)
-    final = ratio_counts(choices, graph.groups, task.target.ratios)
-    whole = choices.whole
-
-    def units_left(counts: Mapping[str, int]) -> int:
-        return sum((whole | dict(counts)).values())
-
-    return choices.at_least(final), Budget(cost=units_left, limit=sum(final.values()), of="units")
 
 
 def _row(
