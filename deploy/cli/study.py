@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from deploy.cli import study_coverage
+
 __all__ = ["study"]
 
 study = typer.Typer(
@@ -16,3 +18,6 @@ study = typer.Typer(
 @study.callback()
 def _group() -> None:
     pass
+
+
+study.command("coverage")(study_coverage.coverage)
