@@ -24,11 +24,14 @@ class Budget:
         In the unit of `cost`.
     of : str
         What is counted, as a user calls it.
+    tolerance : float
+        A decision that lands below the limit by less than this share of the dense cost has landed on it.
     """
 
     cost: Callable[[Mapping[str, int]], float]
     limit: float
     of: str
+    tolerance: float = 0.01
 
     def met(self, counts: Mapping[str, int]) -> bool:
         """Tell whether `counts` cost no more than the limit."""
@@ -42,6 +45,10 @@ class Budget:
     def slack(self, counts: Mapping[str, int]) -> float:
         """Return how far below the limit `counts` cost, as a share of the dense cost; negative above it."""
         return (self.limit - self.cost(counts)) / self.dense
+
+    def landed(self, counts: Mapping[str, int]) -> bool:
+        """Tell whether `counts` cost no more than the limit, and less by no more than the tolerance."""
+        return 0 <= self.slack(counts) < self.tolerance
 
     def require_reachable(self, choices: Choices) -> None:
         """Check that the smallest legal network meets the limit.

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 
 from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices, groups_by_ratio
-from pruners.decide.landing import TOLERANCE
 from pruners.errors import NothingToPruneError
 from pruners.groups import ChannelGroup
 
@@ -44,7 +43,7 @@ def counts_along(fractions: Callable[[float], Mapping[str, float]], choices: Cho
     The weakest strength that meets the budget is found by bisection; each count is the nearest legal one to
     ``fraction * size``. Rounding makes many groups step at once, so afterwards each group is given back one legal step
     while the budget still holds, the groups that lie furthest below their fraction first. No group is more than
-    that one step above its fraction's count, unless the landing is `TOLERANCE` or more below the budget.
+    that one step above its fraction's count, unless the landing takes more.
 
     Parameters
     ----------
@@ -84,6 +83,6 @@ def counts_along(fractions: Callable[[float], Mapping[str, float]], choices: Cho
                 stepped = True
         return stepped
 
-    while give_back() and budget.slack(counts) >= TOLERANCE:
+    while give_back() and not budget.landed(counts):
         pass
     return counts

@@ -57,9 +57,8 @@ def decide(
     greedy    the lowest-scored units of the network, where counts are aligned the lowest blocks on average
     ========= ===========================================================================================
 
-    `global` and `greedy` differ only where not every count is legal. All land at or below the budget and, where some
-    legal step is so small, by less than `pruners.decide.landing.TOLERANCE` of the dense cost; `landing_of` says how
-    closely. The same arguments give the same counts.
+    `global` and `greedy` differ only where not every count is legal. All land at or below the budget and, where legal
+    steps are so small, by less than the budget's tolerance; `pruners.decide.landing.landing_of` says how closely. The same arguments give the same counts.
 
     Parameters
     ----------

@@ -11,10 +11,8 @@ from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices
 from pruners.decide.moves import Moves
 
-__all__ = ["TOLERANCE", "Landing", "land", "landing_of"]
+__all__ = ["Landing", "land", "landing_of"]
 
-TOLERANCE = 0.01
-"""A plan that costs less than the target by no more than this share of the dense network has landed on it."""
 _NEIGHBOURS = 2000
 
 
@@ -22,8 +20,8 @@ def land(moves: Moves, budget: Budget, *, max_removed: int | None = None, even: 
     """Make the first moves, as few as meet the budget; then give back what still fits.
 
     Moves are undone last first, while the budget holds. In the end no group can take one step up. Where the landing is
-    `TOLERANCE` or more below the budget all the same, single steps are exchanged (one group down, another one up) as
-    long as that lands closer.
+    ``budget.tolerance`` or more below the limit all the same, single steps are exchanged (one group down, another one
+    up) as long as that lands closer.
 
     Parameters
     ----------
@@ -60,10 +58,9 @@ def land(moves: Moves, budget: Budget, *, max_removed: int | None = None, even: 
         return counts
     if even:
         _give_back(moves, many, budget, counts, once=True)
-    if not even or budget.slack(counts) >= TOLERANCE:
+    if not even or not budget.landed(counts):
         _give_back(moves, many, budget, counts, once=False)
-    if budget.slack(counts) >= TOLERANCE:
-        _exchange(moves.choices, budget, counts, max_removed)
+    _exchange(moves.choices, budget, counts, max_removed)
     return counts
 
 
@@ -83,7 +80,7 @@ def _give_back(moves: Moves, n_moves: int, budget: Budget, counts: dict[str, int
 
 def _exchange(choices: Choices, budget: Budget, counts: dict[str, int], max_removed: int | None) -> None:
     """Take one group down and another one up, or only up, as long as that lands closer."""
-    while budget.slack(counts) >= TOLERANCE:
+    while not budget.landed(counts):
         better = _closest_neighbour(choices, budget, counts, max_removed)
         if better is None:
             return
@@ -115,7 +112,7 @@ def _closest_neighbour(
         cost = budget.cost(trial)
         if closest < cost <= budget.limit:
             best, closest = trial, cost
-            if budget.slack(trial) < TOLERANCE:
+            if budget.landed(trial):
                 break
     return best
 
@@ -134,6 +131,8 @@ class Landing:
         The group whose next larger legal count costs least; empty when every group is at its largest.
     above : float
         Share of the dense cost with that step; infinite when there is none.
+    close : bool
+        True at or below the limit by less than the budget's tolerance.
     """
 
     of: str
@@ -141,11 +140,7 @@ class Landing:
     kept: float
     step: str
     above: float
-
-    @property
-    def close(self) -> bool:
-        """True at or below the target by less than `TOLERANCE`."""
-        return 0 <= self.asked - self.kept < TOLERANCE
+    close: bool
 
     def __str__(self) -> str:
         """Say in one sentence what was asked, where it landed, and why no closer."""
@@ -170,4 +165,5 @@ def landing_of(choices: Choices, counts: Mapping[str, int], budget: Budget) -> L
         kept=budget.cost(full) / dense,
         step=step,
         above=costs[step] / dense if step else float("inf"),
+        close=budget.landed(full),
     )
