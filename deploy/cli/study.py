@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from deploy.cli import study_coverage
+from deploy.cli import study_coverage, study_published
 
 __all__ = ["study"]
 
@@ -21,3 +21,4 @@ def _group() -> None:
 
 
 study.command("coverage")(study_coverage.coverage)
+study.command("published")(study_published.published)
