@@ -58,7 +58,8 @@ def decide(
     ========= ===========================================================================================
 
     `global` and `greedy` differ only where not every count is legal. All land at or below the budget and, where legal
-    steps are so small, by less than the budget's tolerance; `pruners.decide.landing.landing_of` says how closely. The same arguments give the same counts.
+    steps are so small, by less than the budget's tolerance; `pruners.decide.landing.landing_of` says how closely.
+    The same arguments give the same counts.
 
     Parameters
     ----------
