@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def compare_detectors(masked: Any, compact: Any, *, seed: int) -> int:
     generator = torch.Generator().manual_seed(seed)
     images = [torch.rand(_IMAGE, generator=generator, dtype=torch.float64) for _ in range(2)]
     with torch.no_grad():
-        wanted, got = (detector.double().eval()(images) for detector in (masked, compact))
+        wanted, got = (copy.deepcopy(detector).double().eval()(images) for detector in (masked, compact))
     n = 0
     for want, have in zip(wanted, got, strict=True):
         n += len(want["boxes"])
