@@ -37,7 +37,7 @@ def prune(
     try:
         return _attempt(network, inputs, entry, settings, facts, clock, dense, hints=False)
     except Exception:  # the second attempt is what tells
-        if not _heads(network) and not hasattr(network, "hidden_dim"):
+        if not any(_heads(network)):
             raise
     return _attempt(network, inputs, entry, settings, facts, clock, dense, hints=True)
 
@@ -56,7 +56,7 @@ def _attempt(
     library = import_module("torch_pruning")
     facts.update(attempt="hints" if hints else "plain", form="module")
     pruned = copy.deepcopy(network)
-    heads = _heads(pruned) if hints else {}
+    heads, groups = _heads(pruned) if hints else ({}, {})
     with clock.measure("prune", limit_s=settings.prune_limit_s), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pruner = library.pruner.BasePruner(
@@ -67,7 +67,7 @@ def _attempt(
             ignored_layers=output_layers(pruned, inputs),
             num_heads=heads,
             in_channel_groups={},
-            out_channel_groups={},
+            out_channel_groups=groups,
         )
         pruner.step()
     if hints:
@@ -132,18 +132,19 @@ def _parameters(nodes: list[Any]) -> list[Tensor]:
     return [node.variable for node in nodes if hasattr(node, "variable")]
 
 
-def _heads(network: nn.Module) -> dict[nn.Module, int]:
-    """Give the numbers of heads of layers that make queries, keys and values."""
+def _heads(network: nn.Module) -> tuple[dict[nn.Module, int], dict[nn.Module, int]]:
+    """Give heads of layers that make queries, keys and values, and torch's own attention layers, grouped by head."""
     heads: dict[nn.Module, int] = {}
+    groups: dict[nn.Module, int] = {}
     for layer in network.modules():
         if isinstance(layer, nn.MultiheadAttention):
-            heads[layer] = layer.num_heads
+            groups[layer] = layer.num_heads
         elif isinstance(count := getattr(layer, "num_heads", None), int):
             for name in ("qkv", "q", "k", "v", "kv"):
                 part = getattr(layer, name, None)
                 if isinstance(part, nn.Linear):
                     heads[part] = count
-    return heads
+    return heads, groups
 
 
 def _update_attributes(network: nn.Module) -> None:
