@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pruners.errors import SelectorError, TargetError
 
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
     from pruners.plan import PruningPlan
 
-__all__ = ["COSTS", "Constraints", "Progress", "Pruned", "PruningTask", "Target"]
+__all__ = ["COSTS", "Constraints", "Cost", "Progress", "Pruned", "PruningTask", "Target"]
 
-COSTS = ("flops", "macs", "params", "weight_bytes", "activation_bytes")
+Cost: TypeAlias = Literal["flops", "macs", "params", "weight_bytes", "activation_bytes"]
+COSTS: tuple[Cost, ...] = ("flops", "macs", "params", "weight_bytes", "activation_bytes")
 """What a target can count, by the name that `Target` and a recipe give it."""
 
 Progress = Callable[[str, float], None]
@@ -29,8 +30,8 @@ class Target:
     Parameters
     ----------
     of : {"flops", "macs", "params", "weight_bytes", "activation_bytes", "ratios"}
-        What is counted, for one example: FLOPs or MACs (the same fraction), elements of the parameters, the bytes that
-        these take, the bytes of all values between the layers, or nothing at all with given ratios.
+        What is counted, for one example: FLOPs or MACs (the same fraction), elements of the parameters, bytes of what
+        is saved, bytes of the results of convolutions, linear layers and matrix products, or nothing with given ratios.
     kept_fraction : float
         Share of the dense network's cost that is **kept**, in (0, 1); not used with "ratios". A method lands at or
         below it, and by less than 1 % of the dense cost where the constraints allow steps that are so small.
@@ -45,7 +46,7 @@ class Target:
         A kind, a share or a ratio that is not one.
     """
 
-    of: Literal["flops", "macs", "params", "weight_bytes", "activation_bytes", "ratios"]
+    of: Cost | Literal["ratios"]
     kept_fraction: float = 1.0
     ratios: Mapping[str, float] = field(default_factory=dict)
 

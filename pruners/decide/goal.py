@@ -32,7 +32,7 @@ class Costed(Protocol):
         """Bytes of all parameters and buffers."""
 
     def activation_bytes(self, kept: Mapping[str, int] | None = None) -> int:
-        """Bytes of all values between the layers, for one example."""
+        """Bytes of the results of convolutions, linear layers and matrix products, for one example."""
 
 
 def budget_of(target: Target, graph: Costed) -> Budget:
