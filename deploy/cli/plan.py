@@ -58,6 +58,7 @@ def show(
     from deploy.report.plan_rows import bars, group_rows
     from deploy.report.plan_words import cost_sheet, headline, settings_lines
     from deploy.whole import require_writable
+    from pruners.errors import PlanError
 
     for target in (html, svg):
         if target is not None:
@@ -71,6 +72,8 @@ def show(
         graph = traced.graph
         sheets = [cost_sheet(graph, [("pruned", found)])]
     rows = group_rows(found, graph)
+    if not rows and (html is not None or svg is not None):
+        raise PlanError(f"{plan_file} removes nothing: there is nothing to draw; give --network to draw it whole")
     lead = headline(found)
     for line in (lead, *settings_lines(found, _WIDTH), "", *bars(rows, _WIDTH)):
         typer.echo(line)
@@ -151,7 +154,7 @@ def apply(
 @plan.command("transfer")
 def transfer(
     plan_files: Annotated[
-        list[Path], typer.Argument(metavar="PLAN...", help="Plans of one network: several are averaged.")
+        list[Path], typer.Argument(metavar="PLAN", help="Plans of one network: several are averaged.")
     ],
     source: Annotated[str, typer.Option("--from", help="The network that the plans were made for.")],
     target: Annotated[str, typer.Option("--to", help="The network that the new plan is for.")],
@@ -183,7 +186,7 @@ def transfer(
 ) -> None:
     """Carry the pattern of plans to another network of the family: the mean kept share of each stage.
 
-    A stage are the layers that make their channels at one resolution, in one width. This is the guided pruning of
+    The layers of a stage make their channels at one resolution, in one width. This is the guided pruning of
     "Rethinking the Value of Network Pruning".
     """
     from deploy.plans.carried import carry

@@ -80,6 +80,7 @@ def write_plan_picture(rows: Sequence[GroupRow], title: str, path: Path) -> None
     """
     drawn = element(
         "svg",
+        element("rect", width=_WIDTH, height=_height(rows), fill="#ffffff"),
         plan_picture(rows, title),
         xmlns="http://www.w3.org/2000/svg",
         width=_WIDTH,
@@ -141,7 +142,10 @@ def write_plan_page(
 
 def _section(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
     long = "" if any(columns) else "long"
-    head = element("thead", element("tr", *(element("th", escape(name), scope="col") for name in columns)))
+    heads = [
+        element("th", escape(name), scope="col", class_="" if index else "left") for index, name in enumerate(columns)
+    ]
+    head = element("thead", element("tr", *heads))
     lines = "\n".join(
         element(
             "tr",
