@@ -75,7 +75,7 @@ def published(
         batches=(batch,),
     )
     settings = Settings(budget_s=budget, margin=margin, trials=trials, seed=seed)
-    results = run_study(entries, grid, settings, out, _say)
+    results = run_study(entries, grid, settings, out, _say, keep_unfit=accept_unfit)
     _print(promised_sheet(entries), measured_sheet(entries, results))
     if markdown is not None:
         write_block(markdown, block, as_markdown(study_sheet(entries, results)))
@@ -85,6 +85,8 @@ def published(
 
 def _exit_code(results: StudyResults, *, accept_unfit: bool) -> int:
     """Tell the gravest thing that happened; a network that got slower is an answer, no mistake."""
+    from deploy.published.study import unfit
+
     sides = [
         side for row in results.rows if row.comparison for side in (row.comparison.baseline, row.comparison.candidate)
     ]
@@ -92,8 +94,9 @@ def _exit_code(results: StudyResults, *, accept_unfit: bool) -> int:
         return WRONG_ANSWERS
     if any(row.reason for row in results.rows) or any(side.failure is not None for side in sides):
         return USAGE
-    unfit = any(side.fitness is not None and side.fitness.verdict == "unfit" for side in sides)
-    return UNFIT if unfit and not accept_unfit else OK
+    if not accept_unfit and any(row.comparison is not None and unfit(row.comparison) for row in results.rows):
+        return UNFIT
+    return OK
 
 
 def _print(*sheets: Sheet) -> None:

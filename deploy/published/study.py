@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from benchmarks.settings import Settings
     from deploy.benching import Grid
 
-__all__ = ["Row", "StudyResults", "run_study"]
+__all__ = ["Row", "StudyResults", "run_study", "unfit"]
 
 Say = Callable[[str], None]
 Export = Callable[[Entry, Path], None]
@@ -56,13 +57,15 @@ def run_study(
     folder: Path,
     say: Say,
     *,
+    keep_unfit: bool = False,
     export: Export = export_apart,
 ) -> StudyResults:
     """Measure the networks that are not measured yet.
 
     A finished row stays in `folder` and is not measured again for the same entry, settings, backend version and
-    machine. A network that cannot be built, exported or measured is a row with its reason and is tried again the next time.
-    ONNX files are deleted once their network's rows are finished: the catalogue makes the same ones again.
+    machine. A network that cannot be built, exported or measured is a row with its reason; it is tried again the next
+    time, and so is one that was measured while the machine was not fit. ONNX files are deleted once their network's
+    rows are done: the catalogue makes the same ones again.
 
     Parameters
     ----------
@@ -76,6 +79,8 @@ def run_study(
         Made when missing; receives ``published.json`` after every network.
     say : callable
         Receives one short line for each step.
+    keep_unfit : bool, default=False
+        Count rows of a machine that was not fit for measuring as finished.
     export : callable
         Writes ``dense.onnx`` and ``pruned.onnx`` of an entry into a folder; by default in a process of its own.
 
@@ -94,14 +99,21 @@ def run_study(
         rows: list[Row] = []
         for position, entry in enumerate(entries, 1):
             say(f"[{position}/{len(entries)}] {entry.title}")
-            rows += _measure_entry(entry, grid, settings, store, say, export)
+            rows += _measure_entry(entry, grid, settings, store, say, export, keep_unfit=keep_unfit)
             found = StudyResults(rows=tuple(rows))
             write_file(folder / "published.json", found.model_dump_json() + "\n")
     return StudyResults(rows=tuple(rows))
 
 
 def _measure_entry(
-    entry: Entry, grid: Grid, settings: Settings, store: StageStore, say: Say, export: Export
+    entry: Entry,
+    grid: Grid,
+    settings: Settings,
+    store: StageStore,
+    say: Say,
+    export: Export,
+    *,
+    keep_unfit: bool,
 ) -> list[Row]:
     models = store.root / entry.name / "models"
     broken = ""
@@ -118,6 +130,8 @@ def _measure_entry(
                 paths = _exported(entry, models, export, say)
                 found = _compare(paths, backend, grid, settings, stage, say)
                 rows.append(Row(entry=entry.name, backend=backend, comparison=found))
+                if found.verdict != "failed" and (keep_unfit or not unfit(found)):
+                    stage.finish()
                 continue
             reason = broken
         except BuildError as error:
@@ -129,6 +143,13 @@ def _measure_entry(
     if models.exists():
         shutil.rmtree(models)
     return rows
+
+
+def unfit(found: Comparison) -> bool:
+    """Tell whether one of the two was measured while the machine was not fit."""
+    return any(
+        side.fitness is not None and side.fitness.verdict == "unfit" for side in (found.baseline, found.candidate)
+    )
 
 
 def _measuring_errors() -> tuple[type[Exception], ...]:
@@ -144,6 +165,7 @@ def _stage(entry: Entry, backend: str, grid: Grid, settings: Settings, store: St
     from benchmarks.environment import identity
 
     key = stage_key(
+        version("prune-deploy"),
         entry.model_dump(mode="json"),
         {**asdict(grid), "backends": backend},
         asdict(settings),
@@ -181,9 +203,6 @@ def _compare(
         )
         save(found, file)
         journal.finish()
-    # A failed measurement is shown, and tried again the next time.
-    if found.verdict != "failed":
-        stage.finish()
     return found
 
 

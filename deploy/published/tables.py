@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deploy.errors import OutputError
 from deploy.published.catalogue import Catalogue, Entry
-from deploy.published.study import Row, StudyResults
+from deploy.published.study import Row, StudyResults, unfit
 from deploy.report.sheets import Sheet
 from deploy.report.words import NOTHING, interval, ratio, realised, verdict
 from deploy.whole import require_writable, write_file
@@ -155,7 +155,7 @@ def _with_notes(title: str, columns: tuple[str, ...], rows: list[tuple[tuple[str
             cells.append((*head, row.backend, NOTHING, f"failed{mark}", NOTHING))
         else:
             cells.append((*head, row.backend, interval(pair.speedup), f"{verdict(pair)}{mark}", realised(pair)))
-    caption = "realised: share of the counted FLOP ratio that became speed; intervals hold 95 % or more"
+    caption = "realised: share of the counted FLOP ratio that became speed"
     return Sheet(title=title, columns=columns, rows=tuple(cells), n_left=n_left, notes=tuple(notes), caption=caption)
 
 
@@ -167,8 +167,7 @@ def _told(row: Row) -> str:
     sides = (pair.baseline, pair.candidate)
     if failures := [f"{side.subject.label}: {side.failure}" for side in sides if side.failure]:
         return "; ".join(failures)
-    unfit = any(side.fitness is not None and side.fitness.verdict == "unfit" for side in sides)
-    return "the machine was not fit for measuring: do not believe this row" if unfit else ""
+    return "the machine was not fit for measuring: do not believe this row" if unfit(pair) else ""
 
 
 def _line(cells: Sequence[str]) -> str:
