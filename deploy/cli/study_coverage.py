@@ -36,13 +36,13 @@ def coverage(
     from rich.console import Console
 
     from deploy.coverage.catalogue import entries
-    from deploy.coverage.rows import Settings
+    from deploy.coverage.rows import Limits, Settings
     from deploy.coverage.study import choose, jobs_of, run
     from deploy.coverage.table import lost, totals, write_markdown
     from deploy.report.table import print_sheet
 
-    settings = Settings(time_limit_s=time_limit, prune_limit_s=prune_limit, memory_limit_gb=memory_limit)
-    asked = jobs_of(choose(entries(), set_, only), engine or ["ours"], settings)
+    limits = Limits(time_s=time_limit, prune_s=prune_limit, memory_gb=memory_limit)
+    asked = jobs_of(choose(entries(), set_, only), engine or ["ours"], Settings(), limits)
     rows = run(asked, out, at_once=jobs, said=_say)
     if markdown is not None:
         write_markdown(markdown, rows)

@@ -26,36 +26,37 @@ class Clock:
         self.phase = "start"
 
     @contextmanager
-    def measure(self, phase: str, *, limit_s: float | None = None) -> Iterator[None]:
+    def measure(self, phase: str, *, limited: bool = False) -> Iterator[None]:
         """Add the time of a block to that of `phase`.
 
         Parameters
         ----------
         phase : str
             Its name.
-        limit_s : float, optional
-            After so many seconds of this block the parent ends the process.
+        limited : bool, default=False
+            This block has a limit of its own, which the parent knows and keeps.
         """
         self.phase = phase
-        with self._events.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"phase": phase, "limit_s": limit_s, "at": time.time()}) + "\n")
+        self._say(limited=limited)
         start = time.perf_counter()
         try:
             yield
         finally:
             self.seconds[phase] = round(self.seconds.get(phase, 0.0) + time.perf_counter() - start, 3)
-            if limit_s is not None:
-                with self._events.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"phase": phase, "limit_s": None, "at": time.time()}) + "\n")
+            if limited:
+                self._say(limited=False)
+
+    def _say(self, *, limited: bool) -> None:
+        with self._events.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"phase": self.phase, "since": time.time() if limited else None}) + "\n")
 
 
 def last_event(events: Path) -> tuple[str, float | None]:
-    """Return the phase that was begun last, and when it has to end, in seconds since the epoch; None: no limit."""
-    try:
-        lines = [line for line in events.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    except FileNotFoundError:
+    """Return the phase that was begun last, and since when a limit of its own runs (seconds since the epoch)."""
+    if not events.is_file():
         return "start", None
+    lines = [line for line in events.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
     if not lines:
         return "start", None
     event = json.loads(lines[-1])
-    return str(event["phase"]), None if event["limit_s"] is None else float(event["at"]) + float(event["limit_s"])
+    return str(event["phase"]), event["since"]

@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from benchmarks.schema import Record
 
-__all__ = ["Engine", "Entry", "Job", "Outcome", "Row", "Settings"]
+__all__ = ["Engine", "Entry", "Job", "Limits", "Outcome", "Row", "Settings"]
 
 Engine: TypeAlias = Literal["ours", "torch-pruning"]
 Outcome: TypeAlias = Literal["ok", "refused", "wrong", "failed"]
@@ -59,21 +59,30 @@ class Settings(Record):
         Largest error of a runtime that counts as the same answer, as a share of the output's range.
     seed : int
         Of weights and inputs.
-    time_limit_s : float
-        Seconds for one network and engine.
-    prune_limit_s : float
-        Seconds for one pruning call of the other library.
-    memory_limit_gb : float
-        Resident gigabytes of one network's processes.
     """
 
     ratio: float = 0.3
     least_saved: float = 0.15
     tolerance: float = 1e-3
     seed: int = 0
-    time_limit_s: PositiveFloat = 600.0
-    prune_limit_s: PositiveFloat = 90.0
-    memory_limit_gb: PositiveFloat = 14.0
+
+
+class Limits(Record):
+    """What ends a network's process; no part of the answer where it was not passed.
+
+    Parameters
+    ----------
+    time_s : float
+        Seconds for one network and engine.
+    prune_s : float
+        Seconds for one pruning call of the other library.
+    memory_gb : float
+        Resident gigabytes of one network's processes.
+    """
+
+    time_s: PositiveFloat = 600.0
+    prune_s: PositiveFloat = 90.0
+    memory_gb: PositiveFloat = 14.0
 
 
 class Job(Record):
@@ -90,13 +99,15 @@ class Job(Record):
     entry: Entry
     engine: Engine
     settings: Settings
+    limits: Limits = Field(default_factory=Limits)
     source: str
     versions: dict[str, str]
 
     @property
     def key(self) -> str:
-        """Hash of everything above: another value means that the answer may be another one."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        """Hash of everything but the limits: another value means that the answer may be another one."""
+        answers = self.model_dump(mode="json", exclude={"limits"})
+        return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
 
     @property
     def file_name(self) -> str:
@@ -114,6 +125,8 @@ class Row(Record):
         that does what was asked, and `reason` says why. ``"failed"``: a crash, or a limit of time or memory.
     phase : str
         The last phase that was begun.
+    limited : bool
+        A limit ended it: with other limits the answer may be another one.
     attempt : str
         How the other library was called: ``"plain"`` or ``"hints"``.
     form : str
@@ -155,6 +168,7 @@ class Row(Record):
     outcome: Outcome
     reason: str = ""
     phase: str = ""
+    limited: bool = False
     attempt: str = ""
     form: str = ""
     form_reason: str = ""

@@ -13,7 +13,7 @@ import psutil
 from pydantic import ValidationError
 
 from deploy.coverage.provenance import library_versions, source_hash
-from deploy.coverage.rows import Engine, Entry, Job, Row, Settings
+from deploy.coverage.rows import Engine, Entry, Job, Limits, Row, Settings
 from deploy.coverage.worker import Worker
 from deploy.did_you_mean import suggestion
 from deploy.errors import ExtraMissingError, ResultsError, SourceError
@@ -62,7 +62,9 @@ def choose(entries: Sequence[Entry], part: str, pattern: str = "") -> tuple[Entr
     return found
 
 
-def jobs_of(entries: Iterable[Entry], engines: Sequence[str], settings: Settings) -> tuple[Job, ...]:
+def jobs_of(
+    entries: Iterable[Entry], engines: Sequence[str], settings: Settings, limits: Limits | None = None
+) -> tuple[Job, ...]:
     """Make one job for each network and engine, in the order of the networks.
 
     Raises
@@ -81,7 +83,12 @@ def jobs_of(entries: Iterable[Entry], engines: Sequence[str], settings: Settings
     chosen = [known[name] for name in dict.fromkeys(engines)]
     return tuple(
         Job(
-            entry=entry, engine=engine, settings=settings, source=source_hash(engine), versions=library_versions(engine)
+            entry=entry,
+            engine=engine,
+            settings=settings,
+            limits=limits or Limits(),
+            source=source_hash(engine),
+            versions=library_versions(engine),
         )
         for entry in entries
         for engine in chosen
@@ -89,7 +96,7 @@ def jobs_of(entries: Iterable[Entry], engines: Sequence[str], settings: Settings
 
 
 def stored(folder: Path, job: Job) -> Row | None:
-    """Read the row of a job that was done; None where there is none.
+    """Read the row of a job that was done; None where there is none, or one that other limits had ended.
 
     Raises
     ------
@@ -103,7 +110,8 @@ def stored(folder: Path, job: Job) -> Row | None:
         row = Row.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
         raise ResultsError(f"{path} is no row of this study; delete it") from error
-    return row if row.job == job else None
+    same_limits = row.job.limits == job.limits
+    return row if row.job.key == job.key and (same_limits or not row.limited) else None
 
 
 def run(

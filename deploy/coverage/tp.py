@@ -30,14 +30,15 @@ def prune(
 ) -> nn.Module:
     """Prune by group L1 norm, the output layers left alone; with hints where that fails or saves too little.
 
-    The hints are what the library's examples do: numbers of heads of the attention layers, and sizes that
-    layers keep in attributes brought up to date afterwards. Whatever the library raises is raised.
+    The hints are what the library's examples do: numbers of heads of the attention layers, sizes that layers keep in
+    attributes brought up to date afterwards, an R-CNN's feature pyramid and box heads left alone. Whatever the
+    library raises is raised.
     """
     dense, _ = cost(network, inputs)
     try:
         return _attempt(network, inputs, entry, settings, facts, clock, dense, hints=False)
     except Exception:  # the second attempt is what tells
-        if not any(_heads(network)):
+        if not any(_heads(network)) and not _pyramid_and_boxes(network):
             raise
     return _attempt(network, inputs, entry, settings, facts, clock, dense, hints=True)
 
@@ -57,14 +58,14 @@ def _attempt(
     facts.update(attempt="hints" if hints else "plain", form="module")
     pruned = copy.deepcopy(network)
     heads, groups = _heads(pruned) if hints else ({}, {})
-    with clock.measure("prune", limit_s=settings.prune_limit_s), warnings.catch_warnings():
+    with clock.measure("prune", limited=True), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pruner = library.pruner.BasePruner(
             pruned,
             inputs if len(inputs) > 1 else inputs[0],
             importance=library.importance.GroupMagnitudeImportance(p=1),
             pruning_ratio=settings.ratio,
-            ignored_layers=output_layers(pruned, inputs),
+            ignored_layers=[*output_layers(pruned, inputs), *(_pyramid_and_boxes(pruned) if hints else ())],
             num_heads=heads,
             in_channel_groups={},
             out_channel_groups=groups,
@@ -145,6 +146,15 @@ def _heads(network: nn.Module) -> tuple[dict[nn.Module, int], dict[nn.Module, in
                 if isinstance(part, nn.Linear):
                     heads[part] = count
     return heads, groups
+
+
+def _pyramid_and_boxes(network: nn.Module) -> list[nn.Module]:
+    """List the layers of an R-CNN that the library's example leaves alone: its feature pyramid and its box heads."""
+    detector: Any = getattr(network, "detector", None)
+    if not hasattr(detector, "roi_heads"):
+        return []
+    parts = (detector.backbone.fpn, detector.roi_heads)
+    return [layer for part in parts for layer in part.modules() if isinstance(layer, _LAYERS)]
 
 
 def _update_attributes(network: nn.Module) -> None:

@@ -68,7 +68,11 @@ class Worker:
             return None
         self._end()
         try:
-            return self._finished() if code == 0 and self._row_file.is_file() else self._epitaph(why or self._how(code))
+            return (
+                self._finished()
+                if code == 0 and self._row_file.is_file()
+                else self._epitaph(why or self._how(code), limited=bool(why))
+            )
         finally:
             self.close()
 
@@ -93,25 +97,26 @@ class Worker:
         self._process.wait()
 
     def _limit_passed(self) -> str:
-        settings = self.job.settings
+        limits = self.job.limits
         resident = _resident_bytes(self._process.pid)
         self._peak = max(self._peak, resident)
-        if resident > settings.memory_limit_gb * _GB:
-            return f"more than {settings.memory_limit_gb:g} GB of memory"
-        if time.monotonic() - self._start > settings.time_limit_s:
-            return f"no end after {settings.time_limit_s:g} s"
-        _, end = last_event(self._events)
-        if end is not None and time.time() > end:
-            return f"no end of the pruning call after {settings.prune_limit_s:g} s"
+        if resident > limits.memory_gb * _GB:
+            return f"more than {limits.memory_gb:g} GB of memory"
+        if time.monotonic() - self._start > limits.time_s:
+            return f"no end after {limits.time_s:g} s"
+        _, since = last_event(self._events)
+        if since is not None and time.time() - since > limits.prune_s:
+            return f"no end of the pruning call after {limits.prune_s:g} s"
         return ""
 
-    def _epitaph(self, why: str) -> Row:
+    def _epitaph(self, why: str, *, limited: bool) -> Row:
         phase, _ = last_event(self._events)
         row = Row(
             job=self.job,
             outcome="failed",
             reason=why,
             phase=phase,
+            limited=limited,
             seconds={"all": round(time.monotonic() - self._start, 3)},
             peak_bytes=self._peak or None,
         )

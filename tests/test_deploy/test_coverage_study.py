@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from deploy.coverage.catalogue import SETS, entries
-from deploy.coverage.rows import Entry, Settings
+from deploy.coverage.rows import Entry, Limits, Row, Settings
 from deploy.coverage.study import choose, jobs_of, run, stored
 from deploy.errors import ResultsError, SourceError
 
@@ -65,8 +65,8 @@ def networks(tmp_path):
     return entry
 
 
-def rows_of(chosen, folder, engines=("ours",), **settings):
-    return run(jobs_of(chosen, engines, Settings(**settings)), folder, at_once=2)
+def rows_of(chosen, folder, **limits):
+    return run(jobs_of(chosen, ["ours"], Settings(), Limits(**limits)), folder, at_once=2)
 
 
 def test_a_network_that_passes_everything_says_what_was_measured(networks, tmp_path):
@@ -108,7 +108,7 @@ def test_what_goes_wrong_is_a_row_with_its_reason_and_the_others_survive(network
 
 def test_time_limit_ends_the_process_and_its_children(networks, tmp_path):
     pid_file = tmp_path / "pid"
-    (row,) = rows_of([networks("sleeps", pid_file=str(pid_file))], tmp_path / "rows", time_limit_s=20.0)
+    (row,) = rows_of([networks("sleeps", pid_file=str(pid_file))], tmp_path / "rows", time_s=20.0)
     assert (row.outcome, row.phase) == ("failed", "build")
     assert row.reason == "no end after 20 s"
     pid = int(pid_file.read_text())
@@ -121,9 +121,21 @@ def test_time_limit_ends_the_process_and_its_children(networks, tmp_path):
 
 
 def test_memory_limit_ends_the_process(networks, tmp_path):
-    (row,) = rows_of([networks("plain")], tmp_path / "rows", memory_limit_gb=0.1)
+    (row,) = rows_of([networks("plain")], tmp_path / "rows", memory_gb=0.1)
     assert row.outcome == "failed"
     assert row.reason == "more than 0.1 GB of memory"
+    assert row.limited
+
+
+def test_other_limits_make_again_only_what_a_limit_had_ended(networks, tmp_path):
+    tight, loose = (
+        jobs_of([networks("plain")], ["ours"], Settings(), Limits(memory_gb=memory))[0] for memory in (0.1, 9)
+    )
+    for limited in (False, True):
+        row = Row(job=tight, outcome="failed", limited=limited)
+        (tmp_path / tight.file_name).write_text(row.model_dump_json())
+        assert stored(tmp_path, tight) == row
+        assert stored(tmp_path, loose) == (None if limited else row)
 
 
 def test_rows_are_not_made_twice_unless_something_changed(networks, tmp_path):
