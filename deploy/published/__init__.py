@@ -1,3 +1,3 @@
 """Pruned architectures that papers published as numbers: a catalogue, a builder, and a study that measures them."""
 
-from __future__ import annotations
+__all__: list[str] = []
