@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -41,12 +41,20 @@ class ResidualBlock:
     nodes: frozenset[str] = field(repr=False)
 
 
-def find_blocks(program: Program, walk: Propagation) -> tuple[ResidualBlock, ...]:
-    """Find the additions one operand of which is computed from the other one and from nothing else of the network."""
+def find_blocks(program: Program, walk: Propagation, names: Collection[str]) -> tuple[ResidualBlock, ...]:
+    """Find the additions one operand of which is computed from the other one and from nothing else of the network.
+
+    Parameters
+    ----------
+    names : collection of str
+        Of all parameters and buffers of the network. Those that the program does not read (a counter of batches)
+        belong to the block that holds the rest of their layer.
+    """
     nodes = list(program.module.graph.nodes)
     order = {node: position for position, node in enumerate(nodes)}
     found: list[ResidualBlock] = []
     used: dict[str, int] = {}
+    unknown = set(names) - set(program.tensors.values())
     for node in nodes:
         if operator_name(node.target) != "add" or len(node.all_input_nodes) != 2 or node.kwargs.get("alpha", 1) != 1:
             continue
@@ -59,13 +67,15 @@ def find_blocks(program: Program, walk: Propagation) -> tuple[ResidualBlock, ...
             continue
         name = _path_of([*branch, node])
         used[name] = used.get(name, 0) + 1
-        fetched = [n for n in branch if n.op == "get_attr"]
+        read = {program.tensors[str(n.target)] for n in branch if str(n.target) in program.tensors}
+        layers = {tensor.rpartition(".")[0] for tensor in read}
+        unread = {tensor for tensor in unknown if tensor.rpartition(".")[0] in layers}
         found.append(
             ResidualBlock(
                 name=name if used[name] == 1 else f"{name}#{used[name]}",
                 addition=node.name,
                 stays=left.name,
-                tensors=frozenset(program.tensors[str(n.target)] for n in fetched if str(n.target) in program.tensors),
+                tensors=frozenset(read | unread),
                 nodes=frozenset(n.name for n in branch),
             )
         )

@@ -206,7 +206,7 @@ def _training_graph(model: nn.Module, graph: Graph, survivors: Survivors, plan: 
         return "its training path ties channels together that its evaluation does not"
     left_out: list[tuple[str, str]] = []
     if plan.blocks:
-        blocks = {block.name: block for block in find_blocks(program, walk)}
+        blocks = {block.name: block for block in find_blocks(program, walk, named_tensors(model))}
         if any(name not in blocks for name in plan.blocks):
             return "its training path has not the residual blocks that its evaluation has"
         left_out = [(blocks[name].addition, blocks[name].stays) for name in plan.blocks]

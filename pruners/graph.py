@@ -227,7 +227,7 @@ def trace(model: nn.Module, example_inputs: tuple[Tensor, ...], *, policy: Polic
 
     macs = [(term.node, sizes(term.axes)) for term in walk.mac_terms]
     maps = [(term.node, (*sizes([(term.result, a) for a in term.result.axes]), AxisSize(4))) for term in walk.mac_terms]
-    blocks = find_blocks(program, walk)
+    blocks = find_blocks(program, walk, named_tensors(model))
     parameters = _tensor_terms(dict(model.named_parameters()), groups)
     weights = _tensor_terms(_saved_tensors(model), groups, bytes_each=True)
     costs = {

@@ -64,7 +64,10 @@ def cut_graph(
     graph.output(output[0])
     graph.set_codegen(program.module.graph._codegen)
     named = {node.name: copy for node, copy in copies.items()}
+    instead = dict(blocks)
     for addition, stays in blocks:
+        while stays in instead:
+            stays = instead[stays]
         named[addition].replace_all_uses_with(named[stays])
     cut = _Cut(graph, walk, survivors, program.batch, {copy: node for node, copy in copies.items()})
     for original, copy in copies.items():

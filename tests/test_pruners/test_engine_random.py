@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from pruners.graph import trace
 from pruners.plan import PruningPlan
+from pruners.policy import Policy
 from pruners.surgery import apply
 from pruners.verify import verify
 
@@ -27,6 +28,10 @@ KINDS = [
     "pool",
     "split",
     "pad",
+    "unequal",
+    "groupnorm",
+    "transposed",
+    "baked",
 ]
 
 
@@ -44,7 +49,7 @@ class RandomNet(nn.Module):
 
     def __init__(self, steps, flatten):
         super().__init__()
-        self.steps, self.layers, self.flatten = steps, nn.ModuleList(), flatten
+        self.steps, self.layers, self.flatten, self.widths = steps, nn.ModuleList(), flatten, ()
         channels = 8
         self.stem = nn.Conv2d(3, channels, 3, padding=1)
         for kind, back in steps:
@@ -58,8 +63,12 @@ class RandomNet(nn.Module):
             elif kind == "depthwise":
                 layer = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
             elif kind == "grouped" and channels % 4 == 0:
-                out = 8
-                layer = nn.Conv2d(channels, out, 3, padding=1, groups=4)
+                out, groups = (8, 4) if back % 2 else (12, 2)
+                layer = nn.Conv2d(channels, out, 3, padding=1, groups=groups)
+            elif kind == "groupnorm":
+                layer = nn.GroupNorm((1, 2)[back % 2] if channels % 2 == 0 else 1, channels)
+            elif kind == "transposed" and channels % 2 == 0:
+                layer = nn.ConvTranspose2d(channels, channels, 1, groups=1 + back % 2)
             elif kind == "add":
                 layer = nn.Conv2d(channels, channels, 1)
             elif kind == "cat":
@@ -72,6 +81,7 @@ class RandomNet(nn.Module):
             elif kind == "pad":
                 out = channels + 2
             self.layers.append(layer)
+            self.widths = (*self.widths, channels)
             channels = out
         self.head = nn.Linear(channels * (4 if flatten else 1), 3)
 
@@ -96,6 +106,12 @@ class RandomNet(nn.Module):
                 x = torch.cat([left, layer(right)], 1)
             elif kind == "pad":
                 x = F.pad(x, (0, 0, 0, 0, 1, 1))
+            elif kind == "unequal":
+                first, second, third = x.split([1, 2, x.shape[1] - 3], 1)
+                x = torch.cat([third, F.relu(first), second], 1)
+            elif kind == "baked":
+                width = next(width for at, width in zip(self.layers, self.widths, strict=True) if at is layer)
+                x = x.reshape(-1, width, 36).transpose(1, 2).reshape(-1, 6, 6, width).permute(0, 3, 1, 2)
             else:
                 x = layer(x)
         x = F.adaptive_avg_pool2d(x, 2 if self.flatten else 1)
@@ -115,7 +131,69 @@ steps = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 3)), min_size=
 @given(networks(), st.data())
 def test_masked_equals_compact_on_random_networks(model, data):
     x = torch.randn(2, 3, 6, 6)
-    graph = trace(model, (x,))
+    check_plans(model, x, data)
+
+
+class RandomTokens(nn.Module):
+    """A chain of steps on sequences: attention by hand, gates, norms, residuals."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps, self.layers, self.heads = steps, nn.ModuleList(), 3
+        self.stem = nn.Linear(5, 12)
+        self.tokens = nn.Parameter(torch.randn(1, 1, 12))
+        for kind, back in steps:
+            layer = nn.Module()
+            layer.norm = nn.LayerNorm(12) if back % 2 else nn.RMSNorm(12)
+            if kind == "attention":
+                layer.qkv, layer.out = nn.Linear(12, 36), nn.Linear(12, 12)
+            elif kind == "glu":
+                layer.up, layer.down = nn.Linear(12, 20), nn.Linear(10, 12)
+            elif kind == "scale":
+                layer.scale = nn.Parameter(torch.randn(12))
+            self.layers.append(layer)
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x):
+        x = torch.cat([self.tokens.expand(x.shape[0], -1, -1), self.stem(x)], 1)
+        for (kind, back), layer in zip(self.steps, self.layers, strict=True):
+            y = layer.norm(x)
+            if kind == "attention":
+                b, n, c = y.shape
+                q, k, v = layer.qkv(y).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+                if back < 2:
+                    y = F.scaled_dot_product_attention(q, k, v)
+                else:
+                    y = ((q @ k.transpose(-2, -1)) * 0.5).softmax(-1) @ v
+                y = layer.out(y.transpose(1, 2).flatten(2))
+            elif kind == "glu":
+                gate, value = layer.up(y).chunk(2, -1)
+                y = layer.down(F.silu(gate) * value)
+            elif kind == "scale":
+                y = y * layer.scale
+            elif kind == "normalize":
+                y = F.normalize(y, dim=-1)
+            x = x + y if back else y
+        return self.head(x[:, 0])
+
+
+token_steps = st.lists(
+    st.tuples(st.sampled_from(["attention", "glu", "scale", "normalize", "norm"]), st.integers(0, 3)),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(token_steps, st.sampled_from(["heads", "head_size"]), st.integers(0, 99), st.data())
+def test_masked_equals_compact_on_random_token_networks(steps, attention, seed, data):
+    torch.manual_seed(seed)
+    check_plans(RandomTokens(steps), torch.randn(2, 4, 5), data, Policy(attention=attention))
+
+
+def check_plans(model, x, data, policy=None):
+    """Draw a plan and a second one for what it leaves: masked equals compact, and costs are what was foretold."""
+    graph = trace(model, (x,), policy=policy)
     plan = draw_plan(graph, data)
     assert PruningPlan.model_validate_json(plan.model_dump_json()) == plan
     if not plan.removed_units:
@@ -123,7 +201,7 @@ def test_masked_equals_compact_on_random_networks(model, data):
     compact = apply(model, plan, graph=graph, check=False)
     assert verify(model, plan, compact, graph=graph).relative_error < 1e-5
     counts = {name: len(units) for name, units in plan.kept.items()}
-    again = trace(compact, (x,))
+    again = trace(compact, (x,), policy=graph.policy)
     assert again.macs() == graph.macs(counts)
     assert again.parameters() == graph.parameters(counts)
 
@@ -142,7 +220,13 @@ def draw_plan(graph, data):
             kept[group.name] = tuple(sorted(data.draw(units)))
     sizes = {group.name: group.n_units for group in graph.groups}
     return PruningPlan.from_kept(
-        kept, sizes, graph=graph.fingerprint, inputs=graph.inputs, method="drawn", settings={"seed": 1}
+        kept,
+        sizes,
+        graph=graph.fingerprint,
+        inputs=graph.inputs,
+        method="drawn",
+        settings={"seed": 1},
+        policy=graph.policy,
     )
 
 
