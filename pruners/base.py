@@ -116,7 +116,7 @@ class Method(ABC):
         outcome = self._decide(task, graph)
         if _state_of(task.model) != before:
             raise self._broken("the task's model was modified; work on a copy")
-        if not outcome.plan.removed_units:
+        if not outcome.plan.removes:
             raise NothingToPruneError(f"method {self.name!r}: the plan removes no unit; ask for a smaller target")
         counts = {name: len(kept) for name, kept in outcome.plan.kept.items()}
         self._check_plan(task, graph, outcome.plan, counts)
@@ -126,9 +126,10 @@ class Method(ABC):
         if _shapes_of(compact) != _shapes_of(cut):
             raise self._broken("the trained network is not the one that its plan describes")
         _copy_modes(task.model, compact)
-        after = trace(compact, task.example_inputs)
+        after = trace(compact, task.example_inputs, policy=graph.policy)
         measured = {"MACs": after.macs(), "parameters": after.parameters()}
-        predicted = {"MACs": graph.macs(counts), "parameters": graph.parameters(counts)}
+        gone = outcome.plan.blocks
+        predicted = {"MACs": graph.macs(counts, gone), "parameters": graph.parameters(counts, gone)}
         if measured != predicted:
             raise VerificationError(f"the compact network has {measured}, the plan foretold {predicted}")
         return Pruned(
@@ -206,6 +207,7 @@ def plan_of(method: Method, graph: Graph, kept: Mapping[str, tuple[int, ...]]) -
         inputs=graph.inputs,
         method=method.name,
         settings=method.settings.model_dump(mode="json"),
+        policy=graph.policy,
     )
 
 

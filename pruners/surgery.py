@@ -15,6 +15,7 @@ from pruners.plan import PruningPlan
 from pruners.slicing import tensor_named
 
 if TYPE_CHECKING:
+    from pruners.forms import Form
     from pruners.graph import Graph
 
 __all__ = ["apply", "graph_of", "mask", "mask_", "removed_positions"]
@@ -44,8 +45,13 @@ def mask(model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None) -> 
     return twin
 
 
-def apply(model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None, check: bool = True) -> nn.Module:
+def apply(
+    model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None, check: bool = True, form: Form = "auto"
+) -> nn.Module:
     """Return a compact copy of `model`.
+
+    Two forms are made and compared at two batch sizes: the user's own module with smaller tensors, and a program cut
+    from the exported graph, which always exists.
 
     Parameters
     ----------
@@ -55,11 +61,14 @@ def apply(model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None, ch
         Its graph; traced again from the plan's inputs when missing.
     check : bool, default=True
         Whether to run `pruners.verify.verify` on the result.
+    form : {"auto", "module", "graph"}
+        ``"auto"``: the user's own module where the two agree, else the graph form, whose `reason` says why.
+        ``"module"``: the user's own module, or an error. ``"graph"``: the graph form.
 
     Returns
     -------
     Module
-        Of the same class, with the same hooks, names and mode.
+        Of the same class, with the same hooks, names and mode; or a `pruners.graph_form.GraphNetwork`.
 
     Raises
     ------
@@ -68,11 +77,13 @@ def apply(model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None, ch
     NothingToPruneError
         The plan removes nothing.
     SurgeryError
-        The module can not be copied or resized.
+        ``form="module"``, and the module's own code does not let it shrink.
     VerificationError
         `check` is on and masked and compact network differ, or the comparison says nothing.
     """
-    if not plan.removed_units:
+    from pruners.forms import compact_network
+
+    if not plan.removes:
         raise NothingToPruneError("the plan removes nothing")
     graph = graph_of(model, plan) if graph is None else graph
     graph.check(plan)
@@ -81,8 +92,8 @@ def apply(model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None, ch
     if check:
         from pruners.verify import verify
 
-        verify(model, plan, twin, graph=graph)
-    return twin
+        verify(model, plan, compact, graph=graph)
+    return compact
 
 
 def graph_of(model: nn.Module, plan: PruningPlan) -> Graph:
@@ -91,7 +102,7 @@ def graph_of(model: nn.Module, plan: PruningPlan) -> Graph:
     from pruners.inputs import random_inputs
 
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    return trace(model, random_inputs(plan.inputs, device=device))
+    return trace(model, random_inputs(plan.inputs, device=device), policy=plan.policy)
 
 
 def removed_positions(groups: Sequence[ChannelGroup], plan: PruningPlan) -> dict[str, dict[int, list[int]]]:

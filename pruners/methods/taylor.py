@@ -111,7 +111,7 @@ class Taylor(Method):
             if budget.cost(counts) <= limit:
                 continue
             if plan is not None:
-                present = trace(model, task.example_inputs)
+                present = trace(model, task.example_inputs, policy=graph.policy)
             left = choices.left(counts)
             found = self._score(task, present, left, batches)
             before = counts
