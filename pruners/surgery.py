@@ -10,7 +10,7 @@ from torch import nn
 
 from pruners.errors import NothingToPruneError
 from pruners.groups import ChannelGroup
-from pruners.module_form import copy_of, resize_
+from pruners.module_form import copy_of
 from pruners.plan import PruningPlan
 from pruners.slicing import tensor_named
 
@@ -87,8 +87,7 @@ def apply(
         raise NothingToPruneError("the plan removes nothing")
     graph = graph_of(model, plan) if graph is None else graph
     graph.check(plan)
-    twin = copy_of(model)
-    resize_(twin, removed_positions(graph.groups, plan))
+    compact = compact_network(model, plan, graph, removed_positions(graph.groups, plan), form)
     if check:
         from pruners.verify import verify
 
