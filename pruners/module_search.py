@@ -54,6 +54,8 @@ def fit_(module: nn.Module, changes: Sequence[SizeChange], settled: frozenset[st
     outcome = _Search(module, slots, disagreement, scales).run()
     if not scales.used:
         return outcome.reason
+    if outcome.failed:
+        return outcome.reason
     if outcome.reason:
         return _Search(module, slots, disagreement).run().reason
     if not _judge(module, disagreement).reason:
