@@ -22,7 +22,7 @@ from deploy.errors import RecipeError
 from deploy.sources.data import DataSpec
 from deploy.sources.network import NetworkSpec
 from pruners.recover.settings import TrainSettings
-from pruners.task import Constraints, Target
+from pruners.task import COSTS, Constraints, Target
 
 __all__ = ["Bench", "Export", "Prune", "Recipe", "TargetSpec", "load_recipe"]
 
@@ -32,27 +32,29 @@ class _Section(BaseModel):
 
 
 class TargetSpec(_Section):
-    """Exactly one of: kept fraction of FLOPs, kept fraction of parameters, removed fraction per layer pattern."""
+    """Exactly one of: the kept share of one cost, or the removed share of channels per layer pattern."""
 
     flops: float | None = Field(None, gt=0, lt=1, description="share of the dense FLOPs that is kept, at most")
+    macs: float | None = Field(None, gt=0, lt=1, description="the same of multiply-accumulates")
     params: float | None = Field(None, gt=0, lt=1, description="share of the dense parameters that is kept, at most")
+    weight_bytes: float | None = Field(None, gt=0, lt=1, description="the same of the bytes that are saved")
+    activation_bytes: float | None = Field(None, gt=0, lt=1, description="the same of the bytes of layers' results")
     ratios: dict[str, float] | None = Field(None, description="share of channels removed, by pattern of layer names")
 
     @model_validator(mode="after")
     def _one(self) -> TargetSpec:
-        given = [name for name in ("flops", "params", "ratios") if getattr(self, name) is not None]
+        given = [name for name in (*COSTS, "ratios") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"a target is one of flops, params, ratios; got {' and '.join(given) or 'none'}")
+            raise ValueError(f"a target is one of {', '.join(COSTS)}, ratios; got {' and '.join(given) or 'none'}")
+        self.as_target()
         return self
 
     def as_target(self) -> Target:
         """Convert to the noun that pruning methods know."""
         if self.ratios is not None:
             return Target(of="ratios", ratios=self.ratios)
-        if self.flops is not None:
-            return Target(of="flops", kept_fraction=self.flops)
-        assert self.params is not None
-        return Target(of="params", kept_fraction=self.params)
+        of = next(name for name in COSTS if getattr(self, name) is not None)
+        return Target(of=of, kept_fraction=getattr(self, of))
 
 
 class Prune(_Section):
@@ -65,8 +67,21 @@ class Prune(_Section):
     min_units: PositiveInt = 1
     min_fraction: float = Field(0.0, ge=0, le=1)
     exclude: tuple[str, ...] = Field((), description="patterns of layer names that stay whole")
+    bounds: dict[str, tuple[float, float]] = Field(
+        default_factory=dict, description="least and most share of channels kept, by pattern of layer names"
+    )
+    max_units_per_step: PositiveInt | None = Field(None, description="channels that one removal takes at most")
+    max_fraction_per_step: float | None = Field(None, gt=0, le=1, description="the same as a share of all channels")
+    exact_only: bool = Field(False, description="leave channels whole where removing differs from masking")
+    form: Literal["auto", "module", "graph"] = Field("auto", description="the network's own module, or its graph")
     batch_size: PositiveInt = Field(64, description="of the batches that methods score and fine-tune on")
     lr: float = Field(1e-3, gt=0, description="of the updates between two removals (iterative methods)")
+
+    @field_validator("bounds")
+    @classmethod
+    def _shares(cls, bounds: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        Constraints(bounds=bounds)
+        return bounds
 
     def constraints(self) -> Constraints:
         """Convert to the noun that pruning methods know."""
@@ -75,6 +90,11 @@ class Prune(_Section):
             min_units=self.min_units,
             min_fraction=self.min_fraction,
             exclude=self.exclude,
+            bounds=self.bounds,
+            max_units_per_step=self.max_units_per_step,
+            max_fraction_per_step=self.max_fraction_per_step,
+            exact_only=self.exact_only,
+            form=self.form,
         )
 
 

@@ -47,7 +47,7 @@ def compact_network(model: nn.Module, plan: PruningPlan, graph: Graph, gone: _Po
     gone : Mapping
         Removed positions by tensor and axis.
     form : {"auto", "module", "graph"}
-        ``"auto"``: the user's own module if it agrees with the graph form, else the graph form, whose `reason` says why.
+        ``"auto"``: the user's own module if it agrees with the graph form, else the graph form with its `reason`.
 
     Raises
     ------

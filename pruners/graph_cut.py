@@ -41,7 +41,9 @@ class CutGraph:
     changes: tuple[SizeChange, ...]
 
 
-def cut_graph(program: Program, walk: Propagation, survivors: Survivors, blocks: Sequence[tuple[str, str]] = ()) -> CutGraph:
+def cut_graph(
+    program: Program, walk: Propagation, survivors: Survivors, blocks: Sequence[tuple[str, str]] = ()
+) -> CutGraph:
     """Copy the graph of a program with the sizes of the survivors.
 
     Parameters
@@ -240,7 +242,7 @@ def _group_norm(cut: _Cut, copy: fx.Node) -> None:
 
 
 def _attention(cut: _Cut, copy: fx.Node) -> None:
-    """The scores go on being scaled by the size that the heads had."""
+    """Go on scaling the scores by the size that the heads had."""
     query = cut.value(copy.args[0])
     if query is not None and copy.kwargs.get("scale") is None:
         size = query.shape[-1]
@@ -249,7 +251,7 @@ def _attention(cut: _Cut, copy: fx.Node) -> None:
 
 
 def _size(cut: _Cut, copy: fx.Node) -> None:
-    """The code that asks for a size is told the one that it was written for."""
+    """Tell the code that asks for a size the one that it was written for."""
     x, dim = cut.value(copy.args[0]), copy.args[1]
     if x is None or not isinstance(dim, int):
         return

@@ -35,7 +35,7 @@ class GraphNetwork(nn.Module):
 
     Parameters and buffers have the names that they have in the network it comes from, and are shared by two graphs:
     the one of evaluation and the one of training, between which `train` and `eval` switch. Modes of single layers
-    (a BatchNorm that is frozen while the rest trains) do not exist in it, nor do hooks and the original's other methods.
+    (a BatchNorm that is frozen while the rest trains) do not exist in it, nor do hooks and other methods.
 
     Parameters
     ----------

@@ -123,7 +123,7 @@ class Labels:
         self._edges.append((pairs[0], pairs[1]))
 
     def defer(self, wide: Tensor, narrow: Tensor, lock: Lock) -> None:
-        """Tie `wide` to `narrow`, which changes along some of its axes only, once it is known along which axis `wide` lives.
+        """Tie `wide` to `narrow`, which changes along some of its axes only, once it is known how `wide` is pruned.
 
         A scale of shape (head size,) on a tensor of shape (heads, head size) ties the heads together if it is
         the head size that is pruned, and holds nothing but itself if it is the heads.

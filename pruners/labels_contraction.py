@@ -143,7 +143,7 @@ def attention(
 ) -> Value:
     """Multiply queries with keys, and the scores with values; see `Policy.attention` for what is pruned."""
     if enable_gqa:
-        key, value = (_repeated(walk, item, query.shape[-3] // item.shape[-3]) for item in (key, value))
+        key, value = (_repeated(item, query.shape[-3] // item.shape[-3]) for item in (key, value))
     batch = "abcdefgh"[: len(query.shape) - 2]
     letters = (batch + "nk", batch + "mk", batch + "nm")
     scores = contract(walk, query, key, letters)
@@ -155,7 +155,7 @@ def attention(
     return result
 
 
-def _repeated(walk: Propagation, value: Value, times: int) -> Value:
+def _repeated(value: Value, times: int) -> Value:
     """Give each head of keys or values to `times` heads of the queries, as grouped-query attention does."""
     shape = (*value.shape[:-3], value.shape[-3] * times, *value.shape[-2:])
     slots = (s.repeat_interleave(times, s.ndim - 3) if s.shape[-3] > 1 else s for s in value.slots)
@@ -235,14 +235,16 @@ def _grouped(
     else:
         walk.starts.append(walk.node.name)
     whole = walk.policy.of_groups(walk.name_of(walk.node.args[1], walk.node), groups, per_group) == "groups"
-    read = Value((n_images, groups if whole else per_group), tuple(_by_group(walk, s, 1, whole, groups) for s in image.slots))
+    read = Value(
+        (n_images, groups if whole else per_group), tuple(_by_group(walk, s, 1, whole, groups) for s in image.slots)
+    )
     first, second = [], []
     for slot in kernel.slots:
         if slot.shape[0] > 1:
             first.append(_by_group(walk, slot, 0, whole, groups).reshape(1, -1))
         else:
             second.append(slot)
-        if transposed == (slot.shape[0] == 1) or whole:
+        if slot.shape[0] > 1 if whole else transposed == (slot.shape[0] == 1):
             walk.mark_produced([slot])
     if whole:
         walk.lock(second, Lock(f"{walk.node.name} is a grouped convolution that loses whole groups only"))

@@ -113,7 +113,7 @@ def cut(walk: Propagation, x: Value, dim: int = 0, *args: Any, **kwargs: Any) ->
 
 
 @rule("roll")
-def roll(walk: Propagation, x: Value, shifts: Any, dims: Any = (), *_: Any) -> Value:
+def roll(walk: Propagation, x: Value, _shifts: Any, dims: Any = (), *_: Any) -> Value:
     """Shift along some axes: labels along them are locked, the others do not move."""
     axes = [dims] if isinstance(dims, int) else list(dims)
     return lock_along(walk, x, [axis % len(x.shape) for axis in axes] or list(x.axes), "shifts positions of it")

@@ -36,7 +36,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MacTerm:
-    """MACs of one contraction: the product of the sizes of `axes`, each an axis of a labelled tensor; and its result."""
+    """MACs of one contraction: the product of the sizes of `axes`, each an axis of a tensor; and its result."""
 
     node: str
     axes: tuple[tuple[Value, int], ...]

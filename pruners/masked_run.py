@@ -129,7 +129,7 @@ def _axes(dim: Any, rank: int) -> tuple[int, ...]:
 
 
 def _moments(x: Tensor, mask: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean, sum of squared differences from it, and count of the survivors along `axes`, which stay as size 1."""
+    """Return mean, squared differences from it (summed) and count of the survivors along `axes`, kept as size 1."""
     stay = mask.expand(x.shape)
     count = stay.sum(tuple(axes), keepdim=True).clamp(min=1)
     mean = x.masked_fill(~stay, 0).sum(tuple(axes), keepdim=True) / count
@@ -138,7 +138,14 @@ def _moments(x: Tensor, mask: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tens
 
 
 def _layer_norm(
-    mask: Tensor, _: fx.Node, x: Tensor, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5, *__: Any
+    mask: Tensor,
+    _: fx.Node,
+    x: Tensor,
+    shape: Sequence[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *__: Any,
 ) -> Tensor:
     mean, squares, count = _moments(x, mask, range(x.ndim - len(shape), x.ndim))
     return _affine((x - mean) * torch.rsqrt(squares / count + eps), weight, bias)

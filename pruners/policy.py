@@ -1,4 +1,4 @@
-"""`Policy`: what is pruned where the mathematics leaves a choice. Travels with a plan, so that a network is traced alike."""
+"""`Policy`: what is pruned where there is a choice. Travels with a plan, so that a network is traced alike again."""
 
 from __future__ import annotations
 

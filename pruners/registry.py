@@ -17,6 +17,7 @@ ENTRY_POINT_GROUP = "prune_deploy.methods"
 _BUILT_IN = {
     "l1": "pruners.methods.l1:L1",
     "taylor": "pruners.methods.taylor:Taylor",
+    "criterion": "pruners.methods.criterion:ByCriterion",
     "uniform": "pruners.methods.uniform:Uniform",
     "random": "pruners.methods.random_units:Random",
 }

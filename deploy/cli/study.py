@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from deploy.cli import study_coverage, study_published
+
 __all__ = ["study"]
 
 study = typer.Typer(
@@ -16,3 +18,7 @@ study = typer.Typer(
 @study.callback()
 def _group() -> None:
     pass
+
+
+study.command("coverage")(study_coverage.coverage)
+study.command("published")(study_published.published)

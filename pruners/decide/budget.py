@@ -24,15 +24,31 @@ class Budget:
         In the unit of `cost`.
     of : str
         What is counted, as a user calls it.
+    tolerance : float
+        A decision that lands below the limit by less than this share of the dense cost has landed on it.
     """
 
     cost: Callable[[Mapping[str, int]], float]
     limit: float
     of: str
+    tolerance: float = 0.01
 
     def met(self, counts: Mapping[str, int]) -> bool:
         """Tell whether `counts` cost no more than the limit."""
         return self.cost(counts) <= self.limit
+
+    @property
+    def dense(self) -> float:
+        """Cost of the whole network."""
+        return self.cost({})
+
+    def slack(self, counts: Mapping[str, int]) -> float:
+        """Return how far below the limit `counts` cost, as a share of the dense cost; negative above it."""
+        return (self.limit - self.cost(counts)) / self.dense
+
+    def landed(self, counts: Mapping[str, int]) -> bool:
+        """Tell whether `counts` cost no more than the limit, and less by no more than the tolerance."""
+        return 0 <= self.slack(counts) < self.tolerance
 
     def require_reachable(self, choices: Choices) -> None:
         """Check that the smallest legal network meets the limit.
@@ -42,10 +58,10 @@ class Budget:
         TargetError
             It does not; the message says how far one can get.
         """
-        least, dense = self.cost(choices.floor), self.cost({})
+        least, dense = self.cost(choices.floor), self.dense
         if least > self.limit:
             raise TargetError(
                 f"{self.of}: at most {self.limit / dense:.4g} of the dense network was asked for, but with every group "
                 f"at its smallest legal count {least / dense:.4g} is left; ask for more than that, or loosen exclude, "
-                "multiple_of, min_units, min_fraction"
+                "multiple_of, min_units, min_fraction, bounds, exact_only"
             )

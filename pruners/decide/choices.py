@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from math import ceil, gcd, lcm
+from math import ceil, floor, gcd, lcm
 
-from pruners.errors import NothingToPruneError, SelectorError
+from pruners.errors import NothingToPruneError, SelectorError, TargetError
 from pruners.groups import ChannelGroup
 from pruners.task import Constraints
 
 __all__ = ["Choices", "choices_of", "excluded_groups", "groups_by_ratio", "producers"]
 
 _LISTED = 8
+_ROUNDING = 1e-9
+"""0.7 * 10 is 7.000000000000001 in floating point, and 7 units are meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +27,23 @@ class Choices:
     Parameters
     ----------
     legal : Mapping of str to tuple of int
-        Ascending; the last one is the present size of the group, so that "leave it whole" is always legal.
+        Ascending, at least one. The last one is the present size of the group, so that "leave it whole" is legal,
+        unless the group is in `forced`.
+    forced : Mapping of str to int
+        Present size of each group that has to lose units whatever the target.
     """
 
     legal: Mapping[str, tuple[int, ...]]
+    forced: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def whole(self) -> dict[str, int]:
-        """Every group at its present size."""
+        """Every group at its present size, legal or not."""
+        return {name: self.forced.get(name, counts[-1]) for name, counts in self.legal.items()}
+
+    @property
+    def ceiling(self) -> dict[str, int]:
+        """Every group at the largest legal count."""
         return {name: counts[-1] for name, counts in self.legal.items()}
 
     @property
@@ -39,25 +51,42 @@ class Choices:
         """Every group at the smallest legal count."""
         return {name: counts[0] for name, counts in self.legal.items()}
 
+    @property
+    def movable(self) -> tuple[str, ...]:
+        """Names of the groups that can lose a unit: those that need scores."""
+        return tuple(name for name, counts in self.legal.items() if len(counts) > 1 or name in self.forced)
+
+    def allow(self, counts: Mapping[str, int]) -> bool:
+        """Tell whether every group has a legal count; groups that `counts` does not name are at their present size."""
+        whole = self.whole
+        return all(counts.get(name, whole[name]) in legal for name, legal in self.legal.items())
+
     def nearest(self, name: str, wanted: float) -> int:
         """Return the legal count of group `name` next to `wanted`; of two equally near ones the smaller."""
         return min(self.legal[name], key=lambda count: (abs(count - wanted), count))
 
     def above(self, name: str, count: int) -> int | None:
-        """Return the next larger legal count of group `name`; None when it is whole."""
-        return min((legal for legal in self.legal[name] if legal > count), default=None)
+        """Return the next larger legal count of group `name`; None when there is none."""
+        legal = self.legal[name]
+        position = bisect_right(legal, count)
+        return legal[position] if position < len(legal) else None
+
+    def below(self, name: str, count: int) -> int | None:
+        """Return the next smaller legal count of group `name`; None when there is none."""
+        legal = self.legal[name]
+        position = bisect_left(legal, count)
+        return legal[position - 1] if position else None
 
     def left(self, counts: Mapping[str, int]) -> Choices:
-        """Return what may still be decided once the groups have shrunk to `counts` (legal ones)."""
-        return Choices(
-            {name: tuple(c for c in legal if c <= counts.get(name, legal[-1])) for name, legal in self.legal.items()}
-        )
+        """Return what may still be decided once the groups have shrunk to `counts`."""
+        present = self.whole | {name: count for name, count in counts.items() if name in self.legal}
+        legal = {name: tuple(c for c in legal if c <= present[name]) for name, legal in self.legal.items()}
+        return Choices(legal, {name: size for name, size in present.items() if size != legal[name][-1]})
 
     def at_least(self, counts: Mapping[str, int]) -> Choices:
         """Return the same choices with the floor raised to `counts` (legal ones)."""
-        return Choices(
-            {name: tuple(c for c in legal if c >= counts.get(name, legal[0])) for name, legal in self.legal.items()}
-        )
+        legal = {name: tuple(c for c in legal if c >= counts.get(name, 0)) for name, legal in self.legal.items()}
+        return Choices(legal, self.forced)
 
 
 def producers(group: ChannelGroup) -> tuple[str, ...]:
@@ -76,17 +105,21 @@ def excluded_groups(groups: Iterable[ChannelGroup], patterns: Iterable[str]) -> 
     SelectorError
         A pattern matches no layer that makes channels (a BatchNorm, for one, only carries them).
     """
-    groups = tuple(groups)
-    found: set[str] = set()
+    return frozenset(name for hits in _hits("exclude", patterns, tuple(groups)).values() for name in hits)
+
+
+def _hits(who: str, patterns: Iterable[str], groups: tuple[ChannelGroup, ...]) -> dict[str, list[str]]:
+    """Return for each pattern the names of the groups that it matches, by their own name or that of a producer."""
+    names = {group.name: (group.name, *producers(group)) for group in groups}
+    found: dict[str, list[str]] = {}
     for pattern in patterns:
-        hits = {g.name for g in groups if any(fnmatchcase(name, pattern) for name in (g.name, *producers(g)))}
-        if not hits:
-            known = [name for g in groups for name in (g.name, *producers(g))]
+        found[pattern] = [g for g, known in names.items() if any(fnmatchcase(name, pattern) for name in known)]
+        if not found[pattern]:
+            known = [name for of_group in names.values() for name in of_group]
             raise SelectorError(
-                f"exclude: pattern {pattern!r} matches no layer that makes channels{_suggestion(pattern, known)}"
+                f"{who}: pattern {pattern!r} matches no layer that makes channels{_suggestion(pattern, known)}"
             )
-        found |= hits
-    return frozenset(found)
+    return found
 
 
 def groups_by_ratio(groups: Iterable[ChannelGroup], ratios: Mapping[str, float]) -> dict[str, float]:
@@ -126,34 +159,83 @@ def choices_of(groups: Iterable[ChannelGroup], constraints: Constraints) -> Choi
     A count is legal when it is the whole group, or at least the floor ``max(min_units, ceil(min_fraction * n_units))``
     (never less than the group itself demands) and, in channels of every layer that makes them, a multiple of
     ``multiple_of``. A group with fewer channels than the multiple, or whose units have unequal numbers of channels,
-    therefore has no aligned count and stays whole.
-    Groups of one unit are not listed.
+    therefore has no aligned count and stays whole. ``bounds`` then leave the counts between
+    ``ceil(least * n_units)`` and ``floor(most * n_units)``; with a most of 1 the whole group stays legal.
+    Groups of one unit are not listed, nor with ``exact_only`` those whose removal differs from masking.
 
     Raises
     ------
     SelectorError
-        A pattern of ``constraints.exclude`` matches nothing.
+        A pattern of ``constraints.exclude`` or ``constraints.bounds`` matches nothing, or only what cannot be bounded.
+    TargetError
+        No count of a group lies within its bounds.
     NothingToPruneError
         Every group is fixed or excluded, or has the whole as its only legal count.
     """
     groups = tuple(groups)
     excluded = excluded_groups(groups, constraints.exclude)
+    free = [
+        group
+        for group in groups
+        if group.prunable
+        and group.name not in excluded
+        and group.n_units > 1
+        and (group.exact or not constraints.exact_only)
+    ]
+    bounds = _bounds_of(groups, constraints.bounds, [group.name for group in free])
     legal: dict[str, tuple[int, ...]] = {}
-    for group in groups:
-        if group.prunable and group.name not in excluded and group.n_units > 1:
-            legal[group.name] = _legal_counts(group, constraints)
-    if all(len(counts) == 1 for counts in legal.values()):
+    forced: dict[str, int] = {}
+    for group in free:
+        counts = _legal_counts(group, constraints)
+        if group.name in bounds:
+            pattern, (least, most) = bounds[group.name]
+            counts = _within(group, counts, pattern, least, most, constraints.multiple_of)
+        legal[group.name] = counts
+        if counts[-1] != group.n_units:
+            forced[group.name] = group.n_units
+    choices = Choices(legal, forced)
+    if not choices.movable:
         raise NothingToPruneError(_why_nothing(groups, excluded, constraints))
-    return Choices(legal)
+    return choices
 
 
 def _legal_counts(group: ChannelGroup, constraints: Constraints) -> tuple[int, ...]:
     size = group.n_units
-    floor = max(group.min_units, constraints.min_units, ceil(constraints.min_fraction * size - 1e-9))
+    least = max(group.min_units, constraints.min_units, ceil(constraints.min_fraction * size - _ROUNDING))
     step = _aligned_step(group, constraints.multiple_of)
     if step is None:
         return (size,)
-    return (*(count for count in range(step, size, step) if count >= floor), size)
+    return (*(count for count in range(step, size, step) if count >= least), size)
+
+
+def _bounds_of(
+    groups: tuple[ChannelGroup, ...], bounds: Mapping[str, tuple[float, float]], free: list[str]
+) -> dict[str, tuple[str, tuple[float, float]]]:
+    """Return for each free group that a pattern names that pattern and its shares; the last pattern decides."""
+    found: dict[str, tuple[str, tuple[float, float]]] = {}
+    for pattern, hits in _hits("bounds", bounds, groups).items():
+        bounded = [name for name in hits if name in free]
+        if not bounded:
+            group = next(group for group in groups if group.name == hits[0])
+            raise SelectorError(
+                f"bounds: pattern {pattern!r} matches only {group.name!r}, which stays whole: "
+                f"{group.fixed or 'it is excluded, has one unit, or is not exact'}"
+            )
+        found.update(dict.fromkeys(bounded, (pattern, bounds[pattern])))
+    return found
+
+
+def _within(
+    group: ChannelGroup, counts: tuple[int, ...], pattern: str, least: float, most: float, multiple_of: int
+) -> tuple[int, ...]:
+    lowest, highest = ceil(least * group.n_units - _ROUNDING), floor(most * group.n_units + _ROUNDING)
+    inside = tuple(count for count in counts if lowest <= count <= highest)
+    if not inside:
+        raise TargetError(
+            f"bounds: {pattern!r} asks {group.name!r} to keep {lowest} to {highest} of its {group.n_units} units, but "
+            f"its legal counts under multiple_of={multiple_of} and the floors are {_listed(counts)}; widen the bounds"
+        )
+    return inside
 
 
 def _aligned_step(group: ChannelGroup, multiple_of: int) -> int | None:
@@ -176,8 +258,11 @@ def _suggestion(pattern: str, names: list[str]) -> str:
     if near:
         return f"; did you mean {near[0]!r}?"
     listed = list(dict.fromkeys(names))
-    more = ", ..." if len(listed) > _LISTED else ""
-    return f" (there are: {', '.join(listed[:_LISTED])}{more})" if listed else ""
+    return f" (there are: {_listed(listed)})" if listed else ""
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(str(value) for value in values[:_LISTED]) + (", ..." if len(values) > _LISTED else "")
 
 
 def _why_nothing(groups: tuple[ChannelGroup, ...], excluded: frozenset[str], constraints: Constraints) -> str:
@@ -188,6 +273,8 @@ def _why_nothing(groups: tuple[ChannelGroup, ...], excluded: frozenset[str], con
         return f"all {len(groups)} groups are fixed, e.g. {fixed[0].name!r}: {fixed[0].fixed}"
     if len(fixed) + sum(1 for group in groups if group.prunable and group.name in excluded) == len(groups):
         return f"all {len(groups) - len(fixed)} groups that may be pruned are excluded by {list(constraints.exclude)}"
+    if constraints.exact_only and not any(g.prunable and g.exact and g.name not in excluded for g in groups):
+        return "exact_only leaves every group whole: each lies under a norm across its channels"
     return (
         f"no group can lose a unit under multiple_of={constraints.multiple_of}, min_units={constraints.min_units}, "
         f"min_fraction={constraints.min_fraction}"

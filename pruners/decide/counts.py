@@ -9,7 +9,7 @@ from pruners.decide.choices import Choices, groups_by_ratio
 from pruners.errors import NothingToPruneError
 from pruners.groups import ChannelGroup
 
-__all__ = ["counts_along", "ratio_counts", "uniform_counts"]
+__all__ = ["counts_along", "ratio_counts"]
 
 _BISECTIONS = 60
 
@@ -27,25 +27,14 @@ def ratio_counts(choices: Choices, groups: Iterable[ChannelGroup], ratios: Mappi
     NothingToPruneError
         Every named group stays whole.
     """
-    counts = choices.whole
+    counts, whole = choices.ceiling, choices.whole
     for name, removed in groups_by_ratio(groups, ratios).items():
         if name in counts:
             # 1e-9: 10 * (1 - 0.9) is 0.9999999999999998 in floating point, and one unit is meant.
-            counts[name] = choices.nearest(name, int(counts[name] * (1.0 - removed) + 1e-9))
-    if counts == choices.whole:
+            counts[name] = choices.nearest(name, int(whole[name] * (1.0 - removed) + 1e-9))
+    if counts == whole:
         raise NothingToPruneError(f"the ratios {dict(ratios)} remove no unit under the constraints")
     return counts
-
-
-def uniform_counts(choices: Choices, budget: Budget) -> dict[str, int]:
-    """Keep the same fraction of every group: the largest one that meets the budget.
-
-    Raises
-    ------
-    TargetError
-        The budget is not reachable.
-    """
-    return counts_along(lambda strength: dict.fromkeys(choices.legal, 1.0 - strength), choices, budget)
 
 
 def counts_along(fractions: Callable[[float], Mapping[str, float]], choices: Choices, budget: Budget) -> dict[str, int]:
@@ -54,7 +43,7 @@ def counts_along(fractions: Callable[[float], Mapping[str, float]], choices: Cho
     The weakest strength that meets the budget is found by bisection; each count is the nearest legal one to
     ``fraction * size``. Rounding makes many groups step at once, so afterwards each group is given back one legal step
     while the budget still holds, the groups that lie furthest below their fraction first. No group is more than
-    that one step above its fraction's count.
+    that one step above its fraction's count, unless the landing takes more.
 
     Parameters
     ----------
@@ -84,8 +73,16 @@ def counts_along(fractions: Callable[[float], Mapping[str, float]], choices: Cho
             weak = middle
     counts = counts_at(strong)
     wanted = fractions(strong)
-    for name in sorted(counts, key=lambda name: counts[name] / whole[name] - wanted[name]):
-        larger = choices.above(name, counts[name])
-        if larger is not None and budget.met({**counts, name: larger}):
-            counts[name] = larger
+
+    def give_back() -> bool:
+        stepped = False
+        for name in sorted(counts, key=lambda name: counts[name] / whole[name] - wanted[name]):
+            larger = choices.above(name, counts[name])
+            if larger is not None and budget.met({**counts, name: larger}):
+                counts[name] = larger
+                stepped = True
+        return stepped
+
+    while give_back() and not budget.landed(counts):
+        pass
     return counts

@@ -1,16 +1,16 @@
-"""L1 norm of the filters that make a group's channels (Li et al. 2017)."""
+"""L1 norm of the filters that make a group's channels (Li et al. 2017), as a function of weights and groups alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from pruners.errors import MethodError
 from pruners.groups import ChannelGroup
+from pruners.importance.reduce import reduce_members
 from pruners.importance.scores import Scores, require_finite
-from pruners.importance.units import unit_sums
+from pruners.importance.weights import L1Norm, per_filter
 
 __all__ = ["l1_norms"]
 
@@ -43,25 +43,7 @@ def l1_norms(model: nn.Module, groups: Iterable[ChannelGroup]) -> Scores:
     Li, Kadav, Durdanovic, Samet, Graf, "Pruning Filters for Efficient ConvNets", ICLR 2017, arXiv:1608.08710,
     section 3.1.
     """
-    tensors = dict(model.named_parameters())
-    return _checked({group.name: _norms(group, tensors) for group in groups})
-
-
-def _checked(scores: Scores) -> Scores:
-    require_finite(scores, "l1")
+    members = per_filter(model, groups, L1Norm.name, torch.abs, lambda total, _: total)
+    scores = reduce_members(members, L1Norm.reduction)
+    require_finite(scores, L1Norm.name)
     return scores
-
-
-def _norms(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> tuple[float, ...]:
-    total = torch.zeros(group.n_units, dtype=torch.float64)
-    n_filters = 0
-    for member in group.members:
-        weight = tensors.get(member.path)
-        if not member.produces or weight is None or weight.ndim < 2:
-            continue
-        per_position = weight.detach().to("cpu", torch.float64).abs().movedim(member.axis, -1)
-        total += unit_sums(per_position.flatten(0, -2).sum(0), member.indices)
-        n_filters += 1
-    if not n_filters:
-        raise MethodError(f"l1: group {group.name!r} has no filters whose norm could rank its units; exclude it")
-    return tuple(total.tolist())

@@ -1,33 +1,15 @@
-"""`Scores`, and pure functions on them: per-layer normalisation, the FLOPs term, the check for finiteness."""
+"""`Scores`, and pure functions on them: the FLOPs term, the check for finiteness."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from math import hypot, isfinite
+from math import isfinite
 
 from pruners.errors import MethodError
 
-__all__ = ["Scores", "flops_regularise", "l2_normalise", "marginal_mflops", "require_finite"]
+__all__ = ["Scores", "flops_regularise", "marginal_mflops", "require_finite"]
 
 Scores = dict[str, tuple[float, ...]]
-
-
-def l2_normalise(scores: Mapping[str, tuple[float, ...]]) -> Scores:
-    """Divide the scores of each group by their l2 norm.
-
-    ``score_hat[k] = score[k] / sqrt(sum_j score[j]**2)`` within a group, which makes groups comparable. A group of
-    zeros stays as it is.
-
-    References
-    ----------
-    Molchanov et al., "Pruning Convolutional Neural Networks for Resource Efficient Inference", ICLR 2017,
-    arXiv:1611.06440, section 2.2 (normalisation).
-    """
-    normalised = {}
-    for name, values in scores.items():
-        norm = hypot(*values)
-        normalised[name] = tuple(value / norm for value in values) if norm > 0 else tuple(values)
-    return normalised
 
 
 def flops_regularise(

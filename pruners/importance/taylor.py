@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from pruners.errors import MethodError
+from pruners.importance.criterion import Criterion
+from pruners.importance.evidence import Batch, Evidence, Loss, runnable
+from pruners.importance.gates import GateRow, gate_rows, member_scores_of, opened
+from pruners.importance.reduce import MemberScores, Reduction
 from pruners.importance.scores import Scores, require_finite
-from pruners.importance.units import unit_sums
+from pruners.importance.sums import Sums
 
 if TYPE_CHECKING:
     from pruners.graph import Graph
 
-__all__ = ["TaylorScores", "gate_gradients", "taylor_scores"]
-
-Loss = Callable[[Tensor, Tensor], Tensor]
+__all__ = ["Taylor", "TaylorScores", "gate_gradients", "taylor_scores"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +42,37 @@ class TaylorScores:
     n_examples: int
 
 
-def taylor_scores(
-    graph: Graph, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss, *, groups: Collection[str]
-) -> TaylorScores:
+class Taylor(Criterion):
+    """Taylor expansion of the loss by a feature map, to first order (equation 8); see `taylor_scores`.
+
+    By default one gate stands on all maps of a unit, since they go together, and there is one row for each group; with
+    ``joint=False`` each map has a row of its own, to be reduced.
+
+    References
+    ----------
+    Molchanov, Tyree, Karras, Aila, Kautz, "Pruning Convolutional Neural Networks for Resource Efficient Inference",
+    ICLR 2017, arXiv:1611.06440, section 2.2.
+    """
+
+    name: ClassVar[str] = "taylor"
+    paper: ClassVar[str] = (
+        "Molchanov et al., Pruning Convolutional Neural Networks for Resource Efficient Inference, ICLR 2017, "
+        "arXiv:1611.06440"
+    )
+    needs_data: ClassVar[bool] = True
+    needs_loss: ClassVar[bool] = True
+    reduction: ClassVar[Reduction] = "sum"
+
+    joint: bool = Field(True, description="one gate on all maps of a unit; else a row for each map")
+
+    def _member_scores(self, evidence: Evidence) -> MemberScores:
+        assert evidence.loss is not None, "the base class checked it"
+        rows = gate_rows(evidence.graph, evidence.groups, self.name, joint=self.joint)
+        found, _, _ = _mean_absolute(evidence.graph, evidence.batches, evidence.loss, rows)
+        return member_scores_of(rows, found)
+
+
+def taylor_scores(graph: Graph, batches: Iterable[Batch], loss: Loss, *, groups: Collection[str]) -> TaylorScores:
     """Score the units of `groups` on `batches`.
 
     For a feature map ``z`` of unit ``k``, with ``M`` spatial positions and per-example loss ``C_n``::
@@ -57,8 +87,8 @@ def taylor_scores(
     * **Several maps of one unit** (the branches of a residual stage, before their additions; several channels of one
       unit): one gate stands on all of them, since they go together. The mean is over the positions of all maps,
       before the absolute value, which makes it the first-order change of the loss when the unit goes, over ``M``.
-    * **Per-example gradients.** `loss` is a mean over the batch, so each example's gradient comes out divided by the
-      batch size; it is multiplied back, and batches of any size give the same score.
+    * **Per-example gradients.** `loss` is a mean over the batch; it is differentiated as a sum, so that batches of any
+      size give the same score.
     * **Mode.** Evaluation mode: with batch statistics, one example's loss would depend on the others'.
 
     Parameters
@@ -78,23 +108,11 @@ def taylor_scores(
         There are no batches, a group has no feature map of one example each, the network runs at one batch size only
         and a batch is no multiple of it, or a score is not finite.
     """
-    for name in groups:
-        if not any(site.axis > 0 for site in graph.sites.get(name, ())):
-            raise MethodError(f"taylor: group {name!r} has no feature map that could be scored; exclude it")
-    totals: dict[str, Tensor] = {}
-    n_examples, loss_sum = 0, 0.0
-    for inputs, labels in _pieces(graph, batches):
-        mean_loss, gradients = gate_gradients(graph, inputs, labels, loss, groups=groups)
-        for name, gradient in gradients.items():
-            piece = gradient.abs().sum(0).cpu()
-            totals[name] = totals[name] + piece if name in totals else piece
-        n_examples += len(inputs)
-        loss_sum += mean_loss * len(inputs)
-    if not n_examples:
-        raise MethodError("taylor: there are no batches to score on")
-    scores = {name: tuple((total / n_examples).tolist()) for name, total in totals.items()}
-    require_finite(scores, "taylor")
-    return TaylorScores(scores=scores, loss=loss_sum / n_examples, n_examples=n_examples)
+    rows = gate_rows(graph, list(groups), Taylor.name, joint=True)
+    found, mean_loss, n_examples = _mean_absolute(graph, batches, loss, rows)
+    scores = {row.group: tuple(values.tolist()) for row, values in zip(rows, found, strict=True)}
+    require_finite(scores, Taylor.name)
+    return TaylorScores(scores=scores, loss=mean_loss, n_examples=n_examples)
 
 
 def gate_gradients(
@@ -128,52 +146,27 @@ def gate_gradients(
     MethodError
         A feature map's first axis is not the batch.
     """
-    sites = [(name, site) for name in groups for site in graph.sites[name] if site.axis > 0]
-    gates: dict[tuple[str, int], Tensor] = {}
-    positions: dict[tuple[str, int], int] = {}
-
-    def gated(node: str, value: Tensor) -> Tensor:
-        if len(value) != len(inputs):
-            raise MethodError(
-                f"taylor: the first axis of the feature map {node!r} has {len(value)} entries for {len(inputs)} "
-                "examples; exclude the layers that make it"
-            )
-        for axis in sorted({site.axis for _, site in sites if site.node == node}):
-            shape = [size if dim in (0, axis) else 1 for dim, size in enumerate(value.shape)]
-            gate = torch.ones(shape, dtype=value.dtype, device=value.device, requires_grad=True)
-            gates[node, axis], positions[node, axis] = gate, value.numel() // gate.numel()
-            value = value * gate
-        return value
-
-    def tap_of(node: str) -> Callable[[Tensor], Tensor]:
-        return lambda value: gated(node, value)
-
-    with torch.enable_grad():
-        mean_loss = loss(graph.run((inputs,), {site.node: tap_of(site.node) for _, site in sites}), labels)
-        slopes = torch.autograd.grad(mean_loss, list(gates.values()), allow_unused=True, materialize_grads=True)
-    slope_of = {key: slope.reshape(len(inputs), -1).to(torch.float64) for key, slope in zip(gates, slopes, strict=True)}
-    per_unit: dict[str, Tensor] = {}
-    for name in groups:
-        own = [site for group, site in sites if group == name]
-        summed = torch.stack([unit_sums(slope_of[site.node, site.axis], site.indices) for site in own]).sum(0)
-        n_positions = sum(positions[site.node, site.axis] * max(map(len, site.indices)) for site in own)
-        per_unit[name] = summed * (len(inputs) / n_positions)
-    return float(mean_loss.detach()), per_unit
+    rows = gate_rows(graph, list(groups), Taylor.name, joint=True)
+    mean_loss, slopes = _mean_slopes(graph, inputs, labels, loss, rows)
+    return mean_loss, {row.group: slope for row, slope in zip(rows, slopes, strict=True)}
 
 
-def _pieces(graph: Graph, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Move batches to the network's device; cut them where the network runs at one batch size only."""
-    tensor = next(iter(graph.module.parameters()), None)
-    traced_batch = graph.inputs[0].shape[0]
-    for inputs, labels in batches:
-        if tensor is not None:
-            inputs, labels = inputs.to(tensor.device), labels.to(tensor.device)
-        if graph.dynamic_batch:
-            yield inputs, labels
-            continue
-        if len(inputs) % traced_batch:
-            raise MethodError(
-                f"taylor: this network runs at the batch size of its example inputs only, {traced_batch}; batches of "
-                f"{len(inputs)} are no multiple of it"
-            )
-        yield from zip(torch.split(inputs, traced_batch), torch.split(labels, traced_batch), strict=True)
+def _mean_slopes(
+    graph: Graph, inputs: Tensor, labels: Tensor, loss: Loss, rows: tuple[GateRow, ...]
+) -> tuple[float, list[Tensor]]:
+    gates = opened(graph, inputs, labels, loss, rows, Taylor.name)
+    slopes = gates.by_row(gates.slopes())
+    return gates.mean_loss, [slope / n for slope, n in zip(slopes, gates.positions, strict=True)]
+
+
+def _mean_absolute(
+    graph: Graph, batches: Iterable[Batch], loss: Loss, rows: tuple[GateRow, ...]
+) -> tuple[list[Tensor], float, int]:
+    """Return the scores of each row, the mean loss, and the number of examples; of all processes."""
+    sums = Sums(Taylor.name)
+    for inputs, labels in runnable(graph, batches, Taylor.name):
+        mean_loss, slopes = _mean_slopes(graph, inputs, labels, loss, rows)
+        loss_sum = torch.tensor([mean_loss * len(inputs)], dtype=torch.float64)
+        sums.add([*(slope.abs().sum(0) for slope in slopes), loss_sum], len(inputs))
+    *found, mean = sums.means()
+    return found, float(mean), sums.n

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import islice, repeat
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from pruners.base import Method, MethodSettings, Outcome, budget_of, plan_of
+from pruners.base import Method, MethodSettings, Outcome
 from pruners.decide.budget import Budget
-from pruners.decide.choices import Choices, choices_of
-from pruners.decide.counts import ratio_counts
 from pruners.decide.greedy import greedy_counts
-from pruners.decide.units import top_units
-from pruners.errors import MethodError
-from pruners.importance.scores import Scores, flops_regularise, l2_normalise, marginal_mflops
+from pruners.importance.normalise import normalise
+from pruners.importance.scores import Scores, flops_regularise, marginal_mflops
+from pruners.methods.stepwise import Schedule, Scored, Step, draw, prune_in_steps
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pruners.graph import Graph
-    from pruners.importance.taylor import TaylorScores
-    from pruners.plan import PruningPlan
     from pruners.task import PruningTask
 
 __all__ = ["Taylor", "TaylorSettings"]
@@ -89,108 +82,29 @@ class Taylor(Method):
     settings: TaylorSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
-        from pruners.graph import trace
-        from pruners.surgery import apply
-
-        if self.settings.updates_between and task.train is None:
-            raise MethodError(
-                f"method {self.name!r} fine-tunes between removals: the task has to hand in train, or set "
-                "updates_between=0"
-            )
-        choices, budget = _goal(task, graph)
-        budget.require_reachable(choices)
-        assert task.batches is not None, "the base class checked it"
-        batches = iter(task.batches())
-        model, present = task.model, graph
-        counts = choices.whole
-        plan: PruningPlan | None = None
-        history: list[Mapping[str, Any]] = []
-        for limit in self._limits(budget):
-            if budget.met(counts):
-                break
-            if budget.cost(counts) <= limit:
-                continue
-            if plan is not None:
-                present = trace(model, task.example_inputs, policy=graph.policy)
-            left = choices.left(counts)
-            found = self._score(task, present, left, batches)
-            before = counts
-            counts = greedy_counts(
-                left,
-                self._ranked(found.scores, graph, before),
-                Budget(cost=budget.cost, limit=limit, of=budget.of),
-                max_units=self.settings.units_per_step,
-            )
-            kept = top_units(found.scores, {name: counts[name] for name in found.scores})
-            step = plan_of(self, present, kept)
-            model = apply(model, step, graph=present, check=False)
-            plan = step if plan is None else plan.then(step)
-            if self.settings.updates_between and task.train is not None:
-                task.train(model, self.settings.updates_between)
-            history.append(_row(len(history) + 1, found, before, counts, graph))
-            if task.progress is not None:
-                dense = budget.cost({})
-                done = (dense - budget.cost(counts)) / (dense - budget.limit)
-                task.progress(f"removal {len(history)}: {sum(counts.values())} units left", min(1.0, done))
-        assert plan is not None, "a limit below the dense cost takes at least one removal"
-        return Outcome(plan=plan, model=model, history=tuple(history))
-
-    def _limits(self, budget: Budget) -> Iterator[float]:
-        """Yield what the network may cost after each removal; without end where units are counted out."""
-        dense, last = budget.cost({}), self.settings.steps
-        if self.settings.units_per_step is not None:
-            yield from repeat(budget.limit)
-        for step in range(1, last):
-            yield dense - (dense - budget.limit) * step / last
-        yield budget.limit
-
-    def _score(
-        self, task: PruningTask, present: Graph, left: Choices, batches: Iterator[tuple[Tensor, Tensor]]
-    ) -> TaylorScores:
         from pruners.importance.taylor import taylor_scores
 
-        wanted = self.settings.batches_per_step
-        drawn = list(islice(batches, wanted))
-        if len(drawn) < wanted:
-            raise MethodError(f"method {self.name!r}: the task's batches ended; they have to go on without end")
-        assert task.loss is not None, "the base class checked it"
-        return taylor_scores(
-            present, drawn, task.loss, groups=[name for name, legal in left.legal.items() if len(legal) > 1]
+        assert task.batches is not None and task.loss is not None, "the base class checked it"
+        batches, loss = iter(task.batches()), task.loss
+        settings = self.settings
+
+        def score(step: Step) -> Scored:
+            drawn = draw(batches, settings.batches_per_step, self.name)
+            found = taylor_scores(step.present, drawn, loss, groups=step.left.movable)
+            return Scored(scores=found.scores, said={"loss_before": found.loss, "examples_scored": found.n_examples})
+
+        def decide(step: Step, scores: Scores, budget: Budget, most: int | None) -> dict[str, int]:
+            return greedy_counts(step.left, self._ranked(scores, graph, step.counts), budget, max_units=most)
+
+        schedule = Schedule(
+            steps=settings.steps, units_per_step=settings.units_per_step, updates_between=settings.updates_between
         )
+        return prune_in_steps(self, task, graph, schedule, score, decide)
 
     def _ranked(self, scores: Scores, graph: Graph, counts: Mapping[str, int]) -> Scores:
         """Normalise and add the FLOPs term, at the marginal cost of a unit in the network of `counts`."""
         if self.settings.normalise:
-            scores = l2_normalise(scores)
+            scores = normalise(scores, "l2")
         if not self.settings.flops_strength:
             return scores
         return flops_regularise(scores, marginal_mflops(graph.macs, counts, scores), self.settings.flops_strength)
-
-
-def _goal(task: PruningTask, graph: Graph) -> tuple[Choices, Budget]:
-    """Return what may be decided and the budget; ratios become a budget of units with each group's count as floor."""
-    choices = choices_of(graph.groups, task.constraints)
-    if task.target.of != "ratios":
-        return choices, budget_of(task, graph)
-    final = ratio_counts(choices, graph.groups, task.target.ratios)
-    whole = choices.whole
-
-    def units_left(counts: Mapping[str, int]) -> int:
-        return sum((whole | dict(counts)).values())
-
-    return choices.at_least(final), Budget(cost=units_left, limit=sum(final.values()), of="units")
-
-
-def _row(
-    number: int, found: TaylorScores, before: Mapping[str, int], counts: Mapping[str, int], graph: Graph
-) -> Mapping[str, Any]:
-    left = sum(counts.values())
-    return {
-        "removal": number,
-        "units_removed": sum(before.values()) - left,
-        "units_left": left,
-        "macs": graph.macs(counts),
-        "parameters": graph.parameters(counts),
-        "loss_before": found.loss,
-        "examples_scored": found.n_examples,
-    }

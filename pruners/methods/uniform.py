@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pruners.base import Method, Outcome, counts_of, plan_of
 from pruners.decide.choices import choices_of
-from pruners.decide.counts import uniform_counts
+from pruners.decide.uniform import uniform_counts
 from pruners.decide.units import top_units
 
 if TYPE_CHECKING:

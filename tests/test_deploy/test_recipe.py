@@ -9,6 +9,7 @@ import yaml
 
 from deploy.errors import RecipeError
 from deploy.recipe import load_recipe
+from pruners.task import COSTS, Constraints, Target
 
 ROOT = Path(__file__).parent.parent.parent
 MINIMAL = {
@@ -46,6 +47,42 @@ def test_minimal_recipe(tmp_path):
     assert recipe.train is None
 
 
+@pytest.mark.parametrize("of", COSTS)
+def test_every_cost_can_be_a_target(tmp_path, of):
+    recipe = load_recipe(_written(tmp_path, _with("prune.target", {of: 0.25})))
+    assert recipe.prune.target.as_target() == Target(of=of, kept_fraction=0.25)
+
+
+def test_constraints_arrive_as_they_are_written(tmp_path):
+    document = """
+        name: tiny
+        network: {name: "cifar:resnet20"}
+        data: {name: digits}
+        prune:
+          target: {weight_bytes: 0.5}
+          multiple_of: 8
+          min_units: 2
+          min_fraction: 0.1
+          exclude: [conv1]
+          bounds: {"*": [0.1, 1], "layer1.*": [0.5, 0.75]}
+          max_units_per_step: 100
+          max_fraction_per_step: 0.05
+          exact_only: true
+          form: module
+    """
+    assert load_recipe(_written(tmp_path, document)).prune.constraints() == Constraints(
+        multiple_of=8,
+        min_units=2,
+        min_fraction=0.1,
+        exclude=("conv1",),
+        bounds={"*": (0.1, 1.0), "layer1.*": (0.5, 0.75)},
+        max_units_per_step=100,
+        max_fraction_per_step=0.05,
+        exact_only=True,
+        form="module",
+    )
+
+
 @pytest.mark.parametrize(
     ("dotted", "value", "said"),
     [
@@ -54,7 +91,14 @@ def test_minimal_recipe(tmp_path):
         ("bench.backend", ["ort"], "unknown key 'bench.backend'; did you mean 'backends'?"),
         ("train.epoch", 3, "unknown key 'train.epoch'; did you mean 'epochs'?"),
         ("prune.target", {"flops": 2}, "key 'prune.target.flops'"),
-        ("prune.target", {}, "a target is one of flops, params, ratios; got none"),
+        ("prune.target", {}, "one of flops, macs, params, weight_bytes, activation_bytes, ratios; got none"),
+        ("prune.target", {"ratios": {"conv1": 1.5}}, "'conv1' is the share removed, in [0, 1); got 1.5"),
+        ("prune.target", {"activations": 0.5}, "did you mean 'activation_bytes'?"),
+        ("prune.bounds", {"layer1.*": [0.9, 0.5]}, "key 'prune.bounds': bounds of 'layer1.*' are the least and"),
+        ("prune.bounds", {"layer1.*": 0.5}, "key 'prune.bounds.layer1.*'"),
+        ("prune.max_units_per_step", 0, "key 'prune.max_units_per_step'"),
+        ("prune.max_fraction_per_step", 1.5, "key 'prune.max_fraction_per_step'"),
+        ("prune.form", "onnx", "key 'prune.form'"),
         ("prune.target", {"flops": 0.5, "params": 0.5}, "got flops and params"),
         ("name", "../escape", "key 'name'"),
         ("bench.precision", "int3", "key 'bench.precision'"),

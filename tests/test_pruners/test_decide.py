@@ -1,22 +1,21 @@
-"""Decisions are pure: floors, multiples, exclusions and targets hold for any group sizes, scores and costs."""
+"""What may be decided, what is asked, and decisions that one can follow by hand."""
 
 from __future__ import annotations
 
-from itertools import pairwise, product
-from math import ceil
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices, choices_of, excluded_groups, groups_by_ratio
-from pruners.decide.counts import counts_along, ratio_counts, uniform_counts
+from pruners.decide.counts import ratio_counts
+from pruners.decide.decisions import decide, decision_names
+from pruners.decide.goal import budget_of, goal_of, removal_limit, require_one_removal
 from pruners.decide.greedy import greedy_counts
+from pruners.decide.landing import landing_of
+from pruners.decide.uniform import uniform_counts
 from pruners.decide.units import top_units
-from pruners.errors import NothingToPruneError, SelectorError, TargetError
+from pruners.errors import MethodError, NothingToPruneError, SelectorError, TargetError
 from pruners.groups import ChannelGroup, Member
-from pruners.task import Constraints
+from pruners.task import Constraints, Target
 
 
 def group(name, n_units, *, layers=(), width=1, fixed="", min_units=1):
@@ -32,181 +31,15 @@ def group(name, n_units, *, layers=(), width=1, fixed="", min_units=1):
     return ChannelGroup(name=name, n_units=n_units, members=members, fixed=fixed, min_units=min_units)
 
 
-def chain_cost(sizes):
-    """MACs of a chain of 1x1 convolutions from 3 channels: products of neighbouring counts."""
-
-    def cost(counts):
-        whole = {**sizes, **counts}
-        widths = [3, *(whole[name] for name in sizes), 7]
-        return sum(a * b for a, b in pairwise(widths))
-
-    return cost
-
-
-@st.composite
-def problems(draw, max_groups=4, max_units=12):
-    """Draw a chain of groups, constraints, scores, and a target that the constraints allow."""
-    sizes = {f"conv{i}": draw(st.integers(2, max_units)) for i in range(draw(st.integers(1, max_groups)))}
-    constraints = Constraints(
-        multiple_of=draw(st.sampled_from([1, 1, 2, 4])),
-        min_units=draw(st.integers(1, 3)),
-        min_fraction=draw(st.sampled_from([0.0, 0.25, 0.5])),
-    )
-    try:
-        choices = choices_of([group(name, size) for name, size in sizes.items()], constraints)
-    except NothingToPruneError:
-        sizes = dict.fromkeys(sizes, max_units)
-        choices = choices_of([group(name, size) for name, size in sizes.items()], constraints)
-    number = st.floats(0, 10, allow_nan=False)
-    scores = {name: draw(st.lists(number, min_size=size, max_size=size)) for name, size in sizes.items()}
-    cost = chain_cost(sizes)
-    limit = draw(st.integers(cost(choices.floor), cost({})))
-    return sizes, constraints, choices, scores, Budget(cost=cost, limit=limit, of="flops")
-
-
-def assert_legal(counts, sizes, constraints):
-    assert counts.keys() == sizes.keys()
-    for name, count in counts.items():
-        assert 1 <= count <= sizes[name]
-        if count < sizes[name]:
-            assert count >= constraints.min_units
-            assert count >= ceil(constraints.min_fraction * sizes[name] - 1e-9)
-            assert count % constraints.multiple_of == 0
-
-
-def steps_up(choices, counts, budget):
-    larger = {name: choices.above(name, count) for name, count in counts.items()}
-    return {
-        name: budget.cost({**counts, name: count}) - budget.cost(counts)
-        for name, count in larger.items()
-        if count is not None
-    }
-
-
-@given(problems())
-def test_greedy_lands_at_or_below_the_target_and_no_group_can_take_a_step_up(problem):
-    sizes, constraints, choices, scores, budget = problem
-    counts = greedy_counts(choices, scores, budget)
-    assert_legal(counts, sizes, constraints)
-    assert budget.met(counts)
-    slack = budget.limit - budget.cost(counts)
-    assert all(step > slack for step in steps_up(choices, counts, budget).values())
-
-
-@given(problems())
-def test_uniform_lands_within_one_step_of_the_target_and_of_one_fraction(problem):
-    sizes, constraints, choices, _, budget = problem
-    counts = uniform_counts(choices, budget)
-    assert_legal(counts, sizes, constraints)
-    assert budget.met(counts)
-    steps = steps_up(choices, counts, budget)
-    if steps:
-        assert budget.limit - budget.cost(counts) < max(steps.values())
-    if constraints == Constraints():
-        # One fraction explains all counts: intervals (count - 1.5, count + 0.5) / size have a point in common.
-        lowest = max((count - 1.5) / sizes[name] for name, count in counts.items())
-        highest = min((count + 0.5) / sizes[name] for name, count in counts.items())
-        assert lowest <= highest + 1e-9
-
-
-@given(problems(), st.floats(0.0, 1.0))
-def test_a_looser_target_never_removes_more_in_all(problem, share):
-    _, _, choices, scores, budget = problem
-    loose = Budget(cost=budget.cost, limit=budget.limit + share * (budget.cost({}) - budget.limit), of="flops")
-    for decide in (uniform_counts, lambda c, b: greedy_counts(c, scores, b)):
-        assert budget.cost(decide(choices, budget)) <= budget.limit
-        assert budget.cost(decide(choices, loose)) <= loose.limit
-    tight, wide = greedy_prefix(choices, scores, budget), greedy_prefix(choices, scores, loose)
-    assert all(tight[name] <= wide[name] for name in tight)
-
-
-def greedy_prefix(choices, scores, budget):
-    """Remove units strictly lowest first, one legal step at a time, without giving back: by hand."""
-    counts = choices.whole
-    ranked = {name: sorted(scores[name]) for name in counts}
-    while not budget.met(counts):
-        candidates = []
-        for order, name in enumerate(counts):
-            smaller = [legal for legal in choices.legal[name] if legal < counts[name]]
-            if smaller:
-                size = choices.whole[name]
-                block = ranked[name][size - counts[name] : size - smaller[-1]]
-                candidates.append((sum(block) / len(block), order, name, smaller[-1]))
-        _, _, name, count = min(candidates)
-        counts[name] = count
-    return counts
-
-
-@given(problems())
-def test_greedy_keeps_at_least_what_a_hand_written_loop_keeps(problem):
-    _, _, choices, scores, budget = problem
-    by_hand = greedy_prefix(choices, scores, budget)
-    counts = greedy_counts(choices, scores, budget)
-    assert all(counts[name] >= by_hand[name] for name in counts)
-    assert budget.cost(counts) >= budget.cost(by_hand)
-
-
-@given(st.lists(st.integers(2, 5), min_size=1, max_size=3), st.data())
-def test_greedy_is_optimal_where_units_cost_alike(sizes, data):
-    """With one price for every unit, lowest-first keeps the largest sum of scores of all legal choices."""
-    names = [f"conv{i}" for i in range(len(sizes))]
-    choices = choices_of([group(n, s) for n, s in zip(names, sizes, strict=True)], Constraints())
-    scores = {
-        n: data.draw(st.lists(st.integers(0, 100), min_size=s, max_size=s, unique=True))
-        for n, s in zip(names, sizes, strict=True)
-    }
-    limit = data.draw(st.integers(len(sizes), sum(sizes)))
-    budget = Budget(cost=lambda counts: sum({**choices.whole, **counts}.values()), limit=limit, of="units")
-
-    def worth(counts):
-        kept = top_units(scores, counts)
-        return sum(scores[name][unit] for name, units in kept.items() for unit in units)
-
-    every = [dict(zip(names, counts, strict=True)) for counts in product(*(choices.legal[name] for name in names))]
-    best = max(worth(counts) for counts in every if budget.met(counts))
-    assert worth(greedy_counts(choices, scores, budget)) == best
-
-
-@given(problems(), st.integers(1, 20))
-def test_max_units_bounds_what_one_step_removes(problem, max_units):
-    _, _, choices, scores, budget = problem
-    counts = greedy_counts(choices, scores, budget, max_units=max_units)
-    removed = sum(choices.whole[name] - count for name, count in counts.items())
-    one_move = max(b - a for legal in choices.legal.values() for a, b in pairwise(legal))
-    assert removed <= max(max_units, one_move)
-    assert removed > 0 or budget.met(choices.whole)
-
-
-@given(problems())
-def test_steps_of_a_few_units_reach_the_target(problem):
-    sizes, constraints, choices, scores, budget = problem
-    counts, present = choices.whole, {name: sorted(values) for name, values in scores.items()}
-    for _ in range(sum(sizes.values())):
-        if budget.met(counts):
-            break
-        counts = greedy_counts(choices.left(counts), present, budget, max_units=2)
-        present = {name: values[len(values) - counts[name] :] for name, values in present.items()}
-    assert budget.met(counts)
-    assert_legal(counts, sizes, constraints)
-
-
-@given(problems(), st.lists(st.floats(0.01, 1), min_size=4, max_size=4))
-def test_any_falling_curve_is_followed_to_the_target(problem, bases):
-    sizes, constraints, choices, _, budget = problem
-
-    def fractions(strength):
-        exponent = strength / (1 - strength) if strength < 1 else float("inf")
-        return {name: 0.0 if strength == 1 else base**exponent for name, base in zip(sizes, bases, strict=False)}
-
-    counts = counts_along(fractions, choices, budget)
-    assert_legal(counts, sizes, constraints)
-    assert budget.met(counts)
+def units_left(choices, limit):
+    """Make a budget in which every unit costs the same."""
+    return Budget(cost=lambda counts: sum({**choices.whole, **counts}.values()), limit=limit, of="units")
 
 
 def test_lowest_first_by_hand():
     choices = choices_of([group("a", 3), group("b", 3)], Constraints())
     scores = {"a": [5.0, 1.0, 3.0], "b": [2.0, 9.0, 4.0]}
-    budget = Budget(cost=lambda counts: sum({**choices.whole, **counts}.values()), limit=3, of="units")
+    budget = units_left(choices, 3)
     assert greedy_counts(choices, scores, budget) == {"a": 1, "b": 2}
     assert top_units(scores, {"a": 1, "b": 2}) == {"a": (0,), "b": (1, 2)}
 
@@ -224,23 +57,47 @@ def test_units_that_still_fit_are_given_back():
 
 def test_uniform_gives_back_where_groups_step_at_once():
     choices = choices_of([group("a", 4), group("b", 4)], Constraints())
-    budget = Budget(cost=lambda counts: sum({**choices.whole, **counts}.values()), limit=7, of="units")
-    assert uniform_counts(choices, budget) == {"a": 4, "b": 3}
+    budget = units_left(choices, 7)
+    assert uniform_counts(choices, budget) == {"a": 3, "b": 4}
 
 
 def test_a_block_falls_by_the_mean_of_its_units():
     choices = choices_of([group("a", 4), group("b", 4)], Constraints(multiple_of=2))
     scores = {"a": [0.0, 10.0, 20.0, 20.0], "b": [3.0, 4.0, 20.0, 20.0]}
-    budget = Budget(cost=lambda counts: sum({**choices.whole, **counts}.values()), limit=6, of="units")
+    budget = units_left(choices, 6)
     assert greedy_counts(choices, scores, budget) == {"a": 4, "b": 2}
 
 
-def test_equal_scores_fall_in_a_fixed_order():
+def test_equal_scores_fall_from_all_groups_alike():
+    """Dead units all score zero: no group is emptied because it comes first."""
     assert top_units({"a": [1.0, 1.0, 1.0, 1.0]}, {"a": 2}) == {"a": (0, 1)}
-    choices = choices_of([group("a", 3), group("b", 3)], Constraints())
-    budget = Budget(cost=lambda counts: sum({**choices.whole, **counts}.values()), limit=4, of="units")
-    flat = {"a": [1.0] * 3, "b": [1.0] * 3}
-    assert greedy_counts(choices, flat, budget) == {"a": 1, "b": 3}
+    choices = choices_of([group("a", 4), group("b", 8)], Constraints())
+    flat = {"a": [1.0] * 4, "b": [1.0] * 8}
+    for decision in ("greedy", "global"):
+        assert decide(decision, choices, flat, units_left(choices, 6)) == {"a": 2, "b": 4}
+
+
+def test_a_threshold_and_the_mean_of_a_block_differ_where_counts_are_aligned():
+    """With one of four units below the threshold both 2 and 4 are next, and the smaller one is taken."""
+    choices = choices_of([group("a", 4), group("b", 4)], Constraints(multiple_of=2))
+    scores = {"a": [0.0, 10.0, 20.0, 20.0], "b": [3.0, 4.0, 20.0, 20.0]}
+    assert decide("global", choices, scores, units_left(choices, 6)) == {"a": 2, "b": 4}
+    assert decide("greedy", choices, scores, units_left(choices, 6)) == {"a": 4, "b": 2}
+
+
+def test_local_lets_the_scores_settle_who_takes_the_odd_step():
+    choices = choices_of([group("a", 4), group("b", 4)], Constraints())
+    scores = {"a": [5.0, 6.0, 7.0, 8.0], "b": [1.0, 2.0, 9.0, 9.0]}
+    assert decide("local", choices, scores, units_left(choices, 7)) == {"a": 4, "b": 3}
+    assert decide("local", choices, scores, units_left(choices, 6)) == {"a": 3, "b": 3}
+    assert decide("greedy", choices, scores, units_left(choices, 6)) == {"a": 4, "b": 2}
+
+
+def test_an_unknown_decision_says_what_was_meant():
+    choices = choices_of([group("a", 4)], Constraints())
+    assert decision_names() == ("local", "uniform", "global", "greedy")
+    with pytest.raises(MethodError, match="unknown decision 'gredy'; did you mean 'greedy'"):
+        decide("gredy", choices, {}, units_left(choices, 2))
 
 
 def test_scores_of_another_length_are_our_own_mistake():
@@ -281,6 +138,153 @@ def test_units_of_unequal_width_are_not_aligned():
     )
     assert choices_of([ragged, group("b", 8)], Constraints(multiple_of=2)).legal["a"] == (3,)
     assert choices_of([ragged], Constraints()).legal["a"] == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "multiple_of", "legal", "forced"),
+    [
+        ({"a": (0.25, 1.0)}, 1, (2, 3, 4, 5, 6, 7, 8), {}),
+        ({"a": (0.25, 0.75)}, 1, (2, 3, 4, 5, 6), {"a": 8}),
+        ({"a": (0.3, 0.7)}, 1, (3, 4, 5), {"a": 8}),
+        ({"a": (0.5, 0.5)}, 1, (4,), {"a": 8}),
+        ({"a": (0.25, 0.75)}, 4, (4,), {"a": 8}),
+        ({"*": (0.5, 0.75), "a": (0.0, 1.0)}, 4, (4, 8), {"b": 16}),
+        ({"b": (0.0, 1.0), "layer": (0.5, 1.0)}, 2, (4, 6, 8), {}),
+    ],
+)
+def test_bounds(bounds, multiple_of, legal, forced):
+    groups = [group("a", 8, layers=("layer",)), group("b", 16)]
+    choices = choices_of(groups, Constraints(bounds=bounds, multiple_of=multiple_of))
+    assert choices.legal["a"] == legal
+    assert choices.forced == forced
+    assert choices.whole == {"a": 8, "b": 16}
+
+
+def test_bounds_that_cannot_hold_are_refused():
+    groups = [group("a", 20), group("b", 16), group("fc", 10, fixed="it is an output")]
+    with pytest.raises(TargetError, match=r"'a' to keep 10 to 11 of its 20 units, .* are 8, 16, 20; widen"):
+        choices_of(groups, Constraints(bounds={"a": (0.5, 0.55)}, multiple_of=8))
+    with pytest.raises(SelectorError, match="bounds: pattern 'c' matches no layer"):
+        choices_of(groups, Constraints(bounds={"c": (0.5, 0.55)}))
+    with pytest.raises(SelectorError, match="only 'fc', which stays whole: it is an output"):
+        choices_of(groups, Constraints(bounds={"fc": (0.5, 1.0)}))
+
+
+def test_an_excluded_group_is_not_bounded():
+    groups = [group("a", 8), group("b", 8)]
+    assert choices_of(groups, Constraints(bounds={"*": (0.5, 0.5)}, exclude=("a",))).legal == {"b": (4,)}
+
+
+def test_bounds_prune_what_the_target_would_leave():
+    groups = [group("a", 8), group("b", 8)]
+    choices = choices_of(groups, Constraints(bounds={"a": (0.25, 0.5)}))
+    scores = {"a": [9.0] * 8, "b": [1.0] * 8}
+    for decision in decision_names():
+        assert decide(decision, choices, scores, units_left(choices, 15)) == {"a": 4, "b": 8}
+    assert choices.movable == ("a", "b")
+    assert not choices.allow({"b": 4})
+    assert choices.allow({"a": 4})
+
+
+def test_what_must_go_goes_first_and_takes_several_removals():
+    groups = [group("a", 8), group("b", 8), group("c", 8)]
+    choices = choices_of(groups, Constraints(bounds={"[ab]": (0.0, 0.5)}))
+    scores = {"a": [9.0] * 8, "b": [9.0] * 8, "c": [0.0] * 8}
+    first = decide("greedy", choices, scores, units_left(choices, 20), max_removed=4)
+    assert first == {"a": 4, "b": 8, "c": 8}
+    left = choices.left(first)
+    scores["a"] = [9.0] * 4
+    assert decide("greedy", left, scores, units_left(choices, 20), max_removed=4) == {"a": 4, "b": 4, "c": 8}
+
+
+def test_ratios_stay_within_bounds():
+    groups = [group("a", 8), group("b", 8)]
+    choices = choices_of(groups, Constraints(bounds={"*": (0.5, 0.75)}))
+    assert ratio_counts(choices, groups, {"a": 0.9}) == {"a": 4, "b": 6}
+
+
+def test_exact_only_leaves_groups_under_a_norm_whole():
+    loose = ChannelGroup(name="a", n_units=8, members=group("a", 8).members, exact=False)
+    assert choices_of([loose, group("b", 8)], Constraints()).whole == {"a": 8, "b": 8}
+    assert choices_of([loose, group("b", 8)], Constraints(exact_only=True)).whole == {"b": 8}
+    with pytest.raises(NothingToPruneError, match="exact_only"):
+        choices_of([loose], Constraints(exact_only=True))
+
+
+class Costs:
+    """Stands for a graph; each cost is a weight for every unit of each group."""
+
+    groups = (group("a", 8), group("b", 8))
+
+    def macs(self, kept=None):
+        return self._sum(kept, 1, 1)
+
+    def parameters(self, kept=None):
+        return self._sum(kept, 1, 3)
+
+    def weight_bytes(self, kept=None):
+        return self._sum(kept, 4, 2)
+
+    def activation_bytes(self, kept=None):
+        return self._sum(kept, 0, 1)
+
+    def _sum(self, kept, a, b):
+        counts = {"a": 8, "b": 8} | dict(kept or {})
+        return a * counts["a"] + b * counts["b"]
+
+
+@pytest.mark.parametrize(
+    ("of", "dense", "with_half_of_a"),
+    [("flops", 16, 12), ("macs", 16, 12), ("params", 32, 28), ("weight_bytes", 48, 32), ("activation_bytes", 8, 8)],
+)
+def test_each_target_counts_its_own_cost(of, dense, with_half_of_a):
+    budget = budget_of(Target(of=of, kept_fraction=0.5), Costs())
+    assert (budget.of, budget.limit, budget.dense, budget.cost({"a": 4})) == (of, dense / 2, dense, with_half_of_a)
+
+
+def test_ratios_are_a_goal_of_units():
+    target = Target(of="ratios", ratios={"a": 0.5})
+    choices, budget = goal_of(target, Constraints(), Costs())
+    assert greedy_counts(choices, {"a": [1.0] * 8, "b": [0.0] * 8}, budget) == {"a": 4, "b": 8}
+    with pytest.raises(TargetError, match="no budget"):
+        budget_of(target, Costs())
+
+
+@pytest.mark.parametrize(
+    ("constraints", "limit"),
+    [
+        (Constraints(), None),
+        (Constraints(max_units_per_step=3), 3),
+        (Constraints(max_fraction_per_step=0.25), 4),
+        (Constraints(max_fraction_per_step=0.01), 1),
+        (Constraints(max_units_per_step=5, max_fraction_per_step=0.25), 4),
+    ],
+)
+def test_the_most_of_one_removal(constraints, limit):
+    choices = choices_of(Costs.groups, constraints)
+    assert removal_limit(constraints, choices) == limit
+    require_one_removal(constraints, choices, {"a": 8 - (limit or 4)})
+    if limit:
+        with pytest.raises(TargetError, match=f"takes {limit + 1} units at once, .* allow {limit}: take a method"):
+            require_one_removal(constraints, choices, {"a": 8 - limit, "b": 7})
+
+
+def test_landing_says_where_and_why():
+    choices = Choices({"a": (8, 16), "b": (4, 8)})
+    budget = Budget(cost=lambda counts: sum({**choices.whole, **counts}.values()), limit=18, of="params")
+    counts = decide("greedy", choices, {"a": [1.0] * 16, "b": [2.0] * 8}, budget)
+    assert counts == {"a": 8, "b": 8}
+    landing = landing_of(choices, counts, budget)
+    assert not landing.close
+    assert str(landing) == (
+        "params: 66.67% of the dense network are kept, at most 75.00% were asked for; the smallest legal step up, of "
+        "'a', would give 100.00%"
+    )
+    on_target = Budget(cost=budget.cost, limit=16, of="params")
+    assert landing_of(choices, counts, on_target).close
+    assert str(landing_of(choices, counts, on_target)).endswith("at most 66.67% were asked for")
+    forced = Choices({"a": (4, 8)}, {"a": 16})
+    assert "every group is at the largest count" in str(landing_of(forced, {"a": 8}, units_left(forced, 12)))
 
 
 def test_a_layer_is_excluded_with_all_that_share_its_channels():
@@ -332,9 +336,9 @@ def test_ratios_take_the_nearest_legal_count():
 def test_an_unreachable_target_says_how_far_one_gets():
     choices = choices_of([group("a", 8)], Constraints(min_units=4))
     budget = Budget(cost=lambda counts: {**choices.whole, **counts}["a"], limit=2, of="params")
-    for decide in (uniform_counts, lambda c, b: greedy_counts(c, {"a": [1.0] * 8}, b)):
+    for decision in decision_names():
         with pytest.raises(TargetError, match=r"params: at most 0\.25 .* 0\.5 is left"):
-            decide(choices, budget)
+            decide(decision, choices, {"a": [1.0] * 8}, budget)
 
 
 @pytest.mark.parametrize(

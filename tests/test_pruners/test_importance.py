@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
@@ -16,7 +14,7 @@ from pruners.errors import MethodError
 from pruners.graph import trace
 from pruners.groups import ChannelGroup, Member
 from pruners.importance.l1 import l1_norms
-from pruners.importance.scores import flops_regularise, l2_normalise, marginal_mflops, require_finite
+from pruners.importance.scores import flops_regularise, marginal_mflops, require_finite
 from pruners.importance.taylor import gate_gradients, taylor_scores
 from pruners.importance.units import unit_sums
 from pruners.testing import make_network
@@ -232,23 +230,6 @@ def test_l1_without_filters_or_with_broken_weights_is_an_error():
 def test_units_gather_their_positions():
     values = torch.tensor([[1.0, 2.0, 4.0, 8.0], [10.0, 20.0, 40.0, 80.0]])
     assert unit_sums(values, [(0, 3), (2,), ()]).tolist() == [[9.0, 4.0, 0.0], [90.0, 40.0, 0.0]]
-
-
-NUMBERS = st.floats(-1e6, 1e6).map(lambda value: value if abs(value) > 1e-250 else 0.0)
-
-
-@given(st.dictionaries(st.text(max_size=2), st.lists(NUMBERS, min_size=1, max_size=5), max_size=3))
-def test_l2_normalisation_gives_each_group_length_one(scores):
-    scores = {name: tuple(values) for name, values in scores.items()}
-    for name, values in l2_normalise(scores).items():
-        if any(scores[name]):
-            assert math.hypot(*values) == pytest.approx(1.0)
-        else:
-            assert values == scores[name]
-
-
-def test_l2_normalisation_by_hand():
-    assert l2_normalise({"a": (3.0, 4.0), "b": (0.0, 0.0)}) == {"a": (0.6, 0.8), "b": (0.0, 0.0)}
 
 
 def test_the_flops_term_takes_the_dearer_of_equals_first():

@@ -1,0 +1,59 @@
+"""``deploy study coverage``: prune every network of a long list, prove it, run it, and compare with another library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploy.cli.exit_codes import WRONG_ANSWERS
+
+if TYPE_CHECKING:
+    from deploy.coverage.rows import Row
+
+__all__ = ["coverage"]
+
+
+def coverage(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the rows; what is there already is not done again.")],
+    set_: Annotated[
+        str, typer.Option("--set", help="torchvision, segmentation, detection, video, flow, timm or all.")
+    ] = "all",
+    only: Annotated[str, typer.Option(help="Pattern of network names, for example 'resnet*'.")] = "",
+    engine: Annotated[
+        list[str] | None, typer.Option("--engine", help="ours or torch-pruning; repeat for both. Default: ours.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes at the same time.")] = 1,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds for one network under one engine.")] = 600.0,
+    prune_limit: Annotated[
+        float, typer.Option(min=1, help="Seconds for one pruning call of the other library.")
+    ] = 90.0,
+    memory_limit: Annotated[float, typer.Option(min=1, help="Resident gigabytes of one network's processes.")] = 14.0,
+    markdown: Annotated[Path | None, typer.Option(help="Write the tables into this page, between its marks.")] = None,
+) -> None:
+    """Remove 30 % of the units of every network of a list, prove the result, export it and run it on two runtimes."""
+    from rich.console import Console
+
+    from deploy.coverage.catalogue import entries
+    from deploy.coverage.rows import Limits, Settings
+    from deploy.coverage.study import choose, jobs_of, run
+    from deploy.coverage.table import lost, totals, write_markdown
+    from deploy.report.table import print_sheet
+
+    limits = Limits(time_s=time_limit, prune_s=prune_limit, memory_gb=memory_limit)
+    asked = jobs_of(choose(entries(), set_, only), engine or ["ours"], Settings(), limits)
+    rows = run(asked, out, at_once=jobs, said=_say)
+    if markdown is not None:
+        write_markdown(markdown, rows)
+    print_sheet(totals(rows), Console(highlight=False))
+    if missing := lost(rows):
+        typer.echo(f"Handled by Torch-Pruning and not by this project: {', '.join(missing)}")
+    if any(row.outcome == "wrong" and row.job.engine == "ours" for row in rows):
+        raise typer.Exit(WRONG_ANSWERS)
+
+
+def _say(row: Row, done: int, total: int) -> None:
+    entry = row.job.entry
+    why = f" at {row.phase}: {row.reason}" if row.outcome != "ok" else ""
+    typer.echo(f"{done}/{total} {entry.set}:{entry.name} {row.job.engine}: {row.outcome}{why}", err=True)

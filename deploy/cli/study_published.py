@@ -1,0 +1,113 @@
+"""``deploy study published``: what the papers' pruned networks promise in FLOPs against what this machine gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploy.cli import options as given
+from deploy.cli.exit_codes import OK, UNFIT, USAGE, WRONG_ANSWERS
+
+if TYPE_CHECKING:
+    from deploy.published.study import StudyResults
+    from deploy.report.sheets import Sheet
+
+__all__ = ["published"]
+
+
+def published(
+    backend: given.Backends = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Name or pattern of networks, for example 'l1-*'; repeatable.")
+    ] = None,
+    budget: given.Budget = 60.0,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder that keeps finished rows; the same command goes on where it ended.")
+    ] = Path("published"),
+    precision: given.Precision = "fp32",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of one inference; default: all cores.")] = None,
+    device: given.Device = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images of one inference.")] = 1,
+    margin: given.Margin = 0.03,
+    trials: given.Trials = None,
+    seed: given.Seed = 0,
+    accept_unfit: given.AcceptUnfit = False,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", help="Page that receives the table, between its two marks.")
+    ] = None,
+    list_only: Annotated[bool, typer.Option("--list", help="Only show the catalogue; measure nothing.")] = False,
+) -> None:
+    """Measure pruned networks that papers published beside their dense parents (random weights)."""
+    from deploy.published.catalogue import load_catalogue
+    from deploy.published.tables import (
+        catalogue_sheet,
+        left_out_sheet,
+        measured_sheet,
+        promised_sheet,
+        require_block,
+        study_sheet,
+        write_block,
+    )
+    from deploy.published.tables import markdown as as_markdown
+
+    catalogue = load_catalogue()
+    entries = catalogue.select(tuple(only or ()))
+    block = "catalogue" if list_only else "measured"
+    if markdown is not None:
+        require_block(markdown, block)
+    if list_only:
+        _print(promised_sheet(entries), left_out_sheet(catalogue))
+        if markdown is not None:
+            text = f"{as_markdown(catalogue_sheet(entries))}\n### Left out\n\n{as_markdown(left_out_sheet(catalogue))}"
+            write_block(markdown, block, text)
+        return
+    from benchmarks.settings import Settings
+    from deploy.benching import Grid
+    from deploy.published.study import run_study
+
+    grid = Grid(
+        backends=list(dict.fromkeys(backend or ["ort"])),
+        precision=precision,
+        device=device,
+        threads=(threads,),
+        batches=(batch,),
+    )
+    settings = Settings(budget_s=budget, margin=margin, trials=trials, seed=seed)
+    results = run_study(entries, grid, settings, out, _say, keep_unfit=accept_unfit)
+    _print(promised_sheet(entries), measured_sheet(entries, results))
+    if markdown is not None:
+        write_block(markdown, block, as_markdown(study_sheet(entries, results)))
+    if (code := _exit_code(results, accept_unfit=accept_unfit)) != OK:
+        raise typer.Exit(code)
+
+
+def _exit_code(results: StudyResults, *, accept_unfit: bool) -> int:
+    """Tell the gravest thing that happened; a network that got slower is an answer, no mistake."""
+    from deploy.published.study import unfit
+
+    sides = [
+        side for row in results.rows if row.comparison for side in (row.comparison.baseline, row.comparison.candidate)
+    ]
+    if any(side.failure_kind == "WrongAnswersError" for side in sides):
+        return WRONG_ANSWERS
+    if any(row.reason for row in results.rows) or any(side.failure is not None for side in sides):
+        return USAGE
+    if not accept_unfit and any(row.comparison is not None and unfit(row.comparison) for row in results.rows):
+        return UNFIT
+    return OK
+
+
+def _print(*sheets: Sheet) -> None:
+    from rich.console import Console
+
+    from deploy.report.table import print_sheet
+
+    console = Console(highlight=False)
+    for sheet in sheets:
+        print_sheet(sheet, console)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

@@ -1,0 +1,3 @@
+"""Plans that travel: read with the network they were made for, compared, applied, carried to another network."""
+
+__all__: list[str] = []

@@ -1,0 +1,107 @@
+"""A plan applied to a network by name, checked, and written as a bundle: what a run writes, without data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.manifest import Accuracies, NetworkOrigin, NominalCost, Provenance
+from pruners.errors import VerificationError
+from pruners.plan import InputSpec, PruningPlan
+
+if TYPE_CHECKING:
+    from deploy.bundle import Bundle
+    from deploy.plans.source import Traced
+    from pruners.verify import Verification
+
+__all__ = ["Applied", "apply_and_write"]
+
+_EXAMPLES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What came of applying a plan.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        As written.
+    verification : Verification
+        Masked against compact network.
+    dense : NominalCost
+        Before pruning; the compact network's is in the bundle.
+    """
+
+    bundle: Bundle
+    verification: Verification
+    dense: NominalCost
+
+
+def apply_and_write(plan: PruningPlan, traced: Traced, folder: Path, *, seed: int) -> Applied:
+    """Make the compact network, verify it, and write its bundle.
+
+    The bundle has no accuracies and no data; its reference inputs are made up from `seed`.
+
+    Parameters
+    ----------
+    plan : PruningPlan
+        Made for this network.
+    traced : Traced
+        The network, with the weights that the compact one shall have.
+    folder : Path
+        New, empty, or an earlier bundle.
+    seed : int
+        With which the network was built.
+
+    Raises
+    ------
+    PlanError, NothingToPruneError, SurgeryError
+        The plan does not fit the network, removes nothing, or the module cannot be made smaller.
+    VerificationError
+        Masked and compact network differ, or the compact one does not cost what the plan foretold.
+    ExportError, OutputError
+        The bundle cannot be made or written.
+    """
+    from deploy.bundle import write_bundle
+    from deploy.sources.boundary import versions
+    from deploy.sources.network import provenance
+    from pruners.graph import trace
+    from pruners.inputs import random_inputs
+    from pruners.surgery import apply
+    from pruners.verify import verify
+
+    request, graph = traced.request, traced.graph
+    compact = apply(traced.model, plan, graph=graph, check=False)
+    verification = verify(traced.model, plan, compact, graph=graph)
+    specs = (InputSpec(shape=(_EXAMPLES, *request.input_shape)),)
+    after = trace(compact, random_inputs(specs, batch=2, seed=seed))
+    counts = {name: len(kept) for name, kept in plan.kept.items()}
+    cost = NominalCost(macs=after.macs(), parameters=after.parameters())
+    foretold = NominalCost(macs=graph.macs(counts), parameters=graph.parameters(counts))
+    if cost != foretold:
+        raise VerificationError(f"the compact network costs {cost}, the plan foretold {foretold}")
+    record = provenance(request.spec)
+    bundle = write_bundle(
+        folder,
+        compact,
+        random_inputs(specs, seed=seed),
+        name=folder.absolute().name,
+        plan=plan,
+        accuracy=Accuracies(),
+        cost=cost,
+        provenance=Provenance(
+            network=NetworkOrigin(spec=record, n_classes=request.n_classes, input_shape=request.input_shape),
+            method=plan.method,
+            settings=dict(plan.settings),
+            seeds={"network": seed, "inputs": seed},
+            versions=versions("prune-deploy", "torch", "torchvision"),
+            parent_sha256=record.get("weights_sha256"),
+        ),
+    )
+    return Applied(
+        bundle=bundle,
+        verification=verification,
+        dense=NominalCost(macs=graph.macs(), parameters=graph.parameters()),
+    )

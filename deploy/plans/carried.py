@@ -1,0 +1,131 @@
+"""A pattern carried from one network to another: the new plan, and what became of each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from deploy.errors import SourceError
+
+if TYPE_CHECKING:
+    from deploy.plans.source import Traced
+    from pruners.plan import PruningPlan
+    from pruners.transfer import Matching
+
+__all__ = ["Carried", "CarriedStage", "carry"]
+
+_Choice = Literal["first", "random", "l1"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarriedStage:
+    """One stage, of either network or of both.
+
+    Parameters
+    ----------
+    name : str
+        Of the stage: in the first network, or in the second where it has no counterpart.
+    share : float or None
+        Mean kept share in the pattern; None where the pattern does not know the stage.
+    groups_from, groups_to : int
+        Groups of the stage in each network.
+    kept, of : int
+        Units of the stage in the second network.
+    """
+
+    name: str
+    share: float | None
+    groups_from: int
+    groups_to: int
+    kept: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """The new plan and its stages: those of the pattern in order, then those that it does not know."""
+
+    plan: PruningPlan
+    stages: tuple[CarriedStage, ...]
+
+
+def carry(
+    plans: Sequence[PruningPlan],
+    source: Traced,
+    target: Traced,
+    *,
+    by: str = "size",
+    units: str = "first",
+    multiple_of: int = 1,
+    seed: int = 0,
+) -> Carried:
+    """Average the plans of one network and make a plan of their pattern for another.
+
+    Parameters
+    ----------
+    plans : sequence of PruningPlan
+        All of `source`.
+    source, target : Traced
+        The two networks.
+    by, units : str
+        See `pruners.transfer.transfer`; "l1" ranks by the filters' norm in the weights of `target`.
+    multiple_of : int
+        See `pruners.task.Constraints`.
+    seed : int
+        Seeds "random".
+
+    Raises
+    ------
+    SourceError
+        `by` or `units` is none of the choices.
+    PlanError, NothingToPruneError
+        See `pruners.transfer.transfer`.
+    """
+    from pruners.importance.l1 import l1_norms
+    from pruners.stages import stages_of
+    from pruners.task import Constraints
+    from pruners.transfer import Matching, average, matched, transfer
+
+    matching: Matching
+    match by:
+        case "size" | "order":
+            matching = by
+        case _:
+            raise SourceError(f"--by {by!r}: choose one of {', '.join(get_args(Matching))}")
+    chosen: Literal["first", "random"] | Mapping[str, Sequence[float]]
+    stages = stages_of(target.graph)
+    match units:
+        case "first" | "random":
+            chosen = units
+        case "l1":
+            chosen = l1_norms(target.model, [target.graph.group(name) for name in stages])
+        case _:
+            raise SourceError(f"--units {units!r}: choose one of {', '.join(get_args(_Choice))}")
+    pattern = average(source.graph, plans)
+    followed = matched(pattern, target.graph, matching)
+    constraints = Constraints(multiple_of=multiple_of)
+    plan = transfer(pattern, target.graph, by=matching, units=chosen, seed=seed, constraints=constraints)
+    found = [
+        _stage(str(share.stage), float(share.share), len(share.groups), plan, target, names)
+        for share in pattern.shares
+        for names in [[name for name, other in followed.items() if other == share]]
+    ]
+    for stage in dict.fromkeys(stage for name, stage in stages.items() if name not in followed):
+        names = [name for name, other in stages.items() if other == stage]
+        found.append(_stage(str(stage), None, 0, plan, target, names))
+    return Carried(plan=plan, stages=tuple(found))
+
+
+def _stage(
+    name: str, share: float | None, groups_from: int, plan: PruningPlan, target: Traced, names: Sequence[str]
+) -> CarriedStage:
+    sizes = {group: target.graph.group(group).n_units for group in names}
+    return CarriedStage(
+        name=name,
+        share=share,
+        groups_from=groups_from,
+        groups_to=len(names),
+        kept=sum(len(plan.kept.get(group, range(size))) for group, size in sizes.items()),
+        of=sum(sizes.values()),
+    )

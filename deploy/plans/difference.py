@@ -1,0 +1,66 @@
+"""Two plans of one network, group by group: how many units each keeps, and how many of them are the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pruners.errors import PlanError
+from pruners.plan import PruningPlan
+
+__all__ = ["GroupDifference", "differences"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupDifference:
+    """One group in two plans.
+
+    Parameters
+    ----------
+    name : str
+        Of the group.
+    of : int
+        Units before pruning.
+    kept_a, kept_b : int
+        Units that each plan keeps.
+    common : int
+        Units that both keep.
+    """
+
+    name: str
+    of: int
+    kept_a: int
+    kept_b: int
+    common: int
+
+    @property
+    def jaccard(self) -> float:
+        """Common units over units that either plan keeps: 1 when the plans agree."""
+        return self.common / (self.kept_a + self.kept_b - self.common)
+
+    @property
+    def equal(self) -> bool:
+        """True when both plans keep the same units."""
+        return self.kept_a == self.kept_b == self.common
+
+
+def differences(a: PruningPlan, b: PruningPlan) -> tuple[GroupDifference, ...]:
+    """Compare the groups that either plan names; a plan keeps all units of a group that it does not name.
+
+    Raises
+    ------
+    PlanError
+        The plans were made for different networks: their units cannot be compared.
+    """
+    if a.graph != b.graph:
+        raise PlanError(
+            f"the plans were made for different networks: the first names graph {a.graph[:12]}, the second "
+            f"{b.graph[:12]}; units are compared within one network only"
+        )
+    found = []
+    for name in dict.fromkeys((*a.kept, *b.kept)):
+        of = a.sizes.get(name) or b.sizes[name]
+        first, second = (set(plan.kept.get(name, range(of))) for plan in (a, b))
+        found.append(
+            GroupDifference(name=name, of=of, kept_a=len(first), kept_b=len(second), common=len(first & second))
+        )
+    return tuple(found)

@@ -1,0 +1,100 @@
+"""The decisions by name: how many units each group keeps, given scores, what is legal, and a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from pruners.decide.budget import Budget
+from pruners.decide.choices import Choices
+from pruners.decide.global_threshold import global_moves
+from pruners.decide.greedy import greedy_moves
+from pruners.decide.landing import land
+from pruners.decide.local import local_moves
+from pruners.decide.moves import Moves, within_classes
+from pruners.decide.uniform import uniform_moves
+from pruners.errors import MethodError
+
+__all__ = ["decide", "decision_names"]
+
+
+class _Decision(NamedTuple):
+    """An order of moves, and whether it is to keep groups alike when units are given back."""
+
+    order: Callable[[Choices, Mapping[str, Sequence[float]]], Moves]
+    even: bool
+
+
+_DECISIONS = {
+    "local": _Decision(local_moves, even=True),
+    "uniform": _Decision(uniform_moves, even=True),
+    "global": _Decision(global_moves, even=False),
+    "greedy": _Decision(greedy_moves, even=False),
+}
+
+
+def decision_names() -> tuple[str, ...]:
+    """Return the names that `decide` knows."""
+    return tuple(_DECISIONS)
+
+
+def decide(
+    name: str,
+    choices: Choices,
+    scores: Mapping[str, Sequence[float]],
+    budget: Budget,
+    *,
+    max_removed: int | None = None,
+    classes: Iterable[Collection[str]] | None = None,
+) -> dict[str, int]:
+    """Say how many units each group keeps.
+
+    ========= ===========================================================================================
+    local     the same fraction of every group; scores rank within a group and settle who takes an odd step
+    uniform   the same fraction of every group; scores are not read (`pruners.decide.units` says which stay)
+    global    one threshold for all units of the network
+    greedy    the lowest-scored units of the network, where counts are aligned the lowest blocks on average
+    ========= ===========================================================================================
+
+    `global` and `greedy` differ only where not every count is legal. All land at or below the budget and, where legal
+    steps are so small, by less than the budget's tolerance; `pruners.decide.landing.landing_of` says how closely.
+    The same arguments give the same counts.
+
+    Parameters
+    ----------
+    name : str
+        One of `decision_names`.
+    choices : Choices
+        What may be decided; for a later step ``choices.left(counts)``.
+    scores : Mapping of str to sequence of float
+        One number per present unit of each of ``choices.movable``; low goes first.
+    budget : Budget
+        See there.
+    max_removed : int, optional
+        Stop after this many units (at least one legal step is made), be the budget met or not.
+    classes : iterable of collection of str, optional
+        Rank only within each class of groups, and take the same share of units from every class
+        (`pruners.decide.isomorphic`).
+
+    Returns
+    -------
+    dict of str to int
+        Kept count of every group in `choices`.
+
+    Raises
+    ------
+    MethodError
+        No decision has that name.
+    TargetError
+        The budget is not reachable.
+    """
+    if name not in _DECISIONS:
+        near = get_close_matches(name, _DECISIONS, n=1)
+        meant = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(_DECISIONS)}"
+        raise MethodError(f"unknown decision {name!r}; {meant}")
+    decision = _DECISIONS[name]
+    moves = decision.order(choices, scores)
+    if classes is not None:
+        moves = within_classes(moves, classes)
+    return land(moves, budget, max_removed=max_removed, even=decision.even)

@@ -1,0 +1,111 @@
+"""What a target and its constraints ask of a network: choices, a budget, and how much one removal may take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from pruners.decide.budget import Budget
+from pruners.decide.choices import Choices, choices_of
+from pruners.decide.counts import ratio_counts
+from pruners.errors import TargetError
+from pruners.groups import ChannelGroup
+from pruners.task import Constraints, Target
+
+__all__ = ["Costed", "budget_of", "goal_of", "removal_limit", "require_one_removal"]
+
+
+class Costed(Protocol):
+    """A network whose costs are known for any kept counts, as `pruners.graph.Graph`."""
+
+    @property
+    def groups(self) -> tuple[ChannelGroup, ...]:
+        """All groups of channels."""
+
+    def macs(self, kept: Mapping[str, int] | None = None) -> int:
+        """Multiply-accumulates for one example."""
+
+    def parameters(self, kept: Mapping[str, int] | None = None) -> int:
+        """Elements of all parameters."""
+
+    def weight_bytes(self, kept: Mapping[str, int] | None = None) -> int:
+        """Bytes of all parameters and buffers."""
+
+    def activation_bytes(self, kept: Mapping[str, int] | None = None) -> int:
+        """Bytes of the results of convolutions, linear layers and matrix products, for one example."""
+
+
+def budget_of(target: Target, graph: Costed) -> Budget:
+    """Return the budget of a target that is a share of a cost.
+
+    Raises
+    ------
+    TargetError
+        The target gives ratios, that cost nothing.
+    """
+    match target.of:
+        case "flops" | "macs":
+            cost = graph.macs
+        case "params":
+            cost = graph.parameters
+        case "weight_bytes":
+            cost = graph.weight_bytes
+        case "activation_bytes":
+            cost = graph.activation_bytes
+        case "ratios":
+            raise TargetError("a target of ratios has no budget; its counts are given")
+    return Budget(cost=cost, limit=target.kept_fraction * cost(), of=target.of)
+
+
+def goal_of(target: Target, constraints: Constraints, graph: Costed) -> tuple[Choices, Budget]:
+    """Return what may be decided, and the budget.
+
+    Ratios become a budget of units in which each group's own count is its floor, so that a method that removes step by
+    step ends there too.
+
+    Raises
+    ------
+    SelectorError, TargetError, NothingToPruneError
+        As `choices_of` and `ratio_counts`.
+    """
+    choices = choices_of(graph.groups, constraints)
+    if target.of != "ratios":
+        return choices, budget_of(target, graph)
+    final = ratio_counts(choices, graph.groups, target.ratios)
+    whole = choices.whole
+
+    def units_left(counts: Mapping[str, int]) -> int:
+        return sum((whole | dict(counts)).values())
+
+    return choices.at_least(final), Budget(cost=units_left, limit=sum(final.values()), of="units")
+
+
+def removal_limit(constraints: Constraints, choices: Choices) -> int | None:
+    """Return how many units one removal may take, of a network whose free groups are `choices`; None without limit.
+
+    The smaller of ``max_units_per_step`` and the rounded-down ``max_fraction_per_step`` of all their units, at least 1.
+    """
+    limits = []
+    if constraints.max_units_per_step is not None:
+        limits.append(constraints.max_units_per_step)
+    if constraints.max_fraction_per_step is not None:
+        limits.append(max(1, int(constraints.max_fraction_per_step * sum(choices.whole.values()) + 1e-9)))
+    return min(limits, default=None)
+
+
+def require_one_removal(constraints: Constraints, choices: Choices, counts: Mapping[str, int]) -> None:
+    """Check that a method that removes once may take `counts` in one step.
+
+    Raises
+    ------
+    TargetError
+        The constraints allow fewer units in one removal.
+    """
+    limit = removal_limit(constraints, choices)
+    whole = choices.whole
+    removed = sum(size - counts.get(name, size) for name, size in whole.items())
+    if limit is not None and removed > limit:
+        raise TargetError(
+            f"the target takes {removed} units at once, but max_units_per_step or max_fraction_per_step allow {limit}: "
+            "take a method that removes in steps, or loosen them"
+        )

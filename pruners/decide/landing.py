@@ -1,0 +1,169 @@
+"""`land` follows an order of moves until a budget is met, as closely as is legal; `Landing` says how closely."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pruners.decide.budget import Budget
+from pruners.decide.choices import Choices
+from pruners.decide.moves import Moves
+
+__all__ = ["Landing", "land", "landing_of"]
+
+_NEIGHBOURS = 2000
+
+
+def land(moves: Moves, budget: Budget, *, max_removed: int | None = None, even: bool = False) -> dict[str, int]:
+    """Make the first moves, as few as meet the budget; then give back what still fits.
+
+    Moves are undone last first, while the budget holds. In the end no group can take one step up. Where the landing is
+    ``budget.tolerance`` or more below the limit all the same, single steps are exchanged (one group down, another one
+    up) as long as that lands closer.
+
+    Parameters
+    ----------
+    moves : Moves
+        See there.
+    budget : Budget
+        See there.
+    max_removed : int, optional
+        Stop after this many units (at least one move is made), be the budget met or not.
+    even : bool
+        Give back to each group one step at most, unless the landing takes more: for orders that keep groups alike.
+
+    Returns
+    -------
+    dict of str to int
+        Kept count of every group in ``moves.choices``.
+
+    Raises
+    ------
+    TargetError
+        The budget is not reachable.
+    """
+    budget.require_reachable(moves.choices)
+    most = moves.within(max_removed)
+    few, many = min(moves.n_forced, most), most
+    while few < many:
+        middle = (few + many) // 2
+        if budget.met(moves.counts(middle)):
+            many = middle
+        else:
+            few = middle + 1
+    counts = moves.counts(many)
+    if not budget.met(counts) or many <= moves.n_forced:
+        return counts
+    if even:
+        _give_back(moves, many, budget, counts, once=True)
+    if not even or not budget.landed(counts):
+        _give_back(moves, many, budget, counts, once=False)
+    _exchange(moves.choices, budget, counts, max_removed)
+    return counts
+
+
+def _give_back(moves: Moves, n_moves: int, budget: Budget, counts: dict[str, int], *, once: bool) -> None:
+    done: set[str] = set()
+    for name, count, larger in moves.upwards(n_moves):
+        if name in done or counts[name] != count:
+            continue
+        counts[name] = larger
+        if not budget.met(counts):
+            # A group that cannot take its last step back cannot take an earlier one: costs only grow from here.
+            counts[name] = count
+            done.add(name)
+        elif once:
+            done.add(name)
+
+
+def _exchange(choices: Choices, budget: Budget, counts: dict[str, int], max_removed: int | None) -> None:
+    """Take one group down and another one up, or only up, as long as that lands closer."""
+    while not budget.landed(counts):
+        better = _closest_neighbour(choices, budget, counts, max_removed)
+        if better is None:
+            return
+        counts.update(better)
+
+
+def _closest_neighbour(
+    choices: Choices, budget: Budget, counts: Mapping[str, int], max_removed: int | None
+) -> dict[str, int] | None:
+    """Return the neighbour that lands closest, or the first that lands on the budget; None where none is closer.
+
+    Neighbours are tried in the order of where they would land if the costs of their two steps just added up.
+    """
+    down = {name: smaller for name in choices.legal if (smaller := choices.below(name, counts[name])) is not None}
+    up = {name: larger for name in choices.legal if (larger := choices.above(name, counts[name])) is not None}
+    present = budget.cost(counts)
+    fewer: list[dict[str, int]] = [{}, *({name: count} for name, count in down.items())]
+    more = [{name: count} for name, count in up.items()]
+    saved = np.array([present - budget.cost({**counts, **step}) for step in fewer])
+    added = np.array([budget.cost({**counts, **step}) - present for step in more])
+    distance = np.abs(budget.limit - present + saved[:, None] - added[None, :])
+    removable = None if max_removed is None else max_removed - sum(choices.whole.values())
+    best, closest = None, present
+    for index in np.argsort(distance, axis=None, kind="stable")[:_NEIGHBOURS].tolist():
+        first, second = divmod(index, len(more))
+        trial = {**counts, **fewer[first], **more[second]}
+        if fewer[first].keys() == more[second].keys() or (removable is not None and -sum(trial.values()) > removable):
+            continue
+        cost = budget.cost(trial)
+        if closest < cost <= budget.limit:
+            best, closest = trial, cost
+            if budget.landed(trial):
+                break
+    return best
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landing:
+    """Where counts land, beside what was asked.
+
+    Parameters
+    ----------
+    of : str
+        What is counted.
+    asked, kept : float
+        Shares of the dense cost: the limit, and what the counts cost.
+    step : str
+        The group whose next larger legal count costs least; empty when every group is at its largest.
+    above : float
+        Share of the dense cost with that step; infinite when there is none.
+    close : bool
+        True at or below the limit by less than the budget's tolerance.
+    """
+
+    of: str
+    asked: float
+    kept: float
+    step: str
+    above: float
+    close: bool
+
+    def __str__(self) -> str:
+        """Say in one sentence what was asked, where it landed, and why no closer."""
+        said = f"{self.of}: {self.kept:.2%} of the dense network are kept, at most {self.asked:.2%} were asked for"
+        if self.close:
+            return said
+        if not self.step:
+            return f"{said}; every group is at the largest count that its bounds allow"
+        return f"{said}; the smallest legal step up, of {self.step!r}, would give {self.above:.2%}"
+
+
+def landing_of(choices: Choices, counts: Mapping[str, int], budget: Budget) -> Landing:
+    """Return where `counts` land; groups that they do not name are at their present size."""
+    full = choices.whole | dict(counts)
+    steps = {name: choices.above(name, count) for name, count in full.items() if name in choices.legal}
+    costs = {name: budget.cost({**full, name: larger}) for name, larger in steps.items() if larger is not None}
+    step = min(costs, key=lambda name: costs[name], default="")
+    dense = budget.dense
+    return Landing(
+        of=budget.of,
+        asked=budget.limit / dense,
+        kept=budget.cost(full) / dense,
+        step=step,
+        above=costs[step] / dense if step else float("inf"),
+        close=budget.landed(full),
+    )

@@ -1,0 +1,143 @@
+"""Several processes that prune one network alike: scores of all of them, and the plan of the first.
+
+Under ``torch.distributed`` each process scores units on its own batches. Without it every function here gives back
+what it got. All processes have to call alike, and in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pruners.errors import MethodError, PlanError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from pruners.importance.scores import Scores
+    from pruners.plan import PruningPlan
+
+__all__ = ["active", "broadcast_plan", "largest", "reduce_means", "reduce_scores", "total"]
+
+
+def active() -> bool:
+    """Tell whether more than one process works here."""
+    import torch.distributed as dist
+
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def reduce_scores(scores: Scores, n_examples: int) -> Scores:
+    """Average scores over the processes, weighted by the examples that each of them saw.
+
+    For scores that are means over examples the result is that of one process that saw all examples.
+
+    Parameters
+    ----------
+    scores : dict of str to tuple of float
+        Of this process; the same groups in the same order in each.
+    n_examples : int
+        Examples that they were taken from.
+
+    Raises
+    ------
+    MethodError
+        No process saw an example, or the processes score different groups.
+    """
+    if not active():
+        return scores
+    import torch
+
+    _require_alike(repr([(name, len(values)) for name, values in scores.items()]), "the processes score other groups")
+    tensors = [torch.tensor(values, dtype=torch.float64) for values in scores.values()]
+    means, _ = reduce_means(tensors, n_examples)
+    return {name: tuple(mean.tolist()) for name, mean in zip(scores, means, strict=True)}
+
+
+def reduce_means(means: Sequence[Tensor], n: int) -> tuple[list[Tensor], int]:
+    """Average tensors over the processes, weighted by `n`; give them as float64, and the sum of the `n`.
+
+    Raises
+    ------
+    MethodError
+        The `n` add up to nothing.
+    """
+    import torch
+
+    wide = [mean.to(torch.float64) for mean in means]
+    if not active():
+        return wide, n
+    flat = torch.cat([torch.tensor([float(n)], dtype=torch.float64), *(mean.cpu().reshape(-1) * n for mean in wide)])
+    summed = _all_reduce(flat, "sum")
+    everything = round(float(summed[0]))
+    if not everything:
+        raise MethodError("no process has seen an example to score units on")
+    parts = torch.split(summed[1:] / everything, [mean.numel() for mean in wide])
+    return [part.reshape(mean.shape).to(mean.device) for part, mean in zip(parts, wide, strict=True)], everything
+
+
+def total(values: Tensor) -> Tensor:
+    """Add up tensors of equal shape over the processes."""
+    return _all_reduce(values.cpu(), "sum").to(values.device) if active() else values
+
+
+def largest(values: Tensor) -> Tensor:
+    """Take the elementwise largest over the processes."""
+    return _all_reduce(values.cpu(), "max").to(values.device) if active() else values
+
+
+def broadcast_plan(plan: PruningPlan) -> PruningPlan:
+    """Give the plan of process 0 to every process. It travels as JSON.
+
+    Raises
+    ------
+    PlanError
+        The processes made plans for different networks: in each of them.
+    """
+    if not active():
+        return plan
+    import torch
+    import torch.distributed as dist
+
+    from pruners.plan import PruningPlan
+
+    _require_alike(plan.graph, "the processes trace different networks; build and load the same one in each", PlanError)
+    text = plan.model_dump_json().encode()
+    size = torch.tensor([len(text)], device=_device())
+    dist.broadcast(size, src=0)
+    buffer = torch.zeros(int(size), dtype=torch.uint8, device=_device())
+    if dist.get_rank() == 0:
+        buffer.copy_(torch.tensor(list(text), dtype=torch.uint8))
+    dist.broadcast(buffer, src=0)
+    return PruningPlan.model_validate_json(bytes(buffer.tolist()))
+
+
+def _require_alike(text: str, problem: str, kind: type[MethodError | PlanError] = MethodError) -> None:
+    import hashlib
+
+    import torch
+
+    # 48 bits are exact in float64.
+    number = float(int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]))
+    both = _all_reduce(torch.tensor([number, -number], dtype=torch.float64), "max")
+    if float(both[0]) != -float(both[1]):
+        raise kind(problem)
+
+
+def _all_reduce(values: Tensor, how: str) -> Tensor:
+    import torch.distributed as dist
+
+    moved = values.to(_device()).clone()
+    dist.all_reduce(moved, op=dist.ReduceOp.MAX if how == "max" else dist.ReduceOp.SUM)
+    return moved.cpu()
+
+
+def _device() -> torch.device:
+    """Return where the process group's tensors have to lie."""
+    import torch
+    import torch.distributed as dist
+
+    if "nccl" in str(dist.get_backend()):
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")

@@ -1,0 +1,79 @@
+"""`Criterion`: what every importance criterion is. The base class checks; a criterion computes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, final
+
+from pydantic import BaseModel, ConfigDict
+
+from pruners.errors import MethodError
+from pruners.importance.evidence import Evidence
+from pruners.importance.reduce import MemberScores, Reduction, reduce_members
+from pruners.importance.scores import Scores, require_finite
+
+__all__ = ["Criterion"]
+
+
+class Criterion(BaseModel, ABC):
+    """A number for each unit; low means unimportant.
+
+    A subclass states `name`, `paper`, `needs_data`, `needs_loss` and `reduction`, has its options as fields, and
+    writes `_member_scores`: one row for each member (layer that makes the channels, BatchNorm, or feature map) of
+    each group. What the members' numbers become together, and how groups are made comparable, are choices of
+    their own: see `pruners.importance.reduce` and `pruners.importance.normalise`.
+
+    Raises
+    ------
+    ValidationError
+        An unknown or illegal option.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    needs_data: ClassVar[bool] = False
+    needs_loss: ClassVar[bool] = False
+    reduction: ClassVar[Reduction] = "mean"
+    """What is done with several members unless the user says otherwise."""
+
+    @final
+    def member_scores(self, evidence: Evidence) -> MemberScores:
+        """Score each unit of each group by each of its members.
+
+        Returns
+        -------
+        dict of str to tuple of rows
+            ``found[group][member][unit]``; None where a unit has no channel in a member.
+
+        Raises
+        ------
+        MethodError
+            The criterion needs batches or a loss that are not there, does not apply to a group, or a score is not
+            finite.
+        """
+        if self.needs_data and not evidence.batches:
+            raise MethodError(f"{self.name}: there are no batches to score on")
+        if self.needs_loss and evidence.loss is None:
+            raise MethodError(f"{self.name}: there is no loss to differentiate; hand one in")
+        found = self._member_scores(evidence)
+        for group, rows in found.items():
+            for row in rows:
+                require_finite({group: tuple(0.0 if value is None else value for value in row)}, self.name)
+        return found
+
+    @final
+    def scores(self, evidence: Evidence, reduction: Reduction | None = None) -> Scores:
+        """Score each unit of each group: its members' numbers, reduced.
+
+        Raises
+        ------
+        MethodError
+            As `member_scores`.
+        """
+        return reduce_members(self.member_scores(evidence), reduction or self.reduction)
+
+    @abstractmethod
+    def _member_scores(self, evidence: Evidence) -> MemberScores:
+        """Compute the rows; batches and loss are there when the class says that it needs them."""

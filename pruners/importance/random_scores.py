@@ -1,0 +1,29 @@
+"""The baseline: scores that are drawn."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import ClassVar
+
+from pruners.importance.criterion import Criterion
+from pruners.importance.evidence import Evidence
+from pruners.importance.reduce import MemberScores
+
+__all__ = ["RandomScores"]
+
+
+class RandomScores(Criterion):
+    """Draw a score for each unit, evenly from [0, 1): the baseline that every criterion has to beat.
+
+    The seed and the group's name decide, not which other groups are scored.
+    """
+
+    name: ClassVar[str] = "random"
+    paper: ClassVar[str] = "baseline, no paper"
+
+    def _member_scores(self, evidence: Evidence) -> MemberScores:
+        found: MemberScores = {}
+        for group in evidence.channel_groups:
+            draw = Random(f"{evidence.seed} {group.name}")
+            found[group.name] = (tuple(draw.random() for _ in range(group.n_units)),)
+        return found

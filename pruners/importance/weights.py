@@ -1,0 +1,140 @@
+"""Criteria that look at weights alone: their magnitude, the BatchNorm scale, and how replaceable a filter is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pruners.errors import MethodError
+from pruners.groups import ChannelGroup, Member
+from pruners.importance.criterion import Criterion
+from pruners.importance.evidence import Evidence
+from pruners.importance.reduce import MemberScores, Reduction
+from pruners.importance.units import unit_sums
+
+__all__ = ["L1Norm", "L2Norm", "MinWeight", "filter_members", "per_filter"]
+
+
+class L1Norm(Criterion):
+    """L1 norm of each filter: ``sum |F|`` over the kernel weights that make a unit's channels.
+
+    Biases and BatchNorm do not count. Li et al. let the projection shortcut alone rank the second convolutions of a
+    residual stage; a network with identity shortcuts has no such layer, and the sum over the layers treats both
+    kinds alike.
+
+    References
+    ----------
+    Li, Kadav, Durdanovic, Samet, Graf, "Pruning Filters for Efficient ConvNets", ICLR 2017, arXiv:1608.08710,
+    section 3.1.
+    """
+
+    name: ClassVar[str] = "l1"
+    paper: ClassVar[str] = "Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, arXiv:1608.08710"
+    reduction: ClassVar[Reduction] = "sum"
+
+    def _member_scores(self, evidence: Evidence) -> MemberScores:
+        return per_filter(evidence.model, evidence.channel_groups, self.name, torch.abs, lambda total, _: total)
+
+
+class L2Norm(Criterion):
+    """L2 norm of each filter: ``sqrt(sum F^2)`` over the kernel weights that make a unit's channels.
+
+    References
+    ----------
+    He, Kang, Dong, Fu, Yang, "Soft Filter Pruning for Accelerating Deep Convolutional Neural Networks", IJCAI 2018,
+    arXiv:1808.06866, section 3.2.
+    """
+
+    name: ClassVar[str] = "l2"
+    paper: ClassVar[str] = "He et al., Soft Filter Pruning, IJCAI 2018, arXiv:1808.06866"
+    reduction: ClassVar[Reduction] = "sum"
+
+    def _member_scores(self, evidence: Evidence) -> MemberScores:
+        return per_filter(
+            evidence.model, evidence.channel_groups, self.name, torch.square, lambda total, _: total.sqrt()
+        )
+
+
+class MinWeight(Criterion):
+    """Minimum weight: mean of the squares of a unit's kernel weights, ``(1/|w|) * sum w^2``.
+
+    References
+    ----------
+    Molchanov, Tyree, Karras, Aila, Kautz, "Pruning Convolutional Neural Networks for Resource Efficient Inference",
+    ICLR 2017, arXiv:1611.06440, section 2.2 (minimum weight).
+    """
+
+    name: ClassVar[str] = "min_weight"
+    paper: ClassVar[str] = (
+        "Molchanov et al., Pruning Convolutional Neural Networks for Resource Efficient Inference, ICLR 2017, "
+        "arXiv:1611.06440"
+    )
+
+    def _member_scores(self, evidence: Evidence) -> MemberScores:
+        return per_filter(evidence.model, evidence.channel_groups, self.name, torch.square, lambda total, n: total / n)
+
+
+def filter_members(group: ChannelGroup, tensors: Mapping[str, Tensor], who: str) -> list[tuple[Member, Tensor]]:
+    """Return the members of a group that are kernels which make its channels, with their weights.
+
+    Raises
+    ------
+    MethodError
+        There is none: the channels come from a parameter of one axis.
+    """
+    found = [
+        (member, tensors[member.path])
+        for member in group.members
+        if member.produces and member.path in tensors and tensors[member.path].ndim >= 2
+    ]
+    if not found:
+        raise MethodError(f"{who}: group {group.name!r} has no filters that could rank its units; exclude it")
+    return found
+
+
+def per_filter(
+    model: nn.Module,
+    groups: Iterable[ChannelGroup],
+    who: str,
+    each: Callable[[Tensor], Tensor],
+    whole: Callable[[Tensor, Tensor], Tensor],
+    values: Mapping[str, Tensor] | None = None,
+) -> MemberScores:
+    """Sum a function of the single kernel weights of each unit, in float64.
+
+    Parameters
+    ----------
+    model : Module
+        Holds the parameters that the members name.
+    groups : iterable of ChannelGroup
+        The groups to score.
+    who : str
+        Names the criterion in messages.
+    each : callable
+        Of a tensor of weights, element by element.
+    whole : callable
+        ``whole(sums, n_weights)`` -> scores; both of shape (n_units,).
+    values : Mapping of str to Tensor, optional
+        Used in place of the model's parameters.
+
+    Raises
+    ------
+    MethodError
+        A group has no filter.
+    """
+    tensors = dict(model.named_parameters()) if values is None else values
+    found: MemberScores = {}
+    for group in groups:
+        rows = []
+        for member, weight in filter_members(group, tensors, who):
+            per_weight = each(weight.detach().to("cpu", torch.float64)).movedim(member.axis, -1)
+            flat = per_weight.reshape(-1, per_weight.shape[-1])
+            total = unit_sums(flat.sum(0), member.indices)
+            n_weights = torch.tensor([len(flat) * len(unit) for unit in member.indices], dtype=torch.float64)
+            scores = whole(total, n_weights)
+            rows.append(tuple(s if n else None for s, n in zip(scores.tolist(), n_weights.tolist(), strict=True)))
+        found[group.name] = tuple(rows)
+    return found

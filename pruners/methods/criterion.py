@@ -1,0 +1,154 @@
+"""Any criterion with any decision: score units, reduce over members, normalise, decide, in one step or several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+
+from pruners.base import Method, MethodSettings, Outcome
+from pruners.decide.budget import Budget
+from pruners.decide.decisions import decide
+from pruners.errors import MethodError
+from pruners.importance.criteria import create_criterion, criterion_names
+from pruners.importance.normalise import Normalisation, normalise
+from pruners.importance.reduce import Reduction
+from pruners.importance.scores import Scores
+from pruners.methods.stepwise import Schedule, Scored, Step, draw, prune_in_steps
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pruners.graph import Graph
+    from pruners.importance.criterion import Criterion
+    from pruners.task import PruningTask
+
+__all__ = ["ByCriterion", "CriterionSettings"]
+
+
+class CriterionSettings(MethodSettings):
+    """Settings of `ByCriterion`."""
+
+    criterion: str = Field("l2", description=f"where the number per unit comes from: {', '.join(criterion_names())}")
+    options: dict[str, Any] = Field(default_factory=dict, description="of the criterion, as its class lists them")
+    reduction: Reduction | None = Field(
+        None, description="over the members of a group: mean, sum or max; default: the criterion's own"
+    )
+    normalisation: Normalisation = Field(
+        "l2", description="of the scores of each group: none, l1, l2, max, mean, std or lamp"
+    )
+    decision: Literal["local", "uniform", "global", "greedy"] = Field(
+        "greedy", description="who turns scores into counts"
+    )
+    isomorphic: bool = Field(
+        False, description="rank only within classes of groups that are built alike, the same share from each class"
+    )
+    steps: PositiveInt = Field(1, description="removals, each taking an equal share of what has to go")
+    units_per_step: PositiveInt | None = Field(
+        None, description="remove this many units each time instead, for as many steps as that takes"
+    )
+    batches_per_step: PositiveInt = Field(10, description="batches that units are scored on before each removal")
+    updates_between: NonNegativeInt = Field(0, description="fine-tuning updates after each removal")
+
+    @field_validator("criterion")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in criterion_names():
+            raise ValueError(f"there is no such criterion; there are {', '.join(criterion_names())}")
+        return name
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> CriterionSettings:
+        if self.options:
+            create_criterion(self.criterion, **self.options)
+        return self
+
+
+class ByCriterion(Method):
+    """Rank units by a criterion, and remove the lowest as a decision says.
+
+    The pieces are chosen one by one: the **criterion** gives a number for each unit and member (a layer that makes
+    the channels, a BatchNorm, or a feature map; see `pruners.importance.criteria`), the **reduction** makes one number
+    a unit of them, the **normalisation** makes groups comparable, and the **decision** turns scores into counts
+    (`pruners.decide.decisions`). With ``isomorphic`` units are ranked only within classes of groups that are built
+    alike. In several steps the network is scored afresh before each removal, and with ``updates_between``
+    fine-tuned after it.
+
+    Papers as settings:
+
+    ====================== ===========================================================================================
+    L1 (Li 2017)           criterion l1, decision uniform; or a target of ratios
+    Slimming (Liu 2017)    criterion bn_scale, normalisation none, decision global
+    FPGM (He 2019)         criterion fpgm, decision uniform
+    Taylor (2017)          criterion taylor, normalisation l2, units_per_step 1, updates_between 30; `taylor` adds
+                           the paper's FLOPs term
+    Taylor-FO-BN (2019)    criterion taylor_fo_bn, normalisation none, units_per_step 100, batches_per_step 30 on
+                           batches of 256 with updates in between
+    LAMP (2021)            criterion l2, normalisation lamp, decision global (for channels instead of weights)
+    Isomorphic (2024)      criterion taylor_fo, isomorphic true, batches_per_step 100
+    ====================== ===========================================================================================
+
+    Criteria of weights need no data; the others ask the task for batches, and criteria of derivatives for a loss. Under
+    ``torch.distributed`` data-driven scores are those of all processes' batches, and all follow process 0's plan.
+
+    ``Pruned.history`` has a row for each removal: ``removal`` (from 1), ``units_removed``, ``units_left``, ``macs``,
+    ``parameters`` (both after it), ``examples_scored`` (by this process).
+
+    References
+    ----------
+    The criterion's, see its class, and for members, reductions and decisions of a group:
+    Fang, Ma, Song, Mi, Wang, "DepGraph: Towards Any Structural Pruning", CVPR 2023, arXiv:2301.12900.
+    """
+
+    name: ClassVar[str] = "criterion"
+    paper: ClassVar[str] = "that of its criterion; Fang et al., DepGraph, CVPR 2023, arXiv:2301.12900 (groups)"
+    Settings: ClassVar[type[MethodSettings]] = CriterionSettings
+    settings: CriterionSettings
+
+    def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
+        from pruners.decide.isomorphic import isomorphic_classes, tensor_kinds
+
+        settings = self.settings
+        criterion = create_criterion(settings.criterion, **settings.options)
+        batches = self._batches(task, criterion)
+        classes = isomorphic_classes(graph.groups, tensor_kinds(task.model)) if settings.isomorphic else None
+
+        def score(step: Step) -> Scored:
+            return self._score(task, criterion, step, batches)
+
+        def decided(step: Step, scores: Scores, budget: Budget, most: int | None) -> dict[str, int]:
+            comparable = normalise(scores, settings.normalisation)
+            return decide(settings.decision, step.left, comparable, budget, max_removed=most, classes=classes)
+
+        schedule = Schedule(
+            steps=settings.steps, units_per_step=settings.units_per_step, updates_between=settings.updates_between
+        )
+        return prune_in_steps(self, task, graph, schedule, score, decided)
+
+    def _batches(self, task: PruningTask, criterion: Criterion) -> Iterator[tuple[Tensor, Tensor]] | None:
+        if not criterion.needs_data:
+            return None
+        if task.batches is None or (criterion.needs_loss and task.loss is None):
+            lacking = "batches" if task.batches is None else "a loss"
+            raise MethodError(
+                f"criterion {criterion.name!r} scores units on training data: the task has to hand in {lacking}"
+            )
+        return iter(task.batches())
+
+    def _score(
+        self, task: PruningTask, criterion: Criterion, step: Step, batches: Iterator[tuple[Tensor, Tensor]] | None
+    ) -> Scored:
+        from pruners.importance.evidence import Evidence
+
+        drawn = [] if batches is None else draw(batches, self.settings.batches_per_step, self.name)
+        evidence = Evidence(
+            model=step.model,
+            graph=step.present,
+            groups=step.left.movable,
+            batches=drawn,
+            loss=task.loss,
+            seed=task.seed,
+        )
+        scores = criterion.scores(evidence, self.settings.reduction)
+        return Scored(scores=scores, said={"examples_scored": sum(len(inputs) for inputs, _ in drawn)})

@@ -1,0 +1,193 @@
+"""Prune in steps: score, remove a little, fine-tune a little, until the target is met. Shared by iterative methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice, repeat
+from typing import TYPE_CHECKING, Any
+
+from pruners.base import Method, Outcome, plan_of
+from pruners.decide.budget import Budget
+from pruners.decide.choices import Choices
+from pruners.decide.goal import goal_of, removal_limit
+from pruners.decide.units import top_units
+from pruners.errors import MethodError
+from pruners.importance.scores import Scores
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pruners.graph import Graph
+    from pruners.plan import PruningPlan
+    from pruners.task import PruningTask
+
+__all__ = ["Schedule", "Scored", "Step", "draw", "prune_in_steps"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """When how much goes.
+
+    Parameters
+    ----------
+    steps : int
+        Removals, each taking an equal share of what has to go.
+    units_per_step : int or None
+        Remove at most this many units each time instead, for as many steps as that takes.
+    updates_between : int
+        Fine-tuning updates after each removal.
+    """
+
+    steps: int
+    units_per_step: int | None = None
+    updates_between: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Step:
+    """What there is to decide a removal from.
+
+    Parameters
+    ----------
+    model : Module
+        The present network.
+    present : Graph
+        Its trace.
+    dense : Graph
+        Trace of the task's network.
+    left : Choices
+        What may still be decided; scores are wanted for ``left.movable``.
+    counts : Mapping of str to int
+        Present units of each group.
+    """
+
+    model: nn.Module
+    present: Graph
+    dense: Graph
+    left: Choices
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Scores, and what they were taken from.
+
+    Parameters
+    ----------
+    scores : dict of str to tuple of float
+        One number for each present unit; they say which units of a group stay.
+    said : Mapping
+        What the history says of them, JSON values.
+    """
+
+    scores: Scores
+    said: Mapping[str, Any] = field(default_factory=dict)
+
+
+def prune_in_steps(
+    method: Method,
+    task: PruningTask,
+    graph: Graph,
+    schedule: Schedule,
+    score: Callable[[Step], Scored],
+    decide: Callable[[Step, Scores, Budget, int | None], dict[str, int]],
+) -> Outcome:
+    """Remove and fine-tune until the target is met.
+
+    The history has a row for each removal: ``removal`` (from 1), ``units_removed``, ``units_left`` (of the groups that
+    may be pruned), ``macs``, ``parameters`` (both after it), and what was said of the scores. Under
+    ``torch.distributed`` every process follows the plans of process 0.
+
+    Parameters
+    ----------
+    method, task, graph
+        As `Method._decide` has them.
+    schedule : Schedule
+        See there.
+    score : callable
+        ``score(step)``: scores of the groups in ``step.left.movable``.
+    decide : callable
+        ``decide(step, scores, budget, max_units)``: kept count of each group in ``step.left``.
+
+    Raises
+    ------
+    MethodError
+        The method fine-tunes, and the task does not say how.
+    SelectorError, TargetError, NothingToPruneError
+        The target or the constraints name unknown layers, cannot be met, or leave nothing to remove.
+    """
+    from pruners.distributed import broadcast_plan
+    from pruners.graph import trace
+    from pruners.surgery import apply
+
+    if schedule.updates_between and task.train is None:
+        raise MethodError(
+            f"method {method.name!r} fine-tunes between removals: the task has to hand in train, or set "
+            "updates_between=0"
+        )
+    choices, budget = goal_of(task.target, task.constraints, graph)
+    budget.require_reachable(choices)
+    limits_of_units = (schedule.units_per_step, removal_limit(task.constraints, choices))
+    most = min((n for n in limits_of_units if n is not None), default=None)
+    model, present = task.model, graph
+    counts = choices.whole
+    plan: PruningPlan | None = None
+    history: list[Mapping[str, Any]] = []
+    for limit in _limits(budget, schedule):
+        if choices.allow(counts) and budget.met(counts):
+            break
+        if choices.allow(counts) and budget.cost(counts) <= limit:
+            continue
+        if plan is not None:
+            present = trace(model, task.example_inputs, policy=graph.policy)
+        before = counts
+        step = Step(model=model, present=present, dense=graph, left=choices.left(counts), counts=before)
+        found = score(step)
+        wanted = decide(step, found.scores, Budget(cost=budget.cost, limit=limit, of=budget.of), most)
+        kept = top_units(found.scores, {name: wanted[name] for name in found.scores})
+        removal = broadcast_plan(plan_of(method, present, kept))
+        counts = {**before, **{name: len(units) for name, units in removal.kept.items()}}
+        model = apply(model, removal, graph=present, check=False, form=task.constraints.form)
+        plan = removal if plan is None else plan.then(removal)
+        if schedule.updates_between and task.train is not None:
+            task.train(model, schedule.updates_between)
+        history.append({**_row(len(history) + 1, before, counts, graph), **found.said})
+        if task.progress is not None:
+            done = (budget.dense - budget.cost(counts)) / (budget.dense - budget.limit)
+            task.progress(f"removal {len(history)}: {sum(counts.values())} units left", min(1.0, done))
+    assert plan is not None, "a limit below the dense cost takes at least one removal"
+    return Outcome(plan=plan, model=model, history=tuple(history))
+
+
+def draw(batches: Iterator[tuple[Tensor, Tensor]], wanted: int, who: str) -> list[tuple[Tensor, Tensor]]:
+    """Take the next `wanted` of the task's batches.
+
+    Raises
+    ------
+    MethodError
+        They ended.
+    """
+    drawn = list(islice(batches, wanted))
+    if len(drawn) < wanted:
+        raise MethodError(f"method {who!r}: the task's batches ended; they have to go on without end")
+    return drawn
+
+
+def _limits(budget: Budget, schedule: Schedule) -> Iterator[float]:
+    """Yield what the network may cost after each removal; the last one without end, where units are limited."""
+    if schedule.units_per_step is None:
+        for step in range(1, schedule.steps):
+            yield budget.dense - (budget.dense - budget.limit) * step / schedule.steps
+    yield from repeat(budget.limit)
+
+
+def _row(number: int, before: Mapping[str, int], counts: Mapping[str, int], graph: Graph) -> Mapping[str, Any]:
+    left = sum(counts.values())
+    return {
+        "removal": number,
+        "units_removed": sum(before.values()) - left,
+        "units_left": left,
+        "macs": graph.macs(counts),
+        "parameters": graph.parameters(counts),
+    }
