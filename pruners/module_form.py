@@ -80,10 +80,11 @@ def copy_of(model: nn.Module) -> nn.Module:
     Weights that a hook of `torch.nn.utils.weight_norm` computed can be copied so, and tensors that a module caches
     while it evaluates and drops in ``train()`` are dropped.
     """
-    computed = [value for layer in model.modules() for value in vars(layer).values() if isinstance(value, Tensor)]
-    twin = copy.deepcopy(model, {id(value): value.detach().clone() for value in computed if value.grad_fn is not None})
+    kept = [tensor for layer in model.modules() for tensor in _kept_by(layer)]
+    computed = {id(tensor): tensor.detach().clone() for tensor in kept if tensor.grad_fn is not None}
+    twin = copy.deepcopy(model, computed)
     for layer in twin.modules():
-        if any(_holds_tensors(value) for name, value in vars(layer).items() if name not in OF_TORCH):
+        if list(_kept_by(layer, dict)):
             modes = {child: child.training for child in layer.modules()}
             layer.train()
             for child, training in modes.items():
@@ -143,7 +144,6 @@ def _cut_(module: nn.Module, gone: Mapping[str, Positions]) -> dict[int, Resized
         new = slice_without(old, axes)
         if isinstance(old, nn.Parameter):
             new = nn.Parameter(new, requires_grad=old.requires_grad)
-            vars(new).update(vars(old))
         smaller[id(old)] = new
         sizes[id(new)] = Resized(tuple(old.shape), tuple(new.shape), axes)
         before.append(old)
@@ -189,5 +189,16 @@ def _read_tensors(layer: nn.Module, sizes: Mapping[int, Resized]) -> Iterator[tu
                 setattr(layer, hook.name, hook.compute_weight(layer, do_power_iteration=False))
 
 
-def _holds_tensors(value: Any) -> bool:
-    return isinstance(value, dict) and any(isinstance(item, Tensor) for item in value.values())
+def _kept_by(layer: nn.Module, container: type = object) -> Iterator[Tensor]:
+    """Yield the tensors in attributes of a type that are neither parameters nor buffers."""
+    for name, value in vars(layer).items():
+        if name not in OF_TORCH and isinstance(value, container):
+            yield from _tensors_in(value)
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_in(item)

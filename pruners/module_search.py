@@ -6,8 +6,9 @@ trials as one block.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -49,13 +50,20 @@ def fit_(module: nn.Module, changes: Sequence[SizeChange], settled: frozenset[st
         Why no setting that was tried agrees: which module, and what torch said. Empty when `module` agrees.
     """
     slots = slots_of(module, changes, settled)
-    search = _Search(module, slots, disagreement)
-    best = search.run()
-    if best.reason and not best.failed:
-        culprit = _with_old_scales(module, changes, disagreement)
-        if culprit:
-            return culprit
-    return best.reason
+    scales = _OldScales({(change.module, change.new): change.old for change in changes})
+    outcome = _Search(module, slots, disagreement, scales).run()
+    if not scales.used:
+        return outcome.reason
+    if outcome.failed:
+        return outcome.reason
+    if outcome.reason:
+        return _Search(module, slots, disagreement).run().reason
+    if not _judge(module, disagreement).reason:
+        return ""
+    return (
+        f"{_named(module, scales.used)}: scaled_dot_product_attention takes its scale from the size of a head, "
+        "which is another one now"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,7 @@ class _Search:
     module: nn.Module
     slots: Slots
     disagreement: Disagreement
+    scales: _OldScales | None = None
     _members: dict[_Pattern, list[str]] = field(default_factory=dict)
     _choice: dict[_Pattern, _Choice] = field(default_factory=dict)
     _spent: dict[_Pattern, int] = field(default_factory=dict)
@@ -127,7 +136,7 @@ class _Search:
 
     def _judge(self) -> _Outcome:
         self._set()
-        return _judge(self.module, self.disagreement)
+        return _judge(self.module, self.disagreement, self.scales)
 
 
 def _choices(n_options: Sequence[int]) -> Iterator[_Choice]:
@@ -173,29 +182,15 @@ class _Calls:
         return leave
 
 
-def _judge(module: nn.Module, disagreement: Disagreement, calls: _Calls | None = None) -> _Outcome:
-    calls = calls or _Calls()
-    handles = calls.hook(module)
-    try:
-        reason = disagreement(module)
-    except (*FOREIGN, PruneError) as error:
-        reason = first_line(error)
-    finally:
-        for handle in handles:
-            handle.remove()
-    failed = calls.failed or tuple(calls.running)
-    if reason and failed:
-        inner = failed[-1]
-        reason = f"{inner or 'the network'} ({type(module.get_submodule(inner)).__name__}): {reason}"
-    return _Outcome(reason, calls.finished, failed)
-
-
 class _OldScales(TorchFunctionMode):
-    """Give attention without a scale of its own the scale of the whole network's heads."""
+    """Gives attention that leaves its scale to torch the scale of the whole network's heads.
 
-    def __init__(self, calls: _Calls, sizes: dict[tuple[str, int], int]) -> None:
+    With it, a search finds the right attributes also where that scale is the only thing that is wrong.
+    """
+
+    def __init__(self, sizes: Mapping[tuple[str, int], int]) -> None:
         super().__init__()
-        self.calls, self.sizes, self.touched = calls, sizes, ""
+        self.calls, self.sizes, self.used = _Calls(), sizes, ""
 
     def __torch_function__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -204,20 +199,29 @@ class _OldScales(TorchFunctionMode):
             path = self.calls.running[-1]
             old = self.sizes.get((path, query.shape[-1]))
             if old is not None:
-                self.touched = path
+                self.used = path
                 kwargs["scale"] = old**-0.5
         return func(*args, **kwargs)
 
 
-def _with_old_scales(module: nn.Module, changes: Sequence[SizeChange], disagreement: Disagreement) -> str:
-    """Return what to say when the scale that torch derives from the size of a head is the only difference."""
+def _judge(module: nn.Module, disagreement: Disagreement, scales: _OldScales | None = None) -> _Outcome:
     calls = _Calls()
-    mode = _OldScales(calls, {(change.module, change.new): change.old for change in changes})
-    with mode:
-        outcome = _judge(module, disagreement, calls)
-    if outcome.reason or not mode.touched:
-        return ""
-    return (
-        f"{mode.touched} ({type(module.get_submodule(mode.touched)).__name__}): scaled_dot_product_attention takes "
-        "its scale from the size of a head, which is another one now"
-    )
+    if scales is not None:
+        scales.calls = calls
+    handles = calls.hook(module)
+    try:
+        with scales or contextlib.nullcontext():
+            reason = disagreement(module)
+    except (*FOREIGN, PruneError) as error:
+        reason = first_line(error)
+    finally:
+        for handle in handles:
+            handle.remove()
+    failed = calls.failed or tuple(calls.running)
+    if reason and failed:
+        reason = f"{_named(module, failed[-1])}: {reason}"
+    return _Outcome(reason, calls.finished, failed)
+
+
+def _named(module: nn.Module, path: str) -> str:
+    return f"{path or 'the network'} ({type(module.get_submodule(path)).__name__})"
