@@ -17,8 +17,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices, choices_of, excluded_groups
 from pruners.decide.counts import ratio_counts
+from pruners.decide.goal import budget_of
 from pruners.errors import MethodError, NothingToPruneError, VerificationError
 from pruners.plan import PruningPlan
+from pruners.policy import Policy
 from pruners.task import Pruned, PruningTask
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from pruners.graph import Graph
 
-__all__ = ["Method", "MethodSettings", "Outcome", "budget_of", "counts_of", "plan_of"]
+__all__ = ["Method", "MethodSettings", "Outcome", "counts_of", "plan_of"]
 
 
 class MethodSettings(BaseModel):
@@ -91,7 +93,8 @@ class Method(ABC):
         Returns
         -------
         Pruned
-            The compact network is of the user's own class, in the same train/eval modes and on the same device.
+            The compact network is of the user's own class where its code lets it shrink, else a
+            `pruners.graph_form.GraphNetwork`; in the same train/eval modes and on the same device.
 
         Raises
         ------
@@ -105,6 +108,7 @@ class Method(ABC):
             The user's module cannot be made smaller, or masked and compact network differ.
         """
         from pruners.graph import trace
+        from pruners.graph_form import GraphNetwork
         from pruners.surgery import apply
         from pruners.verify import verify
 
@@ -112,23 +116,24 @@ class Method(ABC):
             lacking = "batches" if task.batches is None else "a loss"
             raise MethodError(f"method {self.name!r} scores units on training data: the task has to hand in {lacking}")
         before = _state_of(task.model)
-        graph = trace(task.model, task.example_inputs)
+        graph = trace(task.model, task.example_inputs, policy=Policy(attention=task.constraints.attention))
         outcome = self._decide(task, graph)
         if _state_of(task.model) != before:
             raise self._broken("the task's model was modified; work on a copy")
-        if not outcome.plan.removed_units:
+        if not outcome.plan.removes:
             raise NothingToPruneError(f"method {self.name!r}: the plan removes no unit; ask for a smaller target")
         counts = {name: len(kept) for name, kept in outcome.plan.kept.items()}
         self._check_plan(task, graph, outcome.plan, counts)
-        cut = apply(task.model, outcome.plan, graph=graph, check=False)
+        cut = apply(task.model, outcome.plan, graph=graph, check=False, form=task.constraints.form)
         verification = verify(task.model, outcome.plan, cut, graph=graph)
         compact = cut if outcome.model is None else outcome.model
         if _shapes_of(compact) != _shapes_of(cut):
             raise self._broken("the trained network is not the one that its plan describes")
         _copy_modes(task.model, compact)
-        after = trace(compact, task.example_inputs)
+        after = trace(compact, task.example_inputs, policy=graph.policy)
         measured = {"MACs": after.macs(), "parameters": after.parameters()}
-        predicted = {"MACs": graph.macs(counts), "parameters": graph.parameters(counts)}
+        gone = outcome.plan.blocks
+        predicted = {"MACs": graph.macs(counts, gone), "parameters": graph.parameters(counts, gone)}
         if measured != predicted:
             raise VerificationError(f"the compact network has {measured}, the plan foretold {predicted}")
         return Pruned(
@@ -140,6 +145,8 @@ class Method(ABC):
             params_after=measured["parameters"],
             verification=verification.to_json(),
             history=outcome.history,
+            form="graph" if isinstance(compact, GraphNetwork) else "module",
+            form_reason=compact.reason if isinstance(compact, GraphNetwork) else "",
         )
 
     @abstractmethod
@@ -173,7 +180,7 @@ class Method(ABC):
             wanted = ratio_counts(choices, graph.groups, task.target.ratios)
             if wanted != {**choices.whole, **counts}:
                 raise self._broken("its plan does not follow the ratios")
-        elif not budget_of(task, graph).met(counts):
+        elif not budget_of(task.target, graph).met(counts):
             raise self._broken(f"its plan does not meet the target of {task.target.kept_fraction} of {task.target.of}")
 
     def _broken(self, promise: str) -> MethodError:
@@ -182,19 +189,13 @@ class Method(ABC):
         )
 
 
-def budget_of(task: PruningTask, graph: Graph) -> Budget:
-    """Return the budget of a target that counts FLOPs or parameters."""
-    cost = graph.macs if task.target.of == "flops" else graph.parameters
-    return Budget(cost=cost, limit=task.target.kept_fraction * cost(), of=task.target.of)
-
-
 def counts_of(
     task: PruningTask, graph: Graph, choices: Choices, decide: Callable[[Choices, Budget], dict[str, int]]
 ) -> dict[str, int]:
     """Return the counts that ``decide(choices, budget)`` gives, or those of the ratios where the target gives them."""
     if task.target.of == "ratios":
         return ratio_counts(choices, graph.groups, task.target.ratios)
-    return decide(choices, budget_of(task, graph))
+    return decide(choices, budget_of(task.target, graph))
 
 
 def plan_of(method: Method, graph: Graph, kept: Mapping[str, tuple[int, ...]]) -> PruningPlan:
@@ -206,6 +207,7 @@ def plan_of(method: Method, graph: Graph, kept: Mapping[str, tuple[int, ...]]) -
         inputs=graph.inputs,
         method=method.name,
         settings=method.settings.model_dump(mode="json"),
+        policy=graph.policy,
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AxisSize", "CostFunction"]
+__all__ = ["AxisSize", "BlockCost", "CostFunction"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +88,46 @@ class CostFunction:
                 counts[position] = count
         sizes: NDArray[np.int64] = self._constants + self._positions @ counts
         return int((self._factors * sizes[self._products].prod(axis=1)).sum()) // self._divisor
+
+
+class BlockCost:
+    """A cost of kept units and of residual blocks that are left out.
+
+    Parameters
+    ----------
+    units : Mapping of str to int
+        As `CostFunction`.
+    terms : sequence of (str, sequence of AxisSize)
+        Each with the name of what it counts.
+    blocks : Mapping of str to collection of str
+        Names whose terms go with a block.
+    divisor : int
+        As `CostFunction`.
+    """
+
+    def __init__(
+        self,
+        units: Mapping[str, int],
+        terms: Sequence[tuple[str, Sequence[AxisSize]]],
+        blocks: Mapping[str, Collection[str]],
+        divisor: int = 1,
+    ) -> None:
+        self._units, self._terms, self._blocks, self._divisor = units, terms, blocks, divisor
+        self._by_blocks: dict[frozenset[str], CostFunction] = {}
+
+    def __call__(self, kept: Mapping[str, int] | None = None, blocks: Collection[str] = ()) -> int:
+        """Return the cost with `kept` units of each named group and without `blocks`.
+
+        Raises
+        ------
+        KeyError
+            A name is no group's or no block's.
+        ValueError
+            A count is not in 1..units of the group.
+        """
+        removed = frozenset(blocks)
+        if removed not in self._by_blocks:
+            gone = frozenset().union(*(self._blocks[name] for name in removed))
+            terms = [axes for name, axes in self._terms if name not in gone]
+            self._by_blocks[removed] = CostFunction(self._units, terms, self._divisor)
+        return self._by_blocks[removed](kept)

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, fx, nn
 
-import pruners.labels_contraction
-import pruners.labels_elementwise
-import pruners.labels_movement
-import pruners.labels_reduction  # noqa: F401 - each import registers rules
-from pruners.cost import AxisSize, CostFunction
-from pruners.errors import PlanError
+from pruners.blocks import ResidualBlock, find_blocks
+from pruners.cost import AxisSize, BlockCost
+from pruners.errors import PlanError, TraceError
 from pruners.groups import ChannelGroup
+from pruners.labelling import label_tensors, walk_program
 from pruners.labels import Labels, Value
-from pruners.labels_groups import group_classes
-from pruners.labels_propagate import Propagation
+from pruners.labels_groups import Grouping, group_classes
 from pruners.plan import InputSpec, PruningPlan
+from pruners.policy import Policy
 from pruners.program import Program, export, named_tensors
+from pruners.shapes import Survivors
 from pruners.sites import Site, find_sites
-from pruners.trial import fix_what_breaks
 
 __all__ = ["Graph", "Site", "trace"]
 
@@ -38,6 +36,8 @@ class Graph:
     ----------
     groups : tuple of ChannelGroup
         All groups in the order in which the network produces them, also the fixed ones (with their reason).
+    blocks : tuple of ResidualBlock
+        Residual branches that can be removed whole.
     inputs : tuple of InputSpec
         Of the example inputs that it was traced with.
     fingerprint : str
@@ -52,17 +52,29 @@ class Graph:
         the element-wise chain (normalisation, activation, depthwise convolution) of each producer.
     unknown : Mapping of str to str
         Nodes with an operator that the engine refused, and why.
+    policy : Policy
+        What is pruned where there was a choice.
+    program : Program
+        What `module` runs.
+    grouping : Grouping
+        Labels behind the groups.
+    tensors : Mapping of str to Value
+        Labels of parameters and buffers.
     """
 
     groups: tuple[ChannelGroup, ...]
+    blocks: tuple[ResidualBlock, ...]
     inputs: tuple[InputSpec, ...]
     fingerprint: str
     module: fx.GraphModule = field(repr=False)
     dynamic_batch: bool
     sites: Mapping[str, tuple[Site, ...]] = field(repr=False)
     unknown: Mapping[str, str]
-    _macs: CostFunction = field(repr=False)
-    _parameters: CostFunction = field(repr=False)
+    policy: Policy
+    program: Program = field(repr=False)
+    grouping: Grouping = field(repr=False)
+    tensors: Mapping[str, Value] = field(repr=False)
+    _costs: Mapping[str, BlockCost] = field(repr=False)
     _by_name: Mapping[str, ChannelGroup] = field(repr=False)
 
     def group(self, name: str) -> ChannelGroup:
@@ -77,24 +89,49 @@ class Graph:
             raise PlanError(f"the network has no channel group {name!r}; it has {', '.join(self._by_name) or 'none'}")
         return self._by_name[name]
 
-    def macs(self, kept: Mapping[str, int] | None = None) -> int:
+    def macs(self, kept: Mapping[str, int] | None = None, blocks: Collection[str] = ()) -> int:
         """Count multiply-accumulates of convolutions, linear layers and matrix products for ONE example.
 
         Parameters
         ----------
         kept : Mapping of str to int, optional
             Kept units of some groups; groups not named are whole.
+        blocks : collection of str, optional
+            Residual blocks that are removed.
 
         Returns
         -------
         int
             Exactly what the compact network counts when it is traced again. Biases are not counted.
         """
-        return self._macs(kept)
+        return self._costs["macs"](kept, blocks)
 
-    def parameters(self, kept: Mapping[str, int] | None = None) -> int:
-        """Count elements of all parameters, shared ones once, buffers not; see `macs` for `kept`."""
-        return self._parameters(kept)
+    def parameters(self, kept: Mapping[str, int] | None = None, blocks: Collection[str] = ()) -> int:
+        """Count elements of all parameters, shared ones once, buffers not; see `macs` for the arguments."""
+        return self._costs["parameters"](kept, blocks)
+
+    def weight_bytes(self, kept: Mapping[str, int] | None = None, blocks: Collection[str] = ()) -> int:
+        """Count the bytes of what the network saves: parameters and buffers in their own precision; see `macs`."""
+        return self._costs["weight_bytes"](kept, blocks)
+
+    def activation_bytes(self, kept: Mapping[str, int] | None = None, blocks: Collection[str] = ()) -> int:
+        """Count the bytes in fp32 of the results of convolutions, linear layers and matrix products; see `macs`.
+
+        For ONE example. Results of element-wise operators are left out: runtimes fuse them.
+        """
+        return self._costs["activation_bytes"](kept, blocks)
+
+    def survivors(self, plan: PruningPlan) -> Survivors:
+        """Return what a plan for this network leaves of every tensor of its program."""
+        return Survivors(self.grouping, [group.name for group in self.groups], plan)
+
+    def removed_blocks(self, plan: PruningPlan) -> tuple[ResidualBlock, ...]:
+        """Return the residual blocks that a plan removes."""
+        return tuple(block for block in self.blocks if block.name in plan.blocks)
+
+    def dropped(self, plan: PruningPlan) -> frozenset[str]:
+        """Return the names of parameters and buffers that go with the blocks that a plan removes."""
+        return frozenset().union(*(block.tensors for block in self.removed_blocks(plan)))
 
     def run(self, inputs: tuple[Tensor, ...], taps: Mapping[str, Tap] | None = None) -> Any:
         """Run the network in evaluation mode, replacing the value of some nodes.
@@ -127,6 +164,10 @@ class Graph:
                 f"the plan was made for another network: it names graph {plan.graph[:12]}, "
                 f"this network's is {self.fingerprint[:12]}; trace and plan again"
             )
+        unknown = sorted(set(plan.blocks) - {block.name for block in self.blocks})
+        if unknown:
+            known = ", ".join(block.name for block in self.blocks) or "none"
+            raise PlanError(f"the network has no residual block {unknown[0]!r}; it has {known}")
         for name, kept in plan.kept.items():
             group = self.group(name)
             if plan.sizes[name] != group.n_units:
@@ -148,11 +189,11 @@ class _Tapped(fx.Interpreter):
         return value if tap is None else tap(value)
 
 
-def trace(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Graph:
+def trace(model: nn.Module, example_inputs: tuple[Tensor, ...], *, policy: Policy | None = None) -> Graph:
     """Trace a network and find its channel groups.
 
-    A copy in evaluation mode is exported; the model is not touched. Which groups the module's own code lets
-    shrink is tried on copies (one run in evaluation and one in training mode); those that it does not are fixed.
+    A copy in evaluation mode is exported; the model is not touched. Where evaluation leaves parameters unused
+    (auxiliary classifiers), the training mode is exported too: what it ties together is tied.
 
     Parameters
     ----------
@@ -160,20 +201,44 @@ def trace(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Graph:
         Any module that torch.export can trace.
     example_inputs : tuple of Tensor
         Inputs of one call, on the model's device; batch axis first.
+    policy : Policy, optional
+        What is pruned where there is a choice; that of an earlier graph for a network that was made from it.
 
     Raises
     ------
     TraceError
         torch.export can not trace the network, or a kind of tensor in it is not understood.
     """
+    policy = Policy() if policy is None else policy.model_copy(deep=True)
     program = export(model, example_inputs)
-    walk, tensors = _label(program, model)
+    labels = Labels()
+    tensors = label_tensors(model, labels)
+    walk = walk_program(program, tensors, labels, policy)
+    every = list(walk.every)
+    if any(name not in set(program.tensors.values()) for name, _ in model.named_parameters()):
+        every += _walk_training(model, example_inputs, tensors, labels, policy)
+    labels.close(every)
     grouping = group_classes(walk, tensors)
-    groups = fix_what_breaks(model, example_inputs, grouping.groups)
+    groups = grouping.groups
     units = {group.name: group.n_units for group in groups}
-    macs = (tuple(grouping.size(value, axis) for value, axis in term.axes) for term in walk.mac_terms)
+
+    def sizes(axes: Sequence[tuple[Value, int]]) -> tuple[AxisSize, ...]:
+        return tuple(grouping.size(value, axis) for value, axis in axes)
+
+    macs = [(term.node, sizes(term.axes)) for term in walk.mac_terms]
+    maps = [(term.node, (*sizes([(term.result, a) for a in term.result.axes]), AxisSize(4))) for term in walk.mac_terms]
+    blocks = find_blocks(program, walk)
+    parameters = _tensor_terms(dict(model.named_parameters()), groups)
+    weights = _tensor_terms(_saved_tensors(model), groups, bytes_each=True)
+    costs = {
+        "macs": BlockCost(units, macs, {b.name: b.nodes for b in blocks}, program.batch),
+        "activation_bytes": BlockCost(units, maps, {b.name: b.nodes for b in blocks}, program.batch),
+        "parameters": BlockCost(units, parameters, {b.name: b.tensors for b in blocks}),
+        "weight_bytes": BlockCost(units, weights, {b.name: b.tensors for b in blocks}),
+    }
     return Graph(
         groups=groups,
+        blocks=blocks,
         inputs=tuple(
             InputSpec(shape=tuple(item.shape), dtype=str(item.dtype).removeprefix("torch.")) for item in example_inputs
         ),
@@ -182,47 +247,55 @@ def trace(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Graph:
         dynamic_batch=program.dynamic_batch,
         sites=find_sites(program.module, grouping, groups),
         unknown=walk.unknown,
-        _macs=CostFunction(units, macs, program.batch),
-        _parameters=CostFunction(units, _parameter_terms(model, groups)),
+        policy=policy,
+        program=program,
+        grouping=grouping,
+        tensors=tensors,
+        _costs=costs,
         _by_name={group.name: group for group in groups},
     )
 
 
-def _label(program: Program, model: nn.Module) -> tuple[Propagation, dict[str, Value]]:
-    labels = Labels()
-    own = named_tensors(model)
-    by_name: dict[str, Value] = {}
-    by_target: dict[str, Value] = {}
-    for target, name in program.tensors.items():
-        if name not in by_name and own[name].is_floating_point():
-            shape = tuple(own[name].shape)
-            slots = tuple(
-                labels.fresh(size).reshape([1] * axis + [-1] + [1] * (len(shape) - axis - 1))
-                for axis, size in enumerate(shape)
-                if size > 1
-            )
-            by_name[name] = Value(shape, slots)
-        if name in by_name:
-            by_target[target] = by_name[name]
-    walk = Propagation(by_target, labels)
-    walk.walk(program.module)
-    labels.close(walk.every)
-    return walk, by_name
+def _walk_training(
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    tensors: Mapping[str, Value],
+    labels: Labels,
+    policy: Policy,
+) -> list[Value]:
+    try:
+        program = export(model, inputs, training=True)
+    except TraceError:
+        # Training is checked again, by running it, before the user's own module is handed out.
+        return []
+    return walk_program(program, tensors, labels, policy).every
 
 
-def _parameter_terms(model: nn.Module, groups: tuple[ChannelGroup, ...]) -> list[tuple[AxisSize, ...]]:
+def _saved_tensors(model: nn.Module) -> dict[str, Tensor]:
+    seen: set[int] = set()
+    found = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if isinstance(tensor, Tensor) and id(tensor) not in seen:
+            seen.add(id(tensor))
+            found[name] = tensor
+    return found
+
+
+def _tensor_terms(
+    tensors: Mapping[str, Tensor], groups: tuple[ChannelGroup, ...], *, bytes_each: bool = False
+) -> list[tuple[str, tuple[AxisSize, ...]]]:
     per_axis: dict[tuple[str, int], list[tuple[int, int]]] = {}
     for index, group in enumerate(groups):
         for member in group.members:
             per_axis.setdefault((member.path, member.axis), []).append((index, len(member.indices[0])))
     terms = []
-    for path, parameter in model.named_parameters():
-        term = []
-        for axis, size in enumerate(parameter.shape):
+    for path, tensor in tensors.items():
+        term = [AxisSize(tensor.element_size())] if bytes_each else []
+        for axis, size in enumerate(tensor.shape):
             pairs = per_axis.get((path, axis), [])
             whole = sum(groups[index].n_units * count for index, count in pairs)
             term.append(AxisSize(size - whole, tuple(pairs)))
-        terms.append(tuple(term))
+        terms.append((path, tuple(term)))
     return terms
 
 

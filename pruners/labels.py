@@ -6,7 +6,8 @@ live or die together; a locked label stays. Nothing here knows operators or netw
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -23,12 +24,9 @@ class Lock:
     ----------
     reason : str
         One line for people.
-    exact : bool
-        False where removing would be possible but could not be shown equal to masking.
     """
 
     reason: str
-    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +44,11 @@ class Value:
 
     shape: tuple[int, ...]
     slots: tuple[Tensor, ...] = ()
+
+    @property
+    def axes(self) -> range:
+        """Numbers of the tensor's axes."""
+        return range(len(self.shape))
 
 
 def varying(slot: Tensor) -> tuple[int, ...]:
@@ -69,6 +72,8 @@ class Labels:
 
     _count: int = 1
     _edges: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    _deferred: list[tuple[Tensor, Tensor, Lock]] = field(default_factory=list)
+    _flagged: list[tuple[Tensor, tuple[int, ...]]] = field(default_factory=list)
     _locks: list[tuple[Tensor, int]] = field(default_factory=list)
     _parent: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
     _lock_of: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
@@ -76,6 +81,18 @@ class Labels:
     reasons: list[Lock] = field(default_factory=list)
     floors: list[tuple[Tensor, int]] = field(default_factory=list)
     _reason_index: dict[Lock, int] = field(default_factory=dict)
+
+    def fork(self) -> Labels:
+        """Return a store that goes on from what this one knows, without changing it."""
+        twin = copy.copy(self)
+        for name in ("_edges", "_deferred", "_flagged", "_locks", "reasons", "floors"):
+            setattr(twin, name, list(getattr(self, name)))
+        twin._reason_index = dict(self._reason_index)
+        return twin
+
+    def partition(self) -> Tensor:
+        """Return, after `solve`, the removable class of every label."""
+        return self._roots
 
     def fresh(self, count: int) -> Tensor:
         """Return `count` new labels, ascending."""
@@ -104,6 +121,27 @@ class Labels:
             self.lock(pairs[:, one_is_none].amax(0), lock)
             pairs = pairs[:, ~one_is_none]
         self._edges.append((pairs[0], pairs[1]))
+
+    def defer(self, wide: Tensor, narrow: Tensor, lock: Lock) -> None:
+        """Tie `wide` to `narrow`, which changes along some of its axes only, once it is known how `wide` is pruned.
+
+        A scale of shape (head size,) on a tensor of shape (heads, head size) ties the heads together if it is
+        the head size that is pruned, and holds nothing but itself if it is the heads.
+        """
+        self._deferred.append((wide, narrow, lock))
+
+    def flag(self, slot: Tensor, axes: Sequence[int]) -> None:
+        """Remember that a statistic is taken along `axes`: removing some labels there changes that of the others."""
+        self._flagged.append((slot, tuple(axes)))
+
+    def inexact(self) -> set[int]:
+        """Return, after `solve`, the classes that a statistic is taken over."""
+        found: set[int] = set()
+        for slot, axes in self._flagged:
+            classes = compact(self.roots(slot))
+            if set(varying(classes)) & set(axes):
+                found |= set(classes.reshape(-1).tolist())
+        return found
 
     def tie(self, slot: Tensor, axes: Iterable[int], lock: Lock) -> Tensor:
         """Make labels live or die together along `axes`; return the slot without them (size 1 there)."""
@@ -155,6 +193,11 @@ class Labels:
         self._lock_of = torch.where(lock_of_root[parent] == none, -1, lock_of_root[parent])
         self._roots = torch.where(self._lock_of < 0, parent, 0)
 
+    @property
+    def count(self) -> int:
+        """Labels that were given out, and one for "no label"."""
+        return self._count
+
     def roots(self, labels: Tensor) -> Tensor:
         """Return, after `solve`, the removable class of each label, 0 where there is none or it is locked."""
         return self._roots[labels]
@@ -175,10 +218,28 @@ class Labels:
         not be one single class (the whole tensor would vanish), and two slots may not share an axis. With that,
         the survivors keep their row-major order through every view: the view of the pruned tensor is the pruned
         view. More classes than the other axes have must stay on the free axis, for it to be chosen again when the
-        compact network is traced.
+        compact network is traced. Deferred ties are decided last, one after the other.
         """
         slots = {id(slot): slot for value in values for slot in value.slots}
         crowded = [value.slots for value in values if len(value.slots) > 1]
+        self._close(slots, crowded)
+        while self._deferred:
+            self._decide(*self._deferred.pop(0))
+            self._close(slots, crowded)
+
+    def _decide(self, wide: Tensor, narrow: Tensor, lock: Lock) -> None:
+        of_narrow = compact(self.roots(narrow))
+        of_wide = compact(self.roots(wide))
+        if not varying(of_narrow) and not int(of_narrow.reshape(-1)[0]):  # held already
+            if any(narrow.shape[axis] > 1 for axis in varying(of_wide)):
+                self.lock(wide, lock)
+        elif any(narrow.shape[axis] > 1 for axis in varying(of_wide)):
+            axes = [axis for axis, size in enumerate(narrow.shape) if size == 1]
+            self.unite(self.tie(wide, axes, lock), narrow, lock)
+        else:
+            self.lock(narrow, lock)
+
+    def _close(self, slots: Mapping[int, Tensor], crowded: Sequence[tuple[Tensor, ...]]) -> None:
         tied = Lock("its channels can only be removed all together")
         while True:
             self.solve()

@@ -15,10 +15,10 @@ from pruners.labels import Lock, Value, compact, varying
 from pruners.labels_elementwise import along
 from pruners.labels_propagate import MacTerm, Propagation, rule
 
-__all__: list[str] = []
+__all__ = ["contract", "counted"]
 
 
-def _counted(*names: str) -> Callable[[Any], Any]:
+def counted(*names: str) -> Callable[[Any], Any]:
     """Register a rule that must run even where nothing is labelled, since it counts MACs."""
 
     def register(function: Any) -> Any:
@@ -28,15 +28,13 @@ def _counted(*names: str) -> Callable[[Any], Any]:
     return register
 
 
-def contract(walk: Propagation, x: Value, y: Value, letters: tuple[str, str, str], *, lock_summed: str = "") -> Value:
+def contract(walk: Propagation, x: Value, y: Value, letters: tuple[str, str, str]) -> Value:
     """Unite labels along the letters of a product of two tensors.
 
     Parameters
     ----------
     letters : tuple of str
         Of `x`, of `y` and of the result; a letter of a size-1 axis is broadcast.
-    lock_summed : str
-        If given, labels along summed letters are locked with this reason.
 
     Returns
     -------
@@ -55,7 +53,7 @@ def contract(walk: Propagation, x: Value, y: Value, letters: tuple[str, str, str
             rest = [a for a in varying(wide) if a < len(of_result)]
             along_sum = [a for a in varying(wide) if a >= len(of_result)]
             batch = [a for a in rest if of_result[a] in of_x and of_result[a] in of_y]
-            if along_sum and batch:
+            if along_sum and batch and walk.policy.attention == "heads":
                 wide = walk.tie(wide, along_sum)
                 along_sum = []
             if along_sum:
@@ -64,12 +62,10 @@ def contract(walk: Propagation, x: Value, y: Value, letters: tuple[str, str, str
                 over_rest.append(wide)
         parts.append(Value((1,) * len(of_result) + shape[len(of_result) :], tuple(over_sum)))
         kept.append(Value(shape[: len(of_result)], tuple(s.reshape(s.shape[: len(of_result)]) for s in over_rest)))
-    inner = walk.join(parts)
-    if lock_summed:
-        walk.lock(inner.slots, Lock(lock_summed))
+    walk.join(parts, wait=False)
     for value in kept:
         walk.mark_produced(value.slots)
-    return walk.join(kept)
+    return walk.join(kept, wait=False)
 
 
 def _spread(slot: Tensor, own: str, space: str) -> Tensor:
@@ -81,7 +77,7 @@ def _spread(slot: Tensor, own: str, space: str) -> Tensor:
     return wide
 
 
-@_counted("linear")
+@counted("linear")
 def linear(walk: Propagation, x: Value, weight: Value, bias: Value | None = None) -> Value:
     """Multiply the last axis by a matrix stored (out, in)."""
     walk.starts.append(walk.node.name)
@@ -90,11 +86,11 @@ def linear(walk: Propagation, x: Value, weight: Value, bias: Value | None = None
     if bias is not None:
         result = walk.join([result, bias])
     result = Value(walk.shape, result.slots)
-    _count(walk, [*_axes(result), (weight, 1)])
+    _count(walk, [*_axes(result), (weight, 1)], result)
     return result
 
 
-@_counted("mm", "bmm", "matmul")
+@counted("mm", "bmm", "matmul", "mv", "dot")
 def matmul(walk: Propagation, x: Value, y: Value) -> Value:
     """Multiply matrices, with broadcast batch axes."""
     walk.starts.append(walk.node.name)
@@ -104,18 +100,18 @@ def matmul(walk: Propagation, x: Value, y: Value) -> Value:
     of_y = "k" if len(y.shape) == 1 else batch[n_batch - len(y.shape) + 2 : n_batch] + "km"
     of_result = batch[:n_batch] + ("n" if "n" in of_x else "") + ("m" if "m" in of_y else "")
     result = Value(walk.shape, contract(walk, x, y, (of_x, of_y, of_result)).slots)
-    _count(walk, [*_axes(result), (x, len(x.shape) - 1)])
+    _count(walk, [*_axes(result), (x, len(x.shape) - 1)], result)
     return result
 
 
-@_counted("addmm", "baddbmm")
+@counted("addmm", "baddbmm")
 def addmm(walk: Propagation, bias: Value, x: Value, y: Value, **_: Any) -> Value:
     """Multiply two matrices and add a third."""
     product = matmul(walk, x, y)
     return Value(walk.shape, walk.join([product, bias]).slots)
 
 
-@_counted("einsum")
+@counted("einsum")
 def einsum(walk: Propagation, equation: str, operands: Sequence[Value], **_: Any) -> Any:
     """Contract two operands by an explicit equation without repeated letters in one operand."""
     terms, arrow, of_result = equation.replace(" ", "").partition("->")
@@ -130,11 +126,11 @@ def einsum(walk: Propagation, equation: str, operands: Sequence[Value], **_: Any
     walk.starts.append(walk.node.name)
     result = Value(walk.shape, contract(walk, operands[0], operands[1], (sides[0], sides[1], of_result)).slots)
     summed = [(operands[0], axis) for axis, letter in enumerate(sides[0]) if letter not in of_result]
-    _count(walk, [*_axes(result), *summed])
+    _count(walk, [*_axes(result), *summed], result)
     return result
 
 
-@_counted("scaled_dot_product_attention")
+@counted("scaled_dot_product_attention")
 def attention(
     walk: Propagation,
     query: Value,
@@ -145,23 +141,28 @@ def attention(
     enable_gqa: bool = False,
     **__: Any,
 ) -> Value:
-    """Tie the channels of each head; the scale of the scores holds the head's size fixed."""
+    """Multiply queries with keys, and the scores with values; see `Policy.attention` for what is pruned."""
     if enable_gqa:
-        refused: Value = walk.refuse([query, key, value], "grouped-query attention is unknown to the label engine")
-        return refused
+        key, value = (_repeated(item, query.shape[-3] // item.shape[-3]) for item in (key, value))
     batch = "abcdefgh"[: len(query.shape) - 2]
-    size = f"{walk.node.name} scales its scores by the size of a head"
     letters = (batch + "nk", batch + "mk", batch + "nm")
-    scores = contract(walk, query, key, letters, lock_summed=size)
-    _count(walk, [*((query, axis) for axis in range(len(query.shape))), (key, len(key.shape) - 2)])
+    scores = contract(walk, query, key, letters)
+    _count(walk, [*((query, axis) for axis in range(len(query.shape))), (key, len(key.shape) - 2)], scores)
     if mask is not None:
         scores = walk.join([scores, mask])
     result = Value(walk.shape, contract(walk, scores, value, (batch + "nm", batch + "mk", batch + "nk")).slots)
-    _count(walk, [*_axes(result), (key, len(key.shape) - 2)])
+    _count(walk, [*_axes(result), (key, len(key.shape) - 2)], result)
     return result
 
 
-@_counted("conv1d", "conv2d", "conv3d")
+def _repeated(value: Value, times: int) -> Value:
+    """Give each head of keys or values to `times` heads of the queries, as grouped-query attention does."""
+    shape = (*value.shape[:-3], value.shape[-3] * times, *value.shape[-2:])
+    slots = (s.repeat_interleave(times, s.ndim - 3) if s.shape[-3] > 1 else s for s in value.slots)
+    return Value(shape, tuple(slots))
+
+
+@counted("conv1d", "conv2d", "conv3d")
 def convolution(
     walk: Propagation, x: Value, weight: Value, bias: Value | None = None, *rest: Any, **named: Any
 ) -> Value:
@@ -169,7 +170,7 @@ def convolution(
     return _convolve(walk, x, weight, bias, int(named.get("groups", rest[3] if len(rest) > 3 else 1)), transposed=False)
 
 
-@_counted("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+@counted("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def transposed_convolution(
     walk: Propagation, x: Value, weight: Value, bias: Value | None = None, *rest: Any, **named: Any
 ) -> Value:
@@ -177,7 +178,7 @@ def transposed_convolution(
     return _convolve(walk, x, weight, bias, int(named.get("groups", rest[3] if len(rest) > 3 else 1)), transposed=True)
 
 
-@_counted("convolution")
+@counted("convolution")
 def any_convolution(walk: Propagation, x: Value, weight: Value, bias: Value | None, *rest: Any) -> Value:
     """Convolve in the general form; `rest` is stride, padding, dilation, transposed, output_padding, groups."""
     return _convolve(walk, x, weight, bias, int(rest[5]), transposed=bool(rest[3]))
@@ -201,7 +202,7 @@ def _convolve(
         walk.starts.append(walk.node.name)
         flat = contract(walk, image, kernel, ("nk", "km" if transposed else "mk", "nm"))
     else:
-        flat = _grouped(walk, image, kernel, groups, walk.shape[1])
+        flat = _grouped(walk, image, kernel, groups, walk.shape[1], transposed=transposed)
     result = Value(walk.shape, tuple(slot.reshape((*slot.shape, *[1] * len(space))) for slot in flat.slots))
     if bias is not None:
         result = walk.join([result, along(bias, 1, rank)])
@@ -209,7 +210,7 @@ def _convolve(
     kernel_axes = [(weight, axis) for axis in space]
     # one product per position of the image that is read (transposed) or written, and per channel of the other side
     positions = _axes(x) if transposed else _axes(result)
-    _count(walk, [*positions, (weight, 1), *kernel_axes])
+    _count(walk, [*positions, (weight, 1), *kernel_axes], result)
     return result
 
 
@@ -219,35 +220,53 @@ def _channels(walk: Propagation, value: Value, space: Sequence[int]) -> Value:
     return Value(value.shape[:2], tuple(slot.reshape(slot.shape[:2]) for slot in slots if slot.numel() > 1))
 
 
-def _grouped(walk: Propagation, image: Value, kernel: Value, groups: int, out_channels: int) -> Value:
-    """Remove whole groups: input and output channels of a group are one class."""
-    per_group = Lock(f"{walk.node.name} is a grouped convolution that loses whole groups only")
-    image_slots = [_by_group(walk, slot, 1, groups) for slot in image.slots]
-    kernel_slots = []
-    for slot in kernel.slots:
-        if slot.shape[0] > 1:
-            walk.mark_produced([slot])
-            kernel_slots.append(_by_group(walk, slot, 0, groups).reshape(1, -1))
-        else:
-            walk.labels.lock(slot, per_group)
-    merged = walk.join([Value((image.shape[0], groups), tuple(image_slots)), Value((1, groups), tuple(kernel_slots))])
-    if groups == image.shape[1] == out_channels:
+def _grouped(
+    walk: Propagation, image: Value, kernel: Value, groups: int, out_channels: int, *, transposed: bool
+) -> Value:
+    """Remove whole groups, or the channel at one position of every group; see `Policy.grouped`.
+
+    The kernel's first axis holds the channels of all groups one after the other (of the output; transposed: of the
+    input), its second axis those of one group on the other side.
+    """
+    n_images, per_group = image.shape[0], image.shape[1] // groups
+    depthwise = groups == image.shape[1] == out_channels
+    if depthwise:
         walk.carriers.add(walk.node.name)
     else:
         walk.starts.append(walk.node.name)
-        for slot in merged.slots:
-            walk.labels.floor(slot, 2)  # with one group left it is an ordinary convolution
-    size = out_channels // groups
-    return Value(
-        (image.shape[0], out_channels),
-        tuple(compact(slot.unsqueeze(2).expand(-1, -1, size).reshape(slot.shape[0], -1)) for slot in merged.slots),
+    whole = walk.policy.of_groups(walk.name_of(walk.node.args[1], walk.node), groups, per_group) == "groups"
+    read = Value(
+        (n_images, groups if whole else per_group), tuple(_by_group(walk, s, 1, whole, groups) for s in image.slots)
     )
+    first, second = [], []
+    for slot in kernel.slots:
+        if slot.shape[0] > 1:
+            first.append(_by_group(walk, slot, 0, whole, groups).reshape(1, -1))
+        else:
+            second.append(slot)
+        if slot.shape[0] > 1 if whole else transposed == (slot.shape[0] == 1):
+            walk.mark_produced([slot])
+    if whole:
+        walk.lock(second, Lock(f"{walk.node.name} is a grouped convolution that loses whole groups only"))
+        slots = walk.join([read, Value((1, groups), tuple(first))], wait=False).slots
+        for slot in slots if not depthwise else ():
+            walk.labels.floor(slot, 2)  # with one group left it is an ordinary convolution
+        wide = [slot.unsqueeze(2).expand(-1, -1, out_channels // groups) for slot in slots]
+    else:
+        summed, made = (first, second) if transposed else (second, first)
+        for slot in walk.join([read, Value((1, per_group), tuple(summed))], wait=False).slots:
+            walk.labels.floor(slot, 2)  # with one channel a group it is a depthwise convolution
+        wide = [slot.unsqueeze(1).expand(-1, groups, -1) for slot in made]
+    return Value((n_images, out_channels), tuple(compact(slot.reshape(slot.shape[0], -1)) for slot in wide))
 
 
-def _by_group(walk: Propagation, slot: Tensor, axis: int, groups: int) -> Tensor:
+def _by_group(walk: Propagation, slot: Tensor, axis: int, whole: bool, groups: int) -> Tensor:
+    """Tie a slot along the positions in each group, or along the groups; return it with the other of the two."""
     if slot.shape[axis] == 1:
         return slot
-    return walk.tie(slot.reshape(*slot.shape[:axis], groups, -1, *slot.shape[axis + 1 :]), [axis + 1]).squeeze(axis + 1)
+    by_group = slot.reshape(*slot.shape[:axis], groups, -1, *slot.shape[axis + 1 :])
+    tied = axis + 1 if whole else axis
+    return walk.tie(by_group, [tied]).squeeze(tied)
 
 
 @rule("embedding")
@@ -268,5 +287,5 @@ def _axes(value: Value) -> list[tuple[Value, int]]:
     return [(value, axis) for axis in range(len(value.shape))]
 
 
-def _count(walk: Propagation, axes: Sequence[tuple[Value, int]]) -> None:
-    walk.mac_terms.append(MacTerm(walk.node.name, tuple(axes)))
+def _count(walk: Propagation, axes: Sequence[tuple[Value, int]], result: Value) -> None:
+    walk.mac_terms.append(MacTerm(walk.node.name, tuple(axes), result))

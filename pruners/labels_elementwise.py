@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from pruners.labels import Lock, Value
+from pruners.labels import Value, compact
 from pruners.labels_propagate import RULES, Propagation, operator_name, rule
 
 __all__ = ["along", "works_channel_by_channel"]
@@ -77,29 +77,39 @@ def batch_norm(walk: Propagation, x: Value, *parameters: Any, **_: Any) -> Value
 
 @rule("layer_norm", "rms_norm")
 def layer_norm(walk: Propagation, x: Value, normalized_shape: list[int], *parameters: Any, **_: Any) -> Value:
-    """Join scale and shift; lock what is averaged over."""
+    """Join scale and shift; what is averaged over changes the statistics."""
     joined = walk.join([x, *(item for item in parameters if isinstance(item, Value))])
-    over = range(len(x.shape) - len(normalized_shape), len(x.shape))
-    lock_norm(walk, joined, tuple(over), "LayerNorm")
+    walk.flag(joined, range(len(x.shape) - len(normalized_shape), len(x.shape)))
     return joined
 
 
 @rule("group_norm")
 def group_norm(walk: Propagation, x: Value, groups: int, *parameters: Any, **_: Any) -> Value:
-    """Join scale and shift; a group of channels is averaged over, so its channels stay."""
+    """Join scale and shift; lose whole groups, or the channel at one position of every group."""
     own = [along(item, 1, len(x.shape)) for item in parameters[:2] if isinstance(item, Value)]
     joined = walk.join([x, *own])
-    if groups < x.shape[1]:
-        lock_norm(walk, joined, tuple(range(1, len(x.shape))), "GroupNorm")
-    else:
-        walk.lock(joined.slots, Lock(f"{walk.node.name} has its number of groups fixed"))
-    return joined
+    per_group = x.shape[1] // groups
+    name = walk.name_of(walk.node.args[2] if len(walk.node.args) > 2 else None, walk.node)
+    whole = groups > 1 and walk.policy.of_groups(name, groups, per_group) == "groups"
+    slots = []
+    for slot in joined.slots:
+        if slot.shape[1] > 1 and groups > 1:
+            by_group = slot.reshape(slot.shape[0], groups, per_group, *slot.shape[2:])
+            tied = walk.tie(by_group, [2 if whole else 1])
+            walk.labels.floor(tied, 2)  # with one group, or one channel a group, it is another kind of norm
+            if not whole:
+                walk.labels.flag(tied, [2])
+            slot = compact(tied.expand(by_group.shape).reshape(slot.shape))
+        slots.append(slot)
+    result = Value(x.shape, tuple(slots))
+    walk.flag(result, range(2, len(x.shape)) if groups > 1 else range(1, len(x.shape)))
+    return result
 
 
-def lock_norm(walk: Propagation, value: Value, axes: tuple[int, ...], kind: str) -> None:
-    """Lock the slots that a norm averages over."""
-    lock = Lock(f"pruning across a {kind} can not be proven by masking", exact=False)
-    walk.lock([slot for slot in value.slots if any(slot.shape[axis] > 1 for axis in axes)], lock)
+@rule("empty_like", "full_like", "new_empty", "new_full", "new_ones", "new_zeros", "rand_like", "randn_like")
+def filled(walk: Propagation, x: Value, *_: Any, **__: Any) -> Value:
+    """Take the labels where the shape is that of `x`; another shape is a number in the code."""
+    return x if walk.shape == x.shape and operator_name(walk.node.target).endswith("_like") else Value(walk.shape)
 
 
 def works_channel_by_channel(target: Any) -> bool:

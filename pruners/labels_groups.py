@@ -69,13 +69,14 @@ def _roots_along(walk: Propagation, value: Value, axis: int) -> list[int]:
 def group_classes(walk: Propagation, tensors: Mapping[str, Value]) -> Grouping:
     """Group the classes of a finished walk; `tensors` are the labelled parameters and buffers by name."""
     columns = list(_tensor_axes(walk, tensors))
-    alike: dict[tuple[Lock | None, Signature], list[int]] = {}
+    inexact = walk.labels.inexact()
+    alike: dict[tuple[Lock | None, bool, Signature], list[int]] = {}
     for label, signature in _signatures(walk, columns):
         if any(columns[number].made_by is not None for number, _ in signature if number < len(columns)):
-            alike.setdefault((walk.labels.lock_of(label), signature), []).append(label)
+            alike.setdefault((walk.labels.lock_of(label), label in inexact, signature), []).append(label)
     parts = sorted(
         _part([columns[number] for number, _ in signature if number < len(columns)], units)
-        for (_, signature), units in alike.items()
+        for (_, _, signature), units in alike.items()
     )
     return Grouping(*_named(walk, parts), walk)
 
@@ -109,7 +110,8 @@ def _tensor_axes(walk: Propagation, tensors: Mapping[str, Value]) -> Iterator[_T
 
 def _signatures(walk: Propagation, columns: Sequence[_TensorAxis]) -> Iterator[tuple[int, Signature]]:
     """Yield each class with its signature: which axes hold it, and how often."""
-    counted = {(id(value), axis): (value, axis) for term in walk.mac_terms for value, axis in term.axes}.values()
+    axes = [pair for term in walk.mac_terms for pair in (*term.axes, *((term.result, a) for a in term.result.axes))]
+    counted = {(id(value), axis): (value, axis) for value, axis in axes}.values()
     rows = [column.classes for column in columns]
     rows += [np.sort(np.array(_roots_along(walk, value, axis), dtype=np.int64)) for value, axis in counted]
     triples = []
@@ -144,7 +146,7 @@ def _part(columns: Sequence[_TensorAxis], units: Sequence[int]) -> _Part:
 
 def _named(walk: Propagation, parts: Sequence[_Part]) -> tuple[tuple[ChannelGroup, ...], dict[int, tuple[int, int]]]:
     labels = walk.labels
-    floors = labels.least()
+    floors, inexact = labels.least(), labels.inexact()
     groups: list[ChannelGroup] = []
     unit_of: dict[int, tuple[int, int]] = {}
     used: dict[str, int] = {}
@@ -169,7 +171,7 @@ def _named(walk: Propagation, parts: Sequence[_Part]) -> tuple[tuple[ChannelGrou
                     )
                     for column in part.columns
                 ),
-                exact=lock is None or lock.exact,
+                exact=not inexact.intersection(part.units),
                 fixed=lock.reason if lock is not None else few if len(part.units) <= least else "",
                 min_units=least,
             )

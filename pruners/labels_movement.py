@@ -67,7 +67,6 @@ def split(walk: Propagation, x: Value, _: Any, dim: int = 0) -> list[Value]:
     axis = dim % len(x.shape)
     shapes = [tuple(item.shape) for item in walk.plain(walk.node.meta["val"])]
     sizes = [shape[axis] for shape in shapes]
-    equal = len(set(sizes)) == 1
     slots: list[list[Tensor]] = [[] for _ in sizes]
     for slot in x.slots:
         if slot.shape[axis] == 1:
@@ -75,11 +74,8 @@ def split(walk: Propagation, x: Value, _: Any, dim: int = 0) -> list[Value]:
                 piece.append(slot)
             continue
         parts = torch.split_with_sizes(slot, sizes, axis)
-        lock = Lock(f"{walk.node.name} cuts it into pieces of given sizes")
-        for part in parts[1:] if equal else ():
-            walk.labels.unite(parts[0], part, lock)
-        if not equal:
-            walk.labels.lock(slot, lock)
+        for part in parts[1:] if len(set(sizes)) == 1 else ():
+            walk.labels.unite(parts[0], part, Lock(f"{walk.node.name} cuts it into equal pieces"))
         for piece, part in zip(slots, parts, strict=True):
             piece.append(compact(part))
     return [Value(shape, tuple(piece)) for shape, piece in zip(shapes, slots, strict=True)]
@@ -100,15 +96,30 @@ def glu(walk: Propagation, x: Value, dim: int = -1) -> Value:
 
 
 @rule("slice", "narrow")
-def cut(walk: Propagation, x: Value, dim: int = 0, *_: Any, **__: Any) -> Value:
-    """Take a part of an axis: its labels are locked, as the code names positions."""
+def cut(walk: Propagation, x: Value, dim: int = 0, *args: Any, **kwargs: Any) -> Value:
+    """Take a part of an axis; every n-th entry of it is named by number, which locks."""
     axis = dim % len(x.shape)
     if walk.shape == x.shape:
         return x
-    return lock_along(walk, x, [axis], "takes given positions of it")
+    step = kwargs.get("step", args[2] if len(args) > 2 else 1)
+    moved = [slot for slot in x.slots if slot.shape[axis] > 1]
+    known = isinstance(step, int) and step == 1 and all(isinstance(item, (int, type(None))) for item in args)
+    if moved and not known:
+        return lock_along(walk, x, [axis], "takes given positions of it")
+    start = args[0] if args else kwargs.get("start", 0)
+    start = 0 if start is None else start + x.shape[axis] if start < 0 else start
+    slots = (s.narrow(axis, start, walk.shape[axis]) if s.shape[axis] > 1 else s for s in x.slots)
+    return Value(walk.shape, tuple(compact(slot) for slot in slots))
 
 
-@rule("roll", "reflection_pad1d", "reflection_pad2d", "replication_pad2d", "index_select", "gather", "diagonal")
+@rule("roll")
+def roll(walk: Propagation, x: Value, _shifts: Any, dims: Any = (), *_: Any) -> Value:
+    """Shift along some axes: labels along them are locked, the others do not move."""
+    axes = [dims] if isinstance(dims, int) else list(dims)
+    return lock_along(walk, x, [axis % len(x.shape) for axis in axes] or list(x.axes), "shifts positions of it")
+
+
+@rule("reflection_pad1d", "reflection_pad2d", "replication_pad2d", "index_select", "gather", "diagonal")
 def by_position(walk: Propagation, x: Value, *_: Any, **__: Any) -> Any:
     """Positions are named by number: axes whose size changes, or all if none does, are locked."""
     if len(walk.shape) != len(x.shape) or walk.shape == x.shape:

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, fx
 
 from pruners.labels import Labels, Lock, Value, varying
+from pruners.policy import Policy
 
 __all__ = ["RULES", "MacTerm", "Propagation", "hint", "operator_name", "rule"]
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
-"""Operator name without namespace, overload and in-place underscore -> rule."""
+"""Operator name as `operator_name` gives it -> rule."""
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -35,10 +36,11 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MacTerm:
-    """MACs of one contraction: the product of the sizes of `axes`, each an axis of a labelled tensor."""
+    """MACs of one contraction: the product of the sizes of `axes`, each an axis of a tensor; and its result."""
 
     node: str
     axes: tuple[tuple[Value, int], ...]
+    result: Value
 
 
 @dataclass(eq=False)
@@ -49,10 +51,18 @@ class Propagation:
     ----------
     tensors : Mapping of str to Value
         Labelled parameters and float buffers by the name under which the graph fetches them.
+    names : Mapping of str to str
+        The model's names of what the graph fetches.
+    labels : Labels
+        Shared by all walks through one network.
+    policy : Policy
+        What to prune where there is a choice; choices that are made here are added to it.
     """
 
     tensors: Mapping[str, Value]
+    names: Mapping[str, str]
     labels: Labels
+    policy: Policy
     values: dict[str, Any] = field(default_factory=dict)
     every: list[Value] = field(default_factory=list)
     mac_terms: list[MacTerm] = field(default_factory=list)
@@ -128,6 +138,12 @@ class Propagation:
             return None
         return val
 
+    def name_of(self, weight: Any, layer: fx.Node) -> str:
+        """Return the model's name of the weight of a layer, or the layer's name where the weight is computed."""
+        if isinstance(weight, fx.Node) and weight.op == "get_attr" and str(weight.target) in self.names:
+            return self.names[str(weight.target)]
+        return layer.name
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the tensor that the current node gives."""
@@ -145,6 +161,12 @@ class Propagation:
         for slot in slots:
             self.labels.lock(slot, lock)
 
+    def flag(self, value: Value, axes: Sequence[int]) -> None:
+        """Flag the labels that a statistic is taken over; see `Labels.flag`."""
+        for slot in value.slots:
+            if any(slot.shape[axis] > 1 for axis in axes):
+                self.labels.flag(slot, axes)
+
     def tie(self, slot: Tensor, axes: Sequence[int]) -> Tensor:
         """Tie a slot along `axes`; see `Labels.tie`."""
         return self.labels.tie(slot, axes, Lock(f"{self.node.name} ties all its channels"))
@@ -155,8 +177,16 @@ class Propagation:
             for label in slot.reshape(-1).tolist():
                 self.produced.setdefault(label, self.order)
 
-    def join(self, operands: Sequence[Value]) -> Value:
-        """Broadcast operands against each other, element by element: labels that meet are united."""
+    def join(self, operands: Sequence[Value], *, wait: bool = True) -> Value:
+        """Broadcast operands against each other, element by element: labels that meet are united.
+
+        Parameters
+        ----------
+        operands : sequence of Value
+        wait : bool, default=True
+            Whether a slot that lacks some of the axes of another one waits (`Labels.defer`) until it is known along
+            which axis that one is pruned.
+        """
         rank = max(len(operand.shape) for operand in operands)
         shapes = [(1,) * (rank - len(operand.shape)) + operand.shape for operand in operands]
         slots = [
@@ -164,7 +194,6 @@ class Propagation:
             for owner, operand in enumerate(operands)
             for slot in operand.slots
         ]
-        lock = Lock(f"{self.node.name} joins it with a tensor that can not shrink")
         clusters: list[tuple[set[int], list[tuple[int, Tensor]]]] = []
         for owner, slot in slots:
             axes, members = set(varying(slot)), [(owner, slot)]
@@ -172,24 +201,40 @@ class Propagation:
                 clusters.remove(cluster)
                 axes, members = axes | cluster[0], cluster[1] + members
             clusters.append((axes, members))
-        merged = []
-        for axes, members in clusters:
-            first = members[0][1]
-            for _, slot in members[1:]:
-                self.labels.unite(first, slot, lock)
-                if slot.numel() > 1 and any(a == 1 < b for a, b in zip(first.shape, slot.shape, strict=True)):
-                    first = first.expand([max(sizes) for sizes in zip(first.shape, slot.shape, strict=True)])
-            for owner, shape in enumerate(shapes):
-                covered = {axis for o, slot in members if o == owner for axis in varying(slot)}
-                if any(shape[axis] > 1 and axis not in covered for axis in axes):
-                    self.labels.lock(first, lock)
-            merged.append(first)
-        return Value(tuple(max(sizes) if 0 not in sizes else 0 for sizes in zip(*shapes, strict=True)), tuple(merged))
+        merged = (self._merge(axes, members, shapes, wait=wait) for axes, members in clusters)
+        shape = tuple(max(sizes) if 0 not in sizes else 0 for sizes in zip(*shapes, strict=True))
+        return Value(shape, tuple(slot for slot in merged if slot.numel() > 1))
+
+    def _merge(
+        self, axes: set[int], members: list[tuple[int, Tensor]], shapes: Sequence[tuple[int, ...]], *, wait: bool
+    ) -> Tensor:
+        """Unite slots that meet on some axis; hold what meets a tensor that can not shrink with it."""
+        lock = Lock(f"{self.node.name} joins it with a tensor that can not shrink")
+        members = sorted(members, key=lambda member: -len(varying(member[1])))
+        first = members[0][1]
+        for _, slot in members[1:]:
+            if wait and set(varying(slot)) < set(varying(first)):
+                self.labels.defer(first, slot, lock)
+                continue
+            self.labels.unite(first, slot, lock)
+            if slot.numel() > 1 and any(a == 1 < b for a, b in zip(first.shape, slot.shape, strict=True)):
+                first = first.expand([max(sizes) for sizes in zip(first.shape, slot.shape, strict=True)])
+        for owner, shape in enumerate(shapes):
+            covered = {axis for o, slot in members if o == owner for axis in varying(slot)}
+            held = [axis for axis in axes if shape[axis] > 1 and axis not in covered]
+            if set(held) >= set(varying(first)):
+                self.labels.lock(first, lock)
+            else:
+                first = self.labels.tie(first, held, lock)
+        return first
 
 
 def operator_name(target: Any) -> str:
-    """Return the name of an ATen operator without namespace, overload and in-place underscore, or an empty string."""
-    if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten":
+    """Return the name of an operator without overload and in-place underscore, ATen's without namespace.
+
+    An empty string for what is no operator.
+    """
+    if not isinstance(target, torch._ops.OpOverload):
         return ""
     name = str(target._schema.name).removeprefix("aten::")
     return name if name.endswith("__") else name.removesuffix("_")

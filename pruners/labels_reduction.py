@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pruners.labels import Lock, Value
+from pruners.labels import Lock, Value, varying
 from pruners.labels_propagate import Propagation, rule
 
 __all__: list[str] = []
@@ -61,19 +61,21 @@ def _pool(walk: Propagation, x: Value, n_axes: int) -> Any:
     "amax",
     "amin",
     "linalg_vector_norm",
-    "logsumexp",
     "max",
     "mean",
     "min",
     "norm",
-    "prod",
     "std",
     "sum",
     "var",
     "var_mean",
 )
 def reduce(walk: Propagation, x: Value, *args: Any, **kwargs: Any) -> Any:
-    """Reduce axes: labels along them only are locked, others are tied along them."""
+    """Reduce axes: labels along them only end here, others are tied along them.
+
+    A sum or norm of the survivors is that of the masked tensor; a mean, a deviation, a maximum is one of
+    fewer numbers, as in a norm layer.
+    """
     if args and isinstance(args[0], Value):
         return walk.join([x, args[0]])  # max and min of two tensors
     names = [argument.name for argument in walk.node.target._schema.arguments[1:]]  # type: ignore[union-attr]
@@ -82,34 +84,40 @@ def reduce(walk: Propagation, x: Value, *args: Any, **kwargs: Any) -> Any:
     axes = _axes(dim, len(x.shape))
     keep = bool(given.get("keepdim", False))
     slots = []
-    for slot in _without(walk, x, axes):
+    for slot in x.slots:
+        if all(axis in axes for axis in varying(slot)):
+            walk.labels.flag(slot, axes)
+            continue
+        tied = walk.tie(slot, axes)
         for axis in sorted(() if keep else axes, reverse=True):
-            slot = slot.squeeze(axis)
-        slots.append(slot)
+            tied = tied.squeeze(axis)
+        slots.append(tied)
     plain = walk.plain(walk.node.meta["val"])
     if isinstance(plain, list):
         return [Value(item.shape, tuple(slots)) for item in plain]
     return Value(plain.shape, tuple(slots))
 
 
+@rule("logsumexp", "prod", "argmax", "argmin", "any", "all", "median", "mode", "quantile")
+def mix(walk: Propagation, x: Value, *_: Any, **__: Any) -> Any:
+    """Mix entries so that those that go can not be told apart from zeros."""
+    return walk.refuse([x], f"{walk.node.target} mixes its channels")
+
+
 @rule("softmax", "_softmax", "log_softmax", "_log_softmax")
 def softmax(walk: Propagation, x: Value, dim: int, *_: Any, **__: Any) -> Value:
     """Entries along `dim` depend on each other: labels along it only are locked, others are tied along it."""
-    return Value(x.shape, tuple(_without(walk, x, _axes(dim, len(x.shape)))))
+    slots = []
+    for slot in x.slots:
+        tied = walk.tie(slot, _axes(dim, len(x.shape)))
+        if tied.numel() == 1:
+            walk.labels.lock(slot, Lock(f"{walk.node.name} reduces over its channels"))
+        else:
+            slots.append(tied)
+    return Value(x.shape, tuple(slots))
 
 
 def _axes(dim: Any, rank: int) -> tuple[int, ...]:
     if dim is None or (isinstance(dim, Sequence) and not dim):
         return tuple(range(rank))
     return tuple(axis % rank for axis in (dim if isinstance(dim, Sequence) else [dim]))
-
-
-def _without(walk: Propagation, x: Value, axes: Sequence[int]) -> list[Any]:
-    slots = []
-    for slot in x.slots:
-        tied = walk.tie(slot, axes)
-        if tied.numel() == 1:
-            walk.labels.lock(slot, Lock(f"{walk.node.name} reduces over its channels"))
-        else:
-            slots.append(tied)
-    return slots

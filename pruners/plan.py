@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pruners.errors import PlanError
+from pruners.policy import Policy
 
 __all__ = ["InputSpec", "PruningPlan"]
 
@@ -34,13 +35,15 @@ class PruningPlan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     graph: str = Field(description="fingerprint of the graph that the plan was made for")
     inputs: tuple[InputSpec, ...] = Field(description="example inputs with which the graph was traced")
     method: str
     settings: dict[str, Any] = Field(default_factory=dict, description="of the method, JSON values only")
     sizes: dict[str, int] = Field(description="units of each listed group before pruning")
     kept: dict[str, tuple[int, ...]] = Field(description="kept units of each listed group, ascending")
+    blocks: tuple[str, ...] = Field((), description="residual blocks that are removed whole")
+    policy: Policy = Field(default_factory=Policy, description="what is pruned where there was a choice")
 
     @model_validator(mode="after")
     def _legal(self) -> PruningPlan:
@@ -64,6 +67,11 @@ class PruningPlan(BaseModel):
     def sha256(self) -> str:
         """Hash of the canonical JSON form."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def removes(self) -> bool:
+        """Whether the plan removes anything."""
+        return bool(self.removed_units or self.blocks)
 
     def removed(self, group: str) -> tuple[int, ...]:
         """Return the removed units of `group`, ascending; empty when the group is not listed."""
@@ -99,8 +107,15 @@ class PruningPlan(BaseModel):
                 )
             sizes.setdefault(name, later.sizes[name])
             kept[name] = tuple(before[position] for position in positions)
+        blocks = (*self.blocks, *(name for name in later.blocks if name not in self.blocks))
         return self.model_copy(
-            update={"method": later.method, "settings": later.settings, "sizes": sizes, "kept": kept}
+            update={
+                "method": later.method,
+                "settings": later.settings,
+                "sizes": sizes,
+                "kept": kept,
+                "blocks": blocks,
+            }
         )
 
     def save(self, path: Path) -> None:
@@ -136,6 +151,8 @@ class PruningPlan(BaseModel):
         inputs: tuple[InputSpec, ...],
         method: str,
         settings: Mapping[str, Any],
+        policy: Policy | None = None,
+        blocks: tuple[str, ...] = (),
     ) -> PruningPlan:
         """Make a plan, leaving out groups that keep everything.
 
@@ -153,6 +170,8 @@ class PruningPlan(BaseModel):
                 settings=dict(settings),
                 sizes={name: sizes[name] for name in cut},
                 kept=cut,
+                blocks=blocks,
+                policy=Policy() if policy is None else policy,
             )
         except ValidationError as error:
             raise PlanError(error.errors()[0]["msg"]) from error

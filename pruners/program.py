@@ -36,7 +36,7 @@ _CHATTY = ("torch.fx.experimental.symbolic_shapes", "torch.fx.experimental.recor
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """An exported network in evaluation mode.
+    """An exported network.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
-def export(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Program:
-    """Export a copy of `model` in evaluation mode; the model itself is not touched.
+def export(model: nn.Module, example_inputs: tuple[Tensor, ...], *, training: bool = False) -> Program:
+    """Export a copy of `model` in evaluation (or training) mode; the model itself is not touched.
 
     The batch axis (the first, where all inputs agree on its size) is dynamic if the network's code allows it.
 
@@ -85,7 +85,7 @@ def export(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Program:
             f"example_inputs is a tuple of tensors, got {[type(item).__name__ for item in example_inputs]}"
         )
     try:
-        twin = copy.deepcopy(model).eval()
+        twin = copy.deepcopy(model).train(training)
     except FOREIGN as error:
         raise TraceError(f"{type(model).__name__} can not be copied: {first_line(error)}") from error
     program, batch = _dynamic(twin, example_inputs)

@@ -1,27 +1,24 @@
-"""Make a network smaller, or mask it: the only file that cuts weights.
-
-Works on a copy of the user's own module. Its class, code, hooks, parameter names, `requires_grad`, shared tensors and
-train/eval mode stay; parameters and buffers are sliced, and the attributes in which torch's layers repeat their
-sizes are brought up to date.
-"""
+"""Make a network smaller, or mask it, as a plan says. Works on copies of the user's own module."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from pruners.errors import NothingToPruneError, PlanError, SurgeryError
+from pruners.errors import NothingToPruneError
 from pruners.groups import ChannelGroup
+from pruners.module_form import copy_of
 from pruners.plan import PruningPlan
+from pruners.slicing import tensor_named
 
 if TYPE_CHECKING:
+    from pruners.forms import Form
     from pruners.graph import Graph
 
-__all__ = ["apply", "graph_of", "mask", "mask_", "resize_"]
+__all__ = ["apply", "graph_of", "mask", "mask_", "removed_positions"]
 
 
 def mask(model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None) -> nn.Module:
@@ -43,13 +40,18 @@ def mask(model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None) -> 
     """
     graph = graph_of(model, plan) if graph is None else graph
     graph.check(plan)
-    twin = copy.deepcopy(model)
+    twin = copy_of(model)
     mask_(twin, removed_positions(graph.groups, plan))
     return twin
 
 
-def apply(model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None, check: bool = True) -> nn.Module:
+def apply(
+    model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None, check: bool = True, form: Form = "auto"
+) -> nn.Module:
     """Return a compact copy of `model`.
+
+    Two forms are made and compared at two batch sizes: the user's own module with smaller tensors, and a program cut
+    from the exported graph, which always exists.
 
     Parameters
     ----------
@@ -59,11 +61,14 @@ def apply(model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None, ch
         Its graph; traced again from the plan's inputs when missing.
     check : bool, default=True
         Whether to run `pruners.verify.verify` on the result.
+    form : {"auto", "module", "graph"}
+        ``"auto"``: the user's own module where the two agree, else the graph form, whose `reason` says why.
+        ``"module"``: the user's own module, or an error. ``"graph"``: the graph form.
 
     Returns
     -------
     Module
-        Of the same class, with the same hooks, names and mode.
+        Of the same class, with the same hooks, names and mode; or a `pruners.graph_form.GraphNetwork`.
 
     Raises
     ------
@@ -72,21 +77,22 @@ def apply(model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None, ch
     NothingToPruneError
         The plan removes nothing.
     SurgeryError
-        The module can not be copied or resized.
+        ``form="module"``, and the module's own code does not let it shrink.
     VerificationError
         `check` is on and masked and compact network differ, or the comparison says nothing.
     """
-    if not plan.removed_units:
+    from pruners.forms import compact_network
+
+    if not plan.removes:
         raise NothingToPruneError("the plan removes nothing")
     graph = graph_of(model, plan) if graph is None else graph
     graph.check(plan)
-    twin = copy.deepcopy(model)
-    resize_(twin, removed_positions(graph.groups, plan))
+    compact = compact_network(model, plan, graph, removed_positions(graph.groups, plan), form)
     if check:
         from pruners.verify import verify
 
-        verify(model, plan, twin, graph=graph)
-    return twin
+        verify(model, plan, compact, graph=graph)
+    return compact
 
 
 def graph_of(model: nn.Module, plan: PruningPlan) -> Graph:
@@ -95,7 +101,7 @@ def graph_of(model: nn.Module, plan: PruningPlan) -> Graph:
     from pruners.inputs import random_inputs
 
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    return trace(model, random_inputs(plan.inputs, device=device))
+    return trace(model, random_inputs(plan.inputs, device=device), policy=plan.policy)
 
 
 def removed_positions(groups: Sequence[ChannelGroup], plan: PruningPlan) -> dict[str, dict[int, list[int]]]:
@@ -113,102 +119,6 @@ def mask_(module: nn.Module, gone: Mapping[str, Mapping[int, Sequence[int]]]) ->
     """Zero the given positions of named tensors in place."""
     with torch.no_grad():
         for path, axes in gone.items():
-            tensor = _named(module, path)
+            tensor = tensor_named(module, path)
             for axis, positions in axes.items():
                 tensor.index_fill_(axis, torch.tensor(positions, device=tensor.device), 0)
-
-
-def slice_without(tensor: Tensor, axes: Mapping[int, Sequence[int]]) -> Tensor:
-    """Return a contiguous copy of `tensor` without the given positions of its axes."""
-    with torch.no_grad():
-        for axis, positions in axes.items():
-            stay = torch.ones(tensor.shape[axis], dtype=torch.bool)
-            stay[torch.tensor(positions, dtype=torch.int64)] = False
-            tensor = tensor.index_select(axis, stay.nonzero().reshape(-1).to(tensor.device))
-        return tensor.detach().clone(memory_format=torch.contiguous_format)
-
-
-def resize_(module: nn.Module, gone: Mapping[str, Mapping[int, Sequence[int]]]) -> None:
-    """Take the given positions out of named tensors, in place, wherever a tensor is used.
-
-    Raises
-    ------
-    SurgeryError
-        A layer's sizes do not allow it.
-    """
-    smaller: dict[int, Tensor] = {}
-    keep_alive = []
-    for path, axes in gone.items():
-        old = _named(module, path)
-        new = slice_without(old, axes)
-        if isinstance(old, nn.Parameter):
-            new = nn.Parameter(new, requires_grad=old.requires_grad)
-        smaller[id(old)] = new
-        keep_alive.append(old)
-    for name, layer in module.named_modules():
-        before = dict(layer._parameters), dict(layer._buffers)
-        changed = False
-        for tensors in (layer._parameters, layer._buffers):
-            for attribute, tensor in tensors.items():
-                if tensor is not None and id(tensor) in smaller:
-                    tensors[attribute] = smaller[id(tensor)]
-                    changed = True
-        if changed:
-            _update_sizes(name, layer, {**before[0], **before[1]})
-
-
-def _named(module: nn.Module, path: str) -> Tensor:
-    parent, _, attribute = path.rpartition(".")
-    tensor = getattr(module.get_submodule(parent), attribute, None)
-    if not isinstance(tensor, Tensor):
-        raise PlanError(f"the network has no parameter or buffer {path!r}")
-    return tensor
-
-
-def _update_sizes(name: str, layer: nn.Module, before: Mapping[str, Tensor | None]) -> None:
-    for kind, update in _UPDATES:
-        if isinstance(layer, kind):
-            update(name, layer, before)
-            return
-
-
-def _resize_convolution(name: str, layer: Any, before: Mapping[str, Tensor | None]) -> None:
-    old, new = before["weight"], layer.weight
-    assert old is not None
-    # axis 0 holds all groups one after the other: output channels, or input channels when transposed
-    per_group = old.shape[0] // layer.groups
-    if layer.groups > 1:
-        if new.shape[0] % per_group or old.shape[1] != new.shape[1]:
-            raise SurgeryError(f"{name}: a grouped convolution loses whole groups, not parts of them")
-        layer.groups = new.shape[0] // per_group
-    sides = ("in_channels", "out_channels") if layer.transposed else ("out_channels", "in_channels")
-    setattr(layer, sides[0], new.shape[0])
-    setattr(layer, sides[1], new.shape[1] * layer.groups)
-
-
-def _resize_linear(_: str, layer: Any, __: Mapping[str, Tensor | None]) -> None:
-    layer.out_features, layer.in_features = layer.weight.shape
-
-
-def _resize_norm(_: str, layer: Any, __: Mapping[str, Tensor | None]) -> None:
-    of_layer = (layer.weight, layer.bias, layer.running_mean, layer.running_var)
-    layer.num_features = next(tensor.shape[0] for tensor in of_layer if tensor is not None)
-
-
-def _resize_prelu(_: str, layer: Any, __: Mapping[str, Tensor | None]) -> None:
-    layer.num_parameters = layer.weight.shape[0]
-
-
-def _resize_embedding(_: str, layer: Any, __: Mapping[str, Tensor | None]) -> None:
-    layer.num_embeddings, layer.embedding_dim = layer.weight.shape
-
-
-_Update = Callable[[str, Any, Mapping[str, Tensor | None]], None]
-_UPDATES: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], _Update], ...] = (
-    (nn.modules.conv._ConvNd, _resize_convolution),
-    (nn.Linear, _resize_linear),
-    (nn.modules.batchnorm._NormBase, _resize_norm),
-    (nn.PReLU, _resize_prelu),
-    (nn.Embedding, _resize_embedding),
-)
-"""Layers that repeat their sizes in attributes; other modules keep them in their tensors only."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pruners.errors import SelectorError, TargetError
+from pruners.policy import Attention
 
 if TYPE_CHECKING:
     import torch
@@ -91,6 +92,8 @@ class Constraints:
         The same as a share of all units that may be removed at all, in (0, 1]; of both the smaller one counts.
     exact_only : bool
         Leave groups whole whose removal differs from masking (channels under a LayerNorm or GroupNorm across them).
+    attention : {"heads", "head_size"}
+        Whether the unit of an attention is a whole head, or one position of every head; see `pruners.policy.Policy`.
     form : {"auto", "module", "graph"}
         What is handed back: the user's own module where that is possible and the graph form where not, or one of both.
 
@@ -111,6 +114,7 @@ class Constraints:
     max_fraction_per_step: float | None = None
     exact_only: bool = False
     form: Literal["auto", "module", "graph"] = "auto"
+    attention: Attention = "heads"
 
     def __post_init__(self) -> None:
         given: object = self.exclude
@@ -185,7 +189,7 @@ class Pruned:
     Parameters
     ----------
     model : Module
-        The compact network, of the user's own class; weights as the method left them.
+        The compact network, weights as the method left them: of the user's own class, or in graph form.
     plan : PruningPlan
         Relative to the task's model.
     macs_before, macs_after, params_before, params_after : int
@@ -194,6 +198,10 @@ class Pruned:
         JSON form of the masked-equals-compact check that ran.
     history : tuple of Mapping
         One JSON row per step of an iterative method.
+    form : {"module", "graph"}
+        Whether `model` is of the user's own class, or a `pruners.graph_form.GraphNetwork`.
+    form_reason : str
+        Why it is not of the user's own class; else empty.
     landing : str
         Where the plan landed, when that is 1 % of the dense cost or more below the target, and why; else empty.
     """
@@ -207,3 +215,5 @@ class Pruned:
     verification: Mapping[str, Any]
     history: tuple[Mapping[str, Any], ...] = ()
     landing: str = ""
+    form: Literal["module", "graph"] = "module"
+    form_reason: str = ""

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pruners.base import budget_of
 from pruners.decide.choices import choices_of
+from pruners.decide.goal import budget_of
 from pruners.errors import MethodError, NothingToPruneError, SelectorError, TargetError
 from pruners.graph import Graph, trace
 from pruners.plan import PruningPlan
@@ -240,7 +240,7 @@ def excluded_groups_are_whole(trial: Trial) -> None:
 def target_is_met(trial: Trial) -> None:
     """Check that the cost lands at or below the target, and by less than what one step of one group costs."""
     legal = choices_of(trial.graph.groups, trial.task.constraints)
-    budget = budget_of(trial.task, trial.graph)
+    budget = budget_of(trial.task.target, trial.graph)
     counts = trial.counts
     slack = budget.limit - budget.cost(counts)
     steps = [

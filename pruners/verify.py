@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
+from pruners.compare import batch_sizes, device_of, in_fp32, outputs_of
 from pruners.errors import VerificationError
+from pruners.graph_form import GraphNetwork
 from pruners.groups import ChannelGroup
 from pruners.inputs import random_inputs
-from pruners.plan import InputSpec, PruningPlan
+from pruners.masked_run import masked_outputs
+from pruners.plan import PruningPlan
 from pruners.probe import awaken_
 from pruners.program import FOREIGN, first_line, named_tensors
-from pruners.surgery import graph_of, mask_, removed_positions, slice_without
+from pruners.slicing import slice_without
+from pruners.surgery import graph_of, mask_, removed_positions
 
 if TYPE_CHECKING:
     from pruners.graph import Graph
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Verification", "verify"]
 
 _Positions: TypeAlias = Mapping[str, Mapping[int, Sequence[int]]]
+_Inputs: TypeAlias = tuple[Tensor, ...]
 
 TOLERANCE = 1e-4
 """Largest error that is taken for rounding in fp32, relative to the range of the output."""
@@ -41,6 +45,10 @@ class Verification:
 
     Parameters
     ----------
+    reference : {"masked parameters", "masked values"}
+        What the compact network was compared with: the original with zeros in its parameters, or (where a norm or a
+        mean runs across removed channels, or whole blocks go) the original with every value masked and statistics
+        taken over the survivors. See `pruners.masked_run`.
     removed_channels : int
         Output channels (rows) removed from the layers that produce them, over all layers.
     removed_parameters : int
@@ -59,6 +67,7 @@ class Verification:
         `relative_error` is at most this.
     """
 
+    reference: Literal["masked parameters", "masked values"]
     removed_channels: int
     removed_parameters: int
     max_abs_error: float
@@ -104,27 +113,32 @@ def verify(
         The outputs differ, the compact network does not run, or nothing was compared: no channel removed, or the
         output does not depend on the removed ones.
     """
-    if not plan.removed_units:
+    if not plan.removes:
         raise VerificationError("the plan removes nothing: there is nothing to verify")
     graph = graph_of(model, plan) if graph is None else graph
     graph.check(plan)
-    gone = removed_positions(graph.groups, plan)
-    specs = tuple(_in_fp32(spec) for spec in plan.inputs)
-    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    gone, dropped = removed_positions(graph.groups, plan), graph.dropped(plan)
+    specs, device = in_fp32(plan.inputs), device_of(model)
     original, smaller = copy.deepcopy(model).eval().float(), copy.deepcopy(compact).eval().float()
-    sizes = _batch_sizes(original, specs, seed, device)
+    by_parameters = not plan.blocks and all(graph.group(name).exact for name in plan.kept)
+    in_graph = isinstance(compact, GraphNetwork) or not by_parameters
+    sizes = batch_sizes(original, specs) if graph.dynamic_batch or not in_graph else (None,)
+    masked = _masked_parameters(gone) if by_parameters else _masked_values(graph, plan)
 
-    _check_cut(original, gone, smaller)
-    given = [_compare(original, gone, smaller, random_inputs(specs, batch=n, seed=seed, device=device)) for n in sizes]
+    def draw(batch: int | None, offset: int) -> _Inputs:
+        return random_inputs(specs, batch=batch, seed=seed + offset, device=device)
+
+    _check_cut(original, gone, dropped, smaller)
+    given = [_compare(original, masked, smaller, draw(n, 0)) for n in sizes]
     for attempt in range(_PROBES):
-        awaken_(original, random_inputs(specs, batch=sizes[-1], seed=seed + 1, device=device), seed=seed + attempt)
+        awaken_(original, draw(sizes[-1], 1), seed=seed + attempt)
         _copy_cut(original, gone, smaller)
-        x = random_inputs(specs, batch=sizes[-1], seed=seed + 2 + attempt, device=device)
-        probe = _compare(original, gone, smaller, x)
+        probe = _compare(original, masked, smaller, draw(sizes[-1], 2 + attempt))
         if probe.sensitivity >= LEAST_SENSITIVITY or probe.relative_error > TOLERANCE:
             break
 
     result = Verification(
+        reference="masked parameters" if by_parameters else "masked values",
         removed_channels=_removed_channels(graph.groups, plan),
         removed_parameters=_n_elements(model) - _n_elements(compact),
         max_abs_error=max(one.error for one in given),
@@ -146,6 +160,29 @@ def verify(
     return result
 
 
+_Masked: TypeAlias = Callable[[nn.Module, _Inputs], list[Tensor]]
+
+
+def _masked_parameters(gone: _Positions) -> _Masked:
+    def outputs(original: nn.Module, inputs: _Inputs) -> list[Tensor]:
+        twin = copy.deepcopy(original)
+        mask_(twin, gone)
+        return outputs_of(twin, inputs)
+
+    return outputs
+
+
+def _masked_values(graph: Graph, plan: PruningPlan) -> _Masked:
+    survivors = graph.survivors(plan)
+    left_out = {block.addition: block.stays for block in graph.removed_blocks(plan)}
+
+    def outputs(original: nn.Module, inputs: _Inputs) -> list[Tensor]:
+        tensors = named_tensors(original)
+        return masked_outputs(graph.program, graph.grouping.walk, survivors, tensors, inputs, left_out=left_out)
+
+    return outputs
+
+
 @dataclass(frozen=True, slots=True)
 class _Difference:
     error: float
@@ -153,17 +190,10 @@ class _Difference:
     sensitivity: float
 
 
-def _compare(
-    original: nn.Module,
-    gone: _Positions,
-    compact: nn.Module,
-    inputs: tuple[Tensor, ...],
-) -> _Difference:
-    masked = copy.deepcopy(original)
-    mask_(masked, gone)
-    plain, expected = _outputs(original, inputs), _outputs(masked, inputs)
+def _compare(original: nn.Module, masked: _Masked, compact: nn.Module, inputs: _Inputs) -> _Difference:
+    plain, expected = outputs_of(original, inputs), masked(original, inputs)
     try:
-        got = _outputs(compact, inputs)
+        got = outputs_of(compact, inputs)
     except FOREIGN as error:
         raise VerificationError(f"the compact network does not run: {first_line(error)}") from error
     if [item.shape for item in got] != [item.shape for item in expected]:
@@ -184,33 +214,11 @@ def _compare(
     return _Difference(apart, relative, sensitivity)
 
 
-def _outputs(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
-    cudnn = torch.backends.cudnn
-    with torch.no_grad(), cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False):
-        leaves = pytree.tree_leaves(module(*inputs))
-    return [leaf.double() for leaf in leaves if isinstance(leaf, Tensor)]
-
-
-def _batch_sizes(
-    model: nn.Module, specs: Sequence[InputSpec], seed: int, device: torch.device
-) -> tuple[int | None, ...]:
-    """Return batches of one and of two where the original runs with them, else the size that was traced (None)."""
-    batched = all(spec.shape for spec in specs) and len({spec.shape[0] for spec in specs}) == 1
-    for batch in (1, 2) if batched else ():
-        try:
-            _outputs(model, random_inputs(specs, batch=batch, seed=seed, device=device))
-        except FOREIGN:
-            return (None,)
-    return (1, 2) if batched else (None,)
-
-
-def _in_fp32(spec: InputSpec) -> InputSpec:
-    return spec.model_copy(update={"dtype": "float32"}) if spec.dtype in {"float16", "bfloat16", "float64"} else spec
-
-
-def _check_cut(original: nn.Module, gone: _Positions, compact: nn.Module) -> None:
+def _check_cut(original: nn.Module, gone: _Positions, dropped: frozenset[str], compact: nn.Module) -> None:
     target = named_tensors(compact)
     for name, cut in _cut_tensors(original, gone):
+        if name in dropped and name not in target:
+            continue
         if name not in target or target[name].shape != cut.shape:
             raise VerificationError(f"{name!r} of the compact network has not the shape that the plan says")
         if not torch.equal(target[name], cut):
@@ -221,7 +229,8 @@ def _copy_cut(original: nn.Module, gone: _Positions, compact: nn.Module) -> None
     target = named_tensors(compact)
     with torch.no_grad():
         for name, cut in _cut_tensors(original, gone):
-            target[name].copy_(cut)
+            if name in target:
+                target[name].copy_(cut)
 
 
 def _cut_tensors(original: nn.Module, gone: _Positions) -> Iterator[tuple[str, Tensor]]:

@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from deploy.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-COMMANDS = {command.name for command in app.registered_commands}
+COMMANDS = get_command(app).commands
 
 
 def _shown_commands(text: str) -> list[str]:
@@ -29,11 +30,13 @@ def test_commands_and_options_exist(page):
         if name.startswith("-"):
             continue
         assert name in COMMANDS, f"{page.name}: {shown}"
-        callback = next(command.callback for command in app.registered_commands if command.name == name)
-        source = Path(callback.__code__.co_filename).read_text(encoding="utf-8")
-        for option in (word for word in options if word.startswith("--")):
-            parameter = option.removeprefix("--").replace("-", "_")
-            assert option in source or f"{parameter}:" in source, f"{page.name}: {shown}"
+        command = COMMANDS[name]
+        if hasattr(command, "commands") and options:
+            assert options[0] in command.commands, f"{page.name}: {shown}"
+            command = command.commands[options[0]]
+        known = {option for parameter in command.params for option in parameter.opts + parameter.secondary_opts}
+        for option in (word.partition("=")[0] for word in options if word.startswith("--")):
+            assert option in known | {"--help"}, f"{page.name}: {shown}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

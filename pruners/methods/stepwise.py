@@ -140,7 +140,7 @@ def prune_in_steps(
         if choices.allow(counts) and budget.cost(counts) <= limit:
             continue
         if plan is not None:
-            present = trace(model, task.example_inputs)
+            present = trace(model, task.example_inputs, policy=graph.policy)
         before = counts
         step = Step(model=model, present=present, dense=graph, left=choices.left(counts), counts=before)
         found = score(step)
@@ -148,7 +148,7 @@ def prune_in_steps(
         kept = top_units(found.scores, {name: wanted[name] for name in found.scores})
         removal = broadcast_plan(plan_of(method, present, kept))
         counts = {**before, **{name: len(units) for name, units in removal.kept.items()}}
-        model = apply(model, removal, graph=present, check=False)
+        model = apply(model, removal, graph=present, check=False, form=task.constraints.form)
         plan = removal if plan is None else plan.then(removal)
         if schedule.updates_between and task.train is not None:
             task.train(model, schedule.updates_between)

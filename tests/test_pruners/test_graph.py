@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from pruners.errors import PlanError, TraceError
 from pruners.graph import trace
+from pruners.policy import Policy
+from pruners.surgery import apply
 
 IMAGE = torch.randn(2, 3, 8, 8)
 
@@ -114,13 +116,12 @@ def test_a_shuffle_of_equal_pieces_is_followed():
 @pytest.mark.parametrize(
     ("between", "reason"),
     [
-        (lambda x: x.cumsum(1), "aten.cumsum.default is unknown to the label engine"),
-        (lambda x: F.layer_norm(x, x.shape[1:]), "pruning across a LayerNorm can not be proven by masking"),
-        (lambda x: F.group_norm(x, 2), "pruning across a GroupNorm can not be proven by masking"),
+        (lambda x: x.cumsum(1), "cumsum takes its channels in order"),
+        (lambda x: x.cummax(1)[0], "aten.cummax.default is unknown to the label engine"),
         (lambda x: x + torch.arange(8.0)[:, None, None], "joins it with a tensor that can not shrink"),
         (lambda x: x[:, [1, 0, 3, 2, 5, 4, 7, 6]], "names positions of it"),
-        (lambda x: x[:, 2:], "takes given positions of it"),
-        (lambda x: torch.cat(x.split([3, 5], 1), 1), "cuts it into pieces of given sizes"),
+        (lambda x: x[:, ::2].repeat(1, 2, 1, 1), "takes given positions of it"),
+        (lambda x: x.roll(1, 1), "shifts positions of it"),
         (lambda x: x.softmax(1), "reduces over its channels"),
     ],
 )
@@ -136,35 +137,61 @@ def test_what_can_not_be_pruned_says_why(between, reason):
     assert reason in group.fixed
 
 
-def test_norm_across_channels_is_marked_inexact():
-    net = Net(lambda n, x: n.o(n.g(n.a(x))), a=nn.Conv2d(3, 8, 1), g=nn.GroupNorm(2, 8), o=nn.Conv2d(8, 2, 1))
-    assert groups(net)["a"].exact is False
+@pytest.mark.parametrize(
+    ("norm", "units"),
+    [
+        (nn.GroupNorm(1, 8), 8),
+        (nn.GroupNorm(2, 8), 4),
+        (nn.GroupNorm(4, 8), 4),
+        (nn.LayerNorm([8, 8, 8]), 8),
+        (nn.InstanceNorm2d(8, affine=True), 8),
+    ],
+)
+def test_a_norm_across_channels_is_prunable_and_marked_inexact(norm, units):
+    net = Net(lambda n, x: n.o(n.g(n.a(x))), a=nn.Conv2d(3, 8, 1), g=norm, o=nn.Conv2d(8, 2, 1))
+    group = groups(net)["a"]
+    assert group.prunable
+    assert group.n_units == units
+    # four groups of two channels go as wholes, and nothing is averaged across them
+    assert group.exact is (isinstance(norm, nn.InstanceNorm2d) or getattr(norm, "num_groups", 1) == 4)
 
 
-def test_a_size_in_the_code_holds_the_group_and_only_it():
-    net = Net(
-        lambda n, x: n.o(n.b(n.a(x).view(-1, 8, 8, 8))),
-        a=nn.Conv2d(3, 8, 1),
-        b=nn.Conv2d(8, 6, 1),
-        o=nn.Conv2d(6, 2, 1),
-    )
-    found = groups(net)
-    assert found["a"].fixed.startswith("the network can not run with fewer of these channels: its code says")
-    assert found["b"].prunable
+def test_pieces_of_unequal_size_and_parts_of_an_axis_are_followed():
+    def forward(n, x):
+        left, right = n.a(x).split([3, 5], 1)
+        return n.o(torch.cat([right[:, 1:], left], 1))
+
+    group = groups(Net(forward, a=nn.Conv2d(3, 8, 1), o=nn.Conv2d(7, 2, 1)))
+    by_path = {name: {m.path: m.indices for m in g.members} for name, g in group.items()}
+    assert by_path["a"]["o.weight"] == ((4,), (5,), (6,), (0,), (1,), (2,), (3,))
+    assert by_path["a#2"] == {"a.weight": ((3,),), "a.bias": ((3,),)}
 
 
-def test_attention_prunes_the_mlp_only():
+@pytest.mark.parametrize(("attention", "units"), [("heads", 4), ("head_size", 4)])
+def test_attention_loses_heads_or_positions_of_every_head(attention, units):
     layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
-    net = Net(lambda n, x: n.o(n.t(x)), t=layer, o=nn.Linear(16, 2))
-    found = groups(net, torch.randn(2, 5, 16))
-    assert [name for name, group in found.items() if group.prunable] == ["t.linear1"]
+    net = Net(lambda n, x: n.o(n.t(n.i(x))), i=nn.Linear(6, 16), t=layer, o=nn.Linear(16, 2))
+    graph = trace(net, (torch.randn(2, 5, 6),), policy=Policy(attention=attention))
+    found = {group.name: group for group in graph.groups if group.prunable}
+    assert {name: (g.n_units, g.exact) for name, g in found.items()} == {
+        "i": (16, False),
+        "t.self_attn": (units, True),
+        "t.linear1": (32, True),
+    }
+    rows = {m.path: m.indices[0] for m in found["t.self_attn"].members}["t.self_attn.in_proj_weight"]
+    first = (0, 1, 2, 3) if attention == "heads" else (0, 4, 8, 12)
+    assert rows == tuple(part + row for part in (0, 16, 32) for row in first)
 
 
-def test_recurrent_layers_are_refused_by_name():
-    net = Net(lambda n, x: n.o(n.l(n.i(x))[0]), i=nn.Linear(4, 8), l=nn.LSTM(8, 8, batch_first=True), o=nn.Linear(8, 2))
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_what_a_recurrent_layer_reads_is_pruned_and_its_state_is_not(kind, plan_for):
+    recurrent = kind(8, 8, num_layers=2, bidirectional=True, batch_first=True)
+    net = Net(lambda n, x: n.o(n.l(n.i(x))[0]), i=nn.Linear(4, 8), l=recurrent, o=nn.Linear(16, 2))
     graph = trace(net, (torch.randn(2, 5, 4),))
-    assert "aten.lstm.input is unknown" in graph.group("i").fixed
-    assert list(graph.unknown) == ["lstm"]
+    assert [group.name for group in graph.groups if group.prunable] == ["i"]
+    assert not graph.unknown
+    compact = apply(net, plan_for(graph), graph=graph)
+    assert compact.get_parameter("l.weight_ih_l0_reverse").shape == (compact.l.weight_ih_l0.shape[0], 5)
 
 
 def test_macs_and_parameters_are_those_counted_by_hand():

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from pruners.errors import VerificationError
 from pruners.graph import trace
+from pruners.module_form import resize_
 from pruners.plan import PruningPlan
-from pruners.surgery import apply, removed_positions, resize_
+from pruners.surgery import apply, removed_positions
 from pruners.verify import verify
 
 X = torch.randn(2, 3, 8, 8)

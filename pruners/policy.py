@@ -1,0 +1,35 @@
+"""`Policy`: what is pruned where there is a choice. Travels with a plan, so that a network is traced alike again."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Attention", "Grouped", "Policy"]
+
+Attention = Literal["heads", "head_size"]
+Grouped = Literal["groups", "positions"]
+
+
+class Policy(BaseModel):
+    """What is pruned where there is a choice.
+
+    Parameters
+    ----------
+    attention : {"heads", "head_size"}
+        Whether the unit of an attention is a whole head, or one position of every head.
+    grouped : dict of str to {"groups", "positions"}
+        For a grouped convolution or GroupNorm, by the name of its weight: whether the unit is a whole group, or the
+        channel at one position of every group, so that all groups keep equally many. Decided by what gives more units
+        when a network is traced first, and kept from then on.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    attention: Attention = "heads"
+    grouped: dict[str, Grouped] = Field(default_factory=dict)
+
+    def of_groups(self, name: str, groups: int, per_group: int) -> Grouped:
+        """Return the choice for a layer of `groups` groups of `per_group` channels, and keep it."""
+        return self.grouped.setdefault(name, "groups" if groups >= per_group else "positions")
