@@ -9,7 +9,7 @@ from pathlib import Path
 from deploy.report.sheets import Sheet
 from deploy.report.svg import Axis, element, picture, text
 from deploy.report.words import NOTHING, percent
-from deploy.studies.oracle_results import OracleResults
+from deploy.studies.oracle_results import CriterionRow, OracleResults
 from deploy.whole import write_file
 
 __all__ = ["oracle_plot", "oracle_sheet", "write_oracle_page"]
@@ -21,7 +21,7 @@ _MARKS = (("per layer", "per_layer"), ("all layers", "overall"), ("all layers, l
 def oracle_sheet(results: OracleResults) -> Sheet:
     """Derive the paper's table: one row for each criterion, best after l2 first."""
     rows, notes = [], []
-    for row in sorted(results.rows, key=lambda row: -2 if row.overall_l2 is None else -row.overall_l2):
+    for row in _ordered(results):
         name = row.criterion
         if row.left_out:
             example, why = next(iter(row.left_out.items()))
@@ -51,7 +51,7 @@ def oracle_plot(results: OracleResults, name: str = "oracle") -> str:
     name : str
         Identifier that is unique on the page.
     """
-    ordered = sorted(results.rows, key=lambda row: -2 if row.overall_l2 is None else -row.overall_l2)
+    ordered = _ordered(results)
     bottom = _TOP + _ROW * len(ordered)
     values = [v for row in ordered for v in (row.per_layer, row.overall, row.overall_l2) if v is not None]
     x = Axis(min([0.0, *values]) - 0.05, 1.0, _LEFT, _WIDTH - 24)
@@ -109,6 +109,11 @@ def write_oracle_page(results: OracleResults, path: Path) -> None:
         + notes
         + "\n</main>\n</body>\n</html>\n",
     )
+
+
+def _ordered(results: OracleResults) -> list[CriterionRow]:
+    """Best after l2 first; those without a number last."""
+    return sorted(results.rows, key=lambda row: 2.0 if row.overall_l2 is None else -row.overall_l2)
 
 
 def _mark(field: str, x: float, y: float) -> str:

@@ -74,16 +74,17 @@ def test_reductions_rank_units_of_a_residual_stage_differently():
 
 
 def test_normalisation_decides_between_groups():
-    """Filters of `hidden` are made tiny: unnormalised all of them go first."""
+    """Filters of `hidden` are made tiny: unnormalised they go before any others."""
     net = make_network("plain")
     with torch.no_grad():
         net.hidden.weight.mul_(1e-3)
-    task = make_task(net, constraints=FREE, target=Target(of="flops", kept_fraction=0.6))
+    task = make_task(net, constraints=FREE, target=Target(of="flops", kept_fraction=0.7))
     plain, scaled = (
         counts(create("criterion", criterion="l1", normalisation=how, decision="global").prune(task))
         for how in ("none", "l2")
     )
-    assert plain["hidden"] == 1 < scaled.get("hidden", 16)
+    assert plain["hidden"] < scaled["hidden"]
+    assert plain.get("conv", 12) > scaled["conv"]
 
 
 def test_decisions_give_other_counts():
