@@ -79,7 +79,8 @@ class Pattern:
 def average(graph: Graph, plans: Sequence[PruningPlan]) -> Pattern:
     """Average the kept shares of each stage, over its groups and over several plans of one network.
 
-    Groups that the plans do not name count as whole; groups that may not be pruned do not count.
+    Groups that the plans do not name count as whole; groups that may not be pruned, or whose residual block a plan
+    removes, do not count.
 
     Parameters
     ----------
@@ -100,19 +101,30 @@ def average(graph: Graph, plans: Sequence[PruningPlan]) -> Pattern:
     names: dict[Stage, list[str]] = {}
     for name, stage in stages_of(graph).items():
         names.setdefault(stage, []).append(name)
-    sizes = {group.name: group.n_units for group in graph.groups}
-    return Pattern(
-        shares=tuple(
-            StageShare(
-                stage=stage,
-                groups=tuple(members),
-                kept=sum(len(plan.kept.get(name, range(sizes[name]))) for plan in plans for name in members),
-                of=sum(sizes[name] for name in members) * len(plans),
+    left = [_left(graph, plan) for plan in plans]
+    shares = []
+    for stage, members in names.items():
+        counts = [(name, each[name]) for each in left for name in members if name in each]
+        if counts:
+            shares.append(
+                StageShare(
+                    stage=stage,
+                    groups=tuple(dict.fromkeys(name for name, _ in counts)),
+                    kept=sum(kept for _, kept in counts),
+                    of=sum(graph.group(name).n_units for name, _ in counts),
+                )
             )
-            for stage, members in names.items()
-        ),
-        plans=tuple(plan.sha256 for plan in plans),
-    )
+    return Pattern(shares=tuple(shares), plans=tuple(plan.sha256 for plan in plans))
+
+
+def _left(graph: Graph, plan: PruningPlan) -> dict[str, int]:
+    """Count the kept units of every group that is not inside a removed block."""
+    dropped = graph.dropped(plan)
+    return {
+        group.name: len(plan.kept.get(group.name, range(group.n_units)))
+        for group in graph.groups
+        if not all(member.path in dropped for member in group.members)
+    }
 
 
 def matched(pattern: Pattern, graph: Graph, by: Matching = "size") -> dict[str, StageShare]:
@@ -166,7 +178,7 @@ def transfer(
     seed: int = 0,
     constraints: Constraints | None = None,
 ) -> PruningPlan:
-    """Make a plan for another network that keeps of each group the mean share of its stage.
+    """Make a plan for another network that keeps of each group the mean share of its stage; no blocks are removed.
 
     Parameters
     ----------
@@ -210,6 +222,7 @@ def transfer(
         graph=graph.fingerprint,
         inputs=graph.inputs,
         method="transfer",
+        policy=graph.policy,
         settings={
             "plans": list(pattern.plans),
             "by": by,

@@ -67,7 +67,7 @@ def show(
     graph, sheets = None, []
     if network is not None:
         request = requested(network, plan=found, options=option or (), n_classes=n_classes, input_shape=input_shape)
-        traced = trace_network(request)
+        traced = trace_network(request, policy=found.policy)
         require_fit(found, traced, plan_file)
         graph = traced.graph
         sheets = [cost_sheet(graph, [("pruned", found)])]
@@ -106,17 +106,17 @@ def diff(
 
     a, b = read_plan(plan_a), read_plan(plan_b)
     found = differences(a, b)
-    sheets = [difference_sheet(found)]
+    sheets = [] if all(group.equal for group in found.groups) else [difference_sheet(found)]
     if network is not None:
         request = requested(network, plan=a, options=option or (), n_classes=n_classes, input_shape=input_shape)
-        traced = trace_network(request)
+        traced = trace_network(request, policy=a.policy)
         for each, path in ((a, plan_a), (b, plan_b)):
             require_fit(each, traced, path)
         sheets.append(cost_sheet(traced.graph, [("A", a), ("B", b)]))
-    different = [row for row in found if not row.equal]
-    typer.echo(difference_words(found))
-    _print(sheets if different else sheets[1:])
-    raise typer.Exit(_DIFFERENT if different else _EQUAL)
+    for line in difference_words(found):
+        typer.echo(line)
+    _print(sheets)
+    raise typer.Exit(_EQUAL if found.equal else _DIFFERENT)
 
 
 @plan.command("apply")
@@ -142,11 +142,12 @@ def apply(
         network, plan=found, weights=weights, options=option or (), n_classes=n_classes, input_shape=input_shape
     )
     _say(f"building {request}")
-    traced = trace_network(request, seed=seed)
+    traced = trace_network(request, seed=seed, policy=found.policy)
     require_fit(found, traced, plan_file)
     _say("pruning, checking and exporting")
     applied = apply_and_write(found, traced, out, seed=seed)
-    typer.echo(verification_words(applied.verification))
+    for line in verification_words(applied.verification, applied.form_reason):
+        typer.echo(line)
     _print([cost_sheet(traced.graph, [("pruned", found)])])
     typer.echo(f"\nBundle: {out}")
 
@@ -193,16 +194,18 @@ def transfer(
     from deploy.plans.source import read_plan, requested, require_fit, trace_network
     from deploy.report.plan_words import cost_sheet, stage_sheet
     from deploy.whole import require_writable
+    from pruners.policy import Policy
 
     require_writable(out)
     plans = [read_plan(path) for path in plan_files]
-    first = trace_network(requested(source, plan=plans[0], options=from_option or (), n_classes=from_classes))
+    request = requested(source, plan=plans[0], options=from_option or (), n_classes=from_classes)
+    first = trace_network(request, policy=plans[0].policy)
     for each, path in zip(plans, plan_files, strict=True):
         require_fit(each, first, path)
     request = requested(
         target, plan=plans[0], weights=weights, options=to_option or (), n_classes=to_classes, input_shape=to_shape
     )
-    second = trace_network(request, seed=seed)
+    second = trace_network(request, seed=seed, policy=Policy(attention=plans[0].policy.attention))
     carried = carry(plans, first, second, by=by, units=units, multiple_of=multiple_of, seed=seed)
     carried.plan.save(out)
     _print([stage_sheet(carried), cost_sheet(second.graph, [("pruned", carried.plan)])])

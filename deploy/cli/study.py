@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from deploy.cli import study_coverage, study_published
+from deploy.cli import study_coverage, study_oracle, study_published
 
 __all__ = ["study"]
 
@@ -21,4 +21,5 @@ def _group() -> None:
 
 
 study.command("coverage")(study_coverage.coverage)
+study.command("oracle")(study_oracle.oracle)
 study.command("published")(study_published.published)

@@ -33,13 +33,18 @@ def cost(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[int, int]:
     Attention is taken apart into its matrix products first: its fused kernels are not counted otherwise.
     """
     before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     counter = FlopCounterMode(display=False)
     try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        for parameter in trained:  # the counter follows gradients through modules, and fails on an expanded parameter
+            parameter.requires_grad_(False)
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
             network(*inputs)
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+        for parameter in trained:
+            parameter.requires_grad_(True)
     return counter.get_total_flops() // 2, sum(parameter.numel() for parameter in network.parameters())
 
 

@@ -30,13 +30,13 @@ class Applied:
         As written.
     verification : Verification
         Masked against compact network.
-    dense : NominalCost
-        Before pruning; the compact network's is in the bundle.
+    form_reason : str
+        Why the network is in graph form (see `pruners.graph_form`); empty where it is of its own class.
     """
 
     bundle: Bundle
     verification: Verification
-    dense: NominalCost
+    form_reason: str
 
 
 def apply_and_write(plan: PruningPlan, traced: Traced, folder: Path, *, seed: int) -> Applied:
@@ -68,6 +68,7 @@ def apply_and_write(plan: PruningPlan, traced: Traced, folder: Path, *, seed: in
     from deploy.sources.boundary import versions
     from deploy.sources.network import provenance
     from pruners.graph import trace
+    from pruners.graph_form import GraphNetwork
     from pruners.inputs import random_inputs
     from pruners.surgery import apply
     from pruners.verify import verify
@@ -76,10 +77,10 @@ def apply_and_write(plan: PruningPlan, traced: Traced, folder: Path, *, seed: in
     compact = apply(traced.model, plan, graph=graph, check=False)
     verification = verify(traced.model, plan, compact, graph=graph)
     specs = (InputSpec(shape=(_EXAMPLES, *request.input_shape)),)
-    after = trace(compact, random_inputs(specs, batch=2, seed=seed))
+    after = trace(compact, random_inputs(specs, batch=2, seed=seed), policy=graph.policy)
     counts = {name: len(kept) for name, kept in plan.kept.items()}
     cost = NominalCost(macs=after.macs(), parameters=after.parameters())
-    foretold = NominalCost(macs=graph.macs(counts), parameters=graph.parameters(counts))
+    foretold = NominalCost(macs=graph.macs(counts, plan.blocks), parameters=graph.parameters(counts, plan.blocks))
     if cost != foretold:
         raise VerificationError(f"the compact network costs {cost}, the plan foretold {foretold}")
     record = provenance(request.spec)
@@ -103,5 +104,5 @@ def apply_and_write(plan: PruningPlan, traced: Traced, folder: Path, *, seed: in
     return Applied(
         bundle=bundle,
         verification=verification,
-        dense=NominalCost(macs=graph.macs(), parameters=graph.parameters()),
+        form_reason=compact.reason if isinstance(compact, GraphNetwork) else "",
     )

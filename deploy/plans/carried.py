@@ -44,10 +44,21 @@ class CarriedStage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """The new plan and its stages: those of the pattern in order, then those that it does not know."""
+    """What came of carrying a pattern over.
+
+    Parameters
+    ----------
+    plan : PruningPlan
+        Of the second network.
+    stages : tuple of CarriedStage
+        Those of the pattern in order, then those that it does not know.
+    blocks_left_behind : int
+        Residual blocks that the plans remove: they have no counterpart in a network of another depth.
+    """
 
     plan: PruningPlan
     stages: tuple[CarriedStage, ...]
+    blocks_left_behind: int
 
 
 def carry(
@@ -114,7 +125,8 @@ def carry(
     for stage in dict.fromkeys(stage for name, stage in stages.items() if name not in followed):
         names = [name for name, other in stages.items() if other == stage]
         found.append(_stage(str(stage), None, 0, plan, target, names))
-    return Carried(plan=plan, stages=tuple(found))
+    blocks = {name for each in plans for name in each.blocks}
+    return Carried(plan=plan, stages=tuple(found), blocks_left_behind=len(blocks))
 
 
 def _stage(

@@ -1,4 +1,4 @@
-"""Two plans of one network, group by group: how many units each keeps, and how many of them are the same."""
+"""Two plans of one network: how many units of each group they keep, how many of these are the same; and the blocks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pruners.errors import PlanError
 from pruners.plan import PruningPlan
 
-__all__ = ["GroupDifference", "differences"]
+__all__ = ["GroupDifference", "PlanDifference", "differences"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +43,30 @@ class GroupDifference:
         return self.kept_a == self.kept_b == self.common
 
 
-def differences(a: PruningPlan, b: PruningPlan) -> tuple[GroupDifference, ...]:
-    """Compare the groups that either plan names; a plan keeps all units of a group that it does not name.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanDifference:
+    """Two plans of one network.
+
+    Parameters
+    ----------
+    groups : tuple of GroupDifference
+        The groups that either plan names, also those in which the plans agree.
+    blocks_a, blocks_b : tuple of str
+        Residual blocks that one of the plans alone removes.
+    """
+
+    groups: tuple[GroupDifference, ...]
+    blocks_a: tuple[str, ...]
+    blocks_b: tuple[str, ...]
+
+    @property
+    def equal(self) -> bool:
+        """True when both plans keep the same units and remove the same blocks."""
+        return all(group.equal for group in self.groups) and not self.blocks_a and not self.blocks_b
+
+
+def differences(a: PruningPlan, b: PruningPlan) -> PlanDifference:
+    """Compare two plans; a plan keeps all units of a group that it does not name.
 
     Raises
     ------
@@ -63,4 +85,8 @@ def differences(a: PruningPlan, b: PruningPlan) -> tuple[GroupDifference, ...]:
         found.append(
             GroupDifference(name=name, of=of, kept_a=len(first), kept_b=len(second), common=len(first & second))
         )
-    return tuple(found)
+    return PlanDifference(
+        groups=tuple(found),
+        blocks_a=tuple(name for name in a.blocks if name not in b.blocks),
+        blocks_b=tuple(name for name in b.blocks if name not in a.blocks),
+    )

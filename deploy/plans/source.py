@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from pruners.graph import Graph
+    from pruners.policy import Policy
 
 __all__ = ["NetworkRequest", "Traced", "image_shape", "read_plan", "requested", "require_fit", "trace_network"]
 
@@ -139,8 +140,17 @@ def requested(
     return NetworkRequest(spec=spec, n_classes=n_classes, input_shape=shape)
 
 
-def trace_network(request: NetworkRequest, *, seed: int = 0) -> Traced:
+def trace_network(request: NetworkRequest, *, seed: int = 0, policy: Policy | None = None) -> Traced:
     """Build the network, its initial weights drawn from `seed`, and trace it; it is in evaluation mode.
+
+    Parameters
+    ----------
+    request : NetworkRequest
+        See there.
+    seed : int
+        For torch's generator.
+    policy : Policy, optional
+        That of the plan, so that the network is traced as it was when the plan was made.
 
     Raises
     ------
@@ -156,7 +166,7 @@ def trace_network(request: NetworkRequest, *, seed: int = 0) -> Traced:
 
     torch.manual_seed(seed)
     model = build(request.spec, n_classes=request.n_classes, input_shape=request.input_shape).eval()
-    return Traced(request=request, model=model, graph=trace(model, _examples(request.input_shape)))
+    return Traced(request=request, model=model, graph=trace(model, _examples(request.input_shape), policy=policy))
 
 
 def require_fit(plan: PruningPlan, traced: Traced, path: Path) -> None:

@@ -108,6 +108,7 @@ def plan_page(plan: PruningPlan, rows: Sequence[GroupRow], sheets: Sequence[Shee
     style = files("deploy.report").joinpath("page.css").read_text(encoding="utf-8")
     groups = [(row.name, str(row.kept), str(row.of), percent(row.share)) for row in rows]
     facts = [("method", plan.method), ("graph", plan.graph), ("plan", plan.sha256)]
+    facts += [("removed blocks", ", ".join(plan.blocks))] if plan.blocks else []
     facts += [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in plan.settings.items()]
     body = "\n".join(
         (

@@ -27,7 +27,7 @@ class GroupRow:
     name : str
         Its first layer, and how many others make the same channels.
     kept, of : int
-        Units.
+        Units; none are kept of a group whose residual block is removed.
     """
 
     name: str
@@ -36,7 +36,7 @@ class GroupRow:
 
     @property
     def share(self) -> float:
-        """Kept share, in (0, 1]."""
+        """Kept share, in [0, 1]."""
         return self.kept / self.of
 
 
@@ -46,12 +46,13 @@ def group_rows(plan: PruningPlan, graph: Graph | None = None) -> tuple[GroupRow,
         return tuple(GroupRow(name=name, kept=len(kept), of=plan.sizes[name]) for name, kept in plan.kept.items())
     from pruners.decide.choices import producers
 
-    rows = []
+    rows, dropped = [], graph.dropped(plan)
     for group in graph.groups:
         if group.prunable:
             others = len(producers(group)) - 1
             name = f"{group.name} (+{others})" if others > 0 else group.name
-            kept = plan.kept.get(group.name, range(group.n_units))
+            left = all(member.path in dropped for member in group.members)
+            kept = () if left else plan.kept.get(group.name, range(group.n_units))
             rows.append(GroupRow(name=name, kept=len(kept), of=group.n_units))
     return tuple(rows)
 
@@ -80,7 +81,7 @@ def bars(rows: Sequence[GroupRow], width: int = 100) -> tuple[str, ...]:
 def _bar(row: GroupRow, scale: float) -> str:
     """Show of a group that lost units what it lost and what it kept, however short the bar."""
     whole = max(2, round(row.of * scale)) if row.kept < row.of else max(1, round(row.of * scale))
-    kept = whole if row.kept == row.of else min(max(1, round(row.kept * scale)), whole - 1)
+    kept = whole if row.kept == row.of else min(max(min(1, row.kept), round(row.kept * scale)), whole - 1)
     return _KEPT * kept + _GONE * (whole - kept)
 
 

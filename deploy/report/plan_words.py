@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from deploy.report.sheets import Sheet
@@ -11,7 +12,7 @@ from deploy.report.words import NOTHING, count, percent, ratio
 
 if TYPE_CHECKING:
     from deploy.plans.carried import Carried
-    from deploy.plans.difference import GroupDifference
+    from deploy.plans.difference import PlanDifference
     from pruners.graph import Graph
     from pruners.plan import PruningPlan
     from pruners.verify import Verification
@@ -31,25 +32,28 @@ def headline(plan: PruningPlan) -> str:
     """Say in one sentence what a plan removes."""
     of = sum(plan.sizes.values())
     inputs = ", ".join("x".join(map(str, spec.shape)) for spec in plan.inputs)
-    what = f"removes {plan.removed_units} of {of} units in {len(plan.kept)} groups" if plan.kept else "removes nothing"
-    return f"{plan.method} {what}; graph {plan.graph[:12]}, traced with {inputs}"
+    parts = [f"{plan.removed_units} of {of} units in {len(plan.kept)} groups"] if plan.kept else []
+    parts += [f"{len(plan.blocks)} residual {'block' if len(plan.blocks) == 1 else 'blocks'}"] if plan.blocks else []
+    return f"{plan.method} removes {' and '.join(parts) or 'nothing'}; graph {plan.graph[:12]}, traced with {inputs}"
 
 
 def settings_lines(plan: PruningPlan, width: int) -> tuple[str, ...]:
-    """Write one line a setting, cut where it is long."""
+    """Write one line a setting, cut where it is long, and all residual blocks that are removed."""
     lines = []
     for key, value in plan.settings.items():
         line = f"  {key}: {value if isinstance(value, str) else json.dumps(value)}"
         lines.append(line if len(line) <= width else f"{line[: width - 3]}...")
+    if plan.blocks:
+        lines += wrap(f"removed blocks: {', '.join(plan.blocks)}", width, initial_indent="  ", subsequent_indent="    ")
     return tuple(lines)
 
 
 def cost_sheet(graph: Graph, plans: Sequence[tuple[str, PruningPlan]]) -> Sheet:
     """Tell FLOPs and parameters of the dense network and of each plan, for one example."""
-    counts = [{name: len(kept) for name, kept in plan.kept.items()} for _, plan in plans]
+    removed = [({name: len(kept) for name, kept in plan.kept.items()}, plan.blocks) for _, plan in plans]
     rows = []
     for title, factor, cost in (("FLOPs", 2, graph.macs), ("MACs", 1, graph.macs), ("parameters", 1, graph.parameters)):
-        dense, after = factor * cost(), [factor * cost(kept) for kept in counts]
+        dense, after = factor * cost(), [factor * cost(kept, blocks) for kept, blocks in removed]
         ratios = [ratio(dense / value) if value else NOTHING for value in after]
         cells = [cell for pair in zip(map(count, after), ratios, strict=True) for cell in pair]
         rows.append((title, count(dense), *cells))
@@ -62,20 +66,26 @@ def cost_sheet(graph: Graph, plans: Sequence[tuple[str, PruningPlan]]) -> Sheet:
     )
 
 
-def difference_words(found: Sequence[GroupDifference]) -> str:
-    """Say whether two plans keep the same units."""
-    different = [row for row in found if not row.equal]
-    if not different:
-        return f"A and B keep the same units in all {len(found)} groups that they name."
-    alone = sum(row.kept_a + row.kept_b - 2 * row.common for row in different)
-    mean = sum(row.jaccard for row in found) / len(found)
-    return (
-        f"A and B differ in {len(different)} of the {len(found)} groups that they name: {alone} units are kept by one "
-        f"of them alone; mean overlap {percent(mean)}."
-    )
+def difference_words(found: PlanDifference) -> tuple[str, ...]:
+    """Say whether two plans remove the same."""
+    different = [row for row in found.groups if not row.equal]
+    if found.equal:
+        return (f"A and B keep the same units in all {len(found.groups)} groups that they name.",)
+    told = []
+    if different:
+        alone = sum(row.kept_a + row.kept_b - 2 * row.common for row in different)
+        mean = sum(row.jaccard for row in found.groups) / len(found.groups)
+        told.append(
+            f"A and B differ in {len(different)} of the {len(found.groups)} groups that they name: {alone} units are "
+            f"kept by one of them alone; mean overlap {percent(mean)}."
+        )
+    for label, blocks in (("A", found.blocks_a), ("B", found.blocks_b)):
+        if blocks:
+            told.append(f"{label} alone removes the residual blocks {', '.join(blocks)}.")
+    return tuple(told)
 
 
-def difference_sheet(found: Sequence[GroupDifference]) -> Sheet:
+def difference_sheet(found: PlanDifference) -> Sheet:
     """Tell of the groups that differ."""
     rows = tuple(
         (
@@ -87,7 +97,7 @@ def difference_sheet(found: Sequence[GroupDifference]) -> Sheet:
             str(row.common),
             percent(row.jaccard),
         )
-        for row in found
+        for row in found.groups
         if not row.equal
     )
     return Sheet(
@@ -113,6 +123,7 @@ def stage_sheet(carried: Carried) -> Sheet:
     said = {
         "A stage that the pattern does not know stays whole.": any(stage.share is None for stage in carried.stages),
         "One that the new network lacks is left out.": any(not stage.groups_to for stage in carried.stages),
+        "Removed residual blocks are not carried: they have no counterpart.": carried.blocks_left_behind > 0,
     }
     return Sheet(
         "Stages",
@@ -122,10 +133,15 @@ def stage_sheet(carried: Carried) -> Sheet:
     )
 
 
-def verification_words(found: Verification) -> str:
-    """Say what comparing masked and compact network gave."""
-    return (
+def verification_words(found: Verification, form_reason: str) -> tuple[str, ...]:
+    """Say what comparing masked and compact network gave, and in which form the compact one is."""
+    told = [
         f"Masked equals compact: {found.removed_channels} channels removed, largest difference "
         f"{found.relative_error:.1e} of the output's range (allowed {found.tolerance:.0e}), while masking moves it by "
         f"{percent(max(found.sensitivity, found.probe_sensitivity))}."
-    )
+    ]
+    if found.reference == "masked values":
+        told.append("Compared with masked values: statistics are taken over the channels and blocks that stay.")
+    if form_reason:
+        told.append(f"The network is in graph form: {form_reason}.")
+    return tuple(told)

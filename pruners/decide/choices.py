@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from math import ceil, floor, gcd, lcm
 
+from pruners.decide.patterns import excluded_groups, groups_by_pattern, groups_by_ratio, listed, producers
 from pruners.errors import NothingToPruneError, SelectorError, TargetError
 from pruners.groups import ChannelGroup
 from pruners.task import Constraints
 
 __all__ = ["Choices", "choices_of", "excluded_groups", "groups_by_ratio", "producers"]
 
-_LISTED = 8
 _ROUNDING = 1e-9
 """0.7 * 10 is 7.000000000000001 in floating point, and 7 units are meant."""
 
@@ -89,70 +87,6 @@ class Choices:
         return Choices(legal, self.forced)
 
 
-def producers(group: ChannelGroup) -> tuple[str, ...]:
-    """Return the names of the modules that make the channels of `group`, in the order of its members."""
-    return tuple(dict.fromkeys(member.path.rpartition(".")[0] for member in group.members if member.produces))
-
-
-def excluded_groups(groups: Iterable[ChannelGroup], patterns: Iterable[str]) -> frozenset[str]:
-    """Return the names of the groups that `patterns` leave whole.
-
-    A group is left whole as soon as its own name, or the name of any layer that makes its channels, matches: a layer
-    that was excluded keeps all its channels even where it shares them with layers that were not.
-
-    Raises
-    ------
-    SelectorError
-        A pattern matches no layer that makes channels (a BatchNorm, for one, only carries them).
-    """
-    return frozenset(name for hits in _hits("exclude", patterns, tuple(groups)).values() for name in hits)
-
-
-def _hits(who: str, patterns: Iterable[str], groups: tuple[ChannelGroup, ...]) -> dict[str, list[str]]:
-    """Return for each pattern the names of the groups that it matches, by their own name or that of a producer."""
-    names = {group.name: (group.name, *producers(group)) for group in groups}
-    found: dict[str, list[str]] = {}
-    for pattern in patterns:
-        found[pattern] = [g for g, known in names.items() if any(fnmatchcase(name, pattern) for name in known)]
-        if not found[pattern]:
-            known = [name for of_group in names.values() for name in of_group]
-            raise SelectorError(
-                f"{who}: pattern {pattern!r} matches no layer that makes channels{_suggestion(pattern, known)}"
-            )
-    return found
-
-
-def groups_by_ratio(groups: Iterable[ChannelGroup], ratios: Mapping[str, float]) -> dict[str, float]:
-    """Return the share of units to remove for each group that `ratios` name.
-
-    Patterns are matched (``fnmatch``, with case) against names of groups. Of several patterns that match a group the
-    last one decides, so that ``{"*": 0.3, "stem": 0.0}`` reads as it is written.
-
-    Raises
-    ------
-    SelectorError
-        A pattern matches no group, or only groups that may not be pruned.
-    """
-    groups = tuple(groups)
-    wanted: dict[str, float] = {}
-    for pattern, removed in ratios.items():
-        hits = [group for group in groups if fnmatchcase(group.name, pattern)]
-        free = [group.name for group in hits if group.prunable]
-        if not free:
-            if hits:
-                why = f"only {hits[0].name!r}, which may not be pruned: {hits[0].fixed}"
-                raise SelectorError(f"ratios: pattern {pattern!r} matches {why}")
-            shared = next((g for g in groups if any(fnmatchcase(name, pattern) for name in producers(g))), None)
-            if shared is not None:
-                raise SelectorError(
-                    f"ratios: {pattern!r} is no group of its own: its channels are in group {shared.name!r}, name that"
-                )
-            names = [group.name for group in groups if group.prunable]
-            raise SelectorError(f"ratios: pattern {pattern!r} matches no group{_suggestion(pattern, names)}")
-        wanted.update(dict.fromkeys(free, removed))
-    return wanted
-
-
 def choices_of(groups: Iterable[ChannelGroup], constraints: Constraints) -> Choices:
     """Say which counts every prunable, not excluded group may be brought to.
 
@@ -213,7 +147,7 @@ def _bounds_of(
 ) -> dict[str, tuple[str, tuple[float, float]]]:
     """Return for each free group that a pattern names that pattern and its shares; the last pattern decides."""
     found: dict[str, tuple[str, tuple[float, float]]] = {}
-    for pattern, hits in _hits("bounds", bounds, groups).items():
+    for pattern, hits in groups_by_pattern("bounds", bounds, groups).items():
         bounded = [name for name in hits if name in free]
         if not bounded:
             group = next(group for group in groups if group.name == hits[0])
@@ -233,7 +167,7 @@ def _within(
     if not inside:
         raise TargetError(
             f"bounds: {pattern!r} asks {group.name!r} to keep {lowest} to {highest} of its {group.n_units} units, but "
-            f"its legal counts under multiple_of={multiple_of} and the floors are {_listed(counts)}; widen the bounds"
+            f"its legal counts under multiple_of={multiple_of} and the floors are {listed(counts)}; widen the bounds"
         )
     return inside
 
@@ -251,18 +185,6 @@ def _aligned_step(group: ChannelGroup, multiple_of: int) -> int | None:
             return None
         step = lcm(step, multiple_of // gcd(multiple_of, widths.pop()))
     return step
-
-
-def _suggestion(pattern: str, names: list[str]) -> str:
-    near = get_close_matches(pattern, names, n=1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    listed = list(dict.fromkeys(names))
-    return f" (there are: {_listed(listed)})" if listed else ""
-
-
-def _listed(values: Sequence[object]) -> str:
-    return ", ".join(str(value) for value in values[:_LISTED]) + (", ..." if len(values) > _LISTED else "")
 
 
 def _why_nothing(groups: tuple[ChannelGroup, ...], excluded: frozenset[str], constraints: Constraints) -> str:

@@ -128,7 +128,7 @@ class NonZeros(_Activation):
                 )
 
     def _moments(self, value: Tensor) -> list[Tensor]:
-        return [(value != 0).to(value.dtype)]
+        return [torch.where(value.isfinite(), (value != 0).to(value.dtype), torch.nan)]
 
     def _score(self, means: Sequence[Tensor]) -> Tensor:
         return means[0]

@@ -110,6 +110,22 @@ def test_cost_counts_attention():
     assert parameters == sum(parameter.numel() for parameter in layer.parameters())
 
 
+class Token(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.token, self.read = nn.Parameter(torch.zeros(1, 1, 4)), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.read(self.token.expand(len(x), -1, -1)) + x.mean()
+
+
+def test_cost_counts_a_network_that_hands_a_parameter_to_a_layer():
+    network = Token()
+    network.read.bias.requires_grad_(False)
+    assert checks.cost(network, (torch.randn(2, 4),)) == (2 * 4 * 3, 4 + 12 + 3)
+    assert [parameter.requires_grad for parameter in network.parameters()] == [True, True, False]
+
+
 def test_clock_tells_phases_and_limits(tmp_path):
     events = tmp_path / "events"
     assert last_event(events) == ("start", None)

@@ -72,7 +72,7 @@ def refused(plan):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Four plans of one small network, two broken ones, and the network itself."""
+    """Plans of one small network, one of another, two broken ones, and the network itself."""
     place = tmp_path_factory.mktemp("plans")
     (place / "nets.py").write_text(NETWORK)
     graph = trace_network(
@@ -80,15 +80,16 @@ def folder(tmp_path_factory):
     ).graph
     sizes = {group.name: group.n_units for group in graph.groups}
 
-    def save(name, counts, offset=0, fingerprint=graph.fingerprint):
+    def save(name, counts, offset=0, fingerprint=graph.fingerprint, blocks=()):
         kept = {group: tuple(range(offset, offset + count)) for group, count in counts.items()}
         made = {"graph": fingerprint, "inputs": graph.inputs, "method": "by hand", "settings": {"why": "test"}}
-        PruningPlan.from_kept(kept, sizes, **made).save(place / name)
+        PruningPlan.from_kept(kept, sizes, blocks=blocks, **made).save(place / name)
 
     a = {"conv": 8, "blocks.0.conv1": 4, "down": 30}
     save("a.json", a)
     save("b.json", {**a, "conv": 10, "blocks.1.conv1": 8})
     save("c.json", a, offset=2)
+    save("blocks.json", a, blocks=("blocks.1",))
     save("other.json", a, fingerprint="0123456789ab" + graph.fingerprint[12:])
     (place / "broken.json").write_text('{"version": 1, "graph"')
     (place / "illegal.json").write_text((place / "a.json").read_text().replace('"conv": 16', '"conv": 2'))
@@ -269,6 +270,37 @@ def test_every_command_refuses_missing_and_broken_plans(refused, folder, net, tm
     assert "outside 0..1" in refused(command, folder / "illegal.json", *rest)
     assert "has no plan.json" in refused(command, tmp_path, *rest)
     assert not list(tmp_path.iterdir())
+
+
+def test_removed_blocks_are_told_counted_and_cut(plan, folder, net, built, tmp_path):
+    code, out, _ = plan("show", folder / "blocks.json", "--network", net, "--html", tmp_path / "page.html")
+    assert code == 0
+    assert "22 of 64 units in 3 groups and 1 residual block;" in out.splitlines()[0]
+    assert "  removed blocks: blocks.1" in out.splitlines()
+    inside = next(line.split() for line in out.splitlines() if line.startswith("blocks.1.conv1"))
+    assert inside[1:5] == ["0", "of", "16", "0"]
+    assert set(inside[-1]) == {"."}
+    graph = built().graph
+    counts = {name: len(kept) for name, kept in read_plan(folder / "a.json").kept.items()}
+    flops = next(line.split() for line in out.splitlines() if line.startswith("  FLOPs "))
+    assert flops[5] == f"{graph.macs() / graph.macs(counts, ('blocks.1',)):.2f}x"
+    assert '<th scope="row" class="left">removed blocks</th>' in (tmp_path / "page.html").read_text()
+
+    code, out, _ = plan("diff", folder / "a.json", folder / "blocks.json")
+    assert (code, out) == (1, "B alone removes the residual blocks blocks.1.\n")
+    assert plan("diff", folder / "blocks.json", folder / "blocks.json")[0] == 0
+
+    code, _, err = plan("apply", folder / "blocks.json", "--network", net, "--out", tmp_path / "bundle")
+    assert code == 0, err
+    bundle = read_bundle(tmp_path / "bundle")
+    network = load_network(bundle)
+    assert sum(p.numel() for p in network.parameters()) == graph.parameters(counts, ("blocks.1",))
+
+    code, out, _ = plan("transfer", folder / "blocks.json", "--from", net, "--to", net, "--out", tmp_path / "x.json")
+    assert code == 0
+    assert "16 wide at 16x16 1 25.0 % 2 8 of 32" in [" ".join(line.split()) for line in out.splitlines()]
+    assert "Removed residual blocks are not carried" in out
+    assert read_plan(tmp_path / "x.json").blocks == ()
 
 
 def test_other_networks_are_refused_by_both_fingerprints(refused, folder, net, tmp_path, built):

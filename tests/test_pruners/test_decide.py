@@ -160,6 +160,12 @@ def test_bounds(bounds, multiple_of, legal, forced):
     assert choices.whole == {"a": 8, "b": 16}
 
 
+def test_bounds_are_meant_as_they_are_written():
+    """0.07 * 100 and 0.29 * 100 are a little off 7 and 29 in floating point."""
+    legal = choices_of([group("a", 100)], Constraints(bounds={"a": (0.07, 0.29)})).legal["a"]
+    assert (legal[0], legal[-1]) == (7, 29)
+
+
 def test_bounds_that_cannot_hold_are_refused():
     groups = [group("a", 20), group("b", 16), group("fc", 10, fixed="it is an output")]
     with pytest.raises(TargetError, match=r"'a' to keep 10 to 11 of its 20 units, .* are 8, 16, 20; widen"):

@@ -12,6 +12,7 @@ from pruners.decide.choices import Choices
 from pruners.decide.decisions import decide
 from pruners.decide.isomorphic import isomorphic_classes, tensor_kinds
 from pruners.graph import trace
+from pruners.groups import ChannelGroup, Member
 from pruners.testing import make_network, make_task
 
 
@@ -41,6 +42,22 @@ def test_a_norm_or_another_layer_makes_another_class():
     assert ("6", "7") in classes
 
 
+def test_units_of_other_width_make_another_class():
+    """A map of 4 positions is flattened into 4 columns of the next layer, one of 16 into 16."""
+
+    def flattened(name, reader, width):
+        indices = tuple(tuple(range(unit * width, (unit + 1) * width)) for unit in range(3))
+        made = Member(path=f"{name}.weight", axis=0, indices=((0,), (1,), (2,)), produces=True)
+        read = Member(path=f"{reader}.weight", axis=1, indices=indices, produces=False)
+        return ChannelGroup(name=name, n_units=3, members=(made, read))
+
+    groups = [flattened("a", "x", 4), flattened("b", "y", 16), flattened("c", "z", 4)]
+    kinds = {f"{name}.weight": "Conv2d.weight" for name in "abc"} | {
+        f"{name}.weight": "Linear.weight" for name in "xyz"
+    }
+    assert isomorphic_classes(groups, kinds) == (("a", "c"), ("b",))
+
+
 def units(choices, limit):
     return Budget(cost=lambda counts: sum((choices.whole | dict(counts)).values()), limit=limit, of="units")
 
@@ -56,7 +73,7 @@ def test_each_class_is_ranked_within_and_pays_its_share():
 
 
 @given(st.lists(st.integers(4, 30), min_size=2, max_size=6), st.data())
-def test_shares_are_equal_to_within_a_unit(sizes, data):
+def test_shares_are_equal_to_the_nearest_unit(sizes, data):
     choices = Choices({f"g{i}": tuple(range(1, size + 1)) for i, size in enumerate(sizes)})
     names = list(choices.legal)
     half = data.draw(st.integers(1, len(names) - 1))
@@ -69,7 +86,7 @@ def test_shares_are_equal_to_within_a_unit(sizes, data):
         lost = [(sum(choices.whole[n] - counts[n] for n in own), sum(choices.whole[n] for n in own)) for own in classes]
         (first, of_first), (second, of_second) = lost
         floors = any(count == 1 for count in counts.values())
-        assert floors or abs(first / of_first - second / of_second) <= 1 / of_first + 1 / of_second
+        assert floors or abs(first / of_first - second / of_second) <= 0.5 / of_first + 0.5 / of_second + 1e-9
 
 
 def test_a_group_of_no_class_is_our_own_mistake():

@@ -300,9 +300,20 @@ def test_an_exchange_lands_where_steps_alone_do_not():
     plain = Budget(cost=cost, limit=70, of="flops", tolerance=ANYHOW)
     assert decide("greedy", choices, scores, plain) == {"a": 2, "b": 1, "c": 1}
     assert decide("greedy", choices, scores, Budget(cost=cost, limit=70, of="flops")) == {"a": 1, "b": 2, "c": 1}
-    # Two units are all that may go, and the exchange does not take a third.
-    capped = decide("greedy", choices, scores, Budget(cost=cost, limit=70, of="flops"), max_removed=2)
-    assert sum(capped.values()) == 4
+
+
+def test_an_exchange_keeps_to_the_most_of_one_removal():
+    """Without the cap the block of two `a` goes for the one `b`: closer, but a unit more."""
+    choices = Choices({"a": (2, 4), "b": (1, 2)})
+
+    def cost(counts):
+        present = choices.whole | dict(counts)
+        return 10 * present["a"] + 25 * present["b"]
+
+    budget = Budget(cost=cost, limit=70, of="flops")
+    scores = {"a": [3.0, 3.0, 9.0, 9.0], "b": [1.0, 9.0]}
+    assert decide("greedy", choices, scores, budget) == {"a": 2, "b": 2}
+    assert decide("greedy", choices, scores, budget, max_removed=1) == {"a": 4, "b": 1}
 
 
 def test_a_thousand_groups_take_little_time():

@@ -15,6 +15,7 @@ from pruners.decide.landing import landing_of
 from pruners.decide.units import top_units
 from pruners.graph import trace
 from pruners.plan import PruningPlan
+from pruners.registry import create
 from pruners.surgery import apply
 from pruners.task import Constraints, Target
 from pruners.testing import NETWORKS, make_network, make_task
@@ -87,3 +88,29 @@ def wide():
     head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10))
     model = nn.Sequential(stem, *(Block(64) for _ in range(3)), down, *(Block(128) for _ in range(3)), *head)
     return trace(model, (torch.zeros(2, 3, 16, 16),))
+
+
+def test_removals_are_as_many_as_one_may_take():
+    """Three removals are asked for; two units at a time take more of them, and end at the target."""
+    task = make_task(
+        make_network("plain"),
+        target=Target(of="flops", kept_fraction=0.5),
+        constraints=Constraints(max_units_per_step=2, bounds={"hidden": (0.25, 0.75)}),
+    )
+    pruned = create("taylor", steps=3, batches_per_step=1, updates_between=0).prune(task)
+    assert len(pruned.history) > 3
+    # What the bounds force goes in one piece, and first.
+    assert pruned.history[0]["units_removed"] == 4
+    assert all(row["units_removed"] <= 2 for row in pruned.history[1:])
+    assert pruned.macs_after <= 0.5 * pruned.macs_before
+    assert 4 <= len(pruned.plan.kept["hidden"]) <= 12
+
+
+def test_bounds_hold_for_a_method_that_removes_once():
+    task = make_task(
+        make_network("residual"),
+        target=Target(of="params", kept_fraction=0.9),
+        constraints=Constraints(bounds={"*.conv1": (0.0, 0.5)}),
+    )
+    kept = create("l1").prune(task).plan.kept
+    assert [len(kept[f"blocks.{i}.conv1"]) for i in range(2)] == [6, 6]

@@ -98,6 +98,19 @@ def test_stream_and_blocks_are_averaged_apart(resnet20_graph):
     assert "conv" not in plan.kept, "the residual stream was whole"
 
 
+def test_layers_of_removed_blocks_do_not_count(resnet20_graph):
+    block = next(block for block in resnet20_graph.blocks if "stages.0.1.conv1.weight" in block.tensors)
+    half = _plan(resnet20_graph, {"stages.0.0.conv1": 8})
+    plans = [half.model_copy(update={"blocks": (block.name,)}), half]
+    inner = next(
+        share for share in average(resnet20_graph, plans).shares if share.stage == Stage(1024, 16, joined=False)
+    )
+    assert (inner.kept, inner.of) == (8 + 16 + 8 + 16 + 16, 5 * 16)
+    inner = next(share for share in average(resnet20_graph, plans[:1]).shares if "stages.0.0.conv1" in share.groups)
+    assert inner.groups == ("stages.0.0.conv1", "stages.0.2.conv1")
+    assert inner.share == Fraction(3, 4)
+
+
 def test_plans_are_averaged(resnet20_graph):
     plans = [_plan(resnet20_graph, {"conv": 8}), _plan(resnet20_graph, {"conv": 12})]
     first = average(resnet20_graph, plans).shares[0]

@@ -1,0 +1,68 @@
+"""``deploy study oracle``: which criterion ranks units as their ablation does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+__all__ = ["oracle"]
+
+
+def oracle(
+    recipe: Annotated[Path, typer.Argument(help="YAML file; see recipes/. Its dense network is trained or resumed.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the run; default: runs/NAME, as `deploy run`.")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option("--data-root", help="Where data sets lie; overrides the recipe.")
+    ] = None,
+    criterion: Annotated[
+        list[str] | None, typer.Option("--criterion", "-c", help="Repeat for several; default: all of them.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train or validation: which images units are scored on.")] = "train",
+    examples: Annotated[int, typer.Option(min=2, help="Images that units are scored on.")] = 512,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images of one batch.")] = 64,
+) -> None:
+    """Ablate each unit of RECIPE's dense network alone, and correlate every criterion with what that does to the loss.
+
+    Prints the table of the Taylor paper (Spearman's correlation per layer, over all layers, and after l2
+    normalisation), and writes oracle/oracle.json and oracle/oracle.html into the folder of the run. Finished work is
+    kept.
+    """
+    from rich.console import Console
+
+    from deploy.progress import Progress
+    from deploy.recipe import load_recipe
+    from deploy.report.oracle_page import oracle_sheet, write_oracle_page
+    from deploy.report.table import print_sheet
+    from deploy.sources.data import load
+    from deploy.stages import StageStore
+    from deploy.studies.oracle import OracleSettings, OracleStudy
+    from pruners.importance.criteria import create_criterion, criterion_names
+
+    loaded = load_recipe(recipe)
+    if data_root is not None:
+        loaded = loaded.model_copy(update={"data": loaded.data.model_copy(update={"root": data_root.resolve()})})
+    names = tuple(dict.fromkeys(criterion or criterion_names()))
+    for name in names:
+        create_criterion(name)
+    settings = OracleSettings(criteria=names, split=_split(split), n_examples=examples, batch_size=batch_size)
+    store = StageStore(output or Path("runs") / loaded.name)
+    folder = store.root / "oracle"
+    with store.locked():
+        results = OracleStudy(loaded, store, load(loaded.data), Progress()).study(settings, folder)
+        write_oracle_page(results, folder / "oracle.html")
+    print_sheet(oracle_sheet(results), Console(highlight=False))
+    typer.echo(f"Page: {folder / 'oracle.html'}   data: {folder / 'oracle.json'}", err=True)
+
+
+def _split(name: str) -> Literal["train", "validation"]:
+    from deploy.errors import DeployError
+
+    if name == "train":
+        return "train"
+    if name == "validation":
+        return "validation"
+    raise DeployError(f"--split is train or validation, got {name!r}: what is chosen is never chosen on test images")
