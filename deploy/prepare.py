@@ -84,7 +84,9 @@ class Preparation:
     def _compact(self, stage: Stage) -> nn.Module:
         from pruners.compact import load
 
-        return load(self._dense(), self._plan(), stage.folder / "weights.safetensors").eval()
+        return load(
+            self._dense(), self._plan(), stage.folder / "weights.safetensors", form=self.recipe.prune.form
+        ).eval()
 
     def _plan(self) -> PruningPlan:
         from pruners.plan import PruningPlan
@@ -134,6 +136,9 @@ class Preparation:
             {
                 "macs": [pruned.macs_before, pruned.macs_after],
                 "parameters": [pruned.params_before, pruned.params_after],
+                "landing": pruned.landing,
+                "form": pruned.form,
+                "form_reason": pruned.form_reason,
                 "verification": dict(pruned.verification),
                 "history": [dict(row) for row in pruned.history],
             },

@@ -21,6 +21,7 @@ from deploy.did_you_mean import one_line
 from deploy.errors import RecipeError
 from deploy.sources.data import DataSpec
 from deploy.sources.network import NetworkSpec
+from pruners.policy import Attention
 from pruners.recover.settings import TrainSettings
 from pruners.task import COSTS, Constraints, Target
 
@@ -73,6 +74,7 @@ class Prune(_Section):
     max_units_per_step: PositiveInt | None = Field(None, description="channels that one removal takes at most")
     max_fraction_per_step: float | None = Field(None, gt=0, le=1, description="the same as a share of all channels")
     exact_only: bool = Field(False, description="leave channels whole where removing differs from masking")
+    attention: Attention = Field("heads", description="remove whole heads, or one position of every head")
     form: Literal["auto", "module", "graph"] = Field("auto", description="the network's own module, or its graph")
     batch_size: PositiveInt = Field(64, description="of the batches that methods score and fine-tune on")
     lr: float = Field(1e-3, gt=0, description="of the updates between two removals (iterative methods)")
@@ -95,6 +97,7 @@ class Prune(_Section):
             max_fraction_per_step=self.max_fraction_per_step,
             exact_only=self.exact_only,
             form=self.form,
+            attention=self.attention,
         )
 
 

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices, choices_of, excluded_groups
 from pruners.decide.counts import ratio_counts
-from pruners.decide.goal import budget_of
+from pruners.decide.goal import budget_of, require_one_removal
+from pruners.decide.landing import landing_of
 from pruners.errors import MethodError, NothingToPruneError, VerificationError
 from pruners.plan import PruningPlan
 from pruners.policy import Policy
@@ -145,6 +146,7 @@ class Method(ABC):
             params_after=measured["parameters"],
             verification=verification.to_json(),
             history=outcome.history,
+            landing=_landing(task, graph, counts),
             form="graph" if isinstance(compact, GraphNetwork) else "module",
             form_reason=compact.reason if isinstance(compact, GraphNetwork) else "",
         )
@@ -176,6 +178,9 @@ class Method(ABC):
             if count not in choices.legal.get(name, ()):
                 legal = choices.legal.get(name, (groups[name].n_units,))
                 raise self._broken(f"group {name!r} keeps {count} units; the constraints allow {list(legal)}")
+        if not choices.allow(counts):
+            name = next(n for n, size in choices.forced.items() if counts.get(n, size) not in choices.legal[n])
+            raise self._broken(f"group {name!r} is whole; the bounds allow {list(choices.legal[name])}")
         if task.target.of == "ratios":
             wanted = ratio_counts(choices, graph.groups, task.target.ratios)
             if wanted != {**choices.whole, **counts}:
@@ -189,13 +194,24 @@ class Method(ABC):
         )
 
 
+def _landing(task: PruningTask, graph: Graph, counts: Mapping[str, int]) -> str:
+    """Say where the plan landed if that is not on the target; empty when it is, and with given ratios."""
+    if task.target.of == "ratios":
+        return ""
+    landing = landing_of(choices_of(graph.groups, task.constraints), counts, budget_of(task.target, graph))
+    return "" if landing.close else str(landing)
+
+
 def counts_of(
     task: PruningTask, graph: Graph, choices: Choices, decide: Callable[[Choices, Budget], dict[str, int]]
 ) -> dict[str, int]:
     """Return the counts that ``decide(choices, budget)`` gives, or those of the ratios where the target gives them."""
     if task.target.of == "ratios":
-        return ratio_counts(choices, graph.groups, task.target.ratios)
-    return decide(choices, budget_of(task.target, graph))
+        counts = ratio_counts(choices, graph.groups, task.target.ratios)
+    else:
+        counts = decide(choices, budget_of(task.target, graph))
+    require_one_removal(task.constraints, choices, counts)
+    return counts
 
 
 def plan_of(method: Method, graph: Graph, kept: Mapping[str, tuple[int, ...]]) -> PruningPlan:

@@ -14,6 +14,7 @@ from pruners.plan import PruningPlan
 from pruners.surgery import apply
 
 if TYPE_CHECKING:
+    from pruners.forms import Form
     from pruners.graph import Graph
 
 __all__ = ["load", "save_weights"]
@@ -37,7 +38,9 @@ def save_weights(module: nn.Module, path: Path) -> None:
     temporary.replace(path)
 
 
-def load(dense: nn.Module, plan: PruningPlan, weights: Path, *, graph: Graph | None = None) -> nn.Module:
+def load(
+    dense: nn.Module, plan: PruningPlan, weights: Path, *, graph: Graph | None = None, form: Form = "auto"
+) -> nn.Module:
     """Rebuild a compact network.
 
     Parameters
@@ -50,11 +53,13 @@ def load(dense: nn.Module, plan: PruningPlan, weights: Path, *, graph: Graph | N
         As `save_weights` wrote them for the compact network.
     graph : Graph, optional
         Of `dense`; traced again from the plan's inputs when missing.
+    form : {"auto", "module", "graph"}
+        As it was applied; see `pruners.surgery.apply`.
 
     Returns
     -------
     Module
-        The compact network, of the class of `dense`, in its mode and on its device.
+        The compact network, in the mode of `dense` and on its device.
 
     Raises
     ------
@@ -65,7 +70,7 @@ def load(dense: nn.Module, plan: PruningPlan, weights: Path, *, graph: Graph | N
         The network can not be resized.
     """
     stored = _read(weights)
-    module = apply(dense, plan, graph=graph, check=False)
+    module = apply(dense, plan, graph=graph, check=False, form=form)
     own = _first_names(module)
     missing, unknown = sorted(own.keys() - stored.keys()), sorted(stored.keys() - own.keys())
     if missing or unknown:

@@ -50,12 +50,14 @@ def pointwise(walk: Propagation, *operands: Any, **named: Any) -> Value:
     "detach",
     "dropout",
     "feature_dropout",
+    "fill",
     "hardtanh",
     "lift_fresh_copy",
     "relu6",
     "celu",
     "selu",
     "rrelu",
+    "zero",
 )
 def unary(_walk: Propagation, x: Value, *_: Any, **__: Any) -> Value:
     """Pass labels through."""

@@ -159,7 +159,7 @@ class RandomTokens(nn.Module):
         for (kind, back), layer in zip(self.steps, self.layers, strict=True):
             y = layer.norm(x)
             if kind == "attention":
-                b, n, c = y.shape
+                b, n, _ = y.shape
                 q, k, v = layer.qkv(y).reshape(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
                 if back < 2:
                     y = F.scaled_dot_product_attention(q, k, v)
