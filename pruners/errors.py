@@ -8,6 +8,7 @@ PruneError                  root; the command line prints it as one line and exi
 ├── PlanError               a plan is malformed, or was made for another network
 ├── SurgeryError            the user's module cannot be made smaller (shapes baked into its code)
 ├── VerificationError       masked and compact network differ
+│   └── VacuousCheckError   nothing that was removed moves the output: the comparison says nothing
 ├── MethodError             a method does not apply to this network or lacks what it needs (data, loss)
 ├── UnknownMethodError      no method of that name is registered
 └── TrainingError           training cannot start, resume or go on (checkpoint of other settings, loss not finite)
@@ -26,6 +27,7 @@ __all__ = [
     "TraceError",
     "TrainingError",
     "UnknownMethodError",
+    "VacuousCheckError",
     "VerificationError",
 ]
 
@@ -60,6 +62,10 @@ class SurgeryError(PruneError):
 
 class VerificationError(PruneError):
     """Masked and compact network differ."""
+
+
+class VacuousCheckError(VerificationError):
+    """The comparison of masked and compact network would pass whatever the compact network did."""
 
 
 class MethodError(PruneError):

@@ -53,9 +53,12 @@ def contract(walk: Propagation, x: Value, y: Value, letters: tuple[str, str, str
             rest = [a for a in varying(wide) if a < len(of_result)]
             along_sum = [a for a in varying(wide) if a >= len(of_result)]
             batch = [a for a in rest if of_result[a] in of_x and of_result[a] in of_y]
-            if along_sum and batch and walk.policy.attention == "heads":
-                wide = walk.tie(wide, along_sum)
-                along_sum = []
+            if along_sum and batch:
+                # with one head, or heads of one position, the network traced again has no such choice
+                walk.labels.floor(wide, 2)
+                if walk.policy.attention == "heads":
+                    wide = walk.tie(wide, along_sum)
+                    along_sum = []
             if along_sum:
                 over_sum.append(walk.tie(wide, rest))
             elif varying(wide):

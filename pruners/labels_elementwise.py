@@ -72,9 +72,15 @@ def prelu(walk: Propagation, x: Value, weight: Value) -> Value:
 
 @rule("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "instance_norm")
 def batch_norm(walk: Propagation, x: Value, *parameters: Any, **_: Any) -> Value:
-    """Join scale, shift and statistics along the channel axis: each channel is normalised for itself."""
+    """Join scale, shift and statistics along the channel axis: each channel is normalised for itself.
+
+    With statistics of its own input, what is averaged over changes them (standardised weights are made so).
+    """
     own = [along(item, 1, len(x.shape)) for item in parameters[:4] if isinstance(item, Value)]
-    return walk.join([x, *own])
+    joined = walk.join([x, *own])
+    if len(parameters) > 4 and parameters[4] is True:
+        walk.flag(joined, [axis for axis in x.axes if axis != 1])
+    return joined
 
 
 @rule("layer_norm", "rms_norm")

@@ -111,6 +111,7 @@ def _tensor_axes(walk: Propagation, tensors: Mapping[str, Value]) -> Iterator[_T
 def _signatures(walk: Propagation, columns: Sequence[_TensorAxis]) -> Iterator[tuple[int, Signature]]:
     """Yield each class with its signature: which axes hold it, and how often."""
     axes = [pair for term in walk.mac_terms for pair in (*term.axes, *((term.result, a) for a in term.result.axes))]
+    axes += walk.parts
     counted = {(id(value), axis): (value, axis) for value, axis in axes}.values()
     rows = [column.classes for column in columns]
     rows += [np.sort(np.array(_roots_along(walk, value, axis), dtype=np.int64)) for value, axis in counted]

@@ -78,7 +78,10 @@ def split(walk: Propagation, x: Value, _: Any, dim: int = 0) -> list[Value]:
             walk.labels.unite(parts[0], part, Lock(f"{walk.node.name} cuts it into equal pieces"))
         for piece, part in zip(slots, parts, strict=True):
             piece.append(compact(part))
-    return [Value(shape, tuple(piece)) for shape, piece in zip(shapes, slots, strict=True)]
+    pieces = [Value(shape, tuple(piece)) for shape, piece in zip(shapes, slots, strict=True)]
+    for one in pieces:
+        walk.part(one, axis)
+    return pieces
 
 
 @rule("glu")
@@ -102,14 +105,16 @@ def cut(walk: Propagation, x: Value, dim: int = 0, *args: Any, **kwargs: Any) ->
     if walk.shape == x.shape:
         return x
     step = kwargs.get("step", args[2] if len(args) > 2 else 1)
-    moved = [slot for slot in x.slots if slot.shape[axis] > 1]
+    moved = any(slot.shape[axis] > 1 for slot in x.slots)
     known = isinstance(step, int) and step == 1 and all(isinstance(item, (int, type(None))) for item in args)
     if moved and not known:
         return lock_along(walk, x, [axis], "takes given positions of it")
     start = args[0] if args else kwargs.get("start", 0)
     start = 0 if start is None else start + x.shape[axis] if start < 0 else start
     slots = (s.narrow(axis, start, walk.shape[axis]) if s.shape[axis] > 1 else s for s in x.slots)
-    return Value(walk.shape, tuple(compact(slot) for slot in slots))
+    part = Value(walk.shape, tuple(compact(slot) for slot in slots))
+    walk.part(part, axis)
+    return part
 
 
 @rule("roll")
@@ -130,18 +135,14 @@ def by_position(walk: Propagation, x: Value, *_: Any, **__: Any) -> Any:
 
 @rule("index")
 def index(walk: Propagation, x: Value, indices: Sequence[Any]) -> Value:
-    """Lock the indexed axes; labels along the others move with them."""
+    """Hold the indexed axes; labels along the others move with them."""
     used = [axis for axis, item in enumerate(indices) if item is not None]
     if any(not isinstance(item, Value) for item in indices if item is not None):
         result: Value = walk.refuse([x], f"{walk.node.target} with unknown indices")
         return result
-    rest = []
+    held = lock_along(walk, x, used, "names positions of it")
     where = tuple(slice(None) if item is None else torch.zeros(item.shape, dtype=torch.int64) for item in indices)
-    for slot in x.slots:
-        if any(slot.shape[axis] > 1 for axis in used):
-            walk.labels.lock(slot, Lock(f"{walk.node.name} names positions of it"))
-        else:
-            rest.append(compact(slot.expand(x.shape)[where]))
+    rest = [compact(slot.expand(x.shape)[where]) for slot in held.slots]
     if any(
         tuple(slot.shape[a] for a in range(slot.ndim) if slot.shape[a] > 1) and slot.ndim != len(walk.shape)
         for slot in rest
@@ -211,8 +212,12 @@ def pad(walk: Propagation, x: Value, amounts: Sequence[int], mode: Any = "consta
 
 
 def lock_along(walk: Propagation, x: Value, axes: Sequence[int], what: str) -> Value:
-    """Lock the slots that change along `axes`; the others stay."""
-    moved = [slot for slot in x.slots if any(slot.shape[axis] > 1 for axis in axes)]
-    walk.lock(moved, Lock(f"{walk.node.name} {what}"))
-    moved_ids = {id(slot) for slot in moved}
-    return Value(walk.shape, tuple(slot for slot in x.slots if id(slot) not in moved_ids))
+    """Hold the labels along `axes`: a slot that changes along others too is tied, one that does not is locked."""
+    stay = []
+    for slot in x.slots:
+        tied = walk.tie(slot, axes)
+        if tied.numel() > 1:
+            stay.append(tied)
+        else:
+            walk.labels.lock(slot, Lock(f"{walk.node.name} {what}"))
+    return Value(walk.shape, tuple(stay))

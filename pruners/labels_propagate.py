@@ -66,6 +66,7 @@ class Propagation:
     values: dict[str, Any] = field(default_factory=dict)
     every: list[Value] = field(default_factory=list)
     mac_terms: list[MacTerm] = field(default_factory=list)
+    parts: list[tuple[Value, int]] = field(default_factory=list)
     produced: dict[int, int] = field(default_factory=dict)
     starts: list[str] = field(default_factory=list)
     carriers: set[str] = field(default_factory=set)
@@ -155,6 +156,11 @@ class Propagation:
         for value in values:
             self.lock(value.slots, Lock(reason))
         return self.plain(self.node.meta.get("val"))
+
+    def part(self, value: Value, axis: int) -> None:
+        """Remember a part of an axis: its units are a group of their own, so that some of them stay."""
+        if any(slot.shape[axis] > 1 for slot in value.slots):
+            self.parts.append((value, axis))
 
     def lock(self, slots: Sequence[Tensor], lock: Lock) -> None:
         """Lock all labels of `slots`."""

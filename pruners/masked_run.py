@@ -176,6 +176,29 @@ def _group_norm(
     return _affine(normal, *(None if item is None else item.reshape(along) for item in (weight, bias)))
 
 
+def _batch_norm(
+    mask: Tensor,
+    n: fx.Node,
+    x: Tensor,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+    *rest: Any,
+) -> Tensor:
+    if not training:
+        return n.target(x, weight, bias, running_mean, running_var, training, momentum, eps, *rest)  # type: ignore[operator, no-any-return]
+    # a batch norm shares statistics over the batch, an instance norm does not
+    axes = [axis for axis in range(x.ndim) if axis != 1 and (axis or operator_name(n.target) == "batch_norm")]
+    mean, squares, count = _moments(x, mask, axes)
+    along = (1, -1, *[1] * (x.ndim - 2))
+    normal = (x - mean) * torch.rsqrt(squares / count + eps)
+    return _affine(normal, *(None if item is None else item.reshape(along) for item in (weight, bias)))
+
+
 def _mean(mask: Tensor, _: fx.Node, x: Tensor, dim: Any = None, keepdim: bool = False, **__: Any) -> Tensor:
     axes = _axes(dim, x.ndim)
     return _squeezed(_moments(x, mask, axes)[0], axes, keepdim)
@@ -218,6 +241,8 @@ _STATISTICS: dict[str, Callable[..., Any]] = {
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "group_norm": _group_norm,
+    "batch_norm": _batch_norm,
+    "instance_norm": _batch_norm,
     "mean": _mean,
     "var": _spread(False, False),
     "std": _spread(True, False),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pruners.compare import batch_sizes, device_of, in_fp32, outputs_of
-from pruners.errors import VerificationError
+from pruners.errors import VacuousCheckError, VerificationError
 from pruners.graph_form import GraphNetwork
 from pruners.groups import ChannelGroup
 from pruners.inputs import random_inputs
@@ -110,8 +110,9 @@ def verify(
     PlanError
         The plan was made for another network.
     VerificationError
-        The outputs differ, the compact network does not run, or nothing was compared: no channel removed, or the
-        output does not depend on the removed ones.
+        The outputs differ, the compact network does not run, or the plan removes nothing.
+    VacuousCheckError
+        The output does not depend on what was removed.
     """
     if not plan.removes:
         raise VerificationError("the plan removes nothing: there is nothing to verify")
@@ -153,7 +154,7 @@ def verify(
             f"at most {TOLERANCE:.0e} is rounding"
         )
     if not max(result.sensitivity, result.probe_sensitivity) >= LEAST_SENSITIVITY:
-        raise VerificationError(
+        raise VacuousCheckError(
             f"the check is vacuous: masking the {result.removed_channels} removed channels moves the output by "
             f"{max(result.sensitivity, result.probe_sensitivity):.1e} of its range, less than {LEAST_SENSITIVITY:.0e}"
         )
