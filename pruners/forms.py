@@ -112,6 +112,8 @@ def _constants(program: Program) -> dict[str, Tensor]:
     for target, name in _fetches(program).items():
         if target not in program.tensors:
             tensor = operator.attrgetter(target)(program.module)
+            if not isinstance(tensor, Tensor):
+                raise SurgeryError(f"the program runs a part of the network ({target}) under a mode of its own")
             found[name] = tensor.detach().clone()
     return found
 

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from pruners.errors import TraceError
+from pruners.regions import inline_regions
 
 __all__ = ["FOREIGN", "Program", "export", "first_line", "named_tensors"]
 
@@ -94,6 +95,7 @@ def export(model: nn.Module, example_inputs: tuple[Tensor, ...], *, training: bo
         program, batch = _export(twin, example_inputs, None), _batch_size(example_inputs) or 1
     module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
+    inline_regions(module, training=training)
     _without_assertions(module)
     _without_mutation(module)
     module.recompile()

@@ -17,7 +17,7 @@ from deploy.coverage.rows import Entry, Settings
 from pruners.decide.choices import choices_of
 from pruners.decide.counts import ratio_counts
 from pruners.decide.units import top_units
-from pruners.errors import NothingToPruneError, SurgeryError, VerificationError
+from pruners.errors import NothingToPruneError, SurgeryError, VacuousCheckError, VerificationError
 from pruners.graph import Graph, trace
 from pruners.groups import ChannelGroup
 from pruners.importance.l1 import l1_norms
@@ -68,6 +68,8 @@ def prune(
     with clock.measure("verify"):
         try:
             found = verify(network, plan, compact, graph=graph, seed=settings.seed)
+        except VacuousCheckError:
+            raise
         except VerificationError as error:
             raise WrongAnswerError(str(error)) from error
     facts.update(
@@ -101,6 +103,7 @@ def plan_l1(network: nn.Module, graph: Graph, ratio: float) -> PruningPlan:
         inputs=graph.inputs,
         method="l1",
         settings={"ratio": ratio},
+        policy=graph.policy,
     )
 
 

@@ -114,6 +114,7 @@ def plan_of(entry: Entry, graph: Graph) -> PruningPlan:
         inputs=graph.inputs,
         method="published",
         settings={"entry": entry.name, "paper": entry.paper, "source": entry.source},
+        policy=graph.policy,
     )
 
 

@@ -161,7 +161,7 @@ def test_settings_travel_in_the_plan():
 
 
 def test_names():
-    assert registry.names()[:4] == ("l1", "taylor", "uniform", "random")
+    assert registry.names()[:5] == ("l1", "taylor", "criterion", "uniform", "random")
 
 
 def test_an_unknown_method_is_an_error_with_a_suggestion():

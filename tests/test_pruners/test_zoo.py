@@ -67,7 +67,7 @@ def test_masked_equals_compact(name, plan_for, tmp_path):
     assert check.removed_parameters == graph.parameters() - graph.parameters(units(plan)) > 0
 
     assert graph.macs(units(plan)) < (1 - LEAST_REDUCTION.get(name, 0.5)) * graph.macs()
-    again = trace(compact, example)
+    again = trace(compact, example, policy=graph.policy)
     assert again.macs() == graph.macs(units(plan))
     assert again.parameters() == graph.parameters(units(plan)) == sum(p.numel() for p in compact.parameters())
     sizes = {group.name: group.n_units for group in again.groups}
@@ -96,12 +96,19 @@ def test_a_compact_network_trains(name, plan_for):
     assert all(parameter.grad is not None for parameter in compact.parameters())
 
 
-def test_auxiliary_heads_that_only_train_hold_their_inputs():
+def test_auxiliary_heads_that_only_train_follow_their_inputs():
     model, shape = make("googlenet")
     graph = trace(model, (torch.randn(2, *shape),))
-    held = {group.name: group.fixed for group in graph.groups if "training path" in group.fixed}
-    assert {name.split(".")[0] for name in held} == {"inception4a", "inception4d"}
-    assert graph.groups[0].prunable
+    readers = {
+        group.name.split(".")[0]: (member.path, group.prunable)
+        for group in graph.groups
+        for member in group.members
+        if member.path.startswith("aux")
+    }
+    assert readers == {
+        "inception4a": ("aux1.conv.conv.weight", True),
+        "inception4d": ("aux2.conv.conv.weight", True),
+    }
 
 
 @pytest.mark.parametrize("name", ["cifar:resnet20", "mobilenet_v2", "resnext50_32x4d", "cifar:densenet40"])
@@ -111,7 +118,7 @@ def test_plans_of_successive_steps_compose(name, plan_for):
     graph = trace(model, example)
     first = plan_for(graph, removed=0.3, seed=1)
     once = apply(model, first, graph=graph, check=False)
-    middle = trace(once, example)
+    middle = trace(once, example, policy=graph.policy)
     second = plan_for(middle, removed=0.3, seed=2)
     twice = apply(once, second, graph=middle, check=False)
     at_once = apply(model, first.then(second), graph=graph, check=False)

@@ -1,0 +1,46 @@
+"""Regions of a program under a mode of their own (autocast, gradients), inlined where the mode changes nothing."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from torch import fx
+
+__all__ = ["inline_regions"]
+
+
+def inline_regions(module: fx.GraphModule, *, training: bool) -> None:
+    """Put the nodes of such regions in the place of the call, in place.
+
+    Programs run in the precision of their tensors, outside of autocast, so that a region without autocast is an
+    ordinary one; in evaluation mode a region without gradients is too. Other regions stay calls.
+    """
+    for node in list(module.graph.nodes):
+        if node.op != "call_function":
+            continue
+        name, args = getattr(node.target, "__name__", ""), node.args
+        if name == "wrap_with_autocast" and args[2] is False:
+            _inline(module, node, args[4], args[5:])
+        elif name == "wrap_with_set_grad_enabled" and not training:
+            _inline(module, node, args[1], args[2:])
+
+
+def _inline(module: fx.GraphModule, call: fx.Node, region: Any, inputs: Sequence[Any]) -> None:
+    body = operator.attrgetter(str(region.target))(module)
+    inline_regions(body, training=False)
+    copies: dict[fx.Node, Any] = dict(zip((n for n in body.graph.nodes if n.op == "placeholder"), inputs, strict=True))
+    results: Sequence[Any] = ()
+    with module.graph.inserting_before(call):
+        for node in body.graph.nodes:
+            if node.op == "output":
+                results = fx.map_arg(node.args[0], lambda n: copies[n])
+            elif node.op != "placeholder":
+                copies[node] = module.graph.node_copy(node, lambda n: copies[n])
+    for user in list(call.users):
+        user.replace_all_uses_with(results[user.args[1]])
+        module.graph.erase_node(user)
+    module.graph.erase_node(call)
+    if not region.users:
+        module.graph.erase_node(region)
