@@ -39,7 +39,8 @@ def _inline(module: fx.GraphModule, call: fx.Node, region: Any, inputs: Sequence
             elif node.op != "placeholder":
                 copies[node] = module.graph.node_copy(node, lambda n: copies[n])
     for user in list(call.users):
-        user.replace_all_uses_with(results[user.args[1]])
+        position: Any = user.args[1]
+        user.replace_all_uses_with(results[position])
         module.graph.erase_node(user)
     module.graph.erase_node(call)
     if not region.users:
