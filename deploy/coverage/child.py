@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from benchmarks.wire import die_with_parent
 from deploy.coverage.clock import Clock
 from deploy.coverage.rows import Job, Outcome, Row
 from deploy.whole import write_file
@@ -138,4 +139,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    die_with_parent()
     main(sys.argv[1:])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.wire import die_with_parent
 from deploy.errors import DeployError
 from deploy.published.catalogue import Entry, load_catalogue
 
@@ -67,4 +68,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    die_with_parent()
     main()
