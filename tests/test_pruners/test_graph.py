@@ -163,8 +163,11 @@ def test_pieces_of_unequal_size_and_parts_of_an_axis_are_followed():
 
     group = groups(Net(forward, a=nn.Conv2d(3, 8, 1), o=nn.Conv2d(7, 2, 1)))
     by_path = {name: {m.path: m.indices for m in g.members} for name, g in group.items()}
-    assert by_path["a"]["o.weight"] == ((4,), (5,), (6,), (0,), (1,), (2,), (3,))
+    # a group for each part, so that no part is emptied
+    assert by_path["a"]["o.weight"] == ((4,), (5,), (6,))
     assert by_path["a#2"] == {"a.weight": ((3,),), "a.bias": ((3,),)}
+    assert by_path["a#3"]["a.weight"] == ((4,), (5,), (6,), (7,))
+    assert by_path["a#3"]["o.weight"] == ((0,), (1,), (2,), (3,))
 
 
 @pytest.mark.parametrize(("attention", "units"), [("heads", 4), ("head_size", 4)])

@@ -32,10 +32,10 @@ THEMSELVES = {
     "densenet": (lambda: torchvision.models.DenseNet(8, (2, 2), 16, num_classes=5), 64),
     "squeezenet": (of_torchvision("squeezenet1_1"), 64),
     "deit": (of_timm("deit_tiny_patch16_224", img_size=32, depth=2), 32),
-    "mobilevitv2": (of_timm("mobilevitv2_050"), 64),
-    "inception_next": (of_timm("inception_next_atto"), 64),
 }
 SLOW = {
+    "mobilevitv2": (of_timm("mobilevitv2_050"), 64),
+    "inception_next": (of_timm("inception_next_atto"), 64),
     "levit": (of_timm("levit_128s"), 224),
     "mobilenet_v3": (of_torchvision("mobilenet_v3_small"), 64),
     "efficientnet": (of_torchvision("efficientnet_b0"), 64),
@@ -91,7 +91,7 @@ def test_the_network_stays_itself(name, plan_for):
     assert any(parameter.grad is not None and parameter.grad.any() for parameter in compact.parameters())
 
 
-@pytest.mark.parametrize("name", BAKED)
+@pytest.mark.parametrize("name", [name if "torchvision" in name else pytest.param(name, marks=slow) for name in BAKED])
 def test_a_network_with_sizes_in_its_code_becomes_a_graph_and_says_why(name, plan_for):
     build, side, reason = BAKED[name]
     model, graph = make(build, side)
