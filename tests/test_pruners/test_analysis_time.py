@@ -15,7 +15,7 @@ NETWORKS = ("resnet50", "densenet201", "swin_t")
 
 
 @pytest.mark.slow
-def test_the_analysis_is_cheap_beside_the_export_and_about_linear(monkeypatch, capsys):
+def test_the_analysis_is_cheap_beside_the_export_and_about_linear(monkeypatch):
     spent = []
 
     def timed(*args, **kwargs):
@@ -34,8 +34,6 @@ def test_the_analysis_is_cheap_beside_the_export_and_about_linear(monkeypatch, c
         analysis = time.perf_counter() - start - sum(spent)
         nodes = len(graph.module.graph.nodes)
         per_node[name] = analysis / nodes
-        with capsys.disabled():
-            print(f"\n{name}: {nodes} nodes, torch.export {sum(spent):.2f} s, analysis {analysis:.2f} s", end="")
-        assert analysis < sum(spent)
+        assert analysis < sum(spent), f"{name}: {nodes} nodes"
         spent.clear()
-    assert max(per_node.values()) < 2 * min(per_node.values())
+    assert max(per_node.values()) < 2 * min(per_node.values()), per_node
