@@ -315,7 +315,6 @@ def summarise(measurement: Measurement) -> Summary:
         return percentile(calls, share) if supports(len(calls), share) else None
 
     mean_ns = float(calls.mean())
-    medians = [median(trial.calls_ns) for trial in trials]
     return Summary(
         p50_ns=percentile(calls, 0.5),
         p90_ns=supported(0.9),
@@ -323,7 +322,7 @@ def summarise(measurement: Measurement) -> Summary:
         p999_ns=supported(0.999),
         mean_ns=mean_ns,
         throughput_per_s=1e9 * measurement.subject.batch / mean_ns,
-        trial_median_ns=median_interval(medians) if len(medians) > 1 else None,
+        trial_median_ns=clustered_median_interval([trial.calls_ns for trial in trials]) if len(trials) > 1 else None,
         load_ns=round(median(trial.load_ns for trial in trials)),
         first_run_ns=round(median(trial.first_run_ns for trial in trials)),
         peak_bytes=max(trial.memory.peak_bytes for trial in trials),

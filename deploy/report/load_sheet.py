@@ -8,7 +8,8 @@ from rich.console import Console
 
 from benchmarks.load import LoadMeasurement
 from benchmarks.scenarios import SCENARIOS, DeviceResult, MultiStreamResult, OfflineResult, ScenarioResult, ServerResult
-from benchmarks.stats import percentile, supports
+from benchmarks.errors import SettingError
+from benchmarks.stats import percentile, percentile_interval, supports
 from deploy.report.sheets import Sheet
 from deploy.report.table import print_sheet
 from deploy.report.words import NOTHING, duration, rate
@@ -16,6 +17,7 @@ from deploy.report.words import NOTHING, duration, rate
 __all__ = ["load_sheet", "print_load"]
 
 _SHARES = (0.5, 0.9, 0.99)
+_N_CELLS = len(_SHARES) + 1
 
 
 def load_sheet(found: Sequence[LoadMeasurement]) -> Sheet:
@@ -25,22 +27,24 @@ def load_sheet(found: Sequence[LoadMeasurement]) -> Sheet:
         subject, result = one.subject, one.result
         first = (subject.backend, str(subject.streams))
         if result is None:
-            rows.append((*first, "failed", *[NOTHING] * 4))
+            rows.append((*first, "failed", *[NOTHING] * (_N_CELLS + 1)))
             continue
         reasons = one.fitness.reasons if one.fitness is not None else ()
-        notes += [f"{subject.backend}, streams {subject.streams}: {reason}" for reason in reasons]
+        told = [str(reason) for reason in reasons] + _too_much(result)
+        notes += [f"{subject.backend}, streams {subject.streams}: {one}" for one in told]
         rows.append((*first, *_cells(result)))
     result = next(one.result for one in found if one.result is not None)
     bound = f" Bound: {duration(result.settings.bound_ns)}." if isinstance(result, ServerResult) else ""
     subject = found[0].subject
     return Sheet(
         f"Measured: {result.scenario} (MLPerf-style)",
-        ("backend", "streams", "per second", "p50", "p90", "p99", "requests"),
+        ("backend", "streams", "per second", "p50", "p90", "p99", "p99 in", "requests"),
         tuple(rows),
         n_left=1,
         notes=tuple(dict.fromkeys(notes)),
         caption=f"{SCENARIOS[result.scenario].definition}.{bound} {subject.precision}, threads per inference: "
-        f"{subject.threads}, {subject.device}, batch {subject.batch}.",
+        f"{subject.threads}, {subject.device}, batch {subject.batch}. p99 in: 95 % interval of the "
+        "service's p99, wider where requests are correlated.",
     )
 
 
@@ -51,7 +55,7 @@ def print_load(found: Sequence[LoadMeasurement], console: Console | None = None)
 
 def _cells(result: ScenarioResult) -> tuple[str, ...]:
     if isinstance(result, OfflineResult):
-        return (rate(result.throughput_per_s), *[NOTHING] * 3, str(len(result.done_ns)))
+        return (rate(result.throughput_per_s), *[NOTHING] * _N_CELLS, str(len(result.done_ns)))
     if isinstance(result, DeviceResult):
         latencies = result.latencies_ns
         return (
@@ -64,14 +68,27 @@ def _cells(result: ScenarioResult) -> tuple[str, ...]:
         return (rate(result.throughput_per_s), *_percentiles(latencies.tolist()), str(len(latencies)))
     held = result.found.held_per_s
     if held is None:
-        return ("none holds", *[NOTHING] * 3, str(sum(len(probe.done_ns) for probe in result.probes)))
+        return ("none holds", *[NOTHING] * _N_CELLS, str(sum(len(probe.done_ns) for probe in result.probes)))
     best = max((probe for probe in result.probes if probe.rate_per_s == held), key=lambda probe: len(probe.done_ns))
     latencies = best.latencies_ns
     return (rate(held * result.batch), *_percentiles(latencies.tolist()), str(len(latencies)))
 
 
+def _too_much(result: ScenarioResult) -> list[str]:
+    if not isinstance(result, ServerResult) or result.found.failed_per_s is None:
+        return []
+    return [f"{rate(result.found.failed_per_s * result.batch)} per second no longer keep the bound"]
+
+
 def _percentiles(latencies_ns: list[int]) -> list[str]:
-    return [
-        duration(percentile(latencies_ns, share)) if supports(len(latencies_ns), share) else NOTHING
-        for share in _SHARES
-    ]
+    n = len(latencies_ns)
+    cells = [duration(percentile(latencies_ns, share)) if supports(n, share) else NOTHING for share in _SHARES]
+    return [*cells, _within(latencies_ns, _SHARES[-1])]
+
+
+def _within(latencies_ns: list[int], share: float) -> str:
+    try:
+        found = percentile_interval(latencies_ns, share)
+    except SettingError:  # too few, or so correlated that they are worth too few: the service's percentile is unknown
+        return NOTHING
+    return f"{duration(found.low)} to {duration(found.high)}"

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.records import Comparison, Measurement
-from benchmarks.stats import summarise
+from benchmarks.records import Comparison, Interval, Measurement
+from benchmarks.stats import relative_half_width, summarise
 from deploy.report.words import (
     NOTHING,
     count,
@@ -118,7 +118,7 @@ def _latency(results: Results) -> Sheet:
         subject = found.subject
         if found.failure is not None:
             mark = notes.mark(f"{subject.label} on {subject.backend} failed: {found.failure}")
-            rows.append((place(results, found), subject.label, f"failed {mark}", *[NOTHING] * 4))
+            rows.append((place(results, found), subject.label, f"failed {mark}", *[NOTHING] * 5))
             continue
         told = summarise(found)
         tail = (NOTHING if ns is None else duration(ns) for ns in (told.p90_ns, told.p99_ns))
@@ -128,6 +128,7 @@ def _latency(results: Results) -> Sheet:
                 place(results, found),
                 f"{subject.label} {marks}".rstrip(),
                 duration(told.p50_ns),
+                _over_processes(told.trial_median_ns),
                 *tail,
                 duration(told.mean_ns),
                 rate(told.throughput_per_s),
@@ -135,15 +136,19 @@ def _latency(results: Results) -> Sheet:
         )
     for one in results.skipped:
         mark = notes.mark(f"{one.backend} was skipped: {one.reason}{'; ' if one.hint else ''}{one.hint}")
-        rows.append((one.backend, NOTHING, f"skipped {mark}", *[NOTHING] * 4))
+        rows.append((one.backend, NOTHING, f"skipped {mark}", *[NOTHING] * 5))
     return Sheet(
         "Measured: latency of one request",
-        ("backend", "model", "p50", "p90", "p99", "mean", "examples/s"),
+        ("backend", "model", "p50", "+-", "p90", "p99", "mean", "examples/s"),
         tuple(rows),
         n_left=2,
         notes=notes.found,
-        caption=_setting(results),
+        caption=f"{_setting(results)} +-: half the interval of the median over processes.",
     )
+
+
+def _over_processes(found: Interval | None) -> str:
+    return NOTHING if found is None else percent(relative_half_width(found), 1)
 
 
 def _starting(results: Results) -> Sheet:
