@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from deploy.progress import Progress
     from deploy.sources.data import DataSource
+    from pruners.gates.gate import Gate
     from pruners.plan import PruningPlan
     from pruners.recover.settings import TrainSettings
 
@@ -116,6 +117,10 @@ class Preparation:
         section = self.recipe.prune
         method = create(section.method, **section.settings)
         updates = self._batches(_UPDATE_STREAM)
+
+        def fit_in_stage(model: nn.Module, settings: TrainSettings, *, name: str, gate: Gate | None = None) -> None:
+            self._fit(f"{section.method}: {name}", model, settings, folder / name, gate)
+
         with self.progress.bar(f"prune by {section.method}") as bar:
             task = PruningTask(
                 model=self._dense(),
@@ -126,6 +131,7 @@ class Preparation:
                 batches=lambda: self._batches(_SCORE_STREAM),
                 loss=_cross_entropy,
                 train=lambda model, n_updates: self._update(model, n_updates, updates),
+                fit=fit_in_stage,
                 progress=bar.set,
             )
             pruned = method.prune(task)
@@ -168,7 +174,9 @@ class Preparation:
             self._fit("fine-tune the pruned network", model, self.recipe.finetune, folder)
         save_weights(model, folder / "weights.safetensors")
 
-    def _fit(self, title: str, model: nn.Module, settings: TrainSettings, folder: Path) -> None:
+    def _fit(
+        self, title: str, model: nn.Module, settings: TrainSettings, folder: Path, gate: Gate | None = None
+    ) -> None:
         from pruners.recover.fit import fit
 
         with self.progress.training(title, settings.epochs) as bar:
@@ -177,9 +185,11 @@ class Preparation:
                 self.data.train,
                 self.data.validation,
                 settings,
+                gate=gate,
                 checkpoints=folder / "checkpoints",
                 progress=bar,
             )
+        folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "history.json", history.to_json())
 
     def _export(self, folder: Path) -> None:

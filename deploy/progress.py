@@ -57,21 +57,42 @@ class Progress:
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
+        self._shown: RichProgress | None = None
 
     @contextmanager
     def bar(self, title: str) -> Iterator[Bar]:
         """Show a bar while the block runs, and its title once in a log."""
         if not self.console.is_terminal:
             self.console.print(title)
-        with self._rich() as rich_bar:
-            yield Bar(self.console, rich_bar, rich_bar.add_task(title, total=100, note=""))
+        with self._display() as rich_bar, self._task(rich_bar, title) as task:
+            yield Bar(self.console, rich_bar, task)
 
     @contextmanager
     def training(self, title: str, epochs: int) -> Iterator[TrainingBar]:
-        """Show a bar for a training of so many epochs."""
-        with self._rich() as rich_bar:
-            task = rich_bar.add_task(title, total=100, note="")
+        """Show a bar for a training of so many epochs; below that of a step that it is part of."""
+        with self._display() as rich_bar, self._task(rich_bar, title) as task:
             yield TrainingBar(self.console, rich_bar, task, title, epochs)
+
+    @contextmanager
+    def _task(self, rich_bar: RichProgress, title: str) -> Iterator[TaskID]:
+        task = rich_bar.add_task(title, total=100, note="")
+        try:
+            yield task
+        finally:
+            rich_bar.remove_task(task)
+
+    @contextmanager
+    def _display(self) -> Iterator[RichProgress]:
+        """Show what is there once: a terminal has one live display."""
+        if self._shown is not None:
+            yield self._shown
+            return
+        with self._rich() as rich_bar:
+            self._shown = rich_bar
+            try:
+                yield rich_bar
+            finally:
+                self._shown = None
 
     def _rich(self) -> RichProgress:
         return RichProgress(

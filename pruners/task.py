@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from pruners.errors import SelectorError, TargetError
 from pruners.policy import Attention
@@ -13,15 +13,37 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from pruners.gates.gate import Gate
     from pruners.plan import PruningPlan
+    from pruners.recover.settings import TrainSettings
 
-__all__ = ["COSTS", "Constraints", "Cost", "Progress", "Pruned", "PruningTask", "Target"]
+__all__ = ["COSTS", "Constraints", "Cost", "Fit", "Progress", "Pruned", "PruningTask", "Target"]
 
 Cost: TypeAlias = Literal["flops", "macs", "params", "weight_bytes", "activation_bytes"]
 COSTS: tuple[Cost, ...] = ("flops", "macs", "params", "weight_bytes", "activation_bytes")
 """What a target can count, by the name that `Target` and a recipe give it."""
 
 Progress = Callable[[str, float], None]
+
+
+class Fit(Protocol):
+    """Trains a network as long as its settings say, on the task's training data."""
+
+    def __call__(self, model: nn.Module, settings: TrainSettings, *, name: str, gate: Gate | None = None) -> object:
+        """Train `model` in place; see `pruners.recover.fit.fit`.
+
+        Parameters
+        ----------
+        model : Module
+            See there.
+        settings : TrainSettings
+            See there.
+        name : str
+            Tells the trainings of one method apart: a method that is run again after it was killed calls alike, and
+            what was finished is not trained again.
+        gate : Gate, optional
+            Attached to the model.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +189,8 @@ class PruningTask:
         ``loss(outputs, labels)`` -> scalar Tensor, averaged over the batch.
     train : callable, optional
         ``train(model, n_updates)``: fine-tune in place between two removals.
+    fit : callable, optional
+        See `Fit`; for methods that train by the epoch.
     progress : callable, optional
         ``progress(message, fraction_done)``.
     """
@@ -179,6 +203,7 @@ class PruningTask:
     batches: Callable[[], Iterable[tuple[torch.Tensor, torch.Tensor]]] | None = None
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
     train: Callable[[nn.Module, int], None] | None = None
+    fit: Fit | None = None
     progress: Progress | None = None
 
 

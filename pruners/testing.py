@@ -26,12 +26,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import TensorDataset
 
 from pruners.decide.choices import choices_of
 from pruners.decide.goal import budget_of
 from pruners.errors import MethodError, NothingToPruneError, SelectorError, TargetError
+from pruners.gates.gate import Gate
 from pruners.graph import Graph, trace
 from pruners.plan import PruningPlan
+from pruners.recover.fit import Epoch, History, TrainProgress, fit
+from pruners.recover.settings import TrainSettings
 from pruners.registry import create, method_class
 from pruners.surgery import apply
 from pruners.task import Constraints, Pruned, PruningTask, Target
@@ -145,6 +149,7 @@ def make_task(model: nn.Module, **changes: Any) -> PruningTask:
         batches=_batches,
         loss=F.cross_entropy,
         train=_train,
+        fit=_Fit(),
     )
     return replace(task, **changes)
 
@@ -163,6 +168,41 @@ def _train(model: nn.Module, n_updates: int) -> None:
         optimizer.zero_grad()
         F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+
+
+class _KilledError(Exception):
+    pass
+
+
+class _Killer:
+    """Ends the training of epoch `last`, counted over all trainings, as a killed process would."""
+
+    def __init__(self, last: int) -> None:
+        self.epochs_left = last
+
+    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """Let it go on: batches are few."""
+
+    def epoch(self, row: Epoch) -> None:  # noqa: ARG002
+        """Kill before this epoch is saved."""
+        self.epochs_left -= 1
+        if not self.epochs_left:
+            raise _KilledError
+
+
+class _Fit:
+    """Trains on the task's random data; keeps checkpoints where it has a folder."""
+
+    def __init__(self, folder: Path | None = None, progress: TrainProgress | None = None) -> None:
+        self.folder = folder
+        self.progress = progress
+
+    def __call__(self, model: nn.Module, settings: TrainSettings, *, name: str, gate: Gate | None = None) -> History:
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(24, 3, _SIDE, _SIDE, generator=generator)
+        data = TensorDataset(images, torch.randint(0, _CLASSES, (24,), generator=generator))
+        checkpoints = None if self.folder is None else self.folder / name
+        return fit(model, data, data, settings, gate=gate, checkpoints=checkpoints, progress=self.progress)
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,6 +346,22 @@ def same_seed_gives_the_same_network(trial: Trial) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def killed_training_goes_on(trial: Trial) -> None:
+    """Check that a method that trains by the epoch, killed at any epoch and run again, ends in the same network."""
+    for last in (1, 2, 3):
+        with TemporaryDirectory() as folder:
+            interrupted = _Fit(Path(folder), _Killer(last))
+            try:
+                create(trial.method, **trial.settings).prune(replace(trial.task, fit=interrupted))
+            except _KilledError:
+                again = create(trial.method, **trial.settings).prune(replace(trial.task, fit=_Fit(Path(folder))))
+            else:
+                return
+        assert again.plan == trial.pruned.plan
+        first, second = trial.pruned.model.state_dict(), again.model.state_dict()
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 PROMISES = (
     model_is_unchanged,
     kept_units_are_legal,
@@ -316,6 +372,7 @@ PROMISES = (
     compact_network_is_the_users_own,
     plan_survives_json,
     same_seed_gives_the_same_network,
+    killed_training_goes_on,
 )
 """Each takes a `Trial`."""
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from pruners.errors import TrainingError
+from pruners.gates.gate import Gate
 from pruners.recover import checkpoint
 from pruners.recover.batches import epoch_batches, epoch_seed, n_batches, ordered_batches
 from pruners.recover.evaluate import count_correct
@@ -94,6 +95,7 @@ def fit(
     validation: Dataset[Any] | None,
     settings: TrainSettings,
     *,
+    gate: Gate | None = None,
     checkpoints: Path | None = None,
     progress: TrainProgress | None = None,
 ) -> History:
@@ -109,6 +111,9 @@ def fit(
         epoch's weights stay when ``settings.keep`` is "best".
     settings : TrainSettings
         See there.
+    gate : Gate, optional
+        Attached to the model: its penalty, its own updates, and its word that the training is done. The epoch in which
+        it says so ends there and is the last.
     checkpoints : Path, optional
         Folder of the checkpoint; a second call with the same folder goes on after the last finished epoch and ends in
         the same weights, bit for bit, as a call that was never interrupted.
@@ -123,7 +128,7 @@ def fit(
     """
     if settings.keep == "best" and validation is None:
         raise TrainingError("keep 'best' needs validation data: the best epoch is never chosen on other data")
-    return _Fit(model, train, validation, settings, checkpoints, progress).run()
+    return _Fit(model, train, validation, settings, gate, checkpoints, progress).run()
 
 
 def _fabric(settings: TrainSettings) -> Fabric:
@@ -149,10 +154,12 @@ class _Fit:
         train: Dataset[Any],
         validation: Dataset[Any] | None,
         settings: TrainSettings,
+        gate: Gate | None,
         checkpoints: Path | None,
         progress: TrainProgress | None,
     ) -> None:
         self.raw = model
+        self.gate = gate
         self.train = train
         self.validation = validation
         self.settings = settings
@@ -173,9 +180,11 @@ class _Fit:
             self.model, self.optimizer = self.fabric.setup(self.raw, self._new_optimizer())
             self._resume()
             for epoch in range(len(self.rows) + 1, self.settings.epochs + 1):
+                if self._finished:
+                    break
                 self._epoch(epoch)
                 self._save()
-        kept = self.settings.epochs
+        kept = len(self.rows)
         if self.best is not None:
             _, kept, weights = self.best
             self.raw.load_state_dict(weights)
@@ -183,9 +192,15 @@ class _Fit:
         self.raw.train(training)
         return History(epochs=tuple(self.rows), kept_epoch=kept)
 
+    @property
+    def _finished(self) -> bool:
+        return self.gate is not None and self.gate.finished
+
     def _new_optimizer(self) -> torch.optim.Optimizer:
         settings = self.settings
-        parameters = [parameter for parameter in self.raw.parameters() if parameter.requires_grad]
+        parameters: Any = [parameter for parameter in self.raw.parameters() if parameter.requires_grad]
+        if self.gate is not None:
+            parameters = self.gate.parameter_groups(self.raw, settings.weight_decay)
         if settings.optimizer == "adamw":
             return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
         return torch.optim.SGD(
@@ -211,15 +226,17 @@ class _Fit:
             world_size=fabric.world_size,
             num_workers=settings.num_workers,
         )
-        rate = 0.0
-        for step, (images, labels) in enumerate(batches):
-            rate = learning_rate(settings, (epoch - 1) * self.steps + step, self.steps)
+        rate, step = 0.0, 0
+        for step, (images, labels) in enumerate(batches, start=1):
+            rate = learning_rate(settings, (epoch - 1) * self.steps + step - 1, self.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            self._update(images.to(fabric.device, memory_format=self.layout), labels.to(fabric.device), sums)
-            if (step + 1) % _LOOK_EVERY == 0:
-                self._look(epoch, step + 1, sums)
-        self._look(epoch, self.steps, sums)
+            self._update(images.to(fabric.device, memory_format=self.layout), labels.to(fabric.device), sums, rate)
+            if step % _LOOK_EVERY == 0:
+                self._look(epoch, step, sums)
+            if self._finished:
+                break
+        self._look(epoch, step, sums)
         seconds = time.perf_counter() - started
         correct, loss, n = self._over_ranks(sums).tolist()
         checked = self._validate()
@@ -238,14 +255,19 @@ class _Fit:
         if self.progress is not None:
             self.progress.epoch(row)
 
-    def _update(self, images: Tensor, labels: Tensor, sums: Tensor) -> None:
+    def _update(self, images: Tensor, labels: Tensor, sums: Tensor, rate: float) -> None:
+        gate = self.gate
         scores = self.model(images)
         loss = F.cross_entropy(scores, labels, label_smoothing=self.settings.label_smoothing)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
+        self.raw.zero_grad(set_to_none=True)
+        self.fabric.backward(loss if gate is None else gate.with_penalty(loss))
+        if gate is not None:
+            gate.before_step(rate)
         if self.settings.clip_norm is not None:
             self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.settings.clip_norm)
         self.optimizer.step()
+        if gate is not None:
+            gate.after_step(rate)
         with torch.no_grad():
             sums[0] += (scores.argmax(1) == labels).sum()
             sums[1] += loss.detach() * len(labels)

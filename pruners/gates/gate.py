@@ -1,0 +1,115 @@
+"""`Gate`: a trainable number for each unit of a network, used around any training loop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from pruners.errors import MethodError
+
+if TYPE_CHECKING:
+    from pruners.importance.scores import Scores
+
+__all__ = ["GATE", "Gate"]
+
+GATE = "prune_deploy_gate"
+"""Name of the gate among the network's modules while it is attached."""
+
+
+class Gate(nn.Module, ABC):
+    """Numbers that are trained with a network and say what each of its units is worth.
+
+    A subclass attaches itself to the network when it is made (parametrizations, hooks), and becomes one of its modules,
+    so that the network's ``state_dict`` holds all of its state and data parallelism its parameters. State that is no
+    parameter is a buffer: a training that is resumed from a ``state_dict`` goes on bit for bit.
+
+    Parameters
+    ----------
+    network : Module
+        Is changed; hand in a copy where the original is still wanted.
+
+    Raises
+    ------
+    MethodError
+        The network has a gate already.
+
+    Examples
+    --------
+    In a training loop of one's own::
+
+        gate = SomeGate(network, graph)
+        optimizer = SGD(gate.parameter_groups(network, weight_decay=1e-4), lr=lr)
+        for images, labels in batches:
+            loss = cross_entropy(network(images), labels)
+            optimizer.zero_grad()
+            gate.with_penalty(loss).backward()
+            gate.before_step(lr)
+            optimizer.step()
+            gate.after_step(lr)
+            if gate.finished:
+                break
+        scores = gate.scores()
+        gate.fold()
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        if hasattr(network, GATE):
+            present = type(getattr(network, GATE)).__name__
+            raise MethodError(f"the network has a gate already ({present}); fold it first")
+        network.add_module(GATE, self)
+
+    def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+        """Divide what the optimizer shall train: the network's parameters with weight decay, the gate's without.
+
+        Parameters that the gate updates itself (`updated_here`) are in neither.
+        """
+        own = {id(parameter) for parameter in self.parameters()}
+        mine = {id(parameter) for parameter in self.updated_here()}
+        trained = [p for p in network.parameters() if p.requires_grad and id(p) not in mine]
+        groups = [
+            {"params": [p for p in trained if id(p) not in own], "weight_decay": weight_decay},
+            {"params": [p for p in trained if id(p) in own], "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def updated_here(self) -> list[nn.Parameter]:
+        """List the parameters that `after_step` updates from their gradients, in the optimizer's place."""
+        return []
+
+    def penalty(self) -> Tensor | None:
+        """Return what is added to the loss of the batch that just ran; None for nothing."""
+        return None
+
+    def with_penalty(self, loss: Tensor) -> Tensor:
+        """Add `penalty` to `loss`."""
+        penalty = self.penalty()
+        return loss if penalty is None else loss + penalty
+
+    def before_step(self, lr: float) -> None:
+        """Change gradients: after the backward pass, before clipping and the optimizer's step of rate `lr`."""
+
+    def after_step(self, lr: float) -> None:
+        """Update what the gate updates itself, after the optimizer's step of rate `lr`."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has done what the gate wanted, so that the loop may end."""
+        return False
+
+    @abstractmethod
+    def scores(self) -> Scores:
+        """Give one number for each unit of each gated group; low goes first."""
+
+    @abstractmethod
+    def fold(self) -> None:
+        """Multiply the gate into the network's own tensors and leave it: plain layers, no hook, no parametrization.
+
+        What the network computes in evaluation mode stays the same, up to rounding, unless the subclass says otherwise.
+        """
+
+    def detach_from(self, network: nn.Module) -> None:
+        """Stop being a module of `network`; for `fold`."""
+        delattr(network, GATE)
