@@ -61,6 +61,10 @@ class Gate(nn.Module, ABC):
             raise MethodError(f"the network has a gate already ({present}); fold it first")
         network.add_module(GATE, self)
 
+    def forward(self, *inputs: Any) -> Any:
+        """Give back what comes in: an `nn.Sequential` calls its gate as it calls any of its modules."""
+        return inputs[0] if len(inputs) == 1 else inputs
+
     def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         """Divide what the optimizer shall train: the network's parameters with weight decay, the gate's without.
 
