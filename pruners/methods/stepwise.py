@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,8 @@ def prune_in_steps(
     schedule: Schedule,
     score: Callable[[Step], Scored],
     decide: Callable[[Step, Scores, Budget, int | None], dict[str, int]],
+    *,
+    train_before: Callable[[Step], nn.Module] | None = None,
 ) -> Outcome:
     """Remove and fine-tune until the target is met.
 
@@ -109,6 +111,9 @@ def prune_in_steps(
         ``score(step)``: scores of the groups in ``step.left.movable``.
     decide : callable
         ``decide(step, scores, budget, max_units)``: kept count of each group in ``step.left``.
+    train_before : callable, optional
+        ``train_before(step)``: a trained copy of ``step.model``, which is scored and cut in its place. Every cut of
+        such a copy is verified.
 
     Raises
     ------
@@ -120,6 +125,7 @@ def prune_in_steps(
     from pruners.distributed import broadcast_plan
     from pruners.graph import trace
     from pruners.surgery import apply
+    from pruners.verify import verify
 
     if schedule.updates_between and task.train is None:
         raise MethodError(
@@ -143,12 +149,18 @@ def prune_in_steps(
             present = trace(model, task.example_inputs, policy=graph.policy)
         before = counts
         step = Step(model=model, present=present, dense=graph, left=choices.left(counts), counts=before)
+        if train_before is not None:
+            model = train_before(step)
+            present = trace(model, task.example_inputs, policy=graph.policy)
+            step = replace(step, model=model, present=present)
         found = score(step)
         wanted = decide(step, found.scores, Budget(cost=budget.cost, limit=limit, of=budget.of), most)
         kept = top_units(found.scores, {name: wanted[name] for name in found.scores})
         removal = broadcast_plan(plan_of(method, present, kept))
         counts = {**before, **{name: len(units) for name, units in removal.kept.items()}}
         model = apply(model, removal, graph=present, check=False, form=task.constraints.form)
+        if train_before is not None:
+            verify(step.model, removal, model, graph=present)
         plan = removal if plan is None else plan.then(removal)
         if schedule.updates_between and task.train is not None:
             task.train(model, schedule.updates_between)
