@@ -60,9 +60,10 @@ class Outcome:
 class Method(ABC):
     """A pruning method.
 
-    A subclass states `name`, `paper`, `needs_data` and `Settings`, and writes `_decide`. Whatever a user may rely on is
-    kept here: the model is not touched, the plan is legal, excluded groups stay whole, the target is met, the
-    compact network equals the masked one, and the counts that are reported were measured on it.
+    A subclass states `name`, `paper`, `needs_data` and `Settings`, and writes `_decide`; one that refuses networks
+    for want of some kind of layer names that in `needs_layers` ("BatchNorm") and in its `MethodError`. Whatever a user
+    may rely on is kept here: the model is not touched, the plan is legal, excluded groups stay whole, the target is
+    met, the compact network equals the masked one, and the counts that are reported were measured on it.
 
     Raises
     ------
@@ -73,6 +74,7 @@ class Method(ABC):
     name: ClassVar[str]
     paper: ClassVar[str]
     needs_data: ClassVar[bool] = False
+    needs_layers: ClassVar[str] = ""
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
     settings: MethodSettings
 
