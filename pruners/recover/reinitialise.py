@@ -38,8 +38,8 @@ def reinitialise_(network: nn.Module, seed: int) -> None:
             layers.append(reset)
         elif own:
             raise TrainingError(
-                f"{type(module).__name__} {path!r} does not say how its parameter {own[0]!r} is drawn (reset_parameters): "
-                "the network cannot be started from scratch; build it anew, or start from its present weights"
+                f"{type(module).__name__} {path!r} has no reset_parameters() to draw its parameter {own[0]!r} anew: "
+                "the network cannot be started from scratch; start from its present weights"
             )
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.no_grad():
         torch.manual_seed(seed)
