@@ -33,7 +33,7 @@ from pruners.recover.evaluate import count_correct
 from pruners.recover.schedule import learning_rate
 from pruners.recover.settings import TrainSettings
 
-__all__ = ["Epoch", "History", "TrainProgress", "fit"]
+__all__ = ["Epoch", "History", "Objective", "TrainProgress", "fit"]
 
 _PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 _LOOK_EVERY = 20
@@ -69,14 +69,33 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """All epochs of a training, and which epoch's weights the network ended with (counts from 1)."""
+    """All epochs of a training, which epoch's weights the network ended with (counts from 1), the largest lr."""
 
     epochs: tuple[Epoch, ...]
     kept_epoch: int
+    lr: float
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {"epochs": [asdict(epoch) for epoch in self.epochs], "kept_epoch": self.kept_epoch}
+        return {"lr": self.lr, "epochs": [asdict(epoch) for epoch in self.epochs], "kept_epoch": self.kept_epoch}
+
+
+class Objective(Protocol):
+    """What a training minimises in the place of cross-entropy."""
+
+    def __call__(self, outputs: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar loss of a batch; runs under the training's autocast.
+
+        Parameters
+        ----------
+        outputs : Tensor
+            What the network gave for `images`, in float32.
+        images, labels : Tensor
+            On the network's device.
+        """
+
+    def to_json(self) -> dict[str, Any]:
+        """Say all that it depends on: a checkpoint goes on with the objective that it was made with only."""
 
 
 class TrainProgress(Protocol):
@@ -96,10 +115,11 @@ def fit(
     settings: TrainSettings,
     *,
     gate: Gate | None = None,
+    objective: Objective | None = None,
     checkpoints: Path | None = None,
     progress: TrainProgress | None = None,
 ) -> History:
-    """Train a classifier in place by cross-entropy.
+    """Train a classifier in place, by cross-entropy or by an objective.
 
     Parameters
     ----------
@@ -114,6 +134,8 @@ def fit(
     gate : Gate, optional
         Attached to the model: its penalty, its own updates, and its word that the training is done. The epoch in which
         it says so ends there and is the last.
+    objective : Objective, optional
+        Minimised in the place of cross-entropy; see `pruners.recover.distill`. It has the label smoothing to itself.
     checkpoints : Path, optional
         Folder of the checkpoint; a second call with the same folder goes on after the last finished epoch and ends in
         the same weights, bit for bit, as a call that was never interrupted.
@@ -126,9 +148,11 @@ def fit(
         The loss is not finite, a checkpoint is broken or belongs to something else, the device cannot do the
         precision, or "best" was asked for without validation data.
     """
+    if objective is not None and settings.label_smoothing:
+        raise TrainingError("label_smoothing is of cross-entropy; an objective smooths labels by itself")
     if settings.keep == "best" and validation is None:
         raise TrainingError("keep 'best' needs validation data: the best epoch is never chosen on other data")
-    return _Fit(model, train, validation, settings, gate, checkpoints, progress).run()
+    return _Fit(model, train, validation, settings, gate, objective, checkpoints, progress).run()
 
 
 def _fabric(settings: TrainSettings) -> Fabric:
@@ -155,11 +179,13 @@ class _Fit:
         validation: Dataset[Any] | None,
         settings: TrainSettings,
         gate: Gate | None,
+        objective: Objective | None,
         checkpoints: Path | None,
         progress: TrainProgress | None,
     ) -> None:
         self.raw = model
         self.gate = gate
+        self.objective = objective
         self.train = train
         self.validation = validation
         self.settings = settings
@@ -190,7 +216,7 @@ class _Fit:
             self.raw.load_state_dict(weights)
         self.raw.to(home).to(memory_format=torch.contiguous_format)
         self.raw.train(training)
-        return History(epochs=tuple(self.rows), kept_epoch=kept)
+        return History(epochs=tuple(self.rows), kept_epoch=kept, lr=self.settings.lr)
 
     @property
     def _finished(self) -> bool:
@@ -258,7 +284,7 @@ class _Fit:
     def _update(self, images: Tensor, labels: Tensor, sums: Tensor, rate: float) -> None:
         gate = self.gate
         scores = self.model(images)
-        loss = F.cross_entropy(scores, labels, label_smoothing=self.settings.label_smoothing)
+        loss = self._loss(scores, images, labels)
         self.raw.zero_grad(set_to_none=True)
         self.fabric.backward(loss if gate is None else gate.with_penalty(loss))
         if gate is not None:
@@ -272,6 +298,12 @@ class _Fit:
             sums[0] += (scores.argmax(1) == labels).sum()
             sums[1] += loss.detach() * len(labels)
             sums[2] += len(labels)
+
+    def _loss(self, scores: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        if self.objective is None:
+            return F.cross_entropy(scores, labels, label_smoothing=self.settings.label_smoothing)
+        with self.fabric.autocast():
+            return self.objective(scores, images, labels)
 
     def _look(self, epoch: int, step: int, sums: Tensor) -> None:
         loss = (sums[1] / sums[2]).item()
@@ -309,7 +341,10 @@ class _Fit:
             self.best = (accuracy, epoch, weights)
 
     def _fingerprint(self) -> dict[str, str]:
-        return checkpoint.fingerprint(self.raw, self.settings.model_dump(mode="json"), len(self.train))  # type: ignore[arg-type]
+        settings = self.settings.model_dump(mode="json")
+        if self.objective is not None:
+            settings["objective"] = self.objective.to_json()
+        return checkpoint.fingerprint(self.raw, settings, len(self.train))  # type: ignore[arg-type]
 
     def _save(self) -> None:
         if self.file is None or self.fabric.global_rank != 0:
