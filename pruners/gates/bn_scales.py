@@ -26,9 +26,9 @@ _BATCH_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_bat
 class BatchNormScales(Gate):
     """The scales of BatchNorm as gates of the units.
 
-    Training minimises ``loss + strength * sum |gamma|`` by the subgradient ``strength * sign(gamma)``, which is added to
-    the gradient of each scale after the backward pass: the optimizer's step is then that of the penalised loss, and
-    the loss that is reported is the plain one. Only scales of the given groups are penalised; in a BatchNorm behind a
+    Training minimises ``loss + strength * sum |gamma|``: the subgradient ``strength * sign(gamma)`` is added to the
+    gradient of each scale after the backward pass. The optimizer's step is then that of the penalised loss, and the
+    loss that is reported is the plain one. Only scales of the given groups are penalised; in a BatchNorm behind a
     concatenation those of their positions.
 
     The scales are the network's own parameters and train with it, weight decay included (as in the released code), so

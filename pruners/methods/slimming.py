@@ -1,0 +1,180 @@
+"""Network Slimming: train with an L1 penalty on BatchNorm scales, then remove the smallest of the whole network."""
+
+from __future__ import annotations
+
+import copy
+from itertools import count
+from statistics import median
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+
+from pruners.base import Method, MethodSettings, Outcome
+from pruners.decide.budget import Budget
+from pruners.decide.choices import Choices
+from pruners.decide.decisions import decide
+from pruners.decide.goal import goal_of
+from pruners.errors import MethodError, TargetError
+from pruners.importance.reduce import Reduction
+from pruners.importance.scores import Scores
+from pruners.methods.stepwise import Schedule, Scored, Step, prune_in_steps
+from pruners.recover.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pruners.graph import Graph
+    from pruners.task import PruningTask
+
+__all__ = ["Slimming", "SlimmingSettings"]
+
+_INITIAL_SCALE = 0.5
+
+
+class SlimmingSettings(MethodSettings):
+    """Settings of `Slimming`; its docstring gives the paper's values."""
+
+    strength: PositiveFloat = Field(1e-4, description="lambda of the L1 penalty on the scales of BatchNorm")
+    passes: PositiveInt = Field(
+        1, description="trainings with the penalty, each followed by a removal of an equal share of what has to go"
+    )
+    start: Literal["dense", "scratch"] = Field(
+        "dense", description="weights before the first training: the task's, or drawn anew with all scales at 0.5"
+    )
+    reduction: Reduction = Field("mean", description="over the BatchNorms of one unit: mean, sum or max")
+    training: TrainSettings = Field(
+        TrainSettings(epochs=160, batch_size=64, nesterov=False, schedule="step", milestones=(80, 120)),
+        description="of each pass; its seed is added to the task's",
+    )
+
+    @field_validator("training")
+    @classmethod
+    def _unscaled(cls, training: TrainSettings) -> TrainSettings:
+        if training.precision == "fp16":
+            raise ValueError("precision fp16 scales the gradients that the penalty is added to; take bf16 or fp32")
+        return training
+
+
+class Slimming(Method):
+    """Train with ``loss + lambda * sum |gamma|`` and remove the units of smallest ``|gamma|`` of the whole network.
+
+    **Training.** After each backward pass ``lambda * sign(gamma)`` is added to the gradient of the BatchNorm scales
+    (see `pruners.gates.bn_scales`). Only scales of units that may go are penalised; the released code penalises all.
+
+    **Decision.** One threshold on ``|gamma|`` for all units of the network, without normalisation. The paper chooses
+    the share of units to remove (a percentile); here the threshold is where the target is met, and units are given
+    back while the target still holds, as in every method. A unit of several BatchNorms (channels that residual
+    additions tie together) is ranked by the `reduction` of its scales; the paper leaves such channels whole and selects
+    the inputs of each block's first convolution instead, by a layer that indexes them.
+
+    **Channels without BatchNorm** stay whole, and ``history`` lists their groups under ``whole``. A network that has no
+    others is refused.
+
+    **Shifts.** A removed channel with a shift that is not zero still gave a constant to the next layer, which is lost
+    with it; the fine-tuning after the last pass, the caller's, or the next pass makes up for it.
+
+    ============================= ======== ======================================== ==========================
+    experiment                    lambda   training                                 removed units
+    ============================= ======== ======================================== ==========================
+    VGG-19 on CIFAR               1e-4     SGD, 160 epochs, batch 64, rate 0.1      70 % (CIFAR-100: 50 %)
+                                           divided by 10 at 1/2 and 3/4, weight
+                                           decay 1e-4
+    PreResNet-164, DenseNet-40    1e-5     the same                                 40 %, 60 % (DenseNet: 70 %)
+    VGG-A on ImageNet             1e-5     not confirmed                            50 %
+    ============================= ======== ======================================== ==========================
+
+    All of these train from scratch with every scale at 0.5 (``start: scratch``) and fine-tune afterwards: 160
+    epochs at the training's rates in the authors' repository, 40 epochs at 1e-3 in Liu et al. 2019. The default starts
+    from the weights that are there, so that none are thrown away unasked. `training` has the paper's values as long as
+    it is not given; a `training` that is given has the defaults of `TrainSettings` for what it leaves out.
+
+    ``Pruned.history`` has a row for each pass: ``removal`` (from 1), ``units_removed``, ``units_left``, ``macs``,
+    ``parameters`` (all after it), ``smallest_scale``, ``median_scale``, ``largest_scale`` (of the units, before it),
+    ``whole``.
+
+    References
+    ----------
+    Liu, Li, Shen, Huang, Yan, Zhang, "Learning Efficient Convolutional Networks through Network Slimming", ICCV 2017,
+    arXiv:1708.06519.
+    """
+
+    name: ClassVar[str] = "slimming"
+    paper: ClassVar[str] = (
+        "Liu et al., Learning Efficient Convolutional Networks through Network Slimming, ICCV 2017, arXiv:1708.06519"
+    )
+    needs_data: ClassVar[bool] = True
+    needs_layers: ClassVar[str] = "BatchNorm"
+    Settings: ClassVar[type[MethodSettings]] = SlimmingSettings
+    settings: SlimmingSettings
+
+    def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
+        from pruners.gates.bn_scales import BatchNormScales, scale_members, scale_scores
+        from pruners.recover.reinitialise import reinitialise_
+
+        settings, fit = self.settings, task.fit
+        if fit is None:
+            raise MethodError(f"method {self.name!r} trains by the epoch: the task has to hand in fit")
+        choices, budget = goal_of(task.target, task.constraints, graph)
+        budget.require_reachable(choices)
+        whole = self._without_scales(task, graph, choices, budget)
+        training = settings.training.model_copy(update={"seed": settings.training.seed + task.seed})
+
+        numbers = count(1)
+
+        def train(step: Step) -> nn.Module:
+            network, number = copy.deepcopy(step.model), next(numbers)
+            scratch = number == 1 and settings.start == "scratch"
+            if scratch:
+                reinitialise_(network, task.seed)
+            gate = BatchNormScales(
+                network,
+                step.present,
+                [name for name in step.left.movable if name not in whole],
+                strength=settings.strength,
+                initial=_INITIAL_SCALE if scratch else None,
+            )
+            fit(network, training, name=f"pass-{number}", gate=gate)
+            gate.fold()
+            return network
+
+        def score(step: Step) -> Scored:
+            members = {n: scale_members(step.model, step.present, n) for n in step.left.movable if n not in whole}
+            scores = scale_scores(step.model, members, settings.reduction)
+            return Scored(scores=scores, said={**_spread(scores), "whole": sorted(whole)})
+
+        def decided(step: Step, scores: Scores, budget: Budget, most: int | None) -> dict[str, int]:
+            left = step.left.at_least({name: step.counts[name] for name in whole})
+            return decide("global", left, scores, budget, max_removed=most)
+
+        return prune_in_steps(self, task, graph, Schedule(steps=settings.passes), score, decided, train_before=train)
+
+    def _without_scales(self, task: PruningTask, graph: Graph, choices: Choices, budget: Budget) -> frozenset[str]:
+        """Return the groups that stay whole since they have no BatchNorm.
+
+        Raises
+        ------
+        MethodError
+            There is no other group, or the ratios or bounds name one of these.
+        TargetError
+            The others are not enough for the target.
+        """
+        from pruners.gates.bn_scales import scale_members
+
+        without = [name for name in choices.movable if not scale_members(task.model, graph, name)]
+        named = without if task.target.of == "ratios" else [name for name in without if name in choices.forced]
+        if named or len(without) == len(choices.movable):
+            raise MethodError(
+                f"method {self.name!r} ranks channels by the scales of BatchNorm, and "
+                f"{', '.join(map(repr, named or without))} {'has' if len(named or without) == 1 else 'have'} none that "
+                "trains; add BatchNorms, name other layers, or take another method"
+            )
+        try:
+            budget.require_reachable(choices.at_least({name: choices.whole[name] for name in without}))
+        except TargetError as error:
+            raise TargetError(f"{error}; without BatchNorm, and so whole, stay {', '.join(without)}") from error
+        return frozenset(without)
+
+
+def _spread(scores: Scores) -> dict[str, float]:
+    values = [value for own in scores.values() for value in own]
+    return {"smallest_scale": min(values), "median_scale": median(values), "largest_scale": max(values)}
