@@ -5,10 +5,16 @@ from __future__ import annotations
 import pytest
 
 from pruners import testing
+from pruners.recover.settings import TrainSettings
 from pruners.registry import names
 
 # Smaller schedules of iterative methods; a method that is not named here runs as it comes.
-QUICK = {"taylor": {"steps": 2, "batches_per_step": 1, "updates_between": 2}}
+SHORT = TrainSettings(epochs=2, batch_size=8, lr=0.05)
+QUICK = {
+    "taylor": {"steps": 2, "batches_per_step": 1, "updates_between": 2},
+    "slimming": {"training": SHORT, "passes": 2},
+    "dhp": {"training": SHORT, "converge": SHORT, "gamma": 1.0, "check_every": 5, "min_survivors": 2},
+}
 
 
 @pytest.mark.parametrize("promise", testing.PROMISES, ids=lambda promise: promise.__name__)

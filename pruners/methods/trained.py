@@ -1,0 +1,106 @@
+"""Cut a network that a method trained itself, and say what the cut does to the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pruners.base import Method, plan_of
+from pruners.errors import MethodError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pruners.gates.gate import Gate
+    from pruners.graph import Graph
+    from pruners.plan import PruningPlan
+    from pruners.recover.settings import TrainSettings
+    from pruners.task import PruningTask
+
+__all__ = ["Removal", "cut_trained", "first_batch", "loss_on", "require_fit", "train"]
+
+Batch = tuple["Tensor", "Tensor"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removal:
+    """One cut: its plan, relative to the network that was cut, and the smaller network."""
+
+    plan: PruningPlan
+    model: nn.Module
+
+
+def require_fit(method: Method, task: PruningTask) -> None:
+    """Check that the task can train by the epoch.
+
+    Raises
+    ------
+    MethodError
+        It cannot.
+    """
+    if task.fit is None:
+        raise MethodError(f"method {method.name!r} trains by the epoch: the task has to hand in fit")
+
+
+def train(task: PruningTask, model: nn.Module, settings: TrainSettings, *, name: str, gate: Gate | None = None) -> None:
+    """Train `model` by the task's ``fit``; another seed of the task gives another order of the examples."""
+    assert task.fit is not None, "require_fit was called"
+    task.fit(model, settings.model_copy(update={"seed": settings.seed + task.seed}), name=name, gate=gate)
+
+
+def cut_trained(
+    method: Method, task: PruningTask, graph: Graph, trained: nn.Module, kept: Mapping[str, tuple[int, ...]]
+) -> Removal:
+    """Cut a trained network to its `kept` units, and check that masked and compact network agree.
+
+    Under ``torch.distributed`` every process follows the plan of process 0.
+
+    Parameters
+    ----------
+    graph : Graph
+        Of the task's model; says by which policy the trained network is traced.
+    trained : Module
+        Plain layers, no gate; not modified.
+    kept : Mapping of str to tuple of int
+        Units that stay, of each group that was decided.
+
+    Raises
+    ------
+    VerificationError
+        Masked and compact network differ.
+    """
+    from pruners.distributed import broadcast_plan
+    from pruners.graph import trace
+    from pruners.surgery import apply
+    from pruners.verify import verify
+
+    present = trace(trained, task.example_inputs, policy=graph.policy)
+    plan = broadcast_plan(plan_of(method, present, kept))
+    smaller = apply(trained, plan, graph=present, check=False, form=task.constraints.form)
+    verify(trained, plan, smaller, graph=present)
+    return Removal(plan=plan, model=smaller)
+
+
+def first_batch(task: PruningTask) -> Batch:
+    """Return the first of the task's training batches: the same one each time."""
+    assert task.batches is not None, "the base class checked it"
+    images, labels = next(iter(task.batches()))
+    return images, labels
+
+
+def loss_on(model: nn.Module, batch: Batch, task: PruningTask) -> float:
+    """Return the task's loss of a network on one batch, in evaluation mode."""
+    import torch
+
+    assert task.loss is not None, "the base class checked it"
+    device = next(model.parameters()).device
+    images, labels = batch
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            return float(task.loss(model(images.to(device)), labels.to(device)))
+    finally:
+        for module, training in modes.items():
+            module.training = training
