@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from pruners.errors import TrainingError
@@ -11,11 +13,11 @@ from pruners.errors import TrainingError
 __all__ = ["reinitialise_"]
 
 
-def reinitialise_(network: nn.Module, seed: int) -> None:
+def reinitialise_(network: nn.Module, seed: int, initialise: Callable[[nn.Module], None] | None = None) -> None:
     """Let every layer draw its parameters as its class does (``reset_parameters``), in place and seeded.
 
     Statistics of BatchNorm start anew too. A network whose own code drew its weights in another way gets those of its
-    layers' classes.
+    layers' classes, unless that code is handed in.
 
     Parameters
     ----------
@@ -23,25 +25,40 @@ def reinitialise_(network: nn.Module, seed: int) -> None:
         Any module on any device; the caller's random state is left as it was.
     seed : int
         Decides what is drawn.
+    initialise : callable, optional
+        ``initialise(network)`` draws in place after the layers did, from torch's global generator: as the network was
+        drawn in the first place. Has the last word on every parameter, and is all that draws those of modules without
+        ``reset_parameters``.
 
     Raises
     ------
     TrainingError
-        A parameter belongs to a module that cannot draw it; nothing was changed then.
+        A parameter belongs to a module that cannot draw it (nothing was changed then), or `initialise` left it alone.
     """
-    layers = []
+    layers: list[Callable[[], object]] = []
+    left: dict[str, tuple[nn.Parameter, Tensor]] = {}
     for path, module in network.named_modules():
-        own = [name for name, _ in module.named_parameters(recurse=False)]
+        own = dict(module.named_parameters(recurse=False))
         # torch.nn.MultiheadAttention has the underscore
         reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
         if reset is not None and not is_parametrized(module):
             layers.append(reset)
-        elif own:
+        elif own and initialise is None:
             raise TrainingError(
-                f"{type(module).__name__} {path!r} has no reset_parameters() to draw its parameter {own[0]!r} anew: "
-                "the network cannot be started from scratch; start from its present weights"
+                f"{type(module).__name__} {path!r} has no reset_parameters() to draw its parameter {next(iter(own))!r} "
+                "anew: hand in the function that draws the network, or start from its present weights"
             )
+        else:
+            left |= {f"{path}.{name}".lstrip("."): (item, item.detach().clone()) for name, item in own.items()}
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.no_grad():
         torch.manual_seed(seed)
-        for reset in layers:
+        # Inner layers first: what a module says of the layers in it holds.
+        for reset in reversed(layers):
             reset()
+        if initialise is not None:
+            initialise(network)
+    for name, (parameter, before) in left.items():
+        if torch.equal(parameter, before):
+            raise TrainingError(
+                f"neither reset_parameters() nor the function that was handed in draws {name!r} anew; draw it there"
+            )
