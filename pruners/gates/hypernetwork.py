@@ -112,6 +112,10 @@ def generate_weight(layer: nn.Module, hypernetwork: HyperNetwork) -> None:
 
 def plain_weight(layer: nn.Module) -> None:
     """Put the generated weight of `layer` in the place of its hypernetwork, first among the layer's parameters."""
+    made = type(layer)
+    # torch deletes the generated attribute from the layer's class, which copies of the network share.
+    keep = {name: value for name, value in vars(made).items() if name not in ("__dict__", "__weakref__")}
+    layer.__class__ = type(made.__name__, made.__bases__, keep)
     parametrize.remove_parametrizations(layer, _WEIGHT, leave_parametrized=True)
     others = [name for name in layer._parameters if name != _WEIGHT]
     for name in others:

@@ -65,10 +65,10 @@ class DHP(Method):
     the target, or with the epochs of `training`.
 
     **Landing.** One threshold on |z| of all units, found by bisection: the decision ``global`` with |z| as scores, not
-    normalised, which lands on the target as every method does. (The paper speaks of a binary search; the official
-    code has none and stops at the first crossing, or silently at the wrong size when the epochs are used up. Here the
-    history says ``search_finished: false`` then, and the landing is exact all the same.) The minimum of survivors
-    binds the search alone; the floors of the landing are the task's constraints.
+    normalised, which lands on the target as every method does (what still fits below it is given back). The paper
+    speaks of a binary search; the official code has none and stops at the first crossing, or silently at the wrong size
+    when the epochs are used up. Here the history says ``search_finished: false`` then, and the landing is exact all the
+    same. The minimum of survivors binds the search alone; the floors of the landing are the task's constraints.
 
     **Convergence.** The generated weights become plain ones, are cut, and the compact network is trained by
     `converge`, from epoch 0 of its schedule.
