@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pruners.decide.blocks import groups_inside, held_blocks, without_blocks
 from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices, choices_of, excluded_groups
 from pruners.decide.counts import ratio_counts
@@ -148,7 +149,7 @@ class Method(ABC):
             params_after=measured["parameters"],
             verification=verification.to_json(),
             history=outcome.history,
-            landing=_landing(task, graph, counts),
+            landing=_landing(task, graph, outcome.plan),
             form="graph" if isinstance(compact, GraphNetwork) else "module",
             form_reason=compact.reason if isinstance(compact, GraphNetwork) else "",
         )
@@ -166,12 +167,18 @@ class Method(ABC):
         """
 
     def _check_plan(self, task: PruningTask, graph: Graph, plan: PruningPlan, counts: Mapping[str, int]) -> None:
-        """Check what does not need the weights: same graph, legal counts, excluded groups whole, target met."""
+        """Check what does not need the weights: same graph, legal counts, what is excluded whole, target met."""
         if plan.graph != graph.fingerprint:
             raise self._broken("its plan was made for another network; join the plans of successive steps")
         groups = {group.name: group for group in graph.groups}
         excluded = excluded_groups(graph.groups, task.constraints.exclude)
         choices = choices_of(graph.groups, task.constraints)
+        held = held_blocks(graph.blocks, graph.groups, task.constraints)
+        for name in plan.blocks:
+            if name not in {block.name for block in graph.blocks}:
+                raise self._broken(f"its plan names block {name!r}, the network has none")
+            if name in held:
+                raise self._broken(f"block {name!r} goes, but {held[name]!r} in it is excluded or has bounds")
         for name, count in counts.items():
             if name not in groups or groups[name].n_units != plan.sizes[name]:
                 raise self._broken(f"its plan names group {name!r} of {plan.sizes[name]} units, the network has none")
@@ -185,9 +192,9 @@ class Method(ABC):
             raise self._broken(f"group {name!r} is whole; the bounds allow {list(choices.legal[name])}")
         if task.target.of == "ratios":
             wanted = ratio_counts(choices, graph.groups, task.target.ratios)
-            if wanted != {**choices.whole, **counts}:
+            if plan.blocks or wanted != {**choices.whole, **counts}:
                 raise self._broken("its plan does not follow the ratios")
-        elif not budget_of(task.target, graph).met(counts):
+        elif not budget_of(task.target, graph, plan.blocks).met(counts):
             raise self._broken(f"its plan does not meet the target of {task.target.kept_fraction} of {task.target.of}")
 
     def _broken(self, promise: str) -> MethodError:
@@ -196,11 +203,18 @@ class Method(ABC):
         )
 
 
-def _landing(task: PruningTask, graph: Graph, counts: Mapping[str, int]) -> str:
+def _landing(task: PruningTask, graph: Graph, plan: PruningPlan) -> str:
     """Say where the plan landed if that is not on the target; empty when it is, and with given ratios."""
     if task.target.of == "ratios":
         return ""
-    landing = landing_of(choices_of(graph.groups, task.constraints), counts, budget_of(task.target, graph))
+    inside = groups_inside(graph.groups, graph.removed_blocks(plan))
+    choices = without_blocks(choices_of(graph.groups, task.constraints), inside)
+    counts = {name: len(kept) for name, kept in plan.kept.items() if name not in inside}
+    taken_back = {}
+    for name in plan.blocks:
+        others = [other for other in plan.blocks if other != name]
+        taken_back[f"block {name}"] = budget_of(task.target, graph, others).cost(counts)
+    landing = landing_of(choices, counts, budget_of(task.target, graph, plan.blocks), taken_back)
     return "" if landing.close else str(landing)
 
 
@@ -216,8 +230,13 @@ def counts_of(
     return counts
 
 
-def plan_of(method: Method, graph: Graph, kept: Mapping[str, tuple[int, ...]]) -> PruningPlan:
-    """Make the plan of `method` for the traced network `graph` from the kept units of each group that was decided."""
+def plan_of(
+    method: Method, graph: Graph, kept: Mapping[str, tuple[int, ...]], blocks: tuple[str, ...] = ()
+) -> PruningPlan:
+    """Make the plan of `method` for the traced network `graph`.
+
+    From the kept units of each group that was decided, and the residual blocks that go whole.
+    """
     return PruningPlan.from_kept(
         kept,
         {name: graph.group(name).n_units for name in kept},
@@ -226,6 +245,7 @@ def plan_of(method: Method, graph: Graph, kept: Mapping[str, tuple[int, ...]]) -
         method=method.name,
         settings=method.settings.model_dump(mode="json"),
         policy=graph.policy,
+        blocks=blocks,
     )
 
 

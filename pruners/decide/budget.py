@@ -26,12 +26,15 @@ class Budget:
         What is counted, as a user calls it.
     tolerance : float
         A decision that lands below the limit by less than this share of the dense cost has landed on it.
+    dense_cost : float, optional
+        Cost of the whole network where that is not ``cost({})``: blocks are left out in every `cost`.
     """
 
     cost: Callable[[Mapping[str, int]], float]
     limit: float
     of: str
     tolerance: float = 0.01
+    dense_cost: float | None = None
 
     def met(self, counts: Mapping[str, int]) -> bool:
         """Tell whether `counts` cost no more than the limit."""
@@ -40,7 +43,7 @@ class Budget:
     @property
     def dense(self) -> float:
         """Cost of the whole network."""
-        return self.cost({})
+        return self.cost({}) if self.dense_cost is None else self.dense_cost
 
     def slack(self, counts: Mapping[str, int]) -> float:
         """Return how far below the limit `counts` cost, as a share of the dense cost; negative above it."""

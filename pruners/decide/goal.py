@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Protocol
 
 from pruners.decide.budget import Budget
@@ -16,27 +17,27 @@ __all__ = ["Costed", "budget_of", "goal_of", "removal_limit", "require_one_remov
 
 
 class Costed(Protocol):
-    """A network whose costs are known for any kept counts, as `pruners.graph.Graph`."""
+    """A network whose costs are known for any kept counts and removed blocks, as `pruners.graph.Graph`."""
 
     @property
     def groups(self) -> tuple[ChannelGroup, ...]:
         """All groups of channels."""
 
-    def macs(self, kept: Mapping[str, int] | None = None) -> int:
+    def macs(self, kept: Mapping[str, int] | None = None, blocks: Collection[str] = ()) -> int:
         """Multiply-accumulates for one example."""
 
-    def parameters(self, kept: Mapping[str, int] | None = None) -> int:
+    def parameters(self, kept: Mapping[str, int] | None = None, blocks: Collection[str] = ()) -> int:
         """Elements of all parameters."""
 
-    def weight_bytes(self, kept: Mapping[str, int] | None = None) -> int:
+    def weight_bytes(self, kept: Mapping[str, int] | None = None, blocks: Collection[str] = ()) -> int:
         """Bytes of all parameters and buffers."""
 
-    def activation_bytes(self, kept: Mapping[str, int] | None = None) -> int:
+    def activation_bytes(self, kept: Mapping[str, int] | None = None, blocks: Collection[str] = ()) -> int:
         """Bytes of the results of convolutions, linear layers and matrix products, for one example."""
 
 
-def budget_of(target: Target, graph: Costed) -> Budget:
-    """Return the budget of a target that is a share of a cost.
+def budget_of(target: Target, graph: Costed, blocks: Collection[str] = ()) -> Budget:
+    """Return the budget of a target that is a share of a cost, for a network without some of its residual blocks.
 
     Raises
     ------
@@ -54,7 +55,9 @@ def budget_of(target: Target, graph: Costed) -> Budget:
             cost = graph.activation_bytes
         case "ratios":
             raise TargetError("a target of ratios has no budget; its counts are given")
-    return Budget(cost=cost, limit=target.kept_fraction * cost(), of=target.of)
+    dense = cost()
+    without = partial(cost, blocks=blocks) if blocks else cost
+    return Budget(cost=without, limit=target.kept_fraction * dense, of=target.of, dense_cost=dense)
 
 
 def goal_of(target: Target, constraints: Constraints, graph: Costed) -> tuple[Choices, Budget]:

@@ -128,7 +128,8 @@ class Landing:
     asked, kept : float
         Shares of the dense cost: the limit, and what the counts cost.
     step : str
-        The group whose next larger legal count costs least; empty when every group is at its largest.
+        The group whose next larger legal count costs least, or what else could be taken back; empty when every group is
+        at its largest.
     above : float
         Share of the dense cost with that step; infinite when there is none.
     close : bool
@@ -152,11 +153,22 @@ class Landing:
         return f"{said}; the smallest legal step up, of {self.step!r}, would give {self.above:.2%}"
 
 
-def landing_of(choices: Choices, counts: Mapping[str, int], budget: Budget) -> Landing:
-    """Return where `counts` land; groups that they do not name are at their present size."""
+def landing_of(
+    choices: Choices, counts: Mapping[str, int], budget: Budget, others: Mapping[str, float] | None = None
+) -> Landing:
+    """Return where `counts` land; groups that they do not name are at their present size.
+
+    Parameters
+    ----------
+    choices, counts, budget
+        See there.
+    others : Mapping of str to float, optional
+        What the network would cost after steps up that are no group's, by their names.
+    """
     full = choices.whole | dict(counts)
     steps = {name: choices.above(name, count) for name, count in full.items() if name in choices.legal}
     costs = {name: budget.cost({**full, name: larger}) for name, larger in steps.items() if larger is not None}
+    costs |= others or {}
     step = min(costs, key=lambda name: costs[name], default="")
     dense = budget.dense
     return Landing(

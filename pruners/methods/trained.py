@@ -50,7 +50,12 @@ def train(task: PruningTask, model: nn.Module, settings: TrainSettings, *, name:
 
 
 def cut_trained(
-    method: Method, task: PruningTask, graph: Graph, trained: nn.Module, kept: Mapping[str, tuple[int, ...]]
+    method: Method,
+    task: PruningTask,
+    graph: Graph,
+    trained: nn.Module,
+    kept: Mapping[str, tuple[int, ...]],
+    blocks: tuple[str, ...] = (),
 ) -> Removal:
     """Cut a trained network to its `kept` units, and check that masked and compact network agree.
 
@@ -64,6 +69,8 @@ def cut_trained(
         Plain layers, no gate; not modified.
     kept : Mapping of str to tuple of int
         Units that stay, of each group that was decided.
+    blocks : tuple of str
+        Residual blocks that go whole.
 
     Raises
     ------
@@ -76,7 +83,7 @@ def cut_trained(
     from pruners.verify import verify
 
     present = trace(trained, task.example_inputs, policy=graph.policy)
-    plan = broadcast_plan(plan_of(method, present, kept))
+    plan = broadcast_plan(plan_of(method, present, kept, blocks))
     smaller = apply(trained, plan, graph=present, check=False, form=task.constraints.form)
     verify(trained, plan, smaller, graph=present)
     return Removal(plan=plan, model=smaller)
