@@ -18,9 +18,9 @@ _BUILT_IN = {
     "l1": "pruners.methods.l1:L1",
     "taylor": "pruners.methods.taylor:Taylor",
     "criterion": "pruners.methods.criterion:ByCriterion",
-    "slimming": "pruners.methods.slimming:Slimming",
     "uniform": "pruners.methods.uniform:Uniform",
     "random": "pruners.methods.random_units:Random",
+    "slimming": "pruners.methods.slimming:Slimming",
     "dhp": "pruners.methods.dhp:DHP",
 }
 
