@@ -79,6 +79,9 @@ class Gate(nn.Module, ABC):
         ]
         return [group for group in groups if group["params"]]
 
+    def expect(self, updates: int) -> None:
+        """Hear how many updates the training takes at most; before the first one, and again when it is resumed."""
+
     def updated_here(self) -> list[nn.Parameter]:
         """List the parameters that `after_step` updates from their gradients, in the optimizer's place."""
         return []

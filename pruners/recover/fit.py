@@ -205,6 +205,8 @@ class _Fit:
             self.optimizer: Any
             self.model, self.optimizer = self.fabric.setup(self.raw, self._new_optimizer())
             self._resume()
+            if self.gate is not None:
+                self.gate.expect(self.settings.epochs * self.steps)
             for epoch in range(len(self.rows) + 1, self.settings.epochs + 1):
                 if self._finished:
                     break
