@@ -21,6 +21,7 @@ _BUILT_IN = {
     "uniform": "pruners.methods.uniform:Uniform",
     "random": "pruners.methods.random_units:Random",
     "slimming": "pruners.methods.slimming:Slimming",
+    "sss": "pruners.methods.sss:SSS",
     "dhp": "pruners.methods.dhp:DHP",
 }
 

@@ -13,6 +13,7 @@ SHORT = TrainSettings(epochs=2, batch_size=8, lr=0.05)
 QUICK = {
     "taylor": {"steps": 2, "batches_per_step": 1, "updates_between": 2},
     "slimming": {"training": SHORT, "passes": 2},
+    "sss": {"training": SHORT, "strength": 2.0, "unit_strength": 0.1},
     "dhp": {"training": SHORT, "converge": SHORT, "gamma": 1.0, "check_every": 5, "min_survivors": 2},
 }
 

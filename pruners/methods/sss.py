@@ -1,0 +1,233 @@
+"""Sparse Structure Selection: scales on units and residual blocks, trained to zero by a proximal gradient."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, PositiveFloat, field_validator
+
+from pruners.base import Method, MethodSettings, Outcome
+from pruners.decide.blocks import groups_inside, held_blocks, removed_blocks, without_blocks
+from pruners.decide.budget import Budget
+from pruners.decide.choices import Choices
+from pruners.decide.decisions import decide
+from pruners.decide.goal import budget_of, goal_of, require_one_removal
+from pruners.decide.units import top_units
+from pruners.errors import MethodError, TargetError
+from pruners.importance.scores import Scores
+from pruners.methods.trained import cut_trained, require_fit, train
+from pruners.recover.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from pruners.graph import Graph
+    from pruners.plan import PruningPlan
+    from pruners.task import PruningTask
+
+__all__ = ["SSS", "SSSSettings"]
+
+
+class SSSSettings(MethodSettings):
+    """Settings of `SSS`; its docstring gives the paper's values."""
+
+    structures: Literal["units", "blocks", "both"] = Field("both", description="what gets a scale")
+    strength: PositiveFloat = Field(0.01, description="gamma: strength of the penalty on the scales of blocks")
+    unit_strength: PositiveFloat = Field(1e-3, description="gamma of the scales of units")
+    momentum: float = Field(0.9, ge=0, lt=1, description="mu of the scales' own updates")
+    start: Literal["dense", "scratch"] = Field(
+        "dense", description="weights before the training: the task's, or drawn anew"
+    )
+    training: TrainSettings = Field(
+        TrainSettings(epochs=100, schedule="step", milestones=(30, 60, 90)),
+        description="of network and scales together; its seed is added to the task's",
+    )
+
+    @field_validator("training")
+    @classmethod
+    def _unscaled(cls, training: TrainSettings) -> TrainSettings:
+        if training.precision == "fp16":
+            raise ValueError("precision fp16 scales the gradients that the scales are updated by; take bf16 or fp32")
+        return training
+
+
+class SSS(Method):
+    """Scale units and residual blocks by lambda, train under ``gamma * |lambda|_1``, remove the smallest scales.
+
+    ``min L(W, lambda) + R(W) + gamma * |lambda|_1`` with lambda >= 0: a block computes ``x + lambda * f(x)``, a unit
+    ``lambda`` times its feature map. R is weight decay, of the weights alone.
+
+    **Training.** One training of weights and scales. After each update of the weights the scales take a step of the
+    accelerated proximal gradient at the same rate eta (`pruners.gates.scales`)::
+
+        z = S_(eta*gamma)(lambda - eta * dL/dlambda);  v = z - lambda + mu * v;  lambda = max(0, z + mu * v)
+
+    **Decision.** The paper removes what ended at exactly zero, so that gamma decides the size. Here the target does:
+    all structures fall in the order of their scales, blocks and units alike, until it is met, and structures at zero
+    are the first. A block that would take the network below the target is kept, and units land on it as in every
+    method. With ``structures: blocks`` alone the network lands at or below the target by whole blocks, and
+    ``Pruned.landing`` says how far below. What ended at zero, and the cost without just that, is in the history.
+
+    **Scales are folded** into the weights afterwards, so that the network is the one that was trained; the paper needs
+    no fine-tuning. A structure that stays with a scale of zero gives nothing until it is fine-tuned.
+
+    **Differences.** Only blocks whose shortcut is the identity can go (`Graph.blocks`); the released code, which has
+    scales of blocks only, also scales the first block of each stage, behind a projection. Units are the engine's
+    groups: channels that residual additions tie together have one scale. Units are scaled where they are read, behind
+    activation and norm. Groups of a ResNeXt are units where the engine prunes whole groups.
+
+    ============================= ============ ================================================================
+    experiment                    gamma        training
+    ============================= ============ ================================================================
+    ResNet-50 on ImageNet,        0.01 in the  100 epochs, batch 128, rate 0.1 divided by 10 after 30, 60 and
+    blocks                        released     90, Nesterov momentum 0.9, weight decay 1e-4, mu 0.9, from
+                                  settings     scratch, no fine-tuning
+    CIFAR, units and groups       unconfirmed  unconfirmed
+    ============================= ============ ================================================================
+
+    The default starts from the weights that are there, so that none are thrown away unasked, with the table's training
+    while `training` is not given. `unit_strength` is ours: the slope of one unit is a small part of a block's.
+
+    ``Pruned.history`` has one row: ``units_removed``, ``units_left`` (outside removed blocks), ``blocks_removed``,
+    ``macs``, ``parameters``;
+    ``zero_units`` (a number), ``zero_blocks`` and ``macs_without_zeros``; ``block_scales``; and ``unscaled``, the
+    structures without a scale, with the reason.
+
+    References
+    ----------
+    Huang, Wang, "Data-Driven Sparse Structure Selection for Deep Neural Networks", ECCV 2018, arXiv:1707.01213.
+    """
+
+    name: ClassVar[str] = "sss"
+    paper: ClassVar[str] = (
+        "Huang, Wang, Data-Driven Sparse Structure Selection for Deep Neural Networks, ECCV 2018, arXiv:1707.01213"
+    )
+    needs_data: ClassVar[bool] = True
+    Settings: ClassVar[type[MethodSettings]] = SSSSettings
+    settings: SSSSettings
+
+    def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
+        from pruners.gates.scales import StructureScales
+        from pruners.recover.reinitialise import reinitialise_
+
+        require_fit(self, task)
+        settings = self.settings
+        choices, goal = goal_of(task.target, task.constraints, graph)
+
+        def budget(removed: Collection[str]) -> Budget:
+            return goal if task.target.of == "ratios" else budget_of(task.target, graph, removed)
+
+        held: dict[str, str] = {}
+        blocks: list[str] = []
+        if settings.structures != "units" and task.target.of != "ratios":
+            held = held_blocks(graph.blocks, graph.groups, task.constraints)
+            blocks = [block.name for block in graph.blocks if block.name not in held]
+        if settings.structures == "blocks":
+            choices = self._without_units(task, choices, blocks, held)
+        budget(blocks).require_reachable(choices)
+        network = copy.deepcopy(task.model)
+        if settings.start == "scratch":
+            reinitialise_(network, task.seed)
+        gate = StructureScales(
+            network,
+            graph,
+            groups=choices.movable,
+            blocks=blocks,
+            strength=settings.strength,
+            unit_strength=settings.unit_strength,
+            momentum=settings.momentum,
+        )
+        choices = self._with_scales(choices, gate.ungated, budget([n for n in blocks if n not in gate.ungated]))
+        train(task, network, settings.training, name="scales", gate=gate)
+        units, wholes = gate.scores(), gate.block_scores()
+        gate.fold()
+        unscaled = gate.ungated | {name: f"{group!r} in it is excluded or has bounds" for name, group in held.items()}
+        said = {**_zeros(graph, units, wholes), "block_scales": wholes, "unscaled": unscaled}
+        removed = removed_blocks(wholes, units, choices, budget)
+        counts = self._counts(task, graph, choices, units, removed, budget(removed))
+        kept = top_units(units, {name: count for name, count in counts.items() if name in units})
+        cut = cut_trained(self, task, graph, network, kept, removed)
+        return Outcome(plan=cut.plan, model=cut.model, history=({**_row(graph, counts, cut.plan), **said},))
+
+    def _counts(
+        self,
+        task: PruningTask,
+        graph: Graph,
+        choices: Choices,
+        units: Scores,
+        removed: tuple[str, ...],
+        budget: Budget,
+    ) -> dict[str, int]:
+        """Land with the units that are left without the removed blocks."""
+        inside = groups_inside(graph.groups, [block for block in graph.blocks if block.name in removed])
+        left = without_blocks(choices, inside)
+        counts = decide("global", left, units, budget)
+        require_one_removal(task.constraints, choices, {**counts, **dict.fromkeys(inside, 0)})
+        return counts
+
+    def _without_units(
+        self, task: PruningTask, choices: Choices, blocks: Collection[str], held: Mapping[str, str]
+    ) -> Choices:
+        """Leave all groups whole.
+
+        Raises
+        ------
+        MethodError
+            The task asks for units to go, or no block may go.
+        """
+        if task.target.of == "ratios" or choices.forced:
+            raise MethodError(
+                f"method {self.name!r} with structures blocks removes no units, as ratios or bounds ask for; "
+                "take structures units or both"
+            )
+        if not blocks:
+            why = "; ".join(f"{name!r} has {group!r}, excluded or in bounds" for name, group in held.items())
+            raise MethodError(
+                f"method {self.name!r} with structures blocks: the network has no residual block x + f(x) that may go"
+                f"{f' ({why})' if why else ''}; take structures units or both"
+            )
+        return choices.at_least(choices.whole)
+
+    def _with_scales(self, choices: Choices, ungated: Mapping[str, str], budget: Budget) -> Choices:
+        """Leave groups whole whose units have no scale.
+
+        Raises
+        ------
+        MethodError
+            The ratios or bounds name one of these.
+        TargetError
+            What has a scale is not enough for the target.
+        """
+        without = [name for name in choices.movable if name in ungated]
+        named = next((name for name in without if name in choices.forced or budget.of == "units"), None)
+        if named is not None:
+            raise MethodError(f"method {self.name!r}: units of {named!r} can not be scaled: {ungated[named]}")
+        left = choices.at_least({name: choices.whole[name] for name in without})
+        try:
+            budget.require_reachable(left)
+        except TargetError as error:
+            said = "; ".join(f"{name}: {why}" for name, why in ungated.items())
+            raise TargetError(f"{error}; without a scale, and so whole, stay {said}") from error
+        return left
+
+
+def _row(graph: Graph, counts: Mapping[str, int], plan: PruningPlan) -> dict[str, Any]:
+    kept = {name: len(units) for name, units in plan.kept.items()}
+    return {
+        "units_removed": plan.removed_units,
+        "units_left": sum(counts.values()),
+        "blocks_removed": list(plan.blocks),
+        "macs": graph.macs(kept, plan.blocks),
+        "parameters": graph.parameters(kept, plan.blocks),
+    }
+
+
+def _zeros(graph: Graph, units: Scores, blocks: Mapping[str, float]) -> dict[str, Any]:
+    """Say what ended at zero, which is what the paper removes, and what the network without just that costs."""
+    gone = [name for name, scale in blocks.items() if scale == 0]
+    counts = {name: max(1, sum(scale > 0 for scale in scales)) for name, scales in units.items()}
+    return {
+        "zero_units": sum(scale == 0 for scales in units.values() for scale in scales),
+        "zero_blocks": gone,
+        "macs_without_zeros": graph.macs(counts, gone),
+    }
