@@ -23,6 +23,7 @@ _BUILT_IN = {
     "slimming": "pruners.methods.slimming:Slimming",
     "sss": "pruners.methods.sss:SSS",
     "dhp": "pruners.methods.dhp:DHP",
+    "autopruner": "pruners.methods.autopruner:AutoPruner",
 }
 
 

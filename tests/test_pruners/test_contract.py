@@ -14,6 +14,7 @@ QUICK = {
     "taylor": {"steps": 2, "batches_per_step": 1, "updates_between": 2},
     "slimming": {"training": SHORT, "passes": 2},
     "sss": {"training": SHORT, "strength": 2.0, "unit_strength": 0.1},
+    "autopruner": {"training": SHORT, "layers_at_once": 2, "ramp_every": 1, "check_every": 2},
     "dhp": {"training": SHORT, "converge": SHORT, "gamma": 1.0, "check_every": 5, "min_survivors": 2},
 }
 

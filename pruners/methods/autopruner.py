@@ -1,0 +1,236 @@
+"""AutoPruner: channel selection layers, trained layer by layer until they are binary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+
+from pruners.base import Method, MethodSettings, Outcome, plan_of
+from pruners.decide.decisions import decide
+from pruners.decide.goal import goal_of, removal_limit
+from pruners.decide.units import top_units
+from pruners.errors import MethodError, TargetError
+from pruners.methods.trained import cut_trained, first_batch, loss_on, require_fit, train
+from pruners.recover.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pruners.gates.selection import Selection
+    from pruners.graph import Graph
+    from pruners.plan import PruningPlan
+    from pruners.task import PruningTask
+
+__all__ = ["AutoPruner", "AutoPrunerSettings"]
+
+_TRAINING = TrainSettings(
+    epochs=3, batch_size=256, lr=1e-3, nesterov=False, weight_decay=5e-4, schedule="step", milestones=(2,)
+)
+_BINARY = 0.49
+"""A v is binary where it is further than this from one half."""
+
+
+class AutoPrunerSettings(MethodSettings):
+    """Settings of `AutoPruner`; its docstring gives the paper's values."""
+
+    training: TrainSettings = Field(_TRAINING, description="of each step")
+    layers_at_once: PositiveInt = Field(1, description="groups that get a selection layer in one step")
+    finetune: TrainSettings | None = Field(None, description="of the compact network afterwards; None: not at all")
+    alpha: tuple[PositiveFloat, PositiveFloat] = Field((0.1, 2.0), description="first and last level of alpha's ramp")
+    alpha_step: PositiveFloat = Field(0.1, description="what a correction adds to alpha")
+    ramp_every: PositiveInt = Field(
+        100, description="updates between two levels of the ramp; fewer in a training too short for 20 levels"
+    )
+    check_every: PositiveInt = Field(20, description="updates between two corrections, and of the record of v")
+    settle_after: float = Field(
+        0.13, ge=0, le=1, description="share of the ramp after which v outside [0.2, 0.8] is asked for"
+    )
+    max_weights: PositiveInt = Field(2**26, description="largest fully-connected layer of a selection layer")
+
+    @field_validator("training")
+    @classmethod
+    def _ends_where_it_ended(cls, settings: TrainSettings) -> TrainSettings:
+        if settings.keep != "last":
+            raise ValueError("keep is 'last': the best epoch's v would be those before they are binary")
+        return settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Steps:
+    """What is decided before anything is trained: the units of each group in the end, and who goes together."""
+
+    counts: Mapping[str, int]
+    chunks: tuple[tuple[str, ...], ...]
+    ungated: Mapping[str, str]
+
+
+class AutoPruner(Method):
+    """Let a small network read the activations and learn which channels stay, one layer after the other.
+
+    **Selection layer** of a group (`pruners.gates.selection`): ``s = FC(maxpool_2x2(mean over the batch of z))``,
+    ``v = sigmoid(alpha * s)``, ``z' = z * v``; it is trained together with the network on ``cross-entropy + lambda *
+    (mean(v) - r)^2``, r the share of the units that is to stay and ``lambda = 100 * |r_b - r|`` (10 at first), r_b the
+    share of the binarised v. alpha rises along a ramp and, every `check_every` updates, by `alpha_step` where (a) at
+    least the share t of the channels is closed (t starts at 95 % and sinks by 5 points each time, to no less than
+    1 - r), and where (b) after `settle_after` of the ramp less than 90 % of v lie outside [0.2, 0.8].
+
+    **Steps.** Groups in the order of the network, `layers_at_once` in each step: they are gated, the network is trained
+    by `training`, v is folded into the layers that read the units, and all but the units of the largest v are cut.
+    How many stay is decided beforehand: the same share of every group, so that the target is met (the decision
+    ``uniform``); that share of each group, in whole units, is its r. Groups that lose nothing get no selection layer.
+
+    **No silent jump.** Each step's row of the history says how many units v itself would keep (``chosen``) and how many
+    stay (``kept``), how many v are not binary (``not_binary``: within 0.49 of one half) and how far the worst is from 0
+    or 1 (``gap``), and the loss on the task's first training batch before and after the cut, in evaluation mode.
+
+    ============== ===================================== ================================== ========= =============
+    network        groups                                training                           alpha     alpha_step
+    ============== ===================================== ================================== ========= =============
+    VGG-16         one after the other                   3 epochs, SGD 1e-3 x0.1 at 2,      0.1 to 2  0.1
+                                                         decay 5e-4, batch 256
+    ResNet-50      6, 8, 12 and 4 at once, the first two 8 epochs, x0.1 at half             1 to 100  1
+                   convolutions of each bottleneck
+    MobileNetV2    all at once, r = 0.64                                                    0.1 to    --
+                                                                                            100
+    ============== ===================================== ================================== ========= =============
+
+    Fine-tuning: 30 epochs, 1e-3 x0.1 every 10, decay 1e-4, batch 256 (ResNet-50, VGG-16, ImageNet); 150 epochs at
+    0.01 (MobileNetV2). r was 0.4 (VGG-16), 0.3 and 0.5 (ResNet-50). The defaults are VGG-16's. Take
+    ResNet-50's alpha where v does not become binary.
+
+    **What differs.** The activation is taken, and multiplied, where the group's layers read it: the same tensor as
+    behind the ReLU in a plain chain, but for a pooling in between, and right in any other network, so that cutting
+    what v = 0 closes changes nothing. A group of several producers (a residual stage) has one v; the paper leaves those
+    alone, as ``constraints.exclude`` does. A group that something else than a convolution or linear layer reads gets no
+    selection layer, stays whole, and is named in the history's first row (``ungated``). alpha's levels count over the
+    whole training; a training too short for 20 levels of `ramp_every` updates has 20 shorter ones. Corrections
+    use the last v of the record for the share at the sides. FC biases start at zero. v of several processes is
+    averaged before it is recorded. The selection layers are for one input size, and at 224x224 one of 64 channels has
+    51 million weights: `max_weights` refuses larger ones.
+
+    Unconfirmed: the paper's own text was not at hand. Procedure and values are those of the official code and of
+    accounts of the paper; n of the initialisation differs between them (see `SelectionLayer`).
+
+    References
+    ----------
+    Luo, Wu, "AutoPruner: An End-to-End Trainable Filter Pruning Method for Efficient Deep Model Inference", Pattern
+    Recognition 107, 2020, arXiv:1805.08941.
+    """
+
+    name: ClassVar[str] = "autopruner"
+    paper: ClassVar[str] = (
+        "Luo and Wu, AutoPruner: An End-to-End Trainable Filter Pruning Method for Efficient Deep Model Inference, "
+        "Pattern Recognition 2020, arXiv:1805.08941"
+    )
+    needs_data: ClassVar[bool] = True
+    Settings: ClassVar[type[MethodSettings]] = AutoPrunerSettings
+    settings: AutoPrunerSettings
+
+    def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
+        import copy
+
+        from pruners.graph import trace
+
+        steps = self._steps(task, graph)
+        batch = first_batch(task)
+        history: list[Mapping[str, Any]] = [{"ungated": dict(steps.ungated)}] if steps.ungated else []
+        model: nn.Module = copy.deepcopy(task.model)
+        plan: PruningPlan | None = None
+        for number, groups in enumerate(steps.chunks, start=1):
+            counts = {name: steps.counts[name] for name in groups}
+            present = trace(model, task.example_inputs, policy=graph.policy)
+            gate = self._gate(model, present, counts, task.seed + number)
+            train(task, model, self.settings.training, name=f"selection-{number}", gate=gate)
+            row = {"step": number, **self._row(gate), "kept": counts}
+            kept = top_units(gate.scores(), counts)
+            gate.fold()
+            row["loss_before_cut"] = loss_on(model, batch, task)
+            removal = cut_trained(self, task, graph, model, kept)
+            model, plan = removal.model, removal.plan if plan is None else plan.then(removal.plan)
+            row["loss_after_cut"] = loss_on(model, batch, task)
+            history.append(row)
+            if task.progress is not None:
+                task.progress(f"step {number} of {len(steps.chunks)}", number / len(steps.chunks))
+        assert plan is not None, "a target below the dense cost takes at least one step"
+        if self.settings.finetune is not None:
+            train(task, model, self.settings.finetune, name="finetune")
+        return Outcome(plan=plan, model=model, history=tuple(history))
+
+    def _steps(self, task: PruningTask, graph: Graph) -> _Steps:
+        """Decide how many units stay where, and refuse what cannot work, before anything is trained."""
+        from pruners.gates.input_readers import find_readers
+        from pruners.gates.selection import require_size
+
+        choices, budget = goal_of(task.target, task.constraints, graph)
+        budget.require_reachable(choices)
+        require_fit(self, task)
+        readers, ungated = find_readers(task.model, graph, choices.movable)
+        whole = choices.whole
+        choices = choices.at_least({name: whole[name] for name in ungated})
+        if ungated and (set(ungated) & set(choices.forced) or budget.cost(choices.floor) > budget.limit):
+            name, reason = next(iter(ungated.items()))
+            raise MethodError(
+                f"method {self.name!r}: the target is out of reach without the groups that get no selection layer, "
+                f"as {name!r}: {reason}"
+            )
+        counts = decide("uniform", choices, {}, budget)
+        smaller = tuple(name for name in choices.legal if counts[name] < whole[name])
+        for name in smaller:
+            require_size(name, readers[name], self.settings.max_weights)
+        together = self.settings.layers_at_once
+        chunks = tuple(smaller[first : first + together] for first in range(0, len(smaller), together))
+        limit = removal_limit(task.constraints, choices)
+        for names in chunks:
+            removed = sum(whole[name] - counts[name] for name in names)
+            if limit is not None and removed > limit:
+                raise TargetError(
+                    f"a step takes {removed} units of {', '.join(names)}, but max_units_per_step or "
+                    f"max_fraction_per_step allow {limit}: lower layers_at_once, or loosen them"
+                )
+        self._require_modules(task, graph, {name: counts[name] for names in chunks[:-1] for name in names})
+        return _Steps(counts=counts, chunks=chunks, ungated=ungated)
+
+    def _require_modules(self, task: PruningTask, graph: Graph, counts: Mapping[str, int]) -> None:
+        """Check that what is cut before the last step leaves modules that can be gated: the user's own."""
+        from pruners.graph_form import GraphNetwork
+        from pruners.surgery import apply
+
+        if counts:
+            plan = plan_of(self, graph, {name: tuple(range(count)) for name, count in counts.items()})
+            smaller = apply(task.model, plan, graph=graph, check=False, form=task.constraints.form)
+            if isinstance(smaller, GraphNetwork):
+                raise MethodError(
+                    f"method {self.name!r}: {type(task.model).__name__} shrinks in graph form only ({smaller.reason}), "
+                    f"and then has no modules left to gate: take all groups in one step, layers_at_once=1000"
+                )
+
+    def _gate(self, model: nn.Module, present: Graph, counts: Mapping[str, int], seed: int) -> Selection:
+        from pruners.gates.selection import Selection
+
+        settings = self.settings
+        return Selection(
+            model,
+            present,
+            {name: count / present.group(name).n_units for name, count in counts.items()},
+            alpha=settings.alpha,
+            alpha_step=settings.alpha_step,
+            ramp_every=settings.ramp_every,
+            check_every=settings.check_every,
+            settle_after=settings.settle_after,
+            max_weights=settings.max_weights,
+            seed=seed,
+        )
+
+    def _row(self, gate: Selection) -> dict[str, Any]:
+        values = {name: value.double() for name, value in gate.values().items()}
+        from_half = [float(v) for value in values.values() for v in (value - 0.5).abs()]
+        return {
+            "updates": int(gate.updates),
+            "alpha": gate.alphas(),
+            "chosen": {name: int((value > 0.5).sum()) for name, value in values.items()},
+            "not_binary": sum(distance <= _BINARY for distance in from_half),
+            "gap": 0.5 - min(from_half),
+        }
