@@ -174,7 +174,7 @@ def test_groups_without_a_scale_stay_whole_unless_they_are_asked_for():
     assert kept == tuple(range(8 - len(kept), 8))
     assert pruned.history[0]["unscaled"].keys() == {"stem"}
     for changes, error in (
-        ({"target": Target(of="macs", kept_fraction=0.05)}, TargetError),
+        ({"target": Target(of="macs", kept_fraction=0.3)}, TargetError),
         ({"target": Target(of="ratios", ratios={"stem": 0.5})}, MethodError),
     ):
         with pytest.raises(error, match="stem"):
