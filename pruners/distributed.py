@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pruners.importance.scores import Scores
     from pruners.plan import PruningPlan
 
-__all__ = ["active", "broadcast_plan", "largest", "reduce_means", "reduce_scores", "total"]
+__all__ = ["active", "broadcast_plan", "joined_rows", "largest", "reduce_means", "reduce_scores", "total", "world_size"]
 
 
 def active() -> bool:
@@ -26,6 +26,13 @@ def active() -> bool:
     import torch.distributed as dist
 
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def world_size() -> int:
+    """Count the processes that work here."""
+    import torch.distributed as dist
+
+    return dist.get_world_size() if active() else 1
 
 
 def reduce_scores(scores: Scores, n_examples: int) -> Scores:
@@ -85,6 +92,21 @@ def total(values: Tensor) -> Tensor:
 def largest(values: Tensor) -> Tensor:
     """Take the elementwise largest over the processes."""
     return _all_reduce(values.cpu(), "max").to(values.device) if active() else values
+
+
+def joined_rows(values: Tensor) -> Tensor:
+    """Put the rows of all processes below each other, in the order of the processes; each may have another number."""
+    if not active():
+        return values
+    import torch
+    import torch.distributed as dist
+
+    rank, n = dist.get_rank(), torch.zeros(dist.get_world_size(), dtype=torch.int64)
+    n[rank] = len(values)
+    ends = total(n).cumsum(0).tolist()
+    whole = torch.zeros((ends[-1], *values.shape[1:]), dtype=values.dtype)
+    whole[ends[rank] - len(values) : ends[rank]] = values.cpu()
+    return total(whole).to(values.device)
 
 
 def broadcast_plan(plan: PruningPlan) -> PruningPlan:

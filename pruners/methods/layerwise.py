@@ -1,0 +1,151 @@
+"""Prune layer by layer, in the order of the network: choose units, change the next layer, cut, train. Shared."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pruners.base import Method, Outcome, plan_of
+from pruners.decide.choices import choices_of
+from pruners.decide.counts import ratio_counts
+from pruners.decide.goal import budget_of, require_one_removal
+from pruners.decide.uniform import uniform_counts
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pruners.graph import Graph
+    from pruners.groups import ChannelGroup
+    from pruners.plan import PruningPlan
+    from pruners.reconstruct.readers import Reader
+    from pruners.task import PruningTask
+
+__all__ = ["Chosen", "Layer", "prune_layer_by_layer"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Layer:
+    """What there is to choose the units of a layer from.
+
+    Parameters
+    ----------
+    model : Module
+        The present network, a copy: the weights of the layers that read the units may be changed.
+    present, dense : Graph
+        Traces of it, and of the task's network.
+    gone : PruningPlan or None
+        What it has lost so far.
+    group : ChannelGroup
+        The layer's units, in the present network.
+    readers : tuple of Reader
+        Who reads them.
+    n_kept : int
+        How many stay.
+    """
+
+    model: nn.Module
+    present: Graph
+    dense: Graph
+    gone: PruningPlan | None
+    group: ChannelGroup
+    readers: tuple[Reader, ...]
+    n_kept: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Units that stay, ascending, and what the history says of the choice (JSON values)."""
+
+    kept: tuple[int, ...]
+    said: Mapping[str, Any] = field(default_factory=dict)
+
+
+def prune_layer_by_layer(
+    method: Method,
+    task: PruningTask,
+    graph: Graph,
+    choose: Callable[[Layer], Chosen],
+    train_after: Callable[[nn.Module, int], Mapping[str, Any]] | None = None,
+) -> Outcome:
+    """Choose and cut the units of one layer after the other.
+
+    How many each group keeps is decided before: by the ratios, or the same fraction of each. The history has a row for
+    each layer: ``layer``, ``units_removed``, ``units_kept``, ``macs``, ``parameters`` (both after it), and what was
+    said of the choice and of the training. Under ``torch.distributed`` every process follows the plans of process 0.
+
+    Parameters
+    ----------
+    method, task, graph
+        As `Method._decide` has them.
+    choose : callable
+        See `Layer`.
+    train_after : callable, optional
+        ``train_after(model, number)`` trains in place after each layer (numbers count from 1) but the last, and says
+        what it did.
+
+    Raises
+    ------
+    MethodError
+        The channels of a group are read by something else than plain layers.
+    SelectorError, TargetError, NothingToPruneError
+        The target or the constraints name unknown layers, cannot be met, or leave nothing to remove.
+    """
+    from pruners.distributed import broadcast_plan
+    from pruners.graph import trace
+    from pruners.reconstruct.readers import readers_of
+    from pruners.surgery import apply
+
+    counts = _counts(task, graph)
+    for name in counts:
+        readers_of(graph, graph.group(name))
+    model = copy.deepcopy(task.model)
+    plan: PruningPlan | None = None
+    history: list[Mapping[str, Any]] = []
+    for number, (name, n_kept) in enumerate(counts.items(), start=1):
+        present = trace(model, task.example_inputs, policy=graph.policy)
+        group = present.group(name)
+        layer = Layer(
+            model=model,
+            present=present,
+            dense=graph,
+            gone=plan,
+            group=group,
+            readers=readers_of(present, group),
+            n_kept=n_kept,
+        )
+        chosen = choose(layer)
+        removal = broadcast_plan(plan_of(method, present, {name: chosen.kept}))
+        model = apply(model, removal, graph=present, check=False, form=task.constraints.form)
+        plan = removal if plan is None else plan.then(removal)
+        trained = train_after(model, number) if train_after is not None and number < len(counts) else {}
+        left = {group: len(units) for group, units in plan.kept.items()}
+        history.append(
+            {
+                "layer": name,
+                "units_removed": group.n_units - n_kept,
+                "units_kept": n_kept,
+                "macs": graph.macs(left),
+                "parameters": graph.parameters(left),
+                **chosen.said,
+                **trained,
+            }
+        )
+        if task.progress is not None:
+            task.progress(f"layer {name}: {n_kept} of {group.n_units} units left", number / len(counts))
+    assert plan is not None, "a target takes at least one removal"
+    return Outcome(plan=plan, model=model, history=tuple(history))
+
+
+def _counts(task: PruningTask, graph: Graph) -> dict[str, int]:
+    """Return how many units each group keeps that loses some, in the order of the network."""
+    choices = choices_of(graph.groups, task.constraints)
+    if task.target.of == "ratios":
+        counts = ratio_counts(choices, graph.groups, task.target.ratios)
+    else:
+        counts = uniform_counts(choices, budget_of(task.target, graph))
+    whole = choices.whole
+    for name, count in counts.items():
+        require_one_removal(task.constraints, choices, {name: count})
+    return {name: count for name, count in counts.items() if count < whole[name]}

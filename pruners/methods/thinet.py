@@ -1,0 +1,179 @@
+"""ThiNet: keep the channels from which the next layer's outputs follow best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from pruners.base import Method, MethodSettings, Outcome
+from pruners.errors import MethodError
+from pruners.methods.layerwise import Chosen, Layer, prune_layer_by_layer
+from pruners.recover.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pruners.graph import Graph
+    from pruners.task import PruningTask
+
+__all__ = ["ThiNet", "ThiNetSettings"]
+
+
+class ThiNetSettings(MethodSettings):
+    """Settings of `ThiNet`; its docstring gives the papers' values."""
+
+    form: Literal["iccv", "tpami"] = Field(
+        "tpami", description="iccv: grow the removed set by smallest contribution; tpami: grow the kept set by best fit"
+    )
+    images: PositiveInt = Field(1000, description="training examples that each layer's choice is made on")
+    positions: PositiveInt = Field(10, description="outputs of the next layer sampled from each example, on average")
+    scale: bool = Field(True, description="multiply the next layer's input channels by the least-squares scale")
+    updates_between: NonNegativeInt = Field(100, description="fine-tuning updates after each layer but the last")
+    training: TrainSettings | None = Field(None, description="train so after each layer but the last, instead")
+
+
+class ThiNet(Method):
+    """Choose the channels of each layer by what the layers that read them compute.
+
+    An output of the next layer, without its bias, is a sum of one number for each unit: ``y = sum_c x_c`` with
+    ``x_c = sum W_c (.) patch_c`` over the unit's channels and the kernel. Rows ``(x_m1 ... x_mC)`` are sampled at
+    random positions and for random filters of random training examples; then, layer by layer in the order of the
+    network:
+
+    * **iccv**: the removed set T starts empty and grows greedily by the unit that leaves
+      ``sum_m (sum_{j in T} x_mj)^2`` smallest;
+    * **tpami**: the kept set S grows greedily by the unit that fits the residual of y best, and y is fitted on S anew
+      after each step (orthogonal matching pursuit);
+    * the kept units are scaled by ``w = (X_S^T X_S)^-1 X_S^T y``, multiplied into the next layer's weights;
+    * the layer is cut, and the network fine-tuned before the next one. Fine-tuning after the last one is the
+      caller's.
+
+    How many units stay is decided beforehand, by ratios or the same fraction of each group. Both greedy choices are
+    made on the Gram matrix of the samples, O(C) and O(C^2) a step.
+
+    ================================= ================================================= ================================
+    papers (ImageNet)                 there                                             here, by default
+    ================================= ================================================= ================================
+    samples                           10 images of each of 1000 classes x 10            `images` = 1000 x `positions`
+                                                                                        = 10, positions of a batch are
+                                                                                        drawn together
+    after each layer                  about one epoch, SGD with lr 1e-4, momentum 0.9,  `updates_between` = 100 of
+                                      weight decay 5e-4 (ResNet-50)                     ``task.train``, or `training`
+    after the last                    90 k iterations, lr 1e-3 divided by 10 at each    the caller's
+                                      third
+    pruned layers of ResNet-50        the first two convolutions of each block          every group; exclude the
+                                                                                        stages' outputs to do likewise
+    ================================= ================================================= ================================
+
+    Deviations. Coupled channels are one unit: where several layers read them, their rows are put below each other (the
+    objectives add up), and each of these layers gets a least-squares scale of its own. A layer that reads other groups
+    too (behind a concatenation) is reproduced in this group's share. Where samples do not tell the scale of a unit, it
+    stays at 1. The authors' TPAMI code chooses the channels that fully-connected layers read by another rule (no refit
+    in between); here all layers are alike. Groups that are read by something else than plain convolutions and linear
+    layers (transposed or grouped convolutions, parametrised weights, attention's products) are refused by name.
+
+    ``Pruned.history`` has a row for each layer: ``layer``, ``units_removed``, ``units_kept``, ``macs``,
+    ``parameters``, ``rows`` (sampled), ``error`` (of y, relative, with the kept units as they are), ``error_scaled``,
+    and of the training after it ``updates`` or ``epochs`` and ``lr`` (None: that of ``task.train``).
+
+    References
+    ----------
+    Luo, Wu, Lin, "ThiNet: A Filter Level Pruning Method for Deep Neural Network Compression", ICCV 2017,
+    arXiv:1707.06342; Luo, Zhang, Zhou, Xie, Wu, Lin, "ThiNet: Pruning CNN Filters for a Thinner Net", TPAMI 2018. The
+    rules and numbers are those of the authors' code.
+    """
+
+    name: ClassVar[str] = "thinet"
+    paper: ClassVar[str] = "Luo et al., ThiNet, ICCV 2017, arXiv:1707.06342, and TPAMI 2018"
+    needs_data: ClassVar[bool] = True
+    Settings: ClassVar[type[MethodSettings]] = ThiNetSettings
+    settings: ThiNetSettings
+
+    def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
+        self._require_training(task)
+        assert task.batches is not None, "the base class checked it"
+        batches = iter(task.batches())
+
+        def choose(layer: Layer) -> Chosen:
+            return self._choose(layer, batches, task.seed)
+
+        def train(model: nn.Module, number: int) -> Mapping[str, Any]:
+            return self._train(task, model, number)
+
+        return prune_layer_by_layer(self, task, graph, choose, train)
+
+    def _choose(self, layer: Layer, batches: Iterator[tuple[Tensor, Tensor]], seed: int) -> Chosen:
+        """Choose units, and scale the weights that read those that stay."""
+        import torch
+
+        from pruners.reconstruct.contributions import owners, scalar_contributions
+        from pruners.reconstruct.greedy import keep_greedily, relative_error, remove_greedily, scales
+        from pruners.reconstruct.samples import Wanted, sample
+        from pruners.slicing import tensor_named
+
+        settings, n_units = self.settings, layer.group.n_units
+        rows = sample(
+            [Wanted(graph=layer.present, reader=reader, what="inputs") for reader in layer.readers],
+            batches,
+            images=settings.images,
+            positions=settings.positions,
+            seed=seed,
+            who=self.name,
+        )
+        draw = torch.Generator().manual_seed(seed)
+        grams = []
+        for reader, inputs in zip(layer.readers, rows, strict=True):
+            weight = tensor_named(layer.model, reader.weight).detach().cpu()
+            filters = weight.flatten(1)[torch.randint(len(weight), (len(inputs),), generator=draw)]
+            x = scalar_contributions(inputs, filters, owners(reader, weight), n_units)
+            grams.append(x.T @ x)
+        gram = torch.stack(grams).sum(0)
+        if settings.form == "iccv":
+            removed = remove_greedily(gram, n_units - layer.n_kept)
+            kept = tuple(unit for unit in range(n_units) if unit not in removed)
+        else:
+            kept = tuple(sorted(keep_greedily(gram, layer.n_kept)))
+        said = {"rows": sum(map(len, rows)), "error": relative_error(gram, kept)}
+        if settings.scale:
+            left = 0.0
+            for reader, own in zip(layer.readers, grams, strict=True):
+                factors = scales(own, kept)
+                left += relative_error(own, kept, factors) ** 2 * own.sum().item()
+                _scale_inputs(tensor_named(layer.model, reader.weight), reader.units, kept, factors)
+            whole = gram.sum().item()
+            said["error_scaled"] = (left / whole) ** 0.5 if whole > 0 else 0.0
+        return Chosen(kept=kept, said=said)
+
+    def _require_training(self, task: PruningTask) -> None:
+        settings = self.settings
+        if settings.training is not None and task.fit is None:
+            raise MethodError(f"method {self.name!r} trains after each layer: the task has to hand in fit")
+        if settings.training is None and settings.updates_between and task.train is None:
+            raise MethodError(
+                f"method {self.name!r} fine-tunes after each layer: the task has to hand in train, or set "
+                "updates_between=0"
+            )
+
+    def _train(self, task: PruningTask, model: nn.Module, number: int) -> Mapping[str, Any]:
+        settings = self.settings
+        if settings.training is not None:
+            assert task.fit is not None, "checked before anything was done"
+            task.fit(model, settings.training, name=f"layer-{number}")
+            return {"epochs": settings.training.epochs, "lr": settings.training.lr}
+        if settings.updates_between:
+            assert task.train is not None, "checked before anything was done"
+            task.train(model, settings.updates_between)
+        return {"updates": settings.updates_between, "lr": None}
+
+
+def _scale_inputs(weight: Tensor, units: tuple[tuple[int, ...], ...], kept: tuple[int, ...], factors: Tensor) -> None:
+    """Multiply the input channels of the kept units, in place."""
+    import torch
+
+    with torch.no_grad():
+        each = torch.ones(weight.shape[1], dtype=torch.float64)
+        for unit, factor in zip(kept, factors.tolist(), strict=True):
+            each[list(units[unit])] = factor
+        weight.mul_(each.to(weight).reshape(1, -1, *[1] * (weight.ndim - 2)))

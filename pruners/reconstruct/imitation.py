@@ -1,0 +1,112 @@
+"""What a layer of a smaller network has to give, so that the network computes what the dense one does."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from pruners.errors import MethodError
+from pruners.graph import Graph
+from pruners.plan import PruningPlan
+from pruners.reconstruct.readers import Reader, reader_named
+from pruners.reconstruct.samples import Wanted
+from pruners.surgery import removed_positions
+
+__all__ = ["Imitation", "imitation_of"]
+
+_WEAK = 1e-3
+"""Scale of a BatchNorm, relative to its largest, below which a channel is not asked to make up for a shortcut."""
+
+
+@dataclass(frozen=True, eq=False)
+class Imitation:
+    """A layer of the smaller network, and what it imitates.
+
+    Parameters
+    ----------
+    reader : Reader
+        The layer, in the smaller network.
+    wanted : tuple of Wanted
+        What is sampled: the inputs of the smaller network's layer, the outputs of the dense one's, and at the end of a
+        residual branch the dense network's sum and the smaller network's shortcut.
+    removed : sequence of int
+        Outputs of the dense network's layer that the smaller one has not.
+    """
+
+    reader: Reader
+    wanted: tuple[Wanted, ...]
+    removed: Sequence[int]
+
+    def target(self, rows: Sequence[Tensor]) -> Tensor:
+        """Return what the layer shall give, of shape (rows, out) in float64, from the samples of `wanted`.
+
+        What the dense network's layer gives; at the end of a residual branch ``Y1 - Y1' + Y2``, the dense network's
+        shortcut and branch less the smaller network's shortcut. Where a BatchNorm follows the layer, the difference is
+        taken back through the smaller network's.
+        """
+        stay = torch.ones(rows[1].shape[1], dtype=torch.bool)
+        stay[list(self.removed)] = False
+        outputs = rows[1][:, stay].double()
+        if len(rows) == 2:
+            return outputs
+        branch = rows[2][:, stay].double() - rows[3].double()
+        (call,) = self.reader.calls
+        if call.branch is None or call.branch.norm is None:
+            return branch
+        scale, shift = _affine(self.wanted[0].graph, call.branch.norm)
+        strong = scale.abs() > _WEAK * scale.abs().max()
+        return torch.where(strong, (branch - shift) / torch.where(strong, scale, 1.0), outputs)
+
+
+def imitation_of(
+    dense: Graph, present: Graph, plan: PruningPlan | None, reader: Reader, *, residual: bool
+) -> Imitation:
+    """Say what a layer of the smaller network `present` imitates.
+
+    Parameters
+    ----------
+    dense, present : Graph
+        Of the dense and of the smaller network.
+    plan : PruningPlan or None
+        What the smaller network has lost so far.
+    reader : Reader
+        In the smaller network.
+    residual : bool
+        Whether the end of a residual branch makes up for what the shortcut lost.
+
+    Raises
+    ------
+    MethodError
+        The dense network uses the weight in another way.
+    """
+    theirs = reader_named(dense, reader.weight)
+    if theirs is None or len(theirs.calls) != len(reader.calls):
+        raise MethodError(f"{reader.weight!r} is no weight of the same layer in the dense and in the smaller network")
+    wanted = [
+        Wanted(graph=present, reader=reader, what="inputs"),
+        Wanted(graph=dense, reader=theirs, what="outputs"),
+    ]
+    if residual and len(reader.calls) == 1 and reader.calls[0].branch and theirs.calls[0].branch:
+        wanted.append(Wanted(graph=dense, reader=theirs, what="sum"))
+        wanted.append(Wanted(graph=present, reader=reader, what="shortcut"))
+    gone = {} if plan is None else removed_positions(dense.groups, plan)
+    return Imitation(reader, tuple(wanted), gone.get(reader.weight, {}).get(0, ()))
+
+
+def _affine(graph: Graph, norm: fx.Node) -> tuple[Tensor, Tensor]:
+    """Return scale and shift of a BatchNorm in evaluation: float64, on the CPU."""
+
+    def value(node: object, default: float) -> Tensor:
+        if not isinstance(node, fx.Node):
+            return torch.tensor(default, dtype=torch.float64)
+        found: Tensor = operator.attrgetter(str(node.target))(graph.module)
+        return found.detach().double().cpu()
+
+    weight, bias, mean, variance, eps = (norm.args[place] for place in (1, 2, 3, 4, 7))
+    assert isinstance(eps, float)
+    scale = value(weight, 1.0) / (value(variance, 1.0) + eps).sqrt()
+    return scale, value(bias, 0.0) - value(mean, 0.0) * scale
