@@ -25,10 +25,10 @@ lint: $(STAMP)
 
 # Cores are often shared: threads that sleep while they wait hold nobody up.
 test: export OMP_WAIT_POLICY ?= PASSIVE
-# Those that measure run one after the other; the engine's only compute, and share the cores.
+# Two at a time: no test depends on how long something takes, and those that measure wait for each other.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_pruners -n 2
-	$(BIN)/python -m pytest --ignore=tests/test_pruners
+	$(BIN)/python -m pytest --ignore=tests/test_pruners -n 2
 
 benchmark: $(STAMP)
 	$(BIN)/python -m pytest tests -m slow

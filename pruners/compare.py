@@ -47,10 +47,19 @@ def in_fp32(specs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
 
 
 def outputs_of(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
-    """Run a network without gradients, deterministically and without TF32; return all its tensors in float64."""
+    """Run a network without gradients, deterministically and without TF32; return all its tensors in float64.
+
+    What the network draws itself is drawn alike in each call, and buffers that it writes are put back.
+    """
     cudnn = torch.backends.cudnn
-    with torch.no_grad(), cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False):
+    exact = cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False)
+    with torch.no_grad(), exact, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(0)
+        before = [buffer.clone() for buffer in module.buffers()]
         leaves: list[Any] = pytree.tree_leaves(module(*inputs))
+        leaves = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        for buffer, value in zip(module.buffers(), before, strict=True):
+            buffer.copy_(value)
     return [leaf.double() for leaf in leaves if isinstance(leaf, Tensor)]
 
 

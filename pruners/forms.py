@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from pruners.blocks import find_blocks
 from pruners.compare import batch_sizes, device_of, in_fp32, outputs_of
+from pruners.copies import copy_of
 from pruners.errors import SurgeryError, TraceError
 from pruners.graph_cut import cut_graph
 from pruners.graph_form import GraphNetwork, ProgramGraph
 from pruners.inputs import random_inputs
 from pruners.labelling import walk_program
-from pruners.module_form import copy_of, module_form
+from pruners.module_form import module_form
 from pruners.plan import PruningPlan
 from pruners.probe import awaken_
 from pruners.program import FOREIGN, Program, export, first_line, named_tensors
@@ -35,8 +36,8 @@ __all__ = ["Form", "compact_network"]
 Form = Literal["auto", "module", "graph"]
 
 _Positions = Mapping[str, Mapping[int, Sequence[int]]]
-_AGREEMENT = 1e-4
-"""Largest difference of the two forms that is taken for rounding in fp32, relative to the range of the output."""
+_AGREEMENT = {torch.float64: 1e-6, torch.float32: 1e-4}
+"""Largest difference of the two forms that is taken for rounding, relative to the range of the output."""
 
 
 def compact_network(model: nn.Module, plan: PruningPlan, graph: Graph, gone: _Positions, form: Form) -> nn.Module:
@@ -75,7 +76,7 @@ def compact_network(model: nn.Module, plan: PruningPlan, graph: Graph, gone: _Po
     if isinstance(model, GraphNetwork):
         reason = model.reason
     elif form != "graph":
-        judge = _Judge(model, graph, gone, network("", ""))
+        judge = _judge(model, graph, gone, network("", ""))
         whole = _whole_modules(graph, plan)
         if whole is None:
             own, reason = None, "a module holds several residual blocks, and only some of them go"
@@ -132,14 +133,33 @@ def _whole_modules(graph: Graph, plan: PruningPlan) -> tuple[str, ...] | None:
     return tuple(paths)
 
 
+def _judge(model: nn.Module, graph: Graph, gone: _Positions, network: GraphNetwork) -> _Judge:
+    """Make the judge in double precision, where the smallest wrong attribute shows, else in single."""
+    try:
+        return _Judge(model, graph, gone, network, torch.float64)
+    except FOREIGN:
+        pass  # code that names a precision runs in no other
+    try:
+        return _Judge(model, graph, gone, network, torch.float32)
+    except FOREIGN as error:
+        raise SurgeryError(
+            f"{type(model).__name__} does not run on random inputs in fp32, or not as a graph: {first_line(error)}"
+        ) from error
+
+
 class _Judge:
     """Compares a module with the graph form on weights with which the output depends on every channel."""
 
-    def __init__(self, model: nn.Module, graph: Graph, gone: _Positions, network: GraphNetwork) -> None:
+    def __init__(
+        self, model: nn.Module, graph: Graph, gone: _Positions, network: GraphNetwork, dtype: torch.dtype
+    ) -> None:
+        self._dtype = dtype
         original = copy_of(model).eval().float()
         specs, device = in_fp32(graph.inputs), device_of(original)
         sizes = batch_sizes(original, specs) if graph.dynamic_batch else (None,)
-        self._examples = [random_inputs(specs, batch=batch, seed=1, device=device) for batch in sizes]
+        original = original.to(dtype)
+        drawn = [random_inputs(specs, batch=batch, seed=1, device=device) for batch in sizes]
+        self._examples = [tuple(t.to(dtype) if t.is_floating_point() else t for t in item) for item in drawn]
         awaken_(original, self._examples[-1], seed=0)
         self._tensors = _cut_tensors(original, gone, frozenset())
         twin = self._loaded(network)
@@ -151,7 +171,7 @@ class _Judge:
         try:
             twin = self._loaded(module)
             for example, expected in zip(self._examples, self._expected, strict=True):
-                if found := _difference(expected, outputs_of(twin, example)):
+                if found := _difference(expected, outputs_of(twin, example), _AGREEMENT[self._dtype]):
                     return found
         except FOREIGN as error:
             return f"its code says {first_line(error)}"
@@ -160,7 +180,7 @@ class _Judge:
         return ""
 
     def _loaded(self, module: nn.Module) -> nn.Module:
-        twin = copy_of(module).eval().float()
+        twin = copy_of(module).eval().to(self._dtype)
         with torch.no_grad():
             for name, tensor in named_tensors(twin).items():
                 if name in self._tensors:
@@ -168,14 +188,14 @@ class _Judge:
         return twin
 
 
-def _difference(expected: Sequence[Tensor], got: Sequence[Tensor]) -> str:
+def _difference(expected: Sequence[Tensor], got: Sequence[Tensor], tolerance: float) -> str:
     if [item.shape for item in got] != [item.shape for item in expected]:
         return "its outputs have other shapes than those of the graph"
     for want, have in zip(expected, got, strict=True):
         if want.numel():
             span = float(want.max() - want.min()) or 1.0
             apart = float((want - have).abs().max()) / span
-            if not apart <= _AGREEMENT:
+            if not apart <= tolerance:
                 return f"its output differs by {apart:.1e} of its range from that of the graph"
     return ""
 
@@ -212,7 +232,7 @@ def _training_graph(model: nn.Module, graph: Graph, survivors: Survivors, plan: 
         if any(name not in blocks for name in plan.blocks):
             return "its training path has not the residual blocks that its evaluation has"
         left_out = [(blocks[name].addition, blocks[name].stays) for name in plan.blocks]
-    return ProgramGraph(cut_graph(program, walk, survivors, left_out).graph, _fetches(program))
+    return ProgramGraph(cut_graph(program, walk, survivors.within(labels), left_out).graph, _fetches(program))
 
 
 def _fetches(program: Program) -> dict[str, str]:

@@ -210,14 +210,19 @@ def _convolution(position: int) -> Callable[[_Cut, fx.Node], None]:
     def rewrite(cut: _Cut, copy: fx.Node) -> None:
         groups = copy.args[position] if len(copy.args) > position else copy.kwargs.get("groups", 1)
         x = cut.value(copy.args[0])
-        if groups == 1 or x is None or not isinstance(groups, int):
+        if groups == 1 or x is None:
             return
         name = cut.walk.name_of(cut.node.args[1], cut.node)
         if cut.walk.policy.grouped.get(name, "groups") == "positions":
             return
-        new = cut.survivors.size(x, 1) * groups // x.shape[1]
-        if new != groups:
+        new: Any
+        if isinstance(groups, int):
+            new = cut.survivors.size(x, 1) * groups // x.shape[1]
             cut.note_exactly(groups, new)
+        else:
+            assert isinstance(groups, fx.Node)
+            new = cut.scaled(copy, groups, cut.survivors.size(x, 1), x.shape[1])
+        if new is not groups:
             if len(copy.args) > position:
                 copy.args = _with(copy.args, position, new)
             else:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from pruners.errors import TrainingError
+from pruners.errors import SurgeryError, TrainingError
 
 __all__ = ["GraphNetwork", "ProgramGraph"]
 
@@ -35,7 +35,9 @@ class GraphNetwork(nn.Module):
 
     Parameters and buffers have the names that they have in the network it comes from, and are shared by two graphs:
     the one of evaluation and the one of training, between which `train` and `eval` switch. Modes of single layers
-    (a BatchNorm that is frozen while the rest trains) do not exist in it, nor do hooks and other methods.
+    (a BatchNorm that is frozen while the rest trains) do not exist in it, nor do hooks and other methods. The exporter
+    wrote sizes into the graph, so that it takes inputs of the traced shapes only (any batch size, where that was
+    possible), by position.
 
     Parameters
     ----------
@@ -82,8 +84,13 @@ class GraphNetwork(nn.Module):
         ------
         TrainingError
             In training mode, if the original can not be traced in training mode.
+        SurgeryError
+            Inputs of other shapes than those that it was traced with; the batch size may differ where that could be
+            traced.
         """
-        return self._runner()(*inputs)
+        runner = self._runner()
+        _check_shapes(self.original, runner.graph, inputs)
+        return runner(*inputs)
 
     def _runner(self) -> fx.GraphModule:
         bound: dict[bool, fx.GraphModule] = self.__dict__["_bound"]
@@ -124,6 +131,21 @@ def _holder(root: nn.Module, name: str) -> tuple[nn.Module, str]:
             module.add_module(part, child)
         module = child
     return module, attribute
+
+
+def _check_shapes(original: str, graph: fx.Graph, inputs: tuple[Any, ...]) -> None:
+    """Compare the sizes that the graph was traced with; a size that it takes as it comes is no plain number."""
+    traced = [node.meta["val"].shape for node in graph.nodes if node.op == "placeholder"]
+    given = [item.shape for item in inputs if isinstance(item, Tensor)]
+    if len(given) != len(traced):
+        raise SurgeryError(f"{original} as a graph takes {len(traced)} tensors by position, got {len(given)}")
+    for want, have in zip(traced, given, strict=True):
+        if len(want) != len(have) or any(isinstance(a, int) and a != b for a, b in zip(want, have, strict=True)):
+            sizes = ["any" if not isinstance(size, int) else size for size in want]
+            raise SurgeryError(
+                f"{original} as a graph runs on inputs of shape {sizes} only, got {list(have)}: "
+                "trace and prune it with inputs of the size that it will run on"
+            )
 
 
 def _bind(network: GraphNetwork, program: ProgramGraph) -> fx.GraphModule:

@@ -6,26 +6,16 @@ one in both and in the result is a batch letter, the others are free.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from pruners.labels import Lock, Value, compact, varying
 from pruners.labels_elementwise import along
-from pruners.labels_propagate import MacTerm, Propagation, rule
+from pruners.labels_propagate import MacTerm, Propagation, always, rule
 
-__all__ = ["contract", "counted"]
-
-
-def counted(*names: str) -> Callable[[Any], Any]:
-    """Register a rule that must run even where nothing is labelled, since it counts MACs."""
-
-    def register(function: Any) -> Any:
-        function.counts_macs = True
-        return rule(*names)(function)
-
-    return register
+__all__ = ["contract"]
 
 
 def contract(walk: Propagation, x: Value, y: Value, letters: tuple[str, str, str]) -> Value:
@@ -80,7 +70,7 @@ def _spread(slot: Tensor, own: str, space: str) -> Tensor:
     return wide
 
 
-@counted("linear")
+@always("linear")
 def linear(walk: Propagation, x: Value, weight: Value, bias: Value | None = None) -> Value:
     """Multiply the last axis by a matrix stored (out, in)."""
     walk.starts.append(walk.node.name)
@@ -93,7 +83,7 @@ def linear(walk: Propagation, x: Value, weight: Value, bias: Value | None = None
     return result
 
 
-@counted("mm", "bmm", "matmul", "mv", "dot")
+@always("mm", "bmm", "matmul", "mv", "dot", "vdot")
 def matmul(walk: Propagation, x: Value, y: Value) -> Value:
     """Multiply matrices, with broadcast batch axes."""
     walk.starts.append(walk.node.name)
@@ -107,17 +97,26 @@ def matmul(walk: Propagation, x: Value, y: Value) -> Value:
     return result
 
 
-@counted("addmm", "baddbmm")
+@rule("cdist", "_cdist_forward")
+def distances(walk: Propagation, x: Value, y: Value, *_: Any) -> Value:
+    """Compare all rows of two tensors: a feature that is zero in both adds nothing."""
+    batch = "abcdefgh"[: len(walk.shape) - 2]
+    of_x, of_y = (batch[len(batch) - len(value.shape) + 2 :] + row + "k" for value, row in ((x, "n"), (y, "m")))
+    return Value(walk.shape, contract(walk, x, y, (of_x, of_y, batch + "nm")).slots)
+
+
+@always("addmm", "baddbmm")
 def addmm(walk: Propagation, bias: Value, x: Value, y: Value, **_: Any) -> Value:
     """Multiply two matrices and add a third."""
     product = matmul(walk, x, y)
     return Value(walk.shape, walk.join([product, bias]).slots)
 
 
-@counted("einsum")
+@always("einsum")
 def einsum(walk: Propagation, equation: str, operands: Sequence[Value], **_: Any) -> Any:
     """Contract two operands by an explicit equation without repeated letters in one operand."""
-    terms, arrow, of_result = equation.replace(" ", "").partition("->")
+    equation = _without_ellipsis(equation.replace(" ", ""), [len(operand.shape) for operand in operands])
+    terms, arrow, of_result = equation.partition("->")
     sides = terms.split(",")
     legal = arrow and "." not in equation and all(len(set(side)) == len(side) for side in (*sides, of_result))
     if (
@@ -133,7 +132,21 @@ def einsum(walk: Propagation, equation: str, operands: Sequence[Value], **_: Any
     return result
 
 
-@counted("scaled_dot_product_attention")
+def _without_ellipsis(equation: str, ranks: Sequence[int]) -> str:
+    """Write ``...`` in letters, those of the last axes the same in every operand."""
+    terms, arrow, of_result = equation.partition("->")
+    sides = terms.split(",")
+    if "..." not in equation or not arrow or len(sides) != len(ranks):
+        return equation
+    free = [letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if letter not in equation]
+    widths = [rank - len(side) + 3 if "..." in side else 0 for side, rank in zip(sides, ranks, strict=True)]
+    letters = "".join(free[: max(widths)])
+    own = [letters[len(letters) - width :] for width in widths]
+    written = [side.replace("...", some) for side, some in zip(sides, own, strict=True)]
+    return f"{','.join(written)}->{of_result.replace('...', letters)}"
+
+
+@always("scaled_dot_product_attention")
 def attention(
     walk: Propagation,
     query: Value,
@@ -165,7 +178,7 @@ def _repeated(value: Value, times: int) -> Value:
     return Value(shape, tuple(slots))
 
 
-@counted("conv1d", "conv2d", "conv3d")
+@always("conv1d", "conv2d", "conv3d")
 def convolution(
     walk: Propagation, x: Value, weight: Value, bias: Value | None = None, *rest: Any, **named: Any
 ) -> Value:
@@ -173,7 +186,7 @@ def convolution(
     return _convolve(walk, x, weight, bias, int(named.get("groups", rest[3] if len(rest) > 3 else 1)), transposed=False)
 
 
-@counted("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+@always("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def transposed_convolution(
     walk: Propagation, x: Value, weight: Value, bias: Value | None = None, *rest: Any, **named: Any
 ) -> Value:
@@ -181,7 +194,7 @@ def transposed_convolution(
     return _convolve(walk, x, weight, bias, int(named.get("groups", rest[3] if len(rest) > 3 else 1)), transposed=True)
 
 
-@counted("convolution")
+@always("convolution")
 def any_convolution(walk: Propagation, x: Value, weight: Value, bias: Value | None, *rest: Any) -> Value:
     """Convolve in the general form; `rest` is stride, padding, dilation, transposed, output_padding, groups."""
     return _convolve(walk, x, weight, bias, int(rest[5]), transposed=bool(rest[3]))

@@ -7,20 +7,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
-from pruners.labels import Lock, Value, compact
-from pruners.labels_propagate import Propagation, rule
+from pruners.labels import Lock, Value, compact, varying
+from pruners.labels_propagate import Propagation, always, operator_name, rule
 
 __all__: list[str] = []
 
 
 @rule(
     "_unsafe_view",
-    "broadcast_to",
-    "channel_shuffle",
-    "expand",
     "flatten",
     "flip",
+    "mH",
+    "mT",
     "movedim",
     "numpy_T",
     "permute",
@@ -44,9 +44,42 @@ def move(walk: Propagation, x: Value, *args: Any, **kwargs: Any) -> Any:
     if any(isinstance(item, Value) for item in (*args, *kwargs.values())):
         return walk.refuse([x], f"{walk.node.target} depends on data")
     target: Callable[..., Tensor] = walk.node.target  # type: ignore[assignment]
+    if operator_name(walk.node.target) == "squeeze":
+        _keep_wide(walk, x, *args)
     if "view" in str(target):
         target = torch.reshape
     return Value(walk.shape, tuple(compact(target(slot.expand(x.shape), *args, **kwargs)) for slot in x.slots))
+
+
+@always("expand", "broadcast_to")
+def expand(walk: Propagation, x: Value, *_: Any, **__: Any) -> Value:
+    """Repeat along axes of size one: what a number in the code repeats so often can be repeated less often."""
+    slots = [compact(slot.expand(x.shape).expand(walk.shape)) for slot in x.slots]
+    new = len(walk.shape) - len(x.shape)
+    for axis, size in enumerate(walk.node.meta["val"].shape):
+        if is_concrete_int(size) and size > 1 and (axis < new or x.shape[axis - new] == 1):
+            slots.append(walk.labels.fresh(int(size)).reshape([-1 if a == axis else 1 for a in range(len(walk.shape))]))
+    return Value(walk.shape, tuple(slots))
+
+
+def _keep_wide(walk: Propagation, x: Value, dims: Any = None) -> None:
+    """Leave two entries along what a squeeze may drop: it drops every axis of size one."""
+    named = range(len(x.shape)) if dims is None else [dims] if isinstance(dims, int) else dims
+    axes = {axis % len(x.shape) for axis in named}
+    for slot in x.slots:
+        if any(slot.shape[axis] > 1 for axis in axes):
+            walk.labels.floor(slot, 2)
+
+
+@rule("channel_shuffle")
+def channel_shuffle(walk: Propagation, x: Value, groups: int) -> Value:
+    """Put the channels of `groups` groups in turn: what `view`, `transpose` and `view` do."""
+    batch, channels, *space = x.shape
+    shape = (batch, groups, channels // groups, *space)
+    apart = [s.reshape(s.shape[0], *((groups, -1) if s.shape[1] > 1 else (1, 1)), *s.shape[2:]) for s in x.slots]
+    walk.every.append(Value(shape, tuple(compact(slot) for slot in apart)))
+    turned = [slot.transpose(1, 2) for slot in apart]
+    return Value(x.shape, tuple(compact(slot.reshape(slot.shape[0], -1, *slot.shape[3:])) for slot in turned))
 
 
 @rule("view_as", "reshape_as")
@@ -56,9 +89,12 @@ def move_as(walk: Propagation, x: Value, _: Value) -> Value:
 
 
 @rule("expand_as")
-def expand_as(walk: Propagation, x: Value, _: Value) -> Value:
-    """Expand to the shape of another tensor."""
-    return Value(walk.shape, tuple(compact(slot.expand(x.shape).expand(walk.shape)) for slot in x.slots))
+def expand_as(walk: Propagation, x: Value, other: Value) -> Value:
+    """Expand to the shape of another tensor: along the axes that are new, its labels are those of the other one."""
+    slots = [compact(slot.expand(x.shape).expand(walk.shape)) for slot in x.slots]
+    new = len(walk.shape) - len(x.shape)
+    wider = {axis for axis, size in enumerate(walk.shape) if size > 1 and (axis < new or x.shape[axis - new] == 1)}
+    return Value(walk.shape, (*slots, *(slot for slot in other.slots if set(varying(slot)) <= wider)))
 
 
 @rule("chunk", "split", "split_with_sizes", "tensor_split")
@@ -204,6 +240,8 @@ def pad(walk: Propagation, x: Value, amounts: Sequence[int], mode: Any = "consta
     padded = {len(x.shape) - 1 - i // 2 for i, amount in enumerate(amounts) if amount}
     if isinstance(mode, str) and mode != "constant":
         return lock_along(walk, x, sorted(padded), "copies positions of it")
+    if any(amount < 0 for amount in amounts):
+        return lock_along(walk, x, sorted(padded), "cuts positions of it off")
     slots = []
     for slot in x.slots:
         own = [amount if slot.shape[len(x.shape) - 1 - i // 2] > 1 else 0 for i, amount in enumerate(amounts)]
@@ -220,4 +258,5 @@ def lock_along(walk: Propagation, x: Value, axes: Sequence[int], what: str) -> V
             stay.append(tied)
         else:
             walk.labels.lock(slot, Lock(f"{walk.node.name} {what}"))
-    return Value(walk.shape, tuple(stay))
+    several = isinstance(walk.node.meta["val"], (list, tuple))
+    return Value(x.shape if several else walk.shape, tuple(stay))

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from pruners.errors import TraceError
 from pruners.labels import Labels, Lock, Value, varying
 from pruners.policy import Policy
 
-__all__ = ["RULES", "MacTerm", "Propagation", "hint", "operator_name", "rule"]
+__all__ = ["RULES", "MacTerm", "Propagation", "always", "hint", "operator_name", "rule"]
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
@@ -30,6 +31,16 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
         for name in names:
             RULES[name] = function
         return function
+
+    return register
+
+
+def always(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule that also runs where nothing is labelled: it counts MACs, or makes labels."""
+
+    def register(function: Rule) -> Rule:
+        function.runs_unlabelled = True  # type: ignore[attr-defined]
+        return rule(*names)(function)
 
     return register
 
@@ -108,7 +119,7 @@ class Propagation:
     def _apply(self, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         labelled = [item for item in _flat((args, dict(kwargs))) if isinstance(item, Value) and item.slots]
         if not labelled:
-            return self._with_macs(node, args, kwargs)
+            return self._unlabelled(node, args, kwargs)
         target = node.target
         name = operator_name(target)
         known = RULES.get(name)
@@ -120,10 +131,10 @@ class Propagation:
             return self.plain(node.meta["val"])
         return self.refuse(labelled, f"{target} is unknown to the label engine")
 
-    def _with_macs(self, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Without labels only the MACs of a contraction are of interest."""
+    def _unlabelled(self, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Without labels only few rules have something to say."""
         known = RULES.get(operator_name(node.target))
-        if known is not None and getattr(known, "counts_macs", False):
+        if known is not None and getattr(known, "runs_unlabelled", False):
             return known(self, *args, **kwargs)
         return self.plain(node.meta.get("val"))
 
@@ -247,9 +258,22 @@ def operator_name(target: Any) -> str:
 
 
 def hint(size: Any) -> int:
-    """Return the size that a symbolic size had while exporting."""
+    """Return the size that a symbolic size had while exporting.
+
+    Raises
+    ------
+    TraceError
+        It had none: the size of a tensor depends on values, as with a boolean index.
+    """
     node: Any = size.node if isinstance(size, torch.SymInt) else None
-    return int(size) if node is None else int(node.hint)
+    if node is None:
+        return int(size)
+    if node.hint is None:
+        raise TraceError(
+            "the network computes a tensor whose size depends on values (a boolean index, nonzero): leave that part "
+            "out of what is pruned"
+        )
+    return int(node.hint)
 
 
 def _flat(item: Any) -> list[Any]:

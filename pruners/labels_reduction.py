@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 from pruners.labels import Lock, Value, varying
-from pruners.labels_propagate import Propagation, rule
+from pruners.labels_propagate import Propagation, operator_name, rule
 
 __all__: list[str] = []
 
@@ -19,6 +20,7 @@ __all__: list[str] = []
     "max_pool1d_with_indices",
     "upsample_linear1d",
     "upsample_nearest1d",
+    "_upsample_nearest_exact1d",
 )
 def pool_1d(walk: Propagation, x: Value, *_: Any, **__: Any) -> Any:
     """Pool over the last axis."""
@@ -42,7 +44,16 @@ def pool_2d(walk: Propagation, x: Value, *_: Any, **__: Any) -> Any:
     return _pool(walk, x, 2)
 
 
-@rule("adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d", "upsample_trilinear3d")
+@rule(
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool3d",
+    "avg_pool3d",
+    "max_pool3d",
+    "max_pool3d_with_indices",
+    "upsample_nearest3d",
+    "_upsample_nearest_exact3d",
+    "upsample_trilinear3d",
+)
 def pool_3d(walk: Propagation, x: Value, *_: Any, **__: Any) -> Any:
     """Pool or resize over the last three axes."""
     return _pool(walk, x, 3)
@@ -66,6 +77,7 @@ def _pool(walk: Propagation, x: Value, n_axes: int) -> Any:
     "min",
     "norm",
     "std",
+    "std_mean",
     "sum",
     "var",
     "var_mean",
@@ -83,10 +95,16 @@ def reduce(walk: Propagation, x: Value, *args: Any, **kwargs: Any) -> Any:
     dim = given.get("dim")
     axes = _axes(dim, len(x.shape))
     keep = bool(given.get("keepdim", False))
+    spread = operator_name(walk.node.target) in {"std", "std_mean", "var", "var_mean"}
+    names_positions = any(user.target is operator.getitem and user.args[1] == 1 for user in walk.node.users)
     slots = []
     for slot in x.slots:
         if all(axis in axes for axis in varying(slot)):
+            if operator_name(walk.node.target) in {"max", "min"} and names_positions:
+                walk.labels.lock(slot, Lock(f"{walk.node.name} gives positions of it"))
             walk.labels.flag(slot, axes)
+            if spread:
+                walk.labels.floor(slot, 2)  # one value has no deviation
             continue
         tied = walk.tie(slot, axes)
         for axis in sorted(() if keep else axes, reverse=True):
@@ -96,6 +114,23 @@ def reduce(walk: Propagation, x: Value, *args: Any, **kwargs: Any) -> Any:
     if isinstance(plain, list):
         return [Value(item.shape, tuple(slots)) for item in plain]
     return Value(plain.shape, tuple(slots))
+
+
+@rule("cosine_similarity")
+def cosine_similarity(walk: Propagation, x: Value, y: Value, dim: int = 1, *_: Any) -> Value:
+    """Compare along an axis: sums of products, to which an entry that is gone adds nothing."""
+    both = walk.join([x, y])
+    axis = dim % len(both.shape)
+    tied = [walk.tie(slot, [axis]).squeeze(axis) for slot in both.slots if varying(slot) != (axis,)]
+    return Value(walk.shape, tuple(slot for slot in tied if slot.numel() > 1))
+
+
+@rule("max_unpool2d", "max_unpool3d")
+def unpool(walk: Propagation, x: Value, positions: Value, *_: Any) -> Value:
+    """Put each entry where pooling took it from, within its channel."""
+    joined = walk.join([x, positions])
+    space = range(2, len(x.shape))
+    return Value(walk.shape, tuple(tied for slot in joined.slots if (tied := walk.tie(slot, space)).numel() > 1))
 
 
 @rule("logsumexp", "prod", "argmax", "argmin", "any", "all", "median", "mode", "quantile")

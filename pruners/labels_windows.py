@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from pruners.labels import Lock, Value, compact
-from pruners.labels_contraction import contract, counted
+from pruners.labels_contraction import contract
 from pruners.labels_movement import lock_along
-from pruners.labels_propagate import MacTerm, Propagation, rule
+from pruners.labels_propagate import MacTerm, Propagation, always, rule
 
 __all__: list[str] = []
 
@@ -76,7 +76,7 @@ def regions(walk: Propagation, x: Value, boxes: Value, *_: Any) -> Any:
     return [Value(item.shape, tied) for item in plain] if isinstance(plain, list) else Value(plain.shape, tied)
 
 
-@counted("lstm", "gru", "rnn_tanh", "rnn_relu")
+@always("lstm", "gru", "rnn_tanh", "rnn_relu")
 def recurrent(walk: Propagation, x: Value, hidden: Any, weights: Any, *rest: Any, **__: Any) -> Any:
     """Unite the features of the input with what the first layer reads; hidden states are not pruned.
 
@@ -90,7 +90,9 @@ def recurrent(walk: Propagation, x: Value, hidden: Any, weights: Any, *rest: Any
     for item in states:
         walk.lock(item.slots, held)
     matrices = [weight for weight in weights if len(weight.shape) == 2]
-    first_layer = matrices[0 : 4 if rest[4] else 2 : 2]
+    directions = 2 if rest[4] else 1
+    per_direction = len(matrices) // (int(rest[1]) * directions)  # a projection is a third one
+    first_layer = matrices[0 : per_direction * directions : per_direction]
     for weight in weights:
         reads = any(weight is one for one in first_layer)
         walk.lock([slot for slot in weight.slots if not (reads and slot.shape[-1] > 1)], held)

@@ -23,7 +23,7 @@ from pruners.shapes import Survivors
 __all__ = ["masked_outputs"]
 
 _MOVES = {
-    "cat", "chunk", "expand", "flatten", "permute", "pixel_shuffle", "pixel_unshuffle", "reshape", "select", "slice",
+    "cat", "chunk", "flatten", "permute", "pixel_shuffle", "pixel_unshuffle", "reshape", "select", "slice",
     "split", "split_with_sizes", "squeeze", "stack", "transpose", "unbind", "unflatten", "unsqueeze", "view",
 }  # fmt: skip
 
@@ -246,6 +246,7 @@ _STATISTICS: dict[str, Callable[..., Any]] = {
     "mean": _mean,
     "var": _spread(False, False),
     "std": _spread(True, False),
+    "std_mean": _spread(True, True),
     "var_mean": _spread(False, True),
     "amax": _extreme(True),
     "amin": _extreme(False),

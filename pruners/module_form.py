@@ -6,7 +6,6 @@ stay; gradients do not.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,14 +16,15 @@ from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from pruners.copies import copy_of
 from pruners.errors import PruneError, SurgeryError
-from pruners.module_attributes import OF_TORCH, SizeChange
+from pruners.module_attributes import SizeChange
 from pruners.module_search import Disagreement, fit_
 from pruners.module_sizes import Resized, update_sizes
 from pruners.program import FOREIGN, first_line
 from pruners.slicing import Positions, slice_without, tensor_named
 
-__all__ = ["RemovedBlock", "SizeChange", "copy_of", "module_form", "remove_blocks_", "resize_"]
+__all__ = ["RemovedBlock", "SizeChange", "module_form", "remove_blocks_", "resize_"]
 
 
 class RemovedBlock(nn.Identity):
@@ -72,24 +72,6 @@ def module_form(
         return None, str(error) if isinstance(error, PruneError) else first_line(error)
     reason = fit_(twin, changes, settled, disagreement)
     return (None, reason) if reason else (twin, "")
-
-
-def copy_of(model: nn.Module) -> nn.Module:
-    """Return a deep copy of a module without what it keeps from earlier calls.
-
-    Weights that a hook of `torch.nn.utils.weight_norm` computed can be copied so, and tensors that a module caches
-    while it evaluates and drops in ``train()`` are dropped.
-    """
-    kept = [tensor for layer in model.modules() for tensor in _kept_by(layer)]
-    computed = {id(tensor): tensor.detach().clone() for tensor in kept if tensor.grad_fn is not None}
-    twin = copy.deepcopy(model, computed)
-    for layer in twin.modules():
-        if list(_kept_by(layer, dict)):
-            modes = {child: child.training for child in layer.modules()}
-            layer.train()
-            for child, training in modes.items():
-                child.training = training
-    return twin
 
 
 def resize_(module: nn.Module, gone: Mapping[str, Positions]) -> None:
@@ -187,18 +169,3 @@ def _read_tensors(layer: nn.Module, sizes: Mapping[int, Resized]) -> Iterator[tu
             yield hook.name, resized(getattr(layer, f"{hook.name}_orig"))
             with torch.no_grad():
                 setattr(layer, hook.name, hook.compute_weight(layer, do_power_iteration=False))
-
-
-def _kept_by(layer: nn.Module, container: type = object) -> Iterator[Tensor]:
-    """Yield the tensors in attributes of a type that are neither parameters nor buffers."""
-    for name, value in vars(layer).items():
-        if name not in OF_TORCH and isinstance(value, container):
-            yield from _tensors_in(value)
-
-
-def _tensors_in(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _tensors_in(item)

@@ -52,7 +52,7 @@ def fit_(module: nn.Module, changes: Sequence[SizeChange], settled: frozenset[st
     slots = slots_of(module, changes, settled)
     scales = _OldScales({(change.module, change.new): change.old for change in changes})
     outcome = _Search(module, slots, disagreement, scales).run()
-    if not scales.used:
+    if scales.used is None:
         return outcome.reason
     if outcome.failed:
         return outcome.reason
@@ -190,7 +190,8 @@ class _OldScales(TorchFunctionMode):
 
     def __init__(self, sizes: Mapping[tuple[str, int], int]) -> None:
         super().__init__()
-        self.calls, self.sizes, self.used = _Calls(), sizes, ""
+        self.calls, self.sizes = _Calls(), sizes
+        self.used: str | None = None  # path of the module: empty for the network itself
 
     def __torch_function__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -217,8 +218,8 @@ def _judge(module: nn.Module, disagreement: Disagreement, scales: _OldScales | N
     finally:
         for handle in handles:
             handle.remove()
-    failed = calls.failed or tuple(calls.running)
-    if reason and failed:
+    failed = (calls.failed or tuple(calls.running)) if reason else ()
+    if failed:
         reason = f"{_named(module, failed[-1])}: {reason}"
     return _Outcome(reason, calls.finished, failed)
 

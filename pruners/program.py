@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import operator
 import warnings
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
+from pruners.copies import copy_of
 from pruners.errors import TraceError
 from pruners.regions import inline_regions
 
@@ -32,7 +32,11 @@ FOREIGN = (
 )
 """What torch.export, deepcopy and people's forward() are known to raise; `torch._dynamo` errors are RuntimeErrors."""
 
-_CHATTY = ("torch.fx.experimental.symbolic_shapes", "torch.fx.experimental.recording")
+_CHATTY = (
+    "torch.fx.experimental.symbolic_shapes",
+    "torch.fx.experimental.recording",
+    "torch._subclasses.fake_tensor",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,13 +90,13 @@ def export(model: nn.Module, example_inputs: tuple[Tensor, ...], *, training: bo
             f"example_inputs is a tuple of tensors, got {[type(item).__name__ for item in example_inputs]}"
         )
     try:
-        twin = copy.deepcopy(model).train(training)
+        twin = copy_of(model).train(training)
     except FOREIGN as error:
         raise TraceError(f"{type(model).__name__} can not be copied: {first_line(error)}") from error
-    program, batch = _dynamic(twin, example_inputs)
+    program, batch = _dynamic(twin, example_inputs, training=training)
     dynamic = program is not None
     if program is None:
-        program, batch = _export(twin, example_inputs, None), _batch_size(example_inputs) or 1
+        program, batch = _export(twin, example_inputs, None, training=training), _batch_size(example_inputs) or 1
     module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
     inline_regions(module, training=training)
@@ -102,7 +106,9 @@ def export(model: nn.Module, example_inputs: tuple[Tensor, ...], *, training: bo
     return Program(module, _share_tensors(module, twin, model), dynamic, batch)
 
 
-def _dynamic(twin: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[torch.export.ExportedProgram | None, int]:
+def _dynamic(
+    twin: nn.Module, inputs: tuple[Tensor, ...], *, training: bool
+) -> tuple[torch.export.ExportedProgram | None, int]:
     size = _batch_size(inputs)
     if size is None:
         return None, 1
@@ -112,7 +118,7 @@ def _dynamic(twin: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[torch.export.
     for item in inputs:
         batched[item] = {0: torch.export.Dim.AUTO}
     try:
-        program = _export(twin, inputs, batched)
+        program = _export(twin, inputs, batched, training=training)
     except TraceError:
         return None, size
     shapes = [
@@ -127,10 +133,15 @@ def _batch_size(inputs: tuple[Tensor, ...]) -> int | None:
 
 
 def _export(
-    twin: nn.Module, inputs: tuple[Tensor, ...], dynamic_shapes: torch.export.ShapesCollection | None
+    twin: nn.Module,
+    inputs: tuple[Tensor, ...],
+    dynamic_shapes: torch.export.ShapesCollection | None,
+    *,
+    training: bool,
 ) -> torch.export.ExportedProgram:
     try:
-        with torch.no_grad(), _quiet():
+        # With gradients, so that a part of the network that is computed without them stays one.
+        with torch.set_grad_enabled(training), _quiet():
             return torch.export.export(twin, inputs, dynamic_shapes=dynamic_shapes, strict=False)
     except FOREIGN as error:
         raise TraceError(f"torch.export can not trace {type(twin).__name__}: {first_line(error)}") from error

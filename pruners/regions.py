@@ -6,7 +6,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from torch import fx
+import torch
+from torch import Tensor, fx
 
 __all__ = ["inline_regions"]
 
@@ -15,7 +16,8 @@ def inline_regions(module: fx.GraphModule, *, training: bool) -> None:
     """Put the nodes of such regions in the place of the call, in place.
 
     Programs run in the precision of their tensors, outside of autocast, so that a region without autocast is an
-    ordinary one; in evaluation mode a region without gradients is too. Other regions stay calls.
+    ordinary one; in evaluation mode a region without gradients is too. In training mode that one is followed by a
+    ``detach`` of each result, which keeps gradients from going into it. Other regions stay calls.
     """
     for node in list(module.graph.nodes):
         if node.op != "call_function":
@@ -23,11 +25,13 @@ def inline_regions(module: fx.GraphModule, *, training: bool) -> None:
         name, args = getattr(node.target, "__name__", ""), node.args
         if name == "wrap_with_autocast" and args[2] is False:
             _inline(module, node, args[4], args[5:])
-        elif name == "wrap_with_set_grad_enabled" and not training:
-            _inline(module, node, args[1], args[2:])
+        elif name == "wrap_with_set_grad_enabled" and (not training or args[0] is False):
+            _inline(module, node, args[1], args[2:], detached=training)
 
 
-def _inline(module: fx.GraphModule, call: fx.Node, region: Any, inputs: Sequence[Any]) -> None:
+def _inline(
+    module: fx.GraphModule, call: fx.Node, region: Any, inputs: Sequence[Any], *, detached: bool = False
+) -> None:
     body = operator.attrgetter(str(region.target))(module)
     inline_regions(body, training=False)
     copies: dict[fx.Node, Any] = dict(zip((n for n in body.graph.nodes if n.op == "placeholder"), inputs, strict=True))
@@ -40,7 +44,12 @@ def _inline(module: fx.GraphModule, call: fx.Node, region: Any, inputs: Sequence
                 copies[node] = module.graph.node_copy(node, lambda n: copies[n])
     for user in list(call.users):
         position: Any = user.args[1]
-        user.replace_all_uses_with(results[position])
+        result = results[position]
+        if detached and isinstance(result.meta.get("val"), Tensor):
+            with module.graph.inserting_before(call):
+                inner, result = result, module.graph.call_function(torch.ops.aten.detach.default, (result,))
+            result.meta = dict(inner.meta)
+        user.replace_all_uses_with(result)
         module.graph.erase_node(user)
     module.graph.erase_node(call)
     if not region.users:

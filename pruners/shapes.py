@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,15 +32,25 @@ class Survivors:
     """
 
     def __init__(self, grouping: Grouping, names: Sequence[str], plan: PruningPlan) -> None:
-        self._labels: Labels = grouping.walk.labels
         removed: Mapping[str, set[int]] = {name: set(plan.removed(name)) for name in plan.kept}
         gone = [
             root
             for root, (group, unit) in grouping.unit_of.items()
             if names[group] in removed and unit in removed[names[group]]
         ]
-        self._gone = torch.zeros(self._labels.count, dtype=torch.bool)
-        self._gone[torch.tensor(gone, dtype=torch.int64)] = True
+        self._removed = torch.tensor(gone, dtype=torch.int64)
+        self._see(grouping.walk.labels)
+
+    def within(self, labels: Labels) -> Survivors:
+        """Return the same for labels that grew out of these (`Labels.fork`) and joined none of their classes."""
+        twin = copy.copy(self)
+        twin._see(labels)
+        return twin
+
+    def _see(self, labels: Labels) -> None:
+        self._labels = labels
+        self._gone = torch.zeros(labels.count, dtype=torch.bool)
+        self._gone[self._removed] = True
 
     def along(self, value: Value, axis: int) -> Tensor | None:
         """Return which positions along an axis survive, as a vector of truth values; None where all do."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from pruners.copies import copy_of
 from pruners.errors import NothingToPruneError
 from pruners.groups import ChannelGroup
-from pruners.module_form import copy_of
 from pruners.plan import PruningPlan
 from pruners.slicing import tensor_named
 

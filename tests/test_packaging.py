@@ -23,7 +23,16 @@ def test_the_core_carries_no_torch():
 
 def test_extras():
     extras = PROJECT["project"]["optional-dependencies"]
-    assert extras.keys() == {"prune", "openvino", "tensorrt-rtx", "tensorrt", "loadgen", "dev", "all"}
+    assert extras.keys() == {
+        "prune",
+        "openvino",
+        "tensorrt-rtx",
+        "tensorrt",
+        "loadgen",
+        "compare",
+        "dev",
+        "all",
+    }
     assert "torch>=2.11" in extras["prune"]
 
 
