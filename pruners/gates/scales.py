@@ -73,9 +73,9 @@ class StructureScales(Gate):
     blocks : sequence of str
         Residual blocks that get a scale.
     strength : float
-        gamma of the blocks' scales.
-    unit_strength : float
-        gamma of the units' scales.
+        gamma of the scales.
+    unit_strength : float, optional
+        gamma of the units' scales, where it is another one.
     momentum : float
         mu.
 

@@ -32,8 +32,8 @@ class SSSSettings(MethodSettings):
     """Settings of `SSS`; its docstring gives the paper's values."""
 
     structures: Literal["units", "blocks", "both"] = Field("both", description="what gets a scale")
-    strength: PositiveFloat = Field(0.01, description="gamma: strength of the penalty on the scales of blocks")
-    unit_strength: PositiveFloat = Field(1e-3, description="gamma of the scales of units")
+    strength: PositiveFloat = Field(0.01, description="gamma: strength of the penalty on the scales")
+    unit_strength: PositiveFloat | None = Field(None, description="gamma of the units' scales, where it is another one")
     momentum: float = Field(0.9, ge=0, lt=1, description="mu of the scales' own updates")
     start: Literal["dense", "scratch"] = Field(
         "dense", description="weights before the training: the task's, or drawn anew"
@@ -86,7 +86,8 @@ class SSS(Method):
     ============================= ============ ================================================================
 
     The default starts from the weights that are there, so that none are thrown away unasked, with the table's training
-    while `training` is not given. `unit_strength` is ours: the slope of one unit is a small part of a block's.
+    while `training` is not given. How far scales fall goes with the sum of the learning rates of all updates: a
+    training of few updates needs a larger gamma. The history's zeros say whether it was enough.
 
     ``Pruned.history`` has one row: ``units_removed``, ``units_left`` (outside removed blocks), ``blocks_removed``,
     ``macs``, ``parameters``;
