@@ -18,6 +18,7 @@ from pruners.errors import MethodError, TargetError
 from pruners.importance.reduce import Reduction
 from pruners.importance.scores import Scores
 from pruners.methods.stepwise import Schedule, Scored, Step, prune_in_steps
+from pruners.methods.trained import require_fit, train
 from pruners.recover.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -111,17 +112,15 @@ class Slimming(Method):
         from pruners.gates.bn_scales import BatchNormScales, scale_members, scale_scores
         from pruners.recover.reinitialise import reinitialise_
 
-        settings, fit = self.settings, task.fit
-        if fit is None:
-            raise MethodError(f"method {self.name!r} trains by the epoch: the task has to hand in fit")
+        require_fit(self, task)
+        settings = self.settings
         choices, budget = goal_of(task.target, task.constraints, graph)
         budget.require_reachable(choices)
         whole = self._without_scales(task, graph, choices, budget)
-        training = settings.training.model_copy(update={"seed": settings.training.seed + task.seed})
 
         numbers = count(1)
 
-        def train(step: Step) -> nn.Module:
+        def trained(step: Step) -> nn.Module:
             network, number = copy.deepcopy(step.model), next(numbers)
             scratch = number == 1 and settings.start == "scratch"
             if scratch:
@@ -133,7 +132,7 @@ class Slimming(Method):
                 strength=settings.strength,
                 initial=_INITIAL_SCALE if scratch else None,
             )
-            fit(network, training, name=f"pass-{number}", gate=gate)
+            train(task, network, settings.training, name=f"pass-{number}", gate=gate)
             gate.fold()
             return network
 
@@ -146,7 +145,7 @@ class Slimming(Method):
             left = step.left.at_least({name: step.counts[name] for name in whole})
             return decide("global", left, scores, budget, max_removed=most)
 
-        return prune_in_steps(self, task, graph, Schedule(steps=settings.passes), score, decided, train_before=train)
+        return prune_in_steps(self, task, graph, Schedule(steps=settings.passes), score, decided, train_before=trained)
 
     def _without_scales(self, task: PruningTask, graph: Graph, choices: Choices, budget: Budget) -> frozenset[str]:
         """Return the groups that stay whole since they have no BatchNorm.
