@@ -98,18 +98,18 @@ class AutoPruner(Method):
     ============== ===================================== ================================== ========= =============
 
     Fine-tuning: 30 epochs, 1e-3 x0.1 every 10, decay 1e-4, batch 256 (ResNet-50, VGG-16, ImageNet); 150 epochs at
-    0.01 (MobileNetV2). r was 0.4 (VGG-16), 0.3 and 0.5 (ResNet-50). The defaults are VGG-16's. Take
-    ResNet-50's alpha where v does not become binary.
+    0.01 (MobileNetV2). r was 0.4 (VGG-16), 0.3 and 0.5 (ResNet-50). The defaults are VGG-16's, on ImageNet: a small
+    data set needs more epochs and a larger rate.
 
     **What differs.** The activation is taken, and multiplied, where the group's layers read it: the same tensor as
-    behind the ReLU in a plain chain, but for a pooling in between, and right in any other network, so that cutting
-    what v = 0 closes changes nothing. A group of several producers (a residual stage) has one v; the paper leaves those
-    alone, as ``constraints.exclude`` does. A group that something else than a convolution or linear layer reads gets no
-    selection layer, stays whole, and is named in the history's first row (``ungated``). alpha's levels count over the
-    whole training; a training too short for 20 levels of `ramp_every` updates has 20 shorter ones. Corrections
-    use the last v of the record for the share at the sides. FC biases start at zero. v of several processes is
-    averaged before it is recorded. The selection layers are for one input size, and at 224x224 one of 64 channels has
-    51 million weights: `max_weights` refuses larger ones.
+    behind the ReLU in a plain chain, but for a pooling in between, and right in any other network, so that cutting what
+    v = 0 closes changes nothing (but for norms across channels). A group of several producers (a residual stage) has
+    one v; the paper leaves those alone, as ``constraints.exclude`` does. A group that something else than a convolution
+    or linear layer reads gets no selection layer, stays whole, and is named in the history's first row (``ungated``).
+    alpha's levels count over the whole training; a training too short for 20 levels of `ramp_every` updates has 20
+    shorter ones. Corrections use the last v of the record for the share at the sides. FC biases start at zero. v of
+    several processes is averaged before it is recorded. The selection layers are for one input size, and at 224x224 one
+    of 64 channels has 51 million weights: `max_weights` refuses larger ones.
 
     Unconfirmed: the paper's own text was not at hand. Procedure and values are those of the official code and of
     accounts of the paper; n of the initialisation differs between them (see `SelectionLayer`).
