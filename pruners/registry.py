@@ -18,6 +18,8 @@ _BUILT_IN = {
     "l1": "pruners.methods.l1:L1",
     "taylor": "pruners.methods.taylor:Taylor",
     "criterion": "pruners.methods.criterion:ByCriterion",
+    "thinet": "pruners.methods.thinet:ThiNet",
+    "regression": "pruners.methods.regression:Regression",
     "uniform": "pruners.methods.uniform:Uniform",
     "random": "pruners.methods.random_units:Random",
     "slimming": "pruners.methods.slimming:Slimming",

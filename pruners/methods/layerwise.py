@@ -37,6 +37,8 @@ class Layer:
         Traces of it, and of the task's network.
     gone : PruningPlan or None
         What it has lost so far.
+    masked : PruningPlan or None
+        What is besides masked in it (for the traced `present`), to be cut out later.
     group : ChannelGroup
         The layer's units, in the present network.
     readers : tuple of Reader
@@ -49,6 +51,7 @@ class Layer:
     present: Graph
     dense: Graph
     gone: PruningPlan | None
+    masked: PruningPlan | None
     group: ChannelGroup
     readers: tuple[Reader, ...]
     n_kept: int
@@ -70,6 +73,9 @@ def prune_layer_by_layer(
     train_after: Callable[[nn.Module, int], Mapping[str, Any]] | None = None,
 ) -> Outcome:
     """Choose and cut the units of one layer after the other.
+
+    Without training in between what goes is masked at first, and cut out in the end: the same network, and one trace
+    instead of many. Units whose removal differs from masking are cut out at once.
 
     How many each group keeps is decided before: by the ratios, or the same fraction of each. The history has a row for
     each layer: ``layer``, ``units_removed``, ``units_kept``, ``macs``, ``parameters`` (both after it), and what was
@@ -95,32 +101,43 @@ def prune_layer_by_layer(
     from pruners.distributed import broadcast_plan
     from pruners.graph import trace
     from pruners.reconstruct.readers import readers_of
-    from pruners.surgery import apply
+    from pruners.surgery import apply, mask_, removed_positions
 
     counts = _counts(task, graph)
     for name in counts:
         readers_of(graph, graph.group(name))
     model = copy.deepcopy(task.model)
-    plan: PruningPlan | None = None
+    present = trace(model, task.example_inputs, policy=graph.policy)
+    gone: PruningPlan | None = None
+    masked: PruningPlan | None = None
+    left: dict[str, int] = {}
     history: list[Mapping[str, Any]] = []
     for number, (name, n_kept) in enumerate(counts.items(), start=1):
-        present = trace(model, task.example_inputs, policy=graph.policy)
         group = present.group(name)
         layer = Layer(
             model=model,
             present=present,
             dense=graph,
-            gone=plan,
+            gone=gone,
+            masked=masked,
             group=group,
             readers=readers_of(present, group),
             n_kept=n_kept,
         )
         chosen = choose(layer)
         removal = broadcast_plan(plan_of(method, present, {name: chosen.kept}))
-        model = apply(model, removal, graph=present, check=False, form=task.constraints.form)
-        plan = removal if plan is None else plan.then(removal)
-        trained = train_after(model, number) if train_after is not None and number < len(counts) else {}
-        left = {group: len(units) for group, units in plan.kept.items()}
+        mask_(model, removed_positions(present.groups, removal))
+        masked = removal if masked is None else masked.then(removal)
+        last = number == len(counts)
+        trained: Mapping[str, Any] = {}
+        if last or train_after is not None or not group.exact:
+            model = apply(model, masked, graph=present, check=False, form=task.constraints.form)
+            gone, masked = masked if gone is None else gone.then(masked), None
+            if train_after is not None and not last:
+                trained = train_after(model, number)
+            if not last:
+                present = trace(model, task.example_inputs, policy=graph.policy)
+        left[name] = n_kept
         history.append(
             {
                 "layer": name,
@@ -134,8 +151,8 @@ def prune_layer_by_layer(
         )
         if task.progress is not None:
             task.progress(f"layer {name}: {n_kept} of {group.n_units} units left", number / len(counts))
-    assert plan is not None, "a target takes at least one removal"
-    return Outcome(plan=plan, model=model, history=tuple(history))
+    assert gone is not None, "a target takes at least one removal"
+    return Outcome(plan=gone, model=model, history=tuple(history))
 
 
 def _counts(task: PruningTask, graph: Graph) -> dict[str, int]:

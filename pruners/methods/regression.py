@@ -109,7 +109,14 @@ class Regression(Method):
         fits = sample_fits(
             layer.model,
             [
-                imitation_of(layer.dense, layer.present, layer.gone, reader, residual=settings.residual)
+                imitation_of(
+                    layer.dense,
+                    layer.present,
+                    reader,
+                    gone=layer.gone,
+                    masked=layer.masked,
+                    residual=settings.residual,
+                )
                 for reader in layer.readers
             ],
             batches,

@@ -76,7 +76,7 @@ class ThiNet(Method):
 
     ``Pruned.history`` has a row for each layer: ``layer``, ``units_removed``, ``units_kept``, ``macs``,
     ``parameters``, ``rows`` (sampled), ``error`` (of y, relative, with the kept units as they are), ``error_scaled``,
-    and of the training after it ``updates`` or ``epochs`` and ``lr`` (None: that of ``task.train``).
+    and of a training after it ``updates`` or ``epochs`` and ``lr`` (None: that of ``task.train``).
 
     References
     ----------
@@ -102,7 +102,8 @@ class ThiNet(Method):
         def train(model: nn.Module, number: int) -> Mapping[str, Any]:
             return self._train(task, model, number)
 
-        return prune_layer_by_layer(self, task, graph, choose, train)
+        trains = self.settings.training is not None or self.settings.updates_between > 0
+        return prune_layer_by_layer(self, task, graph, choose, train if trains else None)
 
     def _choose(self, layer: Layer, batches: Iterator[tuple[Tensor, Tensor]], seed: int) -> Chosen:
         """Choose units, and scale the weights that read those that stay."""
@@ -110,6 +111,7 @@ class ThiNet(Method):
 
         from pruners.reconstruct.contributions import owners, scalar_contributions
         from pruners.reconstruct.greedy import keep_greedily, relative_error, remove_greedily, scales
+        from pruners.reconstruct.imitation import positions_of
         from pruners.reconstruct.samples import Wanted, sample
         from pruners.slicing import tensor_named
 
@@ -126,7 +128,9 @@ class ThiNet(Method):
         grams = []
         for reader, inputs in zip(layer.readers, rows, strict=True):
             weight = tensor_named(layer.model, reader.weight).detach().cpu()
-            filters = weight.flatten(1)[torch.randint(len(weight), (len(inputs),), generator=draw)]
+            masked = positions_of(layer.present, layer.masked, reader.weight).get(0, ())
+            there = torch.tensor([place for place in range(len(weight)) if place not in set(masked)])
+            filters = weight.flatten(1)[there[torch.randint(len(there), (len(inputs),), generator=draw)]]
             x = scalar_contributions(inputs, filters, owners(reader, weight), n_units)
             grams.append(x.T @ x)
         gram = torch.stack(grams).sum(0)
@@ -162,9 +166,8 @@ class ThiNet(Method):
             assert task.fit is not None, "checked before anything was done"
             task.fit(model, settings.training, name=f"layer-{number}")
             return {"epochs": settings.training.epochs, "lr": settings.training.lr}
-        if settings.updates_between:
-            assert task.train is not None, "checked before anything was done"
-            task.train(model, settings.updates_between)
+        assert task.train is not None, "checked before anything was done"
+        task.train(model, settings.updates_between)
         return {"updates": settings.updates_between, "lr": None}
 
 

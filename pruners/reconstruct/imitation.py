@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from pruners.graph import Graph
 from pruners.plan import PruningPlan
 from pruners.reconstruct.readers import Reader, reader_named
 from pruners.reconstruct.samples import Wanted
+from pruners.slicing import Positions
 from pruners.surgery import removed_positions
 
-__all__ = ["Imitation", "imitation_of"]
+__all__ = ["Imitation", "imitation_of", "positions_of"]
 
 _WEAK = 1e-3
 """Scale of a BatchNorm, relative to its largest, below which a channel is not asked to make up for a shortcut."""
@@ -35,19 +37,37 @@ class Imitation:
         residual branch the dense network's sum and the smaller network's shortcut.
     removed : sequence of int
         Outputs of the dense network's layer that the smaller one has not.
+    masked : Mapping of int to sequence of int
+        Outputs (axis 0 of the weight) and input channels (axis 1) of the smaller network's layer that are masked.
     """
 
     reader: Reader
     wanted: tuple[Wanted, ...]
     removed: Sequence[int]
+    masked: Positions
+
+    def inputs(self, rows: Sequence[Tensor]) -> Tensor:
+        """Return what the layer reads, of shape (rows, in * kernel), from the samples of `wanted`: 0 where masked."""
+        if 1 not in self.masked:
+            return rows[0]
+        (call, *_), n_columns = self.reader.calls, rows[0].shape[1]
+        kernel = math.prod(call.kernel)
+        columns = torch.zeros(n_columns // kernel, dtype=torch.bool)
+        columns[list(self.masked[1])] = True
+        return rows[0].masked_fill(columns.repeat_interleave(kernel), 0.0)
 
     def target(self, rows: Sequence[Tensor]) -> Tensor:
         """Return what the layer shall give, of shape (rows, out) in float64, from the samples of `wanted`.
 
         What the dense network's layer gives; at the end of a residual branch ``Y1 - Y1' + Y2``, the dense network's
         shortcut and branch less the smaller network's shortcut. Where a BatchNorm follows the layer, the difference is
-        taken back through the smaller network's.
+        taken back through the smaller network's. 0 where masked.
         """
+        target = self._target(rows)
+        target[:, list(self.masked.get(0, ()))] = 0.0
+        return target
+
+    def _target(self, rows: Sequence[Tensor]) -> Tensor:
         stay = torch.ones(rows[1].shape[1], dtype=torch.bool)
         stay[list(self.removed)] = False
         outputs = rows[1][:, stay].double()
@@ -63,7 +83,13 @@ class Imitation:
 
 
 def imitation_of(
-    dense: Graph, present: Graph, plan: PruningPlan | None, reader: Reader, *, residual: bool
+    dense: Graph,
+    present: Graph,
+    reader: Reader,
+    *,
+    gone: PruningPlan | None = None,
+    masked: PruningPlan | None = None,
+    residual: bool = True,
 ) -> Imitation:
     """Say what a layer of the smaller network `present` imitates.
 
@@ -71,10 +97,12 @@ def imitation_of(
     ----------
     dense, present : Graph
         Of the dense and of the smaller network.
-    plan : PruningPlan or None
-        What the smaller network has lost so far.
     reader : Reader
         In the smaller network.
+    gone : PruningPlan, optional
+        What the smaller network has lost, relative to the dense one.
+    masked : PruningPlan, optional
+        What is masked in the smaller network, relative to that.
     residual : bool
         Whether the end of a residual branch makes up for what the shortcut lost.
 
@@ -93,8 +121,17 @@ def imitation_of(
     if residual and len(reader.calls) == 1 and reader.calls[0].branch and theirs.calls[0].branch:
         wanted.append(Wanted(graph=dense, reader=theirs, what="sum"))
         wanted.append(Wanted(graph=present, reader=reader, what="shortcut"))
-    gone = {} if plan is None else removed_positions(dense.groups, plan)
-    return Imitation(reader, tuple(wanted), gone.get(reader.weight, {}).get(0, ()))
+    return Imitation(
+        reader=reader,
+        wanted=tuple(wanted),
+        removed=positions_of(dense, gone, reader.weight).get(0, ()),
+        masked=positions_of(present, masked, reader.weight),
+    )
+
+
+def positions_of(graph: Graph, plan: PruningPlan | None, path: str) -> Positions:
+    """Return the positions of a tensor that a plan for `graph` removes, for each axis that loses some."""
+    return {} if plan is None else removed_positions(graph.groups, plan).get(path, {})
 
 
 def _affine(graph: Graph, norm: fx.Node) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,8 @@ class LayerFit:
         X, shape (rows, in * kernel), float32 on the CPU.
     target : Tensor
         Y, shape (rows, out), float64 on the CPU; less a bias that other layers use too.
+
+    A masked output has a target of 0, and what is fitted to that is 0.
     """
 
     reader: Reader
@@ -94,5 +96,5 @@ def sample_fits(
         if bias is not None and reader.shared_bias:
             target = target - bias.detach().double().cpu()
             bias = None
-        fits.append(LayerFit(reader, tensor_named(model, reader.weight), bias, own[0], target))
+        fits.append(LayerFit(reader, tensor_named(model, reader.weight), bias, imitation.inputs(own), target))
     return fits

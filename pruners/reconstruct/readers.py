@@ -11,7 +11,7 @@ from torch import fx
 from pruners.errors import MethodError
 from pruners.graph import Graph
 from pruners.groups import ChannelGroup
-from pruners.labels_propagate import RULES, hint, operator_name
+from pruners.labels_propagate import hint, operator_name
 
 __all__ = ["Branch", "Call", "Reader", "layers_among", "reader_named", "readers_of"]
 
@@ -147,6 +147,7 @@ class _Uses:
         self._fetches: dict[str, list[fx.Node]] = {}
         self._names: dict[fx.Node, str] = {}
         self._data: set[fx.Node] = set()
+        self._sums = {term.node for term in graph.grouping.walk.mac_terms}
         for node in nodes:
             if node.op == "get_attr" and (name := graph.program.tensors.get(str(node.target))) is not None:
                 self._names[node] = name
@@ -157,7 +158,7 @@ class _Uses:
     def contracted(self, path: str) -> bool:
         """Tell whether a parameter is multiplied with data and summed, directly or after it was computed with."""
         met = (pair for fetch in self._fetches.get(path, ()) for pair in self._meets_data(fetch))
-        return any(_sums(user, operand) for user, operand in met)
+        return any(user.name in self._sums and _is_factor(user, operand) for user, operand in met)
 
     def plain(self, path: str) -> bool:
         """Tell whether a parameter is only used as the weight of a convolution of one group, or of a linear layer.
@@ -192,10 +193,8 @@ class _Uses:
                 yield from self._meets_data(user)
 
 
-def _sums(node: fx.Node, operand: fx.Node) -> bool:
-    """Tell a sum of products (the engine counts its MACs) of which `operand` is a factor, not a bias."""
-    if not getattr(RULES.get(operator_name(node.target)), "counts_macs", False):
-        return False
+def _is_factor(node: fx.Node, operand: fx.Node) -> bool:
+    """Tell whether `operand` is a factor in a sum of products, not its bias."""
     arguments = _arguments(node)
     if operator_name(node.target) in ("addmm", "baddbmm"):
         return arguments["self"] is not operand

@@ -122,7 +122,7 @@ def reconstruct(
         raise MethodError(f"{_WHO}: no plain convolution or linear layer lost inputs, there is nothing to fit")
     source, layers = _again_and_again(batches), []
     for reader in readers:
-        imitation = imitation_of(theirs, ours, plan, reader, residual=residual)
+        imitation = imitation_of(theirs, ours, reader, gone=plan, residual=residual)
         (fit,) = sample_fits(compact, [imitation], source, images=images, positions=positions, seed=seed, who=_WHO)
         found = fit.apply_(torch.ones(fit.inputs.shape[1], dtype=torch.bool), ridge)
         size = found.size or 1.0

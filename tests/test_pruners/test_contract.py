@@ -12,6 +12,8 @@ from pruners.registry import names
 SHORT = TrainSettings(epochs=2, batch_size=8, lr=0.05)
 QUICK = {
     "taylor": {"steps": 2, "batches_per_step": 1, "updates_between": 2},
+    "thinet": {"images": 64, "updates_between": 0, "training": SHORT},
+    "regression": {"images": 64},
     "slimming": {"training": SHORT, "passes": 2},
     "sss": {"training": SHORT, "strength": 2.0, "unit_strength": 0.1},
     "autopruner": {"training": SHORT, "layers_at_once": 2, "ramp_every": 1, "check_every": 2},
