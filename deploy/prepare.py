@@ -6,6 +6,7 @@ once it finished, and training goes on from its last checkpoint.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -94,6 +95,10 @@ class Preparation:
 
         return PruningPlan.load(self.stages.prune.folder / "plan.json")
 
+    def _zeros(self) -> int:
+        """Return how many single weights pruning set to zero: these stay zero."""
+        return int(json.loads((self.stages.prune.folder / "pruned.json").read_text(encoding="utf-8"))["zeros"])
+
     def _examples(self, n: int) -> Tensor:
         """Return the first `n` validation images, of shape (n, C, H, W)."""
         import torch
@@ -143,6 +148,7 @@ class Preparation:
                 "macs": [pruned.macs_before, pruned.macs_after],
                 "parameters": [pruned.params_before, pruned.params_after],
                 "landing": pruned.landing,
+                "zeros": pruned.zeros,
                 "form": pruned.form,
                 "form_reason": pruned.form_reason,
                 "verification": dict(pruned.verification),
@@ -168,10 +174,14 @@ class Preparation:
 
     def _finetune(self, folder: Path) -> None:
         from pruners.compact import save_weights
+        from pruners.gates.masks import WeightMasks
 
         model = self._compact(self.stages.prune)
         if self.recipe.finetune is not None:
-            self._fit("fine-tune the pruned network", model, self.recipe.finetune, folder)
+            masks = WeightMasks.of_zeros(model) if self._zeros() else None
+            self._fit("fine-tune the pruned network", model, self.recipe.finetune, folder, masks)
+            if masks is not None:
+                masks.fold()
         save_weights(model, folder / "weights.safetensors")
 
     def _fit(

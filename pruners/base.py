@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pruners.graph import Graph
 
-__all__ = ["Method", "MethodSettings", "Outcome", "counts_of", "plan_of"]
+__all__ = ["Method", "MethodSettings", "Outcome", "PruningMethod", "copy_modes", "counts_of", "plan_of", "state_of"]
 
 
 class MethodSettings(BaseModel):
@@ -58,13 +58,11 @@ class Outcome:
     history: tuple[Mapping[str, Any], ...] = ()
 
 
-class Method(ABC):
-    """A pruning method.
+class PruningMethod(ABC):
+    """What can be registered: a method that removes channels (`Method`), or one that sets single weights to zero.
 
-    A subclass states `name`, `paper`, `needs_data` and `Settings`, and writes `_decide`; one that refuses networks
-    for want of some kind of layer names that in `needs_layers` ("BatchNorm") and in its `MethodError`. Whatever a user
-    may rely on is kept here: the model is not touched, the plan is legal, excluded groups stay whole, the target is
-    met, the compact network equals the masked one, and the counts that are reported were measured on it.
+    A subclass states `name`, `paper`, `needs_data` and `Settings`; one that refuses networks for want of some kind of
+    layer names that in `needs_layers` ("BatchNorm") and in its `MethodError`. `removes` says what goes.
 
     Raises
     ------
@@ -74,6 +72,7 @@ class Method(ABC):
 
     name: ClassVar[str]
     paper: ClassVar[str]
+    removes: ClassVar[Literal["channels", "weights"]]
     needs_data: ClassVar[bool] = False
     needs_layers: ClassVar[str] = ""
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
@@ -84,6 +83,31 @@ class Method(ABC):
             self.settings = self.Settings.model_validate(settings)
         except ValidationError as error:
             raise MethodError(f"method {self.name!r}: {_one_line(error, self.Settings)}") from error
+
+    @abstractmethod
+    def prune(self, task: PruningTask) -> Pruned:
+        """Prune the network of `task`, whose model is copied, never modified."""
+
+    def _require_data(self, task: PruningTask) -> None:
+        if self.needs_data and (task.batches is None or task.loss is None):
+            lacking = "batches" if task.batches is None else "a loss"
+            raise MethodError(f"method {self.name!r} works on training data: the task has to hand in {lacking}")
+
+    def _broken(self, promise: str) -> MethodError:
+        return MethodError(
+            f"method {self.name!r} ({type(self).__name__}) broke a promise of pruning methods: {promise}"
+        )
+
+
+class Method(PruningMethod):
+    """A method that removes channels.
+
+    A subclass states what `PruningMethod` asks, and writes `_decide`. Whatever a user may rely on is kept here: the
+    model is not touched, the plan is legal, excluded groups stay whole, the target is met, the compact network equals
+    the masked one, and the counts that are reported were measured on it.
+    """
+
+    removes = "channels"
 
     @final
     def prune(self, task: PruningTask) -> Pruned:
@@ -116,13 +140,11 @@ class Method(ABC):
         from pruners.surgery import apply
         from pruners.verify import verify
 
-        if self.needs_data and (task.batches is None or task.loss is None):
-            lacking = "batches" if task.batches is None else "a loss"
-            raise MethodError(f"method {self.name!r} scores units on training data: the task has to hand in {lacking}")
-        before = _state_of(task.model)
+        self._require_data(task)
+        before = state_of(task.model)
         graph = trace(task.model, task.example_inputs, policy=Policy(attention=task.constraints.attention))
         outcome = self._decide(task, graph)
-        if _state_of(task.model) != before:
+        if state_of(task.model) != before:
             raise self._broken("the task's model was modified; work on a copy")
         if not outcome.plan.removes:
             raise NothingToPruneError(f"method {self.name!r}: the plan removes no unit; ask for a smaller target")
@@ -133,7 +155,7 @@ class Method(ABC):
         compact = cut if outcome.model is None else outcome.model
         if _shapes_of(compact) != _shapes_of(cut):
             raise self._broken("the trained network is not the one that its plan describes")
-        _copy_modes(task.model, compact)
+        copy_modes(task.model, compact)
         after = trace(compact, task.example_inputs, policy=graph.policy)
         measured = {"MACs": after.macs(), "parameters": after.parameters()}
         gone = outcome.plan.blocks
@@ -197,11 +219,6 @@ class Method(ABC):
         elif not budget_of(task.target, graph, plan.blocks).met(counts):
             raise self._broken(f"its plan does not meet the target of {task.target.kept_fraction} of {task.target.of}")
 
-    def _broken(self, promise: str) -> MethodError:
-        return MethodError(
-            f"method {self.name!r} ({type(self).__name__}) broke a promise of pruning methods: {promise}"
-        )
-
 
 def _landing(task: PruningTask, graph: Graph, plan: PruningPlan) -> str:
     """Say where the plan landed if that is not on the target; empty when it is, and with given ratios."""
@@ -249,7 +266,7 @@ def plan_of(
     )
 
 
-def _state_of(model: nn.Module) -> str:
+def state_of(model: nn.Module) -> str:
     """Hash names, values, and modes: parameters, buffers (also those that are not saved) and train/eval flags."""
     import torch
 
@@ -267,7 +284,9 @@ def _shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def _copy_modes(source: nn.Module, target: nn.Module) -> None:
+def copy_modes(source: nn.Module, target: nn.Module) -> None:
+    """Put the layers of `target` into the train or eval mode of those of `source` that have the same path."""
+    """Put the layers of `target` into the train or eval mode of those of `source` that have the same path."""
     modes = {name: module.training for name, module in source.named_modules()}
     for name, module in target.named_modules():
         module.training = modes.get(name, module.training)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from pruners.copies import copy_of
 from pruners.errors import PlanError, SurgeryError
 from pruners.plan import PruningPlan
 from pruners.surgery import apply
@@ -48,7 +49,7 @@ def load(
     dense : Module
         The original network, made by its own code; its weights do not matter. Not modified.
     plan : PruningPlan
-        As it was applied to that network.
+        As it was applied to that network; one that removes nothing leaves its shapes (single weights set to zero).
     weights : Path
         As `save_weights` wrote them for the compact network.
     graph : Graph, optional
@@ -70,7 +71,7 @@ def load(
         The network can not be resized.
     """
     stored = _read(weights)
-    module = apply(dense, plan, graph=graph, check=False, form=form)
+    module = apply(dense, plan, graph=graph, check=False, form=form) if plan.removes else copy_of(dense)
     own = _first_names(module)
     missing, unknown = sorted(own.keys() - stored.keys()), sorted(stored.keys() - own.keys())
     if missing or unknown:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Literal
 
-from pruners.base import Method
+from pruners.base import PruningMethod
 from pruners.errors import MethodError, UnknownMethodError
 
 __all__ = ["ENTRY_POINT_GROUP", "create", "method_class", "names"]
@@ -26,6 +26,8 @@ _BUILT_IN = {
     "sss": "pruners.methods.sss:SSS",
     "dhp": "pruners.methods.dhp:DHP",
     "autopruner": "pruners.methods.autopruner:AutoPruner",
+    "magnitude": "pruners.methods.magnitude:Magnitude",
+    "lottery": "pruners.methods.lottery:Lottery",
 }
 
 
@@ -38,12 +40,12 @@ def _table() -> dict[str, str]:
     return table
 
 
-def names() -> tuple[str, ...]:
-    """List the registered methods, ours first."""
-    return tuple(_table())
+def names(removes: Literal["channels", "weights"] | None = None) -> tuple[str, ...]:
+    """List the registered methods, ours first: all, or those that remove channels, or set weights to zero."""
+    return tuple(name for name in _table() if removes is None or method_class(name).removes == removes)
 
 
-def method_class(name: str) -> type[Method]:
+def method_class(name: str) -> type[PruningMethod]:
     """Return the class of the method called `name`: its docstring, paper and settings, without making one.
 
     Raises
@@ -63,12 +65,12 @@ def method_class(name: str) -> type[Method]:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise MethodError(f"method {name!r} cannot be loaded from {table[name]}: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Method)):
-        raise MethodError(f"method {name!r}: {table[name]} is not a subclass of pruners.base.Method")
+    if not (isinstance(found, type) and issubclass(found, PruningMethod)):
+        raise MethodError(f"method {name!r}: {table[name]} is not a subclass of pruners.base.PruningMethod")
     return found
 
 
-def create(name: str, **settings: Any) -> Method:
+def create(name: str, **settings: Any) -> PruningMethod:
     """Make the method called `name` with its settings.
 
     Raises

@@ -228,6 +228,8 @@ class Pruned:
         Whether `model` is of the user's own class, or a `pruners.graph_form.GraphNetwork`.
     form_reason : str
         Why it is not of the user's own class; else empty.
+    zeros : int
+        Weights that a method which removes no channels set to zero; `macs_after` and `params_after` count them.
     landing : str
         Where the plan landed, when that is 1 % of the dense cost or more below the target, and why; else empty.
     """
@@ -240,6 +242,7 @@ class Pruned:
     params_after: int
     verification: Mapping[str, Any]
     history: tuple[Mapping[str, Any], ...] = ()
+    zeros: int = 0
     landing: str = ""
     form: Literal["module", "graph"] = "module"
     form_reason: str = ""

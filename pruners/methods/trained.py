@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pruners.base import Method, plan_of
+from pruners.base import Method, PruningMethod, plan_of
 from pruners.errors import MethodError, VacuousCheckError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Removal:
     model: nn.Module
 
 
-def require_fit(method: Method, task: PruningTask) -> None:
+def require_fit(method: PruningMethod, task: PruningTask) -> None:
     """Check that the task can train by the epoch.
 
     Raises

@@ -23,12 +23,12 @@ QUICK = {
 
 @pytest.mark.parametrize("promise", testing.PROMISES, ids=lambda promise: promise.__name__)
 @pytest.mark.parametrize("network", list(testing.NETWORKS))
-@pytest.mark.parametrize("method", names())
+@pytest.mark.parametrize("method", names("channels"))
 def test_promise(method, network, promise):
     promise(testing.run(method, network, **QUICK.get(method, {})))
 
 
 @pytest.mark.parametrize("promise", testing.CLASS_PROMISES, ids=lambda promise: promise.__name__)
-@pytest.mark.parametrize("method", names())
+@pytest.mark.parametrize("method", names("channels"))
 def test_class_promise(method, promise):
     promise(method)

@@ -1,0 +1,162 @@
+"""`WeightMethod`: what every method is that sets single weights to zero and leaves all shapes as they are."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
+
+from pydantic import Field
+
+from pruners.base import MethodSettings, PruningMethod, copy_modes, state_of
+from pruners.errors import NothingToPruneError, TargetError, VerificationError
+from pruners.plan import PruningPlan
+from pruners.task import Constraints, Pruned, PruningTask
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pruners.graph import Graph
+    from pruners.weights.decide import WeightBudget
+    from pruners.weights.layers import WeightLayer
+
+__all__ = ["Scope", "WeightMethod", "WeightSettings", "WeightTask"]
+
+Scope: TypeAlias = Literal["global", "local", "lamp"]
+
+
+class WeightSettings(MethodSettings):
+    """What every method that removes weights can be told."""
+
+    layers: Literal["all", "convolutions"] = Field("all", description="whose weights may be set to zero")
+    scope: Scope = Field("global", description="what is compared: global, local (within a layer) or lamp")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WeightTask:
+    """What there is to decide from.
+
+    Parameters
+    ----------
+    task : PruningTask
+        What was asked.
+    layers : tuple of WeightLayer
+        Whose weights may be set to zero.
+    budget : WeightBudget or None
+        None with a target of ratios.
+    scope : {"global", "local", "lamp"}
+        See `pruners.weights.decide.keep_largest`.
+    """
+
+    task: PruningTask
+    layers: tuple[WeightLayer, ...]
+    budget: WeightBudget | None
+    scope: Scope
+
+    @property
+    def names(self) -> list[str]:
+        """Paths of the layers."""
+        return [layer.name for layer in self.layers]
+
+    def keep(self, weights: Mapping[str, Tensor], limit: float | None = None) -> dict[str, Tensor]:
+        """Choose the weights that stay: those of the ratios, or what meets `limit` (default: the target's)."""
+        from pruners.weights.decide import keep_by_ratios, keep_largest
+
+        if self.budget is None:
+            return keep_by_ratios(weights, self.task.target.ratios)
+        return keep_largest(weights, self.budget, self.budget.limit if limit is None else limit, self.scope)
+
+
+class WeightMethod(PruningMethod):
+    """A method that sets single weights to zero: "unstructured" pruning.
+
+    The network keeps its shapes, its FLOPs and its parameters; dense runtimes compute with the zeros and gain nothing.
+    These methods are kept as controls of what accuracy allows. A target of ``params`` is the share of all parameters
+    that are not zero, one of ``flops`` or ``macs`` counts the multiplications whose weight is not zero, which a runtime
+    would have to skip. A subclass writes `_sparse`. `Pruned.plan` removes nothing; `Pruned.zeros` says how many weights
+    are zero.
+    """
+
+    removes = "weights"
+    Settings = WeightSettings
+    settings: WeightSettings
+
+    @final
+    def prune(self, task: PruningTask) -> Pruned:
+        """Set weights of a copy of the task's network to zero.
+
+        Raises
+        ------
+        TraceError
+            The network cannot be traced.
+        MethodError
+            The method lacks data or a means of training, or broke a promise.
+        SelectorError, TargetError, NothingToPruneError
+            The target or the constraints name unknown layers, cannot be met, or are about channels.
+        """
+        from pruners.graph import trace
+        from pruners.weights.decide import WeightBudget
+        from pruners.weights.layers import weight_layers
+
+        self._require_data(task)
+        _require_free(task.constraints)
+        before = state_of(task.model)
+        graph = trace(task.model, task.example_inputs)
+        layers = weight_layers(task.model, graph, self.settings.layers, task.constraints.exclude)
+        budget = None if task.target.of == "ratios" else WeightBudget(layers, task.target, graph)
+        what = WeightTask(task=task, layers=layers, budget=budget, scope=self.settings.scope)
+        wanted = what.keep({layer.name: layer.weight(task.model).detach() for layer in layers})
+        if all(bool(mask.all()) for mask in wanted.values()):
+            raise NothingToPruneError(f"method {self.name!r}: no weight would be set to zero; ask for a smaller target")
+        model = copy.deepcopy(task.model)
+        model, history = self._sparse(what, model)
+        if state_of(task.model) != before:
+            raise self._broken("the task's model was modified; work on a copy")
+        copy_modes(task.model, model)
+        return self._pruned(what, graph, model, history)
+
+    @abstractmethod
+    def _sparse(self, what: WeightTask, model: nn.Module) -> tuple[nn.Module, tuple[Mapping[str, Any], ...]]:
+        """Return the network with zeros, made from `model` (a copy), and one JSON row per step."""
+
+    def _pruned(
+        self, what: WeightTask, graph: Graph, model: nn.Module, history: tuple[Mapping[str, Any], ...]
+    ) -> Pruned:
+        kept = {layer.name: int((layer.weight(model) != 0).sum()) for layer in what.layers}
+        zeros = sum(layer.n_weights - kept[layer.name] for layer in what.layers)
+        if what.budget is not None and what.budget.cost(kept) > what.budget.limit * (1 + 1e-9):
+            raise VerificationError(
+                f"method {self.name!r} left {what.budget.cost(kept) / what.budget.dense:.4f} of the dense cost, "
+                f"the target is {what.task.target.kept_fraction}"
+            )
+        plan = PruningPlan(
+            graph=graph.fingerprint,
+            inputs=graph.inputs,
+            method=self.name,
+            settings=self.settings.model_dump(mode="json"),
+            sizes={},
+            kept={},
+        )
+        return Pruned(
+            model=model,
+            plan=plan,
+            macs_before=graph.macs(),
+            macs_after=graph.macs(),
+            params_before=graph.parameters(),
+            params_after=graph.parameters(),
+            verification={"reference": "zeros", "zeros": zeros, "weights": sum(one.n_weights for one in what.layers)},
+            history=history,
+            zeros=zeros,
+        )
+
+
+def _require_free(constraints: Constraints) -> None:
+    """Check that the constraints that are given mean something for single weights."""
+    default = Constraints()
+    for name in ("multiple_of", "min_units", "min_fraction", "bounds", "max_units_per_step", "max_fraction_per_step"):
+        if getattr(constraints, name) != getattr(default, name):
+            raise TargetError(
+                f"{name} constrains channels; a method that sets single weights to zero takes exclude only"
+            )
