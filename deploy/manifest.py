@@ -56,6 +56,7 @@ class NominalCost(Record):
 
     macs: NonNegativeInt
     parameters: NonNegativeInt
+    zeros: NonNegativeInt = Field(0, description="parameters that a method set to zero; both counts include them")
 
 
 class NetworkOrigin(Record):

@@ -218,6 +218,7 @@ class Preparation:
         from pruners.graph import trace
         from pruners.recover.evaluate import evaluate
 
+        zeros = 0 if plan is None or not self._zeros() else _count_zeros(model)
         graph = trace(model, (self._examples(2),))
         validation, test = evaluate(model, self.data.validation), evaluate(model, self.data.test)
         write_bundle(
@@ -229,7 +230,7 @@ class Preparation:
             accuracy=Accuracies(
                 validation=validation.accuracy, test=test.accuracy, n_validation=validation.n, n_test=test.n
             ),
-            cost=NominalCost(macs=graph.macs(), parameters=graph.parameters()),
+            cost=NominalCost(macs=graph.macs(), parameters=graph.parameters(), zeros=zeros),
             provenance=Provenance(
                 network=NetworkOrigin(
                     spec=provenance(self.recipe.network),
@@ -246,6 +247,10 @@ class Preparation:
             dynamic_batch=self.recipe.export.dynamic_batch,
             batch=None if self.recipe.export.dynamic_batch else self.recipe.bench.batch,
         )
+
+
+def _count_zeros(model: nn.Module) -> int:
+    return sum(int((parameter == 0).sum()) for parameter in model.parameters())
 
 
 def _cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:

@@ -68,6 +68,7 @@ class ModelRow(Record):
     plan_removed_units: NonNegativeInt | None = Field(
         None, description="channels that the plan removed, over all groups; None: no plan, or not looked at"
     )
+    zeros: NonNegativeInt = Field(0, description="parameters that the method set to zero, with their shapes kept")
 
 
 class Skipped(Record):
@@ -368,6 +369,7 @@ def _row(label: str, path: Path, sha256: str, cost: Cost, bundle: Bundle | None)
             "n_test": accuracy.n_test or None,
             "method": origin.method,
             "settings": origin.settings,
+            "zeros": bundle.manifest.cost.zeros,
         }
     )
 

@@ -33,6 +33,8 @@ __all__ = ["Sheet", "sheets"]
 _ACCURACY_SLACK = 0.001
 """0.1 points: a compiled model whose accuracy differs by more is told of."""
 
+_ZEROS = " Single weights that are 0 are counted: dense runtimes multiply by them as by any other number."
+
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
@@ -103,12 +105,16 @@ def _paper(results: Results) -> Sheet:
         [NOTHING if row.plan_removed_units is None else str(row.plan_removed_units) for row in models],
         "",
     )
+    if any(row.zeros for row in models):
+        zeros = [percent(row.zeros / row.cost.parameters, 1) if row.zeros else NOTHING for row in models]
+        add("parameters that are 0", zeros, "")
     ends = (f"{pair[0].label} / {pair[1].label}",) if pair else ()
     return Sheet(
         "On paper",
         ("for one example", *(row.label for row in models), *ends),
         tuple(rows),
-        caption="FLOPs = 2 x MACs, counted on the ONNX file: multiply-accumulates of its layers.",
+        caption="FLOPs = 2 x MACs, counted on the ONNX file: multiply-accumulates of its layers."
+        + (_ZEROS if any(row.zeros for row in models) else ""),
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.results import load
 from pruners.plan import PruningPlan
 
 ROOT = Path(__file__).parent.parent.parent
@@ -124,3 +125,17 @@ def _wait_until_free(lock: Path) -> None:
 
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+
+
+@pytest.mark.slow
+def test_single_weights_that_are_zero_stay_so_and_are_told(tmp_path):
+    recipe = RECIPE.replace("taylor", "magnitude").replace("flops: 0.6", "params: 0.5")
+    lines = [line for line in recipe.splitlines() if "settings:" not in line]
+    (tmp_path / "recipe.yaml").write_text("\n".join(lines).replace("[ort, openvino]", "[ort]"))
+    command = [sys.executable, "-m", "deploy", "run", str(tmp_path / "recipe.yaml"), "--output", str(tmp_path / "run")]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert ended.returncode in (0, 3), ended.stderr
+    row = load(tmp_path / "run" / "results.json").models[1]
+    assert 0.45 < row.zeros / row.cost.parameters < 0.55

@@ -403,3 +403,11 @@ def test_a_doubt_of_both_sides_is_told_once(results):
     sides = {side: getattr(pair, side).model_copy(update={"doubts": ("busy",)}) for side in ("baseline", "candidate")}
     sheet = next(sheet for sheet in sheets(only(results, "ort", **sides)) if "verdict" in sheet.columns)
     assert sheet.notes == ("ort: busy",)
+
+
+def test_zeros_are_told_with_what_they_buy(results):
+    rows = tuple(row.model_copy(update={"zeros": row.cost.parameters // 2}) for row in results.models[1:])
+    paper = sheets(results.model_copy(update={"models": (results.models[0], *rows)}))[0]
+    assert ("parameters that are 0", "-", "50.0 %", "") in paper.rows
+    assert "dense runtimes multiply by them" in paper.caption
+    assert "are 0" not in str(sheets(results)[0])
