@@ -26,6 +26,7 @@ def test_extras():
     assert extras.keys() == {
         "prune",
         "openvino",
+        "lightning",
         "tensorrt-rtx",
         "tensorrt",
         "loadgen",

@@ -83,7 +83,10 @@ class Gate(nn.Module, ABC):
         """Hear how many updates the training takes at most; before the first one, and again when it is resumed."""
 
     def updated_here(self) -> list[nn.Parameter]:
-        """List the parameters that `after_step` updates from their gradients, in the optimizer's place."""
+        """List the parameters that `after_step` updates from their gradients, in the optimizer's place.
+
+        It uses the gradients up (sets them to None): the optimizer, which does not know them, would not clear them.
+        """
         return []
 
     def penalty(self) -> Tensor | None:
