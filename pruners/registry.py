@@ -16,18 +16,18 @@ ENTRY_POINT_GROUP = "prune_deploy.methods"
 
 _BUILT_IN = {
     "l1": "pruners.methods.l1:L1",
-    "taylor": "pruners.methods.taylor:Taylor",
     "criterion": "pruners.methods.criterion:ByCriterion",
+    "taylor": "pruners.methods.taylor:Taylor",
     "thinet": "pruners.methods.thinet:ThiNet",
     "regression": "pruners.methods.regression:Regression",
-    "uniform": "pruners.methods.uniform:Uniform",
-    "random": "pruners.methods.random_units:Random",
     "slimming": "pruners.methods.slimming:Slimming",
     "sss": "pruners.methods.sss:SSS",
-    "dhp": "pruners.methods.dhp:DHP",
     "autopruner": "pruners.methods.autopruner:AutoPruner",
+    "dhp": "pruners.methods.dhp:DHP",
     "magnitude": "pruners.methods.magnitude:Magnitude",
     "lottery": "pruners.methods.lottery:Lottery",
+    "uniform": "pruners.methods.uniform:Uniform",
+    "random": "pruners.methods.random_units:Random",
 }
 
 

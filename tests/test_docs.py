@@ -52,9 +52,10 @@ def test_every_command_is_documented():
         assert f"deploy {name}" in text, f"no page tells of `deploy {name}`"
 
 
-def test_python_of_the_pruning_page_runs(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "prune.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) >= 2
+@pytest.mark.parametrize(("page", "leaves"), [("prune.md", "plan.json"), ("methods.md", "page.py")])
+def test_python_of_a_page_runs(tmp_path, page, leaves):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
     script = tmp_path / "page.py"
     script.write_text("\n".join(blocks), encoding="utf-8")
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
@@ -62,4 +63,4 @@ def test_python_of_the_pruning_page_runs(tmp_path):
         [sys.executable, str(script)], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "plan.json").is_file()
+    assert (tmp_path / leaves).is_file()
