@@ -74,7 +74,9 @@ def measure(
     """
     settings, say = settings or Settings(), progress or _silent
     side = Side.prepare(spec, feeds, reference, settings, say)
-    schedule = Schedule([side], settings, say, launch, machine or ThisMachine(), journal)
+    # Whoever reads the journal of a killed run wants to know what the model costs.
+    costs = [] if journal is None else [cost(spec.model, shapes=spec.shapes)]
+    schedule = Schedule([side], settings, say, launch, machine or ThisMachine(), journal, costs)
     return schedule.run(lambda spent: enough_trials(side.trials, settings, spent=spent))[0]
 
 

@@ -304,25 +304,30 @@ def results_of_journal(path: Path) -> Results:
     RecordError
         The file is missing, or no journal.
     ResultsError
-        It is the journal of a single model, whose cost it does not hold: measure again.
+        It is the journal of a single model, of a version that did not keep its cost: measure again.
     """
-    from benchmarks.journal import recover
+    from benchmarks.journal import Journal, recover
 
     found, torn = recover(path)
-    if not isinstance(found, Comparison):
-        raise ResultsError(f"{path} is of one model alone; {len(found.trials)} trials are in it: measure again")
-    rows = tuple(
-        ModelRow(
-            label=side.subject.label,
-            file=Path(side.subject.model).name,
-            sha256=side.subject.sha256,
-            file_bytes=cost.file_bytes,
-            cost=cost,
-        )
-        for side, cost in ((found.baseline, found.baseline_cost), (found.candidate, found.candidate_cost))
-    )
     notes = (f"the run was interrupted{f'; {torn}' if torn else ''}",)
+    if not isinstance(found, Comparison):
+        (begun,) = (side.begun for side in Journal.read(path).sides.values())
+        if begun.cost is None:
+            raise ResultsError(f"{path} lacks the model's cost ({len(found.trials)} trials are in it): measure again")
+        row = _row_of(found, begun.cost)
+        return _results(row.label, (row,), measurements=(found,), notes=notes)
+    rows = (_row_of(found.baseline, found.baseline_cost), _row_of(found.candidate, found.candidate_cost))
     return _results(f"{rows[1].label} against {rows[0].label}", rows, comparisons=(found,), notes=notes)
+
+
+def _row_of(side: Measurement, cost: Cost) -> ModelRow:
+    return ModelRow(
+        label=side.subject.label,
+        file=Path(side.subject.model).name,
+        sha256=side.subject.sha256,
+        file_bytes=cost.file_bytes,
+        cost=cost,
+    )
 
 
 def _results(title: str, models: tuple[ModelRow, ...], **parts: Any) -> Results:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks.journal import Begun, Journal
 from benchmarks.records import (
     Agreement,
     Comparison,
@@ -27,7 +28,15 @@ from benchmarks.verdict import log_ratios
 from deploy import results as results_module
 from deploy.errors import OutputError, ResultsError
 from deploy.recipe import Recipe
-from deploy.results import ModelRow, Results, Skipped, load, results_of_bench, results_of_run
+from deploy.results import (
+    ModelRow,
+    Results,
+    Skipped,
+    load,
+    results_of_bench,
+    results_of_journal,
+    results_of_run,
+)
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "results-v1.json"
@@ -247,6 +256,7 @@ def bundle(label: str):
         plan=None if dense else Path("plan.json"),
         manifest=SimpleNamespace(
             accuracy=SimpleNamespace(validation=0.9, test=0.8, n_test=100),
+            cost=SimpleNamespace(zeros=0),
             provenance=SimpleNamespace(method=None if dense else "taylor", settings={} if dense else {"steps": 4}),
         ),
     )
@@ -329,3 +339,24 @@ def test_the_simulation_tells_what_it_was_asked_for():
     assert results_module.SCHEMA_VERSION == 2
     assert math.isclose(simulated().comparisons[0].speedup.value, 1.6, rel_tol=0.05)
     assert json.loads(GOLDEN.read_text(encoding="utf-8"))["schema_version"] == 1
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["with its cost", "of an older version"])
+def test_what_was_measured_of_one_model_before_a_kill_is_told(tmp_path, known):
+    golden = load(GOLDEN)
+    found, cost = golden.comparisons[0].candidate, golden.models[1].cost
+    path = tmp_path / "results.json.journal"
+    with Journal(path) as journal:
+        journal.begin(
+            "m", Begun(subject=found.subject, environment=found.environment, cost=cost if known else None, seed=1)
+        )
+        for trial in found.trials[:2]:
+            journal.trial("m", trial)
+    if not known:
+        with pytest.raises(ResultsError, match="2 trials are in it"):
+            results_of_journal(path)
+        return
+    told = results_of_journal(path)
+    assert told.models[0].cost == cost
+    assert len(told.measurements[0].trials) == 2
+    assert "interrupted" in told.notes[0]
