@@ -36,7 +36,7 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     where = ".".join(path) or "the document"
     if problem["type"] == "extra_forbidden":
         owner = _field_model(model, path[:-1])
-        return f"unknown key {where!r}{suggestion(path[-1], sorted(owner.model_fields) if owner else [])}"
+        return f"unknown key {where!r}{suggestion(path[-1], _keys(owner) if owner else [])}"
     if problem["type"] == "missing":
         return f"key {where!r} is missing"
     message = problem["msg"].removeprefix("Value error, ")
@@ -47,7 +47,9 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
 def _field_model(model: type[BaseModel], path: list[str]) -> type[BaseModel] | None:
     """Follow `path` through nested records; None where it leads into something else."""
     for name in path:
-        field = model.model_fields.get(name)
+        if name.isdigit():  # a place in a list: its records were looked into with the list's own key
+            continue
+        field = next((one for key, one in model.model_fields.items() if name in (key, one.alias)), None)
         nested = _record_in(field.annotation) if field else None
         if nested is None:
             return None
@@ -55,9 +57,13 @@ def _field_model(model: type[BaseModel], path: list[str]) -> type[BaseModel] | N
     return model
 
 
+def _keys(model: type[BaseModel]) -> list[str]:
+    return sorted(field.alias or name for name, field in model.model_fields.items())
+
+
 def _record_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if get_origin(annotation) in (Union, UnionType):
+    if get_origin(annotation) in (Union, UnionType, list, tuple):
         return next((found for part in get_args(annotation) if (found := _record_in(part))), None)
     return None

@@ -21,10 +21,12 @@ from deploy.stages import Stage, StageStore, write_json
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from deploy.pipeline import RunStages
     from deploy.progress import Progress
     from deploy.sources.data import DataSource
     from pruners.gates.gate import Gate
     from pruners.plan import PruningPlan
+    from pruners.recover.fit import Objective
     from pruners.recover.settings import TrainSettings
 
 __all__ = ["Preparation", "main"]
@@ -46,13 +48,22 @@ class Preparation:
         What the recipe's data section names.
     progress : Progress
         Draws bars and says lines.
+    stages : RunStages, optional
+        Where the steps keep their work; default: in `store`, as the recipe says.
     """
 
-    def __init__(self, recipe: Recipe, store: StageStore, data: DataSource, progress: Progress) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        store: StageStore,
+        data: DataSource,
+        progress: Progress,
+        stages: RunStages | None = None,
+    ) -> None:
         from deploy.pipeline import stages_of
 
         self.recipe = recipe
-        self.stages = stages_of(recipe, store)
+        self.stages = stages or stages_of(recipe, store)
         self.data = data
         self.progress = progress
 
@@ -185,7 +196,13 @@ class Preparation:
         save_weights(model, folder / "weights.safetensors")
 
     def _fit(
-        self, title: str, model: nn.Module, settings: TrainSettings, folder: Path, gate: Gate | None = None
+        self,
+        title: str,
+        model: nn.Module,
+        settings: TrainSettings,
+        folder: Path,
+        gate: Gate | None = None,
+        objective: Objective | None = None,
     ) -> None:
         from pruners.recover.fit import fit
 
@@ -196,6 +213,7 @@ class Preparation:
                 self.data.validation,
                 settings,
                 gate=gate,
+                objective=objective,
                 checkpoints=folder / "checkpoints",
                 progress=bar,
             )

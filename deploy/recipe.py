@@ -25,14 +25,16 @@ from pruners.policy import Attention
 from pruners.recover.settings import TrainSettings
 from pruners.task import COSTS, Constraints, Target
 
-__all__ = ["Bench", "Export", "Prune", "Recipe", "TargetSpec", "load_recipe"]
+__all__ = ["Bench", "Export", "Prune", "Recipe", "Section", "TargetSpec", "load_recipe", "read_yaml"]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a recipe: frozen, closed against unknown keys; without fields of its own an empty mapping."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class TargetSpec(_Section):
+class TargetSpec(Section):
     """Exactly one of: the kept share of one cost, or the removed share of channels per layer pattern."""
 
     flops: float | None = Field(None, gt=0, lt=1, description="share of the dense FLOPs that is kept, at most")
@@ -58,7 +60,7 @@ class TargetSpec(_Section):
         return Target(of=of, kept_fraction=getattr(self, of))
 
 
-class Prune(_Section):
+class Prune(Section):
     """How the network is made smaller."""
 
     method: str = Field("taylor", description="one of `deploy list`")
@@ -101,14 +103,14 @@ class Prune(_Section):
         )
 
 
-class Export(_Section):
+class Export(Section):
     """How the networks become ONNX."""
 
     opset: PositiveInt = 20
     dynamic_batch: bool = Field(True, description="False bakes `bench.batch` into the file")
 
 
-class Bench(_Section):
+class Bench(Section):
     """What is measured."""
 
     backends: tuple[str, ...] = Field(("ort", "openvino", "torch"), min_length=1)
@@ -128,7 +130,7 @@ class Bench(_Section):
         return backends
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """One run of `deploy run`."""
 
     version: Literal[1] = 1
@@ -153,6 +155,21 @@ def load_recipe(path: Path) -> Recipe:
     RecipeError
         The file is missing, is not YAML, or has an unknown, missing or illegal key.
     """
+    document = read_yaml(path)
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {one_line(error, Recipe)}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a file of keys and values.
+
+    Raises
+    ------
+    RecipeError
+        It is missing, is not YAML, or holds something else.
+    """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -169,7 +186,4 @@ def load_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: {error}") from error
     if not isinstance(document, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values, got {type(document).__name__}")
-    try:
-        return Recipe.model_validate(document)
-    except ValidationError as error:
-        raise RecipeError(f"{path}: {one_line(error, Recipe)}") from error
+    return document

@@ -1,0 +1,82 @@
+"""``deploy study RECIPE``: pruning methods compared on one network, with equal budgets, recoveries and seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploy.cli import options as given
+from deploy.cli.exit_codes import USAGE
+
+if TYPE_CHECKING:
+    from deploy.method_study.results import StudyResults
+
+__all__ = ["run"]
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="YAML file; see recipes/study-*.yaml.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder that keeps finished work; default: runs/NAME.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes that train at the same time.")] = 1,
+    only: Annotated[
+        str, typer.Option("--only", help="Pattern of methods to work on; of the others what is done is shown.")
+    ] = "",
+    measure: Annotated[bool, typer.Option("--measure/--no-measure", help="Measure speed after the trainings.")] = True,
+    data_root: Annotated[
+        Path | None, typer.Option("--data-root", help="Where data sets lie; overrides the recipe.")
+    ] = None,
+    accept_unfit: given.AcceptUnfit = False,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", help="Page that receives tables and plots, between its two marks.")
+    ] = None,
+) -> None:
+    """Compare pruning methods as RECIPE says: accuracy over seeds and measured speed, side by side.
+
+    Every training is a process of its own. After an interruption the same command goes on where it stopped.
+    """
+    from deploy.method_study.executor import LocalProcesses
+    from deploy.method_study.page import BLOCK, write_page
+    from deploy.method_study.recipe import load_study
+    from deploy.method_study.study import RESULTS, run_study
+    from deploy.published.tables import require_block
+
+    loaded = load_study(recipe)
+    if data_root is not None:
+        loaded = loaded.model_copy(update={"data": loaded.data.model_copy(update={"root": data_root.resolve()})})
+    if markdown is not None:
+        require_block(markdown, BLOCK)
+    folder = out or Path("runs") / loaded.name
+    results = run_study(
+        loaded, folder.resolve(), LocalProcesses(jobs), _say, only=only, measured=measure, keep_unfit=accept_unfit
+    )
+    _print(results)
+    if markdown is not None:
+        write_page(results, markdown)
+    typer.echo(f"\nData: {folder / RESULTS}", err=True)
+    if any(cell.outcome == "failed" for cell in results.cells) or any(row.reason for row in results.measured):
+        raise typer.Exit(USAGE)
+
+
+def _print(results: StudyResults) -> None:
+    from rich.console import Console
+
+    from deploy.method_study.sheets import answers, failures, sheets
+    from deploy.method_study.summary import RULE
+    from deploy.report.table import print_sheet
+
+    console = Console(highlight=False)
+    for sheet in sheets(results):
+        print_sheet(sheet, console)
+    for cell in failures(results):
+        typer.echo(f"failed: {cell.method}, {cell.budget}, {cell.recovery}, seed {cell.seed}: {cell.reason}")
+    for answer in answers(results):
+        typer.echo(answer)
+    typer.echo(RULE)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

@@ -1,0 +1,107 @@
+"""Where the jobs of a study run: in processes of this machine, or wherever another executor takes them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Protocol
+
+from benchmarks.environment import cores_available
+from benchmarks.process import package_environment
+
+__all__ = ["CHILD", "LOG", "Executor", "LocalProcesses", "Running", "last_words"]
+
+CHILD = "deploy.method_study.child"
+LOG = "log.txt"
+_WORDS_LIMIT = 300
+
+
+class Running(Protocol):
+    """A job that was started."""
+
+    def poll(self) -> str | None:
+        """Return None while it runs, then why it ended without a result; empty when it ended by itself."""
+
+    def close(self) -> None:
+        """End it with all its processes; a second call does nothing."""
+
+
+class Executor(Protocol):
+    """What starts jobs.
+
+    The folder of the study is all that a job shares with the one that starts it: another machine needs it under the
+    same path.
+    """
+
+    slots: int
+    """Jobs that may run at the same time."""
+
+    def start(self, root: Path, folder: Path) -> Running:
+        """Start the job that lies in `folder`, inside the folder `root` of the study."""
+
+
+class LocalProcesses:
+    """One process for each job, on this machine; they die with this process, however it ends.
+
+    Parameters
+    ----------
+    slots : int
+        Processes at the same time; they share the cores evenly, unless ``OMP_NUM_THREADS`` is set.
+    """
+
+    def __init__(self, slots: int = 1) -> None:
+        self.slots = slots
+        threads = str(max(1, cores_available() // slots))
+        # OpenMP threads that wait by spinning hold up the ones they wait for where processes share cores.
+        self._environment = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", **package_environment()}
+
+    def start(self, root: Path, folder: Path) -> Running:
+        """Start the child; what it says goes to the log in the job's folder."""
+        return _Process(root, folder, self._environment)
+
+
+class _Process:
+    def __init__(self, root: Path, folder: Path, environment: dict[str, str]) -> None:
+        self._folder = folder
+        self._log: IO[bytes] = (folder / LOG).open("ab")
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", CHILD, str(root), str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for the parent, which ends its children
+        )
+
+    def poll(self) -> str | None:
+        code = self._process.poll()
+        if code is None:
+            return None
+        self.close()
+        if code == 0:
+            return ""
+        if code > 0:
+            return f"its process ended with exit code {code}{last_words(self._folder)}"
+        name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
+        return f"its process was killed by {name}{' (out of memory?)' if -code == signal.SIGKILL else ''}"
+
+    def close(self) -> None:
+        if self._log.closed:
+            return
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._log.close()
+
+
+def last_words(folder: Path) -> str:
+    """Quote the last line of a job's log."""
+    with suppress(OSError):
+        lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").split("\n")
+        said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f"; its last words: {said[:_WORDS_LIMIT]}" if said else ""
+    return ""

@@ -1,0 +1,63 @@
+"""The study as a part of a Markdown page: answers, tables, plots, failures, rules and the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deploy.method_study.plot import pareto_plot
+from deploy.method_study.results import StudyResults
+from deploy.method_study.sheets import answers, failures, sheets
+from deploy.method_study.summary import RULE
+from deploy.published.tables import markdown as table
+from deploy.published.tables import write_block
+from deploy.whole import write_file
+
+__all__ = ["BLOCK", "plots", "write_page"]
+
+BLOCK = "study"
+"""Name of the place between whose marks a page receives the study."""
+
+
+def plots(results: StudyResults) -> dict[str, str]:
+    """Draw every plot: by the name of its file."""
+    backends = list(dict.fromkeys(row.backend for row in results.measured)) or [""]
+    recovery = results.cells[0].recovery
+    drawn = {f"pareto-{backend or 'macs'}.svg": pareto_plot(results, recovery, backend) for backend in backends}
+    return {name: svg for name, svg in drawn.items() if svg}
+
+
+def write_page(results: StudyResults, page: Path) -> None:
+    """Put the study between the marks of a page, and its plots beside the page; a missing page is made.
+
+    Raises
+    ------
+    OutputError
+        The page lacks the marks, or cannot be written.
+    """
+    lines = [f"- {answer}" for answer in answers(results)] + ["", RULE, ""]
+    for sheet in sheets(results):
+        lines += [f"### {sheet.title}", "", table(sheet)]
+    recovery = results.cells[0].recovery
+    for name, svg in plots(results).items():
+        file = f"{page.stem}-{name}"
+        write_file(page.with_name(file), svg)
+        lines += [f"![Accuracy after {recovery} against what is left of the dense network's cost]({file})", ""]
+        lines += ["Bars: one standard deviation over seeds, and the interval of the time that was measured.", ""]
+    if failed := failures(results):
+        lines += ["### What failed", ""]
+        lines += [
+            f"- {cell.method}, {cell.budget}, {cell.recovery}, seed {cell.seed}: {cell.reason}" for cell in failed
+        ]
+        lines.append("")
+    lines.append(_conditions(results))
+    write_block(page, BLOCK, "\n".join(lines))
+
+
+def _conditions(results: StudyResults) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    hours = sum(cell.training_seconds for cell in results.cells) / 3600
+    said = f"With {versions}. All recoveries together: {hours:.2f} hours of training."
+    machine = next((row.comparison.baseline.environment for row in results.measured if row.comparison), None)
+    return (
+        said if machine is None else f"{said} Measured on {machine.cpu or machine.system}, {machine.cpu_cores} cores."
+    )
