@@ -64,15 +64,16 @@ def run(
 def _print(results: StudyResults) -> None:
     from rich.console import Console
 
-    from deploy.method_study.sheets import answers, failures, sheets
+    from deploy.method_study.sheets import sheets
     from deploy.method_study.summary import RULE
+    from deploy.method_study.words import answers, failures
     from deploy.report.table import print_sheet
 
     console = Console(highlight=False)
     for sheet in sheets(results):
         print_sheet(sheet, console)
-    for cell in failures(results):
-        typer.echo(f"failed: {cell.method}, {cell.budget}, {cell.recovery}, seed {cell.seed}: {cell.reason}")
+    for line in failures(results):
+        typer.echo(f"failed: {line}")
     for answer in answers(results):
         typer.echo(answer)
     typer.echo(RULE)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from deploy.method_study.plot import pareto_plot
 from deploy.method_study.results import StudyResults
-from deploy.method_study.sheets import answers, failures, sheets
+from deploy.method_study.sheets import against_sheet, measured_sheets, paper_sheet, recovery_sheet
 from deploy.method_study.summary import RULE
+from deploy.method_study.words import answers, failures
 from deploy.published.tables import markdown as table
 from deploy.published.tables import write_block
 from deploy.whole import write_file
@@ -35,7 +36,8 @@ def write_page(results: StudyResults, page: Path) -> None:
         The page lacks the marks, or cannot be written.
     """
     lines = [f"- {answer}" for answer in answers(results)] + ["", RULE, ""]
-    for sheet in sheets(results):
+    wide = (paper_sheet(results), against_sheet(results), *measured_sheets(results), recovery_sheet(results))
+    for sheet in wide:
         lines += [f"### {sheet.title}", "", table(sheet)]
     recovery = results.cells[0].recovery
     for name, svg in plots(results).items():
@@ -44,11 +46,7 @@ def write_page(results: StudyResults, page: Path) -> None:
         lines += [f"![Accuracy after {recovery} against what is left of the dense network's cost]({file})", ""]
         lines += ["Bars: one standard deviation over seeds, and the interval of the time that was measured.", ""]
     if failed := failures(results):
-        lines += ["### What failed", ""]
-        lines += [
-            f"- {cell.method}, {cell.budget}, {cell.recovery}, seed {cell.seed}: {cell.reason}" for cell in failed
-        ]
-        lines.append("")
+        lines += ["### What failed", "", *(f"- {line}" for line in failed), ""]
     lines.append(_conditions(results))
     write_block(page, BLOCK, "\n".join(lines))
 
@@ -58,6 +56,6 @@ def _conditions(results: StudyResults) -> str:
     hours = sum(cell.training_seconds for cell in results.cells) / 3600
     said = f"With {versions}. All recoveries together: {hours:.2f} hours of training."
     machine = next((row.comparison.baseline.environment for row in results.measured if row.comparison), None)
-    return (
-        said if machine is None else f"{said} Measured on {machine.cpu or machine.system}, {machine.cpu_cores} cores."
-    )
+    if machine is None:
+        return said
+    return f"{said} Measured on {machine.cpu or machine.system}, {machine.cpu_cores} cores."
