@@ -90,8 +90,8 @@ class Recovery(Section):
     @classmethod
     def _short(cls, value: Any) -> Any:
         given = {value: {}} if isinstance(value, str) else value
-        if isinstance(given, dict):
-            return {key: {} if item is None and key in _KINDS else item for key, item in given.items()}
+        if isinstance(given, dict) and len(kinds := given.keys() & _KINDS.keys()) == 1:  # "- scratch-e:" is enough
+            return {key: {} if item is None and key in kinds else item for key, item in given.items()}
         return given
 
     @model_validator(mode="after")
