@@ -123,6 +123,8 @@ def _signatures(walk: Propagation, columns: Sequence[_TensorAxis]) -> Iterator[t
     joined = joined[:, joined[0] > 0]
     joined = joined[:, np.argsort(joined[0], kind="stable")]
     labels, starts = np.unique(joined[0], return_index=True)
+    if not len(labels):  # every axis has size one
+        return
     for label, part in zip(labels.tolist(), np.split(joined[1:].T, starts[1:]), strict=True):
         yield label, tuple(map(tuple, part.tolist()))
 

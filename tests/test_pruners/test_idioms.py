@@ -272,3 +272,9 @@ def test_weights_that_a_hook_computes_do_not_stop_the_trace():
     graph = trace(net, (IMAGES,))
     plan = plan_of(graph, lambda _, whole: whole // 2)
     verify(net, plan, apply(net, plan, graph=graph), graph=graph)
+
+
+def test_a_network_of_single_channels_has_no_groups():
+    graph = trace(nn.Conv1d(1, 1, 1).eval(), (torch.zeros(2, 1, 4),))
+    assert not any(group.prunable for group in graph.groups)
+    assert graph.macs() == 4
