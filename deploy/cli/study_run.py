@@ -22,6 +22,10 @@ def run(
         Path | None, typer.Option("--out", help="Folder that keeps finished work; default: runs/NAME.")
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes that train at the same time.")] = 1,
+    cluster: Annotated[
+        str,
+        typer.Option("--cluster", help="Address of a Dask scheduler whose workers do the jobs."),
+    ] = "",
     only: Annotated[
         str, typer.Option("--only", help="Pattern of methods to work on; of the others what is done is shown.")
     ] = "",
@@ -38,6 +42,7 @@ def run(
 
     Every training is a process of its own. After an interruption the same command goes on where it stopped.
     """
+    from deploy.method_study.cluster import DaskCluster
     from deploy.method_study.executor import LocalProcesses
     from deploy.method_study.page import BLOCK, write_page
     from deploy.method_study.recipe import load_study
@@ -50,9 +55,8 @@ def run(
     if markdown is not None:
         require_block(markdown, BLOCK)
     folder = out or Path("runs") / loaded.name
-    results = run_study(
-        loaded, folder.resolve(), LocalProcesses(jobs), _say, only=only, measured=measure, keep_unfit=accept_unfit
-    )
+    executor = DaskCluster(cluster, folder.resolve()) if cluster else LocalProcesses(jobs)
+    results = run_study(loaded, folder.resolve(), executor, _say, only=only, measured=measure, keep_unfit=accept_unfit)
     _print(results)
     if markdown is not None:
         write_page(results, markdown)

@@ -13,7 +13,7 @@ from typing import IO, Protocol
 from benchmarks.environment import cores_available
 from benchmarks.process import package_environment
 
-__all__ = ["CHILD", "LOG", "Executor", "LocalProcesses", "Running", "last_words"]
+__all__ = ["CHILD", "LOG", "ChildProcess", "Executor", "LocalProcesses", "Running", "child_environment", "last_words"]
 
 CHILD = "deploy.method_study.child"
 LOG = "log.txt"
@@ -44,6 +44,13 @@ class Executor(Protocol):
         """Start the job that lies in `folder`, inside the folder `root` of the study."""
 
 
+def child_environment(slots: int) -> dict[str, str]:
+    """Give the environment of a job where so many share this machine."""
+    threads = str(max(1, cores_available() // slots))
+    # OpenMP threads that wait by spinning hold up the ones they wait for where processes share cores.
+    return {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", **package_environment()}
+
+
 class LocalProcesses:
     """One process for each job, on this machine; they die with this process, however it ends.
 
@@ -55,16 +62,24 @@ class LocalProcesses:
 
     def __init__(self, slots: int = 1) -> None:
         self.slots = slots
-        threads = str(max(1, cores_available() // slots))
-        # OpenMP threads that wait by spinning hold up the ones they wait for where processes share cores.
-        self._environment = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", **package_environment()}
+        self._environment = child_environment(slots)
 
     def start(self, root: Path, folder: Path) -> Running:
         """Start the child; what it says goes to the log in the job's folder."""
-        return _Process(root, folder, self._environment)
+        return ChildProcess(root, folder, self._environment)
 
 
-class _Process:
+class ChildProcess:
+    """The process of one job, and its log.
+
+    Parameters
+    ----------
+    root, folder : Path
+        Of the study, and of the job in it.
+    environment : dict of str to str
+        Of the process.
+    """
+
     def __init__(self, root: Path, folder: Path, environment: dict[str, str]) -> None:
         self._folder = folder
         self._log: IO[bytes] = (folder / LOG).open("ab")
@@ -78,6 +93,7 @@ class _Process:
         )
 
     def poll(self) -> str | None:
+        """See `Running`."""
         code = self._process.poll()
         if code is None:
             return None
@@ -90,6 +106,7 @@ class _Process:
         return f"its process was killed by {name}{' (out of memory?)' if -code == signal.SIGKILL else ''}"
 
     def close(self) -> None:
+        """See `Running`."""
         if self._log.closed:
             return
         with suppress(ProcessLookupError, PermissionError):

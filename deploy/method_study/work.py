@@ -164,7 +164,9 @@ class JobWork(Preparation):
         from pruners.recover.reconstruct import reconstruct as reconstructed
 
         done: dict[str, Any] = {}
-        if reconstruct:
+        if reconstruct and not self._plan().removes:
+            done["reconstruct"] = {"reason": "no layer lost inputs"}
+        elif reconstruct:
             with self.progress.bar("reconstruct"):
                 batches = self._batches(_RECONSTRUCT_STREAM)
                 found = reconstructed(self._dense(), model, self._plan(), batches, seed=self.recipe.seed)

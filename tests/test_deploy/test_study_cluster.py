@@ -1,0 +1,76 @@
+"""Jobs of a study on workers of a cluster: what they say, and that they end with the study."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from deploy.errors import DeployError, ExtraMissingError
+from deploy.method_study import cluster
+from deploy.method_study.cluster import DaskCluster, run_on_worker
+from deploy.method_study.executor import LOG
+
+
+@pytest.fixture
+def sleeper(tmp_path, monkeypatch):
+    """Make the child of a job one that sleeps."""
+    folder = tmp_path / "jobs" / "dense-0"
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text("{}")
+    (tmp_path / "sleeper.py").write_text("import time\nprint('asleep', flush=True)\ntime.sleep(600)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("deploy.method_study.executor.CHILD", "sleeper")
+    return folder
+
+
+def children():
+    return psutil.Process().children(recursive=True)
+
+
+def test_a_worker_ends_its_job_when_it_is_told_to(tmp_path, sleeper):
+    (tmp_path / ".beat").write_text("1")
+
+    def stop():
+        while "asleep" not in (sleeper / LOG).read_text() if (sleeper / LOG).exists() else True:
+            time.sleep(0.05)
+        (sleeper / "stop").touch()
+
+    before = children()
+    threading.Thread(target=stop, daemon=True).start()
+    assert run_on_worker(str(tmp_path), str(sleeper), 1) == "the study was ended"
+    assert children() == before
+
+
+def test_a_worker_ends_its_job_when_the_study_is_gone(tmp_path, sleeper, monkeypatch):
+    monkeypatch.setattr(cluster, "_SILENCE_S", 1.0)
+    assert run_on_worker(str(tmp_path), str(sleeper), 1) == "the study was ended"
+
+
+def test_a_worker_without_the_folder_says_so(tmp_path):
+    assert "a disk that all machines share" in run_on_worker(str(tmp_path), str(tmp_path / "jobs" / "x"), 1)
+
+
+def test_without_the_package_the_command_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ExtraMissingError, match=r"prune-deploy\[cluster\]"):
+        DaskCluster("tcp://127.0.0.1:1", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_job_runs_on_a_real_cluster(tmp_path, sleeper):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as local:
+        executor = DaskCluster(local.scheduler_address, tmp_path)
+        assert executor.slots == 1
+        running = executor.start(tmp_path, sleeper)
+        while not (sleeper / LOG).exists():
+            time.sleep(0.05)
+        assert running.poll() is None
+        running.close()
+    with pytest.raises(DeployError, match="no Dask scheduler answers"):
+        DaskCluster("tcp://127.0.0.1:1", tmp_path)
