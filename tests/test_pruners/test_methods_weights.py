@@ -76,9 +76,8 @@ def test_class_promises(method):
 
 
 def test_lottery_goes_on_where_it_was_killed():
-    trial = testing.Trial(
-        "lottery", QUICK["lottery"], asked(), {}, create("lottery", **QUICK["lottery"]).prune(asked()), None
-    )
+    pruned = create("lottery", **QUICK["lottery"]).prune(asked())
+    trial = testing.Trial("lottery", QUICK["lottery"], asked(), {}, pruned, None, epochs=3)
     testing.killed_training_goes_on(trial)
 
 
