@@ -202,13 +202,15 @@ def _pair(row: MeasuredRow, notes: Notes) -> tuple[str, ...]:
     )
 
 
-def _doubts(row: MeasuredRow) -> Iterator[str]:
-    """Yield what makes the numbers of a pair doubtful, and whose they are when they are another network's."""
-    if row.same_as:
-        yield f"has the shape of {row.same_as}, which was measured in its place"
-    if row.comparison is not None:
-        for side in (row.comparison.baseline, row.comparison.candidate):
-            yield from side.doubts
+def _doubts(row: MeasuredRow) -> list[str]:
+    """Say in one note what makes the numbers of a pair doubtful, and whose they are when they are another network's."""
+    told = [f"has the shape of {row.same_as}, which was measured in its place"] if row.same_as else []
+    sides = () if row.comparison is None else (row.comparison.baseline, row.comparison.candidate)
+    doubts = dict.fromkeys(doubt for side in sides for doubt in side.doubts)
+    unfit = any(side.fitness is not None and side.fitness.verdict == "unfit" for side in sides)
+    if doubts and not row.same_as:
+        told.append(f"{'the machine was NOT FIT for measuring: ' if unfit else ''}{'; '.join(doubts)}")
+    return told
 
 
 def _over(results: StudyResults) -> str:
