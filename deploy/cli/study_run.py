@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli import options as given
-from deploy.cli.exit_codes import USAGE
+from deploy.cli.exit_codes import OK, UNFIT, USAGE, WRONG_ANSWERS
 
 if TYPE_CHECKING:
     from deploy.method_study.results import StudyResults
@@ -61,8 +61,22 @@ def run(
     if markdown is not None:
         write_page(results, markdown)
     typer.echo(f"\nData: {folder / RESULTS}", err=True)
-    if any(cell.outcome == "failed" for cell in results.cells) or any(row.reason for row in results.measured):
-        raise typer.Exit(USAGE)
+    if (code := _exit_code(results, accept_unfit=accept_unfit)) != OK:
+        raise typer.Exit(code)
+
+
+def _exit_code(results: StudyResults, *, accept_unfit: bool) -> int:
+    """Tell the gravest thing that happened; a method that loses is an answer, no mistake."""
+    from deploy.published.study import unfit
+
+    pairs = [row.comparison for row in results.measured if row.comparison is not None]
+    sides = [side for pair in pairs for side in (pair.baseline, pair.candidate)]
+    if any(side.failure_kind == "WrongAnswersError" for side in sides):
+        return WRONG_ANSWERS
+    missing = any(cell.outcome == "failed" for cell in results.cells) or any(row.reason for row in results.measured)
+    if missing or any(side.failure is not None for side in sides):
+        return USAGE
+    return UNFIT if not accept_unfit and any(unfit(pair) for pair in pairs) else OK
 
 
 def _print(results: StudyResults) -> None:

@@ -1,8 +1,8 @@
 """The jobs of a study on the workers of a Dask cluster; its package is imported when it is asked for.
 
 Dask and not Ray: a job is a process that reads and writes one folder, and needs nothing but a place to run. Dask's
-scheduler is a small pure-Python package that installs wherever this project does, small boards included. Ray's strength,
-placing the ranks of one training over many machines, is the work of a training's launcher.
+scheduler is a small pure-Python package that installs wherever this project does, small boards included. Ray's
+strength, placing the ranks of one training over many machines, is the work of a training's launcher.
 
 A worker has no other word from the study than the folder that both see: a beat that goes on while somebody wants the
 work, and a file that says stop.

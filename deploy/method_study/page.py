@@ -36,8 +36,9 @@ def write_page(results: StudyResults, page: Path) -> None:
         The page lacks the marks, or cannot be written.
     """
     lines = [f"- {answer}" for answer in answers(results)] + ["", RULE, ""]
-    wide = (paper_sheet(results), against_sheet(results), *measured_sheets(results), recovery_sheet(results))
-    for sheet in wide:
+    # The first table holds what was measured of the first seed.
+    seeds = measured_sheets(results) if len({row.seed for row in results.measured}) > 1 else ()
+    for sheet in (paper_sheet(results), against_sheet(results), *seeds, recovery_sheet(results)):
         lines += [f"### {sheet.title}", "", table(sheet)]
     recovery = results.cells[0].recovery
     for name, svg in plots(results).items():

@@ -9,7 +9,7 @@ from deploy.method_study.results import Cell, MeasuredRow, StudyResults
 from deploy.method_study.summary import accuracies, against, cells_of, mean_of
 from deploy.method_study.words import Notes, cost, difference, mean, several
 from deploy.report.sheets import Sheet
-from deploy.report.words import NOTHING, duration, interval, percent, ratio, realised, verdict
+from deploy.report.words import NOTHING, duration, interval, percent, realised, verdict
 
 __all__ = ["against_sheet", "cost_sheet", "measured_sheets", "paper_sheet", "recovery_sheet", "sheets"]
 
@@ -123,7 +123,7 @@ def measured_sheets(results: StudyResults) -> Iterator[Sheet]:
         )
         yield Sheet(
             title=f"Measured beside the dense network: {backend}",
-            columns=("method", "budget", "speed-up", "FLOPs say", "realised", "verdict"),
+            columns=("method", "budget", "speed-up", "realised", "verdict"),
             rows=rows,
             n_left=2,
             notes=tuple(notes.texts),
@@ -187,28 +187,25 @@ def _measured(results: StudyResults, method: str, budget: str, backend: str, not
     return duration(summarise(found.candidate).p50_ns), told, realised(found)
 
 
-def _pair(row: MeasuredRow, notes: Notes) -> tuple[str, ...]:
+def _pair(row: MeasuredRow, notes: Notes) -> tuple[str, str, str]:
     found = row.comparison
     if found is None:
-        return (NOTHING, NOTHING, NOTHING, f"none{notes.of([row.reason])}")
+        return NOTHING, NOTHING, f"none{notes.of([row.reason])}"
     if found.speedup is None:
         told = [side.failure or "" for side in (found.baseline, found.candidate)]
-        return (NOTHING, ratio(found.flop_ratio), NOTHING, f"failed{notes.of(told)}")
-    return (
-        interval(found.speedup),
-        ratio(found.flop_ratio),
-        realised(found),
-        f"{verdict(found)}{notes.of(_doubts(row))}",
-    )
+        return NOTHING, NOTHING, f"failed{notes.of(told)}"
+    return interval(found.speedup), realised(found), f"{verdict(found)}{notes.of(_doubts(row))}"
 
 
-def _doubts(row: MeasuredRow) -> Iterator[str]:
-    """Yield what makes the numbers of a pair doubtful, and whose they are when they are another network's."""
-    if row.same_as:
-        yield f"has the shape of {row.same_as}, which was measured in its place"
-    if row.comparison is not None:
-        for side in (row.comparison.baseline, row.comparison.candidate):
-            yield from side.doubts
+def _doubts(row: MeasuredRow) -> list[str]:
+    """Say in one note what makes the numbers of a pair doubtful, and whose they are when they are another network's."""
+    told = [f"has the shape of {row.same_as}, which was measured in its place"] if row.same_as else []
+    sides = () if row.comparison is None else (row.comparison.baseline, row.comparison.candidate)
+    doubts = dict.fromkeys(doubt for side in sides for doubt in side.doubts)
+    unfit = any(side.fitness is not None and side.fitness.verdict == "unfit" for side in sides)
+    if doubts and not row.same_as:
+        told.append(f"{'the machine was NOT FIT for measuring: ' if unfit else ''}{'; '.join(doubts)}")
+    return told
 
 
 def _over(results: StudyResults) -> str:

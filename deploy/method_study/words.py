@@ -82,14 +82,19 @@ def _answer(win: Win, results: StudyResults) -> str:
     text = f"At {win.budget}, {win.recovery}: {win.method} is best with {mean(win.mean)} % of the test images right"
     if win.margin is None:
         return f"{text}; no other method is done."
-    text += f", {100 * win.margin.value:.2f} points above {win.second}"
-    if win.margin.half_width is None:
-        text += "; with one seed the noise is not known"
-    else:
-        does = "exceeds" if win.margin.exceeds else "does NOT exceed"
-        text += f", which {does} the seed noise of +-{100 * win.margin.half_width:.2f} ({win.margin.n} seeds)"
+    text += _margin(win.second, win.margin)
     for name in BASELINES:
         found = against(results, win.method, name, win.budget, win.recovery)
         if name not in (win.method, win.second) and found is not None:
             text += f"; {difference(found)} against {name}"
     return f"{text}. One test image is {100 / win.n_test:.2g} points."
+
+
+def _margin(second: str, margin: Difference) -> str:
+    if margin.value == 0:
+        return f", and {second} is as good"
+    text = f", {100 * margin.value:.2f} points above {second}"
+    if margin.half_width is None:
+        return f"{text}; with one seed the noise is not known"
+    does = "exceeds" if margin.exceeds else "does NOT exceed"
+    return f"{text}, which {does} the seed noise of +-{100 * margin.half_width:.2f} ({margin.n} seeds)"

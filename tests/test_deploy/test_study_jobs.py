@@ -199,14 +199,9 @@ def _written(tmp_path, **changes):
 @pytest.mark.slow
 def test_a_real_study_from_the_command_line(tmp_path):
     before = [{"fine-tune": {"epochs": 1, "batch_size": 50, "lr": 0.01}, "reconstruct": True, "recalibrate": True}]
-    path = _written(
-        tmp_path, methods=["l1", "magnitude", "sss"], recoveries=[*before, "scratch-b"], train={"epochs": 2}
-    )
-    path.write_text(
-        path.read_text().replace(
-            "- sss", "- {method: sss, settings: {structures: blocks}, constraints: {exclude: ['*']}}"
-        )
-    )
+    whole = {"name": "whole", "method": "l1", "constraints": {"exclude": ["*"]}}
+    methods, recoveries = ["l1", "magnitude", whole], [*before, "scratch-b"]
+    path = _written(tmp_path, methods=methods, recoveries=recoveries, train={"epochs": 2})
     done = deploy("study", path, "--out", tmp_path / "out", "--no-measure", "--markdown", tmp_path / "page.md")
     results = load_results(tmp_path / "out" / RESULTS)
     cells = {(cell.method, cell.recovery.split()[-1]): cell for cell in results.cells}
@@ -216,7 +211,7 @@ def test_a_real_study_from_the_command_line(tmp_path):
     assert cells[("l1", "Scratch-B")].lr == 0.1
     assert cells[("magnitude", "fine-tuned")].outcome == "ok"  # no layer lost inputs: nothing is reconstructed
     assert cells[("magnitude", "Scratch-B")].outcome == "ok"
-    assert cells[("sss", "Scratch-B")].outcome == "failed"
+    assert cells[("whole", "Scratch-B")].outcome == "failed"
     assert "### What failed" in (tmp_path / "page.md").read_text()
     from safetensors.torch import load_file
 
@@ -245,7 +240,7 @@ def test_a_killed_study_leaves_no_process_and_goes_on_from_its_checkpoint(tmp_pa
     killed = run_study(load_study(path), out, LocalProcesses(1), lambda _: None, measured=False)
     whole = run_study(load_study(path), tmp_path / "whole", LocalProcesses(1), lambda _: None, measured=False)
     assert "epoch 30/30" in (dense / "log.txt").read_text()
-    for job in (*killed.cells,):
+    for job in killed.cells:
         ours, theirs = (folder / job.folder / "weights.safetensors" for folder in (out, tmp_path / "whole"))
         assert ours.read_bytes() == theirs.read_bytes()
     assert [cell.recovered for cell in killed.cells] == [cell.recovered for cell in whole.cells]

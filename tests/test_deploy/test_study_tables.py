@@ -103,6 +103,11 @@ def test_the_sentence_says_whether_the_margin_exceeds_the_noise():
     assert "One test image is 0.1 points." in single
 
 
+def test_a_tie_is_called_one():
+    (tie,) = answers(results(*two_seeds((0.97, 0.98), (0.97, 0.98))))
+    assert "l1 is best with 97.50 +- 0.71 % of the test images right, and uniform is as good" in tie
+
+
 def test_a_baseline_may_win():
     (win,) = wins(results(*two_seeds((0.95, 0.96), (0.97, 0.98))))
     assert (win.method, win.second) == ("uniform", "l1")
