@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -123,11 +124,16 @@ def _marks(name: str) -> tuple[str, str]:
 
 def _around(path: Path, name: str) -> tuple[str, str]:
     begin, end = _marks(name)
-    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise OutputError(f"{path} has no place for the table: write {begin} and {end} into it, or name a new file")
-    return before, after
+    # Only on lines of their own: a page may also tell of the marks.
+    parts = re.split(
+        rf"^(?:{re.escape(begin)}|{re.escape(end)})$", path.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    if len(parts) != 3:
+        raise OutputError(
+            f"{path} has no place for the table: write {begin} and {end} into it, each once on a line of its own, or "
+            "name a new file"
+        )
+    return parts[0], parts[2]
 
 
 def _promised(entry: Entry) -> tuple[str, ...]:

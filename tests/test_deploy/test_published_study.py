@@ -132,9 +132,10 @@ def test_tables_tell_promise_and_measurement(tmp_path):
 
 def test_a_block_of_a_page_is_replaced_and_the_rest_stays(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nafter\n")
+    before = "before, between `<!-- measured: begin -->` and `<!-- measured: end -->`\n"
+    page.write_text(f"{before}<!-- measured: begin -->\nold\n<!-- measured: end -->\nafter\n")
     write_block(page, "measured", "new\n")
-    assert page.read_text() == "before\n<!-- measured: begin -->\n\nnew\n\n<!-- measured: end -->\nafter\n"
+    assert page.read_text() == f"{before}<!-- measured: begin -->\n\nnew\n\n<!-- measured: end -->\nafter\n"
     write_block(tmp_path / "fresh.md", "measured", "new")
     require_block(tmp_path / "fresh.md", "measured")
     with pytest.raises(OutputError, match="no place for the table"):
