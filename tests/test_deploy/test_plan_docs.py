@@ -32,6 +32,7 @@ def test_shown_commands_parse(line):
     COMMANDS[name].make_context(name, arguments)
 
 
+@pytest.mark.slow
 def test_code_runs_and_prints_what_the_page_shows(tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     (printed,) = re.findall(r"It prints\n\n```text\n(.*?)```", PAGE, re.DOTALL)

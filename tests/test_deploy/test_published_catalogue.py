@@ -13,6 +13,7 @@ from pruners.graph import trace
 
 CATALOGUE = load_catalogue()
 ENTRIES = {entry.name: entry for entry in CATALOGUE.entries}
+LARGE = {"autopruner-vgg16", "thinet-vgg16-conv"}  # 138 million parameters each
 SMALL = Network(name="cifar:resnet20", input_shape=(3, 32, 32), classes=10)
 
 DOCUMENT = {
@@ -53,7 +54,9 @@ def traced():
     return parent
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in ENTRIES]
+)
 def test_every_published_network_is_built_with_exactly_its_counts(name, traced):
     entry = ENTRIES[name]
     if entry.network is not None:
