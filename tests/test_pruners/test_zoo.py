@@ -16,6 +16,15 @@ from pruners.graph import trace
 from pruners.surgery import apply
 from pruners.verify import verify
 
+LARGE = {
+    "densenet121",
+    "googlenet",
+    "efficientnet_b0",
+    "convnext_tiny",
+    "regnet_y_400mf",
+    "resnext50_32x4d",
+    "vgg16_bn",
+}
 TORCHVISION = [
     "convnext_tiny",
     "densenet121",
@@ -48,7 +57,14 @@ def units(plan):
     return {name: len(kept) for name, kept in plan.kept.items()}
 
 
-@pytest.mark.parametrize("name", [*TORCHVISION, *(n for n in network_names() if n.startswith("cifar:"))])
+def marked(name):
+    return pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [marked(name) for name in (*TORCHVISION, *network_names()) if name in TORCHVISION or name.startswith("cifar:")],
+)
 def test_masked_equals_compact(name, plan_for, tmp_path):
     model, shape = make(name)
     example = (torch.randn(1, *shape),)
