@@ -31,6 +31,7 @@ def test_extras():
         "tensorrt",
         "loadgen",
         "compare",
+        "cluster",
         "dev",
         "all",
     }
