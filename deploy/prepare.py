@@ -185,15 +185,27 @@ class Preparation:
 
     def _finetune(self, folder: Path) -> None:
         from pruners.compact import save_weights
-        from pruners.gates.masks import WeightMasks
 
         model = self._compact(self.stages.prune)
         if self.recipe.finetune is not None:
-            masks = WeightMasks.of_zeros(model) if self._zeros() else None
-            self._fit("fine-tune the pruned network", model, self.recipe.finetune, folder, masks)
-            if masks is not None:
-                masks.fold()
+            self._fit_pruned("fine-tune the pruned network", model, self.recipe.finetune, folder)
         save_weights(model, folder / "weights.safetensors")
+
+    def _fit_pruned(
+        self,
+        title: str,
+        model: nn.Module,
+        settings: TrainSettings,
+        folder: Path,
+        objective: Objective | None = None,
+    ) -> None:
+        """Train a pruned network; weights that pruning set to zero stay zero."""
+        from pruners.gates.masks import WeightMasks
+
+        masks = WeightMasks.of_zeros(model) if self._zeros() else None
+        self._fit(title, model, settings, folder, masks, objective)
+        if masks is not None:
+            masks.fold()
 
     def _fit(
         self,
@@ -236,7 +248,7 @@ class Preparation:
         from pruners.graph import trace
         from pruners.recover.evaluate import evaluate
 
-        zeros = 0 if plan is None or not self._zeros() else _count_zeros(model)
+        zeros = 0 if plan is None else self._zeros()
         graph = trace(model, (self._examples(2),))
         validation, test = evaluate(model, self.data.validation), evaluate(model, self.data.test)
         write_bundle(
@@ -265,10 +277,6 @@ class Preparation:
             dynamic_batch=self.recipe.export.dynamic_batch,
             batch=None if self.recipe.export.dynamic_batch else self.recipe.bench.batch,
         )
-
-
-def _count_zeros(model: nn.Module) -> int:
-    return sum(int((parameter == 0).sum()) for parameter in model.parameters())
 
 
 def _cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from pruners.decide.counts import ratio_counts
 from pruners.decide.goal import budget_of, require_one_removal
 from pruners.decide.landing import landing_of
 from pruners.errors import MethodError, NothingToPruneError, VerificationError
+from pruners.modes import copy_modes
 from pruners.plan import PruningPlan
 from pruners.policy import Policy
 from pruners.task import Pruned, PruningTask
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from pruners.graph import Graph
 
-__all__ = ["Method", "MethodSettings", "Outcome", "PruningMethod", "copy_modes", "counts_of", "plan_of", "state_of"]
+__all__ = ["Method", "MethodSettings", "Outcome", "PruningMethod", "counts_of", "plan_of", "state_of"]
 
 
 class MethodSettings(BaseModel):
@@ -282,14 +283,6 @@ def state_of(model: nn.Module) -> str:
 
 def _shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-
-
-def copy_modes(source: nn.Module, target: nn.Module) -> None:
-    """Put the layers of `target` into the train or eval mode of those of `source` that have the same path."""
-    """Put the layers of `target` into the train or eval mode of those of `source` that have the same path."""
-    modes = {name: module.training for name, module in source.named_modules()}
-    for name, module in target.named_modules():
-        module.training = modes.get(name, module.training)
 
 
 def _one_line(error: ValidationError, settings: type[MethodSettings]) -> str:

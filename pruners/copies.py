@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pruners.modes import modes_restored
 from pruners.module_attributes import OF_TORCH
 
 __all__ = ["copy_of"]
@@ -24,10 +25,8 @@ def copy_of(model: nn.Module) -> nn.Module:
     twin = copy.deepcopy(model, computed)
     for layer in twin.modules():
         if list(_kept_by(layer, dict)):
-            modes = {child: child.training for child in layer.modules()}
-            layer.train()
-            for child, training in modes.items():
-                child.training = training
+            with modes_restored(layer):
+                layer.train()
     return twin
 
 

@@ -38,14 +38,18 @@ def coverage(
     from deploy.coverage.catalogue import entries
     from deploy.coverage.rows import Limits, Settings
     from deploy.coverage.study import choose, jobs_of, run
-    from deploy.coverage.table import lost, totals, write_markdown
+    from deploy.coverage.table import BLOCK, lost, totals
+    from deploy.coverage.table import markdown as as_markdown
+    from deploy.report.markdown import require_block, write_block
     from deploy.report.table import print_sheet
 
+    if markdown is not None:
+        require_block(markdown, BLOCK)
     limits = Limits(time_s=time_limit, prune_s=prune_limit, memory_gb=memory_limit)
     asked = jobs_of(choose(entries(), set_, only), engine or ["ours"], Settings(), limits)
     rows = run(asked, out, at_once=jobs, said=_say)
     if markdown is not None:
-        write_markdown(markdown, rows)
+        write_block(markdown, BLOCK, as_markdown(rows))
     print_sheet(totals(rows), Console(highlight=False))
     if missing := lost(rows):
         typer.echo(f"Handled by Torch-Pruning and not by this project: {', '.join(missing)}")

@@ -46,11 +46,10 @@ def published(
         left_out_sheet,
         measured_sheet,
         promised_sheet,
-        require_block,
         study_sheet,
-        write_block,
     )
-    from deploy.published.tables import markdown as as_markdown
+    from deploy.report.markdown import markdown as as_markdown
+    from deploy.report.markdown import require_block, write_block
 
     catalogue = load_catalogue()
     entries = catalogue.select(tuple(only or ()))

@@ -47,7 +47,7 @@ def run(
     from deploy.method_study.page import BLOCK, write_page
     from deploy.method_study.recipe import load_study
     from deploy.method_study.study import RESULTS, run_study
-    from deploy.published.tables import require_block
+    from deploy.report.markdown import require_block
 
     loaded = load_study(recipe)
     if data_root is not None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from deploy.coverage.catalogue import SETS
 from deploy.coverage.rows import Engine, Entry, Row
-from deploy.errors import OutputError
+from deploy.report.markdown import markdown as table
 from deploy.report.sheets import Sheet
-from deploy.whole import write_file
 
-__all__ = ["BEGIN", "END", "lost", "markdown", "totals", "write_markdown"]
+__all__ = ["BLOCK", "lost", "markdown", "totals"]
 
-BEGIN = "<!-- coverage: what follows is written by the command -->"
-END = "<!-- coverage: end of what the command writes -->"
+BLOCK = "coverage"
+"""Name of the place between whose marks a page receives the tables."""
+
 _NOTHING = "-"
 _NO_TIME = 0.0
 
@@ -85,15 +84,15 @@ def _counts(name: str, pairs: Sequence[_Pair]) -> tuple[str, ...]:
 def markdown(rows: Sequence[Row]) -> str:
     """Give all tables as Markdown: totals, what is lost, a line a network, and why what is not ok is not."""
     pairs = _pairs(rows)
-    sheet = totals(rows)
-    parts = [_conditions(rows), _table(sheet.columns, sheet.rows)]
+    parts = [_conditions(rows), table(totals(rows)).rstrip()]
     missing = lost(rows)
     parts.append(
         f"Networks that Torch-Pruning handles and this project does not: {', '.join(missing) if missing else 'none'}."
     )
     for name in dict.fromkeys(pair.entry.set for pair in pairs):
         own = [pair for pair in pairs if pair.entry.set == name]
-        parts += [f"### {name}", _table(_COLUMNS, [_line(pair) for pair in own])]
+        sheet = Sheet(title=name, columns=_COLUMNS, rows=tuple(_line(pair) for pair in own), n_left=3)
+        parts += [f"### {name}", table(sheet).rstrip()]
     for title, engine in (("What this project did not do", "ours"), ("What Torch-Pruning did not do", "torch-pruning")):
         lines = [_why(row) for row in rows if row.job.engine == engine and row.outcome != "ok"]
         if lines:
@@ -192,28 +191,3 @@ def _conditions(rows: Sequence[Row]) -> str:
     versions = {name: version for row in rows for name, version in row.job.versions.items()}
     said = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     return f"With {said}; one thread, fp32, CPU."
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def write_markdown(path: Path, rows: Sequence[Row]) -> None:
-    """Put the tables between the two marks of a page; a page that is not there is begun.
-
-    Raises
-    ------
-    OutputError
-        The page has no marks, or can not be written.
-    """
-    text = path.read_text(encoding="utf-8") if path.is_file() else f"# Coverage\n\n{BEGIN}\n{END}\n"
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise OutputError(f"{path} has no place for the tables: write the lines {BEGIN!r} and {END!r} into it")
-    write_file(path, f"{before}{BEGIN}\n\n{markdown(rows)}\n{END}{after}")

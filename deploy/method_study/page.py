@@ -9,8 +9,8 @@ from deploy.method_study.results import StudyResults
 from deploy.method_study.sheets import against_sheet, measured_sheets, paper_sheet, recovery_sheet
 from deploy.method_study.summary import RULE
 from deploy.method_study.words import answers, failures
-from deploy.published.tables import markdown as table
-from deploy.published.tables import write_block
+from deploy.report.markdown import markdown as table
+from deploy.report.markdown import write_block
 from deploy.whole import write_file
 
 __all__ = ["BLOCK", "plots", "write_page"]

@@ -116,7 +116,6 @@ class JobWork(Preparation):
 
     def _recover_job(self) -> dict[str, Any]:
         from pruners.compact import save_weights
-        from pruners.gates.masks import WeightMasks
         from pruners.recover.distill import Distillation
 
         recovery = self.job.recovery
@@ -132,10 +131,7 @@ class JobWork(Preparation):
             objective = Distillation(
                 self._dense(), temperature=recovery.distil.temperature, weight=recovery.distil.weight
             )
-        masks = WeightMasks.of_zeros(model) if self._zeros() else None
-        self._fit(self.job.title, model, self._settings(), self.folder, masks, objective)
-        if masks is not None:
-            masks.fold()
+        self._fit_pruned(self.job.title, model, self._settings(), self.folder, objective)
         save_weights(model, self.folder / "weights.safetensors")
         return {"scores": self._scores(model), **self._training(), **facts}
 

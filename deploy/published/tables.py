@@ -1,27 +1,20 @@
-"""The study and the catalogue as tables, for the terminal and as Markdown between two marks of a page."""
+"""The study and the catalogue as tables."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
 
-from deploy.errors import OutputError
 from deploy.published.catalogue import Catalogue, Entry
 from deploy.published.study import Row, StudyResults, unfit
 from deploy.report.sheets import Sheet
 from deploy.report.words import NOTHING, interval, ratio, realised, verdict
-from deploy.whole import require_writable, write_file
 
 __all__ = [
     "catalogue_sheet",
     "left_out_sheet",
-    "markdown",
     "measured_sheet",
     "promised_sheet",
-    "require_block",
     "study_sheet",
-    "write_block",
 ]
 
 _PROMISED = ("FLOPs said", "counted", "parameters", "theirs")
@@ -78,64 +71,6 @@ def left_out_sheet(catalogue: Catalogue) -> Sheet:
     return Sheet(title="Left out", columns=("network", "why"), rows=rows, n_left=2)
 
 
-def markdown(sheet: Sheet) -> str:
-    """Write a table as Markdown: names to the left, numbers to the right, notes below."""
-    texts = ("backend", "verdict", "source")
-    left = [index < sheet.n_left or name in texts for index, name in enumerate(sheet.columns)]
-    lines = [
-        _line(sheet.columns),
-        _line([":---" if one else "---:" for one in left]),
-        *(_line([cell.replace("|", "\\|") for cell in row]) for row in sheet.rows),
-    ]
-    below = [sheet.caption] if sheet.caption else []
-    below += [f"[{number}] {note}  " for number, note in enumerate(sheet.notes, 1)]
-    return "\n".join(lines + (["", *below] if below else [])) + "\n"
-
-
-def require_block(path: Path, name: str) -> None:
-    """Find out before the work whether `write_block` has a place for its table.
-
-    Raises
-    ------
-    OutputError
-        The page lacks the marks, or cannot be written.
-    """
-    require_writable(path)
-    if path.exists():
-        _around(path, name)
-
-
-def write_block(path: Path, name: str, text: str) -> None:
-    """Put `text` between the marks ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->`` of a page; make a missing page.
-
-    Raises
-    ------
-    OutputError
-        The page lacks the marks, or cannot be written.
-    """
-    before, after = _around(path, name) if path.exists() else ("", "\n")
-    begin, end = _marks(name)
-    write_file(path, f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")
-
-
-def _marks(name: str) -> tuple[str, str]:
-    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-
-
-def _around(path: Path, name: str) -> tuple[str, str]:
-    begin, end = _marks(name)
-    # Only on lines of their own: a page may also tell of the marks.
-    parts = re.split(
-        rf"^(?:{re.escape(begin)}|{re.escape(end)})$", path.read_text(encoding="utf-8"), flags=re.MULTILINE
-    )
-    if len(parts) != 3:
-        raise OutputError(
-            f"{path} has no place for the table: write {begin} and {end} into it, each once on a line of its own, or "
-            "name a new file"
-        )
-    return parts[0], parts[2]
-
-
 def _promised(entry: Entry) -> tuple[str, ...]:
     said, counted = entry.published, entry.counts
     return (
@@ -174,7 +109,3 @@ def _told(row: Row) -> str:
     if failures := [f"{side.subject.label}: {side.failure}" for side in sides if side.failure]:
         return "; ".join(failures)
     return "the machine was not fit for measuring: do not believe this row" if unfit(pair) else ""
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -13,6 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 from pruners.compare import device_of
 from pruners.gates.scale_sites import ScaleSite, unit_sites
 from pruners.inputs import random_inputs
+from pruners.modes import evaluating
 
 if TYPE_CHECKING:
     from pruners.graph import Graph
@@ -109,13 +110,10 @@ def _input_shapes(network: nn.Module, graph: Graph, modules: Mapping[str, nn.Mod
         module.register_forward_pre_hook(lambda _, args, name=name: look(name, args))
         for name, module in modules.items()
     ]
-    modes = {module: module.training for module in network.modules()}
     try:
-        with torch.no_grad():
-            network.eval()(*random_inputs(graph.inputs, device=device_of(network)))
+        with evaluating(network), torch.no_grad():
+            network(*random_inputs(graph.inputs, device=device_of(network)))
     finally:
         for hook in hooks:
             hook.remove()
-        for module, training in modes.items():
-            module.training = training
     return seen

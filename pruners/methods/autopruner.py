@@ -130,14 +130,13 @@ class AutoPruner(Method):
     settings: AutoPrunerSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
-        import copy
-
+        from pruners.copies import copy_of
         from pruners.graph import trace
 
         steps = self._steps(task, graph)
         batch = first_batch(task)
         history: list[Mapping[str, Any]] = [{"ungated": dict(steps.ungated)}] if steps.ungated else []
-        model: nn.Module = copy.deepcopy(task.model)
+        model: nn.Module = copy_of(task.model)
         plan: PruningPlan | None = None
         for number, groups in enumerate(steps.chunks, start=1):
             counts = {name: steps.counts[name] for name in groups}

@@ -120,8 +120,7 @@ class DHP(Method):
     settings: DHPSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
-        import copy
-
+        from pruners.copies import copy_of
         from pruners.gates.latents import Latents
         from pruners.recover.reinitialise import reinitialise_
 
@@ -129,7 +128,7 @@ class DHP(Method):
         choices, budget = goal_of(task.target, task.constraints, graph)
         budget.require_reachable(choices)
         require_fit(self, task)
-        model = copy.deepcopy(task.model)
+        model = copy_of(task.model)
         if not settings.pretrained:
             reinitialise_(model, task.seed)
         gate = Latents(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -98,6 +97,7 @@ def prune_layer_by_layer(
     SelectorError, TargetError, NothingToPruneError
         The target or the constraints name unknown layers, cannot be met, or leave nothing to remove.
     """
+    from pruners.copies import copy_of
     from pruners.distributed import broadcast_plan
     from pruners.graph import trace
     from pruners.reconstruct.readers import readers_of
@@ -106,7 +106,7 @@ def prune_layer_by_layer(
     counts = _counts(task, graph)
     for name in counts:
         readers_of(graph, graph.group(name))
-    model = copy.deepcopy(task.model)
+    model = copy_of(task.model)
     present = trace(model, task.example_inputs, policy=graph.policy)
     gone: PruningPlan | None = None
     masked: PruningPlan | None = None

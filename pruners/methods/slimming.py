@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from itertools import count
 from statistics import median
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -109,6 +108,7 @@ class Slimming(Method):
     settings: SlimmingSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
+        from pruners.copies import copy_of
         from pruners.gates.bn_scales import BatchNormScales, scale_members, scale_scores
         from pruners.recover.reinitialise import reinitialise_
 
@@ -121,7 +121,7 @@ class Slimming(Method):
         numbers = count(1)
 
         def trained(step: Step) -> nn.Module:
-            network, number = copy.deepcopy(step.model), next(numbers)
+            network, number = copy_of(step.model), next(numbers)
             scratch = number == 1 and settings.start == "scratch"
             if scratch:
                 reinitialise_(network, task.seed)

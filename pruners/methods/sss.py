@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -108,6 +107,7 @@ class SSS(Method):
     settings: SSSSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
+        from pruners.copies import copy_of
         from pruners.gates.scales import StructureScales
         from pruners.recover.reinitialise import reinitialise_
 
@@ -126,7 +126,7 @@ class SSS(Method):
         if settings.structures == "blocks":
             choices = self._without_units(task, choices, blocks, held)
         budget(blocks).require_reachable(choices)
-        network = copy.deepcopy(task.model)
+        network = copy_of(task.model)
         if settings.start == "scratch":
             reinitialise_(network, task.seed)
         gate = StructureScales(

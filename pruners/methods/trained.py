@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pruners.base import Method, PruningMethod, plan_of
 from pruners.errors import MethodError, VacuousCheckError
+from pruners.modes import evaluating
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -108,11 +109,5 @@ def loss_on(model: nn.Module, batch: Batch, task: PruningTask) -> float:
     assert task.loss is not None, "the base class checked it"
     device = next(model.parameters()).device
     images, labels = batch
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            return float(task.loss(model(images.to(device)), labels.to(device)))
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with evaluating(model), torch.no_grad():
+        return float(task.loss(model(images.to(device)), labels.to(device)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pruners.copies import copy_of
 from pruners.errors import TrainingError
 
 __all__ = ["Distillation"]
@@ -58,7 +58,7 @@ class Distillation:
             raise TrainingError(f"the weight of the teacher is in [0, 1], got {weight}")
         self.temperature = temperature
         self.weight = weight
-        self._teacher = copy.deepcopy(teacher).eval().requires_grad_(requires_grad=False)
+        self._teacher = copy_of(teacher).eval().requires_grad_(requires_grad=False)
 
     def __call__(self, outputs: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of a batch: scores of shape (B, n_classes), images (B, C, H, W), labels (B,)."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from pruners.modes import evaluating
 from pruners.recover.batches import ordered_batches
 
 __all__ = ["Evaluation", "count_correct", "evaluate"]
@@ -72,17 +73,11 @@ def count_correct(model: nn.Module, batches: Any, *, channels_last: bool) -> Ten
     device = torch.device("cpu") if parameter is None else parameter.device
     layout = torch.channels_last if channels_last else torch.contiguous_format
     sums = torch.zeros(3, dtype=torch.float64)
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for images, labels in batches:
-                scores = model(images.to(device, memory_format=layout)).float()
-                labels = labels.to(device)
-                sums[0] += (scores.argmax(1) == labels).sum().item()
-                sums[1] += F.cross_entropy(scores, labels, reduction="sum").item()
-                sums[2] += len(labels)
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with evaluating(model), torch.inference_mode():
+        for images, labels in batches:
+            scores = model(images.to(device, memory_format=layout)).float()
+            labels = labels.to(device)
+            sums[0] += (scores.argmax(1) == labels).sum().item()
+            sums[1] += F.cross_entropy(scores, labels, reduction="sum").item()
+            sums[2] += len(labels)
     return sums

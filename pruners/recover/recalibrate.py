@@ -16,6 +16,7 @@ from pruners.distributed import reduce_means
 from pruners.errors import TrainingError
 from pruners.graph_form import GraphNetwork
 from pruners.labels_propagate import operator_name
+from pruners.modes import evaluating
 from pruners.program import export
 
 __all__ = ["Recalibration", "recalibrate"]
@@ -102,17 +103,13 @@ class _NormsOfModules:
 
     @contextmanager
     def estimating(self) -> Iterator[None]:
-        modes = {module: module.training for module in self._model.modules()}
         momenta = [norm.momentum for norm in self._norms]
-        self._model.eval()
-        for norm in self._norms:
-            norm.training = True
         try:
-            with _unchanged_on_error(self.statistics):
+            with evaluating(self._model), _unchanged_on_error(self.statistics):
+                for norm in self._norms:
+                    norm.training = True
                 yield
         finally:
-            for module, training in modes.items():
-                module.training = training
             for norm, momentum in zip(self._norms, momenta, strict=True):
                 norm.momentum = momentum
 

@@ -119,11 +119,10 @@ def reinitialised(model: nn.Module, seed: int, initialise: Callable[[nn.Module],
     TrainingError
         A parameter that nothing draws; the message names it.
     """
-    import copy
-
+    from pruners.copies import copy_of
     from pruners.recover.reinitialise import reinitialise_
 
-    fresh = copy.deepcopy(model)
+    fresh = copy_of(model)
     reinitialise_(fresh, seed, initialise)
     return fresh
 

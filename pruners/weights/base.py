@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
 from pydantic import Field
 
-from pruners.base import MethodSettings, PruningMethod, copy_modes, state_of
+from pruners.base import MethodSettings, PruningMethod, state_of
 from pruners.errors import NothingToPruneError, TargetError, VerificationError
+from pruners.modes import copy_modes
 from pruners.plan import PruningPlan
 from pruners.task import Constraints, Pruned, PruningTask
 
@@ -96,6 +96,7 @@ class WeightMethod(PruningMethod):
         SelectorError, TargetError, NothingToPruneError
             The target or the constraints name unknown layers, cannot be met, or are about channels.
         """
+        from pruners.copies import copy_of
         from pruners.graph import trace
         from pruners.weights.decide import WeightBudget
         from pruners.weights.layers import weight_layers
@@ -110,7 +111,7 @@ class WeightMethod(PruningMethod):
         wanted = what.keep({layer.name: layer.weight(task.model).detach() for layer in layers})
         if all(bool(mask.all()) for mask in wanted.values()):
             raise NothingToPruneError(f"method {self.name!r}: no weight would be set to zero; ask for a smaller target")
-        model = copy.deepcopy(task.model)
+        model = copy_of(task.model)
         model, history = self._sparse(what, model)
         if state_of(task.model) != before:
             raise self._broken("the task's model was modified; work on a copy")

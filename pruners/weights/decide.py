@@ -8,7 +8,7 @@ from math import floor
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pruners.errors import SelectorError, TargetError
 from pruners.task import Target
@@ -18,7 +18,7 @@ from pruners.weights.layers import WeightLayer
 if TYPE_CHECKING:
     from pruners.graph import Graph
 
-__all__ = ["WeightBudget", "keep_by_ratios", "keep_largest", "masked_"]
+__all__ = ["WeightBudget", "keep_by_ratios", "keep_largest"]
 
 
 class WeightBudget:
@@ -138,10 +138,3 @@ def _lamp(weight: Tensor) -> Tensor:
     scores = torch.empty_like(squares)
     scores[order] = squares / squares.cumsum(0).clamp(min=torch.finfo(torch.float64).tiny)
     return scores
-
-
-def masked_(model: nn.Module, layers: Sequence[WeightLayer], keep: Mapping[str, Tensor]) -> None:
-    """Set the weights that do not stay to zero, in place."""
-    with torch.no_grad():
-        for layer in layers:
-            layer.weight(model).mul_(keep[layer.name])

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from deploy.coverage.rows import Entry, Job, Row, Settings
-from deploy.coverage.table import BEGIN, END, lost, markdown, totals, write_markdown
-from deploy.errors import OutputError
+from deploy.coverage.table import lost, markdown, totals
 
 
 def row(name, engine, outcome, part="torchvision", **facts):
@@ -59,26 +56,3 @@ def test_markdown_has_a_line_a_network_and_a_reason_for_each_that_is_not_ok():
     assert "and this project does not: torchvision:b." in text
     tables = [line for line in text.splitlines() if line.startswith("| ")]
     assert len({line.count("|") for line in tables}) == 2  # totals and networks: no cell broke a line
-
-
-def test_page_keeps_the_words_around_the_tables(tmp_path):
-    page = tmp_path / "coverage.md"
-    page.write_text(f"# Title\n\nbefore\n\n{BEGIN}\nold\n{END}\n\nafter\n")
-    write_markdown(page, ROWS)
-    text = page.read_text()
-    assert text.startswith("# Title\n\nbefore\n")
-    assert text.endswith("\nafter\n")
-    assert "old" not in text
-    assert "| a |" in text
-    write_markdown(page, ROWS)
-    assert page.read_text() == text
-
-
-def test_page_without_a_place_is_refused_and_left_alone(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text("# Title\n")
-    with pytest.raises(OutputError, match="no place for the tables"):
-        write_markdown(page, ROWS)
-    assert page.read_text() == "# Title\n"
-    write_markdown(tmp_path / "new.md", ROWS)
-    assert (tmp_path / "new.md").read_text().startswith("# Coverage")

@@ -14,20 +14,17 @@ from backends.errors import UnknownBackendError
 from backends.testing import small_cnn
 from benchmarks.settings import Settings
 from deploy.benching import Grid
-from deploy.errors import OutputError
 from deploy.published.catalogue import load_catalogue
 from deploy.published.prepare import BuildError, export_apart
 from deploy.published.study import StudyResults, run_study
 from deploy.published.tables import (
     catalogue_sheet,
     left_out_sheet,
-    markdown,
     measured_sheet,
     promised_sheet,
-    require_block,
     study_sheet,
-    write_block,
 )
+from deploy.report.markdown import markdown
 
 ROOT = Path(__file__).parent.parent.parent
 CATALOGUE = load_catalogue()
@@ -128,18 +125,6 @@ def test_tables_tell_promise_and_measurement(tmp_path):
     text = markdown(wide)
     assert text.splitlines()[1].count("---") == len(wide.columns)
     assert "| l1-resnet56-b | L1 |" in text
-
-
-def test_a_block_of_a_page_is_replaced_and_the_rest_stays(tmp_path):
-    page = tmp_path / "page.md"
-    before = "before, between `<!-- measured: begin -->` and `<!-- measured: end -->`\n"
-    page.write_text(f"{before}<!-- measured: begin -->\nold\n<!-- measured: end -->\nafter\n")
-    write_block(page, "measured", "new\n")
-    assert page.read_text() == f"{before}<!-- measured: begin -->\n\nnew\n\n<!-- measured: end -->\nafter\n"
-    write_block(tmp_path / "fresh.md", "measured", "new")
-    require_block(tmp_path / "fresh.md", "measured")
-    with pytest.raises(OutputError, match="no place for the table"):
-        require_block(page, "catalogue")
 
 
 def test_the_docs_show_the_catalogue_as_it_is():

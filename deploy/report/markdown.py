@@ -1,0 +1,75 @@
+"""Tables as Markdown, and the place in a page that a command writes: between two marks on lines of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy.errors import OutputError
+from deploy.report.sheets import Sheet
+from deploy.whole import require_writable, write_file
+
+__all__ = ["markdown", "require_block", "write_block"]
+
+
+def markdown(sheet: Sheet) -> str:
+    """Write a table as Markdown: names to the left, numbers to the right, notes below."""
+    texts = ("backend", "verdict", "source")
+    left = [index < sheet.n_left or name in texts for index, name in enumerate(sheet.columns)]
+    lines = [
+        _line(sheet.columns),
+        _line([":---" if one else "---:" for one in left]),
+        *(_line([cell.replace("|", "\\|") for cell in row]) for row in sheet.rows),
+    ]
+    below = [sheet.caption] if sheet.caption else []
+    below += [f"[{number}] {note}  " for number, note in enumerate(sheet.notes, 1)]
+    return "\n".join(lines + (["", *below] if below else [])) + "\n"
+
+
+def require_block(path: Path, name: str) -> None:
+    """Find out before the work whether `write_block` has a place for its table.
+
+    Raises
+    ------
+    OutputError
+        The page lacks the marks, or cannot be written.
+    """
+    require_writable(path)
+    if path.exists():
+        _around(path, name)
+
+
+def write_block(path: Path, name: str, text: str) -> None:
+    """Put `text` between the marks ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->`` of a page; make a missing page.
+
+    Raises
+    ------
+    OutputError
+        The page lacks the marks, or cannot be written.
+    """
+    before, after = _around(path, name) if path.exists() else ("", "\n")
+    begin, end = _marks(name)
+    write_file(path, f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")
+
+
+def _marks(name: str) -> tuple[str, str]:
+    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+
+
+def _around(path: Path, name: str) -> tuple[str, str]:
+    begin, end = _marks(name)
+    # Only on lines of their own: a page may also tell of the marks.
+    parts = re.split(
+        rf"^(?:{re.escape(begin)}|{re.escape(end)})$", path.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    if len(parts) != 3:
+        raise OutputError(
+            f"{path} has no place for the table: write {begin} and {end} into it, each once on a line of its own, or "
+            "name a new file"
+        )
+    return parts[0], parts[2]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

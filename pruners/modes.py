@@ -1,0 +1,38 @@
+"""Train and eval modes, module by module: people freeze parts of a network in evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["copy_modes", "evaluating", "modes_restored"]
+
+
+def copy_modes(source: nn.Module, target: nn.Module) -> None:
+    """Put the layers of `target` into the train or eval mode of those of `source` that have the same path."""
+    modes = {name: module.training for name, module in source.named_modules()}
+    for name, module in target.named_modules():
+        module.training = modes.get(name, module.training)
+
+
+@contextmanager
+def modes_restored(model: nn.Module) -> Iterator[None]:
+    """Give every module of `model` the mode back that it has now."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put `model` in evaluation; afterwards every module has its own mode again."""
+    with modes_restored(model):
+        model.eval()
+        yield
