@@ -16,9 +16,8 @@ from deploy.agreement import compare_with_torch
 from deploy.coverage.clock import Clock
 from deploy.export import export_onnx
 
-__all__ = ["RUNTIMES", "WrongAnswerError", "compare_detectors", "cost", "export", "runtime_error"]
+__all__ = ["WrongAnswerError", "compare_detectors", "cost", "export", "runtime_error"]
 
-RUNTIMES = ("ort", "openvino")
 _TOLERANCE = 1e-4
 _IMAGE = (3, 120, 140)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.wire import die_with_parent
 from deploy.coverage.clock import Clock
-from deploy.coverage.rows import Job, Outcome, Row
+from deploy.coverage.rows import RUNTIMES, Job, Outcome, Row
 from deploy.whole import write_file
 
 __all__ = ["main", "measure"]
@@ -92,7 +92,7 @@ def _run(job: Job, facts: dict[str, Any], clock: Clock, folder: Path) -> None:
         facts["dense_error"] = _dense("onnx", network, inputs, folder, clock, settings.tolerance)
         raise
     facts["onnx_bytes"] = path.stat().st_size
-    for runtime in checks.RUNTIMES:
+    for runtime in RUNTIMES:
         try:
             error = checks.runtime_error(runtime, path, compact, inputs, clock)
         except Exception:

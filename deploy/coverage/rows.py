@@ -10,10 +10,12 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from benchmarks.schema import Record
 
-__all__ = ["Engine", "Entry", "Job", "Limits", "Outcome", "Row", "Settings"]
+__all__ = ["RUNTIMES", "Engine", "Entry", "Job", "Limits", "Outcome", "Row", "Settings"]
 
 Engine: TypeAlias = Literal["ours", "torch-pruning"]
 Outcome: TypeAlias = Literal["ok", "refused", "wrong", "failed"]
+RUNTIMES = ("ort", "openvino")
+"""What every network is exported for and run on."""
 
 
 class Entry(Record):
@@ -194,6 +196,11 @@ class Row(Record):
     seconds: dict[str, float] = Field(default_factory=dict)
     cpu_s: float | None = None
     peak_bytes: PositiveInt | None = None
+
+    @property
+    def wrong_before_pruning(self) -> bool:
+        """Whether a runtime is wrong, or fails, on the unpruned network as well."""
+        return self.outcome == "wrong" and self.phase in RUNTIMES and bool(self.dense_error)
 
     @property
     def saved(self) -> float | None:

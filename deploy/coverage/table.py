@@ -59,16 +59,17 @@ def totals(rows: Sequence[Row]) -> Sheet:
         lines.append(_counts("all", pairs))
     return Sheet(
         title="Coverage",
-        columns=("set", "models", "ok", "refused", "WRONG", "failed", "TP ok", "TP wrong", "TP failed"),
+        columns=("set", "models", "ok", "refused", "WRONG", "runtime", "failed", "TP ok", "TP wrong", "TP failed"),
         rows=tuple(lines),
-        caption="TP: Torch-Pruning, which refuses nothing: what it raises is a failure",
+        caption="runtime: one that is wrong on the unpruned network too. TP: Torch-Pruning, which refuses nothing: "
+        "what it raises is a failure",
     )
 
 
 def _counts(name: str, pairs: Sequence[_Pair]) -> tuple[str, ...]:
     def count(engine: Engine, *outcomes: str) -> str:
         rows = [pair.rows[engine] for pair in pairs if engine in pair.rows]
-        n = sum(row.outcome in outcomes for row in rows)
+        n = sum(_outcome(row) in outcomes for row in rows)
         if not rows:
             return _NOTHING
         return f"{n} ({n / len(rows):.0%})" if outcomes == ("ok",) else str(n)
@@ -76,8 +77,10 @@ def _counts(name: str, pairs: Sequence[_Pair]) -> tuple[str, ...]:
     return (
         name,
         str(len(pairs)),
-        *(count("ours", outcome) for outcome in ("ok", "refused", "wrong", "failed")),
-        *(count("torch-pruning", outcome) for outcome in ("ok", "wrong", "failed")),
+        *(count("ours", outcome) for outcome in ("ok", "refused", "wrong", "runtime", "failed")),
+        count("torch-pruning", "ok"),
+        count("torch-pruning", "wrong", "runtime"),
+        count("torch-pruning", "failed"),
     )
 
 
@@ -134,7 +137,7 @@ def _line(pair: _Pair) -> tuple[str, ...]:
         cells += [_NOTHING] * 10
     else:
         cells += [
-            "**WRONG**" if ours.outcome == "wrong" else ours.outcome,
+            "**WRONG**" if (outcome := _outcome(ours)) == "wrong" else outcome,
             _gone(None if not ours.units or ours.removed_units is None else ours.removed_units / ours.units),
             _gone(ours.saved),
             _equality(ours),
@@ -176,6 +179,10 @@ def _seconds(value: float | None) -> str:
     return _NOTHING if value is None else f"{value:.1f}"
 
 
+def _outcome(row: Row) -> str:
+    return "runtime" if row.wrong_before_pruning else row.outcome
+
+
 def _gigabytes(row: Row) -> str:
     return _NOTHING if row.peak_bytes is None else f"{row.peak_bytes / 1e9:.1f}"
 
@@ -184,7 +191,7 @@ def _why(row: Row) -> str:
     entry = row.job.entry
     dense = f" (unpruned: {row.dense_error})" if row.dense_error else ""
     unknown = f" [not known: {'; '.join(row.unknown)}]" if row.unknown and row.job.engine == "ours" else ""
-    return f"* {entry.set}:{entry.name}: {row.outcome} at {row.phase}: {row.reason}{dense}{unknown}"
+    return f"* {entry.set}:{entry.name}: {_outcome(row)} at {row.phase}: {row.reason}{dense}{unknown}"
 
 
 def _conditions(rows: Sequence[Row]) -> str:

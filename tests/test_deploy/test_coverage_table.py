@@ -19,6 +19,7 @@ ROWS = (
     row("b", "torch-pruning", "ok", macs_before=100, macs_after=60, attempt="hints"),
     row("c", "ours", "wrong", reason="they differ", phase="verify", dense_error=""),
     row("c", "torch-pruning", "wrong"),
+    row("e", "ours", "wrong", part="timm", reason="they differ", phase="openvino", dense_error="differs by 0.1"),
     row("d", "ours", "ok", part="timm", form="graph", form_reason="a size is written in forward", inexact="a norm",
         equality_error=2e-7),
 )  # fmt: skip
@@ -31,10 +32,11 @@ def test_totals_count_each_outcome_of_each_set():
     assert cells["torchvision"]["ok"] == "1 (33%)"
     assert [cells["torchvision"][name] for name in ("refused", "WRONG", "failed")] == ["1", "1", "0"]
     assert [cells["torchvision"][name] for name in ("TP ok", "TP wrong", "TP failed")] == ["1 (33%)", "1", "1"]
-    assert cells["timm"]["ok"] == "1 (100%)"
+    assert cells["timm"]["ok"] == "1 (50%)"
+    assert [cells["timm"][name] for name in ("WRONG", "runtime", "failed")] == ["0", "1", "0"]
     assert cells["timm"]["TP ok"] == "-"  # was not run, which is not the same as 0
-    assert cells["all"]["models"] == "4"
-    assert cells["all"]["ok"] == "2 (50%)"
+    assert cells["all"]["models"] == "5"
+    assert cells["all"]["ok"] == "2 (40%)"
 
 
 def test_lost_are_those_that_only_the_other_library_handles():
@@ -52,6 +54,7 @@ def test_markdown_has_a_line_a_network_and_a_reason_for_each_that_is_not_ok():
     assert "2e-07 (norm)" in next(line for line in text.splitlines() if line.startswith("| d |"))
     assert "* torchvision:b: refused at plan: all groups are fixed [not known: lstm: not known]" in text
     assert "* torchvision:a: failed at prune: IndexError: out of | range" in text
+    assert "* timm:e: runtime at openvino: they differ (unpruned: differs by 0.1)" in text
     assert "* d: a size is written in forward" in text
     assert "and this project does not: torchvision:b." in text
     tables = [line for line in text.splitlines() if line.startswith("| ")]
