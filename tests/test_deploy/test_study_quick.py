@@ -1,0 +1,32 @@
+"""The small form of the study runs to its end as a user runs it, with every method that ships."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.method_study.recipe import load_study
+from deploy.method_study.results import load_results
+from deploy.method_study.study import RESULTS
+from pruners.registry import names
+
+RECIPE = Path(__file__).parent.parent.parent / "recipes" / "study-quick.yaml"
+
+
+def test_it_has_every_method():
+    assert {method.method for method in load_study(RECIPE).all_methods} == set(names())
+
+
+@pytest.mark.timeout(600)
+def test_every_cell_is_pruned_and_recovered(tmp_path):
+    command = [sys.executable, "-m", "deploy", "study", str(RECIPE), "--jobs", "2", "--no-measure"]
+    done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    results = load_results(tmp_path / RESULTS)
+    assert {cell.method for cell in results.cells} == set(names())
+    for cell in results.cells:
+        assert cell.recovered is not None, f"{cell.method}: {cell.reason}"
+    assert "At 50 % flops, fine-tuned:" in done.stdout
