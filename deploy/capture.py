@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from deploy.attention import in_four_axes
 from deploy.errors import ExportError
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def _translate(network: nn.Module, inputs: tuple[Tensor, ...], *, opset: int, dy
         if inputs[free[0]].shape[0] == 1:
             inputs = tuple(torch.cat([x, x]) if index in free else x for index, x in enumerate(inputs))
     with torch.no_grad(), _quiet():
-        captured = torch.export.export(network, inputs, dynamic_shapes=shapes, strict=False)
+        captured = in_four_axes(torch.export.export(network, inputs, dynamic_shapes=shapes, strict=False))
         program = torch.onnx.export(captured, (), opset_version=opset, verbose=False, optimize=False)
         if program is None:
             raise RuntimeError("the exporter returned nothing")

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from pruners.errors import VerificationError
 from pruners.labels import Value
 from pruners.labels_propagate import Propagation, operator_name
-from pruners.program import Program
+from pruners.program import Program, writes_in_place
 from pruners.shapes import Survivors
 
 __all__ = ["masked_outputs"]
@@ -117,7 +117,11 @@ class _Masked(fx.Interpreter):
         mask = self._fit(value, tensor) if tensor.is_floating_point() else None
         if mask is None:
             return tensor
-        if operator_name(n.target) in _MOVES and bool((tensor * ~mask).any()):
+        if writes_in_place(n):  # into what earlier nodes returned, and later ones read
+            return tensor.masked_fill_(~mask, 0)
+        if not bool((tensor * ~mask).any()):
+            return tensor  # and no copy of it: what is written into a view has to arrive
+        if operator_name(n.target) in _MOVES:
             raise VerificationError(f"the label engine moved channels wrongly at {n.name} ({n.target})")
         return tensor.masked_fill(~mask, 0)
 

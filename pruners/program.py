@@ -18,7 +18,7 @@ from pruners.copies import copy_of
 from pruners.errors import TraceError
 from pruners.regions import inline_regions
 
-__all__ = ["FOREIGN", "Program", "export", "first_line", "named_tensors"]
+__all__ = ["FOREIGN", "Program", "export", "first_line", "named_tensors", "writes_in_place"]
 
 FOREIGN = (
     RuntimeError,
@@ -168,10 +168,11 @@ def _without_assertions(module: fx.GraphModule) -> None:
         checks = node.op == "call_module" or (node.op == "call_function" and "assert" in str(node.target))
         if checks and not node.users:
             module.graph.erase_node(node)
-    module.graph.eliminate_dead_code(lambda node: node.op not in {"call_function", "get_attr"} or _mutates(node))
+    module.graph.eliminate_dead_code(lambda node: node.op not in {"call_function", "get_attr"} or writes_in_place(node))
 
 
-def _mutates(node: fx.Node) -> bool:
+def writes_in_place(node: fx.Node) -> bool:
+    """Whether an operator changes one of its arguments."""
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
@@ -179,7 +180,7 @@ def _without_mutation(module: fx.GraphModule) -> None:
     """Replace ``x.relu_()`` by ``x.relu()`` where `x` is a fresh tensor, so that values can be tapped and kept."""
     order = {node: position for position, node in enumerate(module.graph.nodes)}
     for node in list(module.graph.nodes):
-        if not _mutates(node) or not str(node.target._schema.name).endswith("_") or not node.args:
+        if not writes_in_place(node) or not str(node.target._schema.name).endswith("_") or not node.args:
             continue
         target, written = node.target, node.args[0]
         functional = getattr(torch.ops.aten, str(target._schema.name).removeprefix("aten::").removesuffix("_"), None)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
@@ -95,6 +96,19 @@ class Tokens(nn.Module):
     def forward(self, tokens: torch.Tensor, scale: torch.Tensor, other: torch.Tensor) -> dict[str, torch.Tensor]:
         hidden = self.embed(tokens).mean(1) * scale + other
         return {"logits": self.head(hidden), "length": (tokens > 0).sum(1)}
+
+
+class Windows(nn.Module):
+    """Attention over `axes` axes: batch and windows, or batch alone, before length and size."""
+
+    def __init__(self, axes: tuple[int, ...], mask: tuple[int, ...], *, causal: bool = False) -> None:
+        super().__init__()
+        self.layer, self.axes, self.causal = nn.Linear(16, 48), axes, causal
+        self.register_buffer("mask", torch.randn(mask) if mask else None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = (part.reshape(x.shape[0], *self.axes) for part in self.layer(x).chunk(3, -1))
+        return F.scaled_dot_product_attention(*parts, attn_mask=self.mask, is_causal=self.causal)
 
 
 class BakedBatch(nn.Module):
@@ -219,6 +233,23 @@ def test_a_batch_of_one_stays_free(tmp_path: Path) -> None:
     model, path = randomised(Residual()), tmp_path / "model.onnx"
     assert export_onnx(model, (images(1),), path).inputs[0].shape[0] == "batch"
     assert compare_with_torch(path, model, (images(1),)).ok
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Windows((8, 16), ()),
+        Windows((2, 2, 2, 16), (), causal=True),
+        Windows((2, 2, 2, 16), (2, 2)),
+        Windows((2, 2, 2, 16), (2, 1, 2, 2)),
+        Windows((2, 2, 2, 1, 16), (2, 1, 1)),
+    ],
+    ids=lambda model: f"{len(model.axes) + 1} axes",
+)
+def test_attention_of_any_rank_is_exported(tmp_path: Path, model: Windows) -> None:
+    tokens = torch.randn(3, 8, 16)
+    export_onnx(model, (tokens,), tmp_path / "m.onnx")
+    assert compare_with_torch(tmp_path / "m.onnx", model, (tokens,)).ok
 
 
 def test_names_can_be_given(tmp_path: Path) -> None:

@@ -141,11 +141,24 @@ def recurrent(net: Net, x: Tensor) -> Tensor:
     return net.b(net.r(net.a(x))[0])
 
 
+def partly_biased(net: Net, x: Tensor) -> Tensor:
+    bias = net.a.bias.clone()
+    length = bias.numel() // 2
+    bias[length:].zero_()
+    left, right = F.linear(x, net.a.weight, bias).chunk(2, -1)
+    return net.b(net.norm(left * right))
+
+
 IDIOMS: dict[str, tuple[Net, Tensor, dict[str, int]]] = {
     "channel shuffle": (Net(shuffled, a=conv(3, 8), b=conv(8, 4)), IMAGES, {"a": 3}),
     "topk over tokens": (Net(best_tokens, a=nn.Linear(12, 8), b=nn.Linear(8, 4)), TOKENS, {"a": 1}),
     "squeeze after pooling": (Net(squeezed, a=conv(3, 8), b=nn.Linear(8, 4)), IMAGES, {"a": 2}),
     "cross correlation": (Net(correlated, a=conv(3, 8), k=conv(3, 8), b=conv(8, 4)), IMAGES, {"a": 1}),
+    "part of a bias set to zero before a norm": (
+        Net(partly_biased, a=nn.Linear(12, 16), norm=nn.LayerNorm(8), b=nn.Linear(8, 4)),
+        TOKENS,
+        {"a": 1},
+    ),
     "normalised features": (Net(normalised, a=conv(3, 8), b=conv(8, 4)), IMAGES, {"a": 1}),
     "linear attention": (
         Net(linear_attention, q=nn.Linear(12, 8), k=nn.Linear(12, 8), v=nn.Linear(12, 6), b=nn.Linear(6, 4)),
