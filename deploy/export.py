@@ -16,6 +16,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from backends import modelfile
 from backends.base import TensorSpec
 from benchmarks.schema import Record
+from deploy.empty_writes import drop_empty_writes
 from deploy.errors import ExportError
 from deploy.fold import batch_norms, fold_batch_norms, subgraphs
 from deploy.onnx_check import check_onnx, model_files, opset_of
@@ -137,6 +138,7 @@ def export_onnx(
     if (written := opset_of(proto)) != opset:
         raise ExportError(f"{name} cannot be converted to opset {opset}; choose {written}")
 
+    drop_empty_writes(proto)
     fold_batch_norms(proto)
     name_parameters(proto)
     name_nodes(proto, [key for key, _ in network.named_parameters(remove_duplicate=False)])
