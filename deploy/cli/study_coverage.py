@@ -53,7 +53,7 @@ def coverage(
     print_sheet(totals(rows), Console(highlight=False))
     if missing := lost(rows):
         typer.echo(f"Handled by Torch-Pruning and not by this project: {', '.join(missing)}")
-    if any(row.outcome == "wrong" and not row.wrong_before_pruning and row.job.engine == "ours" for row in rows):
+    if any(row.outcome == "wrong" and not row.runtime_at_fault and row.job.engine == "ours" for row in rows):
         raise typer.Exit(WRONG_ANSWERS)
 
 

@@ -198,9 +198,16 @@ class Row(Record):
     peak_bytes: PositiveInt | None = None
 
     @property
-    def wrong_before_pruning(self) -> bool:
-        """Whether a runtime is wrong, or fails, on the unpruned network as well."""
-        return self.outcome == "wrong" and self.phase in RUNTIMES and bool(self.dense_error)
+    def runtime_at_fault(self) -> bool:
+        """Whether the wrong answers are a runtime's.
+
+        The other one agrees with torch on the very same file, or the runtime gets the unpruned network wrong, too.
+        """
+        if self.outcome != "wrong" or self.phase not in RUNTIMES:
+            return False
+        others = [self.ort_error] if self.phase == "openvino" else []
+        file_is_right = any(error is not None and error <= self.job.settings.tolerance for error in others)
+        return file_is_right or bool(self.dense_error)
 
     @property
     def saved(self) -> float | None:

@@ -61,8 +61,8 @@ def totals(rows: Sequence[Row]) -> Sheet:
         title="Coverage",
         columns=("set", "models", "ok", "refused", "WRONG", "runtime", "failed", "TP ok", "TP wrong", "TP failed"),
         rows=tuple(lines),
-        caption="runtime: one that is wrong on the unpruned network too. TP: Torch-Pruning, which refuses nothing: "
-        "what it raises is a failure",
+        caption="runtime: one that is wrong where another is right on the same file, or on the unpruned network too. "
+        "TP: Torch-Pruning, which refuses nothing: what it raises is a failure",
     )
 
 
@@ -180,7 +180,7 @@ def _seconds(value: float | None) -> str:
 
 
 def _outcome(row: Row) -> str:
-    return "runtime" if row.wrong_before_pruning else row.outcome
+    return "runtime" if row.runtime_at_fault else row.outcome
 
 
 def _gigabytes(row: Row) -> str:
