@@ -162,7 +162,7 @@ def accuracy_on_backend(
     path: Path,
     backend: str,
     options: CompileOptions | None,
-    data: Dataset[tuple[Tensor, int]],
+    data: Dataset[Any],
     *,
     batch_size: int = 64,
     timeout_s: float = 3600.0,

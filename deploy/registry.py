@@ -28,6 +28,8 @@ DATA_SETS = {
     "cifar100": "deploy.sources.cifar:Cifar100",
     "flowers102": "deploy.sources.flowers:Flowers102",
     "imagefolder": "deploy.sources.image_folder:ImageFolder",
+    "super-resolution": "deploy.sources.photographs:SuperResolution",
+    "denoising": "deploy.sources.photographs:Denoising",
 }
 """Name -> ``module:class`` of a `deploy.sources.family.Family`."""
 
