@@ -257,9 +257,7 @@ class Preparation:
             (self._examples(_REFERENCE_EXAMPLES),),
             name=label,
             plan=plan,
-            accuracy=Accuracies(
-                validation=validation.accuracy, test=test.accuracy, n_validation=validation.n, n_test=test.n
-            ),
+            accuracy=Accuracies(validation=validation.score, test=test.score, n_validation=validation.n, n_test=test.n),
             cost=NominalCost(macs=graph.macs(), parameters=graph.parameters(), zeros=zeros),
             provenance=Provenance(
                 network=NetworkOrigin(

@@ -232,8 +232,8 @@ class JobWork(Preparation):
         with self.progress.bar("evaluate"):
             validation, test = evaluate(model, self.data.validation), evaluate(model, self.data.test)
         return Scores(
-            accuracy_validation=validation.accuracy,
-            accuracy_test=test.accuracy,
+            accuracy_validation=validation.score,
+            accuracy_test=test.score,
             loss_validation=validation.loss,
             loss_test=test.loss,
             n_validation=validation.n,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.records import Comparison, Interval, Measurement
 from benchmarks.stats import summarise
 from benchmarks.verdict import NEEDED_CONFIDENCE
+from deploy.metric import Metric
 from deploy.results import Results
 
 __all__ = [
@@ -19,6 +20,12 @@ __all__ = [
     "rate",
     "ratio",
     "realised",
+    "score",
+    "score_brief",
+    "score_change",
+    "score_name",
+    "score_number",
+    "score_unit",
     "size",
     "verdict",
 ]
@@ -52,6 +59,37 @@ def rate(per_second: float) -> str:
 def percent(share: float, digits: int = 0) -> str:
     """Write a share: ``percent(0.981, 1)`` is ``"98.1 %"``."""
     return f"{100 * share:.{digits}f} %"
+
+
+def score_name(metric: Metric) -> str:
+    """Name what a score is: ``"accuracy"`` or ``"PSNR"``."""
+    return "accuracy" if metric == "accuracy" else "PSNR"
+
+
+def score_unit(metric: Metric) -> str:
+    """Name the unit that scores are written in."""
+    return "%" if metric == "accuracy" else "dB"
+
+
+def score_number(metric: Metric, value: float, digits: int = 2) -> str:
+    """Write a score without its unit: ``"91.20"`` or ``"28.31"``."""
+    return f"{100 * value if metric == 'accuracy' else value:.{digits}f}"
+
+
+def score(metric: Metric, value: float, digits: int = 2) -> str:
+    """Write a score: ``score("accuracy", 0.912)`` is ``"91.20 %"``, ``score("psnr", 28.31)`` is ``"28.31 dB"``."""
+    return f"{score_number(metric, value, digits)} {score_unit(metric)}"
+
+
+def score_brief(metric: Metric, value: float) -> str:
+    """Name and write a score for a line of progress: ``"accuracy 91.20%"`` or ``"PSNR 28.31 dB"``."""
+    written = score(metric, value)
+    return f"{score_name(metric)} {written.replace(' ', '') if metric == 'accuracy' else written}"
+
+
+def score_change(metric: Metric, change: float) -> str:
+    """Write a difference of two scores: ``"-1.39 points"`` or ``"-0.12 dB"``."""
+    return f"{100 * change:+.2f} points" if metric == "accuracy" else f"{change:+.2f} dB"
 
 
 def ratio(value: float) -> str:

@@ -114,7 +114,7 @@ class OracleStudy(Preparation):
             n_examples=oracle.n_examples,
             batch_size=settings.batch_size,
             seed=self.recipe.seed,
-            accuracy=validation.accuracy,
+            accuracy=validation.score,
             loss=oracle.loss,
             seconds=seconds,
             losses=oracle.changes,
