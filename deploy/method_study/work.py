@@ -205,7 +205,12 @@ class JobWork(Preparation):
 
         spec = self.recipe.network.model_copy(update={"weights": "none", "new_classifier": False})
         torch.manual_seed(seed)
-        dense = build(spec, n_classes=self.data.n_classes, input_shape=self.data.input_shape).eval()
+        dense = build(
+            spec,
+            n_classes=self.data.n_classes,
+            input_shape=self.data.input_shape,
+            target_shape=self.data.target_shape,
+        ).eval()
         plan = self._plan()
         return apply(dense, plan, check=False, form=self.recipe.prune.form) if plan.removes else dense
 

@@ -156,10 +156,10 @@ def _of_pairs(results: Results) -> str:
     first = results.comparisons[0]
     lead = [_promise(promises[0])] if alike else []
     before, after = (results.model(side.subject.label) for side in (first.baseline, first.candidate))
-    if before is not None and after is not None and None not in (before.accuracy_test, after.accuracy_test):
-        lead.append(
-            f"test accuracy went from {percent(before.accuracy_test or 0, 2)} to {percent(after.accuracy_test or 0, 2)}"
-        )
+    if before is not None and after is not None and before.metric == after.metric:
+        ends = [score(row.metric, row.score_test) for row in (before, after) if row.score_test is not None]
+        if len(ends) == 2:
+            lead.append(f"test {score_name(before.metric)} went from {ends[0]} to {ends[1]}")
     parts = [
         _bought(results, pair) + ("" if alike else f" where {_promise(promise)}")
         for pair, promise in zip(results.comparisons, promises, strict=True)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from deploy.did_you_mean import suggestion
 from deploy.errors import SourceError
+from deploy.metric import Metric
 from deploy.registry import DATA_SETS, data_set_names
 from deploy.sources.boundary import missing, require
 from deploy.sources.data_spec import ROOT_VARIABLE, DataSpec, Normalisation
@@ -27,8 +28,18 @@ if TYPE_CHECKING:
 
     Example = tuple[Tensor, int | Tensor]
 
-__all__ = ["ROOT_VARIABLE", "DataAvailability", "DataSource", "DataSpec", "Normalisation", "data_availability", "load"]
+__all__ = [
+    "ROOT_VARIABLE",
+    "DataAvailability",
+    "DataSource",
+    "DataSpec",
+    "Normalisation",
+    "data_availability",
+    "load",
+    "metric_of",
+]
 
+_METRICS: dict[Task, Metric] = {"classification": "accuracy", "restoration": "psnr"}
 _HASHED = {Pixels: "pixels and labels", Files: "paths and labels", Photographs: "names and pixels"}
 
 
@@ -78,6 +89,11 @@ class DataSource:
         """Number of classes; None where images have none."""
         return len(self.classes) or None
 
+    @property
+    def metric(self) -> Metric:
+        """What a network for this data is judged by."""
+        return _METRICS[self.task]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataAvailability:
@@ -118,6 +134,17 @@ def load(spec: DataSpec) -> DataSource:
     raw = family.read(family.find(roots, also_installed=also_installed))
     division = divide(raw, spec)
     return _prepared(spec, family, raw, division)
+
+
+def metric_of(spec: DataSpec) -> Metric:
+    """Return what a network for such data is judged by. Cheap: nothing is read.
+
+    Raises
+    ------
+    SourceError
+        Unknown name.
+    """
+    return _METRICS[_family(spec.name).task]
 
 
 def data_availability(root: Path | None = None) -> tuple[DataAvailability, ...]:
