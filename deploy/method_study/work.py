@@ -232,13 +232,12 @@ class JobWork(Preparation):
         return {"lr": said["lr"], "epochs": len(said["epochs"]), "kept_epoch": said["kept_epoch"]}
 
     def _scores(self, model: nn.Module) -> Scores:
-        from pruners.recover.evaluate import evaluate
-
         with self.progress.bar("evaluate"):
-            validation, test = evaluate(model, self.data.validation), evaluate(model, self.data.test)
+            validation, test = self._evaluate(model)
         return Scores(
-            accuracy_validation=validation.score,
-            accuracy_test=test.score,
+            metric=validation.metric,
+            score_validation=validation.score,
+            score_test=test.score,
             loss_validation=validation.loss,
             loss_test=test.loss,
             n_validation=validation.n,

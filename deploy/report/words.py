@@ -12,6 +12,7 @@ __all__ = [
     "NOTHING",
     "answer",
     "count",
+    "difference_unit",
     "duration",
     "flop_ratio",
     "interval",
@@ -25,6 +26,7 @@ __all__ = [
     "score_change",
     "score_name",
     "score_number",
+    "score_title",
     "score_unit",
     "size",
     "verdict",
@@ -66,14 +68,25 @@ def score_name(metric: Metric) -> str:
     return "accuracy" if metric == "accuracy" else "PSNR"
 
 
+def score_title(metric: Metric) -> str:
+    """Name what a score is at the beginning of a title: ``"Accuracy"`` or ``"PSNR"``."""
+    return "Accuracy" if metric == "accuracy" else "PSNR"
+
+
 def score_unit(metric: Metric) -> str:
     """Name the unit that scores are written in."""
     return "%" if metric == "accuracy" else "dB"
 
 
-def score_number(metric: Metric, value: float, digits: int = 2) -> str:
+def difference_unit(metric: Metric) -> str:
+    """Name the unit that differences of scores are written in."""
+    return "points" if metric == "accuracy" else "dB"
+
+
+def score_number(metric: Metric, value: float, digits: int = 2, *, signed: bool = False) -> str:
     """Write a score without its unit: ``"91.20"`` or ``"28.31"``."""
-    return f"{100 * value if metric == 'accuracy' else value:.{digits}f}"
+    shown = 100 * value if metric == "accuracy" else value
+    return f"{shown:+.{digits}f}" if signed else f"{shown:.{digits}f}"
 
 
 def score(metric: Metric, value: float, digits: int = 2) -> str:
@@ -89,7 +102,7 @@ def score_brief(metric: Metric, value: float) -> str:
 
 def score_change(metric: Metric, change: float) -> str:
     """Write a difference of two scores: ``"-1.39 points"`` or ``"-0.12 dB"``."""
-    return f"{100 * change:+.2f} points" if metric == "accuracy" else f"{change:+.2f} dB"
+    return f"{score_number(metric, change, signed=True)} {difference_unit(metric)}"
 
 
 def ratio(value: float) -> str:
