@@ -20,7 +20,7 @@ from deploy.sources.preparation import given_normalisation
 
 if TYPE_CHECKING:
     from deploy.sources.data_spec import DataSpec
-    from deploy.sources.family import Family
+    from deploy.sources.family import Family, Part
 
 __all__ = ["PhotographPieces", "Pieces", "RestorationPreparation"]
 
@@ -188,7 +188,7 @@ class RestorationPreparation:
             "statistics": source,
         }
 
-    def __call__(self, part: object, *, augment: bool = False) -> PhotographPieces:
+    def __call__(self, part: Part, *, augment: bool = False) -> PhotographPieces:
         """Make a torch data set of a part."""
         assert isinstance(part, Photographs), "the parts of a data set are of one kind"
         return PhotographPieces(part, self._pieces, seed=self._seed, augment=augment)

@@ -21,6 +21,7 @@ MINIMAL = {
     "methods": ["l1"],
     "recoveries": [{"fine-tune": {"epochs": 1}}],
 }
+MISFIT = {"epochs": 1, "loss": "cross-entropy"}
 
 
 def written(tmp_path, document):
