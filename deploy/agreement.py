@@ -1,4 +1,4 @@
-"""Whether an ONNX file still gives torch's answers, and the same accuracy, under a backend."""
+"""Whether an ONNX file still gives torch's answers, and the same score, under a backend."""
 
 from __future__ import annotations
 
@@ -6,34 +6,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import PositiveInt
 
 from backends.base import Array, CompileOptions, TensorSpec
 from benchmarks.records import Agreement
 from benchmarks.schema import Record
 from deploy.errors import ExportError
 from deploy.inference import compiled_elsewhere
+from deploy.metric import Metric
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.utils.data import Dataset
 
-__all__ = ["TOLERANCE", "Accuracy", "accuracy_on_backend", "compare_with_torch", "torch_answers"]
+__all__ = ["TOLERANCE", "BackendScore", "compare_with_torch", "score_on_backend", "torch_answers"]
 
 TOLERANCE = 1e-3
 """Largest error that counts as the same answer, as a share of the output's range. In fp32 about 1e-6 is seen."""
 
 
-class Accuracy(Record):
-    """Share of examples whose largest output is that of their class."""
+class BackendScore(Record):
+    """Mean score of a compiled model over examples: accuracy in [0, 1], or PSNR in dB."""
 
-    correct: NonNegativeInt
+    metric: Metric
+    score: float
     n: PositiveInt
-
-    @property
-    def accuracy(self) -> float:
-        """In [0, 1]."""
-        return self.correct / self.n
 
 
 def compare_with_torch(
@@ -158,29 +155,32 @@ def _named(network: nn.Module, inputs: tuple[Tensor, ...], names: tuple[str, ...
     return arrays
 
 
-def accuracy_on_backend(
+def score_on_backend(
     path: Path,
     backend: str,
     options: CompileOptions | None,
-    data: Dataset[tuple[Tensor, int]],
+    data: Dataset[Any],
     *,
+    metric: Metric = "accuracy",
     batch_size: int = 64,
     timeout_s: float = 3600.0,
-) -> Accuracy:
-    """Classify `data` with an ONNX file under a backend.
+) -> BackendScore:
+    """Score the answers of an ONNX file on `data` under a backend.
 
     The examples are streamed to the process that holds the model: neither side keeps the data set.
 
     Parameters
     ----------
     path : Path
-        ONNX file with one input; the first output holds a score for each class.
+        ONNX file with one input; the first output holds a score for each class, or an image.
     backend : str
         Name in `backends.registry`.
     options : CompileOptions or None
         None: fp32, one thread, CPU.
     data : Dataset
-        Pairs of an input without batch axis and the index of its class.
+        Pairs of an input without batch axis and its target: the index of its class, or an image in [0, 1].
+    metric : {"accuracy", "psnr"}
+        What fits the targets; see `pruners.recover.losses.score_each`.
     batch_size : int, default=64
         Used where the batch dimension is free; a fixed one is followed, the last batch filled up.
     timeout_s : float, default=3600.0
@@ -189,31 +189,34 @@ def accuracy_on_backend(
     Raises
     ------
     ExportError
-        The file is not a classifier of such examples, or there are none.
+        The file does not give class scores, or images, of such examples, or there are none.
     BackendError
         The backend cannot compile or run the file.
     """
+    import torch
     from torch.utils.data import DataLoader
 
     from deploy.capture import one_batch
+    from pruners.recover.losses import score_each
 
-    correct = n = 0
+    total, n = 0.0, 0
+    rank, wanted = (2, "a row of scores an example") if metric == "accuracy" else (4, "an image an example")
     with compiled_elsewhere(path, backend, options, timeout_s=timeout_s) as remote:
         if len(remote.inputs) != 1:
-            raise ExportError(f"{path} has {len(remote.inputs)} inputs; accuracy needs one image input")
-        image, scores = remote.inputs[0].name, remote.outputs[0]
-        if len(scores.shape) != 2:
-            raise ExportError(f"{path}: output {scores.name!r} is {scores}; accuracy needs a row of scores an example")
+            raise ExportError(f"{path} has {len(remote.inputs)} inputs; {metric} needs one image input")
+        image, output = remote.inputs[0].name, remote.outputs[0]
+        if len(output.shape) != rank:
+            raise ExportError(f"{path}: output {output.name!r} is {output}; {metric} needs {wanted}")
         size = _batch(remote.inputs) or batch_size
         loader: DataLoader[Any] = DataLoader(data, batch_size=size)
-        for images, labels in loader:
+        for images, targets in loader:
             (batch,) = one_batch((images,), size)
-            answers = remote.run({image: batch.numpy()})[scores.name][: len(labels)]
-            correct += int((answers.argmax(axis=1) == labels.numpy()).sum())
-            n += len(labels)
+            answers = remote.run({image: batch.numpy()})[output.name][: len(targets)]
+            total += float(score_each(metric, torch.from_numpy(np.array(answers, np.float32)), targets).sum())
+            n += len(targets)
     if not n:
-        raise ExportError("the data set is empty: there is no accuracy")
-    return Accuracy(correct=correct, n=n)
+        raise ExportError("the data set is empty: there is no score")
+    return BackendScore(metric=metric, score=total / n, n=n)
 
 
 def _batch(inputs: tuple[TensorSpec, ...]) -> int | None:

@@ -31,10 +31,10 @@ from deploy.manifest import (
     REFERENCE,
     SCHEMA_VERSION,
     WEIGHTS,
-    Accuracies,
     FileRecord,
     Manifest,
     NetworkOrigin,
+    NetworkScores,
     NominalCost,
     Provenance,
 )
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
     from pruners.plan import PruningPlan
 
 __all__ = [
-    "Accuracies",
     "Bundle",
     "Manifest",
     "NetworkOrigin",
+    "NetworkScores",
     "NominalCost",
     "Provenance",
     "bundle_of",
@@ -112,7 +112,7 @@ def write_bundle(
     *,
     name: str,
     plan: PruningPlan | None,
-    accuracy: Accuracies,
+    scores: NetworkScores,
     cost: NominalCost,
     provenance: Provenance,
     opset: int = DEFAULT_OPSET,
@@ -137,7 +137,7 @@ def write_bundle(
         Name of the network, for tables.
     plan : PruningPlan or None
         None for a dense network.
-    accuracy : Accuracies
+    scores : NetworkScores
         In torch.
     cost : NominalCost
         MACs and parameters of `model`.
@@ -208,7 +208,7 @@ def write_bundle(
             outputs=export.outputs,
             export=export,
             agreement=agreement,
-            accuracy=accuracy,
+            scores=scores,
             cost=cost,
             provenance=provenance,
             files={file.name: _record(file) for file in sorted(stage.iterdir())},
@@ -303,7 +303,7 @@ def load_network(bundle: Bundle) -> nn.Module:
         raise BundleError(f"{bundle.folder}: its network {_first(error)}") from error
     if (known := origin.spec.get("file_sha256")) and provenance(spec)["file_sha256"] != known:
         raise BundleError(f"{bundle.folder}: the file of {spec.name} has changed since; restore it to load the network")
-    network = build(spec, n_classes=origin.n_classes, input_shape=origin.input_shape)
+    network = build(spec, n_classes=origin.n_classes, input_shape=origin.input_shape, target_shape=origin.target_shape)
     if bundle.plan is not None:
         return load(network, PruningPlan.load(bundle.plan), bundle.weights).eval()
     try:
@@ -342,10 +342,12 @@ def _read_manifest(folder: Path) -> Manifest:
     except ValueError as error:
         raise BundleError(f"{file} is not JSON: it is damaged; write the bundle again") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
-    if version != SCHEMA_VERSION:
-        raise BundleError(f"{file} has schema_version {version!r}; this program reads {SCHEMA_VERSION}")
+    if version not in range(1, SCHEMA_VERSION + 1):
+        raise BundleError(f"{file} has schema_version {version!r}; this program reads 1 to {SCHEMA_VERSION}")
+    if version == 1 and "accuracy" in document:
+        document["scores"] = document.pop("accuracy")
     try:
-        return Manifest.model_validate(document)
+        return Manifest.model_validate({**document, "schema_version": SCHEMA_VERSION})
     except ValidationError as error:
         raise BundleError(f"{file} is not a legal manifest: {_first(error)}") from error
 

@@ -1,4 +1,10 @@
-"""What a bundle says of itself: the records of ``bundle.json``, and the names of the files in it."""
+"""What a bundle says of itself: the records of ``bundle.json``, and the names of the files in it.
+
+Versions of the format
+----------------------
+1   the first
+2   `scores` with a metric in the place of `accuracy`, which was top-1 accuracy
+"""
 
 from __future__ import annotations
 
@@ -10,6 +16,7 @@ from backends.base import TensorSpec
 from benchmarks.records import Agreement
 from benchmarks.schema import Record
 from deploy.export import ExportInfo
+from deploy.metric import Metric, require_legal
 
 __all__ = [
     "DATA",
@@ -20,15 +27,15 @@ __all__ = [
     "REFERENCE",
     "SCHEMA_VERSION",
     "WEIGHTS",
-    "Accuracies",
     "FileRecord",
     "Manifest",
     "NetworkOrigin",
+    "NetworkScores",
     "NominalCost",
     "Provenance",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST, MODEL, DATA = "bundle.json", "model.onnx", "model.onnx.data"
 WEIGHTS, PLAN, REFERENCE = "weights.safetensors", "plan.json", "reference.npz"
 _REQUIRED = frozenset({MODEL, WEIGHTS, REFERENCE})
@@ -42,13 +49,19 @@ class FileRecord(Record):
     sha256: str
 
 
-class Accuracies(Record):
-    """Top-1 accuracy in torch, in [0, 1]; None where it was not measured."""
+class NetworkScores(Record):
+    """How good the network is in torch; None where it was not measured."""
 
-    validation: float | None = Field(None, ge=0, le=1)
-    test: float | None = Field(None, ge=0, le=1)
+    metric: Metric = Field("accuracy", description="top-1 accuracy in [0, 1], or mean PSNR in dB")
+    validation: float | None = None
+    test: float | None = None
     n_validation: NonNegativeInt = 0
     n_test: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _legal(self) -> NetworkScores:
+        require_legal(self.metric, self.validation, self.test)
+        return self
 
 
 class NominalCost(Record):
@@ -65,6 +78,9 @@ class NetworkOrigin(Record):
     spec: dict[str, JsonValue] = Field(description="as deploy.sources.network.provenance gives it")
     n_classes: PositiveInt | None
     input_shape: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(description="channels, height, width")
+    target_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
+        None, description="the same of the images that it restores to; None: it gives class scores"
+    )
 
 
 class Provenance(Record):
@@ -82,14 +98,14 @@ class Provenance(Record):
 class Manifest(Record):
     """``bundle.json``."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: str = Field(min_length=1)
     created_utc: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     export: ExportInfo
     agreement: Agreement = Field(description="of the ONNX file with torch, on ONNX Runtime")
-    accuracy: Accuracies
+    scores: NetworkScores
     cost: NominalCost
     provenance: Provenance
     files: dict[str, FileRecord]

@@ -1,4 +1,4 @@
-"""Measuring what a run has prepared: each backend's accuracy on the test set, and the pair timed in turn."""
+"""Measuring what a run has prepared: each backend's score on the test set, and the pair timed in turn."""
 
 from __future__ import annotations
 
@@ -59,24 +59,25 @@ def _options(name: str, bench: Bench) -> CompileOptions:
 
 
 def check_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stage: Stage, say: Say) -> dict[str, float]:
-    """Measure the test accuracy of every bundle through one backend, in processes of their own.
+    """Measure the test score of every bundle through one backend, in processes of their own.
 
     Returns
     -------
     dict of str to float
-        By label, in [0, 1].
+        By label: accuracy in [0, 1], or PSNR in dB.
     """
-    from deploy.agreement import accuracy_on_backend
+    from deploy.agreement import score_on_backend
     from deploy.sources.data import load
 
-    file = stage.folder / "accuracy.json"
+    file = stage.folder / "scores.json"
     if not stage.done:
         say(f"check the answers of {name} on the test set")
         stage.begin()
-        test = load(recipe.data).test
+        data = load(recipe.data)
         options = _options(name, recipe.bench)
         found = {
-            label: accuracy_on_backend(bundle.model, name, options, test).accuracy for label, bundle in bundles.items()
+            label: score_on_backend(bundle.model, name, options, data.test, metric=data.metric).score
+            for label, bundle in bundles.items()
         }
         write_json(file, found)
         stage.finish()

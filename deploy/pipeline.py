@@ -113,7 +113,7 @@ def run(recipe: Recipe, store: StageStore, say: Say) -> Results:
         if not stages.export.done:
             _prepare(recipe, store)
         bundles = _bundles(stages.export, recipe, store, say)
-        accuracy: dict[str, dict[str, float]] = {"dense": {}, "pruned": {}}
+        scores: dict[str, dict[str, float]] = {"dense": {}, "pruned": {}}
         comparisons: list[Comparison] = []
         skipped: list[Skipped] = []
         for name in recipe.bench.backends:
@@ -124,9 +124,9 @@ def run(recipe: Recipe, store: StageStore, say: Say) -> Results:
                 skipped.append(Skipped(backend=name, reason=" ".join(str(error).split())))
                 continue
             for label, value in found.items():
-                accuracy[label][name] = value
+                scores[label][name] = value
             comparisons.append(measure_backend(name, recipe, bundles, stages.bench[name], say))
-        results = results_of_run(recipe, bundles, accuracy, comparisons, skipped=skipped)
+        results = results_of_run(recipe, bundles, scores, comparisons, skipped=skipped)
         results.save(store.root / "results.json")
         write_page(results, store.root / "report.html")
     return results

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from deploy.sources.data import DataSource
     from pruners.gates.gate import Gate
     from pruners.plan import PruningPlan
+    from pruners.recover.evaluate import Evaluation
     from pruners.recover.fit import Objective
     from pruners.recover.settings import TrainSettings
 
@@ -89,7 +90,29 @@ class Preparation:
         if weights is not None:
             spec = spec.model_copy(update={"weights": str(weights), "new_classifier": False})
         torch.manual_seed(self.recipe.seed)
-        return build(spec, n_classes=self.data.n_classes, input_shape=self.data.input_shape)
+        return build(
+            spec,
+            n_classes=self.data.n_classes,
+            input_shape=self.data.input_shape,
+            target_shape=self.data.target_shape,
+        )
+
+    def _loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return what methods score and update by: the loss of the dense network's training, without smoothing."""
+        from pruners.recover.losses import loss_function
+        from pruners.recover.metric import loss_of
+
+        train = self.recipe.train
+        return loss_function(loss_of(self.data.metric, None if train is None else train.loss))
+
+    def _evaluate(self, model: nn.Module) -> tuple[Evaluation, Evaluation]:
+        """Evaluate on validation and on test images."""
+        from pruners.recover.evaluate import evaluate
+
+        asked = None if self.recipe.train is None else self.recipe.train.loss
+        parts = (self.data.validation, self.data.test)
+        validation, test = (evaluate(model, part, metric=self.data.metric, loss=asked) for part in parts)
+        return validation, test
 
     def _dense(self) -> nn.Module:
         return self._build(self.stages.train.folder / "weights.safetensors").eval()
@@ -145,7 +168,7 @@ class Preparation:
                 constraints=section.constraints(),
                 seed=self.recipe.seed,
                 batches=lambda: self._batches(_SCORE_STREAM),
-                loss=_cross_entropy,
+                loss=self._loss(),
                 train=lambda model, n_updates: self._update(model, n_updates, updates),
                 fit=fit_in_stage,
                 progress=bar.set,
@@ -181,7 +204,7 @@ class Preparation:
     def _update(self, model: nn.Module, n_updates: int, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
         from pruners.recover.steps import train_steps
 
-        train_steps(model, batches, _cross_entropy, n_updates=n_updates, lr=self.recipe.prune.lr)
+        train_steps(model, batches, self._loss(), n_updates=n_updates, lr=self.recipe.prune.lr)
 
     def _finetune(self, folder: Path) -> None:
         from pruners.compact import save_weights
@@ -224,6 +247,7 @@ class Preparation:
                 self.data.train,
                 self.data.validation,
                 settings,
+                metric=self.data.metric,
                 gate=gate,
                 objective=objective,
                 checkpoints=folder / "checkpoints",
@@ -242,23 +266,26 @@ class Preparation:
 
     def _write_bundle(self, folder: Path, label: str, model: nn.Module, plan: PruningPlan | None) -> None:
         from deploy.bundle import write_bundle
-        from deploy.manifest import Accuracies, NetworkOrigin, NominalCost, Provenance
+        from deploy.manifest import NetworkOrigin, NetworkScores, NominalCost, Provenance
         from deploy.sources.boundary import versions
         from deploy.sources.network import provenance
         from pruners.graph import trace
-        from pruners.recover.evaluate import evaluate
 
         zeros = 0 if plan is None else self._zeros()
         graph = trace(model, (self._examples(2),))
-        validation, test = evaluate(model, self.data.validation), evaluate(model, self.data.test)
+        validation, test = self._evaluate(model)
         write_bundle(
             folder,
             model,
             (self._examples(_REFERENCE_EXAMPLES),),
             name=label,
             plan=plan,
-            accuracy=Accuracies(
-                validation=validation.accuracy, test=test.accuracy, n_validation=validation.n, n_test=test.n
+            scores=NetworkScores(
+                metric=self.data.metric,
+                validation=validation.score,
+                test=test.score,
+                n_validation=validation.n,
+                n_test=test.n,
             ),
             cost=NominalCost(macs=graph.macs(), parameters=graph.parameters(), zeros=zeros),
             provenance=Provenance(
@@ -266,6 +293,7 @@ class Preparation:
                     spec=provenance(self.recipe.network),
                     n_classes=self.data.n_classes,
                     input_shape=self.data.input_shape,
+                    target_shape=self.data.target_shape,
                 ),
                 data=dict(self.data.provenance),
                 method=None if plan is None else self.recipe.prune.method,
@@ -279,18 +307,14 @@ class Preparation:
         )
 
 
-def _cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    from torch.nn.functional import cross_entropy
-
-    return cross_entropy(outputs, labels)
-
-
 def _refuse_early(recipe: Recipe) -> None:
     """Find the mistakes that can be found now, not after hours of training."""
     from deploy.export import require_opset
+    from deploy.trainings import require_losses
     from pruners.registry import create
 
-    create(recipe.prune.method, **recipe.prune.settings)
+    method = create(recipe.prune.method, **recipe.prune.settings)
+    require_losses(recipe.data, recipe.train, recipe.finetune, method.settings)
     recipe.prune.target.as_target()
     require_opset(recipe.export.opset)
 

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from deploy.report.words import score_brief
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
@@ -45,8 +47,9 @@ class TrainingBar(Bar):
 
     def epoch(self, row: Epoch) -> None:
         """Leave a line for each epoch in a log."""
-        accuracy = "" if row.validation_accuracy is None else f", validation accuracy {row.validation_accuracy:.2%}"
-        line = f"epoch {row.epoch}/{self._epochs}: loss {row.train_loss:.3f}{accuracy}, {row.seconds:.1f} s"
+        found = row.validation_score
+        scored = "" if found is None else f", validation {score_brief(row.metric, found)}"
+        line = f"epoch {row.epoch}/{self._epochs}: loss {row.train_loss:.3f}{scored}, {row.seconds:.1f} s"
         self.set(line, row.epoch / self._epochs)
         if not self._console.is_terminal:
             self._console.print(f"{self._title}: {line}")

@@ -13,8 +13,13 @@ NETWORKS = {
     "cifar:preresnet164": "deploy.networks.preresnet:preresnet164",
     "cifar:densenet40": "deploy.networks.densenet:densenet40",
     "cifar:mobilenetv1": "deploy.networks.mobilenet:mobilenetv1",
+    "restoration:srresnet": "deploy.networks.srresnet:srresnet",
+    "restoration:edsr": "deploy.networks.edsr:edsr",
+    "restoration:dncnn": "deploy.networks.dncnn:dncnn",
+    "restoration:unet": "deploy.networks.unet:unet",
 }
-"""Name -> ``module:factory``; a factory takes ``n_classes`` and ``in_channels`` by keyword, besides its options."""
+"""Name -> ``module:factory``; besides its options a factory takes ``in_channels`` by keyword, and for ``cifar:`` also
+``n_classes``."""
 
 DATA_SETS = {
     "digits": "deploy.sources.digits:Digits",
@@ -23,6 +28,8 @@ DATA_SETS = {
     "cifar100": "deploy.sources.cifar:Cifar100",
     "flowers102": "deploy.sources.flowers:Flowers102",
     "imagefolder": "deploy.sources.image_folder:ImageFolder",
+    "super-resolution": "deploy.sources.photographs:SuperResolution",
+    "denoising": "deploy.sources.photographs:Denoising",
 }
 """Name -> ``module:class`` of a `deploy.sources.family.Family`."""
 

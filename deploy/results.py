@@ -7,6 +7,7 @@ Versions of the format
 ----------------------
 1   the first
 2   the records of measurements in it are of version 2
+3   scores with a metric in the place of accuracies
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, JsonValue, NonNegativeInt, ValidationError
+from pydantic import Field, JsonValue, NonNegativeInt, ValidationError, model_validator
 
 from benchmarks.recordfile import lift
 from benchmarks.records import Agreement, Comparison, Cost, Environment, Measurement
 from benchmarks.schema import Record
 from deploy.did_you_mean import one_line
 from deploy.errors import ResultsError
+from deploy.metric import Metric, require_legal
 from deploy.whole import write_file
 
 if TYPE_CHECKING:
@@ -44,8 +46,14 @@ __all__ = [
     "results_of_run",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
+_SCORES = {
+    "accuracy_validation": "score_validation",
+    "accuracy_test": "score_test",
+    "backend_accuracy": "backend_scores",
+}
+"""Fields of a model by their names before version 3."""
 _WRONG_ANSWERS = "WrongAnswersError"
 
 
@@ -57,11 +65,12 @@ class ModelRow(Record):
     sha256: str = Field(description="hash over the ONNX file and its external data")
     file_bytes: NonNegativeInt = Field(description="ONNX file with its external data")
     cost: Cost
-    accuracy_validation: float | None = Field(None, ge=0, le=1, description="top-1 in torch; None: not measured")
-    accuracy_test: float | None = Field(None, ge=0, le=1, description="top-1 in torch; None: not measured")
-    n_test: NonNegativeInt | None = Field(None, description="test examples behind accuracy_test")
-    backend_accuracy: dict[str, float] = Field(
-        default_factory=dict, description="top-1 on the test set through each backend's compiled model"
+    metric: Metric = Field("accuracy", description="of all scores: top-1 accuracy in [0, 1], or mean PSNR in dB")
+    score_validation: float | None = Field(None, description="in torch; None: not measured")
+    score_test: float | None = Field(None, description="in torch; None: not measured")
+    n_test: NonNegativeInt | None = Field(None, description="test examples behind score_test")
+    backend_scores: dict[str, float] = Field(
+        default_factory=dict, description="on the test set through each backend's compiled model"
     )
     method: str | None = Field(None, description="pruning method; None for a network that was not pruned")
     settings: dict[str, JsonValue] = Field(default_factory=dict, description="of the method")
@@ -69,6 +78,11 @@ class ModelRow(Record):
         None, description="channels that the plan removed, over all groups; None: no plan, or not looked at"
     )
     zeros: NonNegativeInt = Field(0, description="parameters that the method set to zero, with their shapes kept")
+
+    @model_validator(mode="after")
+    def _legal(self) -> ModelRow:
+        require_legal(self.metric, self.score_validation, self.score_test, *self.backend_scores.values())
+        return self
 
 
 class Skipped(Record):
@@ -105,7 +119,7 @@ class Answer:
 class Results(Record):
     """``results.json``."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     created_utc: str
     title: str = Field(min_length=1)
     tool_version: str
@@ -187,13 +201,18 @@ def _lift(document: dict[str, Any], path: Path) -> dict[str, Any]:
     for name in ("comparisons", "measurements"):
         if isinstance(records := document.get(name), list):
             lifted[name] = [lift(one, str(path)) if isinstance(one, dict) else one for one in records]
+    if document["schema_version"] < 3 and isinstance(models := document.get("models"), list):
+        lifted["models"] = [
+            {_SCORES.get(key, key): value for key, value in row.items()} if isinstance(row, dict) else row
+            for row in models
+        ]
     return lifted
 
 
 def results_of_run(
     recipe: Recipe,
     bundles: Mapping[str, Bundle],
-    accuracy: Mapping[str, Mapping[str, float]],
+    scores: Mapping[str, Mapping[str, float]],
     comparisons: Sequence[Comparison],
     *,
     skipped: Sequence[Skipped] = (),
@@ -206,8 +225,8 @@ def results_of_run(
         See there.
     bundles : Mapping of str to Bundle
         By label, ``"dense"`` and ``"pruned"``; the baseline first.
-    accuracy : Mapping of str to Mapping of str to float
-        By label and backend: test accuracy of the compiled model, in [0, 1].
+    scores : Mapping of str to Mapping of str to float
+        By label and backend: test score of the compiled model.
     comparisons : sequence of Comparison
         One per backend.
     skipped : sequence of Skipped, optional
@@ -227,7 +246,7 @@ def results_of_run(
     models = tuple(
         _row(label, bundle.model, bundle.sha256, costs[label], bundle).model_copy(
             update={
-                "backend_accuracy": dict(accuracy.get(label, {})),
+                "backend_scores": dict(scores.get(label, {})),
                 "plan_removed_units": _removed_units(bundle),
             }
         )
@@ -264,7 +283,7 @@ def results_of_bench(
     costs : Mapping of str to Cost
         By label.
     models : Mapping of str to Path
-        ONNX files by label, the baseline first. Where one lies in a bundle, its accuracy and method are taken over.
+        ONNX files by label, the baseline first. Where one lies in a bundle, its scores and method are taken over.
     skipped : sequence of Skipped, optional
         Backends that could not be used.
 
@@ -366,12 +385,13 @@ def _row(label: str, path: Path, sha256: str, cost: Cost, bundle: Bundle | None)
     row = ModelRow(label=label, file=path.name, sha256=sha256, file_bytes=cost.file_bytes, cost=cost)
     if bundle is None:
         return row
-    accuracy, origin = bundle.manifest.accuracy, bundle.manifest.provenance
+    scores, origin = bundle.manifest.scores, bundle.manifest.provenance
     return row.model_copy(
         update={
-            "accuracy_validation": accuracy.validation,
-            "accuracy_test": accuracy.test,
-            "n_test": accuracy.n_test or None,
+            "metric": scores.metric,
+            "score_validation": scores.validation,
+            "score_test": scores.test,
+            "n_test": scores.n_test or None,
             "method": origin.method,
             "settings": origin.settings,
             "zeros": bundle.manifest.cost.zeros,

@@ -185,9 +185,10 @@ class PruningTask:
     seed : int
         Seeds whatever the method draws.
     batches : callable, optional
-        ``batches()`` gives a fresh, endless, seeded iterator over training batches ``(inputs, labels)``.
+        ``batches()`` gives a fresh, endless, seeded iterator over training batches ``(inputs, targets)``; targets are
+        labels, or images.
     loss : callable, optional
-        ``loss(outputs, labels)`` -> scalar Tensor, averaged over the batch.
+        ``loss(outputs, targets)`` -> scalar Tensor, averaged over the batch.
     train : callable, optional
         ``train(model, n_updates)``: fine-tune in place between two removals.
     fit : callable, optional

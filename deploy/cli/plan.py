@@ -21,7 +21,8 @@ _WIDTH = 100
 
 PlanFile: TypeAlias = Annotated[Path, typer.Argument(metavar="PLAN", help="plan.json, or a bundle's folder.")]
 Network: TypeAlias = Annotated[
-    str | None, typer.Option("--network", help="cifar:NAME, torchvision:NAME, timm:NAME or path/to/file.py:factory.")
+    str | None,
+    typer.Option("--network", help="cifar:, restoration:, torchvision: or timm:NAME, or path/to/file.py:factory."),
 ]
 Options: TypeAlias = Annotated[
     list[str] | None, typer.Option("--option", help="KEY=VALUE of the network, for example width=0.25; repeatable.")

@@ -83,7 +83,7 @@ def _print(results: StudyResults) -> None:
     from rich.console import Console
 
     from deploy.method_study.sheets import sheets
-    from deploy.method_study.summary import RULE
+    from deploy.method_study.summary import rule
     from deploy.method_study.words import answers, failures
     from deploy.report.table import print_sheet
 
@@ -94,7 +94,7 @@ def _print(results: StudyResults) -> None:
         typer.echo(f"failed: {line}")
     for answer in answers(results):
         typer.echo(answer)
-    typer.echo(RULE)
+    typer.echo(rule(results.metric))
 
 
 def _say(line: str) -> None:

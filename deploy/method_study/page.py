@@ -7,10 +7,11 @@ from pathlib import Path
 from deploy.method_study.plot import pareto_plot
 from deploy.method_study.results import StudyResults
 from deploy.method_study.sheets import against_sheet, measured_sheets, paper_sheet, recovery_sheet
-from deploy.method_study.summary import RULE
+from deploy.method_study.summary import rule
 from deploy.method_study.words import answers, failures
 from deploy.report.markdown import markdown as table
 from deploy.report.markdown import write_block
+from deploy.report.words import score_title
 from deploy.whole import write_file
 
 __all__ = ["BLOCK", "plots", "write_page"]
@@ -35,16 +36,19 @@ def write_page(results: StudyResults, page: Path) -> None:
     OutputError
         The page lacks the marks, or cannot be written.
     """
-    lines = [f"- {answer}" for answer in answers(results)] + ["", RULE, ""]
+    lines = [f"- {answer}" for answer in answers(results)] + ["", rule(results.metric), ""]
     # The first table holds what was measured of the first seed.
     seeds = measured_sheets(results) if len({row.seed for row in results.measured}) > 1 else ()
     for sheet in (paper_sheet(results), against_sheet(results), *seeds, recovery_sheet(results)):
         lines += [f"### {sheet.title}", "", table(sheet)]
-    recovery = results.cells[0].recovery
+    recovery, named = results.cells[0].recovery, score_title(results.metric)
     for name, svg in plots(results).items():
         file = f"{page.stem}-{name}"
         write_file(page.with_name(file), svg)
-        lines += [f"![Accuracy after {recovery} against what is left of the dense network's cost]({file})", ""]
+        lines += [
+            f"![{named} after {recovery} against what is left of the dense network's cost]({file})",
+            "",
+        ]
         lines += ["Bars: one standard deviation over seeds, and the interval of the time that was measured.", ""]
     if failed := failures(results):
         lines += ["### What failed", "", *(f"- {line}" for line in failed), ""]

@@ -1,4 +1,4 @@
-"""The Pareto plot of a study: accuracy against what is left of the dense network's time, or of its MACs."""
+"""The Pareto plot of a study: accuracy or PSNR against what is left of the dense network's time, or of its MACs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deploy.method_study.results import StudyResults
-from deploy.method_study.summary import Mean, accuracies, cells_of, mean_of
+from deploy.method_study.summary import Mean, cells_of, mean_of, scores_of
+from deploy.metric import Metric
 from deploy.report.svg import Axis, element, number, picture, polyline, round_ticks, text
-from deploy.report.words import percent
+from deploy.report.words import percent, score, score_name, score_title, score_unit
 
 __all__ = ["Point", "front", "pareto_plot", "points"]
 
@@ -34,14 +35,14 @@ class Point:
         See there.
     cost : tuple of float
         Least, middle and most of what is left, as shares of the dense network's.
-    accuracy : Mean
+    score : Mean
         On test images.
     """
 
     method: str
     budget: str
     cost: tuple[float, float, float]
-    accuracy: Mean
+    score: Mean
 
 
 def points(results: StudyResults, recovery: str, backend: str = "") -> tuple[Point, ...]:
@@ -50,50 +51,51 @@ def points(results: StudyResults, recovery: str, backend: str = "") -> tuple[Poi
     for budget in dict.fromkeys(cell.budget for cell in results.cells):
         for method in dict.fromkeys(cell.method for cell in results.cells):
             cells = cells_of(results, method=method, budget=budget, recovery=recovery)
-            accuracy = mean_of(list(accuracies(cells).values()))
+            score = mean_of(list(scores_of(cells).values()))
             cost = _time(results, method, budget, backend) if backend else _macs([c.macs for c in cells if c.macs])
-            if accuracy is not None and cost is not None:
-                found.append(Point(method=method, budget=budget, cost=cost, accuracy=accuracy))
+            if score is not None and cost is not None:
+                found.append(Point(method=method, budget=budget, cost=cost, score=score))
     return tuple(found)
 
 
 def front(found: Sequence[Point]) -> tuple[Point, ...]:
     """Keep the points that no other beats in both, by rising cost."""
     best: list[Point] = []
-    for point in sorted(found, key=lambda one: (one.cost[1], -one.accuracy.value)):
-        if not best or point.accuracy.value > best[-1].accuracy.value:
+    for point in sorted(found, key=lambda one: (one.cost[1], -one.score.value)):
+        if not best or point.score.value > best[-1].score.value:
             best.append(point)
     return tuple(best)
 
 
 def pareto_plot(results: StudyResults, recovery: str, backend: str = "") -> str:
-    """Draw accuracy over the time, or the MACs, that is left; a whole SVG file, or empty text without points.
+    """Draw the score over the time, or the MACs, that is left; a whole SVG file, or empty text without points.
 
     Parameters
     ----------
     results : StudyResults
         See there.
     recovery : str
-        Whose accuracies are drawn.
+        Whose scores are drawn.
     backend : str
         Under which time was measured; empty: MACs.
     """
     found = points(results, recovery, backend)
     if not found:
         return ""
-    dense = mean_of(list({c.seed: c.dense.accuracy_test for c in results.cells if c.dense is not None}.values()))
-    spans = [(p.accuracy.value - _spread(p.accuracy), p.accuracy.value + _spread(p.accuracy)) for p in found]
+    dense = mean_of(list({c.seed: c.dense.score_test for c in results.cells if c.dense is not None}.values()))
+    spans = [(p.score.value - _spread(p.score), p.score.value + _spread(p.score)) for p in found]
     spans += [] if dense is None else [(dense.value - _spread(dense), dense.value + _spread(dense))]
     low, high = min(one[0] for one in spans), max(one[1] for one in spans)
-    pad = 0.08 * (high - low) or 0.01
+    metric = results.metric
+    pad = 0.08 * (high - low) or (0.01 if metric == "accuracy" else 0.1)
     width, height = _SIZE
     x = Axis(0, 1.05 * max(1.0, *(p.cost[2] for p in found)), _LEFT, width - _RIGHT)
     y = Axis(low - pad, high + pad, height - _BOTTOM, _TOP)
     what = f"time on {backend}" if backend else "MACs"
     drawn = [element("style", _STYLE), element("rect", x=0, y=0, width=width, height=height, class_="ground")]
-    drawn += _axes(x, y, f"{what}, as a share of the dense network's", height)
+    drawn += _axes(x, y, f"{what}, as a share of the dense network's", height, metric)
     line = front(found)
-    drawn.append(polyline([(x.at(p.cost[1]), y.at(p.accuracy.value)) for p in line], "front"))
+    drawn.append(polyline([(x.at(p.cost[1]), y.at(p.score.value)) for p in line], "front"))
     if dense is not None:
         drawn += _whiskers(x, y, (1.0, 1.0, 1.0), dense, "#59636e")
         drawn.append(element("circle", cx=x.at(1), cy=y.at(dense.value), r=6, fill="none", stroke="#1d2329"))
@@ -102,8 +104,8 @@ def pareto_plot(results: StudyResults, recovery: str, backend: str = "") -> str:
     for point in found:
         index = methods.index(point.method)
         colour = _COLOURS[index % len(_COLOURS)]
-        drawn += _whiskers(x, y, point.cost, point.accuracy, colour)
-        at = x.at(point.cost[1]), y.at(point.accuracy.value)
+        drawn += _whiskers(x, y, point.cost, point.score, colour)
+        at = x.at(point.cost[1]), y.at(point.score.value)
         drawn.append(_marker(index, *at))
         drawn.append(text(at[0] + 8, at[1] - 6, str(index + 1), class_="number"))
     for index, name in enumerate(methods):
@@ -114,10 +116,11 @@ def pareto_plot(results: StudyResults, recovery: str, backend: str = "") -> str:
     drawn.append(element("line", x1=width - _RIGHT + 10, y1=row, x2=width - _RIGHT + 28, y2=row, class_="front"))
     drawn.append(text(width - _RIGHT + 32, row + 4, "Pareto front"))
     told = "; ".join(
-        f"{p.method} at {p.budget}: {percent(p.accuracy.value, 2)} with {percent(p.cost[1])} of the {what}"
+        f"{p.method} at {p.budget}: {score(metric, p.score.value)} with {percent(p.cost[1])} of the {what}"
         for p in found
     )
-    svg = picture("pareto", f"Accuracy against {what}, {recovery}", f"{told}.", width, height, *drawn)
+    title = f"{score_title(metric)} against {what}, {recovery}"
+    svg = picture("pareto", title, f"{told}.", width, height, *drawn)
     return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
 
 
@@ -140,9 +143,9 @@ def _spread(mean: Mean) -> float:
     return mean.deviation or 0.0
 
 
-def _axes(x: Axis, y: Axis, name: str, height: float) -> list[str]:
+def _axes(x: Axis, y: Axis, name: str, height: float, metric: Metric) -> list[str]:
     drawn = [
-        text(8, 20, "test accuracy [%]", class_="axis"),
+        text(8, 20, f"test {score_name(metric)} [{score_unit(metric)}]", class_="axis"),
         text((x.start + x.end) / 2, height - 8, name, class_="axis"),
     ]
     drawn[1] = text((x.start + x.end) / 2, height - 8, name, class_="axis", text_anchor="middle")
@@ -150,8 +153,9 @@ def _axes(x: Axis, y: Axis, name: str, height: float) -> list[str]:
         at = x.at(tick)
         drawn.append(element("line", x1=at, y1=y.start, x2=at, y2=y.end, class_="grid"))
         drawn.append(text(at, y.start + 18, f"{tick:g}", class_="axis", text_anchor="middle"))
-    for tick in round_ticks(100 * y.low, 100 * y.high):
-        at = y.at(tick / 100)
+    shown = 100 if metric == "accuracy" else 1
+    for tick in round_ticks(shown * y.low, shown * y.high):
+        at = y.at(tick / shown)
         drawn.append(element("line", x1=x.start, y1=at, x2=x.end, y2=at, class_="grid"))
         drawn.append(text(x.start - 6, at + 4, f"{tick:g}", class_="axis", text_anchor="end"))
     drawn.append(element("line", x1=x.start, y1=y.start, x2=x.end, y2=y.start))
@@ -159,10 +163,10 @@ def _axes(x: Axis, y: Axis, name: str, height: float) -> list[str]:
     return drawn
 
 
-def _whiskers(x: Axis, y: Axis, cost: tuple[float, float, float], accuracy: Mean, colour: str) -> list[str]:
-    """Draw the interval of the cost, and one standard deviation of the accuracy to each side."""
-    at, low, high = x.at(cost[1]), y.at(accuracy.value - _spread(accuracy)), y.at(accuracy.value + _spread(accuracy))
-    level = y.at(accuracy.value)
+def _whiskers(x: Axis, y: Axis, cost: tuple[float, float, float], score: Mean, colour: str) -> list[str]:
+    """Draw the interval of the cost, and one standard deviation of the score to each side."""
+    at, low, high = x.at(cost[1]), y.at(score.value - _spread(score)), y.at(score.value + _spread(score))
+    level = y.at(score.value)
     drawn = []
     if cost[0] != cost[2]:
         ends = {"x1": x.at(cost[0]), "x2": x.at(cost[2]), "y1": level, "y2": level}

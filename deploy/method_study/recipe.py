@@ -11,8 +11,9 @@ from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationE
 from deploy.did_you_mean import one_line
 from deploy.errors import RecipeError
 from deploy.recipe import Bench, Prune, Section, read_yaml
-from deploy.sources.data import DataSpec
+from deploy.sources.data import DataSpec, metric_of
 from deploy.sources.network import NetworkSpec
+from deploy.trainings import require_losses
 from pruners.recover.settings import TrainSettings
 from pruners.task import COSTS, Cost, Target
 
@@ -241,7 +242,10 @@ def load_study(path: Path) -> StudyRecipe:
     try:
         recipe = StudyRecipe.model_validate(document)
         for method in recipe.all_methods:
-            create(method.method, **method.settings)
+            require_losses(recipe.data, create(method.method, **method.settings).settings)
+        require_losses(recipe.data, recipe.train, *recipe.recoveries)
+        if any(one.distil is not None for one in recipe.recoveries) and metric_of(recipe.data) != "accuracy":
+            raise RecipeError(f"{path}: distil softens class scores; {recipe.data.name} has none: fine-tune instead")
     except ValidationError as error:
         raise RecipeError(f"{path}: {one_line(error, StudyRecipe)}") from error
     except PruneError as error:

@@ -1,16 +1,23 @@
-"""What a study finds: the result of each job, and ``study.json`` with every cell and every comparison."""
+"""What a study finds: the result of each job, and ``study.json`` with every cell and every comparison.
+
+Versions of both formats
+------------------------
+1   the first
+2   scores with a metric in the place of accuracies
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from benchmarks.records import Comparison
 from benchmarks.schema import Record
 from deploy.errors import ResultsError
 from deploy.method_study.jobs import Kind
+from deploy.metric import Metric
 from deploy.whole import write_file
 
 __all__ = ["Cell", "JobResult", "MeasuredRow", "Scores", "StudyResults", "load_results", "read_result", "write_result"]
@@ -19,14 +26,23 @@ _RESULT = "result.json"
 
 
 class Scores(Record):
-    """How good a network is; shares in [0, 1], mean cross-entropy in nats."""
+    """How good a network is: accuracy as a share or PSNR in dB, mean cross-entropy in nats or mean error of pixels."""
 
-    accuracy_validation: float
-    accuracy_test: float
+    metric: Metric = "accuracy"
+    score_validation: float
+    score_test: float
     loss_validation: float
     loss_test: float
     n_validation: int
     n_test: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lifted(cls, value: Any) -> Any:
+        """Read what version 1 called accuracies."""
+        if not isinstance(value, dict):
+            return value
+        return {key.replace("accuracy_", "score_"): one for key, one in value.items()}
 
 
 class JobResult(Record):
@@ -62,7 +78,7 @@ class JobResult(Record):
         Of all epochs, those of earlier processes included.
     """
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     kind: Kind
     title: str
     key: str
@@ -149,13 +165,19 @@ class StudyResults(Record):
         Of the packages behind the results.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     name: str
     recipe: dict[str, Any]
     split: str
     versions: dict[str, str] = Field(default_factory=dict)
     cells: tuple[Cell, ...]
     measured: tuple[MeasuredRow, ...] = ()
+
+    @property
+    def metric(self) -> Metric:
+        """What its scores are."""
+        found = (scores.metric for cell in self.cells for scores in (cell.dense, cell.recovered) if scores is not None)
+        return next(found, "accuracy")
 
     def save(self, path: Path) -> None:
         """Write it as a whole."""
@@ -171,9 +193,10 @@ def load_results(path: Path) -> StudyResults:
         It is missing, broken, or of an unknown version.
     """
     try:
-        return StudyResults.model_validate_json(path.read_text(encoding="utf-8"))
+        found = StudyResults.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError) as error:
         raise ResultsError(f"{path} holds no results of a study") from error
+    return found.model_copy(update={"schema_version": 2})
 
 
 def read_result(folder: Path, key: str) -> JobResult | None:

@@ -11,6 +11,7 @@ from deploy.method_study.child import JOB
 from deploy.method_study.executor import Executor, Running
 from deploy.method_study.jobs import Job
 from deploy.method_study.results import JobResult, read_result, write_result
+from deploy.report.words import score_brief
 from deploy.stages import Stage
 from deploy.whole import output_errors, write_file
 
@@ -125,5 +126,6 @@ def _of_need(broken: JobResult) -> str:
 def _told(result: JobResult) -> str:
     if result.reason:
         return f"FAILED: {result.reason}"
-    accuracy = "" if result.scores is None else f"validation accuracy {result.scores.accuracy_validation:.2%}, "
-    return f"{accuracy}{result.seconds:.0f} s"
+    found = result.scores
+    scored = "" if found is None else f"validation {score_brief(found.metric, found.score_validation)}, "
+    return f"{scored}{result.seconds:.0f} s"

@@ -6,10 +6,21 @@ from collections.abc import Iterator
 
 from deploy.method_study.recipe import BASELINES
 from deploy.method_study.results import Cell, MeasuredRow, StudyResults
-from deploy.method_study.summary import accuracies, against, cells_of, mean_of
+from deploy.method_study.summary import against, cells_of, mean_of, scores_of
 from deploy.method_study.words import Notes, cost, difference, mean, several
 from deploy.report.sheets import Sheet
-from deploy.report.words import NOTHING, duration, interval, percent, realised, verdict
+from deploy.report.words import (
+    NOTHING,
+    difference_unit,
+    duration,
+    interval,
+    percent,
+    realised,
+    score_name,
+    score_title,
+    score_unit,
+    verdict,
+)
 
 __all__ = ["against_sheet", "cost_sheet", "measured_sheets", "paper_sheet", "recovery_sheet", "sheets"]
 
@@ -18,28 +29,28 @@ _LEFT = "what is left, with its share of the dense network's"
 
 def sheets(results: StudyResults) -> tuple[Sheet, ...]:
     """Give the tables for the terminal; one without rows is left out."""
-    found = (*_accuracy_sheets(results), against_sheet(results), cost_sheet(results), *measured_sheets(results))
+    found = (*_score_sheets(results), against_sheet(results), cost_sheet(results), *measured_sheets(results))
     return tuple(sheet for sheet in (*found, recovery_sheet(results)) if sheet.rows)
 
 
-def _accuracy_sheets(results: StudyResults) -> Iterator[Sheet]:
-    """Yield the accuracies at each budget."""
+def _score_sheets(results: StudyResults) -> Iterator[Sheet]:
+    """Yield the scores at each budget."""
     recoveries = _recoveries(results)
-    dense = mean_of(list({c.seed: c.dense.accuracy_test for c in results.cells if c.dense is not None}.values()))
+    dense = mean_of(list({c.seed: c.dense.score_test for c in results.cells if c.dense is not None}.values()))
     for budget in _budgets(results):
         notes = Notes()
         rows = tuple((method, *_after(results, method, budget, notes)) for method in _methods(results))
         yield Sheet(
-            title=f"Accuracy on test images in %, {budget} left",
+            title=f"{score_title(results.metric)} on test images in {score_unit(results.metric)}, {budget} left",
             columns=("method", *recoveries),
             rows=rows,
             notes=tuple(notes.texts),
-            caption=f"The dense network: {mean(dense)}. {_over(results)} {results.split}",
+            caption=f"The dense network: {mean(dense, results.metric)}. {_over(results)} {results.split}",
         )
 
 
 def paper_sheet(results: StudyResults) -> Sheet:
-    """Tell all of each method and budget in one row: accuracies, MACs, parameters, and what was measured."""
+    """Tell all of each method and budget in one row: scores, MACs, parameters, and what was measured."""
     recoveries = _recoveries(results)
     backends = list(dict.fromkeys(row.backend for row in results.measured))
     notes, rows = Notes(), []
@@ -50,8 +61,8 @@ def paper_sheet(results: StudyResults) -> Sheet:
                 (
                     method,
                     budget,
-                    mean(mean_of(list(accuracies(cells, lambda cell: cell.dense).values()))),
-                    mean(mean_of(list(accuracies(cells, lambda cell: cell.pruned).values()))),
+                    mean(mean_of(list(scores_of(cells, lambda cell: cell.dense).values())), results.metric),
+                    mean(mean_of(list(scores_of(cells, lambda cell: cell.pruned).values())), results.metric),
                     *_after(results, method, budget, notes),
                     *_costs(cells, notes),
                     *(cell for name in backends for cell in _measured(results, method, budget, name, notes)),
@@ -60,12 +71,13 @@ def paper_sheet(results: StudyResults) -> Sheet:
     measured = (f"{name}: {what}" for name in backends for what in ("latency", "speed-up", "realised"))
     tail = " Latency: median of one request. Realised: share of the speed-up that FLOPs say." if backends else ""
     return Sheet(
-        title="Accuracy on test images, cost and speed",
+        title=f"{score_title(results.metric)} on test images, cost and speed",
         columns=("method", "budget", "dense", "as pruned", *recoveries, "MACs", "params", *measured),
         rows=tuple(rows),
         n_left=2,
         notes=tuple(notes.texts),
-        caption=f"Accuracy in %. {_over(results)} MACs and params: {_LEFT}.{tail} {results.split}",
+        caption=f"{score_title(results.metric)} in {score_unit(results.metric)}. {_over(results)} "
+        f"MACs and params: {_LEFT}.{tail} {results.split}",
     )
 
 
@@ -80,9 +92,9 @@ def against_sheet(results: StudyResults) -> Sheet:
             for name in baselines if removes == {"channels"} and method not in baselines else ():
                 found = [against(results, method, name, budget, recovery) for recovery in recoveries]
                 if any(found):
-                    rows.append((method, budget, name, *(difference(one) for one in found)))
+                    rows.append((method, budget, name, *(difference(one, results.metric) for one in found)))
     return Sheet(
-        title="Test accuracy minus that of the baselines, in points",
+        title=f"Test {score_name(results.metric)} minus that of the baselines, in {difference_unit(results.metric)}",
         columns=("method", "budget", "baseline", *recoveries),
         rows=tuple(rows),
         n_left=3,
@@ -99,11 +111,11 @@ def cost_sheet(results: StudyResults) -> Sheet:
                 c for c in cells_of(results, method=method, budget=budget) if c.recovery == _recoveries(results)[0]
             ]
             if any(cell.macs for cell in cells):
-                pruned = mean_of(list(accuracies(cells, lambda cell: cell.pruned).values()))
-                rows.append((method, budget, *_costs(cells, notes), mean(pruned)))
+                pruned = mean_of(list(scores_of(cells, lambda cell: cell.pruned).values()))
+                rows.append((method, budget, *_costs(cells, notes), mean(pruned, results.metric)))
     return Sheet(
         title="On paper",
-        columns=("method", "budget", "MACs", "params", "accuracy as pruned"),
+        columns=("method", "budget", "MACs", "params", f"{score_name(results.metric)} as pruned"),
         rows=tuple(rows),
         n_left=2,
         notes=tuple(notes.texts),
@@ -139,29 +151,40 @@ def recovery_sheet(results: StudyResults) -> Sheet:
             for method in _methods(results):
                 found = cells_of(results, method=method, budget=budget, recovery=recovery)
                 cells = [cell for cell in found if cell.outcome == "ok"]
-                chosen = [cell.recovered.accuracy_validation for cell in cells if cell.recovered is not None]
+                chosen = [cell.recovered.score_validation for cell in cells if cell.recovered is not None]
                 if cells:
                     lr = several(f"{cell.lr:g}" for cell in cells if cell.lr is not None)
                     epochs = several(str(cell.epochs) for cell in cells)
                     seconds = sum(cell.training_seconds for cell in cells) / len(cells)
-                    rows.append((recovery, method, budget, lr, epochs, mean(mean_of(chosen)), f"{seconds:.0f} s"))
+                    rows.append(
+                        (
+                            recovery,
+                            method,
+                            budget,
+                            lr,
+                            epochs,
+                            mean(mean_of(chosen), results.metric),
+                            f"{seconds:.0f} s",
+                        )
+                    )
     return Sheet(
         title="How they were trained",
         columns=("recovery", "method", "budget", "lr", "epochs", "validation", "training"),
         rows=tuple(rows),
         n_left=3,
-        caption="lr: the largest learning rate. validation: accuracy in %. training: all epochs, mean over seeds; "
+        caption=f"lr: the largest learning rate. validation: {score_name(results.metric)} in "
+        f"{score_unit(results.metric)}. training: all epochs, mean over seeds; "
         "it depends on what else the machine did.",
     )
 
 
 def _after(results: StudyResults, method: str, budget: str, notes: Notes) -> list[str]:
-    """Write the accuracy after each recovery; a seed that is missing is told in a note."""
+    """Write the score after each recovery; a seed that is missing is told in a note."""
     written = []
     for recovery in _recoveries(results):
         cells = cells_of(results, method=method, budget=budget, recovery=recovery)
         missing = notes.of(f"seed {cell.seed}: {cell.reason}" for cell in cells if cell.outcome != "ok")
-        written.append(mean(mean_of(list(accuracies(cells).values()))) + missing)
+        written.append(mean(mean_of(list(scores_of(cells).values())), results.metric) + missing)
     return written
 
 

@@ -13,6 +13,8 @@ from deploy.method_study.measuring import measure
 from deploy.method_study.recipe import StudyRecipe
 from deploy.method_study.results import Cell, JobResult, MeasuredRow, StudyResults
 from deploy.method_study.schedule import do_jobs
+from deploy.report.words import score_name
+from deploy.sources.data import metric_of
 from deploy.stages import StageStore
 
 __all__ = ["RESULTS", "run_study", "split_rule"]
@@ -88,7 +90,8 @@ def run_study(
 
 def split_rule(recipe: StudyRecipe, results: Iterable[Cell] = ()) -> str:
     """Say how images were divided, and what is chosen on which of them."""
-    data, train = recipe.data, recipe.train
+    data, train, metric = recipe.data, recipe.train, metric_of(recipe.data)
+    scored = score_name(metric)
     sizes = next(
         (f" ({one.dense.n_validation} and {one.dense.n_test} images)" for one in results if one.dense is not None), ""
     )
@@ -96,12 +99,13 @@ def split_rule(recipe: StudyRecipe, results: Iterable[Cell] = ()) -> str:
     rules |= {one.distil.training.keep for one in recipe.recoveries if one.distil is not None}
     kept = {
         frozenset({"last"}): "the weights of the last epoch are kept, whatever they score",
-        frozenset({"best"}): "the weights of the epoch with the best validation accuracy are kept",
-    }.get(frozenset(rules), "the weights of the last epoch, or of the one with the best validation accuracy, are kept")
+        frozenset({"best"}): f"the weights of the epoch with the best validation {scored} are kept",
+    }.get(frozenset(rules), f"the weights of the last epoch, or of the one with the best validation {scored}, are kept")
+    whole = "" if metric == "accuracy" else " Photographs are divided whole: these images are pieces of them."
     return (
         f"{data.name}: {100 * data.validation_fraction:g} % of the training images are split off for validation by "
         f"seed {data.seed}; validation and test images{sizes} train nothing. {kept[0].upper()}{kept[1:]}. Test images "
-        "are looked at once, for the tables; nothing is chosen on them."
+        f"are looked at once, for the tables; nothing is chosen on them.{whole}"
     )
 
 

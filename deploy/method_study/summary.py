@@ -8,15 +8,10 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from deploy.method_study.results import Cell, Scores, StudyResults
+from deploy.metric import Metric
 
-__all__ = ["RULE", "Difference", "Mean", "Win", "accuracies", "against", "cells_of", "mean_of", "paired", "wins"]
+__all__ = ["Difference", "Mean", "Win", "against", "cells_of", "mean_of", "paired", "rule", "scores_of", "wins"]
 
-RULE = (
-    "A difference between two methods exceeds the seed noise when the 95 % interval of the mean of their differences, "
-    "seed by seed, holds no 0: Student's t with n - 1 degrees of freedom, and a standard deviation of at least half a "
-    "test image. With one seed the noise is not known. The best of many methods is ahead by chance more often than the "
-    "better of two."
-)
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
 """Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom."""
 _T_MANY = 2.120  # a little too wide beyond the table, never too narrow
@@ -38,7 +33,7 @@ class Difference:
     Parameters
     ----------
     value : float
-        In shares of the test images.
+        In shares of the test images, or in dB.
     half_width : float or None
         None with fewer than two seeds.
     n : int
@@ -57,7 +52,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Win:
-    """The method with the best mean test accuracy at one budget after one recovery.
+    """The method with the best mean test score at one budget after one recovery.
 
     Parameters
     ----------
@@ -87,8 +82,20 @@ def mean_of(values: Sequence[float]) -> Mean | None:
     return Mean(value=fmean(values), deviation=stdev(values) if len(values) > 1 else None, n=len(values))
 
 
-def paired(ours: dict[int, float], theirs: dict[int, float], n_test: int) -> Difference | None:
-    """Compare the accuracies of two methods seed by seed; None where no seed has both.
+def rule(metric: Metric) -> str:
+    """Say when a difference counts as more than noise."""
+    least = ", and a standard deviation of at least half a test image" if metric == "accuracy" else ""
+    return (
+        "A difference between two methods exceeds the seed noise when the 95 % interval of the mean of their "
+        f"differences, seed by seed, holds no 0: Student's t with n - 1 degrees of freedom{least}. With one seed the "
+        "noise is not known. The best of many methods is ahead by chance more often than the better of two."
+    )
+
+
+def paired(
+    ours: dict[int, float], theirs: dict[int, float], n_test: int, metric: Metric = "accuracy"
+) -> Difference | None:
+    """Compare the scores of two methods seed by seed; None where no seed has both.
 
     Accuracies are multiples of 1 / `n_test`, so that a few seeds often differ by the very same amount: the standard
     deviation of the differences counts as half of that at least.
@@ -100,7 +107,8 @@ def paired(ours: dict[int, float], theirs: dict[int, float], n_test: int) -> Dif
     half_width = None
     if found.deviation is not None:
         t = _T[found.n - 2] if found.n - 2 < len(_T) else _T_MANY
-        half_width = t * max(found.deviation, 0.5 / n_test) / math.sqrt(found.n)
+        least = 0.5 / n_test if metric == "accuracy" else 0.0
+        half_width = t * max(found.deviation, least) / math.sqrt(found.n)
     return Difference(value=found.value, half_width=half_width, n=found.n)
 
 
@@ -113,17 +121,17 @@ def cells_of(results: StudyResults, *, method: str = "", budget: str = "", recov
     )
 
 
-def accuracies(
+def scores_of(
     cells: Iterable[Cell], of: Callable[[Cell], Scores | None] = lambda cell: cell.recovered
 ) -> dict[int, float]:
-    """Return the test accuracy by seed, of the cells that have one."""
-    return {cell.seed: scores.accuracy_test for cell in cells if (scores := of(cell)) is not None}
+    """Return the test score by seed, of the cells that have one."""
+    return {cell.seed: scores.score_test for cell in cells if (scores := of(cell)) is not None}
 
 
 def against(results: StudyResults, method: str, other: str, budget: str, recovery: str) -> Difference | None:
     """Compare two methods after one recovery."""
     ours, theirs = (cells_of(results, method=name, budget=budget, recovery=recovery) for name in (method, other))
-    return paired(accuracies(ours), accuracies(theirs), _n_test(ours))
+    return paired(scores_of(ours), scores_of(theirs), _n_test(ours), results.metric)
 
 
 def wins(results: StudyResults) -> tuple[Win, ...]:
@@ -139,7 +147,7 @@ def wins(results: StudyResults) -> tuple[Win, ...]:
             by_method = {
                 name: [c for c in cells if c.method == name] for name in dict.fromkeys(c.method for c in cells)
             }
-            complete = {name: accuracies(own) for name, own in by_method.items() if all(c.outcome == "ok" for c in own)}
+            complete = {name: scores_of(own) for name, own in by_method.items() if all(c.outcome == "ok" for c in own)}
             ranked = sorted(complete, key=lambda name: -fmean(complete[name].values()))
             if not ranked:
                 continue
@@ -153,7 +161,7 @@ def wins(results: StudyResults) -> tuple[Win, ...]:
                     method=best,
                     mean=mean,
                     second=second,
-                    margin=paired(complete[best], complete[second], _n_test(cells)) if second else None,
+                    margin=paired(complete[best], complete[second], _n_test(cells), results.metric) if second else None,
                     n_test=_n_test(cells),
                 )
             )

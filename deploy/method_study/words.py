@@ -7,27 +7,28 @@ from collections.abc import Iterable, Sequence
 from deploy.method_study.recipe import BASELINES
 from deploy.method_study.results import Cell, StudyResults
 from deploy.method_study.summary import Difference, Mean, Win, against, wins
-from deploy.report.words import NOTHING, count, percent
+from deploy.metric import Metric
+from deploy.report.words import NOTHING, count, difference_unit, percent, score_number
 
 __all__ = ["Notes", "answers", "cost", "difference", "failures", "mean", "several"]
 
 
-def mean(found: Mean | None) -> str:
-    """Write a mean of shares in percent, without the sign: ``"98.06 +- 0.20"``."""
+def mean(found: Mean | None, metric: Metric) -> str:
+    """Write a mean of scores in percent or in dB, without the unit: ``"98.06 +- 0.20"``."""
     if found is None:
         return NOTHING
-    value = f"{100 * found.value:.2f}"
-    return value if found.deviation is None else f"{value} +- {100 * found.deviation:.2f}"
+    value = score_number(metric, found.value)
+    return value if found.deviation is None else f"{value} +- {score_number(metric, found.deviation)}"
 
 
-def difference(found: Difference | None) -> str:
-    """Write a difference in points, with its interval, and a star where that holds no 0."""
+def difference(found: Difference | None, metric: Metric) -> str:
+    """Write a difference in points or in dB, with its interval, and a star where that holds no 0."""
     if found is None:
         return NOTHING
-    value = f"{100 * found.value:+.2f}"
+    value = score_number(metric, found.value, signed=True)
     if found.half_width is None:
         return value
-    return f"{value} +- {100 * found.half_width:.2f}{' *' if found.exceeds else ''}"
+    return f"{value} +- {score_number(metric, found.half_width)}{' *' if found.exceeds else ''}"
 
 
 def cost(pairs: Sequence[tuple[int, int]]) -> str:
@@ -79,22 +80,24 @@ def answers(results: StudyResults) -> tuple[str, ...]:
 
 
 def _answer(win: Win, results: StudyResults) -> str:
-    text = f"At {win.budget}, {win.recovery}: {win.method} is best with {mean(win.mean)} % of the test images right"
+    metric = results.metric
+    right = "% of the test images right" if metric == "accuracy" else "dB on the test images"
+    text = f"At {win.budget}, {win.recovery}: {win.method} is best with {mean(win.mean, metric)} {right}"
     if win.margin is None:
         return f"{text}; no other method is done."
-    text += _margin(win.second, win.margin)
+    text += _margin(win.second, win.margin, metric)
     for name in BASELINES:
         found = against(results, win.method, name, win.budget, win.recovery)
         if name not in (win.method, win.second) and found is not None:
-            text += f"; {difference(found)} against {name}"
-    return f"{text}. One test image is {100 / win.n_test:.2g} points."
+            text += f"; {difference(found, metric)} against {name}"
+    return f"{text}. One test image is {100 / win.n_test:.2g} points." if metric == "accuracy" else f"{text}."
 
 
-def _margin(second: str, margin: Difference) -> str:
+def _margin(second: str, margin: Difference, metric: Metric) -> str:
     if margin.value == 0:
         return f", and {second} is as good"
-    text = f", {100 * margin.value:.2f} points above {second}"
+    text = f", {score_number(metric, margin.value)} {difference_unit(metric)} above {second}"
     if margin.half_width is None:
         return f"{text}; with one seed the noise is not known"
     does = "exceeds" if margin.exceeds else "does NOT exceed"
-    return f"{text}, which {does} the seed noise of +-{100 * margin.half_width:.2f} ({margin.n} seeds)"
+    return f"{text}, which {does} the seed noise of +-{score_number(metric, margin.half_width)} ({margin.n} seeds)"

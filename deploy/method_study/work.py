@@ -205,7 +205,12 @@ class JobWork(Preparation):
 
         spec = self.recipe.network.model_copy(update={"weights": "none", "new_classifier": False})
         torch.manual_seed(seed)
-        dense = build(spec, n_classes=self.data.n_classes, input_shape=self.data.input_shape).eval()
+        dense = build(
+            spec,
+            n_classes=self.data.n_classes,
+            input_shape=self.data.input_shape,
+            target_shape=self.data.target_shape,
+        ).eval()
         plan = self._plan()
         return apply(dense, plan, check=False, form=self.recipe.prune.form) if plan.removes else dense
 
@@ -227,13 +232,12 @@ class JobWork(Preparation):
         return {"lr": said["lr"], "epochs": len(said["epochs"]), "kept_epoch": said["kept_epoch"]}
 
     def _scores(self, model: nn.Module) -> Scores:
-        from pruners.recover.evaluate import evaluate
-
         with self.progress.bar("evaluate"):
-            validation, test = evaluate(model, self.data.validation), evaluate(model, self.data.test)
+            validation, test = self._evaluate(model)
         return Scores(
-            accuracy_validation=validation.accuracy,
-            accuracy_test=test.accuracy,
+            metric=validation.metric,
+            score_validation=validation.score,
+            score_test=test.score,
             loss_validation=validation.loss,
             loss_test=test.loss,
             n_validation=validation.n,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.manifest import Accuracies, NetworkOrigin, NominalCost, Provenance
+from deploy.manifest import NetworkOrigin, NetworkScores, NominalCost, Provenance
 from pruners.errors import VerificationError
 from pruners.plan import InputSpec, PruningPlan
 
@@ -90,7 +90,7 @@ def apply_and_write(plan: PruningPlan, traced: Traced, folder: Path, *, seed: in
         random_inputs(specs, seed=seed),
         name=folder.absolute().name,
         plan=plan,
-        accuracy=Accuracies(),
+        scores=NetworkScores(),
         cost=cost,
         provenance=Provenance(
             network=NetworkOrigin(spec=record, n_classes=request.n_classes, input_shape=request.input_shape),

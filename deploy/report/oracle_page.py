@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deploy.report.sheets import Sheet
 from deploy.report.svg import Axis, element, picture, text
-from deploy.report.words import NOTHING, percent
+from deploy.report.words import NOTHING, score, score_name
 from deploy.studies.oracle_results import CriterionRow, OracleResults
 from deploy.whole import write_file
 
@@ -37,7 +37,8 @@ def oracle_sheet(results: OracleResults) -> Sheet:
         tuple(rows),
         notes=tuple(notes),
         caption=f"{units} units of {len(results.losses)} groups, each ablated alone on {results.n_examples} "
-        f"{results.split} images; mean loss {results.loss:.4f}, validation accuracy {percent(results.accuracy, 1)}.",
+        f"{results.split} images; mean loss {results.loss:.4f}, validation "
+        f"{score_name(results.metric)} {score(results.metric, results.score, 1)}.",
     )
 
 

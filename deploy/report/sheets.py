@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from statistics import median
 
 from benchmarks.records import Comparison, Interval, Measurement
 from benchmarks.stats import relative_half_width, summarise
+from deploy.metric import Metric
 from deploy.report.words import (
     NOTHING,
     count,
@@ -23,6 +25,9 @@ from deploy.report.words import (
     rate,
     ratio,
     realised,
+    score,
+    score_change,
+    score_name,
     size,
     verdict,
 )
@@ -30,8 +35,8 @@ from deploy.results import ModelRow, Results
 
 __all__ = ["Sheet", "sheets"]
 
-_ACCURACY_SLACK = 0.001
-"""0.1 points: a compiled model whose accuracy differs by more is told of."""
+_SLACK: dict[Metric, float] = {"accuracy": 0.001, "psnr": 0.01}
+"""0.1 points, 0.01 dB: a compiled model whose score differs by more is told of."""
 
 _ZEROS = " Single weights that are 0 are counted: dense runtimes multiply by them as by any other number."
 
@@ -82,12 +87,13 @@ def _paper(results: Results) -> Sheet:
         if any(cell != NOTHING for cell in cells):
             rows.append((name, *cells, *([factor] if pair else [])))
 
-    for name, field in (("accuracy, validation", "accuracy_validation"), ("accuracy, test", "accuracy_test")):
-        shares: list[float | None] = [getattr(row, field) for row in models]
+    for metric, part in product(dict.fromkeys(row.metric for row in models), ("validation", "test")):
+        found: list[float | None] = [getattr(row, f"score_{part}") if row.metric == metric else None for row in models]
         change = NOTHING
-        if pair and shares[0] is not None and shares[1] is not None:
-            change = f"{100 * (shares[1] - shares[0]):+.2f} points"
-        add(name, [NOTHING if share is None else percent(share, 2) for share in shares], change)
+        if pair and found[0] is not None and found[1] is not None:
+            change = score_change(metric, found[1] - found[0])
+        cells = [NOTHING if value is None else score(metric, value) for value in found]
+        add(f"{score_name(metric)}, {part}", cells, change)
     add("test examples", [NOTHING if row.n_test is None else str(row.n_test) for row in models], "")
     for name, numbers, write in (
         ("FLOPs", [row.cost.flops for row in models], count),
@@ -283,7 +289,7 @@ def _answers(results: Results) -> Sheet:
     rows, notes = [], _Notes()
     for found, told in zip(results.all_measurements(), results.answers(), strict=True):
         row = results.model(told.label)
-        accuracy = None if row is None else row.backend_accuracy.get(told.backend)
+        scored = None if row is None else row.backend_scores.get(told.backend)
         error = allowed = NOTHING
         if told.agreement is not None:
             error = f"{told.agreement.max_abs_error:.1e}"
@@ -294,7 +300,9 @@ def _answers(results: Results) -> Sheet:
             said = "right"
         else:
             said = "not checked"
-        mark = "" if row is None or accuracy is None else _accuracy_mark(row, accuracy, told.backend, notes)
+        written = NOTHING
+        if row is not None and scored is not None:
+            written = f"{score(row.metric, scored)} {_score_mark(row, scored, told.backend, notes)}".rstrip()
         precisions = sorted({trial.executed_precision for trial in found.trials})
         rows.append(
             (
@@ -304,13 +312,13 @@ def _answers(results: Results) -> Sheet:
                 error,
                 allowed,
                 ", ".join(precisions) or NOTHING,
-                f"{NOTHING if accuracy is None else percent(accuracy, 2)} {mark}".rstrip(),
+                written,
             )
         )
     references = sorted({told.agreement.reference for told in results.answers() if told.agreement is not None})
     return Sheet(
         "Are the answers still right?",
-        ("backend", "model", "answers", "max error", "allowed", "executed", "test accuracy"),
+        ("backend", "model", "answers", "max error", "allowed", "executed", f"test {_scores_name(results)}"),
         tuple(rows),
         n_left=3,
         notes=notes.found,
@@ -318,13 +326,18 @@ def _answers(results: Results) -> Sheet:
     )
 
 
-def _accuracy_mark(row: ModelRow, accuracy: float, backend: str, notes: _Notes) -> str:
-    if row.accuracy_test is None or abs(accuracy - row.accuracy_test) <= _ACCURACY_SLACK + 1e-9:
+def _score_mark(row: ModelRow, scored: float, backend: str, notes: _Notes) -> str:
+    if row.score_test is None or abs(scored - row.score_test) <= _SLACK[row.metric] + 1e-9:
         return ""
     return notes.mark(
-        f"{row.label} on {backend}: test accuracy differs from torch's {percent(row.accuracy_test, 2)} by "
-        f"{100 * (accuracy - row.accuracy_test):+.2f} points"
+        f"{row.label} on {backend}: test {score_name(row.metric)} differs from torch's "
+        f"{score(row.metric, row.score_test)} by {score_change(row.metric, scored - row.score_test)}"
     )
+
+
+def _scores_name(results: Results) -> str:
+    names = dict.fromkeys(score_name(row.metric) for row in results.models)
+    return next(iter(names)) if len(names) == 1 else "score"
 
 
 def _doubts(results: Results, pair: Comparison) -> tuple[str, ...]:

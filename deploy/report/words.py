@@ -5,12 +5,14 @@ from __future__ import annotations
 from benchmarks.records import Comparison, Interval, Measurement
 from benchmarks.stats import summarise
 from benchmarks.verdict import NEEDED_CONFIDENCE
+from deploy.metric import Metric
 from deploy.results import Results
 
 __all__ = [
     "NOTHING",
     "answer",
     "count",
+    "difference_unit",
     "duration",
     "flop_ratio",
     "interval",
@@ -19,6 +21,13 @@ __all__ = [
     "rate",
     "ratio",
     "realised",
+    "score",
+    "score_brief",
+    "score_change",
+    "score_name",
+    "score_number",
+    "score_title",
+    "score_unit",
     "size",
     "verdict",
 ]
@@ -52,6 +61,48 @@ def rate(per_second: float) -> str:
 def percent(share: float, digits: int = 0) -> str:
     """Write a share: ``percent(0.981, 1)`` is ``"98.1 %"``."""
     return f"{100 * share:.{digits}f} %"
+
+
+def score_name(metric: Metric) -> str:
+    """Name what a score is: ``"accuracy"`` or ``"PSNR"``."""
+    return "accuracy" if metric == "accuracy" else "PSNR"
+
+
+def score_title(metric: Metric) -> str:
+    """Name what a score is at the beginning of a title: ``"Accuracy"`` or ``"PSNR"``."""
+    return "Accuracy" if metric == "accuracy" else "PSNR"
+
+
+def score_unit(metric: Metric) -> str:
+    """Name the unit that scores are written in."""
+    return "%" if metric == "accuracy" else "dB"
+
+
+def difference_unit(metric: Metric) -> str:
+    """Name the unit that differences of scores are written in."""
+    return "points" if metric == "accuracy" else "dB"
+
+
+def score_number(metric: Metric, value: float, digits: int = 2, *, signed: bool = False) -> str:
+    """Write a score without its unit: ``"91.20"`` or ``"28.31"``."""
+    shown = 100 * value if metric == "accuracy" else value
+    return f"{shown:+.{digits}f}" if signed else f"{shown:.{digits}f}"
+
+
+def score(metric: Metric, value: float, digits: int = 2) -> str:
+    """Write a score: ``score("accuracy", 0.912)`` is ``"91.20 %"``, ``score("psnr", 28.31)`` is ``"28.31 dB"``."""
+    return f"{score_number(metric, value, digits)} {score_unit(metric)}"
+
+
+def score_brief(metric: Metric, value: float) -> str:
+    """Name and write a score for a line of progress: ``"accuracy 91.20%"`` or ``"PSNR 28.31 dB"``."""
+    written = score(metric, value)
+    return f"{score_name(metric)} {written.replace(' ', '') if metric == 'accuracy' else written}"
+
+
+def score_change(metric: Metric, change: float) -> str:
+    """Write a difference of two scores: ``"-1.39 points"`` or ``"-0.12 dB"``."""
+    return f"{score_number(metric, change, signed=True)} {difference_unit(metric)}"
 
 
 def ratio(value: float) -> str:
@@ -118,10 +169,10 @@ def _of_pairs(results: Results) -> str:
     first = results.comparisons[0]
     lead = [_promise(promises[0])] if alike else []
     before, after = (results.model(side.subject.label) for side in (first.baseline, first.candidate))
-    if before is not None and after is not None and None not in (before.accuracy_test, after.accuracy_test):
-        lead.append(
-            f"test accuracy went from {percent(before.accuracy_test or 0, 2)} to {percent(after.accuracy_test or 0, 2)}"
-        )
+    if before is not None and after is not None and before.metric == after.metric:
+        ends = [score(row.metric, row.score_test) for row in (before, after) if row.score_test is not None]
+        if len(ends) == 2:
+            lead.append(f"test {score_name(before.metric)} went from {ends[0]} to {ends[1]}")
     parts = [
         _bought(results, pair) + ("" if alike else f" where {_promise(promise)}")
         for pair, promise in zip(results.comparisons, promises, strict=True)

@@ -11,7 +11,7 @@ from deploy.errors import ExtraMissingError
 
 __all__ = ["cause", "file_sha256", "missing", "require", "versions"]
 
-_DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+_DISTRIBUTIONS = {"sklearn": "scikit-learn", "skimage": "scikit-image", "PIL": "pillow"}
 
 
 def missing(*modules: str) -> tuple[str, ...]:

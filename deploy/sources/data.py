@@ -14,18 +14,33 @@ import numpy.typing as npt
 
 from deploy.did_you_mean import suggestion
 from deploy.errors import SourceError
+from deploy.metric import Metric
 from deploy.registry import DATA_SETS, data_set_names
 from deploy.sources.boundary import missing, require
 from deploy.sources.data_spec import ROOT_VARIABLE, DataSpec, Normalisation
 from deploy.sources.division import Division, divide
-from deploy.sources.family import Family, Pixels, Raw
+from deploy.sources.family import Family, Files, Photographs, Pixels, Raw, Task
 from deploy.sources.split import indices_sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.data import Dataset
 
-__all__ = ["ROOT_VARIABLE", "DataAvailability", "DataSource", "DataSpec", "Normalisation", "data_availability", "load"]
+    Example = tuple[Tensor, int | Tensor]
+
+__all__ = [
+    "ROOT_VARIABLE",
+    "DataAvailability",
+    "DataSource",
+    "DataSpec",
+    "Normalisation",
+    "data_availability",
+    "load",
+    "metric_of",
+]
+
+_METRICS: dict[Task, Metric] = {"classification": "accuracy", "restoration": "psnr"}
+_HASHED = {Pixels: "pixels and labels", Files: "paths and labels", Photographs: "names and pixels"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,34 +52,47 @@ class DataSource:
     name : str
         As in the specification.
     classes : tuple of str
-        Their names; a label is a position in it.
+        Their names; a label is a position in it. Empty for restoration.
     input_shape : tuple of int
         (channels, height, width) of every image.
-    train, train_plain, validation, test : Dataset of (Tensor, int)
-        float32 images of shape `input_shape`, normalised, with their label. `train` is augmented from torch's global
-        generator; `train_plain` holds the same images, in the same order, as they are. Data sets in memory have
-        ``__getitems__``, which torch's DataLoader calls, and ``batch(indices) -> (images, labels)``.
+    train, train_plain, validation, test : Dataset of (Tensor, int or Tensor)
+        float32 images of shape `input_shape`, normalised, each with its target: the label, or for restoration the
+        float32 image of shape `target_shape`, in [0, 1], that it was made from. `train` is augmented from torch's
+        global generator; `train_plain` holds the same images, in the same order, as they are. Data sets in memory have
+        ``__getitems__``, which torch's DataLoader calls, and ``batch(indices) -> (images, targets)``.
     indices : Mapping of str to ndarray of int64
-        For "train", "validation" and "test": positions in the official part that provenance names, in order.
+        For "train", "validation" and "test": positions in the official part that provenance names, in order. Of
+        images to restore: positions of whole photographs.
     provenance : Mapping
         JSON record: specification, hash of the data and of the division, sizes, normalisation and preprocessing.
         It has no absolute path in it that the specification does not have.
+    task : {"classification", "restoration"}
+        What is asked about an image.
+    target_shape : tuple of int, optional
+        (channels, height, width) of every target; None where targets are labels.
     """
 
     name: str
     classes: tuple[str, ...]
     input_shape: tuple[int, int, int]
-    train: Dataset[tuple[Tensor, int]]
-    train_plain: Dataset[tuple[Tensor, int]]
-    validation: Dataset[tuple[Tensor, int]]
-    test: Dataset[tuple[Tensor, int]]
+    train: Dataset[Example]
+    train_plain: Dataset[Example]
+    validation: Dataset[Example]
+    test: Dataset[Example]
     indices: Mapping[str, npt.NDArray[np.int64]] = field(repr=False)
     provenance: Mapping[str, Any] = field(repr=False)
+    task: Task = "classification"
+    target_shape: tuple[int, int, int] | None = None
 
     @property
-    def n_classes(self) -> int:
-        """Number of classes."""
-        return len(self.classes)
+    def n_classes(self) -> int | None:
+        """Number of classes; None where images have none."""
+        return len(self.classes) or None
+
+    @property
+    def metric(self) -> Metric:
+        """What a network for this data is judged by."""
+        return _METRICS[self.task]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +136,17 @@ def load(spec: DataSpec) -> DataSource:
     return _prepared(spec, family, raw, division)
 
 
+def metric_of(spec: DataSpec) -> Metric:
+    """Return what a network for such data is judged by. Cheap: nothing is read.
+
+    Raises
+    ------
+    SourceError
+        Unknown name.
+    """
+    return _METRICS[_family(spec.name).task]
+
+
 def data_availability(root: Path | None = None) -> tuple[DataAvailability, ...]:
     """List every data set with whether and where it is. Cheap: nothing is imported, no file is opened.
 
@@ -128,10 +167,11 @@ def _availability(name: str, root: Path | None) -> DataAvailability:
             reason=f"{' and '.join(absent)} not installed",
             hint="pip install 'prune-deploy[prune]'",
         )
-    if family.takes_argument:
-        return DataAvailability(name=name, ok=True, where=f"{name}:PATH, any folder")
     if family.embedded:
-        return DataAvailability(name=name, ok=True, where="comes with a library")
+        called = f", as {name}:{family.argument_form}" if family.argument_form else ""
+        return DataAvailability(name=name, ok=True, where=f"comes with a library{called}")
+    if family.argument_form:
+        return DataAvailability(name=name, ok=True, where=f"{name}:{family.argument_form}, any folder")
     roots, also_installed = _roots(root, family)
     try:
         place = family.find(roots, also_installed=also_installed)
@@ -154,9 +194,9 @@ def _family(name: str) -> Family:
     if kind not in DATA_SETS:
         raise SourceError(f"unknown data set {name!r}{suggestion(kind, data_set_names())}")
     family = _class(kind)
-    if family.takes_argument and not argument:
-        raise SourceError(f"data set {name!r} needs a path: {family.hint}")
-    if colon and not family.takes_argument:
+    if family.argument_form and not argument:
+        raise SourceError(f"data set {name!r} needs a {family.argument_form.lower()}: {family.hint}")
+    if colon and not family.argument_form:
         raise SourceError(f"data set {name!r}: {kind!r} takes nothing behind a colon; set data.root for its folder")
     return family(name, argument)
 
@@ -167,23 +207,31 @@ def _roots(root: Path | None, family: Family) -> tuple[tuple[Path, ...], bool]:
         return (root.expanduser(),), False
     variable = os.environ.get(ROOT_VARIABLE)
     roots = (Path(variable).expanduser(),) if variable else ()
-    return ((Path(), *roots) if family.takes_argument else roots), True
+    return ((Path(), *roots) if family.argument_form else roots), True
 
 
 def _prepared(spec: DataSpec, family: Family, raw: Raw, division: Division) -> DataSource:
     from deploy.sources.preparation import Preparation
+    from deploy.sources.restoration import RestorationPreparation
 
-    train = division.part(raw, "train")
-    make = Preparation(spec, family, train)
+    parts = {name: division.part(raw, name) for name in ("train", "validation", "test")}
+    train = parts["train"]
+    make: Preparation | RestorationPreparation
+    if isinstance(train, Photographs):
+        make = RestorationPreparation(spec, family, train)
+    else:
+        make = Preparation(spec, family, train)
     return DataSource(
         name=spec.name,
         classes=raw.classes,
         input_shape=make.input_shape,
         train=make(train, augment=spec.augment),
         train_plain=make(train),
-        validation=make(division.part(raw, "validation")),
-        test=make(division.part(raw, "test")),
+        validation=make(parts["validation"]),
+        test=make(parts["test"]),
         indices=division.indices,
+        task=family.task,
+        target_shape=make.target_shape,
         provenance={
             "spec": spec.model_dump(mode="json"),
             "classes": list(raw.classes),
@@ -193,14 +241,15 @@ def _prepared(spec: DataSpec, family: Family, raw: Raw, division: Division) -> D
                 for origin, part in (("train", raw.train), ("validation", raw.validation), ("test", raw.test))
                 if part is not None
             },
-            "sha256_of": "pixels and labels" if isinstance(train, Pixels) else "paths and labels",
+            "sha256_of": _HASHED[type(train)],
             "division": {
                 name: {
                     "of": division.origins[name],
                     "n_images": len(division.indices[name]),
                     "indices_sha256": indices_sha256(division.indices[name]),
+                    **({"photographs": list(part.names)} if isinstance(part, Photographs) else {}),
                 }
-                for name in ("train", "validation", "test")
+                for name, part in parts.items()
             },
             "preprocessing": make.description,
         },

@@ -33,17 +33,26 @@ class DataSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(description="one of `deploy list`; imagefolder:PATH for a folder of one's own")
+    name: str = Field(
+        description="one of `deploy list`; imagefolder:PATH for a folder of one's own, super-resolution:SCALE or "
+        "denoising:SIGMA for images to restore"
+    )
     root: Path | None = Field(None, description=f"folder the data lies in; default: the variable {ROOT_VARIABLE}")
     image_size: PositiveInt | None = Field(
-        None, description="side of the square that images are resized to; default: their own, 224 for photographs"
+        None,
+        description="side of the square that images are resized to; default: their own, 224 for photographs. Images to "
+        "restore: side of what the network is given; default: 48 to denoise, 24 to enlarge",
     )
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; default: the data's own")
-    augment: bool = Field(True, description="shift and mirror training images at random (digits are only shifted)")
+    augment: bool = Field(
+        True,
+        description="shift and mirror training images at random (digits are only shifted); images to restore: cut "
+        "pieces out anywhere and mirror them",
+    )
     normalise: Literal["train", "imagenet"] | Normalisation | None = Field(
         None,
         description="by the training images' statistics, by ImageNet's (what pretrained networks expect), or by a "
-        "given mean and std; default: train, imagenet for photographs",
+        "given mean and std; default: train, imagenet for photographs, none for images to restore",
     )
     validation_fraction: float = Field(0.1, gt=0, lt=1, description="share of the training images that validates")
     seed: int = Field(0, ge=0, description="decides which images are validated and tested on")

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Division", "divide"]
 
-_TEST_FRACTION = 0.2  # of a data set that has no official test images
-
 
 @dataclass(frozen=True, kw_only=True)
 class Division:
@@ -53,7 +51,7 @@ def divide(raw: Raw, spec: DataSpec) -> Division:
     indices: dict[str, npt.NDArray[np.int64]] = {}
     try:
         if raw.test is None:
-            indices["test"], pool = _cut(raw.train.labels, pool, _TEST_FRACTION, spec.seed, Draw.TEST)
+            indices["test"], pool = _cut(raw.train.labels, pool, raw.test_fraction, spec.seed, Draw.TEST)
         else:
             origins["test"], indices["test"] = "test", np.arange(len(raw.test.labels), dtype=np.int64)
         if raw.validation is None:

@@ -6,16 +6,18 @@ import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from deploy.errors import SourceError
 
-__all__ = ["Family", "Files", "Part", "Pixels", "Raw"]
+__all__ = ["Family", "Files", "Part", "Photographs", "Pixels", "Raw", "Task"]
 
 Labels: TypeAlias = npt.NDArray[np.int64]
+Task: TypeAlias = Literal["classification", "restoration"]
+"""What is asked about an image: its class, or the image that it was made worse from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,40 @@ class Files:
         return Files(folder=self.folder, paths=tuple(self.paths[i] for i in indices), labels=self.labels[indices])
 
 
-Part: TypeAlias = Pixels | Files
+@dataclass(frozen=True, kw_only=True)
+class Photographs:
+    """Whole photographs in memory, each of its own size; they have no classes.
+
+    Parameters
+    ----------
+    names : tuple of str
+        One each.
+    images : tuple of ndarray of shape (height, width, 3), dtype uint8
+        Red, green, blue.
+    """
+
+    names: tuple[str, ...]
+    images: tuple[npt.NDArray[np.uint8], ...]
+
+    @property
+    def labels(self) -> Labels:
+        """All of one kind: a division takes whole photographs, without strata."""
+        return np.zeros(len(self.names), dtype=np.int64)
+
+    def sha256(self) -> str:
+        """Hash names, shapes and pixels."""
+        digest = hashlib.sha256("\n".join(self.names).encode())
+        for image in self.images:
+            digest.update(repr(image.shape).encode())
+            digest.update(np.ascontiguousarray(image).data)
+        return digest.hexdigest()
+
+    def take(self, indices: Labels) -> Photographs:
+        """Choose the photographs at `indices`."""
+        return Photographs(names=tuple(self.names[i] for i in indices), images=tuple(self.images[i] for i in indices))
+
+
+Part: TypeAlias = Pixels | Files | Photographs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,17 +119,20 @@ class Raw:
     Parameters
     ----------
     classes : tuple of str
-        Names; a label is a position in it.
-    train : Pixels or Files
+        Names; a label is a position in it. Empty where images have no class.
+    train : Pixels, Files or Photographs
         What may be trained on.
-    validation, test : Pixels, Files or None
+    validation, test : Pixels, Files, Photographs or None
         Official ones; None where there is none.
+    test_fraction : float
+        Share of the images that is tested on where there are no official ones.
     """
 
     classes: tuple[str, ...]
     train: Part
     validation: Part | None = None
     test: Part | None = None
+    test_fraction: float = 0.2
 
 
 class Family(ABC):
@@ -114,8 +152,10 @@ class Family(ABC):
     """True when it comes with a library and has no place on disk of its own."""
     installed: ClassVar[tuple[Path, ...]] = ()
     """Where a system package puts it."""
-    takes_argument: ClassVar[bool] = False
-    """True when the name needs ``:ARGUMENT``."""
+    argument_form: ClassVar[str] = ""
+    """What the name needs behind a colon, in one word such as PATH; empty when it takes nothing."""
+    task: ClassVar[Task] = "classification"
+    """What is asked about an image."""
     flips: ClassVar[bool] = True
     """True when a mirrored image is still of its class."""
     image_size: ClassVar[int | None] = None

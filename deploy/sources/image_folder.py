@@ -25,7 +25,7 @@ class ImageFolder(Family):
     """  # noqa: D205
 
     modules = ("torch", "torchvision")
-    takes_argument = True
+    argument_form = "PATH"
     image_size = 224
     wanted = "train/ and val/ (ImageNet's layout), or images.txt and its companions (CUB-200-2011's)"
     hint = "write imagefolder:PATH with the folder of the data set"

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from deploy.did_you_mean import suggestion
 from deploy.errors import SourceError
 from deploy.registry import NETWORKS, network_names
 from deploy.sources.boundary import cause, file_sha256, require, versions
 from deploy.sources.factory import call_factory, explain, read_source
-from deploy.sources.libraries import LIBRARIES, OPTION_ERRORS, make_timm, make_torchvision
+from deploy.sources.libraries import LIBRARIES, make_timm, make_torchvision
+from deploy.sources.shipped import DECIDED_BY_DATA, ENLARGING, SHIPPED, make_shipped
 from deploy.sources.weights import load_weights, log_untrained, weights_path
 
 if TYPE_CHECKING:
@@ -27,8 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NetworkSpec", "build", "fingerprint", "provenance"]
 
-_FORMS = "cifar:NAME, torchvision:NAME, timm:NAME or path/to/file.py:factory"
-_DECIDED_BY_DATA = ("n_classes", "num_classes", "in_channels", "in_chans")
+_FORMS = "cifar:NAME, restoration:NAME, torchvision:NAME, timm:NAME or path/to/file.py:factory"
 
 
 class NetworkSpec(BaseModel):
@@ -54,7 +51,13 @@ class NetworkSpec(BaseModel):
         return str(value) if isinstance(value, Path) else value
 
 
-def build(spec: NetworkSpec, *, n_classes: int | None, input_shape: tuple[int, int, int]) -> nn.Module:
+def build(
+    spec: NetworkSpec,
+    *,
+    n_classes: int | None,
+    input_shape: tuple[int, int, int],
+    target_shape: tuple[int, int, int] | None = None,
+) -> nn.Module:
     """Make the network, with its weights, for data of this kind; a forward pass proves that it takes them.
 
     Initial weights are drawn from torch's global generator: seed it to get the same network again.
@@ -67,6 +70,9 @@ def build(spec: NetworkSpec, *, n_classes: int | None, input_shape: tuple[int, i
         Size of the classifier; None leaves the network's own.
     input_shape : tuple of int
         (channels, height, width) of one image.
+    target_shape : tuple of int, optional
+        (channels, height, width) of what the network restores the image to, where it does that. It decides the
+        ``scale`` of our super-resolution networks.
 
     Returns
     -------
@@ -77,14 +83,14 @@ def build(spec: NetworkSpec, *, n_classes: int | None, input_shape: tuple[int, i
     ------
     SourceError
         Unknown name or option, a factory that fails, weights that are missing, unreadable or do not fit, or a network
-        that does not map such images to ``n_classes`` scores.
+        that does not map such images to ``n_classes`` scores, or to images of ``target_shape``.
     ExtraMissingError
         torch, torchvision or timm is not installed.
     """
     kind, name = _parse(spec.name)
     require(f"network {spec.name}", "torch", *((kind,) if kind in LIBRARIES else ()))
     _check_weights(spec, kind)
-    options = _options(spec, n_classes, input_shape[0])
+    options = _options(spec, n_classes, input_shape, target_shape)
     if kind == "file":
         file, _, factory = name.rpartition(":")
         network = call_factory(Path(file), factory, options, n_classes=n_classes, input_shape=input_shape)
@@ -94,7 +100,7 @@ def build(spec: NetworkSpec, *, n_classes: int | None, input_shape: tuple[int, i
         path = weights_path(spec.weights)
         untrained = load_weights(network, path, n_classes=n_classes, new_classifier=spec.new_classifier)
         log_untrained(spec.name, untrained)
-    _check_forward(network, spec, n_classes, input_shape)
+    _check_forward(network, spec, n_classes, input_shape, target_shape)
     return network
 
 
@@ -112,7 +118,7 @@ def provenance(spec: NetworkSpec) -> dict[str, Any]:
     kind, name = _parse(spec.name)
     _check_weights(spec, kind)
     record: dict[str, Any] = spec.model_dump(mode="json")
-    libraries = [kind] if kind in LIBRARIES else ["prune-deploy"] if kind == "cifar" else []
+    libraries = [kind] if kind in LIBRARIES else ["prune-deploy"] if kind in SHIPPED else []
     record["versions"] = versions("torch", *libraries)
     if kind == "file":
         path = Path(name.rpartition(":")[0])
@@ -145,13 +151,16 @@ def _parse(name: str) -> tuple[str, str]:
         raise SourceError(f"network {name!r} names a file but no factory in it; write {name}:factory")
     kind, colon, rest = name.partition(":")
     if not colon:
-        near = get_close_matches(f"cifar:{name}", network_names(), n=1, cutoff=0.8)
+        near = [
+            known for ours in SHIPPED for known in get_close_matches(f"{ours}:{name}", network_names(), n=1, cutoff=0.8)
+        ]
         meant = f"; did you mean {near[0]!r}?" if near else ""
         raise SourceError(f"unknown network {name!r}{meant} (a network is {_FORMS})")
-    if kind == "cifar":
+    if kind in SHIPPED:
         if name not in NETWORKS:
-            near = get_close_matches(rest, [known.partition(":")[2] for known in network_names()], n=1)
-            meant = f"; did you mean 'cifar:{near[0]}'?" if near else f" (there are: {', '.join(network_names())})"
+            own = [known for known in network_names() if known.startswith(f"{kind}:")]
+            near = get_close_matches(rest, [known.partition(":")[2] for known in own], n=1)
+            meant = f"; did you mean '{kind}:{near[0]}'?" if near else f" (there are: {', '.join(own)})"
             raise SourceError(f"unknown network {name!r}{meant}")
         return kind, rest
     if kind not in LIBRARIES:
@@ -173,43 +182,40 @@ def _check_weights(spec: NetworkSpec, kind: str) -> None:
         weights_path(spec.weights)
 
 
-def _options(spec: NetworkSpec, n_classes: int | None, in_channels: int) -> dict[str, Any]:
+def _options(
+    spec: NetworkSpec,
+    n_classes: int | None,
+    input_shape: tuple[int, int, int],
+    target_shape: tuple[int, int, int] | None,
+) -> dict[str, Any]:
     """Take the options, without those that the data decides; a contradiction is an error."""
     options = dict(spec.options)
-    for key in _DECIDED_BY_DATA:
-        value = n_classes if key.endswith("classes") else in_channels
+    decided = {key: n_classes if key.endswith("classes") else input_shape[0] for key in DECIDED_BY_DATA}
+    scale = None
+    if target_shape is not None and spec.name in ENLARGING:
+        scale = decided["scale"] = target_shape[1] // input_shape[1]
+    for key, value in decided.items():
         if key in options and value is not None and options.pop(key) != value:
             raise SourceError(
                 f"network {spec.name}: option {key}={spec.options[key]!r} contradicts the data, which has {value}; "
                 "leave it out"
             )
-    return options
-
-
-def _make_cifar(spec: NetworkSpec, options: dict[str, Any], n_classes: int | None, in_channels: int) -> nn.Module:
-    module, _, attribute = NETWORKS[spec.name].partition(":")
-    factory: Callable[..., nn.Module] = getattr(import_module(module), attribute)
-    allowed = [name for name in inspect.signature(factory).parameters if name not in _DECIDED_BY_DATA]
-    for key in options:
-        if key not in (*allowed, *_DECIDED_BY_DATA):
-            raise SourceError(f"network {spec.name}: unknown option {key!r}{suggestion(key, allowed)}")
-    if n_classes is not None:
-        options["n_classes"] = n_classes
-    try:
-        return factory(in_channels=in_channels, **options)
-    except OPTION_ERRORS as error:
-        raise SourceError(f"network {spec.name} with options {spec.options}: {cause(error)}") from error
+    return options if scale is None else {**options, "scale": scale}
 
 
 _MAKERS: Mapping[str, Callable[[NetworkSpec, dict[str, Any], int | None, int], nn.Module]] = {
-    "cifar": _make_cifar,
+    **dict.fromkeys(SHIPPED, make_shipped),
     "torchvision": make_torchvision,
     "timm": make_timm,
 }
 
 
 def _check_forward(
-    network: nn.Module, spec: NetworkSpec, n_classes: int | None, input_shape: tuple[int, int, int]
+    network: nn.Module,
+    spec: NetworkSpec,
+    n_classes: int | None,
+    input_shape: tuple[int, int, int],
+    target_shape: tuple[int, int, int] | None,
 ) -> None:
     import torch
 
@@ -218,17 +224,23 @@ def _check_forward(
     device = parameter.device if parameter is not None else torch.device("cpu")
     try:
         with _evaluating(network), torch.no_grad():
-            scores = network(torch.zeros(1, *input_shape, device=device))
+            output = network(torch.zeros(1, *input_shape, device=device))
     except Exception as error:
         path = spec.name.rpartition(":")[0]
         reason = explain(error, Path(path)) if path.endswith(".py") else cause(error)
         raise SourceError(f"network {spec.name} cannot take images of {image}: {reason}") from error
-    if not isinstance(scores, torch.Tensor):
-        raise SourceError(f"network {spec.name} gives {type(scores).__name__}, not one tensor of class scores")
-    if n_classes is not None and scores.shape != (1, n_classes):
+    if not isinstance(output, torch.Tensor):
+        wanted = "class scores" if target_shape is None else "images"
+        raise SourceError(f"network {spec.name} gives {type(output).__name__}, not one tensor of {wanted}")
+    if n_classes is not None and output.shape != (1, n_classes):
         raise SourceError(
-            f"network {spec.name} gives scores of shape {tuple(scores.shape)} for one image of {image}; "
+            f"network {spec.name} gives scores of shape {tuple(output.shape)} for one image of {image}; "
             f"the data's {n_classes} classes want (1, {n_classes})"
+        )
+    if target_shape is not None and output.shape != (1, *target_shape):
+        raise SourceError(
+            f"network {spec.name} gives {tuple(output.shape)} for one image of {image}; the data's images to restore "
+            f"want {(1, *target_shape)}"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from deploy.errors import SourceError
 from deploy.sources.data_spec import DataSpec, Normalisation
@@ -21,10 +21,33 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.data import Dataset
 
-__all__ = ["Preparation"]
+__all__ = ["Preparation", "given_normalisation"]
 
 _MAX_STATISTICS_IMAGES = 2000
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, std of torchvision's published weights
+
+
+def given_normalisation(
+    wanted: Literal["train", "imagenet"] | Normalisation, channels: int
+) -> tuple[Normalise, str] | None:
+    """Return a normalisation that does not depend on the training images, and where it is from; None for "train".
+
+    Raises
+    ------
+    SourceError
+        It is for another number of channels.
+    """
+    if isinstance(wanted, Normalisation):
+        if len(wanted.mean) != channels:
+            raise SourceError(f"data.normalise has {len(wanted.mean)} numbers, the images have {channels} channels")
+        return Normalise(wanted.mean, wanted.std), "given"
+    if wanted == "imagenet":
+        if channels != len(_IMAGENET[0]):
+            raise SourceError(
+                "data.normalise: imagenet is for colour images; set data.channels: 3, or normalise: train"
+            )
+        return Normalise(*_IMAGENET), "ImageNet"
+    return None
 
 
 class Preparation:
@@ -45,7 +68,10 @@ class Preparation:
         The normalisation asked for does not fit the channels.
     """
 
-    def __init__(self, spec: DataSpec, family: Family, train: Part) -> None:
+    target_shape = None
+    """Targets are labels."""
+
+    def __init__(self, spec: DataSpec, family: Family, train: Pixels | Files) -> None:
         self._flip = family.flips
         own = train.images.shape[1:] if isinstance(train, Pixels) else None
         self._channels: int = spec.channels or (own[2] if own else 3)
@@ -73,25 +99,16 @@ class Preparation:
         if isinstance(part, Pixels):
             shift = ShiftAndFlip(pixels=max(1, self._size[0] // 8), flip=self._flip) if augment else None
             return MemoryImages(part, channels=channels, size=self._size, normalise=normalise, augment=shift)
+        assert isinstance(part, Files), "the parts of a data set are of one kind"
         side = self._size[0]
         return FileImages(part, channels=channels, size=side, normalise=normalise, augment=augment, flip=self._flip)
 
-    def _normalisation(self, spec: DataSpec, train: Part) -> tuple[Normalise, str]:
+    def _normalisation(self, spec: DataSpec, train: Pixels | Files) -> tuple[Normalise, str]:
         wanted = spec.normalise
         if wanted is None:
             wanted = "imagenet" if isinstance(train, Files) and self._channels == 3 else "train"
-        if isinstance(wanted, Normalisation):
-            if len(wanted.mean) != self._channels:
-                raise SourceError(
-                    f"data.normalise has {len(wanted.mean)} numbers, the images have {self._channels} channels"
-                )
-            return Normalise(wanted.mean, wanted.std), "given"
-        if wanted == "imagenet":
-            if self._channels != len(_IMAGENET[0]):
-                raise SourceError(
-                    "data.normalise: imagenet is for colour images; set data.channels: 3, or normalise: train"
-                )
-            return Normalise(*_IMAGENET), "ImageNet"
+        if (given := given_normalisation(wanted, self._channels)) is not None:
+            return given
         if isinstance(train, Pixels):
             return pixel_statistics(train, self._channels), "all training images, at their own size"
         return self._from_files(train, spec.seed)

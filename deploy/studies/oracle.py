@@ -96,7 +96,7 @@ class OracleStudy(Preparation):
 
         model = self._dense()
         evidence = self._evidence(model, settings)
-        validation = evaluate(model, self.data.validation)
+        validation = evaluate(model, self.data.validation, metric=self.data.metric)
         with self.progress.bar("ablate each unit") as bar:
             started = time.perf_counter()
             oracle = ablate(evidence, bar.set)
@@ -114,7 +114,8 @@ class OracleStudy(Preparation):
             n_examples=oracle.n_examples,
             batch_size=settings.batch_size,
             seed=self.recipe.seed,
-            accuracy=validation.accuracy,
+            metric=validation.metric,
+            score=validation.score,
             loss=oracle.loss,
             seconds=seconds,
             losses=oracle.changes,
@@ -136,7 +137,7 @@ class OracleStudy(Preparation):
             graph=graph,
             groups=groups,
             batches=self._drawn(settings),
-            loss=_cross_entropy,
+            loss=self._loss(),
             seed=self.recipe.seed,
         )
 
@@ -189,9 +190,3 @@ def _scores(criterion: Criterion, evidence: Evidence) -> tuple[Scores, dict[str,
         except MethodError as error:
             left_out[name] = str(error)
     return scores, left_out
-
-
-def _cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    from torch.nn.functional import cross_entropy
-
-    return cross_entropy(outputs.float(), labels)

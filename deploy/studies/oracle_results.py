@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from deploy.errors import ResultsError
+from deploy.metric import Metric
 
 __all__ = ["CriterionRow", "OracleResults", "load_oracle"]
 
@@ -36,10 +37,10 @@ class CriterionRow(_Record):
 class OracleResults(_Record):
     """The oracle of one trained network, and how criteria compare with it.
 
-    `losses` are changes of the mean loss, in nats, as each unit of each group goes alone.
+    `losses` are changes of the mean loss (in nats, for classes) as each unit of each group goes alone.
     """
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     name: str
     network: dict[str, Any]
     data: str
@@ -47,12 +48,21 @@ class OracleResults(_Record):
     n_examples: int
     batch_size: int
     seed: int
-    accuracy: float
+    metric: Metric = "accuracy"
+    score: float
     loss: float
     seconds: float
     losses: dict[str, tuple[float, ...]]
     rows: tuple[CriterionRow, ...]
     tool_version: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lifted(cls, value: Any) -> Any:
+        """Read version 1, whose score was called accuracy."""
+        if not isinstance(value, dict) or "accuracy" not in value:
+            return value
+        return {**{key: one for key, one in value.items() if key != "accuracy"}, "score": value["accuracy"]}
 
 
 def load_oracle(path: Path) -> OracleResults:

@@ -84,7 +84,7 @@ def epoch_batches(
     Parameters
     ----------
     data : Dataset
-        Of (float32 Tensor of shape (C, H, W), int).
+        Of (float32 Tensor of shape (C, H, W), int), or with an image in the place of the label.
     batch_size : int
         Examples of one update over all processes; each process gets its share of every batch.
     seed, epoch : int
@@ -97,8 +97,8 @@ def epoch_batches(
     Yields
     ------
     tuple of Tensor
-        Images of shape (B, C, H, W) and labels of shape (B,). The last, smaller batch is dropped where there are
-        others: statistics of BatchNorm over a handful of examples do harm.
+        Images of shape (B, C, H, W) and labels of shape (B,), or target images. The last, smaller batch is dropped
+        where there are others: statistics of BatchNorm over a handful of examples do harm.
     """
     generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
     order = torch.randperm(_length(data), generator=generator).tolist()

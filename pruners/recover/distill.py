@@ -36,7 +36,8 @@ class Distillation:
     Raises
     ------
     TrainingError
-        A temperature or a weight that is none; when called, a teacher that gives other scores than the network.
+        A temperature or a weight that is none; when called, targets that are no classes, or a teacher that gives other
+        scores than the network.
 
     Examples
     --------
@@ -62,6 +63,8 @@ class Distillation:
 
     def __call__(self, outputs: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of a batch: scores of shape (B, n_classes), images (B, C, H, W), labels (B,)."""
+        if labels.is_floating_point():
+            raise TrainingError("distillation softens class scores; the targets are images: fine-tune instead")
         parameter = next(self._teacher.parameters(), None)
         if parameter is not None and parameter.device != images.device:
             self._teacher.to(images.device)

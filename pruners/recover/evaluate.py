@@ -1,4 +1,4 @@
-"""Accuracy and loss of a classifier on a data set."""
+"""Score and loss of a network on a data set."""
 
 from __future__ import annotations
 
@@ -6,31 +6,38 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from pruners.modes import evaluating
 from pruners.recover.batches import ordered_batches
+from pruners.recover.losses import loss_function, score_each
+from pruners.recover.metric import Loss, Metric, loss_of
 
-__all__ = ["Evaluation", "count_correct", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "sum_scores"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What a classifier does on a data set.
+    """What a network does on a data set.
 
     Parameters
     ----------
-    accuracy : float
-        Share of examples whose largest output is their label, in [0, 1].
+    metric : {"accuracy", "psnr"}
+        What `score` is.
+    score : float
+        Mean over the examples: the share whose largest output is their label, in [0, 1], or the peak signal-to-noise
+        ratio in dB; see `pruners.recover.losses.score_each`. Papers on restoration give the ratio of whole images,
+        often of the luminance alone and with shaved borders: figures of examples that are pieces of images can not be
+        compared with theirs.
     loss : float
-        Mean cross-entropy in nats, without label smoothing.
+        Mean cross-entropy in nats, without label smoothing, or mean error of all pixels.
     n : int
         Examples.
     """
 
-    accuracy: float
+    metric: Metric
+    score: float
     loss: float
     n: int
 
@@ -39,6 +46,8 @@ def evaluate(
     model: nn.Module,
     data: Dataset[Any],
     *,
+    metric: Metric = "accuracy",
+    loss: Loss | None = None,
     batch_size: int = 256,
     channels_last: bool = False,
     num_workers: int = 0,
@@ -48,36 +57,43 @@ def evaluate(
     Parameters
     ----------
     model : Module
-        Maps images of shape (B, C, H, W) to scores of shape (B, n_classes).
+        Maps images of shape (B, C, H, W) to scores of shape (B, n_classes), or to images.
     data : Dataset
-        Of (Tensor, int).
+        Of (Tensor, int), or of (Tensor, Tensor) with images in [0, 1] as targets.
+    metric : {"accuracy", "psnr"}
+        What fits the targets.
+    loss : {"cross-entropy", "l1", "mse"}, optional
+        Which loss is told; default: cross-entropy for classes, l1 for images.
     batch_size : int
         Does not change the result but for rounding.
     channels_last : bool
         Memory format of the images.
     num_workers : int
         Processes that load data.
+
+    Raises
+    ------
+    TrainingError
+        A loss that does not fit the metric, or images of another shape than their targets.
     """
-    sums = count_correct(
-        model,
-        ordered_batches(data, batch_size=batch_size, num_workers=num_workers),
-        channels_last=channels_last,
-    )
-    correct, loss, n = sums.tolist()
-    return Evaluation(accuracy=correct / n, loss=loss / n, n=int(n))
+    batches = ordered_batches(data, batch_size=batch_size, num_workers=num_workers)
+    sums = sum_scores(model, batches, metric=metric, loss=loss_of(metric, loss), channels_last=channels_last)
+    score, total_loss, n = sums.tolist()
+    return Evaluation(metric=metric, score=score / n, loss=total_loss / n, n=int(n))
 
 
-def count_correct(model: nn.Module, batches: Any, *, channels_last: bool) -> Tensor:
-    """Sum over `batches`: Tensor of shape (3,), float64: correct answers, cross-entropy, examples."""
+def sum_scores(model: nn.Module, batches: Any, *, metric: Metric, loss: Loss, channels_last: bool) -> Tensor:
+    """Sum over `batches`: Tensor of shape (3,), float64: scores, losses, examples."""
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     layout = torch.channels_last if channels_last else torch.contiguous_format
+    mean_loss = loss_function(loss)
     sums = torch.zeros(3, dtype=torch.float64)
     with evaluating(model), torch.inference_mode():
-        for images, labels in batches:
-            scores = model(images.to(device, memory_format=layout)).float()
-            labels = labels.to(device)
-            sums[0] += (scores.argmax(1) == labels).sum().item()
-            sums[1] += F.cross_entropy(scores, labels, reduction="sum").item()
-            sums[2] += len(labels)
+        for images, targets in batches:
+            outputs = model(images.to(device, memory_format=layout)).float()
+            targets = targets.to(device)
+            sums[0] += score_each(metric, outputs, targets).sum().item()
+            sums[1] += mean_loss(outputs, targets).item() * len(targets)
+            sums[2] += len(targets)
     return sums

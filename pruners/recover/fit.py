@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -29,7 +28,9 @@ from pruners.errors import TrainingError
 from pruners.gates.gate import Gate
 from pruners.recover import checkpoint
 from pruners.recover.batches import epoch_batches, epoch_seed, n_batches, ordered_batches
-from pruners.recover.evaluate import count_correct
+from pruners.recover.evaluate import sum_scores
+from pruners.recover.losses import loss_function, score_each
+from pruners.recover.metric import Metric, loss_of
 from pruners.recover.schedule import learning_rate
 from pruners.recover.settings import TrainSettings
 
@@ -50,9 +51,11 @@ class Epoch:
         Counts from 1.
     lr : float
         Learning rate of the last update.
-    train_loss, train_accuracy : float
+    metric : {"accuracy", "psnr"}
+        What the scores are; more is better.
+    train_loss, train_score : float
         Over the epoch's batches, while the weights changed; the loss includes label smoothing.
-    validation_loss, validation_accuracy : float or None
+    validation_loss, validation_score : float or None
         After the epoch; None without validation data.
     seconds : float
         Of training, validation left out.
@@ -60,10 +63,11 @@ class Epoch:
 
     epoch: int
     lr: float
+    metric: Metric
     train_loss: float
-    train_accuracy: float
+    train_score: float
     validation_loss: float | None
-    validation_accuracy: float | None
+    validation_score: float | None
     seconds: float
 
 
@@ -81,7 +85,7 @@ class History:
 
 
 class Objective(Protocol):
-    """What a training minimises in the place of cross-entropy."""
+    """What a training minimises in the place of the settings' loss."""
 
     def __call__(self, outputs: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Return the scalar loss of a batch; runs under the training's autocast.
@@ -114,28 +118,32 @@ def fit(
     validation: Dataset[Any] | None,
     settings: TrainSettings,
     *,
+    metric: Metric = "accuracy",
     gate: Gate | None = None,
     objective: Objective | None = None,
     checkpoints: Path | None = None,
     progress: TrainProgress | None = None,
 ) -> History:
-    """Train a classifier in place, by cross-entropy or by an objective.
+    """Train a network in place, by the loss of the settings or by an objective.
 
     Parameters
     ----------
     model : Module
-        Maps images of shape (B, C, H, W) to scores of shape (B, n_classes). It ends in its former mode and on its
-        former device.
+        Maps images of shape (B, C, H, W) to scores of shape (B, n_classes), or to images. It ends in its former mode
+        and on its former device.
     train, validation : Dataset
-        Of (float32 Tensor of shape (C, H, W), int). Validation never trains; it is reported, and decides which
-        epoch's weights stay when ``settings.keep`` is "best".
+        Of (float32 Tensor of shape (C, H, W), int), or with an image in [0, 1] in the place of the label. Validation
+        never trains; it is reported, and decides which epoch's weights stay when ``settings.keep`` is "best".
     settings : TrainSettings
         See there.
+    metric : {"accuracy", "psnr"}
+        What fits the targets.
     gate : Gate, optional
         Attached to the model: its penalty, its own updates, and its word that the training is done. The epoch in which
         it says so ends there and is the last.
     objective : Objective, optional
-        Minimised in the place of cross-entropy; see `pruners.recover.distill`. It has the label smoothing to itself.
+        Minimised in the place of the settings' loss; see `pruners.recover.distill`. It has the label smoothing to
+        itself.
     checkpoints : Path, optional
         Folder of the checkpoint; a second call with the same folder goes on after the last finished epoch and ends in
         the same weights, bit for bit, as a call that was never interrupted.
@@ -145,14 +153,14 @@ def fit(
     Raises
     ------
     TrainingError
-        The loss is not finite, a checkpoint is broken or belongs to something else, the device cannot do the
-        precision, or "best" was asked for without validation data.
+        The loss is not finite or does not fit the targets, a checkpoint is broken or belongs to something else, the
+        device cannot do the precision, or "best" was asked for without validation data.
     """
     if objective is not None and settings.label_smoothing:
         raise TrainingError("label_smoothing is of cross-entropy; an objective smooths labels by itself")
     if settings.keep == "best" and validation is None:
         raise TrainingError("keep 'best' needs validation data: the best epoch is never chosen on other data")
-    return _Fit(model, train, validation, settings, gate, objective, checkpoints, progress).run()
+    return _Fit(model, train, validation, settings, metric, gate, objective, checkpoints, progress).run()
 
 
 def _fabric(settings: TrainSettings) -> Fabric:
@@ -178,6 +186,7 @@ class _Fit:
         train: Dataset[Any],
         validation: Dataset[Any] | None,
         settings: TrainSettings,
+        metric: Metric,
         gate: Gate | None,
         objective: Objective | None,
         checkpoints: Path | None,
@@ -189,6 +198,9 @@ class _Fit:
         self.train = train
         self.validation = validation
         self.settings = settings
+        self.metric = metric
+        self.loss = loss_of(metric, settings.loss, settings.label_smoothing)
+        self.mean_loss = loss_function(self.loss, settings.label_smoothing)
         self.progress = progress
         self.steps = n_batches(train, settings.batch_size)
         self.layout = torch.channels_last if settings.channels_last else torch.contiguous_format
@@ -255,38 +267,39 @@ class _Fit:
             num_workers=settings.num_workers,
         )
         rate, step = 0.0, 0
-        for step, (images, labels) in enumerate(batches, start=1):
+        for step, (images, targets) in enumerate(batches, start=1):
             rate = learning_rate(settings, (epoch - 1) * self.steps + step - 1, self.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            self._update(images.to(fabric.device, memory_format=self.layout), labels.to(fabric.device), sums, rate)
+            self._update(images.to(fabric.device, memory_format=self.layout), targets.to(fabric.device), sums, rate)
             if step % _LOOK_EVERY == 0:
                 self._look(epoch, step, sums)
             if self._finished:
                 break
         self._look(epoch, step, sums)
         seconds = time.perf_counter() - started
-        correct, loss, n = self._over_ranks(sums).tolist()
+        score, loss, n = self._over_ranks(sums).tolist()
         checked = self._validate()
         row = Epoch(
             epoch=epoch,
             lr=rate,
+            metric=self.metric,
             train_loss=loss / n,
-            train_accuracy=correct / n,
+            train_score=score / n,
             validation_loss=None if checked is None else checked[1] / checked[2],
-            validation_accuracy=None if checked is None else checked[0] / checked[2],
+            validation_score=None if checked is None else checked[0] / checked[2],
             seconds=seconds,
         )
         self.rows.append(row)
-        if settings.keep == "best" and row.validation_accuracy is not None:
-            self._remember(row.validation_accuracy, epoch)
+        if settings.keep == "best" and row.validation_score is not None:
+            self._remember(row.validation_score, epoch)
         if self.progress is not None:
             self.progress.epoch(row)
 
-    def _update(self, images: Tensor, labels: Tensor, sums: Tensor, rate: float) -> None:
+    def _update(self, images: Tensor, targets: Tensor, sums: Tensor, rate: float) -> None:
         gate = self.gate
-        scores = self.model(images)
-        loss = self._loss(scores, images, labels)
+        outputs = self.model(images)
+        loss = self._loss(outputs, images, targets)
         self.raw.zero_grad(set_to_none=True)
         self.fabric.backward(loss if gate is None else gate.with_penalty(loss))
         if gate is not None:
@@ -297,15 +310,15 @@ class _Fit:
         if gate is not None:
             gate.after_step(rate)
         with torch.no_grad():
-            sums[0] += (scores.argmax(1) == labels).sum()
-            sums[1] += loss.detach() * len(labels)
-            sums[2] += len(labels)
+            sums[0] += score_each(self.metric, outputs, targets).sum()
+            sums[1] += loss.detach() * len(targets)
+            sums[2] += len(targets)
 
-    def _loss(self, scores: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, outputs: Tensor, images: Tensor, targets: Tensor) -> Tensor:
         if self.objective is None:
-            return F.cross_entropy(scores, labels, label_smoothing=self.settings.label_smoothing)
+            return self.mean_loss(outputs, targets)
         with self.fabric.autocast():
-            return self.objective(scores, images, labels)
+            return self.objective(outputs, images, targets)
 
     def _look(self, epoch: int, step: int, sums: Tensor) -> None:
         loss = (sums[1] / sums[2]).item()
@@ -326,7 +339,9 @@ class _Fit:
             world_size=self.fabric.world_size,
             num_workers=self.settings.num_workers,
         )
-        sums = count_correct(self.raw, batches, channels_last=self.settings.channels_last)
+        sums = sum_scores(
+            self.raw, batches, metric=self.metric, loss=self.loss, channels_last=self.settings.channels_last
+        )
         values: list[float] = self._over_ranks(sums.to(self.fabric.device)).tolist()
         return values
 
@@ -337,10 +352,10 @@ class _Fit:
         assert isinstance(reduced, Tensor)
         return reduced
 
-    def _remember(self, accuracy: float, epoch: int) -> None:
-        if self.best is None or accuracy > self.best[0]:
+    def _remember(self, score: float, epoch: int) -> None:
+        if self.best is None or score > self.best[0]:
             weights = {name: value.detach().cpu().clone() for name, value in self.raw.state_dict().items()}
-            self.best = (accuracy, epoch, weights)
+            self.best = (score, epoch, weights)
 
     def _fingerprint(self) -> dict[str, str]:
         settings = self.settings.model_dump(mode="json")

@@ -16,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from pruners.recover.metric import Loss
+
 __all__ = ["TrainSettings"]
 
 
@@ -39,11 +41,12 @@ class TrainSettings(BaseModel):
     milestones: tuple[PositiveInt, ...] = Field((), description="epochs at which 'step' multiplies by gamma")
     gamma: float = Field(0.1, gt=0, lt=1)
     warmup_epochs: NonNegativeFloat = Field(0.0, description="the rate rises linearly from 0 over so many epochs")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    loss: Loss | None = Field(None, description="default: cross-entropy for classes, l1 for images")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="of classes")
     clip_norm: PositiveFloat | None = Field(None, description="largest l2 norm of the gradient; None: not clipped")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="bf16 and fp16: autocast, fp32 weights")
     channels_last: bool = False
-    keep: Literal["last", "best"] = Field("last", description="'best': weights of the best *validation* accuracy")
+    keep: Literal["last", "best"] = Field("last", description="'best': weights of the best *validation* score")
     num_workers: NonNegativeInt = Field(0, description="processes that load data")
     seed: int = 0
 

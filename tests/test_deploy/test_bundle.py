@@ -18,9 +18,9 @@ from benchmarks.records import Agreement
 from deploy import bundle as bundle_module
 from deploy import whole
 from deploy.bundle import (
-    Accuracies,
     Bundle,
     NetworkOrigin,
+    NetworkScores,
     NominalCost,
     Provenance,
     bundle_of,
@@ -67,7 +67,7 @@ def write(folder: Path, model: nn.Module | None = None, **options) -> Bundle:
     settings = {
         "name": "small",
         "plan": None,
-        "accuracy": Accuracies(test=0.9, n_test=10),
+        "scores": NetworkScores(test=0.9, n_test=10),
         "cost": NominalCost(macs=1000, parameters=700),
         "provenance": Provenance(seeds={"train": 0}),
         **options,
@@ -104,7 +104,7 @@ def test_a_bundle_is_complete(written: Path) -> None:
     assert entries(written.parent) == {"small"}
     bundle = read_bundle(written)
     manifest = bundle.manifest
-    assert (bundle.name, manifest.accuracy.test, manifest.cost.macs) == ("small", 0.9, 1000)
+    assert (bundle.name, manifest.scores.test, manifest.cost.macs) == ("small", 0.9, 1000)
     assert manifest.files.keys() == (FILES | {"plan.json"}) - {"bundle.json"}
     assert bundle.sha256 == whole.file_sha256(bundle.model) == manifest.files["model.onnx"].sha256
     assert manifest.agreement.ok
@@ -193,6 +193,19 @@ def test_a_broken_manifest_is_an_error_not_a_bare_file(copied: Path) -> None:
     del document["files"]["model.onnx"]
     manifest.write_text(json.dumps(document))
     assert_broken(copied, "does not list model.onnx")
+
+
+def test_a_bundle_of_version_1_is_read(copied: Path) -> None:
+    manifest = copied / "bundle.json"
+    document = json.loads(manifest.read_text())
+    scores = document.pop("scores")
+    document |= {"schema_version": 1, "accuracy": {key: scores[key] for key in scores if key != "metric"}}
+    manifest.write_text(json.dumps(document))
+    found = read_bundle(copied).manifest.scores
+    assert (found.metric, found.test) == ("accuracy", scores["test"])
+    document["accuracy"]["test"] = 31.4
+    manifest.write_text(json.dumps(document))
+    assert_broken(copied, "accuracy is a share in [0, 1], got 31.4")
 
 
 def test_a_bare_file_has_no_bundle(written: Path, tmp_path: Path, copied: Path) -> None:

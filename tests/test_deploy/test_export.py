@@ -17,13 +17,14 @@ from torch.utils.data import Dataset, TensorDataset
 
 from backends.base import CompileOptions
 from backends.errors import BackendError, RunError, UnknownBackendError
-from deploy.agreement import accuracy_on_backend, compare_with_torch
+from deploy.agreement import compare_with_torch, score_on_backend
 from deploy.errors import ExportError, OutputError
 from deploy.export import OPSETS, export_onnx
 from deploy.fold import fold_batch_norms
 from deploy.inference import compiled_elsewhere
 from deploy.onnx_check import check_onnx, model_files
 from deploy.whole import file_sha256
+from pruners.recover.losses import score_each
 
 
 def randomised(model: nn.Module) -> nn.Module:
@@ -528,20 +529,34 @@ def test_accuracy_on_a_backend_equals_torch(tmp_path: Path, dynamic: bool) -> No
     model, path = randomised(Residual()), tmp_path / "model.onnx"
     export_onnx(model, (images(4),), path, dynamic_batch=dynamic)
     data, correct = labelled(model, 23)  # 23 is no multiple of 4: the last batch is filled up
-    result = accuracy_on_backend(path, "ort", CompileOptions(threads=2), data, batch_size=8)
-    assert (result.correct, result.n) == (correct, 23)
+    result = score_on_backend(path, "ort", CompileOptions(threads=2), data, batch_size=8)
+    assert (result.metric, result.n) == ("accuracy", 23)
     assert 0 < correct < 23
-    assert result.accuracy == correct / 23
+    assert result.score == correct / 23
+
+
+def test_psnr_on_a_backend_equals_torch(tmp_path: Path) -> None:
+    model, path = nn.Conv2d(3, 3, 3, padding=1), tmp_path / "model.onnx"
+    export_onnx(model, (images(4),), path)
+    data = TensorDataset(images(7), images(7).clamp(0, 1).flip(0))
+    with torch.no_grad():
+        expected = score_each("psnr", model(data.tensors[0]), data.tensors[1]).mean().item()
+    result = score_on_backend(path, "ort", CompileOptions(threads=1), data, metric="psnr", batch_size=3)
+    assert (result.metric, result.n) == ("psnr", 7)
+    assert result.score == pytest.approx(expected, abs=1e-4)
+    export_onnx(Residual(), (images(2),), path)
+    with pytest.raises(ExportError, match="psnr needs an image an example"):
+        score_on_backend(path, "ort", None, data, metric="psnr")
 
 
 def test_accuracy_needs_a_classifier_and_data(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     export_onnx(nn.ReLU(), (images(2),), path)
     with pytest.raises(ExportError, match="row of scores"):
-        accuracy_on_backend(path, "ort", None, TensorDataset(images(2), torch.zeros(2)))
+        score_on_backend(path, "ort", None, TensorDataset(images(2), torch.zeros(2)))
     export_onnx(Residual(), (images(2),), path)
     with pytest.raises(ExportError, match="empty"):
-        accuracy_on_backend(path, "ort", None, TensorDataset(images(2)[:0], torch.zeros(0)))
+        score_on_backend(path, "ort", None, TensorDataset(images(2)[:0], torch.zeros(0)))
 
 
 def test_errors_of_the_other_process_arrive_as_they_are(tmp_path: Path) -> None:

@@ -71,9 +71,9 @@ def test_a_run_ends_in_an_answer(whole):
     assert pruned["cost"]["macs"] <= 0.6 * dense["cost"]["macs"]
     assert {pair["candidate"]["subject"]["backend"] for pair in results["comparisons"]} == {"ort", "openvino"}
     for row in results["models"]:
-        assert set(row["backend_accuracy"]) == {"ort", "openvino"}
-        for accuracy in row["backend_accuracy"].values():
-            assert accuracy == pytest.approx(row["accuracy_test"], abs=0.001)
+        assert set(row["backend_scores"]) == {"ort", "openvino"}
+        for accuracy in row["backend_scores"].values():
+            assert accuracy == pytest.approx(row["score_test"], abs=0.001)
     for pair in results["comparisons"]:
         for side in (pair["baseline"], pair["candidate"]):
             assert side["agreement"]["ok"]

@@ -193,7 +193,7 @@ def test_apply_writes_a_bundle_that_loads_again(plan, folder, net, built, tmp_pa
     assert code == 0, err
     assert "Masked equals compact" in out
     bundle = read_bundle(place)
-    assert bundle.manifest.accuracy.validation is None
+    assert bundle.manifest.scores.validation is None
     assert bundle.manifest.provenance.data is None
     assert bundle.manifest.provenance.method == "by hand"
     assert bundle.manifest.provenance.seeds == {"network": 3, "inputs": 3}

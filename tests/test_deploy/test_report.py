@@ -97,6 +97,27 @@ def test_the_answer_tells_each_backend_with_interval_and_promise(results):
     assert "\n" not in said
 
 
+def restored(results: Results) -> Results:
+    """The same run of a network that restores images."""
+    changes = {
+        "dense": {"score_validation": 29.0, "score_test": 28.31, "backend_scores": {"ort": 28.31}},
+        "pruned": {"score_validation": 28.5, "score_test": 28.1, "backend_scores": {"ort": 28.1, "openvino": 28.05}},
+    }
+    models = tuple(row.model_copy(update={"metric": "psnr", **changes[row.label]}) for row in results.models)
+    return results.model_copy(update={"models": models})
+
+
+def test_a_network_that_restores_images_is_told_in_decibels(results):
+    found = restored(results)
+    assert "test PSNR went from 28.31 dB to 28.10 dB" in answer(found)
+    text = " ".join(printed(found, 160).split())
+    assert "PSNR, validation 29.00 dB 28.50 dB -0.50 dB" in text
+    assert "PSNR, test 28.31 dB 28.10 dB -0.21 dB" in text
+    assert "executed test PSNR" in text
+    assert "test PSNR differs from torch's 28.10 dB by -0.05 dB" in text
+    assert "accuracy" not in text
+
+
 def test_what_was_not_shown_is_not_claimed(results):
     near = Interval(value=1.005, low=0.97, high=1.04, confidence=0.96, n=6)
     few = near.model_copy(update={"confidence": 0.5, "n": 2})

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pydantic import ValidationError
 
 from benchmarks.journal import Begun, Journal
 from benchmarks.records import (
@@ -136,10 +137,10 @@ def rows() -> tuple[ModelRow, ...]:
             sha256=subject(label, "ort").sha256,
             file_bytes=COSTS[label].file_bytes,
             cost=COSTS[label],
-            accuracy_validation=0.97,
-            accuracy_test=test,
+            score_validation=0.97,
+            score_test=test,
             n_test=360,
-            backend_accuracy={"ort": test, "openvino": test - 0.01 * (label == "pruned")},
+            backend_scores={"ort": test, "openvino": test - 0.01 * (label == "pruned")},
             method=method,
             settings={"steps": 4} if method else {},
             plan_removed_units=96 if method else None,
@@ -193,7 +194,7 @@ def test_files_of_version_1_stay_readable():
         ("{", "is not JSON"),
         ("[]", "is not a results file"),
         ('{"title": "x"}', "it has no schema_version"),
-        ('{"schema_version": 7}', "schema_version 7; this program reads 1 to 2"),
+        ('{"schema_version": 7}', "schema_version 7; this program reads 1 to 3"),
         ('{"schema_version": true, "title": 1}', "is not a legal results file"),
         ('{"schema_version": 1, "titel": "x"}', "did you mean 'title'"),
         ("\x00\udcff", "is not JSON"),
@@ -255,7 +256,7 @@ def bundle(label: str):
         sha256=subject(label, "ort").sha256,
         plan=None if dense else Path("plan.json"),
         manifest=SimpleNamespace(
-            accuracy=SimpleNamespace(validation=0.9, test=0.8, n_test=100),
+            scores=SimpleNamespace(metric="accuracy", validation=0.9, test=0.8, n_test=100),
             cost=SimpleNamespace(zeros=0),
             provenance=SimpleNamespace(method=None if dense else "taylor", settings={} if dense else {"steps": 4}),
         ),
@@ -274,12 +275,27 @@ def test_a_run_is_gathered(monkeypatch):
     assert (dense.label, dense.method, dense.plan_removed_units) == ("dense", None, None)
     assert (pruned.label, pruned.method, pruned.plan_removed_units) == ("pruned", "taylor", 12)
     assert pruned.cost == COSTS["pruned"]
-    assert pruned.backend_accuracy == {"ort": 0.79}
+    assert pruned.backend_scores == {"ort": 0.79}
     assert pruned.file == "model.onnx"
     assert results.environment.packages == {"numpy": "2.0.0", "ort": "1.0", "openvino": "1.0"}
     assert "/home/somebody" not in results.model_dump_json()
     assert Recipe.model_validate(results.recipe).name == "golden"
     assert Results.model_validate_json(results.model_dump_json()) == results
+
+
+def test_scores_of_older_versions_are_accuracies():
+    old, now = json.loads(GOLDEN.read_text(encoding="utf-8"))["models"], load(GOLDEN).models
+    for row, found in zip(old, now, strict=True):
+        assert found.metric == "accuracy"
+        assert (found.score_validation, found.score_test) == (row["accuracy_validation"], row["accuracy_test"])
+        assert found.backend_scores == row["backend_accuracy"]
+
+
+def test_an_accuracy_is_a_share_and_a_ratio_is_not():
+    row = rows()[0].model_dump()
+    with pytest.raises(ValidationError, match=r"accuracy is a share in \[0, 1\], got 28.3"):
+        ModelRow.model_validate({**row, "score_test": 28.3})
+    assert ModelRow.model_validate({**row, "score_test": 28.3, "metric": "psnr"}).score_test == 28.3
 
 
 def test_a_run_that_measured_nothing_is_refused():
@@ -294,7 +310,7 @@ def test_a_bench_of_one_bare_file_is_gathered(tmp_path):
     results = results_of_bench([], [found, other], {"small": COSTS["pruned"]}, {"small": file})
     assert [row.label for row in results.models] == ["small"]
     assert results.models[0].sha256 == found.subject.sha256
-    assert results.models[0].accuracy_test is None
+    assert results.models[0].score_test is None
     assert (results.environment.busy_fraction, results.environment.steal_fraction) == (0.4, 0.1)
     with pytest.raises(ResultsError, match="'small' was not measured"):
         results_of_bench([], [], {"small": COSTS["pruned"]}, {"small": file})
@@ -336,7 +352,7 @@ def test_the_module_reads_no_torch_and_no_pruners():
 
 
 def test_the_simulation_tells_what_it_was_asked_for():
-    assert results_module.SCHEMA_VERSION == 2
+    assert results_module.SCHEMA_VERSION == 3
     assert math.isclose(simulated().comparisons[0].speedup.value, 1.6, rel_tol=0.05)
     assert json.loads(GOLDEN.read_text(encoding="utf-8"))["schema_version"] == 1
 

@@ -71,8 +71,8 @@ class _Pretended:
         facts = {}
         if self.job.kind != "export":
             facts["scores"] = Scores(
-                accuracy_validation=0.9,
-                accuracy_test=0.9,
+                score_validation=0.9,
+                score_test=0.9,
                 loss_validation=0.1,
                 loss_test=0.1,
                 n_validation=100,

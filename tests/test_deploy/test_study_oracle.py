@@ -98,7 +98,7 @@ def make_results(**rows):
         n_examples=8,
         batch_size=4,
         seed=0,
-        accuracy=0.5,
+        score=0.5,
         loss=1.0,
         seconds=1.0,
         losses={"a": (0.1, 0.2), "b": (0.3, -0.1)},
@@ -132,6 +132,16 @@ def test_the_plot_has_a_mark_for_each_number():
     legend = 1
     assert drawn.count("<rect") == drawn.count("<circle") == 2 + legend
     assert oracle_plot(make_results(low=-0.5)) == oracle_plot(make_results(low=-0.5))
+
+
+def test_results_of_version_1_are_read(tmp_path):
+    old = make_results(high=0.75).model_dump(mode="json")
+    old |= {"version": 1, "accuracy": old.pop("score")}
+    del old["metric"]
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    found = load_oracle(tmp_path / "old.json")
+    assert (found.metric, found.score) == ("accuracy", 0.5)
+    assert "validation accuracy 50.0 %." in oracle_sheet(found).caption
 
 
 def test_results_of_another_kind_are_refused(tmp_path):

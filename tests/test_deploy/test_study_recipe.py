@@ -21,6 +21,7 @@ MINIMAL = {
     "methods": ["l1"],
     "recoveries": [{"fine-tune": {"epochs": 1}}],
 }
+MISFIT = {"epochs": 1, "loss": "cross-entropy"}
 
 
 def written(tmp_path, document):
@@ -57,6 +58,18 @@ def test_shipped_studies_are_legal(path):
         ({"methods": [{"method": "taylor", "settings": {"step": 3}}]}, "unknown setting 'step'; did you mean 'steps'?"),
         ({"methods": [{"method": "l1", "setting": {}}]}, "'methods.0.setting'; did you mean 'settings'?"),
         ({"methods": [{"name": "x"}]}, "key 'methods.0.method' is missing"),
+        ({"train": {"epochs": 2, "loss": "l1"}}, "loss l1 does not fit targets that are classes; take cross-entropy"),
+        (
+            {
+                "data": {"name": "denoising:25"},
+                "methods": [{"method": "dhp", "settings": {"training": {"epochs": 1, "loss": "cross-entropy"}}}],
+            },
+            "loss cross-entropy does not fit targets that are images",
+        ),
+        (
+            {"data": {"name": "denoising:25"}, "recoveries": [{"distil": {"training": {"epochs": 1}}}]},
+            "distil softens class scores; denoising:25 has none: fine-tune instead",
+        ),
         ({"constraints": {"multiple_off": 8}}, "unknown key 'multiple_off'; did you mean 'multiple_of'?"),
         ({"constraints": {"target": {}}}, "'target' is no constraint"),
         ({"budgets": {"flops": [1.5]}}, "in (0, 1)"),

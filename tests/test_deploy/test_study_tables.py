@@ -16,10 +16,11 @@ from deploy.method_study.words import answers, failures
 N_TEST = 1000
 
 
-def scores(accuracy):
+def scores(score, metric="accuracy"):
     return Scores(
-        accuracy_validation=accuracy - 0.01,
-        accuracy_test=accuracy,
+        metric=metric,
+        score_validation=score - 0.01,
+        score_test=score,
         loss_validation=0.1,
         loss_test=0.1,
         n_validation=100,
@@ -200,6 +201,57 @@ def test_the_plot_is_read_alone():
     assert "dense" in words
     assert "uniform at 50 % flops: 95.50 % with 50 % of the MACs" in words
     assert plots(results(failed("l1", 0, "no"))) == {}
+
+
+def in_decibels(*pairs):
+    return results(
+        *(
+            cell(
+                name,
+                seed,
+                0,
+                dense=scores(29.5, "psnr"),
+                pruned=scores(20, "psnr"),
+                recovered=scores(value, "psnr"),
+            )
+            for name, pair in zip(("l1", "uniform"), pairs, strict=True)
+            for seed, value in enumerate(pair)
+        )
+    )
+
+
+def test_a_study_of_images_is_told_in_decibels(tmp_path):
+    found = in_decibels((28.31, 28.35), (28.11, 28.05))
+    (said,) = answers(found)
+    assert "l1 is best with 28.33 +- 0.03 dB on the test images, 0.25 dB above uniform" in said
+    assert "does NOT exceed the seed noise of +-0.64 (2 seeds)" in said
+    page = tmp_path / "page.md"
+    write_page(found, page)
+    text = page.read_text()
+    assert "### PSNR on test images, cost and speed" in text
+    assert "### Test PSNR minus that of the baselines, in dB" in text
+    assert "| +0.25 +- 0.64 |" in text
+    assert "PSNR in dB. Mean +- standard deviation over 2 seeds." in text
+    assert "ccuracy" not in text
+    assert "half a test image" not in text
+    svg = (tmp_path / "page-pareto-macs.svg").read_text()
+    assert "test PSNR [dB]" in svg
+    assert "l1 at 50 % flops: 28.33 dB with" in svg
+    assert sheets(found)[0].title == "PSNR on test images in dB, 50 % flops left"
+
+
+def test_images_have_no_least_difference():
+    found = paired({0: 28.3, 1: 28.4}, {0: 28.2, 1: 28.3}, N_TEST, "psnr")
+    assert found.half_width == pytest.approx(0, abs=1e-9)
+
+
+def test_a_study_of_version_1_is_read(tmp_path):
+    found = results(*two_seeds((0.97, 0.98), (0.95, 0.96)))
+    old = (
+        found.model_dump_json().replace('"schema_version":2', '"schema_version":1').replace('"metric":"accuracy",', "")
+    )
+    (tmp_path / "study.json").write_text(old.replace('"score_', '"accuracy_'))
+    assert load_results(tmp_path / "study.json") == found
 
 
 def test_results_and_page_are_written_and_read(tmp_path):

@@ -268,7 +268,7 @@ def test_codes_are_binary_at_the_end_and_keep_the_wanted_share():
     for values in gate.values().values():
         assert ((values - 0.5).abs() > 0.49).all()
         assert (values > 0.5).float().mean() == pytest.approx(0.5, abs=1.5 / 12)
-    accuracy = history.epochs[-1].validation_accuracy
+    accuracy = history.epochs[-1].validation_score
     assert accuracy > 0.9, "evaluated with the index in the place of v"
     gate.fold()
     net.eval()

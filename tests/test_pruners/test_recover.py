@@ -77,9 +77,9 @@ def same(left: list[torch.Tensor], right: list[torch.Tensor]) -> bool:
 def test_learns_the_problem(changes):
     model = network()
     history = fit(model, problem(), problem(128, seed=1), settings(**changes))
-    assert history.epochs[-1].validation_accuracy > 0.95
+    assert history.epochs[-1].validation_score > 0.95
     assert [row.epoch for row in history.epochs] == [1, 2, 3, 4]
-    assert evaluate(model, problem(128, seed=1)).accuracy == pytest.approx(history.epochs[-1].validation_accuracy)
+    assert evaluate(model, problem(128, seed=1)).score == pytest.approx(history.epochs[-1].validation_score)
 
 
 def test_same_seed_gives_the_same_weights_and_another_seed_others():
@@ -151,9 +151,9 @@ def test_finished_training_is_not_repeated(tmp_path):
 def test_best_keeps_the_epoch_of_the_best_validation_accuracy(tmp_path):
     model = network()
     history = fit(model, problem(), problem(64, seed=2), settings(keep="best", lr=0.3), checkpoints=tmp_path)
-    accuracies = [row.validation_accuracy for row in history.epochs]
+    accuracies = [row.validation_score for row in history.epochs]
     assert history.kept_epoch == accuracies.index(max(accuracies)) + 1
-    assert evaluate(model, problem(64, seed=2)).accuracy == pytest.approx(max(accuracies))
+    assert evaluate(model, problem(64, seed=2)).score == pytest.approx(max(accuracies))
     with pytest.raises(TrainingError, match="needs validation data"):
         fit(network(), problem(), None, settings(keep="best"))
 
@@ -283,7 +283,7 @@ def test_two_processes_end_with_equal_weights(tmp_path):
         from test_recover import network, problem, settings
         model = network()
         history = fit(model, problem(), problem(64, seed=1), settings(), checkpoints=Path(sys.argv[1]))
-        accuracy = history.epochs[-1].validation_accuracy
+        accuracy = history.epochs[-1].validation_score
         torch.save([model.state_dict(), accuracy], f"{sys.argv[1]}/rank{os.environ['RANK']}.pt")
         """
     )

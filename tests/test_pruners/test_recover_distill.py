@@ -82,7 +82,7 @@ def test_student_of_noisy_labels_comes_closer_to_its_teacher(precision):
         student = network(2, width=2)
         objective = Distillation(teacher, weight=weight, temperature=2.0)
         fit(student, problem(64, noise=0.7), None, settings(epochs=20, precision=precision), objective=objective)
-        taught[weight] = evaluate(student, test).accuracy
+        taught[weight] = evaluate(student, test).score
     assert taught[1.0] > taught[0.0] + 0.05
 
 
