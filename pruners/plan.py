@@ -96,7 +96,8 @@ class PruningPlan(BaseModel):
         Raises
         ------
         PlanError
-            `later` counts other group sizes than this plan leaves.
+            `later` counts other group sizes than this plan leaves, as happens where parts of one layer were cut to one
+            unit each and are one group since.
         """
         sizes, kept = dict(self.sizes), dict(self.kept)
         for name, positions in later.kept.items():
