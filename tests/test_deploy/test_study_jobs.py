@@ -271,6 +271,11 @@ def test_ctrl_c_ends_the_jobs(tmp_path):
             return running
 
     executor = Interrupted(1)
-    with pytest.raises(KeyboardInterrupt):
-        run_study(recipe(), tmp_path / "out", executor, lambda _: None, measured=False)
+    # Who runs the tests in the background ignores Ctrl-C, as the shell wants it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_study(recipe(), tmp_path / "out", executor, lambda _: None, measured=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not psutil.pid_exists(executor.pid)
