@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import subprocess
 import sys
 from pathlib import Path
@@ -20,13 +21,14 @@ def test_it_has_every_method():
     assert {method.method for method in load_study(RECIPE).all_methods} == set(names())
 
 
-@pytest.mark.timeout(600)
-def test_every_cell_is_pruned_and_recovered(tmp_path):
-    command = [sys.executable, "-m", "deploy", "study", str(RECIPE), "--jobs", "2", "--no-measure"]
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("only", ["[dlsu]*", pytest.param("*", marks=pytest.mark.slow)])
+def test_every_cell_is_pruned_and_recovered(tmp_path, only):
+    command = [sys.executable, "-m", "deploy", "study", str(RECIPE), "--jobs", "2", "--no-measure", "--only", only]
     done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     results = load_results(tmp_path / RESULTS)
-    assert {cell.method for cell in results.cells} == set(names())
-    for cell in results.cells:
-        assert cell.recovered is not None, f"{cell.method}: {cell.reason}"
+    asked = set(fnmatch.filter(names(), only))
+    assert {cell.method for cell in results.cells if cell.outcome == "ok"} == asked
+    assert all(cell.recovered is not None for cell in results.cells if cell.method in asked)
     assert "At 50 % flops, fine-tuned:" in done.stdout
