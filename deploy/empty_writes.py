@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import onnx
+
+from deploy.onnx_graph import drop_unused, names_read
 
 __all__ = ["drop_empty_writes"]
 
@@ -36,7 +36,8 @@ def drop_empty_writes(model: onnx.ModelProto) -> int:
         if writes and node.input[2] in empty and node.output[0] not in outputs:
             data[node.output[0]] = node.input[0]
     if data:
-        _drop_unused(graph)
+        _drop_unread(graph)
+        drop_unused(graph)
     return len(data)
 
 
@@ -44,25 +45,12 @@ def _is_empty(tensor: onnx.TypeProto.Tensor) -> bool:
     return any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in tensor.shape.dim)
 
 
-def _drop_unused(graph: onnx.GraphProto) -> None:
+def _drop_unread(graph: onnx.GraphProto) -> None:
     live = {value.name for value in graph.output}
     kept = []
     for node in reversed(graph.node):
-        if live.isdisjoint(node.output):
-            continue
-        kept.append(node)
-        live.update(_read_by(node))
+        if not live.isdisjoint(node.output):
+            kept.append(node)
+            live |= names_read(node)
     del graph.node[:]
     graph.node.extend(reversed(kept))
-    for index in reversed(range(len(graph.initializer))):
-        if graph.initializer[index].name not in live:
-            del graph.initializer[index]
-
-
-def _read_by(node: onnx.NodeProto) -> Iterable[str]:
-    yield from node.input
-    for attribute in node.attribute:
-        for inner in (attribute.g, *attribute.graphs):
-            for each in inner.node:
-                yield from _read_by(each)
-            yield from (value.name for value in inner.output)

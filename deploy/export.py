@@ -18,8 +18,9 @@ from backends.base import TensorSpec
 from benchmarks.schema import Record
 from deploy.empty_writes import drop_empty_writes
 from deploy.errors import ExportError
-from deploy.fold import batch_norms, fold_batch_norms, subgraphs
+from deploy.fold import batch_norms, fold_batch_norms
 from deploy.onnx_check import check_onnx, model_files, opset_of
+from deploy.onnx_graph import subgraphs
 from deploy.onnx_names import name_nodes, name_parameters, rename_dimension, rename_values, strip_metadata
 from deploy.whole import file_sha256, output_errors, staged_folder, sync
 

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-__all__ = ["batch_norms", "fold_batch_norms", "subgraphs"]
+from deploy.onnx_graph import drop_unused, subgraphs
+
+__all__ = ["batch_norms", "fold_batch_norms"]
 
 _LINEAR = ("Conv", "ConvTranspose", "Gemm")
 _BATCH_NORM = "BatchNormalization"
-
-
-def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Yield `graph` and every graph inside its nodes (branches, loop bodies)."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            inner = [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else list(attribute.graphs)
-            for each in inner:
-                yield from subgraphs(each)
 
 
 def batch_norms(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -108,12 +99,12 @@ def _rewrite(
     kept = [attribute for attribute in layer.attribute if attribute.name != "beta"]
     del layer.attribute[:]
     layer.attribute.extend(kept)
-    old_value, new_inputs = layer.output[0], [layer.input[0], weight_name, bias_name]
+    new_inputs = [layer.input[0], weight_name, bias_name]
     del layer.input[:]
     layer.input.extend(new_inputs)
     layer.output[0] = norm.output[0]
     graph.node.remove(norm)
-    _forget(graph, old_value)
+    drop_unused(graph)
     return True
 
 
@@ -152,18 +143,6 @@ def _store(
         name = f"{wanted}.folded_{number}"
     graph.initializer.append(numpy_helper.from_array(array, name))
     return name
-
-
-def _forget(graph: onnx.GraphProto, value: str) -> None:
-    """Drop what nothing refers to any more: the value between layer and norm, and initializers without a use."""
-    live = {name for inner in subgraphs(graph) for node in inner.node for name in node.input}
-    live |= {output.name for inner in subgraphs(graph) for output in inner.output}
-    for index in reversed(range(len(graph.initializer))):
-        if graph.initializer[index].name not in live:
-            del graph.initializer[index]
-    for index in reversed(range(len(graph.value_info))):
-        if graph.value_info[index].name == value:
-            del graph.value_info[index]
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: float) -> float:

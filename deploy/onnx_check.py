@@ -10,7 +10,7 @@ import onnx
 from backends import modelfile
 from backends.errors import ModelLoadError, OptionError, one_line
 from deploy.errors import ExportError
-from deploy.fold import subgraphs
+from deploy.onnx_graph import subgraphs
 
 __all__ = ["check_onnx", "external_files", "model_files", "opset_of"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
 
-from deploy.fold import subgraphs
+from deploy.onnx_graph import subgraphs
 
 __all__ = ["name_nodes", "name_parameters", "rename_dimension", "rename_values", "strip_metadata"]
 

@@ -205,8 +205,8 @@ class Row(Record):
         """
         if self.outcome != "wrong" or self.phase not in RUNTIMES:
             return False
-        others = [self.ort_error] if self.phase == "openvino" else []
-        file_is_right = any(error is not None and error <= self.job.settings.tolerance for error in others)
+        tolerance = self.job.settings.tolerance
+        file_is_right = self.phase != "ort" and self.ort_error is not None and self.ort_error <= tolerance
         return file_is_right or bool(self.dense_error)
 
     @property

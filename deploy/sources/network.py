@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -219,11 +218,13 @@ def _check_forward(
 ) -> None:
     import torch
 
+    from pruners.modes import evaluating
+
     image = "x".join(map(str, input_shape))
     parameter = next(network.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
     try:
-        with _evaluating(network), torch.no_grad():
+        with evaluating(network), torch.no_grad():
             output = network(torch.zeros(1, *input_shape, device=device))
     except Exception as error:
         path = spec.name.rpartition(":")[0]
@@ -242,15 +243,3 @@ def _check_forward(
             f"network {spec.name} gives {tuple(output.shape)} for one image of {image}; the data's images to restore "
             f"want {(1, *target_shape)}"
         )
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Put every module into evaluation mode, and each back into the mode it was in."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
