@@ -250,11 +250,15 @@ class Preparation:
                 metric=self.data.metric,
                 gate=gate,
                 objective=objective,
-                checkpoints=folder / "checkpoints",
+                checkpoints=self._checkpoints(folder),
                 progress=bar,
             )
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "history.json", history.to_json())
+
+    def _checkpoints(self, folder: Path) -> Path:
+        """Return where a training that works in `folder` keeps its last epoch."""
+        return folder / "checkpoints"
 
     def _export(self, folder: Path) -> None:
         for label, model, plan in (

@@ -117,6 +117,6 @@ class StageStore:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise OutputError(
-                    f"{self.root} is in use by another 'deploy run'; wait for it or choose another --output"
+                    f"{self.root} is in use by another 'deploy run' or 'deploy study'; wait for it or choose another"
                 ) from error
             yield

@@ -13,12 +13,22 @@ from pruners.errors import MethodError, PlanError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from pruners.importance.scores import Scores
     from pruners.plan import PruningPlan
 
-__all__ = ["active", "broadcast_plan", "joined_rows", "largest", "reduce_means", "reduce_scores", "total", "world_size"]
+__all__ = [
+    "active",
+    "broadcast_plan",
+    "joined_rows",
+    "largest",
+    "reduce_means",
+    "reduce_scores",
+    "share_buffers",
+    "total",
+    "world_size",
+]
 
 
 def active() -> bool:
@@ -107,6 +117,18 @@ def joined_rows(values: Tensor) -> Tensor:
     whole = torch.zeros((ends[-1], *values.shape[1:]), dtype=values.dtype)
     whole[ends[rank] - len(values) : ends[rank]] = values.cpu()
     return total(whole).to(values.device)
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give every process the buffers of process 0: statistics of BatchNorm, which each took from its own images."""
+    if not active():
+        return
+    import torch.distributed as dist
+
+    for buffer in model.buffers():
+        moved = buffer.detach().to(_device())
+        dist.broadcast(moved, src=0)
+        buffer.data.copy_(moved)
 
 
 def broadcast_plan(plan: PruningPlan) -> PruningPlan:

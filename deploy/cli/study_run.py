@@ -11,6 +11,7 @@ from deploy.cli import options as given
 from deploy.cli.exit_codes import OK, UNFIT, USAGE, WRONG_ANSWERS
 
 if TYPE_CHECKING:
+    from deploy.method_study.executor import Executor
     from deploy.method_study.results import StudyResults
 
 __all__ = ["run"]
@@ -26,6 +27,10 @@ def run(
         str,
         typer.Option("--cluster", help="Address of a Dask scheduler whose workers do the jobs."),
     ] = "",
+    gpus_per_job: Annotated[
+        int,
+        typer.Option("--gpus-per-job", min=1, help="GPUs that share a job's training (torchrun starts its processes)."),
+    ] = 1,
     only: Annotated[
         str, typer.Option("--only", help="Pattern of methods to work on; of the others what is done is shown.")
     ] = "",
@@ -42,8 +47,6 @@ def run(
 
     Every training is a process of its own. After an interruption the same command goes on where it stopped.
     """
-    from deploy.method_study.cluster import DaskCluster
-    from deploy.method_study.executor import LocalProcesses
     from deploy.method_study.page import BLOCK, write_page
     from deploy.method_study.recipe import load_study
     from deploy.method_study.study import RESULTS, run_study
@@ -55,7 +58,7 @@ def run(
     if markdown is not None:
         require_block(markdown, BLOCK)
     folder = out or Path("runs") / loaded.name
-    executor = DaskCluster(cluster, folder.resolve()) if cluster else LocalProcesses(jobs)
+    executor = _executor(cluster, folder.resolve(), jobs, gpus_per_job)
     results = run_study(loaded, folder.resolve(), executor, _say, only=only, measured=measure, keep_unfit=accept_unfit)
     _print(results)
     if markdown is not None:
@@ -63,6 +66,21 @@ def run(
     typer.echo(f"\nData: {folder / RESULTS}", err=True)
     if (code := _exit_code(results, accept_unfit=accept_unfit)) != OK:
         raise typer.Exit(code)
+
+
+def _executor(cluster: str, folder: Path, jobs: int, gpus_per_job: int) -> Executor:
+    from backends.errors import OptionError
+    from deploy.method_study.cluster import DaskCluster
+    from deploy.method_study.executor import LocalProcesses, visible_gpus
+
+    if cluster:
+        return DaskCluster(cluster, folder, ranks=gpus_per_job)
+    gpus = visible_gpus()
+    if gpus_per_job > max(1, len(gpus)):
+        raise OptionError(
+            f"--gpus-per-job {gpus_per_job}: {len(gpus) or 'no'} GPUs are visible here; take at most that"
+        )
+    return LocalProcesses(jobs, ranks=gpus_per_job, gpus=gpus)
 
 
 def _exit_code(results: StudyResults, *, accept_unfit: bool) -> int:

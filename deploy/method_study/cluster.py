@@ -39,6 +39,8 @@ class DaskCluster:
         the same path as here.
     root : Path
         The study's folder.
+    ranks : int
+        Processes that share a job's training, on the GPUs that its worker sees.
 
     Raises
     ------
@@ -48,7 +50,7 @@ class DaskCluster:
         No scheduler answers, or it has no worker.
     """
 
-    def __init__(self, address: str, root: Path) -> None:
+    def __init__(self, address: str, root: Path, *, ranks: int = 1) -> None:
         try:
             from distributed import Client
         except ImportError as error:
@@ -62,13 +64,14 @@ class DaskCluster:
             raise DeployError(f"the Dask scheduler at {address} has no workers; start some with: dask worker {address}")
         self.slots = sum(per_worker.values())
         self._per_worker = max(per_worker.values())
+        self._ranks = ranks
         root.mkdir(parents=True, exist_ok=True)
         threading.Thread(target=_beat, args=(root / _BEAT,), daemon=True).start()
 
     def start(self, root: Path, folder: Path) -> Running:
         """Hand the job to a worker."""
         (folder / _STOP).unlink(missing_ok=True)
-        future = self._client.submit(run_on_worker, str(root), str(folder), self._per_worker, pure=False)
+        future = self._client.submit(run_on_worker, str(root), str(folder), self._per_worker, self._ranks, pure=False)
         return _Remote(future, folder)
 
 
@@ -91,7 +94,7 @@ class _Remote:
             self._future.cancel()
 
 
-def run_on_worker(root: str, folder: str, slots: int) -> str:
+def run_on_worker(root: str, folder: str, slots: int, ranks: int = 1) -> str:
     """Run one job in a process of its own, on the worker that this is called on; see `Running.poll`.
 
     Parameters
@@ -100,10 +103,12 @@ def run_on_worker(root: str, folder: str, slots: int) -> str:
         Of the study, and of the job in it.
     slots : int
         Jobs that the worker runs at the same time.
+    ranks : int
+        Processes that share the job's training.
     """
     if not Path(folder, "job.json").is_file():
         return f"its worker does not see {folder}: the study's folder has to be on a disk that all machines share"
-    child = ChildProcess(Path(root), Path(folder), child_environment(slots))
+    child = ChildProcess(Path(root), Path(folder), child_environment(slots, ranks), ranks=ranks)
     beat, heard = b"", time.monotonic()
     try:
         while (ended := child.poll()) is None:

@@ -20,9 +20,20 @@ from deploy.method_study.jobs import Kind
 from deploy.metric import Metric
 from deploy.whole import write_file
 
-__all__ = ["Cell", "JobResult", "MeasuredRow", "Scores", "StudyResults", "load_results", "read_result", "write_result"]
+__all__ = [
+    "RESULT",
+    "Cell",
+    "JobResult",
+    "MeasuredRow",
+    "Scores",
+    "StudyResults",
+    "load_results",
+    "read_result",
+    "write_result",
+]
 
-_RESULT = "result.json"
+RESULT = "result.json"
+"""Of one job, in its folder."""
 
 
 class Scores(Record):
@@ -202,7 +213,7 @@ def load_results(path: Path) -> StudyResults:
 def read_result(folder: Path, key: str) -> JobResult | None:
     """Read the result of the job with this key; None where there is none, or none that can be read."""
     try:
-        found = JobResult.model_validate_json((folder / _RESULT).read_text(encoding="utf-8"))
+        found = JobResult.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError):
         return None
     return found if found.key == key else None
@@ -210,4 +221,4 @@ def read_result(folder: Path, key: str) -> JobResult | None:
 
 def write_result(folder: Path, result: JobResult) -> None:
     """Write the result of a job as a whole."""
-    write_file(folder / _RESULT, result.model_dump_json(indent=1) + "\n")
+    write_file(folder / RESULT, result.model_dump_json(indent=1) + "\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 from deploy.method_study.child import JOB
 from deploy.method_study.executor import Executor, Running
 from deploy.method_study.jobs import Job
-from deploy.method_study.results import JobResult, read_result, write_result
+from deploy.method_study.results import RESULT, JobResult, read_result, write_result
 from deploy.report.words import score_brief
 from deploy.stages import Stage
 from deploy.whole import output_errors, write_file
@@ -104,6 +104,7 @@ def _begin(root: Path, job: Job) -> Path:
     """Make the job's folder ready; a training that was begun for the same job stays in it."""
     with output_errors(root / job.folder):
         folder = Stage(root / job.folder, job.key).begin()
+    (folder / RESULT).unlink(missing_ok=True)
     write_file(folder / JOB, job.model_dump_json(by_alias=True) + "\n")
     return folder
 

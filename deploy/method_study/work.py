@@ -43,22 +43,26 @@ class JobWork(Preparation):
         What its recipe names.
     progress : Progress
         Says lines.
+    own : Path, optional
+        Where it works instead of the job's folder, which stays the place of checkpoints: for processes that only share
+        the trainings of the one that is kept.
     """
 
-    def __init__(self, job: Job, root: Path, data: DataSource, progress: Progress) -> None:
-        own = Stage(root / job.folder, job.key)
-        places = [Stage(root / folder, "") for folder in job.needs] + [own]
+    def __init__(self, job: Job, root: Path, data: DataSource, progress: Progress, *, own: Path | None = None) -> None:
+        stage = Stage(own or root / job.folder, job.key)
+        places = [Stage(root / folder, "") for folder in job.needs] + [stage]
         stages = RunStages(
             train=places[0],
             prune=places[min(1, len(places) - 1)],
-            finetune=own,
-            export=own,
+            finetune=stage,
+            export=stage,
             check={},
             bench={},
         )
         super().__init__(job.recipe, StageStore(root), data, progress, stages)
         self.job = job
-        self.folder = own.folder
+        self.folder = stage.folder
+        self._kept = root / job.folder
 
     def perform(self) -> JobResult:
         """Do the job in its folder, which was begun; its trainings go on from their last checkpoints."""
@@ -226,6 +230,9 @@ class JobWork(Preparation):
         # The seed of the study decides the order of the images too, wherever a training happens.
         own = settings.model_copy(update={"seed": settings.seed + self.recipe.seed})
         super()._fit(title, model, own, folder, gate, objective)
+
+    def _checkpoints(self, folder: Path) -> Path:
+        return super()._checkpoints(self._kept / folder.relative_to(self.folder))
 
     def _training(self) -> dict[str, Any]:
         said = json.loads((self.folder / "history.json").read_text(encoding="utf-8"))

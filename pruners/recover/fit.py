@@ -1,8 +1,8 @@
 """An ordinary training loop, with a checkpoint after each epoch and exact resume.
 
 The engine below it is Lightning Fabric: it moves the module to the device, casts, scales and averages gradients, and so
-takes the same loop to many GPUs and machines (``torchrun ... -m deploy.prepare`` or any launcher that sets its
-variables), and nothing else. Accelerate would serve as well; its own checkpoints pickle random states and schedulers,
+takes the same loop to many GPUs and machines (torchrun, or any launcher that sets its variables), and nothing else.
+Accelerate would serve as well; its own checkpoints pickle random states and schedulers,
 and it brings a hub client along, which a tool that never downloads does not need.
 
 Resume is exact without storing random states: each epoch seeds torch, and the order of the examples, from
@@ -24,6 +24,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from pruners.distributed import share_buffers
 from pruners.errors import TrainingError
 from pruners.gates.gate import Gate
 from pruners.recover import checkpoint
@@ -154,7 +155,8 @@ def fit(
     ------
     TrainingError
         The loss is not finite or does not fit the targets, a checkpoint is broken or belongs to something else, the
-        device cannot do the precision, or "best" was asked for without validation data.
+        device cannot do the precision, "best" was asked for without validation data, or the batch can not be shared
+        evenly by the processes of a launcher.
     """
     if objective is not None and settings.label_smoothing:
         raise TrainingError("label_smoothing is of cross-entropy; an objective smooths labels by itself")
@@ -163,14 +165,20 @@ def fit(
     return _Fit(model, train, validation, settings, metric, gate, objective, checkpoints, progress).run()
 
 
-def _fabric(settings: TrainSettings) -> Fabric:
+def _fabric(settings: TrainSettings, *, gated: bool) -> Fabric:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
+    if settings.batch_size % world:
+        raise TrainingError(
+            f"{world} processes can not share batches of {settings.batch_size} evenly; take a multiple of {world}"
+        )
+    # A gate may rest for a while: its parameters then get no gradient, which DDP has to look for.
+    shared = "ddp_find_unused_parameters_true" if gated else "ddp"
     fabric = Fabric(
         accelerator="auto",
         devices=local,
         num_nodes=world // local,
-        strategy="ddp" if world > 1 else "auto",
+        strategy=shared if world > 1 else "auto",
         precision=_PRECISION[settings.precision],
     )
     if settings.precision == "fp16" and fabric.device.type == "cpu":
@@ -212,7 +220,7 @@ class _Fit:
         home = next(self.raw.parameters()).device
         training = self.raw.training
         with _callers_random_state():
-            self.fabric = _fabric(self.settings)
+            self.fabric = _fabric(self.settings, gated=self.gate is not None)
             self.raw.to(memory_format=self.layout)
             self.optimizer: Any
             self.model, self.optimizer = self.fabric.setup(self.raw, self._new_optimizer())
@@ -279,6 +287,8 @@ class _Fit:
         self._look(epoch, step, sums)
         seconds = time.perf_counter() - started
         score, loss, n = self._over_ranks(sums).tolist()
+        if fabric.world_size > 1:
+            share_buffers(self.raw)
         checked = self._validate()
         row = Epoch(
             epoch=epoch,

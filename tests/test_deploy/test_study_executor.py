@@ -1,0 +1,167 @@
+"""Where jobs run: each on GPUs of its own, and on several processes where it gets several."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from deploy.method_study import executor
+from deploy.method_study.child import JOB
+from deploy.method_study.executor import LocalProcesses, child_environment, visible_gpus
+from deploy.method_study.jobs import jobs_of
+from deploy.method_study.recipe import StudyRecipe
+from deploy.method_study.study import run_study
+from deploy.stages import Stage
+
+ROOT = Path(__file__).parent.parent.parent
+TINY = {
+    "name": "tiny",
+    "network": {"name": "cifar:resnet20", "options": {"width": 0.25}},
+    "data": {"name": "digits", "image_size": 8, "limit": 200},
+    "train": {"epochs": 2, "batch_size": 50},
+    "budgets": {"flops": [0.5]},
+    "methods": ["l1"],
+    "baselines": False,
+    "recoveries": ["scratch-e"],
+}
+SEES = "import os, sys; open(sys.argv[2] + '/saw', 'w').write(os.environ.get('CUDA_VISIBLE_DEVICES', 'all'))"
+
+
+@pytest.fixture
+def jobs(monkeypatch, tmp_path):
+    """Start a job that writes down which GPUs it saw."""
+    (tmp_path / "sees.py").write_text(SEES)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(executor, "CHILD", "sees")
+    monkeypatch.setattr(executor, "_LAUNCHER", "sees_many")
+    (tmp_path / "sees_many.py").write_text(SEES.replace("argv[2]", "argv[3]"))
+
+    def start(where, name):
+        (tmp_path / name).mkdir()
+        return where.start(tmp_path, tmp_path / name)
+
+    def saw(name):
+        path = tmp_path / name / "saw"
+        _wait(lambda: path.exists() and path.read_text())
+        return path.read_text()
+
+    return start, saw
+
+
+def test_jobs_that_run_together_get_gpus_of_their_own(jobs):
+    start, saw = jobs
+    where = LocalProcesses(3, gpus=("4", "7"))
+    running = [start(where, name) for name in "abc"]
+    assert [saw(name) for name in "abc"] == ["4", "7", "4"]  # three jobs on two GPUs: one is shared
+    running[1].close()
+    running.append(start(where, "d"))
+    assert saw("d") == "7"  # in the place of the one that ended
+    for job in running:
+        job.close()
+
+
+def test_a_job_on_several_gpus_gets_them_all(jobs):
+    start, saw = jobs
+    where = LocalProcesses(2, ranks=2, gpus=("0", "1", "2", "3"))
+    running = [start(where, name) for name in "ab"]
+    assert [saw("a"), saw("b")] == ["0,1", "2,3"]
+    for job in running:
+        job.close()
+
+
+def test_without_gpus_nothing_is_said_of_them(jobs, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    start, saw = jobs
+    job = start(LocalProcesses(), "a")
+    assert saw("a") == "all"
+    job.close()
+
+
+def test_processes_share_the_cores(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(executor, "cores_available", lambda: 16)
+    assert child_environment(2)["OMP_NUM_THREADS"] == "8"
+    assert child_environment(2, 4)["OMP_NUM_THREADS"] == "2"
+    assert child_environment(32)["OMP_NUM_THREADS"] == "1"
+
+
+def test_gpus_are_those_that_the_variable_leaves(monkeypatch, tmp_path):
+    monkeypatch.setattr(executor, "_DRIVER_GPUS", tmp_path)
+    for card in ("0000:01:00.0", "0000:02:00.0"):
+        (tmp_path / card).mkdir()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus() == ("0", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-8f")
+    assert visible_gpus() == ("3", "GPU-8f")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == ()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(executor, "_DRIVER_GPUS", tmp_path / "no driver")
+    assert visible_gpus() == ()
+
+
+def test_more_gpus_than_there_are_is_a_mistake(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    command = [sys.executable, "-m", "deploy", "study", str(path), "--gpus-per-job", "64", "--out", str(tmp_path / "o")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "--gpus-per-job 64" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_trainings_of_a_study(tmp_path):
+    recipe = StudyRecipe.model_validate(TINY)
+    results = run_study(recipe, tmp_path, LocalProcesses(1, ranks=2), lambda _: None, measured=False)
+    (cell,) = results.cells
+    assert cell.outcome == "ok", cell.reason
+    log = (tmp_path / cell.folder / "log.txt").read_text()
+    assert log.count("epoch 2/2") == 2  # both processes trained
+    assert len(json.loads((tmp_path / cell.folder / "history.json").read_text())["epochs"]) == 2
+    assert not list(tmp_path.rglob("checkpoints"))
+
+
+@pytest.mark.slow
+def test_what_is_wrong_for_all_processes_is_told_once(tmp_path):
+    recipe = StudyRecipe.model_validate({**TINY, "train": {"epochs": 1, "batch_size": 25}})
+    results = run_study(recipe, tmp_path, LocalProcesses(1, ranks=2), lambda _: None, measured=False)
+    (cell,) = results.cells
+    assert cell.outcome == "failed"
+    assert "2 processes can not share batches of 25 evenly" in cell.reason
+
+
+@pytest.mark.slow
+def test_all_processes_of_a_job_end_with_it(tmp_path):
+    recipe = StudyRecipe.model_validate({**TINY, "train": {"epochs": 1000, "batch_size": 50}})
+    job = jobs_of(recipe, measure=False).dense[0]
+    folder = Stage(tmp_path / job.folder, job.key).begin()
+    (folder / JOB).write_text(job.model_dump_json(by_alias=True))
+    running = LocalProcesses(1, ranks=2).start(tmp_path, folder)
+    _wait(lambda: (folder / "checkpoints" / "last.pt").exists() or running.poll() is not None)
+    family = psutil.Process().children(recursive=True)
+    assert len(family) >= 3  # the launcher and two that train
+    running.close()
+    _wait(lambda: not any(_lives(process) for process in family))
+
+
+def _lives(process):
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _wait(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
