@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -151,11 +152,13 @@ class Preparation:
     def _prune(self, folder: Path) -> None:
         from pruners.compact import save_weights
         from pruners.registry import create
+        from pruners.removals import RemovalFolder, Stream
         from pruners.task import PruningTask
 
         section = self.recipe.prune
         method = create(section.method, **section.settings)
-        updates = self._batches(_UPDATE_STREAM)
+        updates = Stream(self._batches(_UPDATE_STREAM))
+        removals = self._checkpoints(folder) / "removals"
 
         def fit_in_stage(model: nn.Module, settings: TrainSettings, *, name: str, gate: Gate | None = None) -> None:
             self._fit(f"{section.method}: {name}", model, settings, folder / name, gate)
@@ -171,9 +174,11 @@ class Preparation:
                 loss=self._loss(),
                 train=lambda model, n_updates: self._update(model, n_updates, updates),
                 fit=fit_in_stage,
+                keeper=RemovalFolder(removals, {"updates": updates}),
                 progress=bar.set,
             )
             pruned = method.prune(task)
+        shutil.rmtree(removals, ignore_errors=True)
         pruned.plan.save(folder / "plan.json")
         save_weights(pruned.model, folder / "weights.safetensors")
         write_json(

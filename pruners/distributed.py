@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "active",
     "broadcast_plan",
+    "is_first",
     "joined_rows",
     "largest",
     "reduce_means",
@@ -36,6 +37,13 @@ def active() -> bool:
     import torch.distributed as dist
 
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def is_first() -> bool:
+    """Tell whether this process is the only one, or the first of several."""
+    import torch.distributed as dist
+
+    return not active() or dist.get_rank() == 0
 
 
 def world_size() -> int:

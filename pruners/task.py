@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pruners.gates.gate import Gate
     from pruners.plan import PruningPlan
     from pruners.recover.settings import TrainSettings
+    from pruners.removals import Keeper
 
 __all__ = ["COSTS", "Constraints", "Cost", "Fit", "Progress", "Pruned", "PruningTask", "Target"]
 
@@ -193,6 +194,9 @@ class PruningTask:
         ``train(model, n_updates)``: fine-tune in place between two removals.
     fit : callable, optional
         See `Fit`; for methods that train by the epoch.
+    keeper : Keeper, optional
+        Where a method that removes in steps keeps what it has done, and goes on from when it is run again; see
+        `pruners.removals.RemovalFolder`.
     progress : callable, optional
         ``progress(message, fraction_done)``.
     """
@@ -206,6 +210,7 @@ class PruningTask:
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
     train: Callable[[nn.Module, int], None] | None = None
     fit: Fit | None = None
+    keeper: Keeper | None = None
     progress: Progress | None = None
 
 

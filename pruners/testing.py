@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -39,6 +40,7 @@ from pruners.plan import PruningPlan
 from pruners.recover.fit import Epoch, History, TrainProgress, fit
 from pruners.recover.settings import TrainSettings
 from pruners.registry import create, method_class
+from pruners.removals import RemovalFolder, Removals
 from pruners.surgery import apply
 from pruners.task import Constraints, Pruned, PruningTask, Target
 
@@ -192,6 +194,20 @@ class _Killer:
             raise _KilledError
 
 
+class _Counts:
+    """Counts what it is to keep, and keeps nothing."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def last(self, key: str, task: PruningTask) -> None:
+        """There is nothing."""
+
+    def keep(self, key: str, removals: Removals) -> None:  # noqa: ARG002
+        """Count."""
+        self.n += 1
+
+
 class _Fit:
     """Trains on the task's random data; keeps checkpoints where it has a folder."""
 
@@ -230,6 +246,8 @@ class Trial:
         Trace of the task's model.
     epochs : int
         For which it trained, all trainings together.
+    steps_kept : int
+        How often it had the task's keeper keep what it has done.
     """
 
     method: str
@@ -239,6 +257,7 @@ class Trial:
     pruned: Pruned
     graph: Graph = field(repr=False)
     epochs: int
+    steps_kept: int = 0
 
     @property
     def counts(self) -> dict[str, int]:
@@ -257,8 +276,10 @@ def _run(method: str, network: str, settings: tuple[tuple[str, Any], ...]) -> Tr
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     training = _Fit()
     task = make_task(model, fit=training)
-    pruned = _prune(method, dict(settings), task)
-    return Trial(method, dict(settings), task, before, pruned, trace(model, task.example_inputs), training.epochs)
+    counts = _Counts()
+    pruned = _prune(method, dict(settings), replace(task, keeper=counts))
+    graph = trace(model, task.example_inputs)
+    return Trial(method, dict(settings), task, before, pruned, graph, training.epochs, counts.n)
 
 
 def _prune(method: str, settings: Mapping[str, Any], task: PruningTask) -> Pruned:
@@ -385,6 +406,28 @@ def killed_training_goes_on(trial: Trial) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+class _KilledFolder(RemovalFolder):
+    """Ends behind the first step that it keeps, as a killed process would."""
+
+    def keep(self, key: str, removals: Removals) -> None:
+        super().keep(key, removals)
+        raise _KilledError
+
+
+def killed_between_removals_goes_on(trial: Trial) -> None:
+    """Check that a method that keeps its steps, killed after the first one and run again, ends in the same network."""
+    if not trial.steps_kept:
+        return
+    with TemporaryDirectory() as folder:
+        with suppress(_KilledError):
+            create(trial.method, **trial.settings).prune(replace(trial.task, keeper=_KilledFolder(Path(folder))))
+        again = create(trial.method, **trial.settings).prune(replace(trial.task, keeper=RemovalFolder(Path(folder))))
+    assert again.plan == trial.pruned.plan
+    assert again.history == trial.pruned.history
+    first, second = trial.pruned.model.state_dict(), again.model.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 PROMISES = (
     model_is_unchanged,
     kept_units_are_legal,
@@ -396,6 +439,7 @@ PROMISES = (
     plan_survives_json,
     same_seed_gives_the_same_network,
     killed_training_goes_on,
+    killed_between_removals_goes_on,
 )
 """Each takes a `Trial`."""
 

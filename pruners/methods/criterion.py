@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
@@ -16,10 +15,9 @@ from pruners.importance.normalise import Normalisation, normalise
 from pruners.importance.reduce import Reduction
 from pruners.importance.scores import Scores
 from pruners.methods.stepwise import Schedule, Scored, Step, draw, prune_in_steps
+from pruners.removals import Stream
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pruners.graph import Graph
     from pruners.importance.criterion import Criterion
     from pruners.task import PruningTask
@@ -124,9 +122,9 @@ class ByCriterion(Method):
         schedule = Schedule(
             steps=settings.steps, units_per_step=settings.units_per_step, updates_between=settings.updates_between
         )
-        return prune_in_steps(self, task, graph, schedule, score, decided)
+        return prune_in_steps(self, task, graph, schedule, score, decided, batches=batches)
 
-    def _batches(self, task: PruningTask, criterion: Criterion) -> Iterator[tuple[Tensor, Tensor]] | None:
+    def _batches(self, task: PruningTask, criterion: Criterion) -> Stream | None:
         if not criterion.needs_data:
             return None
         if task.batches is None or (criterion.needs_loss and task.loss is None):
@@ -134,11 +132,9 @@ class ByCriterion(Method):
             raise MethodError(
                 f"criterion {criterion.name!r} scores units on training data: the task has to hand in {lacking}"
             )
-        return iter(task.batches())
+        return Stream(task.batches())
 
-    def _score(
-        self, task: PruningTask, criterion: Criterion, step: Step, batches: Iterator[tuple[Tensor, Tensor]] | None
-    ) -> Scored:
+    def _score(self, task: PruningTask, criterion: Criterion, step: Step, batches: Stream | None) -> Scored:
         from pruners.importance.evidence import Evidence
 
         drawn = [] if batches is None else draw(batches, self.settings.batches_per_step, self.name)

@@ -11,6 +11,7 @@ from pruners.decide.choices import choices_of
 from pruners.decide.counts import ratio_counts
 from pruners.decide.goal import budget_of, require_one_removal
 from pruners.decide.uniform import uniform_counts
+from pruners.removals import Removals, Stream, key_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,6 +71,8 @@ def prune_layer_by_layer(
     graph: Graph,
     choose: Callable[[Layer], Chosen],
     train_after: Callable[[nn.Module, int], Mapping[str, Any]] | None = None,
+    *,
+    batches: Stream,
 ) -> Outcome:
     """Choose and cut the units of one layer after the other.
 
@@ -79,6 +82,7 @@ def prune_layer_by_layer(
     How many each group keeps is decided before: by the ratios, or the same fraction of each. The history has a row for
     each layer: ``layer``, ``units_removed``, ``units_kept``, ``macs``, ``parameters`` (both after it), and what was
     said of the choice and of the training. Under ``torch.distributed`` every process follows the plans of process 0.
+    With training in between and ``task.keeper`` it goes on after the last layer that was kept.
 
     Parameters
     ----------
@@ -89,6 +93,8 @@ def prune_layer_by_layer(
     train_after : callable, optional
         ``train_after(model, number)`` trains in place after each layer (numbers count from 1) but the last, and says
         what it did.
+    batches : Stream
+        What `choose` draws from.
 
     Raises
     ------
@@ -106,13 +112,20 @@ def prune_layer_by_layer(
     counts = _counts(task, graph)
     for name in counts:
         readers_of(graph, graph.group(name))
-    model = copy_of(task.model)
-    present = trace(model, task.example_inputs, policy=graph.policy)
+    keeper = None if train_after is None else task.keeper
+    key = "" if keeper is None else key_of(method, task)
+    kept = None if keeper is None else keeper.last(key, task)
     gone: PruningPlan | None = None
     masked: PruningPlan | None = None
-    left: dict[str, int] = {}
     history: list[Mapping[str, Any]] = []
+    model = copy_of(task.model)
+    if kept is not None:
+        model, gone, history = kept.model, kept.plan, list(kept.history)
+        batches.skip_to(kept.drawn)
+    present = trace(model, task.example_inputs, policy=graph.policy)
     for number, (name, n_kept) in enumerate(counts.items(), start=1):
+        if number <= len(history):
+            continue
         group = present.group(name)
         layer = Layer(
             model=model,
@@ -137,7 +150,7 @@ def prune_layer_by_layer(
                 trained = train_after(model, number)
             if not last:
                 present = trace(model, task.example_inputs, policy=graph.policy)
-        left[name] = n_kept
+        left = dict(list(counts.items())[:number])
         history.append(
             {
                 "layer": name,
@@ -149,6 +162,11 @@ def prune_layer_by_layer(
                 **trained,
             }
         )
+        if keeper is not None and gone is not None and not last:
+            keeper.keep(
+                key,
+                Removals(place=number, plan=gone, model=model, history=tuple(history), drawn=batches.drawn),
+            )
         if task.progress is not None:
             task.progress(f"layer {name}: {n_kept} of {group.n_units} units left", number / len(counts))
     assert gone is not None, "a target takes at least one removal"

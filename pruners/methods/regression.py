@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from pruners.base import Method, MethodSettings, Outcome
 from pruners.methods.layerwise import Chosen, Layer, prune_layer_by_layer
+from pruners.removals import Stream
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,12 +93,12 @@ class Regression(Method):
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
         assert task.batches is not None, "the base class checked it"
-        batches = iter(task.batches())
+        batches = Stream(task.batches())
 
         def choose(layer: Layer) -> Chosen:
             return self._choose(layer, batches, task.seed)
 
-        return prune_layer_by_layer(self, task, graph, choose)
+        return prune_layer_by_layer(self, task, graph, choose, batches=batches)
 
     def _choose(self, layer: Layer, batches: Iterator[tuple[Tensor, Tensor]], seed: int) -> Chosen:
         """Choose units, and fit the weights that read those that stay."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from statistics import median
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -118,11 +117,9 @@ class Slimming(Method):
         budget.require_reachable(choices)
         whole = self._without_scales(task, graph, choices, budget)
 
-        numbers = count(1)
-
         def trained(step: Step) -> nn.Module:
-            network, number = copy_of(step.model), next(numbers)
-            scratch = number == 1 and settings.start == "scratch"
+            network = copy_of(step.model)
+            scratch = step.number == 1 and settings.start == "scratch"
             if scratch:
                 reinitialise_(network, task.seed)
             gate = BatchNormScales(
@@ -132,7 +129,7 @@ class Slimming(Method):
                 strength=settings.strength,
                 initial=_INITIAL_SCALE if scratch else None,
             )
-            train(task, network, settings.training, name=f"pass-{number}", gate=gate)
+            train(task, network, settings.training, name=f"pass-{step.number}", gate=gate)
             gate.fold()
             return network
 

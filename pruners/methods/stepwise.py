@@ -15,6 +15,7 @@ from pruners.decide.goal import goal_of, removal_limit
 from pruners.decide.units import top_units
 from pruners.errors import MethodError, VacuousCheckError
 from pruners.importance.scores import Scores
+from pruners.removals import Removals, Stream, key_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,6 +52,8 @@ class Step:
 
     Parameters
     ----------
+    number : int
+        Of the removal, from 1.
     model : Module
         The present network.
     present : Graph
@@ -63,6 +66,7 @@ class Step:
         Present units of each group.
     """
 
+    number: int
     model: nn.Module
     present: Graph
     dense: Graph
@@ -94,13 +98,15 @@ def prune_in_steps(
     score: Callable[[Step], Scored],
     decide: Callable[[Step, Scores, Budget, int | None], dict[str, int]],
     *,
+    batches: Stream | None = None,
     train_before: Callable[[Step], nn.Module] | None = None,
 ) -> Outcome:
     """Remove and fine-tune until the target is met.
 
     The history has a row for each removal: ``removal`` (from 1), ``units_removed``, ``units_left`` (of the groups that
     may be pruned), ``macs``, ``parameters`` (both after it), and what was said of the scores. Under
-    ``torch.distributed`` every process follows the plans of process 0.
+    ``torch.distributed`` every process follows the plans of process 0. With ``task.keeper`` it goes on after the last
+    removal that was kept.
 
     Parameters
     ----------
@@ -112,6 +118,8 @@ def prune_in_steps(
         ``score(step)``: scores of the groups in ``step.left.movable``.
     decide : callable
         ``decide(step, scores, budget, max_units)``: kept count of each group in ``step.left``.
+    batches : Stream, optional
+        What `score` draws from.
     train_before : callable, optional
         ``train_before(step)``: a trained copy of ``step.model``, which is scored and cut in its place. Every cut of
         such a copy is verified; that nothing which goes has any effect is what it was trained for.
@@ -141,7 +149,17 @@ def prune_in_steps(
     counts = choices.whole
     plan: PruningPlan | None = None
     history: list[Mapping[str, Any]] = []
-    for limit in _limits(budget, schedule):
+    key, place = "", 0
+    if task.keeper is not None:
+        key = key_of(method, task)
+        if (found := task.keeper.last(key, task)) is not None:
+            model, plan, place, history = found.model, found.plan, found.place, list(found.history)
+            counts = {**counts, **{name: len(units) for name, units in plan.kept.items()}}
+            if batches is not None:
+                batches.skip_to(found.drawn)
+    for number, limit in enumerate(_limits(budget, schedule), start=1):
+        if number <= place:
+            continue
         if choices.allow(counts) and budget.met(counts):
             break
         if choices.allow(counts) and budget.cost(counts) <= limit:
@@ -149,14 +167,21 @@ def prune_in_steps(
         if plan is not None:
             present = trace(model, task.example_inputs, policy=graph.policy)
         before = counts
-        step = Step(model=model, present=present, dense=graph, left=choices.left(counts), counts=before)
+        step = Step(
+            number=len(history) + 1,
+            model=model,
+            present=present,
+            dense=graph,
+            left=choices.left(counts),
+            counts=before,
+        )
         if train_before is not None:
             model = train_before(step)
             present = trace(model, task.example_inputs, policy=graph.policy)
             step = replace(step, model=model, present=present)
-        found = score(step)
-        wanted = decide(step, found.scores, Budget(cost=budget.cost, limit=limit, of=budget.of), most)
-        kept = top_units(found.scores, {name: wanted[name] for name in found.scores})
+        scored = score(step)
+        wanted = decide(step, scored.scores, Budget(cost=budget.cost, limit=limit, of=budget.of), most)
+        kept = top_units(scored.scores, {name: wanted[name] for name in scored.scores})
         removal = broadcast_plan(plan_of(method, present, kept))
         counts = {**before, **{name: len(units) for name, units in removal.kept.items()}}
         model = apply(model, removal, graph=present, check=False, form=task.constraints.form)
@@ -166,7 +191,11 @@ def prune_in_steps(
         plan = removal if plan is None else plan.then(removal)
         if schedule.updates_between and task.train is not None:
             task.train(model, schedule.updates_between)
-        history.append({**_row(len(history) + 1, before, counts, graph), **found.said})
+        history.append({**_row(step.number, before, counts, graph), **scored.said})
+        if task.keeper is not None:
+            drawn = 0 if batches is None else batches.drawn
+            removals = Removals(place=number, plan=plan, model=model, history=tuple(history), drawn=drawn)
+            task.keeper.keep(key, removals)
         if task.progress is not None:
             done = (budget.dense - budget.cost(counts)) / (budget.dense - budget.limit)
             task.progress(f"removal {len(history)}: {sum(counts.values())} units left", min(1.0, done))

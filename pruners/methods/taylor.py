@@ -13,6 +13,7 @@ from pruners.decide.greedy import greedy_counts
 from pruners.importance.normalise import normalise
 from pruners.importance.scores import Scores, flops_regularise, marginal_mflops
 from pruners.methods.stepwise import Schedule, Scored, Step, draw, prune_in_steps
+from pruners.removals import Stream
 
 if TYPE_CHECKING:
     from pruners.graph import Graph
@@ -85,7 +86,7 @@ class Taylor(Method):
         from pruners.importance.taylor import taylor_scores
 
         assert task.batches is not None and task.loss is not None, "the base class checked it"
-        batches, loss = iter(task.batches()), task.loss
+        batches, loss = Stream(task.batches()), task.loss
         settings = self.settings
 
         def score(step: Step) -> Scored:
@@ -99,7 +100,7 @@ class Taylor(Method):
         schedule = Schedule(
             steps=settings.steps, units_per_step=settings.units_per_step, updates_between=settings.updates_between
         )
-        return prune_in_steps(self, task, graph, schedule, score, decide)
+        return prune_in_steps(self, task, graph, schedule, score, decide, batches=batches)
 
     def _ranked(self, scores: Scores, graph: Graph, counts: Mapping[str, int]) -> Scores:
         """Normalise and add the FLOPs term, at the marginal cost of a unit in the network of `counts`."""

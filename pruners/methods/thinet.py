@@ -11,6 +11,7 @@ from pruners.base import Method, MethodSettings, Outcome
 from pruners.errors import MethodError
 from pruners.methods.layerwise import Chosen, Layer, prune_layer_by_layer
 from pruners.recover.settings import TrainSettings
+from pruners.removals import Stream
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -94,7 +95,7 @@ class ThiNet(Method):
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
         self._require_training(task)
         assert task.batches is not None, "the base class checked it"
-        batches = iter(task.batches())
+        batches = Stream(task.batches())
 
         def choose(layer: Layer) -> Chosen:
             return self._choose(layer, batches, task.seed)
@@ -103,7 +104,7 @@ class ThiNet(Method):
             return self._train(task, model, number)
 
         trains = self.settings.training is not None or self.settings.updates_between > 0
-        return prune_layer_by_layer(self, task, graph, choose, train if trains else None)
+        return prune_layer_by_layer(self, task, graph, choose, train if trains else None, batches=batches)
 
     def _choose(self, layer: Layer, batches: Iterator[tuple[Tensor, Tensor]], seed: int) -> Chosen:
         """Choose units, and scale the weights that read those that stay."""

@@ -1,0 +1,184 @@
+"""What a method that removes in steps has done, kept after each step: one that was killed goes on from the last.
+
+The network goes to disk as every compact one does, by plan and weights, without a pickle. Random states are not kept:
+what is random comes from streams of batches, which are taken to where they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pruners.errors import MethodError, PlanError
+from pruners.plan import PruningPlan
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pruners.base import Method
+    from pruners.task import PruningTask
+
+__all__ = ["Keeper", "RemovalFolder", "Removals", "Stream", "key_of"]
+
+_PLAN, _WEIGHTS, _REST = "plan.json", "weights.safetensors", "rest.json"
+_DIGITS = 6
+
+
+class Stream:
+    """Batches in turn, counted.
+
+    Parameters
+    ----------
+    batches : iterable
+        The same ones in the same order each time it is made.
+    """
+
+    def __init__(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        self._batches = iter(batches)
+        self.drawn = 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        batch = next(self._batches)
+        self.drawn += 1
+        return batch
+
+    def skip_to(self, drawn: int) -> None:
+        """Draw until so many are drawn; they are not looked at."""
+        while self.drawn < drawn:
+            next(self)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Removals:
+    """Where a method stands between two removals.
+
+    Parameters
+    ----------
+    place : int
+        In the method's schedule.
+    plan : PruningPlan
+        All removals so far, joined.
+    model : Module
+        The present network, in the forms that `pruners.surgery.apply` gives.
+    history : tuple of Mapping
+        JSON rows so far.
+    drawn : int
+        Batches that the method drew from its stream.
+    """
+
+    place: int
+    plan: PruningPlan
+    model: nn.Module
+    history: tuple[Mapping[str, Any], ...]
+    drawn: int = 0
+
+
+class Keeper(Protocol):
+    """Keeps the last `Removals` of one pruning."""
+
+    def last(self, key: str, task: PruningTask) -> Removals | None:
+        """Return what was kept last for this key (see `key_of`), or None where nothing was."""
+
+    def keep(self, key: str, removals: Removals) -> None:
+        """Keep these in the place of earlier ones."""
+
+
+class RemovalFolder:
+    """Keeps removals in a folder; implements `Keeper`.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when it is needed. Under ``torch.distributed`` process 0 writes it and all read it.
+    streams : Mapping of str to Stream
+        What the task's ``train`` takes its batches from: they go on where they were, too.
+    """
+
+    def __init__(self, folder: Path, streams: Mapping[str, Stream] | None = None) -> None:
+        self.folder = folder
+        self._streams = dict(streams or {})
+
+    def last(self, key: str, task: PruningTask) -> Removals | None:
+        """See `Keeper`.
+
+        Raises
+        ------
+        MethodError
+            What is there can not be read, or was kept by another pruning.
+        """
+        from pruners.compact import load
+
+        if not (kept := self._kept()):
+            return None
+        folder = kept[-1]
+        try:
+            rest = json.loads((folder / _REST).read_text(encoding="utf-8"))
+            found, place, drawn = rest["key"], rest["place"], rest["drawn"]
+            history, streams = tuple(rest["history"]), rest["streams"]
+            if found == key:
+                plan = PruningPlan.load(folder / _PLAN)
+                model = load(task.model, plan, folder / _WEIGHTS, form=task.constraints.form)
+        except (OSError, ValueError, KeyError, TypeError, PlanError) as error:
+            raise MethodError(f"{folder} is broken ({error}); delete {self.folder} to start over") from error
+        if found != key:
+            raise MethodError(
+                f"{folder} is of another pruning (method, settings, network, target or seed); delete {self.folder} to "
+                "start over"
+            )
+        for name, stream in self._streams.items():
+            stream.skip_to(streams[name])
+        return Removals(place=place, plan=plan, model=model, history=history, drawn=drawn)
+
+    def keep(self, key: str, removals: Removals) -> None:
+        """See `Keeper`; a kill meanwhile leaves the earlier ones."""
+        from pruners.compact import save_weights
+        from pruners.distributed import is_first
+
+        if not is_first():
+            return
+        earlier = self._kept()
+        folder = self.folder / str(len(removals.history)).zfill(_DIGITS)
+        part = folder.with_name(f".{folder.name}.part")
+        for left in (part, folder):
+            shutil.rmtree(left, ignore_errors=True)
+        part.mkdir(parents=True)
+        removals.plan.save(part / _PLAN)
+        save_weights(removals.model, part / _WEIGHTS)
+        rest = {
+            "key": key,
+            "place": removals.place,
+            "drawn": removals.drawn,
+            "streams": {name: stream.drawn for name, stream in self._streams.items()},
+            "history": list(removals.history),
+        }
+        (part / _REST).write_text(json.dumps(rest, indent=1) + "\n", encoding="utf-8")
+        part.replace(folder)
+        for old in earlier:
+            if old != folder:
+                shutil.rmtree(old)
+
+    def _kept(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("[0-9]" * _DIGITS) if path.is_dir())
+
+
+def key_of(method: Method, task: PruningTask) -> str:
+    """Hash what decides a pruning, up to its data and how it trains."""
+    from pruners.base import state_of
+
+    parts = {
+        "method": method.name,
+        "settings": method.settings.model_dump(mode="json"),
+        "target": asdict(task.target),
+        "constraints": asdict(task.constraints),
+        "seed": task.seed,
+        "network": state_of(task.model),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
