@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from pruners.blocks import ResidualBlock, find_blocks
 from pruners.cost import AxisSize, BlockCost
 from pruners.errors import PlanError, TraceError
+from pruners.group_names import named_as_before
 from pruners.groups import ChannelGroup
 from pruners.labelling import label_tensors, walk_program
 from pruners.labels import Labels, Value
@@ -189,7 +190,13 @@ class _Tapped(fx.Interpreter):
         return value if tap is None else tap(value)
 
 
-def trace(model: nn.Module, example_inputs: tuple[Tensor, ...], *, policy: Policy | None = None) -> Graph:
+def trace(
+    model: nn.Module,
+    example_inputs: tuple[Tensor, ...],
+    *,
+    policy: Policy | None = None,
+    after: tuple[Graph, PruningPlan] | None = None,
+) -> Graph:
     """Trace a network and find its channel groups.
 
     A copy in evaluation mode is exported; the model is not touched. Where evaluation leaves parameters unused
@@ -202,14 +209,18 @@ def trace(model: nn.Module, example_inputs: tuple[Tensor, ...], *, policy: Polic
     example_inputs : tuple of Tensor
         Inputs of one call, on the model's device; batch axis first.
     policy : Policy, optional
-        What is pruned where there is a choice; that of an earlier graph for a network that was made from it.
+        What is pruned where there is a choice; default: that of the graph in `after`.
+    after : tuple of Graph and PruningPlan, optional
+        Of the network that `model` was made from: groups keep the names that they have there.
 
     Raises
     ------
     TraceError
         torch.export can not trace the network, or a kind of tensor in it is not understood.
     """
-    policy = Policy() if policy is None else policy.model_copy(deep=True)
+    if policy is None:
+        policy = Policy() if after is None else after[0].policy
+    policy = policy.model_copy(deep=True)
     program = export(model, example_inputs)
     labels = Labels()
     tensors = label_tensors(model, labels)
@@ -219,7 +230,7 @@ def trace(model: nn.Module, example_inputs: tuple[Tensor, ...], *, policy: Polic
         every += _walk_training(model, example_inputs, tensors, labels, policy)
     labels.close(every)
     grouping = group_classes(walk, tensors)
-    groups = grouping.groups
+    groups = grouping.groups if after is None else named_as_before(after[0].groups, after[1], grouping.groups)
     units = {group.name: group.n_units for group in groups}
 
     def sizes(axes: Sequence[tuple[Value, int]]) -> tuple[AxisSize, ...]:

@@ -86,7 +86,8 @@ class PruningPlan(BaseModel):
         Parameters
         ----------
         later : PruningPlan
-            Its units count the survivors of this plan; group names are the same in both networks.
+            Its units count the survivors of this plan; group names are the same in both networks, as
+            `pruners.graph.trace` makes them `after` this plan.
 
         Returns
         -------
@@ -96,8 +97,7 @@ class PruningPlan(BaseModel):
         Raises
         ------
         PlanError
-            `later` counts other group sizes than this plan leaves, as happens where parts of one layer were cut to one
-            unit each and are one group since.
+            `later` counts other group sizes than this plan leaves.
         """
         sizes, kept = dict(self.sizes), dict(self.kept)
         for name, positions in later.kept.items():

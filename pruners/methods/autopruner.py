@@ -140,14 +140,15 @@ class AutoPruner(Method):
         plan: PruningPlan | None = None
         for number, groups in enumerate(steps.chunks, start=1):
             counts = {name: steps.counts[name] for name in groups}
-            present = trace(model, task.example_inputs, policy=graph.policy)
+            after = None if plan is None else (graph, plan)
+            present = trace(model, task.example_inputs, policy=graph.policy, after=after)
             gate = self._gate(model, present, counts, task.seed + number)
             train(task, model, self.settings.training, name=f"selection-{number}", gate=gate)
             row = {"step": number, **self._row(gate), "kept": counts}
             kept = top_units(gate.scores(), counts)
             gate.fold()
             row["loss_before_cut"] = loss_on(model, batch, task)
-            removal = cut_trained(self, task, graph, model, kept)
+            removal = cut_trained(self, task, graph, model, kept, before=plan)
             model, plan = removal.model, removal.plan if plan is None else plan.then(removal.plan)
             row["loss_after_cut"] = loss_on(model, batch, task)
             history.append(row)

@@ -122,7 +122,7 @@ def prune_layer_by_layer(
     if kept is not None:
         model, gone, history = kept.model, kept.plan, list(kept.history)
         batches.skip_to(kept.drawn)
-    present = trace(model, task.example_inputs, policy=graph.policy)
+    present = trace(model, task.example_inputs, policy=graph.policy, after=None if gone is None else (graph, gone))
     for number, (name, n_kept) in enumerate(counts.items(), start=1):
         if number <= len(history):
             continue
@@ -149,7 +149,7 @@ def prune_layer_by_layer(
             if train_after is not None and not last:
                 trained = train_after(model, number)
             if not last:
-                present = trace(model, task.example_inputs, policy=graph.policy)
+                present = trace(model, task.example_inputs, after=(graph, gone))
         left = dict(list(counts.items())[:number])
         history.append(
             {

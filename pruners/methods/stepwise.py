@@ -164,20 +164,21 @@ def prune_in_steps(
             break
         if choices.allow(counts) and budget.cost(counts) <= limit:
             continue
-        if plan is not None:
-            present = trace(model, task.example_inputs, policy=graph.policy)
+        after = None if plan is None else (graph, plan)
+        if after is not None:
+            present = trace(model, task.example_inputs, after=after)
         before = counts
         step = Step(
             number=len(history) + 1,
             model=model,
             present=present,
             dense=graph,
-            left=choices.left(counts),
+            left=choices.left(counts).at_least(_joined(counts, present)),
             counts=before,
         )
         if train_before is not None:
             model = train_before(step)
-            present = trace(model, task.example_inputs, policy=graph.policy)
+            present = trace(model, task.example_inputs, policy=graph.policy, after=after)
             step = replace(step, model=model, present=present)
         scored = score(step)
         wanted = decide(step, scored.scores, Budget(cost=budget.cost, limit=limit, of=budget.of), most)
@@ -215,6 +216,12 @@ def draw(batches: Iterator[tuple[Tensor, Tensor]], wanted: int, who: str) -> lis
     if len(drawn) < wanted:
         raise MethodError(f"method {who!r}: the task's batches ended; they have to go on without end")
     return drawn
+
+
+def _joined(counts: Mapping[str, int], present: Graph) -> dict[str, int]:
+    """Return the counts of groups that are no groups of their own any more: they stay as they are."""
+    own = {group.name for group in present.groups}
+    return {name: count for name, count in counts.items() if name not in own}
 
 
 def _limits(budget: Budget, schedule: Schedule) -> Iterator[float]:

@@ -58,6 +58,8 @@ def cut_trained(
     trained: nn.Module,
     kept: Mapping[str, tuple[int, ...]],
     blocks: tuple[str, ...] = (),
+    *,
+    before: PruningPlan | None = None,
 ) -> Removal:
     """Cut a trained network to its `kept` units, and check that masked and compact network agree.
 
@@ -76,6 +78,8 @@ def cut_trained(
         Units that stay, of each group that was decided.
     blocks : tuple of str
         Residual blocks that go whole.
+    before : PruningPlan, optional
+        What the trained network has lost already.
 
     Raises
     ------
@@ -87,7 +91,8 @@ def cut_trained(
     from pruners.surgery import apply
     from pruners.verify import verify
 
-    present = trace(trained, task.example_inputs, policy=graph.policy)
+    after = None if before is None else (graph, before)
+    present = trace(trained, task.example_inputs, policy=graph.policy, after=after)
     plan = broadcast_plan(plan_of(method, present, kept, blocks))
     smaller = apply(trained, plan, graph=present, check=False, form=task.constraints.form)
     with suppress(VacuousCheckError):
