@@ -11,8 +11,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +26,17 @@ if TYPE_CHECKING:
     from deploy.sources.data import DataSource
     from pruners.gates.gate import Gate
     from pruners.plan import PruningPlan
+    from pruners.recover.batches import EndlessBatches
     from pruners.recover.evaluate import Evaluation
     from pruners.recover.fit import Objective
     from pruners.recover.settings import TrainSettings
+    from pruners.removals import Stream
 
 __all__ = ["Preparation", "main"]
 
 _REFERENCE_EXAMPLES = 16
-_SCORE_STREAM, _UPDATE_STREAM = 1, 2
+_SCORE_STREAM, _UPDATE_STREAM, _DROP_STREAM = 1, 2, 6
+_KEEP_EVERY_S = 30.0
 
 
 class Preparation:
@@ -44,28 +46,17 @@ class Preparation:
     ----------
     recipe : Recipe
         See there.
-    store : StageStore
-        The run's folder.
+    stages : RunStages
+        Where the steps keep their work.
     data : DataSource
         What the recipe's data section names.
     progress : Progress
         Draws bars and says lines.
-    stages : RunStages, optional
-        Where the steps keep their work; default: in `store`, as the recipe says.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        store: StageStore,
-        data: DataSource,
-        progress: Progress,
-        stages: RunStages | None = None,
-    ) -> None:
-        from deploy.pipeline import stages_of
-
+    def __init__(self, recipe: Recipe, stages: RunStages, data: DataSource, progress: Progress) -> None:
         self.recipe = recipe
-        self.stages = stages or stages_of(recipe, store)
+        self.stages = stages
         self.data = data
         self.progress = progress
 
@@ -80,6 +71,7 @@ class Preparation:
             if not stage.done:
                 work(stage.begin())
                 stage.finish()
+                shutil.rmtree(self._removals(stage.folder), ignore_errors=True)
 
     def _build(self, weights: Path | None = None) -> nn.Module:
         """Build the dense network, seeded, with its own weights or those of a finished stage."""
@@ -158,7 +150,6 @@ class Preparation:
         section = self.recipe.prune
         method = create(section.method, **section.settings)
         updates = Stream(self._batches(_UPDATE_STREAM))
-        removals = self._checkpoints(folder) / "removals"
 
         def fit_in_stage(model: nn.Module, settings: TrainSettings, *, name: str, gate: Gate | None = None) -> None:
             self._fit(f"{section.method}: {name}", model, settings, folder / name, gate)
@@ -174,11 +165,10 @@ class Preparation:
                 loss=self._loss(),
                 train=lambda model, n_updates: self._update(model, n_updates, updates),
                 fit=fit_in_stage,
-                keeper=RemovalFolder(removals, {"updates": updates}),
+                keeper=RemovalFolder(self._removals(folder), {"updates": updates}, every_s=_KEEP_EVERY_S),
                 progress=bar.set,
             )
             pruned = method.prune(task)
-        shutil.rmtree(removals, ignore_errors=True)
         pruned.plan.save(folder / "plan.json")
         save_weights(pruned.model, folder / "weights.safetensors")
         write_json(
@@ -195,21 +185,19 @@ class Preparation:
             },
         )
 
-    def _batches(self, stream: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield training batches without end; each stream has an order and augmentations of its own."""
-        import torch
-
-        from pruners.recover.batches import epoch_batches, epoch_seed
+    def _batches(self, stream: int) -> EndlessBatches:
+        """Return training batches without end; each stream has an order and augmentations of its own."""
+        from pruners.recover.batches import EndlessBatches, epoch_seed
 
         seed = epoch_seed(self.recipe.seed, stream)
-        for epoch in count():
-            torch.manual_seed(epoch_seed(seed, epoch))
-            yield from epoch_batches(self.data.train, batch_size=self.recipe.prune.batch_size, seed=seed, epoch=epoch)
+        return EndlessBatches(self.data.train, batch_size=self.recipe.prune.batch_size, seed=seed)
 
-    def _update(self, model: nn.Module, n_updates: int, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
+    def _update(self, model: nn.Module, n_updates: int, batches: Stream) -> None:
+        from pruners.recover.batches import epoch_seed, seeded
         from pruners.recover.steps import train_steps
 
-        train_steps(model, batches, self._loss(), n_updates=n_updates, lr=self.recipe.prune.lr)
+        with seeded(epoch_seed(epoch_seed(self.recipe.seed, _DROP_STREAM), batches.drawn)):
+            train_steps(model, batches, self._loss(), n_updates=n_updates, lr=self.recipe.prune.lr)
 
     def _finetune(self, folder: Path) -> None:
         from pruners.compact import save_weights
@@ -260,6 +248,10 @@ class Preparation:
             )
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "history.json", history.to_json())
+
+    def _removals(self, folder: Path) -> Path:
+        """Return where a pruning in steps that works in `folder` keeps what it has done."""
+        return self._checkpoints(folder) / "removals"
 
     def _checkpoints(self, folder: Path) -> Path:
         """Return where a training that works in `folder` keeps its last epoch."""
@@ -343,6 +335,7 @@ def _end_with_parent() -> None:
 def main() -> None:
     """Prepare the run that the command line names."""
     from deploy.cli import guarded
+    from deploy.pipeline import stages_of
     from deploy.progress import Progress
     from deploy.sources.data import load
 
@@ -351,7 +344,7 @@ def main() -> None:
     def prepare() -> None:
         recipe = Recipe.model_validate_json(recipe_file.read_text(encoding="utf-8"))
         _refuse_early(recipe)
-        Preparation(recipe, StageStore(folder), load(recipe.data), Progress()).run()
+        Preparation(recipe, stages_of(recipe, StageStore(folder)), load(recipe.data), Progress()).run()
 
     _end_with_parent()
     guarded(prepare)

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from deploy.errors import OutputError
@@ -93,9 +94,8 @@ class StageStore:
         self.root = root
         try:
             root.mkdir(parents=True, exist_ok=True)
-            probe = root / ".writable"
-            probe.write_bytes(b"")
-            probe.unlink()
+            with TemporaryFile(dir=root):
+                pass
         except OSError as error:
             raise OutputError(f"cannot write to output folder {root}: {error.strerror}; choose another") from error
 

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "active",
+    "broadcast_buffers",
     "broadcast_plan",
     "is_first",
     "joined_rows",
     "largest",
     "reduce_means",
     "reduce_scores",
-    "share_buffers",
     "total",
     "world_size",
 ]
@@ -127,7 +127,7 @@ def joined_rows(values: Tensor) -> Tensor:
     return total(whole).to(values.device)
 
 
-def share_buffers(model: nn.Module) -> None:
+def broadcast_buffers(model: nn.Module) -> None:
     """Give every process the buffers of process 0: statistics of BatchNorm, which each took from its own images."""
     if not active():
         return

@@ -211,7 +211,8 @@ def trace(
     policy : Policy, optional
         What is pruned where there is a choice; default: that of the graph in `after`.
     after : tuple of Graph and PruningPlan, optional
-        Of the network that `model` was made from: groups keep the names that they have there.
+        Of the network that `model` was made from: groups keep the names that they have there. Where these differ from
+        those of a network without a past, so does the fingerprint: hand this graph to what takes a plan made for it.
 
     Raises
     ------

@@ -15,6 +15,7 @@ from pruners.surgery import removed_positions
 __all__ = ["named_as_before"]
 
 _Place: TypeAlias = tuple[str, int, int]
+_Unit: TypeAlias = tuple[str, int]
 
 
 def named_as_before(
@@ -34,29 +35,35 @@ def named_as_before(
         Of what the plan left of it.
     """
     gone = removed_positions(before, plan)
-    former = {place: group.name for group in before for place in _left(group, plan, gone)}
+    former: dict[_Place, _Unit] = {}
+    for group in before:
+        former.update(_left(group, plan, gone))
     sizes = {group.name: len(plan.kept.get(group.name, range(group.n_units))) for group in before}
-    origins = ["+".join(dict.fromkeys(former[place] for place in _first(group) if place in former)) for group in now]
-    times, seen = Counter(origins), Counter[str]()
+    origins = [_origin(group, former) for group in now]
+    names = ["+".join(dict.fromkeys(name for name, _ in units)) for units in origins]
+    times, seen = Counter(names), Counter[str]()
     named = []
-    for group, origin in zip(now, origins, strict=True):
-        seen[origin] += 1
-        whole = times[origin] == 1 and ("+" in origin or sizes.get(origin) == group.n_units)
-        named.append(replace(group, name=origin if whole else f"{origin}/{seen[origin]}"))
+    for group, units, name in zip(now, origins, names, strict=True):
+        seen[name] += 1
+        several = times[name] > 1 or ("+" not in name and units != [(name, unit) for unit in range(sizes.get(name, 0))])
+        named.append(replace(group, name=f"{name}/{seen[name]}" if several else name))
     return tuple(named)
 
 
-def _left(group: ChannelGroup, plan: PruningPlan, gone: Mapping[str, Mapping[int, Sequence[int]]]) -> Iterable[_Place]:
-    """Yield where the units that are left lie now, in every tensor."""
+def _left(
+    group: ChannelGroup, plan: PruningPlan, gone: Mapping[str, Mapping[int, Sequence[int]]]
+) -> Iterable[tuple[_Place, _Unit]]:
+    """Yield where the units that are left lie now, in every tensor, and which unit of those that are left it is."""
     kept = plan.kept.get(group.name, range(group.n_units))
     for member in group.members:
         removed = gone.get(member.path, {}).get(member.axis, ())
-        for unit in kept:
+        for number, unit in enumerate(kept):
             for position in member.indices[unit]:
-                yield member.path, member.axis, position - bisect_left(removed, position)
+                yield (member.path, member.axis, position - bisect_left(removed, position)), (group.name, number)
 
 
-def _first(group: ChannelGroup) -> Iterable[_Place]:
-    """Yield where the units of a group lie in the first tensor that makes them."""
+def _origin(group: ChannelGroup, former: Mapping[_Place, _Unit]) -> list[_Unit]:
+    """Return what the units of a group were before, in their order, by the first tensor that makes them."""
     member = next((member for member in group.members if member.produces), group.members[0])
-    return ((member.path, member.axis, position) for positions in member.indices for position in positions)
+    places = ((member.path, member.axis, position) for positions in member.indices for position in positions)
+    return list(dict.fromkeys(former[place] for place in places if place in former))

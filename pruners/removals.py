@@ -1,7 +1,8 @@
-"""What a method that removes in steps has done, kept after each step: one that was killed goes on from the last.
+"""What a method that removes in steps has done, kept from time to time: one that was killed goes on from there.
 
 The network goes to disk as every compact one does, by plan and weights, without a pickle. Random states are not kept:
-what is random comes from streams of batches, which are taken to where they were.
+streams of batches are taken to where they were. It ends in the same weights bit for bit where the n-th batch of a
+stream is the same each time (`pruners.recover.batches.EndlessBatches`), and the task's ``train`` draws nothing else.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,7 +37,7 @@ class Stream:
     Parameters
     ----------
     batches : iterable
-        The same ones in the same order each time it is made.
+        The same ones in the same order each time it is made. Where it has ``skip(n)``, batches are left out by that.
     """
 
     def __init__(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
@@ -51,7 +53,21 @@ class Stream:
         return batch
 
     def skip_to(self, drawn: int) -> None:
-        """Draw until so many are drawn; they are not looked at."""
+        """Leave out batches until so many are drawn.
+
+        Raises
+        ------
+        MethodError
+            More were drawn before.
+        """
+        if drawn < self.drawn:
+            raise MethodError(
+                f"a stream of batches is at {self.drawn} and should go on at {drawn}: make the task anew to go on"
+            )
+        skip = getattr(self._batches, "skip", None)
+        if skip is not None:
+            skip(drawn - self.drawn)
+            self.drawn = drawn
         while self.drawn < drawn:
             next(self)
 
@@ -100,11 +116,15 @@ class RemovalFolder:
         Made when it is needed. Under ``torch.distributed`` process 0 writes it and all read it.
     streams : Mapping of str to Stream
         What the task's ``train`` takes its batches from: they go on where they were, too.
+    every_s : float
+        Seconds that pass at least before the next step is kept: a network may be large, and a step short.
     """
 
-    def __init__(self, folder: Path, streams: Mapping[str, Stream] | None = None) -> None:
+    def __init__(self, folder: Path, streams: Mapping[str, Stream] | None = None, *, every_s: float = 0.0) -> None:
         self.folder = folder
         self._streams = dict(streams or {})
+        self._every_s = every_s
+        self._kept_at = time.monotonic()
 
     def last(self, key: str, task: PruningTask) -> Removals | None:
         """See `Keeper`.
@@ -122,7 +142,7 @@ class RemovalFolder:
         try:
             rest = json.loads((folder / _REST).read_text(encoding="utf-8"))
             found, place, drawn = rest["key"], rest["place"], rest["drawn"]
-            history, streams = tuple(rest["history"]), rest["streams"]
+            history, places = tuple(rest["history"]), {name: rest["streams"][name] for name in self._streams}
             if found == key:
                 plan = PruningPlan.load(folder / _PLAN)
                 model = load(task.model, plan, folder / _WEIGHTS, form=task.constraints.form)
@@ -134,7 +154,7 @@ class RemovalFolder:
                 "start over"
             )
         for name, stream in self._streams.items():
-            stream.skip_to(streams[name])
+            stream.skip_to(places[name])
         return Removals(place=place, plan=plan, model=model, history=history, drawn=drawn)
 
     def keep(self, key: str, removals: Removals) -> None:
@@ -142,8 +162,10 @@ class RemovalFolder:
         from pruners.compact import save_weights
         from pruners.distributed import is_first
 
-        if not is_first():
+        now = time.monotonic()
+        if not is_first() or now - self._kept_at < self._every_s:
             return
+        self._kept_at = now
         earlier = self._kept()
         folder = self.folder / str(len(removals.history)).zfill(_DIGITS)
         part = folder.with_name(f".{folder.name}.part")

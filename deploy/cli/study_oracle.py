@@ -33,6 +33,7 @@ def oracle(
     """
     from rich.console import Console
 
+    from deploy.pipeline import stages_of
     from deploy.progress import Progress
     from deploy.recipe import load_recipe
     from deploy.report.oracle_page import oracle_sheet, write_oracle_page
@@ -52,7 +53,7 @@ def oracle(
     store = StageStore(output or Path("runs") / loaded.name)
     folder = store.root / "oracle"
     with store.locked():
-        results = OracleStudy(loaded, store, load(loaded.data), Progress()).study(settings, folder)
+        results = OracleStudy(loaded, stages_of(loaded, store), load(loaded.data), Progress()).study(settings, folder)
         write_oracle_page(results, folder / "oracle.html")
     print_sheet(oracle_sheet(results), Console(highlight=False))
     typer.echo(f"Page: {folder / 'oracle.html'}   data: {folder / 'oracle.json'}", err=True)

@@ -71,16 +71,17 @@ def run(
 def _executor(cluster: str, folder: Path, jobs: int, gpus_per_job: int) -> Executor:
     from backends.errors import OptionError
     from deploy.method_study.cluster import DaskCluster
-    from deploy.method_study.executor import LocalProcesses, visible_gpus
+    from deploy.method_study.executor import LocalProcesses
+    from deploy.method_study.gpus import visible_gpus
 
     if cluster:
-        return DaskCluster(cluster, folder, ranks=gpus_per_job)
+        return DaskCluster(cluster, folder, processes=gpus_per_job)
     gpus = visible_gpus()
     if gpus_per_job > max(1, len(gpus)):
         raise OptionError(
             f"--gpus-per-job {gpus_per_job}: {len(gpus) or 'no'} GPUs are visible here; take at most that"
         )
-    return LocalProcesses(jobs, ranks=gpus_per_job, gpus=gpus)
+    return LocalProcesses(jobs, processes=gpus_per_job, gpus=gpus)
 
 
 def _exit_code(results: StudyResults, *, accept_unfit: bool) -> int:

@@ -31,17 +31,18 @@ _POLL_S = 0.1
 
 
 def main(root: Path, folder: Path) -> None:
-    """Do the job that lies in `folder`."""
+    """Do the job that lies in `folder`; with others of a launcher, end with exit code 1 where it failed."""
     job = Job.model_validate_json((folder / JOB).read_text(encoding="utf-8"))
-    if int(os.environ.get("RANK", "0")) == 0:
-        _first(job, root, folder)
-    else:
-        _another(job, root, folder)
+    first, alone = os.environ.get("RANK", "0") == "0", os.environ.get("WORLD_SIZE", "1") == "1"
+    well = _first(job, root, folder) if first else _another(job, root, folder)
+    if not (well or alone):
+        sys.exit(1)  # so that the launcher ends the others, which may wait for this one
 
 
-def _first(job: Job, root: Path, folder: Path) -> None:
+def _first(job: Job, root: Path, folder: Path) -> bool:
     from backends.errors import BackendError
     from deploy.errors import DeployError
+    from deploy.method_study.gpus import require_gpus
     from deploy.method_study.work import JobWork
     from deploy.progress import Progress
     from deploy.sources.data import load
@@ -51,6 +52,7 @@ def _first(job: Job, root: Path, folder: Path) -> None:
     started = time.monotonic()
     reason = ""
     try:
+        require_gpus()
         work = JobWork(job, root, load(job.recipe.data), Progress())
         result = work.perform()
     except (PruneError, DeployError, BackendError) as error:
@@ -64,25 +66,31 @@ def _first(job: Job, root: Path, folder: Path) -> None:
     if not reason:
         Stage(folder, job.key).finish()
         work.clean()
+    return not reason
 
 
-def _another(job: Job, root: Path, folder: Path) -> None:
-    from deploy.method_study.work import JobWork
+def _another(job: Job, root: Path, folder: Path) -> bool:
+    from deploy.method_study.work import JobWork, SharedTrainingDone
     from deploy.progress import Progress
     from deploy.sources.data import load
 
-    with TemporaryDirectory(prefix="prune-deploy-") as own:
+    with TemporaryDirectory() as own:
         try:
             JobWork(job, root, load(job.recipe.data), Progress(), own=Path(own)).perform()
-        except Exception:  # what is wrong for all, the first one tells better than a launcher
-            ends = time.monotonic() + _GRACE_S
-            while not (folder / RESULT).exists():
-                if time.monotonic() > ends:
-                    raise
-                time.sleep(_POLL_S)
+        except SharedTrainingDone:
+            return True
+        except Exception:  # noqa: BLE001 - told in the log, and by the launcher where the first one has nothing to tell
+            traceback.print_exc()
+    # What is wrong for all, the first one tells better than a launcher.
+    ends = time.monotonic() + _GRACE_S
+    while not (folder / RESULT).exists() and time.monotonic() < ends:
+        time.sleep(_POLL_S)
+    return False
 
 
 if __name__ == "__main__":
+    parent = os.getppid()
     die_with_parent()
-    warnings.simplefilter("ignore")
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    if os.getppid() == parent:
+        warnings.simplefilter("ignore")
+        main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -39,7 +39,7 @@ class DaskCluster:
         the same path as here.
     root : Path
         The study's folder.
-    ranks : int
+    processes : int
         Processes that share a job's training, on the GPUs that its worker sees.
 
     Raises
@@ -50,7 +50,7 @@ class DaskCluster:
         No scheduler answers, or it has no worker.
     """
 
-    def __init__(self, address: str, root: Path, *, ranks: int = 1) -> None:
+    def __init__(self, address: str, root: Path, *, processes: int = 1) -> None:
         try:
             from distributed import Client
         except ImportError as error:
@@ -64,14 +64,16 @@ class DaskCluster:
             raise DeployError(f"the Dask scheduler at {address} has no workers; start some with: dask worker {address}")
         self.slots = sum(per_worker.values())
         self._per_worker = max(per_worker.values())
-        self._ranks = ranks
+        self.processes = processes
         root.mkdir(parents=True, exist_ok=True)
         threading.Thread(target=_beat, args=(root / _BEAT,), daemon=True).start()
 
     def start(self, root: Path, folder: Path) -> Running:
         """Hand the job to a worker."""
         (folder / _STOP).unlink(missing_ok=True)
-        future = self._client.submit(run_on_worker, str(root), str(folder), self._per_worker, self._ranks, pure=False)
+        future = self._client.submit(
+            run_on_worker, str(root), str(folder), self._per_worker, self.processes, pure=False
+        )
         return _Remote(future, folder)
 
 
@@ -94,7 +96,7 @@ class _Remote:
             self._future.cancel()
 
 
-def run_on_worker(root: str, folder: str, slots: int, ranks: int = 1) -> str:
+def run_on_worker(root: str, folder: str, slots: int, processes: int = 1) -> str:
     """Run one job in a process of its own, on the worker that this is called on; see `Running.poll`.
 
     Parameters
@@ -103,12 +105,12 @@ def run_on_worker(root: str, folder: str, slots: int, ranks: int = 1) -> str:
         Of the study, and of the job in it.
     slots : int
         Jobs that the worker runs at the same time.
-    ranks : int
+    processes : int
         Processes that share the job's training.
     """
     if not Path(folder, "job.json").is_file():
         return f"its worker does not see {folder}: the study's folder has to be on a disk that all machines share"
-    child = ChildProcess(Path(root), Path(folder), child_environment(slots, ranks), ranks=ranks)
+    child = ChildProcess(Path(root), Path(folder), child_environment(slots, processes), processes=processes)
     beat, heard = b"", time.monotonic()
     try:
         while (ended := child.poll()) is None:

@@ -7,9 +7,11 @@ one process for each.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import IO, Protocol
 
 from benchmarks.environment import cores_available
 from benchmarks.process import package_environment
+from deploy.method_study.gpus import gpu_environment
 
 __all__ = [
     "CHILD",
@@ -27,13 +30,10 @@ __all__ = [
     "Running",
     "child_environment",
     "last_words",
-    "visible_gpus",
 ]
 
 CHILD = "deploy.method_study.child"
 _LAUNCHER = "deploy.method_study.launcher"
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
-_DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")
 LOG = "log.txt"
 _WORDS_LIMIT = 300
 
@@ -58,23 +58,16 @@ class Executor(Protocol):
     slots: int
     """Jobs that may run at the same time."""
 
+    processes: int
+    """Processes that share a job's training."""
+
     def start(self, root: Path, folder: Path) -> Running:
         """Start the job that lies in `folder`, inside the folder `root` of the study."""
 
 
-def visible_gpus() -> tuple[str, ...]:
-    """List the GPUs that a process started now would see, as ``CUDA_VISIBLE_DEVICES`` names them. Asks no library."""
-    said = os.environ.get(_VISIBLE)
-    if said is not None:
-        return tuple(filter(None, (name.strip() for name in said.split(","))))
-    with suppress(OSError):
-        return tuple(str(index) for index, _ in enumerate(_DRIVER_GPUS.iterdir()))
-    return ()
-
-
-def child_environment(slots: int, ranks: int = 1) -> dict[str, str]:
+def child_environment(slots: int, processes: int = 1) -> dict[str, str]:
     """Give the environment of a job where so many share this machine, each with so many processes."""
-    threads = str(max(1, cores_available() // (slots * ranks)))
+    threads = str(max(1, cores_available() // (slots * processes)))
     # OpenMP threads that wait by spinning hold up the ones they wait for where processes share cores.
     return {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", **package_environment()}
 
@@ -86,32 +79,27 @@ class LocalProcesses:
     ----------
     slots : int
         Jobs at the same time; they share the cores evenly, unless ``OMP_NUM_THREADS`` is set.
-    ranks : int
+    processes : int
         Processes that share a job's training, each on a GPU of its own where there are any.
     gpus : sequence of str
-        What the jobs share, as ``CUDA_VISIBLE_DEVICES`` names them: each slot has `ranks` of them, in turn.
+        What the jobs share, as ``CUDA_VISIBLE_DEVICES`` names them: each slot has `processes` of them, in turn.
     """
 
-    def __init__(self, slots: int = 1, *, ranks: int = 1, gpus: Sequence[str] = ()) -> None:
+    def __init__(self, slots: int = 1, *, processes: int = 1, gpus: Sequence[str] = ()) -> None:
         self.slots = slots
-        self._ranks = ranks
+        self.processes = processes
         self._gpus = tuple(gpus)
-        self._environment = child_environment(slots, ranks)
+        self._environment = child_environment(slots, processes)
         self._started: list[tuple[int, ChildProcess]] = []
 
     def start(self, root: Path, folder: Path) -> Running:
         """Start the child; what it says goes to the log in the job's folder."""
         self._started = [(slot, child) for slot, child in self._started if not child.closed]
         slot = min(set(range(len(self._started) + 1)) - {slot for slot, _ in self._started})
-        child = ChildProcess(root, folder, {**self._environment, **self._share(slot)}, ranks=self._ranks)
+        own = gpu_environment(self._gpus, slot, self.processes)
+        child = ChildProcess(root, folder, {**self._environment, **own}, processes=self.processes)
         self._started.append((slot, child))
         return child
-
-    def _share(self, slot: int) -> dict[str, str]:
-        if not self._gpus:
-            return {}
-        own = (self._gpus[(slot * self._ranks + rank) % len(self._gpus)] for rank in range(self._ranks))
-        return {_VISIBLE: ",".join(own)}
 
 
 class ChildProcess:
@@ -123,20 +111,23 @@ class ChildProcess:
         Of the study, and of the job in it.
     environment : dict of str to str
         Of the process.
-    ranks : int
+    processes : int
         Processes that share the job's training; with more than one torchrun starts them.
     """
 
-    def __init__(self, root: Path, folder: Path, environment: dict[str, str], *, ranks: int = 1) -> None:
+    def __init__(self, root: Path, folder: Path, environment: dict[str, str], *, processes: int = 1) -> None:
         self._folder = folder
         self._log: IO[bytes] = (folder / LOG).open("ab")
-        program = [CHILD] if ranks == 1 else [_LAUNCHER, str(ranks)]
+        program = [CHILD] if processes == 1 else [_LAUNCHER, str(processes)]
+        # Not in the job's folder: names of sockets, which some libraries make there, may be short only.
+        self._temporary = tempfile.mkdtemp(prefix="prune-deploy-")
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", *program, str(root), str(folder)],
+            [sys.executable, "-m", *program, str(root), str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            env=environment,
+            # A launcher hands on no -P.
+            env={**environment, "TMPDIR": self._temporary, "PYTHONSAFEPATH": "1"},
             start_new_session=True,  # Ctrl-C is for the parent, which ends its children
         )
 
@@ -165,6 +156,7 @@ class ChildProcess:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        shutil.rmtree(self._temporary, ignore_errors=True)
         self._log.close()
 
 

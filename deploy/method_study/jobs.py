@@ -90,7 +90,7 @@ def cell_name(method: str, budget: Budget, seed: int, recovery: str = "") -> str
     return "/".join(filter(None, (method, budget.title, str(seed), recovery)))
 
 
-def jobs_of(recipe: StudyRecipe, *, only: str = "", measure: bool = True) -> StudyJobs:
+def jobs_of(recipe: StudyRecipe, *, only: str = "", measure: bool = True, processes: int = 1) -> StudyJobs:
     """List the jobs of a study.
 
     Parameters
@@ -101,6 +101,9 @@ def jobs_of(recipe: StudyRecipe, *, only: str = "", measure: bool = True) -> Stu
         Pattern (``fnmatch``) of names of methods; jobs of the others are not chosen.
     measure : bool
         Whether networks are exported.
+    processes : int
+        That share a training: each takes the statistics of BatchNorm from its own part of a batch, so that the result
+        is another one.
 
     Raises
     ------
@@ -113,7 +116,7 @@ def jobs_of(recipe: StudyRecipe, *, only: str = "", measure: bool = True) -> Stu
     wanted = {name for name in names if not only or fnmatchcase(name, only)}
     if not wanted:
         raise RecipeError(f"no method of this study matches {only!r}{suggestion(only, names)}")
-    make = _Maker(recipe)
+    make = _Maker(recipe, processes)
     dense = {seed: make.dense(seed) for seed in recipe.seeds}
     pruned, recovered, exported, chosen = {}, {}, {}, {job.folder for job in dense.values()}
     measured = recipe.seeds[: recipe.measure_seeds] if measure else ()
@@ -135,8 +138,9 @@ def jobs_of(recipe: StudyRecipe, *, only: str = "", measure: bool = True) -> Stu
 
 
 class _Maker:
-    def __init__(self, recipe: StudyRecipe) -> None:
+    def __init__(self, recipe: StudyRecipe, processes: int) -> None:
         self.recipe = recipe
+        self._shared = () if processes == 1 else (f"{processes} processes",)
         self._network = fingerprint(recipe.network)
         self._finetune_epochs = recipe.finetune_epochs
 
@@ -145,7 +149,9 @@ class _Maker:
         run = self._run(seed, method, budget)
         part = run.model_dump(mode="json")
         part["data"].pop("root")  # the place of the data decides nothing
-        key = stage_key(version("prune-deploy"), seed, part["network"], self._network, part["data"], part["train"])
+        key = stage_key(
+            version("prune-deploy"), seed, part["network"], self._network, part["data"], part["train"], *self._shared
+        )
         return Job(kind="dense", title=f"dense network, seed {seed}", key=key, recipe=run)
 
     def prune(self, method: MethodSpec, budget: Budget, dense: Job) -> Job:
@@ -162,7 +168,7 @@ class _Maker:
         return Job(
             kind="recover",
             title=f"{recovery.title} {name}",
-            key=stage_key("recover", pruned.key, recovery.to_json(), epochs),
+            key=stage_key("recover", pruned.key, recovery.to_json(), epochs, *self._shared),
             needs=(dense.folder, pruned.folder),
             recipe=pruned.recipe,
             recovery=recovery,

@@ -174,6 +174,8 @@ class StudyResults(Record):
         How images were divided, and what is chosen on which of them.
     versions : dict of str to str
         Of the packages behind the results.
+    processes : int
+        That shared each training.
     """
 
     schema_version: Literal[1, 2] = 2
@@ -181,6 +183,7 @@ class StudyResults(Record):
     recipe: dict[str, Any]
     split: str
     versions: dict[str, str] = Field(default_factory=dict)
+    processes: int = 1
     cells: tuple[Cell, ...]
     measured: tuple[MeasuredRow, ...] = ()
 

@@ -92,7 +92,8 @@ def do_jobs(
                 if (why := process.poll()) is None:
                     continue
                 running.remove(pair)
-                found = None if why else read_result(root / job.folder, job.key)
+                # A process may die when its work is done, or say itself why it ends.
+                found = read_result(root / job.folder, job.key)
                 if found is None:
                     found = _failure(job, why or "its process left no result")
                     write_result(root / job.folder, found)

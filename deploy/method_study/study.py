@@ -63,7 +63,7 @@ def run_study(
     """
     from deploy.measure import require_backends
 
-    jobs = jobs_of(recipe, only=only, measure=measured)
+    jobs = jobs_of(recipe, only=only, measure=measured, processes=executor.processes)
     if measured:
         require_backends(recipe.bench.backends, recipe.bench.device)
     _require_data(recipe)
@@ -71,7 +71,7 @@ def run_study(
     with store.locked():
 
         def save(results: dict[str, JobResult], rows: Iterable[MeasuredRow] = ()) -> StudyResults:
-            found = _gather(recipe, jobs, results, tuple(rows))
+            found = _gather(recipe, jobs, results, tuple(rows)).model_copy(update={"processes": executor.processes})
             found.save(root / RESULTS)
             return found
 

@@ -12,7 +12,7 @@ from deploy.method_study.jobs import Job
 from deploy.method_study.results import JobResult, Scores
 from deploy.pipeline import RunStages
 from deploy.prepare import Preparation
-from deploy.stages import Stage, StageStore
+from deploy.stages import Stage
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from pruners.recover.fit import Objective
     from pruners.recover.settings import TrainSettings
 
-__all__ = ["MODEL", "JobWork"]
+__all__ = ["MODEL", "JobWork", "SharedTrainingDone"]
 
 MODEL = "model.onnx"
 _RECONSTRUCT_STREAM, _RECALIBRATE_STREAM, _SCRATCH_STREAM = 3, 4, 5
 _RECALIBRATION_BATCHES = 100
+
+
+class SharedTrainingDone(Exception):  # noqa: N818 - it is no error
+    """The training is done, in a process that was there to share it: what follows is for the first one."""
 
 
 class JobWork(Preparation):
@@ -45,7 +49,7 @@ class JobWork(Preparation):
         Says lines.
     own : Path, optional
         Where it works instead of the job's folder, which stays the place of checkpoints: for processes that only share
-        the trainings of the one that is kept.
+        the training of the first one.
     """
 
     def __init__(self, job: Job, root: Path, data: DataSource, progress: Progress, *, own: Path | None = None) -> None:
@@ -59,13 +63,19 @@ class JobWork(Preparation):
             check={},
             bench={},
         )
-        super().__init__(job.recipe, StageStore(root), data, progress, stages)
+        super().__init__(job.recipe, stages, data, progress)
         self.job = job
         self.folder = stage.folder
         self._kept = root / job.folder
 
     def perform(self) -> JobResult:
-        """Do the job in its folder, which was begun; its trainings go on from their last checkpoints."""
+        """Do the job in its folder, which was begun; its trainings go on from their last checkpoints.
+
+        Raises
+        ------
+        SharedTrainingDone
+            With a folder of its `own`, when the training is done.
+        """
         match self.job.kind:
             case "dense":
                 facts = self._dense_job()
@@ -230,6 +240,8 @@ class JobWork(Preparation):
         # The seed of the study decides the order of the images too, wherever a training happens.
         own = settings.model_copy(update={"seed": settings.seed + self.recipe.seed})
         super()._fit(title, model, own, folder, gate, objective)
+        if self._kept != self.folder:
+            raise SharedTrainingDone
 
     def _checkpoints(self, folder: Path) -> Path:
         return super()._checkpoints(self._kept / folder.relative_to(self.folder))

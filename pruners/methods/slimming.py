@@ -142,7 +142,8 @@ class Slimming(Method):
             left = step.left.at_least({name: step.counts[name] for name in whole})
             return decide("global", left, scores, budget, max_removed=most)
 
-        return prune_in_steps(self, task, graph, Schedule(steps=settings.passes), score, decided, train_before=trained)
+        schedule = Schedule(steps=settings.passes)
+        return prune_in_steps(self, task, graph, schedule, score, decided, batches=None, train_before=trained)
 
     def _without_scales(self, task: PruningTask, graph: Graph, choices: Choices, budget: Budget) -> frozenset[str]:
         """Return the groups that stay whole since they have no BatchNorm.

@@ -98,7 +98,7 @@ def prune_in_steps(
     score: Callable[[Step], Scored],
     decide: Callable[[Step, Scores, Budget, int | None], dict[str, int]],
     *,
-    batches: Stream | None = None,
+    batches: Stream | None,
     train_before: Callable[[Step], nn.Module] | None = None,
 ) -> Outcome:
     """Remove and fine-tune until the target is met.
@@ -118,7 +118,7 @@ def prune_in_steps(
         ``score(step)``: scores of the groups in ``step.left.movable``.
     decide : callable
         ``decide(step, scores, budget, max_units)``: kept count of each group in ``step.left``.
-    batches : Stream, optional
+    batches : Stream or None
         What `score` draws from.
     train_before : callable, optional
         ``train_before(step)``: a trained copy of ``step.model``, which is scored and cut in its place. Every cut of

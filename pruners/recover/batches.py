@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset, default_collate
 
-__all__ = ["Examples", "epoch_batches", "epoch_seed", "n_batches", "ordered_batches"]
+__all__ = [
+    "EndlessBatches",
+    "Examples",
+    "epoch_batches",
+    "epoch_seed",
+    "n_batches",
+    "ordered_batches",
+    "seeded",
+]
 
 Examples = Dataset[tuple[Tensor, int]]
 _Batch = tuple[Tensor, Tensor]
@@ -69,12 +78,64 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return (seed * 0x9E3779B97F4A7C15 + epoch * 0xBF58476D1CE4E5B9 + 1) % 2**63
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's generator of the CPU while the block runs; afterwards it is what it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+class EndlessBatches:
+    """Shuffled training batches, epoch after epoch; which ones, and how they are augmented, the seed alone decides.
+
+    Parameters
+    ----------
+    data : Dataset
+        As `epoch_batches` has it.
+    batch_size : int
+        Examples of a batch.
+    seed : int
+        Decides all.
+    """
+
+    def __init__(self, data: Dataset[Any], *, batch_size: int, seed: int) -> None:
+        self._data = data
+        self._batch_size = batch_size
+        self._seed = seed
+        self._next = 0
+        self._epoch: Iterator[_Batch] = iter(())
+
+    def __iter__(self) -> Iterator[_Batch]:
+        return self
+
+    def __next__(self) -> _Batch:
+        epoch, number = divmod(self._next, n_batches(self._data, self._batch_size))
+        seed = epoch_seed(self._seed, epoch)
+        if number == 0:
+            self._epoch = self._opened(epoch, 0)
+        # Images are augmented by torch's own generator, which others draw from, too.
+        with seeded(epoch_seed(seed, number)):
+            batch = next(self._epoch)
+        self._next += 1
+        return batch
+
+    def skip(self, n: int) -> None:
+        """Leave out the next `n` batches, without loading them."""
+        self._next += n
+        self._epoch = self._opened(*divmod(self._next, n_batches(self._data, self._batch_size)))
+
+    def _opened(self, epoch: int, start: int) -> Iterator[_Batch]:
+        return epoch_batches(self._data, batch_size=self._batch_size, seed=self._seed, epoch=epoch, start=start)
+
+
 def epoch_batches(
     data: Dataset[Any],
     *,
     batch_size: int,
     seed: int,
     epoch: int,
+    start: int = 0,
     rank: int = 0,
     world_size: int = 1,
     num_workers: int = 0,
@@ -89,6 +150,8 @@ def epoch_batches(
         Examples of one update over all processes; each process gets its share of every batch.
     seed, epoch : int
         Decide the order.
+    start : int
+        Batches that are left out at the beginning.
     rank, world_size : int
         Which share this process gets.
     num_workers : int
@@ -102,7 +165,7 @@ def epoch_batches(
     """
     generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
     order = torch.randperm(_length(data), generator=generator).tolist()
-    order = order[: n_batches(data, batch_size) * batch_size]
+    order = order[start * batch_size : n_batches(data, batch_size) * batch_size]
     mine = order[rank::world_size]
     return iter(_loader(data, mine, max(1, batch_size // world_size), num_workers, generator))
 

@@ -16,12 +16,17 @@ from pruners.errors import TrainingError
 __all__ = ["fingerprint", "read", "write"]
 
 
-def fingerprint(model: nn.Module, settings: dict[str, Any], n_examples: int) -> dict[str, str]:
+def fingerprint(model: nn.Module, settings: dict[str, Any], n_examples: int, n_processes: int = 1) -> dict[str, str]:
     """Hash what a checkpoint must agree with: one hash for each, so that a difference can be named."""
     shapes = [(name, list(value.shape), str(value.dtype)) for name, value in model.state_dict().items()]
     return {
         name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-        for name, value in (("network", shapes), ("settings", settings), ("number of examples", n_examples))
+        for name, value in (
+            ("network", shapes),
+            ("settings", settings),
+            ("number of examples", n_examples),
+            ("number of processes", n_processes),
+        )
     }
 
 

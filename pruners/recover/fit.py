@@ -24,7 +24,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pruners.distributed import share_buffers
+from pruners.distributed import broadcast_buffers
 from pruners.errors import TrainingError
 from pruners.gates.gate import Gate
 from pruners.recover import checkpoint
@@ -225,6 +225,7 @@ class _Fit:
             self.optimizer: Any
             self.model, self.optimizer = self.fabric.setup(self.raw, self._new_optimizer())
             self._resume()
+            self._meet()
             if self.gate is not None:
                 self.gate.expect(self.settings.epochs * self.steps)
             for epoch in range(len(self.rows) + 1, self.settings.epochs + 1):
@@ -288,7 +289,7 @@ class _Fit:
         seconds = time.perf_counter() - started
         score, loss, n = self._over_ranks(sums).tolist()
         if fabric.world_size > 1:
-            share_buffers(self.raw)
+            broadcast_buffers(self.raw)
         checked = self._validate()
         row = Epoch(
             epoch=epoch,
@@ -371,7 +372,8 @@ class _Fit:
         settings = self.settings.model_dump(mode="json")
         if self.objective is not None:
             settings["objective"] = self.objective.to_json()
-        return checkpoint.fingerprint(self.raw, settings, len(self.train))  # type: ignore[arg-type]
+        n_examples = len(self.train)  # type: ignore[arg-type]
+        return checkpoint.fingerprint(self.raw, settings, n_examples, self.fabric.world_size)
 
     def _save(self) -> None:
         if self.file is None or self.fabric.global_rank != 0:
@@ -387,6 +389,23 @@ class _Fit:
                 "best": self.best,
             },
         )
+
+    def _meet(self) -> None:
+        """Wait until every process has read the checkpoint, and make sure that it was the same one.
+
+        Raises
+        ------
+        TrainingError
+            The processes do not see the same folder.
+        """
+        if self.fabric.world_size == 1:
+            return
+        found = self._over_ranks(torch.tensor(float(len(self.rows)), device=self.fabric.device))
+        if found.item() != len(self.rows) * self.fabric.world_size:
+            raise TrainingError(
+                f"the processes of one training found other checkpoints in {self.file and self.file.parent}: it has to "
+                "lie on a disk that all of them share"
+            )
 
     def _resume(self) -> None:
         state = None if self.file is None else checkpoint.read(self.file, self._fingerprint())

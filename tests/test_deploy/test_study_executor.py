@@ -12,9 +12,11 @@ import psutil
 import pytest
 import yaml
 
-from deploy.method_study import executor
+from deploy.errors import DeployError
+from deploy.method_study import executor, gpus
 from deploy.method_study.child import JOB
-from deploy.method_study.executor import LocalProcesses, child_environment, visible_gpus
+from deploy.method_study.executor import LocalProcesses, child_environment, last_words
+from deploy.method_study.gpus import require_gpus, visible_gpus
 from deploy.method_study.jobs import jobs_of
 from deploy.method_study.recipe import StudyRecipe
 from deploy.method_study.study import run_study
@@ -69,7 +71,7 @@ def test_jobs_that_run_together_get_gpus_of_their_own(jobs):
 
 def test_a_job_on_several_gpus_gets_them_all(jobs):
     start, saw = jobs
-    where = LocalProcesses(2, ranks=2, gpus=("0", "1", "2", "3"))
+    where = LocalProcesses(2, processes=2, gpus=("0", "1", "2", "3"))
     running = [start(where, name) for name in "ab"]
     assert [saw("a"), saw("b")] == ["0,1", "2,3"]
     for job in running:
@@ -93,18 +95,39 @@ def test_processes_share_the_cores(monkeypatch):
 
 
 def test_gpus_are_those_that_the_variable_leaves(monkeypatch, tmp_path):
-    monkeypatch.setattr(executor, "_DRIVER_GPUS", tmp_path)
+    monkeypatch.setattr(gpus, "_DRIVER_GPUS", tmp_path)
     for card in ("0000:01:00.0", "0000:02:00.0"):
         (tmp_path / card).mkdir()
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert visible_gpus() == ("0", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-8f")
     assert visible_gpus() == ("3", "GPU-8f")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,-1,1")  # CUDA ignores what follows a name that is none
+    assert visible_gpus() == ("0",)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert visible_gpus() == ()
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr(executor, "_DRIVER_GPUS", tmp_path / "no driver")
+    monkeypatch.setattr(gpus, "_DRIVER_GPUS", tmp_path / "no driver")
     assert visible_gpus() == ()
+
+
+def test_a_job_that_does_not_see_its_gpus_says_so(monkeypatch):
+    monkeypatch.delenv("PRUNE_DEPLOY_GPUS", raising=False)
+    require_gpus()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "98,99")
+    monkeypatch.setenv("PRUNE_DEPLOY_GPUS", "2")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(DeployError, match="given CUDA_VISIBLE_DEVICES=98,99, and torch sees 0 GPUs"):
+        require_gpus()
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    require_gpus()
+
+
+def test_trainings_shared_by_more_processes_are_other_jobs():
+    recipe = StudyRecipe.model_validate(TINY)
+    alone, again, shared = (jobs_of(recipe, processes=n) for n in (1, 1, 2))
+    assert alone == again
+    assert not {job.key for job in alone.all} & {job.key for job in shared.all}
 
 
 def test_more_gpus_than_there_are_is_a_mistake(tmp_path):
@@ -121,11 +144,13 @@ def test_more_gpus_than_there_are_is_a_mistake(tmp_path):
 @pytest.mark.slow
 def test_two_processes_share_the_trainings_of_a_study(tmp_path):
     recipe = StudyRecipe.model_validate(TINY)
-    results = run_study(recipe, tmp_path, LocalProcesses(1, ranks=2), lambda _: None, measured=False)
+    results = run_study(recipe, tmp_path, LocalProcesses(1, processes=2), lambda _: None, measured=False)
     (cell,) = results.cells
     assert cell.outcome == "ok", cell.reason
     log = (tmp_path / cell.folder / "log.txt").read_text()
     assert log.count("epoch 2/2") == 2  # both processes trained
+    assert log.count("evaluate") == 1  # and one did the rest
+    assert results.processes == 2
     assert len(json.loads((tmp_path / cell.folder / "history.json").read_text())["epochs"]) == 2
     assert not list(tmp_path.rglob("checkpoints"))
 
@@ -133,10 +158,26 @@ def test_two_processes_share_the_trainings_of_a_study(tmp_path):
 @pytest.mark.slow
 def test_what_is_wrong_for_all_processes_is_told_once(tmp_path):
     recipe = StudyRecipe.model_validate({**TINY, "train": {"epochs": 1, "batch_size": 25}})
-    results = run_study(recipe, tmp_path, LocalProcesses(1, ranks=2), lambda _: None, measured=False)
+    results = run_study(recipe, tmp_path, LocalProcesses(1, processes=2), lambda _: None, measured=False)
     (cell,) = results.cells
     assert cell.outcome == "failed"
     assert "2 processes can not share batches of 25 evenly" in cell.reason
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_alone_is_told(tmp_path):
+    recipe = StudyRecipe.model_validate({**TINY, "train": {"epochs": 1000, "batch_size": 50}})
+    job = jobs_of(recipe, measure=False).dense[0]
+    folder = Stage(tmp_path / job.folder, job.key).begin()
+    (folder / JOB).write_text(job.model_dump_json(by_alias=True))
+    running = LocalProcesses(1, processes=2).start(tmp_path, folder)
+    _wait(lambda: (folder / "checkpoints" / "last.pt").exists() or running.poll() is not None)
+    second = next(one for one in psutil.Process().children(recursive=True) if one.environ().get("RANK") == "1")
+    second.kill()
+    _wait(lambda: running.poll() is not None)
+    told = running.poll() or last_words(folder)
+    assert "process 2 of 2 ended with SIGKILL (out of memory?)" in told or "Connection closed" in told
+    assert not list(folder.glob("done.json"))
 
 
 @pytest.mark.slow
@@ -145,7 +186,7 @@ def test_all_processes_of_a_job_end_with_it(tmp_path):
     job = jobs_of(recipe, measure=False).dense[0]
     folder = Stage(tmp_path / job.folder, job.key).begin()
     (folder / JOB).write_text(job.model_dump_json(by_alias=True))
-    running = LocalProcesses(1, ranks=2).start(tmp_path, folder)
+    running = LocalProcesses(1, processes=2).start(tmp_path, folder)
     _wait(lambda: (folder / "checkpoints" / "last.pt").exists() or running.poll() is not None)
     family = psutil.Process().children(recursive=True)
     assert len(family) >= 3  # the launcher and two that train

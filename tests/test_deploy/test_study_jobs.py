@@ -46,6 +46,7 @@ class Pretends:
     def __init__(self, broken=None, slots=1):
         self.broken = broken or {}
         self.slots = slots
+        self.processes = 1
         self.done = []
         self.at_once = 0
         self.running = 0

@@ -109,3 +109,10 @@ def test_what_became_one_and_what_became_several_is_told():
     plan = PruningPlan(graph="g", inputs=(), method="m", sizes={"a#2": 2}, kept={"a#2": (1,)})
     now = [group("a", 0, 1, 2), group("b", 3, 4), group("b#2", 5, 6)]
     assert [one.name for one in named_as_before(before, plan, now)] == ["a+a#2", "b/1", "b/2"]
+
+
+def test_units_in_another_order_are_no_group_of_that_name():
+    before = [group("a", 0, 1, 2)]
+    plan = PruningPlan(graph="g", inputs=(), method="m", sizes={"a": 3}, kept={"a": (0, 2)})
+    assert [one.name for one in named_as_before(before, plan, [group("a", 0, 1)])] == ["a"]
+    assert [one.name for one in named_as_before(before, plan, [group("a", 1, 0)])] == ["a/1"]

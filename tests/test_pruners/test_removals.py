@@ -8,12 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.data import TensorDataset
 
 from pruners.errors import MethodError
+from pruners.recover.batches import EndlessBatches
+from pruners.recover.settings import TrainSettings
 from pruners.recover.steps import train_steps
 from pruners.registry import create
 from pruners.removals import RemovalFolder, Stream
-from pruners.task import Target
+from pruners.task import Constraints, Target
 from pruners.testing import make_network, make_task
 
 STEPWISE = {
@@ -157,8 +160,35 @@ def test_a_stream_counts_and_skips():
     other.skip_to(2)
     assert other.drawn == 2
     assert torch.equal(next(other)[0], third[0])
-    other.skip_to(1)  # it is beyond that
-    assert other.drawn == 3
+    with pytest.raises(MethodError, match="is at 3 and should go on at 1"):
+        other.skip_to(1)
+
+
+def test_a_stream_skips_without_loading_where_it_can():
+    data = TensorDataset(torch.arange(10.0).reshape(10, 1), torch.arange(10))
+    whole, other = (Stream(EndlessBatches(data, batch_size=3, seed=1)) for _ in range(2))
+    seventh = [next(whole) for _ in range(8)][7]  # of the third epoch
+    other.skip_to(7)
+    assert torch.equal(next(other)[0], seventh[0])
+    assert other.drawn == 8
+
+
+def test_steps_that_follow_soon_are_not_kept(tmp_path):
+    slow = task(tmp_path)
+    create("taylor", **STEPWISE["taylor"]).prune(
+        replace(slow, keeper=RemovalFolder(tmp_path / "soon", {}, every_s=3600))
+    )
+    assert not (tmp_path / "soon").exists()
+
+
+def test_slimming_in_passes_goes_on(tmp_path):
+    training = TrainSettings(epochs=1, batch_size=8, lr=0.05)
+    settings = {"passes": 2, "start": "scratch", "training": training.model_dump(), "strength": 1e-3}
+    changes = {"constraints": Constraints(), "target": Target(of="flops", kept_fraction=0.6)}
+    whole = create("slimming", **settings).prune(task(**changes))
+    with pytest.raises(KilledError):
+        create("slimming", **settings).prune(task(tmp_path, kind=DiesAfter, **changes))
+    same(create("slimming", **settings).prune(task(tmp_path, **changes)), whole)
 
 
 def test_where_it_stands_is_json_and_no_pickle(kept):

@@ -1,0 +1,56 @@
+"""GPUs of this machine, as its jobs share them. Asks no library but torch, and that only inside a job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import takewhile
+from pathlib import Path
+
+from deploy.errors import DeployError
+
+__all__ = ["gpu_environment", "require_gpus", "visible_gpus"]
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_GIVEN = "PRUNE_DEPLOY_GPUS"
+_DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """List the GPUs that a process started now would see, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    said = os.environ.get(_VISIBLE)
+    if said is not None:
+        # CUDA looks no further than the first name that is none.
+        return tuple(takewhile(lambda name: name and not name.startswith("-"), map(str.strip, said.split(","))))
+    with suppress(OSError):
+        return tuple(str(index) for index, _ in enumerate(_DRIVER_GPUS.iterdir()))
+    return ()
+
+
+def gpu_environment(gpus: Sequence[str], slot: int, processes: int) -> Mapping[str, str]:
+    """Give the job of a slot its share, one for each of its processes; slots share where there are too few."""
+    if not gpus:
+        return {}
+    own = [gpus[(slot * processes + number) % len(gpus)] for number in range(processes)]
+    return {_VISIBLE: ",".join(own), _GIVEN: str(processes)}
+
+
+def require_gpus() -> None:
+    """Make sure that a job sees the GPUs that it was given: it would train on the CPU else, and say nothing.
+
+    Raises
+    ------
+    DeployError
+        It does not.
+    """
+    given = int(os.environ.get(_GIVEN, "0"))
+    if not given:
+        return
+    import torch
+
+    if torch.cuda.device_count() < given:
+        raise DeployError(
+            f"the job was given {_VISIBLE}={os.environ[_VISIBLE]}, and torch sees {torch.cuda.device_count()} GPUs: "
+            f"mend the driver or torch's build, or set {_VISIBLE} to what may be used (to nothing: train on the CPU)"
+        )
