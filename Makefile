@@ -28,8 +28,8 @@ test: export OMP_WAIT_POLICY ?= PASSIVE
 # Two files at a time: no test depends on how long something takes, those that measure wait for each other, and what the
 # tests of a file share is made once.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_pruners -n 2 --dist loadfile
-	$(BIN)/python -m pytest --ignore=tests/test_pruners -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_pruners -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --ignore=tests/test_pruners -n 2 --dist loadfile --no-loadscope-reorder
 
 benchmark: $(STAMP)
 	$(BIN)/python -m pytest tests -m slow

@@ -12,6 +12,8 @@ import pytest
 from backends.testing import small_cnn, token_model, unknown_operator, with_external_data
 from benchmarks.studies.real import chain
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent.parent
 # Whether the machine is fit while the tests run is not theirs to say.
 QUICK = ("--threads", "1", "--trials", "2", "--budget", "5", "--accept-unfit")
@@ -183,6 +185,7 @@ def test_a_candidate_that_is_slower_ends_with_exit_code_1(tmp_path):
     assert (undecided.returncode, "INCONCLUSIVE" in undecided.stdout) == (3, True)
 
 
+@pytest.mark.slow
 def test_a_calibrated_machine_is_told_beside_a_comparison(tmp_path, monkeypatch):
     monkeypatch.setenv("PRUNE_DEPLOY_STATE", str(tmp_path / "state"))
     model = small_cnn(tmp_path / "model.onnx")
@@ -198,7 +201,9 @@ def test_a_calibrated_machine_is_told_beside_a_comparison(tmp_path, monkeypatch)
     ("arguments", "cells"),
     [
         (("multi-stream", "--streams", "1,2"), ("multi-stream", "p99")),
-        (("server", "--bound-ms", "100", "--rate", "50"), ("server", "Bound: 100 ms")),
+        pytest.param(
+            ("server", "--bound-ms", "100", "--rate", "50"), ("server", "Bound: 100 ms"), marks=pytest.mark.slow
+        ),
         (("offline",), ("offline", "per second")),
     ],
 )

@@ -12,6 +12,8 @@ from deploy.coverage.rows import Entry, Limits, Row, Settings
 from deploy.coverage.study import choose, jobs_of, run, stored
 from deploy.errors import ResultsError, SourceError
 
+pytestmark = pytest.mark.long
+
 NETWORKS = """
 import os, signal, subprocess, sys, time
 from torch import nn
@@ -106,6 +108,7 @@ def test_what_goes_wrong_is_a_row_with_its_reason_and_the_others_survive(network
     assert rows["plain"].outcome == "ok"
 
 
+@pytest.mark.slow
 def test_time_limit_ends_the_process_and_its_children(networks, tmp_path):
     pid_file = tmp_path / "pid"
     (row,) = rows_of([networks("sleeps", pid_file=str(pid_file))], tmp_path / "rows", time_s=20.0)

@@ -15,6 +15,8 @@ import pytest
 from deploy.results import load
 from pruners.plan import PruningPlan
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = """
 name: tiny
@@ -100,9 +102,12 @@ def test_a_finished_run_is_not_repeated(whole):
     assert stamps == {stage: (folder / "run" / stage / "done.json").stat().st_mtime_ns for stage in STAGES}
 
 
-def test_killed_again_and_again_it_ends_in_the_same_network(whole, tmp_path):
-    """SIGKILL as soon as each stage has begun, so every stage is interrupted once."""
-    for stage in STAGES:
+@pytest.mark.parametrize(
+    "killed_in", [("train", "prune", "bench-ort"), pytest.param(STAGES, marks=pytest.mark.slow)], ids=["some", "all"]
+)
+def test_killed_again_and_again_it_ends_in_the_same_network(whole, tmp_path, killed_in):
+    """SIGKILL as soon as a stage has begun, one after the other."""
+    for stage in killed_in:
         running = start(tmp_path)
         deadline = time.monotonic() + 300
         begun = tmp_path / "run" / stage / "started.json"

@@ -13,7 +13,13 @@ from pruners.graph import trace
 
 CATALOGUE = load_catalogue()
 ENTRIES = {entry.name: entry for entry in CATALOGUE.entries}
-LARGE = {"autopruner-vgg16", "thinet-vgg16-conv"}  # 138 million parameters each
+LARGE = {
+    "autopruner-resnet50-50",
+    "autopruner-vgg16",
+    "thinet-resnet50-30",
+    "thinet-resnet50-70",
+    "thinet-vgg16-conv",
+}
 SMALL = Network(name="cifar:resnet20", input_shape=(3, 32, 32), classes=10)
 
 DOCUMENT = {

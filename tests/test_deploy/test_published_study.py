@@ -26,6 +26,8 @@ from deploy.published.tables import (
 )
 from deploy.report.markdown import markdown
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent.parent
 CATALOGUE = load_catalogue()
 A, B = CATALOGUE.select(("l1-resnet56-?",))
@@ -71,6 +73,7 @@ def test_finished_rows_are_kept_and_other_settings_are_measured_anew(tmp_path):
     assert export.made == [A.name, A.name]
 
 
+@pytest.mark.slow
 def test_a_damaged_row_is_measured_again(tmp_path):
     export = Exports()
     study(tmp_path / "out", export=export)
@@ -155,6 +158,7 @@ def test_a_child_that_fails_hands_over_its_reason(tmp_path):
         export_apart(A.model_copy(update={"name": "nobody"}), tmp_path)
 
 
+@pytest.mark.slow
 def test_the_measuring_process_holds_no_torch(tmp_path):
     script = (
         "import sys; sys.argv[1:] = ['study', 'published', '--only', 'slimming-vgg19-60', '--trials', '2', '--budget', "

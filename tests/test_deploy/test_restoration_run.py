@@ -18,6 +18,8 @@ from pruners.errors import TrainingError
 from pruners.recover.evaluate import evaluate
 from pruners.registry import create
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = """
 name: tiny

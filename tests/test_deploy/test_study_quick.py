@@ -14,6 +14,8 @@ from deploy.method_study.results import load_results
 from deploy.method_study.study import RESULTS
 from pruners.registry import names
 
+pytestmark = pytest.mark.long
+
 RECIPE = Path(__file__).parent.parent.parent / "recipes" / "study-quick.yaml"
 
 

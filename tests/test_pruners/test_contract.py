@@ -8,6 +8,8 @@ from pruners import testing
 from pruners.recover.settings import TrainSettings
 from pruners.registry import names
 
+pytestmark = pytest.mark.long
+
 # Smaller schedules of iterative methods; a method that is not named here runs as it comes.
 SHORT = TrainSettings(epochs=2, batch_size=8, lr=0.05)
 QUICK = {
@@ -21,8 +23,17 @@ QUICK = {
 }
 
 
-@pytest.mark.parametrize("promise", testing.PROMISES, ids=lambda promise: promise.__name__)
-@pytest.mark.parametrize("network", list(testing.NETWORKS))
+# These do not depend on the network's kind, and take a pruning or two.
+ONCE = ("killed_training_goes_on", "killed_between_removals_goes_on", "same_seed_gives_the_same_network")
+PROMISES = [
+    pytest.param(network, promise, id=f"{network}-{promise.__name__}")
+    for network in testing.NETWORKS
+    for promise in testing.PROMISES
+    if network == "residual" or promise.__name__ not in ONCE
+]
+
+
+@pytest.mark.parametrize(("network", "promise"), PROMISES)
 @pytest.mark.parametrize("method", names("channels"))
 def test_promise(method, network, promise):
     promise(testing.run(method, network, **QUICK.get(method, {})))

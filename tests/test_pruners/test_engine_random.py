@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from pruners.plan import PruningPlan
 from pruners.policy import Policy
 from pruners.surgery import apply
 from pruners.verify import verify
+
+pytestmark = pytest.mark.long
 
 KINDS = [
     "conv",

@@ -271,38 +271,3 @@ def test_ranks_share_a_batch():
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValidationError):
         settings(**wrong)
-
-
-def test_two_processes_end_with_equal_weights(tmp_path):
-    script = textwrap.dedent(
-        """
-        import os, sys
-        import torch
-        from pathlib import Path
-        from pruners.recover.fit import fit
-        from test_recover import network, problem, settings
-        model = network()
-        history = fit(model, problem(), problem(64, seed=1), settings(), checkpoints=Path(sys.argv[1]))
-        accuracy = history.epochs[-1].validation_score
-        torch.save([model.state_dict(), accuracy], f"{sys.argv[1]}/rank{os.environ['RANK']}.pt")
-        """
-    )
-    (tmp_path / "job.py").write_text(script)
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "OMP_NUM_THREADS": "1"}
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node=2",
-        "--standalone",
-        str(tmp_path / "job.py"),
-        str(tmp_path),
-    ]
-    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    (left, left_accuracy), (right, right_accuracy) = (
-        torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)
-    )
-    learned = [name for name in left if "running" not in name]
-    assert all(torch.equal(left[name], right[name]) for name in learned)
-    assert left_accuracy == right_accuracy > 0.9

@@ -16,11 +16,19 @@ from pruners.graph import trace
 from pruners.surgery import apply
 from pruners.verify import verify
 
+pytestmark = pytest.mark.long
+
 LARGE = {
+    "cifar:densenet40",
+    "cifar:preresnet164",
+    "cifar:resnet110",
+    "cifar:resnet56",
+    "cifar:vgg19",
     "densenet121",
     "googlenet",
     "efficientnet_b0",
     "convnext_tiny",
+    "mnasnet1_0",
     "regnet_y_400mf",
     "resnext50_32x4d",
     "vgg16_bn",
