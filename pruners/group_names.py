@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import TypeAlias
 
 from pruners.groups import ChannelGroup
@@ -16,6 +17,7 @@ __all__ = ["named_as_before"]
 
 _Place: TypeAlias = tuple[str, int, int]
 _Unit: TypeAlias = tuple[str, int]
+_produces = attrgetter("produces")
 
 
 def named_as_before(
@@ -53,9 +55,9 @@ def named_as_before(
 def _left(
     group: ChannelGroup, plan: PruningPlan, gone: Mapping[str, Mapping[int, Sequence[int]]]
 ) -> Iterable[tuple[_Place, _Unit]]:
-    """Yield where the units that are left lie now, in every tensor, and which unit of those that are left it is."""
+    """Yield where the units that are left lie now, in what makes them, and which unit of those that are left it is."""
     kept = plan.kept.get(group.name, range(group.n_units))
-    for member in group.members:
+    for member in filter(_produces, group.members):
         removed = gone.get(member.path, {}).get(member.axis, ())
         for number, unit in enumerate(kept):
             for position in member.indices[unit]:
@@ -64,6 +66,6 @@ def _left(
 
 def _origin(group: ChannelGroup, former: Mapping[_Place, _Unit]) -> list[_Unit]:
     """Return what the units of a group were before, in their order, by the first tensor that makes them."""
-    member = next((member for member in group.members if member.produces), group.members[0])
+    member = next(filter(_produces, group.members))
     places = ((member.path, member.axis, position) for positions in member.indices for position in positions)
     return list(dict.fromkeys(former[place] for place in places if place in former))

@@ -71,7 +71,7 @@ def run_study(
     with store.locked():
 
         def save(results: dict[str, JobResult], rows: Iterable[MeasuredRow] = ()) -> StudyResults:
-            found = _gather(recipe, jobs, results, tuple(rows)).model_copy(update={"processes": executor.processes})
+            found = _gather(recipe, jobs, results, tuple(rows), executor.processes)
             found.save(root / RESULTS)
             return found
 
@@ -122,7 +122,11 @@ def _require_data(recipe: StudyRecipe) -> None:
 
 
 def _gather(
-    recipe: StudyRecipe, jobs: StudyJobs, results: dict[str, JobResult], rows: tuple[MeasuredRow, ...]
+    recipe: StudyRecipe,
+    jobs: StudyJobs,
+    results: dict[str, JobResult],
+    rows: tuple[MeasuredRow, ...],
+    processes: int,
 ) -> StudyResults:
     from deploy.sources.boundary import versions
 
@@ -132,6 +136,7 @@ def _gather(
         recipe=recipe.model_dump(mode="json", by_alias=True, exclude_none=True),
         split=split_rule(recipe, cells),
         versions=versions("prune-deploy", "torch", "torchvision"),
+        processes=processes,
         cells=cells,
         measured=rows,
     )

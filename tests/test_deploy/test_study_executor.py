@@ -166,12 +166,7 @@ def test_what_is_wrong_for_all_processes_is_told_once(tmp_path):
 
 @pytest.mark.slow
 def test_a_process_that_dies_alone_is_told(tmp_path):
-    recipe = StudyRecipe.model_validate({**TINY, "train": {"epochs": 1000, "batch_size": 50}})
-    job = jobs_of(recipe, measure=False).dense[0]
-    folder = Stage(tmp_path / job.folder, job.key).begin()
-    (folder / JOB).write_text(job.model_dump_json(by_alias=True))
-    running = LocalProcesses(1, processes=2).start(tmp_path, folder)
-    _wait(lambda: (folder / "checkpoints" / "last.pt").exists() or running.poll() is not None)
+    folder, running = _shared_training(tmp_path)
     second = next(one for one in psutil.Process().children(recursive=True) if one.environ().get("RANK") == "1")
     second.kill()
     _wait(lambda: running.poll() is not None)
@@ -182,16 +177,22 @@ def test_a_process_that_dies_alone_is_told(tmp_path):
 
 @pytest.mark.slow
 def test_all_processes_of_a_job_end_with_it(tmp_path):
-    recipe = StudyRecipe.model_validate({**TINY, "train": {"epochs": 1000, "batch_size": 50}})
-    job = jobs_of(recipe, measure=False).dense[0]
-    folder = Stage(tmp_path / job.folder, job.key).begin()
-    (folder / JOB).write_text(job.model_dump_json(by_alias=True))
-    running = LocalProcesses(1, processes=2).start(tmp_path, folder)
-    _wait(lambda: (folder / "checkpoints" / "last.pt").exists() or running.poll() is not None)
+    _, running = _shared_training(tmp_path)
     family = psutil.Process().children(recursive=True)
     assert len(family) >= 3  # the launcher and two that train
     running.close()
     _wait(lambda: not any(_lives(process) for process in family))
+
+
+def _shared_training(root):
+    """Start a long training in two processes, and wait until its first epoch is over."""
+    recipe = StudyRecipe.model_validate({**TINY, "train": {"epochs": 1000, "batch_size": 50}})
+    job = jobs_of(recipe, measure=False).dense[0]
+    folder = Stage(root / job.folder, job.key).begin()
+    (folder / JOB).write_text(job.model_dump_json(by_alias=True))
+    running = LocalProcesses(1, processes=2).start(root, folder)
+    _wait(lambda: (folder / "checkpoints" / "last.pt").exists() or running.poll() is not None)
+    return folder, running
 
 
 def _lives(process):
