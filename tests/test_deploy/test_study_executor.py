@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -37,7 +36,7 @@ SEES = "import os, sys; open(sys.argv[2] + '/saw', 'w').write(os.environ.get('CU
 
 
 @pytest.fixture
-def jobs(monkeypatch, tmp_path):
+def jobs(monkeypatch, tmp_path, wait_until):
     """Start a job that writes down which GPUs it saw."""
     (tmp_path / "sees.py").write_text(SEES)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -51,7 +50,7 @@ def jobs(monkeypatch, tmp_path):
 
     def saw(name):
         path = tmp_path / name / "saw"
-        _wait(lambda: path.exists() and path.read_text())
+        wait_until(lambda: path.exists() and path.read_text())
         return path.read_text()
 
     return start, saw
@@ -165,45 +164,31 @@ def test_what_is_wrong_for_all_processes_is_told_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_alone_is_told(tmp_path):
-    folder, running = _shared_training(tmp_path)
+def test_a_process_that_dies_alone_is_told(tmp_path, wait_until):
+    folder, running = _shared_training(tmp_path, wait_until)
     second = next(one for one in psutil.Process().children(recursive=True) if one.environ().get("RANK") == "1")
     second.kill()
-    _wait(lambda: running.poll() is not None)
+    wait_until(lambda: running.poll() is not None)
     told = running.poll() or last_words(folder)
     assert "process 2 of 2 ended with SIGKILL (out of memory?)" in told or "Connection closed" in told
     assert not list(folder.glob("done.json"))
 
 
 @pytest.mark.slow
-def test_all_processes_of_a_job_end_with_it(tmp_path):
-    _, running = _shared_training(tmp_path)
+def test_all_processes_of_a_job_end_with_it(tmp_path, wait_until, wait_until_gone):
+    _, running = _shared_training(tmp_path, wait_until)
     family = psutil.Process().children(recursive=True)
     assert len(family) >= 3  # the launcher and two that train
     running.close()
-    _wait(lambda: not any(_lives(process) for process in family))
+    wait_until_gone(family)
 
 
-def _shared_training(root):
+def _shared_training(root, wait_until):
     """Start a long training in two processes, and wait until its first epoch is over."""
     recipe = StudyRecipe.model_validate({**TINY, "train": {"epochs": 1000, "batch_size": 50}})
     job = jobs_of(recipe, measure=False).dense[0]
     folder = Stage(root / job.folder, job.key).begin()
     (folder / JOB).write_text(job.model_dump_json(by_alias=True))
     running = LocalProcesses(1, processes=2).start(root, folder)
-    _wait(lambda: (folder / "checkpoints" / "last.pt").exists() or running.poll() is not None)
+    wait_until(lambda: (folder / "checkpoints" / "last.pt").exists() or running.poll() is not None)
     return folder, running
-
-
-def _lives(process):
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _wait(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)

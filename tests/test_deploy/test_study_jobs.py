@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -226,16 +225,16 @@ def test_a_real_study_from_the_command_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_study_leaves_no_process_and_goes_on_from_its_checkpoint(tmp_path):
+def test_a_killed_study_leaves_no_process_and_goes_on_from_its_checkpoint(tmp_path, wait_until, wait_until_gone):
     changes = {"train": {"epochs": 30, "batch_size": 50}, "recoveries": ["scratch-e"]}
     path, out = _written(tmp_path, **changes), tmp_path / "out"
     command = [sys.executable, "-m", "deploy", "study", str(path), "--out", str(out), "--no-measure"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as parent:
-        _wait(lambda: list(out.glob("jobs/dense-*/checkpoints/last.pt")))
+        wait_until(lambda: list(out.glob("jobs/dense-*/checkpoints/last.pt")))
         children = psutil.Process(parent.pid).children(recursive=True)
         assert children
         parent.send_signal(signal.SIGKILL)
-    _wait(lambda: not [child for child in children if _lives(child)])
+    wait_until_gone(children)
     (dense,) = out.glob("jobs/dense-*")
     assert not (dense / "done.json").exists()
     killed = run_study(load_study(path), out, LocalProcesses(1), lambda _: None, measured=False)
@@ -247,20 +246,6 @@ def test_a_killed_study_leaves_no_process_and_goes_on_from_its_checkpoint(tmp_pa
     assert [cell.recovered for cell in killed.cells] == [cell.recovered for cell in whole.cells]
     rows = json.loads((dense / "history.json").read_text())["epochs"]
     assert len(rows) == 30
-
-
-def _lives(process):
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _wait(condition, seconds=300):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
 
 
 def test_ctrl_c_ends_the_jobs(tmp_path):
