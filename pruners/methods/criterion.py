@@ -34,7 +34,7 @@ class CriterionSettings(MethodSettings):
         None, description="over the members of a group: mean, sum or max; default: the criterion's own"
     )
     normalisation: Normalisation = Field(
-        "l2", description="of the scores of each group: none, l1, l2, max, mean, std or lamp"
+        "mean", description="of the scores of each group: none, l1, l2, max, mean, std or lamp"
     )
     decision: Literal["local", "uniform", "global", "greedy"] = Field(
         "greedy", description="who turns scores into counts"
@@ -69,9 +69,10 @@ class ByCriterion(Method):
     The pieces are chosen one by one: the **criterion** gives a number for each unit and member (a layer that makes
     the channels, a BatchNorm, or a feature map; see `pruners.importance.criteria`), the **reduction** makes one number
     a unit of them, the **normalisation** makes groups comparable, and the **decision** turns scores into counts
-    (`pruners.decide.decisions`). With ``isomorphic`` units are ranked only within classes of groups that are built
-    alike. In several steps the network is scored afresh before each removal, and with ``updates_between``
-    fine-tuned after it.
+    (`pruners.decide.decisions`). After "l1" and "l2" a unit of a wide group scores lower than one of a narrow group,
+    so that wide groups shrink first, down to their floor; after "mean" the width has no say. With ``isomorphic`` units
+    are ranked only within classes of groups that are built alike. In several steps the network is scored afresh before
+    each removal, and with ``updates_between`` fine-tuned after it.
 
     Papers as settings:
 
@@ -84,7 +85,7 @@ class ByCriterion(Method):
     Taylor-FO-BN (2019)    criterion taylor_fo_bn, normalisation none, units_per_step 100, batches_per_step 30 on
                            batches of 256 with updates in between
     LAMP (2021)            criterion l2, normalisation lamp, decision global (for channels instead of weights)
-    Isomorphic (2024)      criterion taylor_fo, isomorphic true, batches_per_step 100
+    Isomorphic (2024)      criterion taylor_fo, normalisation mean, isomorphic true, batches_per_step 100
     ====================== ===========================================================================================
 
     Criteria of weights need no data; the others ask the task for batches, and criteria of derivatives for a loss. Under

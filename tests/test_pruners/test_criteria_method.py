@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from pruners.errors import MethodError
@@ -47,7 +48,8 @@ def test_l1_with_ratios_is_the_l1_method():
 
 def test_taylor_without_its_flops_term_is_the_taylor_method():
     task = make_task(make_network("residual"), constraints=FREE)
-    ours = create("criterion", criterion="taylor", steps=2, batches_per_step=2, updates_between=3).prune(task)
+    options = {"criterion": "taylor", "normalisation": "l2"}
+    ours = create("criterion", **options, steps=2, batches_per_step=2, updates_between=3).prune(task)
     theirs = create("taylor", steps=2, batches_per_step=2, updates_between=3, flops_strength=0).prune(task)
     assert ours.plan.kept == theirs.plan.kept
     assert len(ours.history) == 2
@@ -85,6 +87,18 @@ def test_normalisation_decides_between_groups():
     )
     assert plain["hidden"] < scaled["hidden"]
     assert plain.get("conv", 12) > scaled["conv"]
+
+
+def test_wide_groups_shrink_no_more_than_narrow_ones_by_default():
+    """Weights drawn alike: nothing but the width tells the two groups apart."""
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 128, 1), nn.ReLU(), nn.Conv2d(128, 4, 1))
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        for layer in (net[0], net[2]):
+            layer.weight.copy_(1 + 0.2 * torch.randn(layer.weight.shape[0], 1, 1, 1))
+    task = make_task(net, constraints=FREE, target=Target(of="flops", kept_fraction=0.5))
+    left = counts(create("criterion").prune(task))
+    assert left.get("2", 128) / 128 == pytest.approx(left.get("0", 8) / 8, abs=0.25)
 
 
 def test_decisions_give_other_counts():
