@@ -236,8 +236,13 @@ def test_a_process_killed_while_it_is_measured_is_a_row(zeros_model, ours):
     assert wait_until(lambda: not ours())
 
 
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("backend", ["slow", "sleeps", "compile-hangs", "parents"])
+@pytest.mark.parametrize(
+    ("backend", "ending"),
+    [
+        *(("slow", ending) for ending in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)),
+        *((backend, signal.SIGKILL) for backend in ("sleeps", "compile-hangs", "parents")),
+    ],
+)
 def test_an_ended_command_takes_its_processes_along(zeros_model, ours, ending, backend):
     command = [sys.executable, "-m", "deploy", "bench", "-m", str(zeros_model), "-b", backend, "--budget", "60"]
     # Who runs the tests in the background has children that ignore Ctrl-C, as the shell wants it.

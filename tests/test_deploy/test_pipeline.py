@@ -103,7 +103,7 @@ def test_a_finished_run_is_not_repeated(whole):
 
 
 @pytest.mark.parametrize(
-    "killed_in", [("train", "prune", "bench-ort"), pytest.param(STAGES, marks=pytest.mark.slow)], ids=["some", "all"]
+    "killed_in", [("train", "bench-ort"), pytest.param(STAGES, marks=pytest.mark.slow)], ids=["some", "all"]
 )
 def test_killed_again_and_again_it_ends_in_the_same_network(whole, tmp_path, killed_in):
     """SIGKILL as soon as a stage has begun, one after the other."""

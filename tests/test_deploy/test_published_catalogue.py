@@ -13,12 +13,19 @@ from pruners.graph import trace
 
 CATALOGUE = load_catalogue()
 ENTRIES = {entry.name: entry for entry in CATALOGUE.entries}
-LARGE = {
-    "autopruner-resnet50-50",
-    "autopruner-vgg16",
-    "thinet-resnet50-30",
-    "thinet-resnet50-70",
-    "thinet-vgg16-conv",
+QUICK = {
+    "amc-mobilenetv1-time",
+    "autopruner-mobilenetv2",
+    "l1-resnet110-b",
+    "l1-resnet34-a",
+    "l1-resnet56-b",
+    "l1-vgg16-a",
+    "slimming-vgg19-50",
+    "slimming-vgg19-60",
+    "sss-resnet50-41",
+    "thinet-resnet50-50",
+    "thinet-vgg16-gap",
+    "thinet-vgg16-tiny",
 }
 SMALL = Network(name="cifar:resnet20", input_shape=(3, 32, 32), classes=10)
 
@@ -61,7 +68,7 @@ def traced():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in ENTRIES]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ENTRIES]
 )
 def test_every_published_network_is_built_with_exactly_its_counts(name, traced):
     entry = ENTRIES[name]
@@ -77,6 +84,10 @@ def test_every_published_network_is_built_with_exactly_its_counts(name, traced):
     check_counts(entry, dense, pruned)
     for label, miss in entry.misses().items():
         assert abs(miss) <= 0.01, f"{label}: {miss:+.2%}"
+
+
+def test_quick_entries_are_of_every_method():
+    assert {ENTRIES[name].method for name in QUICK} == {entry.method for entry in CATALOGUE.entries}
 
 
 def test_every_paper_of_the_issue_has_an_entry_or_a_reason():

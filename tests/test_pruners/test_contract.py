@@ -26,7 +26,12 @@ QUICK = {
 # These do not depend on the network's kind, and take a pruning or two.
 ONCE = ("killed_training_goes_on", "killed_between_removals_goes_on", "same_seed_gives_the_same_network")
 PROMISES = [
-    pytest.param(network, promise, id=f"{network}-{promise.__name__}")
+    pytest.param(
+        network,
+        promise,
+        id=f"{network}-{promise.__name__}",
+        marks=[pytest.mark.slow] if network == "plain" else [],  # it has nothing that another one lacks, but flattening
+    )
     for network in testing.NETWORKS
     for promise in testing.PROMISES
     if network == "residual" or promise.__name__ not in ONCE

@@ -120,7 +120,7 @@ def test_killed_in_the_middle_of_an_epoch_it_ends_in_the_same_weights(tmp_path):
                 pass
 
         model = network()
-        fit(model, problem(2048), None, settings(), checkpoints=Path(sys.argv[1]), progress=Killer())
+        fit(model, problem(512), None, settings(), checkpoints=Path(sys.argv[1]), progress=Killer())
         torch.save(model.state_dict(), Path(sys.argv[1]) / "final.pt")
         """
     )

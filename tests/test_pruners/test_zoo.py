@@ -30,6 +30,7 @@ LARGE = {
     "convnext_tiny",
     "mnasnet1_0",
     "regnet_y_400mf",
+    "resnet50",
     "resnext50_32x4d",
     "vgg16_bn",
 }
@@ -135,7 +136,9 @@ def test_auxiliary_heads_that_only_train_follow_their_inputs():
     }
 
 
-@pytest.mark.parametrize("name", ["cifar:resnet20", "mobilenet_v2", "resnext50_32x4d", "cifar:densenet40"])
+@pytest.mark.parametrize(
+    "name", [marked(name) for name in ("cifar:resnet20", "mobilenet_v2", "resnext50_32x4d", "cifar:densenet40")]
+)
 def test_plans_of_successive_steps_compose(name, plan_for):
     model, shape = make(name)
     example = (torch.randn(2, *shape),)
