@@ -28,7 +28,8 @@ test: export OMP_WAIT_POLICY ?= PASSIVE
 # Three files at a time, so that two cores have work while measurements wait for each other; no test depends on how long
 # something takes, and what the tests of a file share is made once.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_pruners -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --ignore=tests/test_pruners -n 3 --dist loadfile --no-loadscope-reorder
 
 benchmark: $(STAMP)
 	$(BIN)/python -m pytest tests -m slow

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import psutil
@@ -248,20 +246,20 @@ def test_a_killed_study_leaves_no_process_and_goes_on_from_its_checkpoint(tmp_pa
     assert len(rows) == 30
 
 
-def test_ctrl_c_ends_the_jobs(tmp_path):
-    class Interrupted(LocalProcesses):
-        def start(self, root, folder):
-            running = super().start(root, folder)
-            self.pid = running._process.pid
-            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-            return running
-
-    executor = Interrupted(1)
-    # Who runs the tests in the background ignores Ctrl-C, as the shell wants it.
+def test_ctrl_c_ends_the_jobs(tmp_path, wait_until, wait_until_gone):
+    path, out = _written(tmp_path), tmp_path / "out"
+    command = [sys.executable, "-m", "deploy", "study", str(path), "--out", str(out), "--no-measure"]
+    # Who runs the tests in the background has children that ignore Ctrl-C, as the shell wants it.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt):
-            run_study(recipe(), tmp_path / "out", executor, lambda _: None, measured=False)
+        parent = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert not psutil.pid_exists(executor.pid)
+    with parent:
+        wait_until(lambda: list(out.glob("jobs/dense-*/log.txt")))
+        wait_until(lambda: psutil.Process(parent.pid).children(recursive=True))
+        children = psutil.Process(parent.pid).children(recursive=True)
+        parent.send_signal(signal.SIGINT)
+    assert parent.returncode == 130
+    wait_until_gone(children)
+    assert not list(out.glob("jobs/dense-*/done.json"))
