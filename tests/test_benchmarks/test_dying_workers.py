@@ -236,23 +236,20 @@ def test_a_process_killed_while_it_is_measured_is_a_row(zeros_model, ours):
     assert wait_until(lambda: not ours())
 
 
-@pytest.mark.parametrize(
-    ("backend", "ending"),
-    [
-        *(("slow", ending) for ending in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)),
-        *((backend, signal.SIGKILL) for backend in ("sleeps", "compile-hangs", "parents")),
-    ],
-)
+def endings():
+    """Give every backend with every way to end; what differs in both from the first one is slow."""
+    for backend in ("slow", "sleeps", "compile-hangs", "parents"):
+        for ending in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
+            both = backend != "slow" and ending != signal.SIGKILL
+            yield pytest.param(backend, ending, marks=[pytest.mark.slow] if both else [], id=f"{backend}-{ending.name}")
+
+
+@pytest.mark.parametrize(("backend", "ending"), list(endings()))
 def test_an_ended_command_takes_its_processes_along(zeros_model, ours, ending, backend):
     command = [sys.executable, "-m", "deploy", "bench", "-m", str(zeros_model), "-b", backend, "--budget", "60"]
-    # Who runs the tests in the background has children that ignore Ctrl-C, as the shell wants it.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        run = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, start_new_session=True
-        )
-    finally:
-        signal.signal(signal.SIGINT, before)
+    run = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, start_new_session=True
+    )
     try:
         assert wait_until(lambda: any(is_worker(pid) for pid in ours()), 60), "no worker was started"
         time.sleep(0.5)

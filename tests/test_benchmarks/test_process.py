@@ -168,10 +168,7 @@ def test_the_threads_asked_for_are_those_of_the_environment(start):
 
 @ON_LINUX
 def test_an_interrupted_comparison_leaves_no_process(conv_model):
-    # Who runs the tests in the background ignores Ctrl-C, as the shell wants it.
     code = f"""
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from benchmarks.runner import SubjectSpec, compare
 from benchmarks import process

@@ -249,13 +249,7 @@ def test_a_killed_study_leaves_no_process_and_goes_on_from_its_checkpoint(tmp_pa
 def test_ctrl_c_ends_the_jobs(tmp_path, wait_until, wait_until_gone):
     path, out = _written(tmp_path), tmp_path / "out"
     command = [sys.executable, "-m", "deploy", "study", str(path), "--out", str(out), "--no-measure"]
-    # Who runs the tests in the background has children that ignore Ctrl-C, as the shell wants it.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        parent = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    with parent:
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as parent:
         wait_until(lambda: list(out.glob("jobs/dense-*/log.txt")))
         wait_until(lambda: psutil.Process(parent.pid).children(recursive=True))
         children = psutil.Process(parent.pid).children(recursive=True)

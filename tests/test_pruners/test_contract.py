@@ -23,18 +23,20 @@ QUICK = {
 }
 
 
-# These do not depend on the network's kind, and take a pruning or two.
-ONCE = ("killed_training_goes_on", "killed_between_removals_goes_on", "same_seed_gives_the_same_network")
+# These take a pruning or two more, and depend little on the network's kind.
+LONG = ("killed_training_goes_on", "killed_between_removals_goes_on", "same_seed_gives_the_same_network")
+
+
+def marks(network, promise):
+    """Give the marks of a check; what another one covers nearly as well is slow."""
+    repeats = network == "plain" or (network != "residual" and promise.__name__ in LONG)
+    return [pytest.mark.slow] if repeats else []
+
+
 PROMISES = [
-    pytest.param(
-        network,
-        promise,
-        id=f"{network}-{promise.__name__}",
-        marks=[pytest.mark.slow] if network == "plain" else [],  # it has nothing that another one lacks, but flattening
-    )
+    pytest.param(network, promise, id=f"{network}-{promise.__name__}", marks=marks(network, promise))
     for network in testing.NETWORKS
     for promise in testing.PROMISES
-    if network == "residual" or promise.__name__ not in ONCE
 ]
 
 

@@ -88,6 +88,13 @@ def test_all_processes_end_with_one_network_buffers_included(two, name):
         assert torch.equal(value, second[key]), key
 
 
+@pytest.mark.parametrize("norm", [False, True])
+def test_all_processes_know_the_same_scores(two, norm):
+    first, second = (torch.load(two / f"{norm}-{rank}.pt", weights_only=True)["rows"] for rank in (0, 1))
+    assert [row["validation_score"] for row in first] == [row["validation_score"] for row in second]
+    assert len(first) == 3
+
+
 def test_masked_weights_stay_zero_in_all_processes(two):
     weights = torch.load(two / "masks-1.pt", weights_only=True)["4.weight"]
     assert (weights[:, ::2] == 0).all()

@@ -70,7 +70,16 @@ def same(first, second):
 
 @pytest.mark.parametrize(
     ("method", "network", "steps"),
-    [("taylor", "plain", 1), ("taylor", "plain", 2), ("criterion", "plain", 1), ("thinet", "residual", 2)],
+    [
+        ("taylor", "plain", 1),
+        ("taylor", "plain", 2),
+        ("criterion", "plain", 1),
+        ("thinet", "residual", 2),
+        *(
+            pytest.param(method, "residual", steps, marks=pytest.mark.slow)
+            for method, steps in (("taylor", 1), ("taylor", 2), ("criterion", 1), ("criterion", 2), ("thinet", 1))
+        ),
+    ],
 )
 def test_killed_between_removals_it_ends_in_the_same_network(tmp_path, method, network, steps):
     whole = create(method, **STEPWISE[method]).prune(task(network=network))
