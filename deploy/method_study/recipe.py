@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, field_validator, model_validator
 
@@ -17,9 +17,11 @@ from deploy.trainings import require_losses
 from pruners.recover.settings import TrainSettings
 from pruners.task import COSTS, Cost, Target
 
-__all__ = ["BASELINES", "Budget", "MethodSpec", "Recovery", "RecoveryKind", "StudyRecipe", "load_study"]
+__all__ = ["BASELINES", "Budget", "Mending", "MethodSpec", "Recovery", "RecoveryKind", "StudyRecipe", "load_study"]
 
 RecoveryKind: TypeAlias = Literal["fine-tune", "scratch-e", "scratch-b", "budget-matched", "distil"]
+Mending: TypeAlias = Literal["fold_bias", "reconstruct", "recalibrate"]
+"""What is done to a pruned network before it is trained."""
 BASELINES = ("uniform", "random")
 """Methods that every study compares with: the same share of every layer, and chance."""
 _KINDS: dict[RecoveryKind, str] = {
@@ -84,6 +86,7 @@ class Recovery(Section):
     )
     distil: Distil | None = Field(None, description="fine-tuning with the dense network as the teacher")
     name: str = Field("", description="in the tables; default: that of the kind")
+    fold_bias: bool = Field(False, description="first add what removed channels gave on average to the biases behind")
     recalibrate: bool = Field(False, description="first estimate the statistics of BatchNorm anew")
     reconstruct: bool = Field(False, description="first fit layers that lost inputs to what they gave before")
 
@@ -100,8 +103,8 @@ class Recovery(Section):
         given = [kind for kind, field in _KINDS.items() if getattr(self, field) is not None]
         if len(given) != 1:
             raise ValueError(f"a recovery is one of {', '.join(_KINDS)}; got {' and '.join(given) or 'none'}")
-        if self.from_scratch and (self.recalibrate or self.reconstruct):
-            raise ValueError(f"{given[0]} starts from new weights: there is nothing to recalibrate or reconstruct")
+        if self.from_scratch and self.before:
+            raise ValueError(f"{given[0]} starts from new weights: there is nothing to {' or '.join(self.before)}")
         return self
 
     @property
@@ -112,8 +115,12 @@ class Recovery(Section):
     @property
     def title(self) -> str:
         """Name in the tables."""
-        before = [word for word in ("reconstruct", "recalibrate") if getattr(self, word)]
-        return self.name or " + ".join([*before, _TITLES[self.kind]])
+        return self.name or " + ".join([*(word.replace("_", " ") for word in self.before), _TITLES[self.kind]])
+
+    @property
+    def before(self) -> tuple[Mending, ...]:
+        """What mends the network before it is trained, in that order."""
+        return tuple(word for word in get_args(Mending) if getattr(self, word))
 
     @property
     def from_scratch(self) -> bool:

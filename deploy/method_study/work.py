@@ -15,8 +15,11 @@ from deploy.prepare import Preparation
 from deploy.stages import Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
+    from deploy.method_study.recipe import Mending
     from deploy.progress import Progress
     from deploy.sources.data import DataSource
     from pruners.gates.gate import Gate
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["MODEL", "JobWork", "SharedTrainingDone"]
 
 MODEL = "model.onnx"
-_RECONSTRUCT_STREAM, _RECALIBRATE_STREAM, _SCRATCH_STREAM = 3, 4, 5
+_MENDING_STREAMS: dict[Mending, int] = {"reconstruct": 3, "recalibrate": 4, "fold_bias": 7}
+_SCRATCH_STREAM = 5
 _RECALIBRATION_BATCHES = 100
 
 
@@ -139,7 +143,7 @@ class JobWork(Preparation):
             model, facts["drawn"] = self._fresh()
         else:
             model = self._compact(self.stages.prune)
-            facts["before"] = self._before(model, reconstruct=recovery.reconstruct, recalibrate=recovery.recalibrate)
+            facts["before"] = self._before(model, recovery.before)
         objective = None
         if recovery.distil is not None:
             objective = Distillation(
@@ -168,23 +172,25 @@ class JobWork(Preparation):
             return scratch_b(train, dense=dense, compact=compact, rule=recovery.scratch_b.rule)
         return budget_matched(train, dense=dense, compact=compact, finetune_epochs=self.job.finetune_epochs)
 
-    def _before(self, model: nn.Module, *, reconstruct: bool, recalibrate: bool) -> dict[str, Any]:
+    def _before(self, model: nn.Module, mendings: Sequence[Mending]) -> dict[str, Any]:
         """Do what mends the network without training it."""
-        from pruners.recover.recalibrate import recalibrate as recalibrated
-        from pruners.recover.reconstruct import reconstruct as reconstructed
+        from pruners.recover.fold_bias import fold_bias
+        from pruners.recover.recalibrate import recalibrate
+        from pruners.recover.reconstruct import reconstruct
 
         done: dict[str, Any] = {}
-        if reconstruct and not self._plan().removes:
-            done["reconstruct"] = {"reason": "no layer lost inputs"}
-        elif reconstruct:
-            with self.progress.bar("reconstruct"):
-                batches = self._batches(_RECONSTRUCT_STREAM)
-                found = reconstructed(self._dense(), model, self._plan(), batches, seed=self.recipe.seed)
-            done["reconstruct"] = found.to_json()
-        if recalibrate:
-            with self.progress.bar("recalibrate BatchNorm"):
-                batches = self._batches(_RECALIBRATE_STREAM)
-                done["recalibrate"] = recalibrated(model, batches, n_batches=_RECALIBRATION_BATCHES).to_json()
+        for mending in mendings:
+            batches = self._batches(_MENDING_STREAMS[mending])
+            with self.progress.bar(mending.replace("_", " ")):
+                if mending == "recalibrate":
+                    found = recalibrate(model, batches, n_batches=_RECALIBRATION_BATCHES).to_json()
+                elif not self._plan().removes:
+                    found = {"reason": "no layer lost inputs"}
+                elif mending == "fold_bias":
+                    found = fold_bias(self._dense(), model, self._plan(), batches).to_json()
+                else:
+                    found = reconstruct(self._dense(), model, self._plan(), batches, seed=self.recipe.seed).to_json()
+            done[mending] = found
         return done
 
     def _fresh(self) -> tuple[nn.Module, str]:

@@ -12,8 +12,9 @@ from pruners.errors import MethodError
 from pruners.graph import Graph
 from pruners.groups import ChannelGroup
 from pruners.labels_propagate import hint, operator_name
+from pruners.plan import PruningPlan
 
-__all__ = ["Branch", "Call", "Reader", "layers_among", "reader_named", "readers_of"]
+__all__ = ["Branch", "Call", "Reader", "layers_among", "norm_behind", "parameters_behind", "reader_named", "readers_of"]
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 
@@ -136,6 +137,26 @@ def layers_among(graph: Graph, paths: Iterable[str]) -> tuple[tuple[Reader, ...]
     readers = [uses.reader(path) for path in factors if uses.plain(path)]
     others = tuple(path for path in factors if not uses.plain(path))
     return tuple(sorted(readers, key=lambda reader: uses.order[reader.calls[0].node])), others
+
+
+def parameters_behind(graph: Graph, plan: PruningPlan) -> Iterator[str]:
+    """Yield the parameters that read or carry channels of which a plan for the graph removes some."""
+    for group in graph.groups:
+        if plan.removed(group.name):
+            yield from (member.path for member in group.members if not member.produces)
+
+
+def norm_behind(graph: Graph, call: Call) -> str | None:
+    """Return the name of the running mean of the BatchNorm that alone reads what a call gives, and only there."""
+    node = next(node for node in graph.module.graph.nodes if node.name == call.node)
+    (user, *others) = node.users
+    if others or operator_name(user.target) != "batch_norm" or user.args[0] is not node or user.args[5]:
+        return None
+    mean = user.args[3]
+    assert isinstance(mean, fx.Node)
+    name = graph.program.tensors.get(str(mean.target))
+    uses = (user for node in graph.module.graph.nodes if node.target == mean.target for user in node.users)
+    return name if name is not None and len(list(uses)) == 1 else None
 
 
 class _Uses:

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from pruners.errors import MethodError
 from pruners.reconstruct.imitation import imitation_of
 from pruners.reconstruct.layer_fit import sample_fits
-from pruners.reconstruct.readers import layers_among
+from pruners.reconstruct.readers import layers_among, parameters_behind
 from pruners.surgery import graph_of
 
 if TYPE_CHECKING:
-    from pruners.graph import Graph
     from pruners.plan import PruningPlan
 
 __all__ = ["FittedLayer", "Reconstruction", "reconstruct"]
@@ -117,7 +116,7 @@ def reconstruct(
     theirs = graph_of(dense, plan)
     theirs.check(plan)
     ours = graph_of(compact, plan)
-    readers, left = layers_among(ours, _read_channels(theirs, plan))
+    readers, left = layers_among(ours, parameters_behind(theirs, plan))
     if not readers:
         raise MethodError(f"{_WHO}: no plain convolution or linear layer lost inputs, there is nothing to fit")
     source, layers = _again_and_again(batches), []
@@ -135,13 +134,6 @@ def reconstruct(
             )
         )
     return Reconstruction(layers=tuple(layers), left=left)
-
-
-def _read_channels(dense: Graph, plan: PruningPlan) -> Iterator[str]:
-    """Yield the parameters that read or carry channels of which the plan removes some."""
-    for group in dense.groups:
-        if plan.removed(group.name):
-            yield from (member.path for member in group.members if not member.produces)
 
 
 def _again_and_again(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -196,7 +196,8 @@ def _written(tmp_path, **changes):
 
 @pytest.mark.slow
 def test_a_real_study_from_the_command_line(tmp_path):
-    before = [{"fine-tune": {"epochs": 1, "batch_size": 50, "lr": 0.01}, "reconstruct": True, "recalibrate": True}]
+    mended = {"fold_bias": True, "reconstruct": True, "recalibrate": True}
+    before = [{"fine-tune": {"epochs": 1, "batch_size": 50, "lr": 0.01}, **mended}]
     whole = {"name": "whole", "method": "l1", "constraints": {"exclude": ["*"]}}
     methods, recoveries = ["l1", "magnitude", whole], [*before, "scratch-b"]
     path = _written(tmp_path, methods=methods, recoveries=recoveries, train={"epochs": 2})
@@ -205,6 +206,9 @@ def test_a_real_study_from_the_command_line(tmp_path):
     cells = {(cell.method, cell.recovery.split()[-1]): cell for cell in results.cells}
     assert done.returncode == 2  # rows are missing: see below
     assert cells[("l1", "fine-tuned")].outcome == "ok"
+    assert cells[("l1", "fine-tuned")].recovery == "fold bias + reconstruct + recalibrate + fine-tuned"
+    result = json.loads((tmp_path / "out" / cells[("l1", "fine-tuned")].folder / "result.json").read_text())
+    assert {name: "layers" in found for name, found in result["before"].items()} == dict.fromkeys(mended, True)
     assert cells[("l1", "Scratch-B")].epochs == 4  # half of the FLOPs: twice as many epochs
     assert cells[("l1", "Scratch-B")].lr == 0.1
     assert cells[("magnitude", "fine-tuned")].outcome == "ok"  # no layer lost inputs: nothing is reconstructed

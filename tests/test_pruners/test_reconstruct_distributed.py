@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from pruners.distributed import joined_rows, world_size
+from pruners.recover.fold_bias import fold_bias
 from pruners.recover.recalibrate import recalibrate
 from pruners.recover.reconstruct import reconstruct
 from pruners.registry import create
@@ -48,6 +49,8 @@ def work(rank, folder):
         )
         pruned = create(name, **settings).prune(task)
         found[name] = {"kept": pruned.plan.kept, "weights": digest(pruned.model), "rows": pruned.history[0]["rows"]}
+    folded = fold_bias(task.model, pruned.model, pruned.plan, batches(rank), n_batches=4)
+    found["fold_bias"] = {"weights": digest(pruned.model), "examples": folded.examples}
     result = reconstruct(task.model, pruned.model, pruned.plan, batches(rank), images=64)
     found["reconstruct"] = {"weights": digest(pruned.model), "rows": result.layers[0].rows}
     norm = nn.BatchNorm2d(3)
@@ -86,6 +89,11 @@ def test_both_processes_choose_and_fit_alike_on_the_images_of_both(two, name):
 def test_both_processes_reconstruct_alike(two):
     assert two[0]["reconstruct"] == two[1]["reconstruct"]
     assert two[0]["reconstruct"]["rows"] == 64
+
+
+def test_both_processes_fold_the_mean_of_both(two):
+    assert two[0]["fold_bias"] == two[1]["fold_bias"]
+    assert two[0]["fold_bias"]["examples"] == 64
 
 
 def test_statistics_are_averaged(two):
