@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from benchmarks.load import LoadMeasurement
+    from benchmarks.records import Comparison, Measurement
     from deploy.results import Results
 
-__all__ = ["INCONCLUSIVE", "INTERRUPTED", "OK", "REGRESSION", "UNFIT", "USAGE", "WRONG_ANSWERS", "exit_code"]
+__all__ = [
+    "INCONCLUSIVE",
+    "INTERRUPTED",
+    "OK",
+    "REGRESSION",
+    "UNFIT",
+    "USAGE",
+    "WRONG_ANSWERS",
+    "exit_code",
+    "measured_code",
+    "sides",
+]
 
 OK = 0
 REGRESSION = 1
@@ -29,15 +43,38 @@ def exit_code(results: Results, *, accept_unfit: bool = False) -> int:
 
     Wrong answers come first, then what could not be measured; a verdict of an unfit machine is none.
     """
-    measured = results.all_measurements()
-    kinds = {found.failure_kind for found in measured if found.failure is not None}
+    if (code := measured_code(results.all_measurements(), accept_unfit=accept_unfit)) != OK:
+        return code
     verdicts = {pair.verdict for pair in results.comparisons}
-    if "WrongAnswersError" in kinds:
-        return WRONG_ANSWERS
-    if kinds:
-        return USAGE
-    if not accept_unfit and any(found.fitness is not None and found.fitness.verdict == "unfit" for found in measured):
-        return UNFIT
     if "slower" in verdicts:
         return REGRESSION
     return INCONCLUSIVE if "inconclusive" in verdicts else OK
+
+
+def measured_code(
+    measured: Iterable[Measurement | LoadMeasurement], *, missing: bool = False, accept_unfit: bool = False
+) -> int:
+    """Give the exit code of a command that measured, verdicts left out: a model that got slower is an answer.
+
+    Parameters
+    ----------
+    measured : iterable of Measurement or LoadMeasurement
+        All of them.
+    missing : bool, default=False
+        Whether something that was asked for is not there.
+    accept_unfit : bool, default=False
+        Whether the user believes an unfit machine.
+    """
+    every = list(measured)
+    kinds = {found.failure_kind for found in every if found.failure is not None}
+    if "WrongAnswersError" in kinds:
+        return WRONG_ANSWERS
+    if kinds or missing:
+        return USAGE
+    unfit = any(found.fitness is not None and found.fitness.verdict == "unfit" for found in every)
+    return UNFIT if unfit and not accept_unfit else OK
+
+
+def sides(pairs: Iterable[Comparison | None]) -> list[Measurement]:
+    """Give both measurements of each comparison that was made."""
+    return [side for pair in pairs if pair is not None for side in (pair.baseline, pair.candidate)]

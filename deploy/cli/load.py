@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli import options as given
-from deploy.cli.exit_codes import UNFIT, USAGE, WRONG_ANSWERS
+from deploy.cli.exit_codes import OK, measured_code
 
 if TYPE_CHECKING:
     from benchmarks.load import LoadMeasurement, OfflineFor
@@ -80,7 +80,7 @@ def load(
         print_load(found)
     for reason in dict.fromkeys(f"{row.subject.backend}: {row.failure}" for row in found if row.failure):
         typer.echo(f"deploy: {reason}", err=True)
-    if (code := _exit_code(found, accept_unfit=accept_unfit)) != 0:
+    if (code := measured_code(found, accept_unfit=accept_unfit)) != OK:
         raise typer.Exit(code)
 
 
@@ -117,11 +117,3 @@ def _scenario(
         budget_ns=round(1e9 * budget_s),
         seed=seed,
     )
-
-
-def _exit_code(found: list[LoadMeasurement], *, accept_unfit: bool) -> int:
-    kinds = {row.failure_kind for row in found if row.failure is not None}
-    if kinds:
-        return WRONG_ANSWERS if "WrongAnswersError" in kinds else USAGE
-    unfit = any(row.fitness is not None and row.fitness.verdict == "unfit" for row in found)
-    return UNFIT if unfit and not accept_unfit else 0

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli import options as given
-from deploy.cli.exit_codes import OK, UNFIT, USAGE, WRONG_ANSWERS
+from deploy.cli.exit_codes import OK, measured_code, sides
 
 if TYPE_CHECKING:
-    from deploy.published.study import StudyResults
     from deploy.report.sheets import Sheet
 
 __all__ = ["published"]
@@ -78,24 +77,10 @@ def published(
     _print(promised_sheet(entries), measured_sheet(entries, results))
     if markdown is not None:
         write_block(markdown, block, as_markdown(study_sheet(entries, results)))
-    if (code := _exit_code(results, accept_unfit=accept_unfit)) != OK:
+    measured = sides(row.comparison for row in results.rows)
+    missing = any(row.reason for row in results.rows)
+    if (code := measured_code(measured, missing=missing, accept_unfit=accept_unfit)) != OK:
         raise typer.Exit(code)
-
-
-def _exit_code(results: StudyResults, *, accept_unfit: bool) -> int:
-    """Tell the gravest thing that happened; a network that got slower is an answer, no mistake."""
-    from deploy.published.study import unfit
-
-    sides = [
-        side for row in results.rows if row.comparison for side in (row.comparison.baseline, row.comparison.candidate)
-    ]
-    if any(side.failure_kind == "WrongAnswersError" for side in sides):
-        return WRONG_ANSWERS
-    if any(row.reason for row in results.rows) or any(side.failure is not None for side in sides):
-        return USAGE
-    if not accept_unfit and any(row.comparison is not None and unfit(row.comparison) for row in results.rows):
-        return UNFIT
-    return OK
 
 
 def _print(*sheets: Sheet) -> None:

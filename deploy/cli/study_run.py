@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli import options as given
-from deploy.cli.exit_codes import OK, UNFIT, USAGE, WRONG_ANSWERS
+from deploy.cli.exit_codes import OK, measured_code, sides
 
 if TYPE_CHECKING:
     from deploy.method_study.executor import Executor
@@ -64,7 +64,9 @@ def run(
     if markdown is not None:
         write_page(results, markdown)
     typer.echo(f"\nData: {folder / RESULTS}", err=True)
-    if (code := _exit_code(results, accept_unfit=accept_unfit)) != OK:
+    missing = any(cell.outcome == "failed" for cell in results.cells) or any(row.reason for row in results.measured)
+    measured = sides(row.comparison for row in results.measured)
+    if (code := measured_code(measured, missing=missing, accept_unfit=accept_unfit)) != OK:
         raise typer.Exit(code)
 
 
@@ -82,20 +84,6 @@ def _executor(cluster: str, folder: Path, jobs: int, gpus_per_job: int) -> Execu
             f"--gpus-per-job {gpus_per_job}: {len(gpus) or 'no'} GPUs are visible here; take at most that"
         )
     return LocalProcesses(jobs, processes=gpus_per_job, gpus=gpus)
-
-
-def _exit_code(results: StudyResults, *, accept_unfit: bool) -> int:
-    """Tell the gravest thing that happened; a method that loses is an answer, no mistake."""
-    from deploy.published.study import unfit
-
-    pairs = [row.comparison for row in results.measured if row.comparison is not None]
-    sides = [side for pair in pairs for side in (pair.baseline, pair.candidate)]
-    if any(side.failure_kind == "WrongAnswersError" for side in sides):
-        return WRONG_ANSWERS
-    missing = any(cell.outcome == "failed" for cell in results.cells) or any(row.reason for row in results.measured)
-    if missing or any(side.failure is not None for side in sides):
-        return USAGE
-    return UNFIT if not accept_unfit and any(unfit(pair) for pair in pairs) else OK
 
 
 def _print(results: StudyResults) -> None:

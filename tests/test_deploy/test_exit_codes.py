@@ -1,0 +1,130 @@
+"""What a command's exit code says: the gravest of what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backends.testing import small_cnn
+from benchmarks.records import Fitness, Reason
+from deploy.cli.exit_codes import exit_code, measured_code, sides
+from deploy.results import load
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parents[1] / "golden" / "results-v1.json"
+ZEROS = """
+from backends.null import NullBackend
+
+
+class Zeros(NullBackend):
+    name = "zeros"
+"""
+UNFIT = Fitness(reasons=(Reason(severity="unfit", words="swap"),))
+DOUBTFUL = Fitness(reasons=(Reason(severity="doubtful", words="others"),))
+
+
+@pytest.fixture
+def pair():
+    """Give a comparison in which nothing went wrong, on a fit machine."""
+    found = next(one for one in load(GOLDEN).comparisons if one.candidate.failure is None)
+    fine = {"fitness": Fitness()}
+    return found.model_copy(
+        update={
+            "verdict": "equivalent",
+            "baseline": found.baseline.model_copy(update=fine),
+            "candidate": found.candidate.model_copy(update=fine),
+        }
+    )
+
+
+def results(pair, *, verdict="equivalent", **candidate):
+    """Give results that hold the pair, with changes."""
+    side = pair.candidate.model_copy(update=candidate)
+    changed = pair.model_copy(update={"verdict": verdict, "candidate": side})
+    return load(GOLDEN).model_copy(update={"comparisons": (changed,), "skipped": ()})
+
+
+WRONG = {"failure": "wrong answers", "failure_kind": "WrongAnswersError"}
+DEAD = {"failure": "killed by SIGSEGV", "failure_kind": "WorkerError"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, 0),
+        ({"verdict": "faster"}, 0),
+        ({"verdict": "slower"}, 1),
+        ({"verdict": "inconclusive"}, 3),
+        ({"fitness": DOUBTFUL}, 0),
+        ({"fitness": UNFIT}, 4),
+        ({"fitness": UNFIT, "verdict": "slower"}, 4),
+        ({"verdict": "failed", **DEAD}, 2),
+        ({"verdict": "failed", "fitness": UNFIT, **DEAD}, 2),
+        ({"verdict": "failed", **WRONG}, 5),
+        ({"verdict": "failed", "fitness": UNFIT, **WRONG}, 5),
+    ],
+)
+def test_the_gravest_decides(pair, changes, code):
+    assert exit_code(results(pair, **changes)) == code
+
+
+def test_wrong_answers_are_graver_than_a_process_that_died(pair):
+    found = results(pair, verdict="failed", **DEAD)
+    both = (found.comparisons[0].candidate, found.comparisons[0].baseline.model_copy(update=WRONG))
+    assert measured_code(both) == measured_code(both[::-1]) == 5
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("slower", 1), ("inconclusive", 3), ("equivalent", 0)])
+def test_who_accepts_an_unfit_machine_gets_the_verdict(pair, verdict, code):
+    assert exit_code(results(pair, verdict=verdict, fitness=UNFIT), accept_unfit=True) == code
+
+
+def test_a_study_asks_for_nothing_but_that_all_is_there_and_right(pair):
+    slower = pair.model_copy(update={"verdict": "slower"})
+    assert measured_code(sides([slower, None])) == 0
+    assert measured_code(sides([slower]), missing=True) == 2
+    unfit = pair.model_copy(update={"baseline": pair.baseline.model_copy(update={"fitness": UNFIT})})
+    assert [measured_code(sides([unfit]), accept_unfit=accepted) for accepted in (False, True)] == [4, 0]
+    wrong = pair.model_copy(update={"candidate": pair.candidate.model_copy(update=WRONG)})
+    assert measured_code(sides([wrong, unfit]), missing=True) == 5
+
+
+def deploy(*arguments, **environment):
+    command = [sys.executable, "-m", "deploy", *map(str, arguments)]
+    env = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300, env=env)
+
+
+@pytest.mark.parametrize(
+    "command", [("bench", "--trials", "2", "--budget", "5"), ("load", "--scenario", "offline", "--budget", "1")]
+)
+def test_wrong_answers_end_with_5_from_the_command_line(tmp_path, command):
+    info = tmp_path / "site" / "zeros-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info.parent / "zeros.py").write_text(ZEROS)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: zeros\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[prune_deploy.backends]\nzeros = zeros:Zeros\n")
+    model = small_cnn(tmp_path / "m.onnx")
+    done = deploy(*command, "-m", model, "-b", "zeros", PYTHONPATH=str(info.parent))
+    assert done.returncode == 5, done.stderr
+    assert "wrong answers" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_machine_that_is_far_slower_than_at_its_best_ends_with_4(tmp_path):
+    state = tmp_path / "state"
+    model = small_cnn(tmp_path / "m.onnx")
+    command = ("bench", "-m", model, "-b", "ort", "--trials", "2", "--budget", "5")
+    assert deploy(*command, PRUNE_DEPLOY_STATE=str(state)).returncode in (0, 4)  # as busy as it is
+    (best,) = (state / "probe").glob("*.json")
+    known = json.loads(best.read_text())
+    best.write_text(json.dumps({**known, "spin_ns": known["spin_ns"] // 1000}))
+    done = deploy(*command, PRUNE_DEPLOY_STATE=str(state))
+    assert done.returncode == 4, done.stderr
+    assert "times as long as at this machine's best" in done.stdout + done.stderr
+    assert deploy(*command, "--accept-unfit", PRUNE_DEPLOY_STATE=str(state)).returncode == 0
