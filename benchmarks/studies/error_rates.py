@@ -1,7 +1,8 @@
 """How often a comparison is wrong, and how often it finds what is there.
 
 ``python -m benchmarks.studies.error_rates`` runs the real `benchmarks.runner.compare` on simulated processes, and
-beside it what two steps of a CI job do. With ``--recorded`` it draws comparisons from the pairs of recorded ones.
+beside it what two steps of a CI job do. With ``--services`` it takes models whose calls are odd instead of busy
+machines, with ``--recorded`` it draws comparisons from the pairs of recorded ones.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import math
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
@@ -27,11 +28,13 @@ from benchmarks.sequential import decide
 from benchmarks.settings import Settings
 from benchmarks.simulation import Service, SimulatedMachine, Weather
 from benchmarks.studies.rates import HEAD, Rates, rates_of, row
+from benchmarks.studies.real import ratios_of_lines
 from benchmarks.subject import SubjectSpec
 
 __all__ = [
     "BUSY",
     "QUIET",
+    "SERVICES",
     "Kind",
     "main",
     "naive_rates",
@@ -47,29 +50,42 @@ _NO_END_S = 1e6  # the pairs are fixed, and the clock is simulated
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A kind of machine: how much its processes and its calls differ, and its weather."""
+    """A kind of machine: how much its processes and its calls differ, its weather, and what else is odd about a model.
+
+    `shape` holds further arguments of `Service`, of both models.
+    """
 
     name: str
-    luck: float
-    sigma: float
-    weather: Weather
+    luck: float = 0.004
+    sigma: float = 0.01
+    weather: Weather = field(default_factory=Weather)
+    shape: Mapping[str, float] = field(default_factory=dict)
 
     def machine(self, slowdown: float, seed: int) -> SimulatedMachine:
         """Set up one of them with a 5 ms model, and a candidate that is slower by `slowdown`."""
+        calls = {"sigma": self.sigma, "correlation": 0.5, **self.shape}
         services = {
-            "baseline": Service(median_ns=_MODEL_NS, sigma=self.sigma, correlation=0.5),
-            "candidate": Service(median_ns=_MODEL_NS * (1 + slowdown), sigma=self.sigma, correlation=0.5),
+            "baseline": Service(median_ns=_MODEL_NS, **calls),
+            "candidate": Service(median_ns=_MODEL_NS * (1 + slowdown), **calls),
         }
         return SimulatedMachine(services, seed=seed, luck=self.luck, weather=self.weather)
 
 
-QUIET = Kind(name="quiet", luck=0.004, sigma=0.01, weather=Weather(sigma=0.005))
+QUIET = Kind(name="quiet", weather=Weather(sigma=0.005))
 BUSY = Kind(
     name="busy",
-    luck=0.004,
     sigma=0.03,
     weather=Weather(sigma=0.05, time_constant_s=2.0, bursts_per_s=0.1, burst_s=1.0, burst_factor=1.3),
 )
+SERVICES = (
+    Kind(name="constant", sigma=0.0),
+    Kind(name="lognormal", sigma=0.1, shape={"correlation": 0.0}),
+    Kind(name="two modes", shape={"slow_share": 0.2}),
+    Kind(name="drifting", shape={"drift_per_s": 0.02}),
+    Kind(name="throttled", shape={"throttled_after_s": 1.0}),
+    Kind(name="AR(1)", sigma=0.03, shape={"correlation": 0.9}),
+)
+"""Models whose calls are odd in one way each, in calm weather."""
 
 
 def simulated_rates(
@@ -176,7 +192,7 @@ def resampled_rates(
 
 
 def recorded_ratios(paths: Iterable[Path]) -> list[float]:
-    """Read the pairs of recorded comparisons.
+    """Read the pairs of recorded comparisons: files of one comparison each, or of lines (``.jsonl``).
 
     Raises
     ------
@@ -187,6 +203,9 @@ def recorded_ratios(paths: Iterable[Path]) -> list[float]:
     """
     ratios: list[float] = []
     for path in paths:
+        if path.suffix == ".jsonl":
+            ratios += ratios_of_lines(path)
+            continue
         comparison = load_comparison(path)
         if not comparison.log_ratios:
             raise SettingError(f"{path} holds a comparison that failed: it has no pairs")
@@ -213,6 +232,7 @@ def main(arguments: Sequence[str] | None = None, write: Callable[[str], object] 
     parser.add_argument("--runs", type=int, default=1000, help="comparisons in each row (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same table (default: 0)")
     parser.add_argument("--margin", type=float, default=0.03, help="smallest effect that counts (default: 0.03)")
+    parser.add_argument("--services", action="store_true", help="models with odd calls instead of busy machines")
     parser.add_argument(
         "--recorded", type=Path, nargs="+", metavar="FILE", help="comparisons of a model with itself to draw from"
     )
@@ -227,7 +247,7 @@ def main(arguments: Sequence[str] | None = None, write: Callable[[str], object] 
             if recorded:
                 write(row(resampled_rates(recorded, slowdown, **options)))
                 continue
-            for kind in (QUIET, BUSY):
+            for kind in SERVICES if asked.services else (QUIET, BUSY):
                 write(row(naive_rates(kind, slowdown, **options)))
                 write(row(simulated_rates(kind, slowdown, **options)))
     except BenchmarkError as error:

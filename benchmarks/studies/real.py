@@ -5,7 +5,7 @@
 
 Both models are chains of the same layer; a slow-down of 5 % is 21 layers against 20, so the truth does not rest on a
 measurement. Beside each comparison the naive procedure is run (`benchmarks.naive`). Every comparison is a line of the
-output, so that a run that was ended goes on.
+output, so that a run that was ended goes on, and `benchmarks.studies.error_rates --recorded` draws from its pairs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from pathlib import Path
 import numpy as np
 
 from backends.base import CompileOptions
+from benchmarks.errors import RecordError, SettingError
 from benchmarks.naive import NAIVE_CALLS, NAIVE_DROPPED, naive_verdict
 from benchmarks.process import MeasuredProcess
 from benchmarks.runner import Settings, compare
 from benchmarks.subject import SubjectSpec
 
-__all__ = ["chain", "main"]
+__all__ = ["chain", "main", "ratios_of_lines"]
 
 LAYERS = 20
 """Of the baseline: a layer more is 5 %."""
@@ -68,6 +69,34 @@ def chain(path: Path, layers: int, *, rows: int = _ROWS, features: int = _FEATUR
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
     return path
+
+
+def ratios_of_lines(path: Path) -> list[float]:
+    """Read the pairs of the comparisons that `main` has written: log(baseline / candidate) of each.
+
+    Raises
+    ------
+    RecordError
+        The file is missing, or a line is none of `main`'s.
+    SettingError
+        A comparison failed, so that it has no pairs.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
+    ratios: list[float] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            found = [float(ratio) for ratio in json.loads(line)["log_ratios"]]
+        except (ValueError, TypeError, KeyError) as error:
+            raise RecordError(
+                f"{path}, line {number} is no comparison of benchmarks.studies.real: {error!r}"
+            ) from error
+        if not found:
+            raise SettingError(f"{path}, line {number} is a comparison that failed: it has no pairs")
+        ratios += found
+    return ratios
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

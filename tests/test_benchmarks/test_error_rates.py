@@ -12,7 +12,15 @@ from benchmarks.recordfile import save
 from benchmarks.runner import Settings, compare
 from benchmarks.sequential import Looks
 from benchmarks.studies import error_rates
-from benchmarks.studies.error_rates import BUSY, QUIET, naive_rates, recorded_ratios, resampled_rates, simulated_rates
+from benchmarks.studies.error_rates import (
+    BUSY,
+    QUIET,
+    SERVICES,
+    naive_rates,
+    recorded_ratios,
+    resampled_rates,
+    simulated_rates,
+)
 from benchmarks.studies.rates import HEAD, Rates, row
 
 RUNS = 100
@@ -52,6 +60,20 @@ def test_the_intervals_of_the_real_comparison_cover_the_truth(busy):
     # Two points under the stated rate, and what chance does with so few runs.
     for rates in busy.values():
         assert rates.covered >= 1 - STATED - 0.02 - 2 * math.sqrt(STATED / RUNS)
+
+
+@pytest.mark.parametrize(
+    "runs", [20, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])], ids=["few", "many"]
+)
+@pytest.mark.parametrize("kind", SERVICES, ids=lambda kind: kind.name)
+def test_odd_calls_mislead_nobody(kind, runs):
+    for slowdown in (0.0, 0.05):
+        rates = simulated_rates(kind, slowdown, runs=runs)
+        chance = 2 * math.sqrt(STATED / runs)
+        assert rates.wrong <= STATED + chance
+        assert rates.covered >= 1 - STATED - 0.02 - chance
+    # Processes that slow down at some age, one before the other, are 50 % apart: that is too much to see 5 % through.
+    assert rates.found >= 0.95 or kind.name == "throttled"
 
 
 def test_the_naive_procedure_cries_wolf_far_more_often_and_finds_less(busy, naive):
@@ -96,6 +118,29 @@ def test_recorded_comparisons_are_read(tmp_path, new_world, specs):
     assert error_rates.main(["--runs", "20", "--recorded", *map(str, paths)], lines.append) == 0
     assert len(lines) == 1 + len(error_rates.SLOWDOWNS)
     assert all("recorded" in line for line in lines[1:])
+
+
+def test_lines_of_real_comparisons_are_read(tmp_path):
+    path = tmp_path / "aa.jsonl"
+    path.write_text('{"verdict": "equivalent", "log_ratios": [0.01, -0.02]}\n{"log_ratios": [0.03]}\n')
+    assert recorded_ratios([path]) == [0.01, -0.02, 0.03]
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "told"),
+    [
+        ('{"log_ratios": [0.1]}\n{"log_rat', RecordError, "line 2 is no comparison"),
+        ('{"verdict": "equivalent"}\n', RecordError, "line 1 is no comparison"),
+        ('{"log_ratios": []}\n', SettingError, "line 1 is a comparison that failed"),
+        (None, RecordError, "cannot be read: No such file"),
+    ],
+)
+def test_lines_that_are_none_are_named(tmp_path, text, error, told):
+    path = tmp_path / "aa.jsonl"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(error, match=told):
+        recorded_ratios([path])
 
 
 def test_a_recorded_comparison_that_failed_or_is_missing_is_said(tmp_path, new_world, specs, capsys):
