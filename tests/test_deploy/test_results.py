@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import random
@@ -12,6 +13,8 @@ import pytest
 from pydantic import ValidationError
 
 from benchmarks.journal import Begun, Journal
+from benchmarks.layer_pairs import LayerReport
+from benchmarks.load import LoadMeasurement
 from benchmarks.records import (
     Agreement,
     Comparison,
@@ -23,6 +26,7 @@ from benchmarks.records import (
     Subject,
     Trial,
 )
+from benchmarks.scenarios import SCENARIOS
 from benchmarks.settings import Settings
 from benchmarks.stopping import judge_pairs
 from benchmarks.verdict import log_ratios
@@ -327,17 +331,45 @@ def subclasses(kind: type) -> list[type]:
     return [one for child in kind.__subclasses__() for one in (child, *subclasses(child))]
 
 
-def test_the_page_documents_every_field():
-    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    records = records_in(Results)
-    assert {"Results", "ModelRow", "Comparison", "Measurement", "Trial", "Environment", "NodeCost"} <= records.keys()
-    for name, record in records.items():
-        assert f"## {name}\n" in text, f"docs/results.md has no section {name}"
+def require_documented(page: str, records: dict[str, list[str]]) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    for name, fields in records.items():
+        assert f"## {name}\n" in text, f"docs/{page} has no section {name}"
         section = text.split(f"## {name}\n", 1)[1].split("\n## ", 1)[0]
-        for field in record.model_fields:
-            assert f"| `{field}` |" in section, f"docs/results.md does not explain {name}.{field}"
+        for field in fields:
+            assert f"| `{field}` |" in section, f"docs/{page} does not explain {name}.{field}"
         documented = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
-        assert documented == list(record.model_fields)
+        assert documented == fields
+
+
+def fields_in(*kinds: type[Record]) -> dict[str, list[str]]:
+    records = {name: record for kind in kinds for name, record in records_in(kind).items()}
+    return {name: list(record.model_fields) for name, record in records.items()}
+
+
+def test_the_page_documents_every_field():
+    fields = fields_in(Results)
+    assert {"Results", "ModelRow", "Comparison", "Measurement", "Trial", "Environment", "NodeCost"} <= fields.keys()
+    require_documented("results.md", fields)
+
+
+def test_the_page_of_load_and_layers_documents_every_other_field():
+    fields = fields_in(LoadMeasurement, LayerReport)
+    assert {"LoadMeasurement", "ServerResult", "ServerProbe", "LayerRow", "Roofline"} <= fields.keys()
+    scenarios = {kind.__name__: [field.name for field in dataclasses.fields(kind)] for kind in SCENARIOS.values()}
+    elsewhere = fields_in(Results).keys()
+    require_documented("records.md", {n: f for n, f in {**fields, **scenarios}.items() if n not in elsewhere})
+
+
+def test_files_of_load_and_layers_stay_readable():
+    lines = (GOLDEN.parent / "load-1.jsonl").read_text(encoding="utf-8").splitlines()
+    loads = [LoadMeasurement.model_validate_json(line) for line in lines]
+    assert {load.result and load.result.scenario for load in loads} == {*SCENARIOS, None}
+    assert json.loads(loads[0].model_dump_json()) == json.loads(lines[0])
+    text = (GOLDEN.parent / "layers-1.json").read_text(encoding="utf-8")
+    report = LayerReport.model_validate_json(text)
+    assert report.profiles[0].macs > 0
+    assert json.loads(report.model_dump_json()) == json.loads(text)
 
 
 def test_the_module_reads_no_torch_and_no_pruners():
