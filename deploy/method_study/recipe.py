@@ -19,7 +19,7 @@ from pruners.task import COSTS, Cost, Target
 
 __all__ = ["BASELINES", "Budget", "Mending", "MethodSpec", "Recovery", "RecoveryKind", "StudyRecipe", "load_study"]
 
-RecoveryKind: TypeAlias = Literal["fine-tune", "scratch-e", "scratch-b", "budget-matched", "distil"]
+RecoveryKind: TypeAlias = Literal["fine-tune", "scratch-e", "scratch-b", "budget-matched", "distil", "mend"]
 Mending: TypeAlias = Literal["fold_bias", "reconstruct", "recalibrate"]
 """What is done to a pruned network before it is trained."""
 BASELINES = ("uniform", "random")
@@ -30,6 +30,7 @@ _KINDS: dict[RecoveryKind, str] = {
     "scratch-b": "scratch_b",
     "budget-matched": "budget_matched",
     "distil": "distil",
+    "mend": "mend",
 }
 _OF_WEIGHTS_TOO = ("exclude", "batch_size", "lr")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -39,6 +40,7 @@ _TITLES: dict[RecoveryKind, str] = {
     "scratch-b": "Scratch-B",
     "budget-matched": "budget-matched",
     "distil": "distilled",
+    "mend": "no training",
 }
 
 
@@ -74,7 +76,7 @@ class Distil(Section):
 
 
 class Recovery(Section):
-    """What the pruned network goes through: exactly one of five kinds."""
+    """What the pruned network goes through: exactly one of six kinds."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -85,6 +87,7 @@ class Recovery(Section):
         None, alias="budget-matched", description="as scratch-b, with the epochs of the first fine-tuning on top"
     )
     distil: Distil | None = Field(None, description="fine-tuning with the dense network as the teacher")
+    mend: Section | None = Field(None, description="what follows, and no training")
     name: str = Field("", description="in the tables; default: that of the kind")
     fold_bias: bool = Field(False, description="first add what removed channels gave on average to the biases behind")
     recalibrate: bool = Field(False, description="first estimate the statistics of BatchNorm anew")
@@ -105,11 +108,13 @@ class Recovery(Section):
             raise ValueError(f"a recovery is one of {', '.join(_KINDS)}; got {' and '.join(given) or 'none'}")
         if self.from_scratch and self.before:
             raise ValueError(f"{given[0]} starts from new weights: there is nothing to {' or '.join(self.before)}")
+        if self.mend is not None and not self.before:
+            raise ValueError(f"mend wants one of {', '.join(get_args(Mending))}: true")
         return self
 
     @property
     def kind(self) -> RecoveryKind:
-        """Which of the five it is."""
+        """Which of the six it is."""
         return next(kind for kind, field in _KINDS.items() if getattr(self, field) is not None)
 
     @property

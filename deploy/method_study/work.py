@@ -149,9 +149,14 @@ class JobWork(Preparation):
             objective = Distillation(
                 self._dense(), temperature=recovery.distil.temperature, weight=recovery.distil.weight
             )
-        self._fit_pruned(self.job.title, model, self._settings(), self.folder, objective)
+        if recovery.mend is None:
+            self._fit_pruned(self.job.title, model, self._settings(), self.folder, objective)
+            facts |= self._training()
+        else:
+            self._only_the_first_goes_on()
+            facts["epochs"] = 0
         save_weights(model, self.folder / "weights.safetensors")
-        return {"scores": self._scores(model), **self._training(), **facts}
+        return {"scores": self._scores(model), **facts}
 
     def _settings(self) -> TrainSettings:
         """Return how the pruned network is trained."""
@@ -246,6 +251,9 @@ class JobWork(Preparation):
         # The seed of the study decides the order of the images too, wherever a training happens.
         own = settings.model_copy(update={"seed": settings.seed + self.recipe.seed})
         super()._fit(title, model, own, folder, gate, objective)
+        self._only_the_first_goes_on()
+
+    def _only_the_first_goes_on(self) -> None:
         if self._kept != self.folder:
             raise SharedTrainingDone
 

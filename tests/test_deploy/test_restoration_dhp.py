@@ -9,7 +9,9 @@ import torch
 from torch.utils.data import TensorDataset
 
 from deploy.networks.dncnn import DnCNN
+from deploy.networks.edsr import EDSR
 from deploy.networks.srresnet import SRResNet
+from deploy.networks.unet import UNet
 from pruners.recover.fit import fit
 from pruners.recover.losses import loss_function
 from pruners.registry import create
@@ -20,8 +22,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.set_float32_matmul_preci
 
 @pytest.mark.parametrize(
     ("make", "scale", "share"),
-    [(lambda: DnCNN(9, width=0.5), 1, 0.4), (lambda: SRResNet(3, scale=2, width=0.5), 2, 0.6)],
-    ids=["dncnn", "srresnet"],
+    [
+        (lambda: DnCNN(9, width=0.5), 1, 0.4),
+        (lambda: SRResNet(3, scale=2, width=0.5), 2, 0.6),
+        pytest.param(lambda: EDSR(3, scale=2, width=0.5), 2, 0.6, marks=pytest.mark.slow),
+        pytest.param(lambda: UNet(3, width=0.5), 1, 0.5, marks=pytest.mark.slow),
+    ],
+    ids=["dncnn", "srresnet", "edsr", "unet"],
 )
 def test_dhp_lands_within_a_hundredth_of_the_target(make, scale, share):
     torch.manual_seed(0)

@@ -52,6 +52,7 @@ def test_shipped_studies_are_legal(path):
         ({"recoveries": [{"name": "x"}]}, "a recovery is one of fine-tune, scratch-e"),
         ({"recoveries": [{"scratch-e": {}, "recalibrate": True}]}, "there is nothing to recalibrate"),
         ({"recoveries": [{"scratch-e": {}, "fold_bias": True, "reconstruct": True}]}, "to fold_bias or reconstruct"),
+        ({"recoveries": ["mend"]}, "mend wants one of fold_bias, reconstruct, recalibrate: true"),
         ({"recoveries": ["budget-matched"]}, "there is no fine-tune"),
         ({"recoveries": ["scratch-e", "scratch-e"]}, "recovery 'Scratch-E' is there twice"),
         ({"methods": ["tailor"]}, "unknown method 'tailor'; did you mean 'taylor'?"),

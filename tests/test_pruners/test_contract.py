@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from deploy.networks.resnet import resnet20
 from pruners import testing
 from pruners.recover.settings import TrainSettings
-from pruners.registry import names
+from pruners.registry import create, names
+from pruners.task import Constraints, Target
 
 pytestmark = pytest.mark.long
 
@@ -44,6 +46,17 @@ PROMISES = [
 @pytest.mark.parametrize("method", names("channels"))
 def test_promise(method, network, promise):
     promise(testing.run(method, network, **QUICK.get(method, {})))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", names("channels"))
+def test_a_network_of_many_layers_lands_within_a_hundredth_of_the_target(method):
+    """Small networks have steps that are larger than this."""
+    target = Target(of="flops", kept_fraction=0.5)
+    task = testing.make_task(resnet20(n_classes=5, width=0.5), target=target, constraints=Constraints())
+    pruned = create(method, **QUICK.get(method, {})).prune(task)
+    assert 0.49 < pruned.macs_after / pruned.macs_before <= 0.5
+    assert pruned.landing == ""
 
 
 @pytest.mark.parametrize("promise", testing.CLASS_PROMISES, ids=lambda promise: promise.__name__)

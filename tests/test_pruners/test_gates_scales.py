@@ -22,13 +22,35 @@ from pruners.plan import PruningPlan
 from pruners.surgery import apply
 from pruners.testing import NETWORKS, make_network
 
-ALL = [*NETWORKS, "resnet", "preresnet"]
+ALL = [*NETWORKS, "resnet", "preresnet", "resnext"]
+
+
+class ResNeXt(nn.Module):
+    """A residual block whose middle convolution has groups that are pruned whole."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 12, 3, padding=1)
+        self.narrow = nn.Sequential(nn.Conv2d(12, 16, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.grouped = nn.Sequential(
+            nn.Conv2d(16, 16, 3, padding=1, groups=8, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+        )
+        self.wide = nn.Conv2d(16, 12, 1)
+        self.fc = nn.Linear(12, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        return self.fc(torch.relu(x + self.wide(self.grouped(self.narrow(x)))).mean((2, 3)))
 
 
 def network_of(name):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = {"resnet": lambda: ResNet(14, width=0.5), "preresnet": lambda: PreResNet(20, width=0.25)}
+        made = {
+            "resnet": lambda: ResNet(14, width=0.5),
+            "preresnet": lambda: PreResNet(20, width=0.25),
+            "resnext": ResNeXt,
+        }
         network = made[name]() if name in made else make_network(name)
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -166,6 +188,15 @@ def test_units_and_blocks_at_zero_can_go_without_any_change(name):
         if blocks:
             compact = apply(network, plan_of(graph, kept, blocks), graph=graph, check=False)
             torch.testing.assert_close(compact(images), network(images), atol=1e-5, rtol=1e-4)
+
+
+def test_whole_groups_of_a_convolution_are_structures():
+    graph, gate = gated(network_of("resnext"))
+    (name,) = (group.name for group in graph.groups if any(m.path == "grouped.0.weight" for m in group.members))
+    assert graph.group(name).n_units == len(gate.scores()[name]) == 8  # of two channels each
+    kept = {name: (0, 3, 4)}
+    compact = apply(network_of("resnext"), plan_of(graph, kept), graph=graph)
+    assert (compact.grouped[0].groups, compact.grouped[0].out_channels, compact.narrow[0].out_channels) == (3, 6, 6)
 
 
 def test_a_block_at_zero_is_the_network_without_it():
