@@ -53,7 +53,7 @@ def test_promise(method, network, promise):
 def test_a_network_of_many_layers_lands_within_a_hundredth_of_the_target(method):
     """Small networks have steps that are larger than this."""
     target = Target(of="flops", kept_fraction=0.5)
-    task = testing.make_task(resnet20(n_classes=5, width=0.5), target=target, constraints=Constraints())
+    task = testing.make_task(resnet20(n_classes=5), target=target, constraints=Constraints())
     pruned = create(method, **QUICK.get(method, {})).prune(task)
     assert 0.49 < pruned.macs_after / pruned.macs_before <= 0.5
     assert pruned.landing == ""
