@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint benchmark clean
+.PHONY: setup demo test lint benchmark gpu clean
 
 setup: $(STAMP)
 
@@ -33,6 +33,9 @@ test: lint
 
 benchmark: $(STAMP)
 	$(BIN)/python -m pytest tests -m slow
+
+gpu: $(STAMP)
+	$(BIN)/python -m pytest tests -m gpu
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from deploy.errors import DeployError, ExtraMissingError
 from deploy.method_study import cluster
 from deploy.method_study.cluster import DaskCluster, run_on_worker
 from deploy.method_study.executor import LOG
+from deploy.method_study.results import load_results
+from deploy.method_study.study import RESULTS
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "name": "tiny",
+    "network": {"name": "cifar:resnet20", "options": {"width": 0.25}},
+    "data": {"name": "digits", "image_size": 8, "limit": 200},
+    "train": {"epochs": 1, "batch_size": 50},
+    "budgets": {"flops": [0.5]},
+    "methods": ["l1"],
+    "recoveries": [{"fine-tune": {"epochs": 1, "batch_size": 50, "lr": 0.01}}],
+}
 
 
 @pytest.fixture
@@ -58,6 +74,25 @@ def test_without_the_package_the_command_says_what_to_install(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ExtraMissingError, match=r"prune-deploy\[cluster\]"):
         DaskCluster("tcp://127.0.0.1:1", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_study_on_a_cluster_ends_in_the_same_networks(tmp_path):
+    """From the command line, its jobs on two workers that are processes of their own."""
+    distributed = pytest.importorskip("distributed")
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(yaml.safe_dump(TINY))
+    command = [sys.executable, "-m", "deploy", "study", str(recipe), "--no-measure", "--out"]
+    options = {"cwd": ROOT, "capture_output": True, "text": True, "check": False, "timeout": 600}
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
+        address = local.scheduler_address
+        shared = subprocess.run([*command, str(tmp_path / "shared"), "--cluster", address], **options)
+    alone = subprocess.run([*command, str(tmp_path / "alone")], **options)
+    assert (shared.returncode, alone.returncode) == (0, 0), shared.stderr + alone.stderr
+    first, second = (load_results(tmp_path / name / RESULTS).cells for name in ("shared", "alone"))
+    assert [(cell.key, cell.recovered) for cell in first] == [(cell.key, cell.recovered) for cell in second]
+    assert all(cell.outcome == "ok" for cell in first)
 
 
 @pytest.mark.slow
