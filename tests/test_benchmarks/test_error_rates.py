@@ -63,9 +63,15 @@ def test_the_intervals_of_the_real_comparison_cover_the_truth(busy):
 
 
 @pytest.mark.parametrize(
-    "runs", [20, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])], ids=["few", "many"]
+    ("kind", "runs"),
+    [
+        *(pytest.param(kind, 20, id=kind.name) for kind in SERVICES if kind.name in ("two modes", "throttled")),
+        *(
+            pytest.param(kind, 1000, id=f"{kind.name}-long", marks=[pytest.mark.slow, pytest.mark.timeout(1800)])
+            for kind in SERVICES
+        ),
+    ],
 )
-@pytest.mark.parametrize("kind", SERVICES, ids=lambda kind: kind.name)
 def test_odd_calls_mislead_nobody(kind, runs):
     for slowdown in (0.0, 0.05):
         rates = simulated_rates(kind, slowdown, runs=runs)

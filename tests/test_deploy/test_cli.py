@@ -180,7 +180,6 @@ def test_a_candidate_that_is_slower_ends_with_exit_code_1(tmp_path):
     small, large = chain(tmp_path / "small.onnx", 5), chain(tmp_path / "large.onnx", 15)
     done = deploy("compare", small, large, "--trials", 6, "--threads", 1, "--accept-unfit")
     assert (done.returncode, "SLOWER" in done.stdout) == (1, True), done.stderr + done.stdout
-    assert deploy("compare", large, small, "--trials", 6, "--threads", 1, "--accept-unfit").returncode == 0
     undecided = deploy("compare", large, small, "--trials", 2, "--threads", 1, "--accept-unfit")
     assert (undecided.returncode, "INCONCLUSIVE" in undecided.stdout) == (3, True)
 
