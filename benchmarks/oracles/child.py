@@ -31,7 +31,7 @@ from benchmarks.scenarios.entry import parse, question_of, run_scenario
 from benchmarks.scenarios.offline import run_offline
 from benchmarks.scenarios.records import MultiStreamResult
 from benchmarks.scenarios.server import run_server
-from benchmarks.scenarios.waiting import sharp_timers
+from benchmarks.scenarios.waiting import SPIN_NS, sharp_timers
 
 __all__ = ["ask_child", "main"]
 
@@ -39,6 +39,8 @@ _CLOCK = time.perf_counter_ns
 _WARM_UP_NS = 300_000_000
 _SHARES = (0.5, 0.9)
 _NO_BOUND_NS = 10**15
+_SERVERS = {SPIN_NS: "Server", 0: "Server asleep"}
+"""What idle streams do in the end of a wait -> name: spin, or sleep as LoadGen does."""
 _Calls = Sequence[Callable[[], None]]
 
 
@@ -147,9 +149,14 @@ def _round(calls: _Calls, queries: int, rate_per_s: float, seed: int, number: in
     found: dict[str, tuple[float, float]] = {}
     sides: tuple[tuple[Callable[[], dict[str, float]], Callable[[], dict[str, float]]], ...] = (
         (lambda: _our_requests(calls, queries), lambda: _their_load("SingleStream", calls[:1], queries)),
-        (
-            lambda: _our_server(calls, queries, rate_per_s, arrivals),
-            lambda: _their_load("Server", calls, queries, rate_per_s, arrivals),
+        *(
+            (
+                lambda spin_ns=spin_ns: _our_server(calls, queries, rate_per_s, arrivals, spin_ns),
+                lambda spin_ns=spin_ns: _named(
+                    _SERVERS[spin_ns], _their_load("Server", calls, queries, rate_per_s, arrivals)
+                ),
+            )
+            for spin_ns in _SERVERS
         ),
         (lambda: _our_offline(calls, queries), lambda: _their_load("Offline", calls, queries)),
     )
@@ -167,10 +174,16 @@ def _our_requests(calls: _Calls, queries: int) -> dict[str, float]:
     return _percentiles("SingleStream", result.latencies_ns.tolist())
 
 
-def _our_server(calls: _Calls, queries: int, rate_per_s: float, seed: int) -> dict[str, float]:
+def _our_server(calls: _Calls, queries: int, rate_per_s: float, seed: int, spin_ns: int) -> dict[str, float]:
     arrivals = poisson_arrivals(rate_per_s, queries, seed)
-    samples = run_server(calls, arrivals, bound_ns=_NO_BOUND_NS, share=0.5, clock=_CLOCK, sleep=time.sleep)
-    return _percentiles("Server", (samples.done_ns - samples.scheduled_ns).tolist())
+    samples = run_server(
+        calls, arrivals, bound_ns=_NO_BOUND_NS, share=0.5, clock=_CLOCK, sleep=time.sleep, spin_ns=spin_ns
+    )
+    return _named(_SERVERS[spin_ns], _percentiles("Server", (samples.done_ns - samples.scheduled_ns).tolist()))
+
+
+def _named(scenario: str, quantities: dict[str, float]) -> dict[str, float]:
+    return {quantity.replace("Server", scenario): value for quantity, value in quantities.items()}
 
 
 def _our_offline(calls: _Calls, queries: int) -> dict[str, float]:

@@ -7,8 +7,8 @@ own, and our measurement in one of its own, pair by pair: on a busy machine thes
 median over rounds, with the interval of `benchmarks.stats.median_interval`.
 
 Where they differ by nature: in the Server scenario LoadGen sleeps until an arrival and wakes late, where our streams
-spin (with the spinning switched off, ours comes nearer to it). And a latency of benchmark_app ends when the runtime is
-done, ours when the caller has its thread back, some tens of microseconds later.
+spin; *Server asleep* is the same with our streams asleep as LoadGen's are. And a latency of benchmark_app ends when the
+runtime is done, ours when the caller has its thread back, some tens of microseconds later.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,11 @@ class DaskCluster:
 
     def __init__(self, address: str, root: Path, *, processes: int = 1) -> None:
         try:
-            from distributed import Client
+            distributed: Any = import_module("distributed")
         except ImportError as error:
             raise ExtraMissingError("--cluster needs distributed: pip install 'prune-deploy[cluster]'") from error
         try:
-            self._client: Any = Client(address, timeout=_CONNECT_S)
+            self._client: Any = distributed.Client(address, timeout=_CONNECT_S)
         except (OSError, ValueError, TimeoutError) as error:
             raise DeployError(f"no Dask scheduler answers at {address}: {error}") from error
         per_worker = dict(self._client.nthreads())
