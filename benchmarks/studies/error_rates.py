@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None, write: Callable[[str], object] 
         recorded = recorded_ratios(asked.recorded or ())
         write(HEAD)
         for slowdown in SLOWDOWNS:
-            if recorded:
+            if asked.recorded:
                 write(row(resampled_rates(recorded, slowdown, **options)))
                 continue
             for kind in SERVICES if asked.services else (QUIET, BUSY):

@@ -72,29 +72,36 @@ def chain(path: Path, layers: int, *, rows: int = _ROWS, features: int = _FEATUR
 
 
 def ratios_of_lines(path: Path) -> list[float]:
-    """Read the pairs of the comparisons that `main` has written: log(baseline / candidate) of each.
+    """Read the pairs of comparisons of a model with itself that `main` has written: log(baseline / candidate) of each.
 
     Raises
     ------
     RecordError
         The file is missing, or a line is none of `main`'s.
     SettingError
-        A comparison failed, so that it has no pairs.
+        A comparison failed, so that it has no pairs, or is of two models; or there is none.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path} is no text") from error
+    if not lines:
+        raise SettingError(f"{path} holds no comparison")
     ratios: list[float] = []
     for number, line in enumerate(lines, start=1):
         try:
-            found = [float(ratio) for ratio in json.loads(line)["log_ratios"]]
+            row = json.loads(line)
+            found, slowdown = [float(ratio) for ratio in row["log_ratios"]], int(row["slowdown"])
         except (ValueError, TypeError, KeyError) as error:
             raise RecordError(
                 f"{path}, line {number} is no comparison of benchmarks.studies.real: {error!r}"
             ) from error
         if not found:
             raise SettingError(f"{path}, line {number} is a comparison that failed: it has no pairs")
+        if slowdown:
+            raise SettingError(f"{path}, line {number} compares two models; a model with itself is drawn from")
         ratios += found
     return ratios
 
@@ -123,7 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for label, path in models.items()
         }
         for number in range(len(done), given.comparisons):
-            line = json.dumps(_comparison(specs, Settings(seed=number, budget_s=given.budget)))
+            found = _comparison(specs, Settings(seed=number, budget_s=given.budget))
+            line = json.dumps({"slowdown": given.slowdown, **found})
             with given.output.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
             done.append(line)

@@ -108,6 +108,8 @@ class Recovery(Section):
             raise ValueError(f"a recovery is one of {', '.join(_KINDS)}; got {' and '.join(given) or 'none'}")
         if self.from_scratch and self.before:
             raise ValueError(f"{given[0]} starts from new weights: there is nothing to {' or '.join(self.before)}")
+        if self.fold_bias and self.reconstruct:
+            raise ValueError("reconstruct fits layers to what fold_bias would add to them: take one of the two")
         if self.mend is not None and not self.before:
             raise ValueError(f"mend wants one of {', '.join(get_args(Mending))}: true")
         return self

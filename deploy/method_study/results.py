@@ -80,7 +80,7 @@ class JobResult(Record):
     drawn : str
         How new weights were drawn.
     before : dict
-        What was reconstructed or recalibrated before the training.
+        What was folded, reconstructed or recalibrated, before the training if there is one.
     architecture : str
         Hash of the exported network without its weights.
     seconds : float

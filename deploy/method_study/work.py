@@ -189,7 +189,7 @@ class JobWork(Preparation):
             with self.progress.bar(mending.replace("_", " ")):
                 if mending == "recalibrate":
                     found = recalibrate(model, batches, n_batches=_RECALIBRATION_BATCHES).to_json()
-                elif not self._plan().removes:
+                elif not self._plan().removed_units:
                     found = {"reason": "no layer lost inputs"}
                 elif mending == "fold_bias":
                     found = fold_bias(self._dense(), model, self._plan(), batches).to_json()

@@ -88,7 +88,8 @@ def fold_bias(
     A channel whose filter is all but zero still gives a constant: its bias, or the shift of its BatchNorm, through
     the activation. Cutting it takes that constant away; here it becomes part of the next layer's bias. For constant
     channels this is exact, but at borders that are padded with zeros; for others it leaves what varies. Each layer's
-    mean is that of the dense network, taken in one pass over the batches.
+    mean is that of the dense network, taken in one pass over the batches. Least squares fit the same and more
+    (`pruners.recover.reconstruct`): use one of the two.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from benchmarks.errors import RecordError, SettingError
 from benchmarks.recordfile import save
 from benchmarks.runner import Settings, compare
 from benchmarks.sequential import Looks
-from benchmarks.studies import error_rates
+from benchmarks.studies import error_rates, real
 from benchmarks.studies.error_rates import (
     BUSY,
     QUIET,
@@ -126,27 +126,42 @@ def test_recorded_comparisons_are_read(tmp_path, new_world, specs):
     assert all("recorded" in line for line in lines[1:])
 
 
-def test_lines_of_real_comparisons_are_read(tmp_path):
+def test_what_the_study_of_real_comparisons_writes_is_read(tmp_path, new_world, specs, monkeypatch):
+    made = []
+
+    def simulated(*_, settings):
+        world = new_world(seed=settings.seed, latency_ns={"baseline": 10e6, "candidate": 10e6})
+        made.append(compare(*specs, settings=settings, launch=world.launch, machine=world))
+        return made[-1]
+
+    monkeypatch.setattr(real, "compare", simulated)
+    monkeypatch.setattr(real, "_alone", lambda spec: (10_000_000,) * 50)
     path = tmp_path / "aa.jsonl"
-    path.write_text('{"verdict": "equivalent", "log_ratios": [0.01, -0.02]}\n{"log_ratios": [0.03]}\n')
-    assert recorded_ratios([path]) == [0.01, -0.02, 0.03]
+    real.main(["--slowdown", "0", "--comparisons", "2", "--output", str(path)])
+    assert recorded_ratios([path]) == [*made[0].log_ratios, *made[1].log_ratios]
+    real.main(["--slowdown", "5", "--comparisons", "1", "--output", str(tmp_path / "five.jsonl")])
+    with pytest.raises(SettingError, match="line 1 compares two models"):
+        recorded_ratios([tmp_path / "five.jsonl"])
 
 
 @pytest.mark.parametrize(
     ("text", "error", "told"),
     [
-        ('{"log_ratios": [0.1]}\n{"log_rat', RecordError, "line 2 is no comparison"),
-        ('{"verdict": "equivalent"}\n', RecordError, "line 1 is no comparison"),
-        ('{"log_ratios": []}\n', SettingError, "line 1 is a comparison that failed"),
+        (b'{"slowdown": 0, "log_ratios": [0.1]}\n{"log_rat', RecordError, "line 2 is no comparison"),
+        (b'{"verdict": "equivalent"}\n', RecordError, "line 1 is no comparison"),
+        (b'{"slowdown": 0, "log_ratios": []}\n', SettingError, "line 1 is a comparison that failed"),
+        (b"", SettingError, "holds no comparison"),
+        (b"\xff\xfe", RecordError, "is no text"),
         (None, RecordError, "cannot be read: No such file"),
     ],
 )
 def test_lines_that_are_none_are_named(tmp_path, text, error, told):
     path = tmp_path / "aa.jsonl"
     if text is not None:
-        path.write_text(text)
+        path.write_bytes(text)
     with pytest.raises(error, match=told):
         recorded_ratios([path])
+    assert error_rates.main(["--recorded", str(path)], [].append) == 2
 
 
 def test_a_recorded_comparison_that_failed_or_is_missing_is_said(tmp_path, new_world, specs, capsys):

@@ -196,10 +196,10 @@ def _written(tmp_path, **changes):
 
 @pytest.mark.slow
 def test_a_real_study_from_the_command_line(tmp_path):
-    mended = {"fold_bias": True, "reconstruct": True, "recalibrate": True}
+    mended = {"reconstruct": True, "recalibrate": True}
     before = [{"fine-tune": {"epochs": 1, "batch_size": 50, "lr": 0.01}, **mended}]
     whole = {"name": "whole", "method": "l1", "constraints": {"exclude": ["*"]}}
-    methods, recoveries = ["l1", "magnitude", whole], [*before, {"mend": {}, "reconstruct": True}, "scratch-b"]
+    methods, recoveries = ["l1", "magnitude", whole], [*before, {"mend": {}, "fold_bias": True}, "scratch-b"]
     path = _written(tmp_path, methods=methods, recoveries=recoveries, train={"epochs": 2})
     done = deploy("study", path, "--out", tmp_path / "out", "--no-measure", "--markdown", tmp_path / "page.md")
     results = load_results(tmp_path / "out" / RESULTS)
@@ -207,9 +207,9 @@ def test_a_real_study_from_the_command_line(tmp_path):
     assert done.returncode == 2  # rows are missing: see below
     assert cells[("l1", "fine-tuned")].outcome == "ok"
     mended_only = cells[("l1", "training")]
-    assert (mended_only.recovery, mended_only.epochs, mended_only.lr) == ("reconstruct + no training", 0, None)
+    assert (mended_only.recovery, mended_only.epochs, mended_only.lr) == ("fold bias + no training", 0, None)
     assert mended_only.recovered.loss_validation != mended_only.pruned.loss_validation
-    assert cells[("l1", "fine-tuned")].recovery == "fold bias + reconstruct + recalibrate + fine-tuned"
+    assert cells[("l1", "fine-tuned")].recovery == "reconstruct + recalibrate + fine-tuned"
     result = json.loads((tmp_path / "out" / cells[("l1", "fine-tuned")].folder / "result.json").read_text())
     assert {name: "layers" in found for name, found in result["before"].items()} == dict.fromkeys(mended, True)
     assert cells[("l1", "Scratch-B")].epochs == 4  # half of the FLOPs: twice as many epochs

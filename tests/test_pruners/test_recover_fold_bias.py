@@ -113,6 +113,26 @@ def test_the_next_layer_keeps_the_mean_that_it_had_in_the_dense_network():
         torch.testing.assert_close(mean(compact), mean(net), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(8, 6, 3, stride=2, padding=1),
+        nn.Conv2d(8, 6, 3, dilation=2),
+        nn.Conv2d(8, 6, (1, 3), stride=(2, 1), padding=(0, 2), bias=False),
+        nn.Conv2d(8, 6, 3, padding="same", dilation=2),
+    ],
+    ids=["stride", "dilation", "oblong", "same"],
+)
+def test_means_are_over_the_very_positions_of_the_layer(layer):
+    net = drawn(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Sigmoid(), copy.deepcopy(layer), nn.BatchNorm2d(6)))
+    plan = half(net, "0")
+    compact = apply(net, plan)
+    (images, _) = batches(1)[0]
+    with torch.no_grad():
+        fold_bias(net, compact, plan, batches(1))
+        torch.testing.assert_close(compact(images).mean((0, 2, 3)), net(images).mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_it_brings_every_kind_of_network_nearer_to_the_dense_one(network):
     net = drawn(make_network(network))
@@ -161,6 +181,37 @@ def test_layers_that_can_take_nothing_are_named():
     found = fold_bias(net, compact, plan, batches())
     assert [layer.weight for layer in found.layers] == ["fc.weight"]
     assert set(found.left) == {"bare.weight", "twice.weight", "tied.weight", "up.weight"}
+
+
+class Norms(nn.Module):
+    """BatchNorms that can not take what one layer lost: read past, shared, or of each batch's own mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 1)
+        self.past = nn.Conv2d(8, 6, 1, bias=False)
+        self.norm = nn.BatchNorm2d(6)
+        self.left = nn.Conv2d(8, 6, 1, bias=False)
+        self.right = nn.Conv2d(8, 6, 1, bias=False)
+        self.shared = nn.BatchNorm2d(6)
+        self.own = nn.Conv2d(8, 6, 1, bias=False)
+        self.each = nn.BatchNorm2d(6, track_running_stats=False)
+        self.fc = nn.Linear(6, 5)
+
+    def forward(self, x):
+        x = F.relu(self.first(x))
+        past = self.past(x)
+        x = self.norm(past) + past + self.shared(self.left(x)) + self.shared(self.right(x)) + self.each(self.own(x))
+        return self.fc(x.mean((2, 3)))
+
+
+def test_norms_that_can_take_nothing_are_passed_by():
+    net = drawn(Norms())
+    plan = half(net)
+    compact = apply(net, plan)
+    found = fold_bias(net, compact, plan, batches())
+    assert [layer.into for layer in found.layers] == ["fc.bias"]
+    assert set(found.left) == {"past.weight", "left.weight", "right.weight", "own.weight"}
 
 
 class Twice(nn.Module):
