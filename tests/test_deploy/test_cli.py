@@ -185,6 +185,12 @@ def test_a_candidate_that_is_slower_ends_with_exit_code_1(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_candidate_that_is_faster_ends_with_exit_code_0(tmp_path):
+    small, large = chain(tmp_path / "small.onnx", 5), chain(tmp_path / "large.onnx", 15)
+    assert deploy("compare", large, small, "--trials", 6, "--threads", 1, "--accept-unfit").returncode == 0
+
+
+@pytest.mark.slow
 def test_a_calibrated_machine_is_told_beside_a_comparison(tmp_path, monkeypatch):
     monkeypatch.setenv("PRUNE_DEPLOY_STATE", str(tmp_path / "state"))
     model = small_cnn(tmp_path / "model.onnx")
