@@ -81,6 +81,11 @@ class LoadMeasurement(Record):
     seed: int = 0
     started_utc: str = ""
 
+    @property
+    def unfit(self) -> bool:
+        """Whether the machine was seen to be not fit for measuring."""
+        return self.fitness is not None and self.fitness.verdict == "unfit"
+
     @model_validator(mode="after")
     def _result_or_failure(self) -> LoadMeasurement:
         if (self.result is None) == (self.failure is None):

@@ -212,6 +212,11 @@ class Measurement(Record):
     started_utc: str = ""
 
     @property
+    def unfit(self) -> bool:
+        """Whether the machine was seen to be not fit for measuring."""
+        return self.fitness is not None and self.fitness.verdict == "unfit"
+
+    @property
     def cpu_ns_per_call(self) -> float | None:
         """CPU time of all threads of the process for one timed call; None when there are no trials."""
         n_calls = sum(len(trial.calls_ns) for trial in self.trials)
@@ -290,6 +295,16 @@ class Comparison(Record):
     margin: PositiveFloat = Field(0.03, description="smallest effect that counts, as a share")
     ended: str = Field("", description="why no further pair was made, in words; empty in files that do not say")
     verdict: Literal["faster", "slower", "equivalent", "inconclusive", "failed"]
+
+    @property
+    def sides(self) -> tuple[Measurement, Measurement]:
+        """Baseline and candidate."""
+        return self.baseline, self.candidate
+
+    @property
+    def unfit(self) -> bool:
+        """Whether one of the two was measured while the machine was not fit."""
+        return any(side.unfit for side in self.sides)
 
     @property
     def flop_ratio(self) -> float:

@@ -135,7 +135,7 @@ class Results(Record):
 
     def all_measurements(self) -> tuple[Measurement, ...]:
         """List every measurement, of pairs and alone, the baseline of a pair first."""
-        return (*(side for pair in self.comparisons for side in (pair.baseline, pair.candidate)), *self.measurements)
+        return (*(side for pair in self.comparisons for side in pair.sides), *self.measurements)
 
     def answers(self) -> tuple[Answer, ...]:
         """Tell for every compiled model whether its answers were right."""
@@ -408,7 +408,7 @@ def _removed_units(bundle: Bundle) -> int | None:
 
 
 def _sides(comparisons: Iterable[Comparison], measurements: Iterable[Measurement]) -> list[Measurement]:
-    return [*(side for pair in comparisons for side in (pair.baseline, pair.candidate)), *measurements]
+    return [*(side for pair in comparisons for side in pair.sides), *measurements]
 
 
 def _environment(seen: Sequence[Environment]) -> Environment:

@@ -74,7 +74,7 @@ def calibrate(
         fitness = found.baseline.fitness
         for reason in fitness.reasons if fitness is not None else ():
             typer.echo(f"{name}: {reason}", err=True)
-        unfit = unfit or (fitness is not None and fitness.verdict == "unfit")
+        unfit = unfit or found.baseline.unfit
     if unfit and not accept_unfit:
         raise typer.Exit(UNFIT)
 

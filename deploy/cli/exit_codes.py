@@ -71,10 +71,9 @@ def measured_code(
         return WRONG_ANSWERS
     if kinds or missing:
         return USAGE
-    unfit = any(found.fitness is not None and found.fitness.verdict == "unfit" for found in every)
-    return UNFIT if unfit and not accept_unfit else OK
+    return UNFIT if not accept_unfit and any(found.unfit for found in every) else OK
 
 
 def sides(pairs: Iterable[Comparison | None]) -> list[Measurement]:
     """Give both measurements of each comparison that was made."""
-    return [side for pair in pairs if pair is not None for side in (pair.baseline, pair.candidate)]
+    return [side for pair in pairs if pair is not None for side in pair.sides]

@@ -118,7 +118,6 @@ class _Pairs:
         from backends.errors import BackendError
         from benchmarks.errors import BenchmarkError, RecordError
         from benchmarks.recordfile import load_comparison
-        from deploy.published.study import unfit
 
         (backend,) = self.grid.backends
         stage = self._stage(shapes)
@@ -138,7 +137,7 @@ class _Pairs:
             reason = " ".join(str(error).split())
             self.say(f"{backend}: {reason}")
             return None, reason
-        if found.verdict != "failed" and (self.keep_unfit or not unfit(found)):
+        if found.verdict != "failed" and (self.keep_unfit or not found.unfit):
             stage.finish()
         return found, ""
 

@@ -215,7 +215,7 @@ def _pair(row: MeasuredRow, notes: Notes) -> tuple[str, str, str]:
     if found is None:
         return NOTHING, NOTHING, f"none{notes.of([row.reason])}"
     if found.speedup is None:
-        told = [side.failure or "" for side in (found.baseline, found.candidate)]
+        told = [side.failure or "" for side in found.sides]
         return NOTHING, NOTHING, f"failed{notes.of(told)}"
     return interval(found.speedup), realised(found), f"{verdict(found)}{notes.of(_doubts(row))}"
 
@@ -223,9 +223,9 @@ def _pair(row: MeasuredRow, notes: Notes) -> tuple[str, str, str]:
 def _doubts(row: MeasuredRow) -> list[str]:
     """Say in one note what makes the numbers of a pair doubtful, and whose they are when they are another network's."""
     told = [f"has the shape of {row.same_as}, which was measured in its place"] if row.same_as else []
-    sides = () if row.comparison is None else (row.comparison.baseline, row.comparison.candidate)
+    sides = () if row.comparison is None else row.comparison.sides
     doubts = dict.fromkeys(doubt for side in sides for doubt in side.doubts)
-    unfit = any(side.fitness is not None and side.fitness.verdict == "unfit" for side in sides)
+    unfit = row.comparison is not None and row.comparison.unfit
     if doubts and not row.same_as:
         told.append(f"{'the machine was NOT FIT for measuring: ' if unfit else ''}{'; '.join(doubts)}")
     return told

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from benchmarks.settings import Settings
     from deploy.benching import Grid
 
-__all__ = ["Row", "StudyResults", "run_study", "unfit"]
+__all__ = ["Row", "StudyResults", "run_study"]
 
 Say = Callable[[str], None]
 Export = Callable[[Entry, Path], None]
@@ -130,7 +130,7 @@ def _measure_entry(
                 paths = _exported(entry, models, export, say)
                 found = _compare(paths, backend, grid, settings, stage, say)
                 rows.append(Row(entry=entry.name, backend=backend, comparison=found))
-                if found.verdict != "failed" and (keep_unfit or not unfit(found)):
+                if found.verdict != "failed" and (keep_unfit or not found.unfit):
                     stage.finish()
                 continue
             reason = broken
@@ -143,13 +143,6 @@ def _measure_entry(
     if models.exists():
         shutil.rmtree(models)
     return rows
-
-
-def unfit(found: Comparison) -> bool:
-    """Tell whether one of the two was measured while the machine was not fit."""
-    return any(
-        side.fitness is not None and side.fitness.verdict == "unfit" for side in (found.baseline, found.candidate)
-    )
 
 
 def _measuring_errors() -> tuple[type[Exception], ...]:

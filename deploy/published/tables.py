@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deploy.published.catalogue import Catalogue, Entry
-from deploy.published.study import Row, StudyResults, unfit
+from deploy.published.study import Row, StudyResults
 from deploy.report.sheets import Sheet
 from deploy.report.words import NOTHING, interval, ratio, realised, verdict
 
@@ -105,7 +105,7 @@ def _told(row: Row) -> str:
     pair = row.comparison
     if pair is None:
         return row.reason
-    sides = (pair.baseline, pair.candidate)
+    sides = pair.sides
     if failures := [f"{side.subject.label}: {side.failure}" for side in sides if side.failure]:
         return "; ".join(failures)
-    return "the machine was not fit for measuring: do not believe this row" if unfit(pair) else ""
+    return "the machine was not fit for measuring: do not believe this row" if pair.unfit else ""

@@ -130,7 +130,7 @@ def _plots(results: Results) -> str:
 
 
 def _panels(pair: Comparison, index: int) -> str:
-    baseline, candidate = (None if side.failure is not None else side for side in (pair.baseline, pair.candidate))
+    baseline, candidate = (None if side.failure is not None else side for side in pair.sides)
     if baseline is None and candidate is None:
         return ""
     figures = [_figure(latency_plot(baseline, candidate, f"latency-{index}"), _DISTRIBUTION)]

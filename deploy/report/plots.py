@@ -83,7 +83,7 @@ def flops_plot(pair: Comparison, name: str) -> str:
         Identifier that is unique on the page.
     """
     width, height = _SIZE
-    times = [summarise(found).p50_ns for found in (pair.baseline, pair.candidate)]
+    times = [summarise(found).p50_ns for found in pair.sides]
     flops = [cost.flops for cost in (pair.baseline_cost, pair.candidate_cost)]
     scale, unit = _unit(max(times))
     # Headroom keeps markers and their labels inside.

@@ -345,7 +345,7 @@ def _doubts(results: Results, pair: Comparison) -> tuple[str, ...]:
     backend, shared = place(results, pair.candidate), set(pair.baseline.doubts) & set(pair.candidate.doubts)
     told = [
         f"{backend}: {doubt}" if doubt in shared else f"{side.subject.label} on {backend}: {doubt}"
-        for side in (pair.baseline, pair.candidate)
+        for side in pair.sides
         for doubt in side.doubts
     ]
     return tuple(dict.fromkeys(told))
@@ -354,7 +354,7 @@ def _doubts(results: Results, pair: Comparison) -> tuple[str, ...]:
 def _failures(pair: Comparison) -> list[str]:
     return [
         f"{side.subject.label} on {side.subject.backend} failed: {side.failure}"
-        for side in (pair.baseline, pair.candidate)
+        for side in pair.sides
         if side.failure is not None
     ]
 

@@ -168,7 +168,7 @@ def _of_pairs(results: Results) -> str:
     alike = len(set(promises)) == 1
     first = results.comparisons[0]
     lead = [_promise(promises[0])] if alike else []
-    before, after = (results.model(side.subject.label) for side in (first.baseline, first.candidate))
+    before, after = (results.model(side.subject.label) for side in first.sides)
     if before is not None and after is not None and before.metric == after.metric:
         ends = [score(row.metric, row.score_test) for row in (before, after) if row.score_test is not None]
         if len(ends) == 2:
