@@ -152,11 +152,9 @@ def _round(calls: _Calls, queries: int, rate_per_s: float, seed: int, number: in
         *(
             (
                 lambda spin_ns=spin_ns: _our_server(calls, queries, rate_per_s, arrivals, spin_ns),
-                lambda spin_ns=spin_ns: _named(
-                    _SERVERS[spin_ns], _their_load("Server", calls, queries, rate_per_s, arrivals)
-                ),
+                lambda name=name: _their_load("Server", calls, queries, rate_per_s, arrivals, name=name),
             )
-            for spin_ns in _SERVERS
+            for spin_ns, name in _SERVERS.items()
         ),
         (lambda: _our_offline(calls, queries), lambda: _their_load("Offline", calls, queries)),
     )
@@ -179,11 +177,7 @@ def _our_server(calls: _Calls, queries: int, rate_per_s: float, seed: int, spin_
     samples = run_server(
         calls, arrivals, bound_ns=_NO_BOUND_NS, share=0.5, clock=_CLOCK, sleep=time.sleep, spin_ns=spin_ns
     )
-    return _named(_SERVERS[spin_ns], _percentiles("Server", (samples.done_ns - samples.scheduled_ns).tolist()))
-
-
-def _named(scenario: str, quantities: dict[str, float]) -> dict[str, float]:
-    return {quantity.replace("Server", scenario): value for quantity, value in quantities.items()}
+    return _percentiles(_SERVERS[spin_ns], (samples.done_ns - samples.scheduled_ns).tolist())
 
 
 def _our_offline(calls: _Calls, queries: int) -> dict[str, float]:
@@ -192,12 +186,12 @@ def _our_offline(calls: _Calls, queries: int) -> dict[str, float]:
 
 
 def _their_load(
-    scenario: LoadGenScenario, calls: _Calls, queries: int, rate_per_s: float = 1.0, seed: int = 0
+    scenario: LoadGenScenario, calls: _Calls, queries: int, rate_per_s: float = 1.0, seed: int = 0, *, name: str = ""
 ) -> dict[str, float]:
     numbers = run_loadgen(scenario, calls, queries, rate_per_s=rate_per_s, bound_ns=_NO_BOUND_NS, seed=seed)
     if numbers.samples_per_s is not None:
         return {"Offline per second": numbers.samples_per_s}
-    return {f"{scenario} p{100 * share:g}": numbers.percentiles_ns[share] for share in _SHARES}
+    return {f"{name or scenario} p{100 * share:g}": numbers.percentiles_ns[share] for share in _SHARES}
 
 
 def _percentiles(scenario: str, latencies_ns: list[int]) -> dict[str, float]:

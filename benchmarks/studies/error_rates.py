@@ -232,8 +232,9 @@ def main(arguments: Sequence[str] | None = None, write: Callable[[str], object] 
     parser.add_argument("--runs", type=int, default=1000, help="comparisons in each row (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same table (default: 0)")
     parser.add_argument("--margin", type=float, default=0.03, help="smallest effect that counts (default: 0.03)")
-    parser.add_argument("--services", action="store_true", help="models with odd calls instead of busy machines")
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--services", action="store_true", help="models with odd calls instead of busy machines")
+    instead.add_argument(
         "--recorded", type=Path, nargs="+", metavar="FILE", help="comparisons of a model with itself to draw from"
     )
     asked = parser.parse_args(arguments)

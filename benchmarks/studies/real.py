@@ -95,9 +95,7 @@ def ratios_of_lines(path: Path) -> list[float]:
             row = json.loads(line)
             found, slowdown = [float(ratio) for ratio in row["log_ratios"]], int(row["slowdown"])
         except (ValueError, TypeError, KeyError) as error:
-            raise RecordError(
-                f"{path}, line {number} is no comparison of benchmarks.studies.real: {error!r}"
-            ) from error
+            raise RecordError(f"{path}, line {number} is no comparison of benchmarks.studies.real") from error
         if not found:
             raise SettingError(f"{path}, line {number} is a comparison that failed: it has no pairs")
         if slowdown:

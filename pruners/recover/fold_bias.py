@@ -122,7 +122,7 @@ def fold_bias(
     if not sinks:
         raise MethodError(f"{_WHO}: no layer that lost inputs has a bias or a BatchNorm behind it")
     lost = [
-        _Lost.of(reader, tensor_named(dense, reader.weight).detach(), gone[reader.weight])
+        _Lost.of(reader, sinks[reader.weight], tensor_named(dense, reader.weight).detach(), gone[reader.weight])
         for reader in readers
         if reader.weight in sinks
     ]
@@ -134,12 +134,12 @@ def fold_bias(
             examples += len(inputs)
         means, examples = reduce_means([one.mean() for one in lost], examples)
         for one, mean in zip(lost, means, strict=True):
-            into = tensor_named(compact, sinks[one.reader.weight])
-            sign = 1 if one.reader.bias is not None else -1  # a running mean is taken off
+            into = tensor_named(compact, one.into)
+            sign = 1 if one.into == one.reader.bias else -1  # a running mean is taken off
             into.add_(sign * mean.to(into))
     return BiasFolding(
         layers=tuple(
-            FoldedBias(weight=one.reader.weight, into=sinks[one.reader.weight], shift=float(mean.abs().mean()))
+            FoldedBias(weight=one.reader.weight, into=one.into, shift=float(mean.abs().mean()))
             for one, mean in zip(lost, means, strict=True)
         ),
         left=(*(reader.weight for reader in readers if reader.weight not in sinks), *left),
@@ -152,18 +152,19 @@ class _Lost:
     """What a layer of the dense network makes of the inputs that it loses, summed over positions."""
 
     reader: Reader
+    into: str
     inputs: Tensor
     weight: Tensor
     total: Tensor
     positions: int = 0
 
     @classmethod
-    def of(cls, reader: Reader, weight: Tensor, gone: Mapping[int, Sequence[int]]) -> _Lost:
+    def of(cls, reader: Reader, into: str, weight: Tensor, gone: Mapping[int, Sequence[int]]) -> _Lost:
         stay = torch.ones(len(weight), dtype=torch.bool)
         stay[list(gone.get(0, ()))] = False
         inputs = torch.tensor(gone[1], device=weight.device)
         own = weight[stay.to(weight.device)].index_select(1, inputs)
-        return cls(reader, inputs, own, torch.zeros(len(own), dtype=torch.float64, device=weight.device))
+        return cls(reader, into, inputs, own, torch.zeros(len(own), dtype=torch.float64, device=weight.device))
 
     def see(self, call: Call, value: Tensor) -> None:
         if call.kernel:
