@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
+import textwrap
 
 import pytest
 
@@ -33,3 +35,22 @@ def _own_state(tmp_path_factory):
             del os.environ[name]
         else:
             os.environ[name] = value
+
+
+@pytest.fixture
+def install_backends(tmp_path, monkeypatch):
+    """Install backends as somebody else's package, for this process and its children: source, and name -> class."""
+
+    def install(source, kinds):
+        package = tmp_path / "site"
+        module = f"odd_{secrets.token_hex(8)}"  # this process remembers modules that it has imported
+        info = package / "odd-1.0.dist-info"
+        info.mkdir(parents=True)
+        (package / f"{module}.py").write_text(textwrap.dedent(source))
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n")
+        points = [f"{name} = {module}:{kind}" for name, kind in kinds.items()]
+        (info / "entry_points.txt").write_text("\n".join(["[prune_deploy.backends]", *points]) + "\n")
+        monkeypatch.syspath_prepend(package)
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")]))
+
+    return install

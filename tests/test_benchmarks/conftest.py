@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import textwrap
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,13 +116,8 @@ class Zeros(NullBackend):
 
 
 @pytest.fixture
-def odd_backends(tmp_path, monkeypatch):
-    """Install backends that misbehave, as somebody else's package, for this process and its children."""
-    package = tmp_path / "site"
-    info = package / "odd-1.0.dist-info"
-    info.mkdir(parents=True)
-    (package / "odd_backends.py").write_text(textwrap.dedent(_BACKENDS))
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n")
+def odd_backends(install_backends):
+    """Install backends that misbehave."""
     kinds = {
         "aborting": "Aborting",
         "exiting": "Exiting",
@@ -133,10 +126,7 @@ def odd_backends(tmp_path, monkeypatch):
         "noisy": "Noisy",
         "zeros": "Zeros",
     }
-    lines = [f"{name} = odd_backends:{kind}" for name, kind in kinds.items()]
-    (info / "entry_points.txt").write_text("\n".join(["[prune_deploy.backends]", *lines]) + "\n")
-    monkeypatch.syspath_prepend(package)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")]))
+    install_backends(_BACKENDS, kinds)
 
 
 @dataclass

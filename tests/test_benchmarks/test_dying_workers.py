@@ -124,22 +124,15 @@ class Slow(Dying):
 
 
 @pytest.fixture(autouse=True)
-def dying_backends(tmp_path, monkeypatch):
-    """Install backends that die, as somebody else's package, for this process and its children."""
+def dying_backends(install_backends):
+    """Install backends that die."""
     kinds = {"compile-hangs": "CompileHangs", "compile-raises": "CompileRaises", "sleeps": "Sleeps", "slow": "Slow"}
     kinds["parents"] = "Parents"
     text = textwrap.dedent(_PLUGIN)
     for index, (name, (code, _, _)) in enumerate(DEATHS.items()):
         text += f"\n\nclass Dying{index}(Dying):\n    name = {name!r}\n\n    def die(self):\n        {code}\n"
         kinds[name.replace(" ", "-")] = f"Dying{index}"
-    info = tmp_path / "site" / "dying-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info.parent / "dying_backends.py").write_text(text)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: dying\nVersion: 1.0\n")
-    points = [f"{name} = dying_backends:{kind}" for name, kind in kinds.items()]
-    (info / "entry_points.txt").write_text("\n".join(["[prune_deploy.backends]", *points]) + "\n")
-    monkeypatch.syspath_prepend(info.parent)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(info.parent), os.environ.get("PYTHONPATH", "")]))
+    install_backends(text, kinds)
 
 
 @pytest.fixture

@@ -103,14 +103,10 @@ def deploy(*arguments, **environment):
 @pytest.mark.parametrize(
     "command", [("bench", "--trials", "2", "--budget", "5"), ("load", "--scenario", "offline", "--budget", "1")]
 )
-def test_wrong_answers_end_with_5_from_the_command_line(tmp_path, command):
-    info = tmp_path / "site" / "zeros-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info.parent / "zeros.py").write_text(ZEROS)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: zeros\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[prune_deploy.backends]\nzeros = zeros:Zeros\n")
+def test_wrong_answers_end_with_5_from_the_command_line(tmp_path, install_backends, command):
+    install_backends(ZEROS, {"zeros": "Zeros"})
     model = small_cnn(tmp_path / "m.onnx")
-    done = deploy(*command, "-m", model, "-b", "zeros", PYTHONPATH=str(info.parent))
+    done = deploy(*command, "-m", model, "-b", "zeros")
     assert done.returncode == 5, done.stderr
     assert "wrong answers" in done.stderr
     assert "Traceback" not in done.stderr
