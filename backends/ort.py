@@ -191,7 +191,7 @@ class _OrtModel(CompiledModel):
         With ``profile=True`` the first call after a run ends the profile: runs made later are not counted. The first
         execution of each node is left out where there are more. ONNX Runtime's clock has a resolution of 1 us.
         """
-        from backends.ort_layers import trace_back
+        from backends.ort_profile import trace_back
 
         if self._layers is None:
             optimised = self._optimised()

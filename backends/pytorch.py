@@ -1,9 +1,9 @@
 """PyTorch on the CPU, eager and compiled: what people have before they deploy.
 
-The ONNX file is written as torch code (`backends.torch_convert`) and run under `torch.inference_mode`, contiguous
-(NCHW), in a process whose intra-op threads are set. Two things differ from the network as it was trained and are worth
-knowing when its latency is read: an exporter folds BatchNorm into the convolutions, and attention that the exporter
-took apart runs as separate operators.
+The ONNX file is written as torch code (`backends.onnx_to_torch.convert`) and run under `torch.inference_mode`,
+contiguous (NCHW), in a process whose intra-op threads are set. Two things differ from the network as it was trained and
+are worth knowing when its latency is read: an exporter folds BatchNorm into the convolutions, and attention that the
+exporter took apart runs as separate operators.
 
 After a call with more than one thread, torch's OpenMP threads go on spinning for about ten milliseconds, and no setting
 stops them that would not also slow the call itself: whoever measures another model next should wait that long.
@@ -83,7 +83,7 @@ class _TorchModel(CompiledModel):
     def __init__(self, file: ModelFile, options: CompileOptions, *, compiled: bool) -> None:
         import torch
 
-        from backends.torch_convert import convert
+        from backends.onnx_to_torch.convert import convert
 
         torch.set_num_threads(options.threads)
         torch.set_float32_matmul_precision("highest")

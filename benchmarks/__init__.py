@@ -1,7 +1,7 @@
 """Measure compiled models in processes of their own, and compare what was measured together."""
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.records import Comparison, Cost, Environment, Interval, Measurement, Memory, Subject, Trial
+from benchmarks.records.measurement import Comparison, Cost, Environment, Interval, Measurement, Memory, Subject, Trial
 
 __all__ = [
     "BenchmarkError",

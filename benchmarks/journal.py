@@ -20,11 +20,20 @@ from typing import Any, Literal, TypeVar
 from pydantic import ValidationError
 
 from benchmarks.errors import NotComparableError, RecordError
-from benchmarks.records import Agreement, Comparison, Cost, Environment, Interval, Measurement, Subject, Trial
-from benchmarks.schema import Record
+from benchmarks.records.base import Record
+from benchmarks.records.measurement import (
+    Agreement,
+    Comparison,
+    Cost,
+    Environment,
+    Interval,
+    Measurement,
+    Subject,
+    Trial,
+)
 from benchmarks.settings import Settings
+from benchmarks.stats.log_ratios import Verdict, log_ratios, require_comparable
 from benchmarks.stopping import judge_pairs
-from benchmarks.verdict import Verdict, log_ratios, require_comparable
 
 __all__ = ["INTERRUPTED", "Begun", "Contents", "Journal", "Side", "journal_path", "recover"]
 

@@ -6,19 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from backends.base import Array
-from benchmarks.cost import cost
+from benchmarks.answers.reference import Reference
 from benchmarks.errors import NotComparableError, SettingError
 from benchmarks.journal import Journal
-from benchmarks.machine import Machine, ThisMachine
-from benchmarks.process import Launch, MeasuredProcess
-from benchmarks.records import Comparison, Interval, Measurement
-from benchmarks.reference import Reference
-from benchmarks.schedule import Schedule
+from benchmarks.machine.machine import Machine, ThisMachine
+from benchmarks.process.measured import Launch, MeasuredProcess
+from benchmarks.records.measurement import Comparison, Interval, Measurement
 from benchmarks.settings import Settings
-from benchmarks.sides import Side
+from benchmarks.side import Side
+from benchmarks.stats.log_ratios import Verdict, log_ratios, require_comparable
 from benchmarks.stopping import enough_pairs, enough_trials, judge_pairs
-from benchmarks.subject import SubjectSpec
-from benchmarks.verdict import Verdict, log_ratios, require_comparable
+from benchmarks.subject.cost import cost
+from benchmarks.subject.subject import SubjectSpec
+from benchmarks.trials import Schedule
 
 __all__ = ["Progress", "Settings", "SubjectSpec", "compare", "measure"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.errors import SettingError
-from benchmarks.warmup import WarmUpLimits
+from benchmarks.process.warmup import WarmUpLimits
 
 __all__ = ["BlockPlan", "Settings", "plan_blocks"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from benchmarks.looks import Looks, plan_looks
-from benchmarks.records import Interval, Trial
-from benchmarks.sequential import Decision, decide, early_end
+from benchmarks.records.measurement import Interval, Trial
 from benchmarks.settings import Settings
-from benchmarks.sides import Side
-from benchmarks.stats import median_interval, percentile, supports
-from benchmarks.verdict import log_ratios
+from benchmarks.side import Side
+from benchmarks.stats.group_sequential import Looks, plan_looks
+from benchmarks.stats.log_ratios import log_ratios
+from benchmarks.stats.sequential_test import Decision, decide, early_end
+from benchmarks.stats.summary import median_interval, percentile, supports
 
 __all__ = ["MOST_TRIALS", "enough_pairs", "enough_trials", "judge_pairs"]
 
@@ -61,7 +61,7 @@ def enough_pairs(baseline: Side, candidate: Side, settings: Settings, *, spent: 
     baseline, candidate : Side
         With the trials made so far.
     settings : Settings
-        ``trials`` fixes their number; else the looks of `benchmarks.sequential` decide.
+        ``trials`` fixes their number; else the looks of `benchmarks.stats.sequential_test` decide.
     spent : bool
         Whether a further pair would end after the budget.
     """
@@ -81,8 +81,8 @@ def enough_pairs(baseline: Side, candidate: Side, settings: Settings, *, spent: 
 def judge_pairs(ratios: Sequence[float], settings: Settings, *, spent: bool) -> Decision:
     """Say what the pairs made so far show.
 
-    A number of pairs that was fixed before is looked at once, at its end; else see `benchmarks.sequential`. Fewer than
-    6 pairs have an interval, of smaller confidence, and no verdict.
+    A number of pairs that was fixed before is looked at once, at its end; else see `benchmarks.stats.sequential_test`.
+    Fewer than 6 pairs have an interval, of smaller confidence, and no verdict.
 
     Parameters
     ----------

@@ -17,9 +17,9 @@ from pydantic import (
     model_validator,
 )
 
-from deploy.did_you_mean import one_line
 from deploy.errors import RecipeError
-from deploy.sources.data import DataSpec
+from deploy.files.validation_errors import one_line
+from deploy.sources.datasets.data import DataSpec
 from deploy.sources.network import NetworkSpec
 from pruners.policy import Attention
 from pruners.recover.settings import TrainSettings

@@ -22,16 +22,16 @@ NETWORKS = {
 ``n_classes``."""
 
 DATA_SETS = {
-    "digits": "deploy.sources.digits:Digits",
-    "fashion-mnist": "deploy.sources.fashion_mnist:FashionMnist",
-    "cifar10": "deploy.sources.cifar:Cifar10",
-    "cifar100": "deploy.sources.cifar:Cifar100",
-    "flowers102": "deploy.sources.flowers:Flowers102",
-    "imagefolder": "deploy.sources.image_folder:ImageFolder",
-    "super-resolution": "deploy.sources.photographs:SuperResolution",
-    "denoising": "deploy.sources.photographs:Denoising",
+    "digits": "deploy.sources.datasets.digits:Digits",
+    "fashion-mnist": "deploy.sources.datasets.fashion_mnist:FashionMnist",
+    "cifar10": "deploy.sources.datasets.cifar:Cifar10",
+    "cifar100": "deploy.sources.datasets.cifar:Cifar100",
+    "flowers102": "deploy.sources.datasets.flowers:Flowers102",
+    "imagefolder": "deploy.sources.datasets.image_folder:ImageFolder",
+    "super-resolution": "deploy.sources.datasets.photographs:SuperResolution",
+    "denoising": "deploy.sources.datasets.photographs:Denoising",
 }
-"""Name -> ``module:class`` of a `deploy.sources.family.Family`."""
+"""Name -> ``module:class`` of a `deploy.sources.datasets.family.Family`."""
 
 
 def network_names() -> tuple[str, ...]:

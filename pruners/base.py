@@ -21,7 +21,7 @@ from pruners.decide.counts import ratio_counts
 from pruners.decide.goal import budget_of, require_one_removal
 from pruners.decide.landing import landing_of
 from pruners.errors import MethodError, NothingToPruneError, VerificationError
-from pruners.modes import copy_modes
+from pruners.modules.modes import copy_modes
 from pruners.plan import PruningPlan
 from pruners.policy import Policy
 from pruners.task import Pruned, PruningTask
@@ -123,7 +123,7 @@ class Method(PruningMethod):
         -------
         Pruned
             The compact network is of the user's own class where its code lets it shrink, else a
-            `pruners.graph_form.GraphNetwork`; in the same train/eval modes and on the same device.
+            `pruners.forms.graph_network.GraphNetwork`; in the same train/eval modes and on the same device.
 
         Raises
         ------
@@ -136,8 +136,8 @@ class Method(PruningMethod):
         SurgeryError, VerificationError
             The user's module cannot be made smaller, or masked and compact network differ.
         """
+        from pruners.forms.graph_network import GraphNetwork
         from pruners.graph import trace
-        from pruners.graph_form import GraphNetwork
         from pruners.surgery import apply
         from pruners.verify import verify
 

@@ -10,19 +10,19 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from pruners.blocks import ResidualBlock, find_blocks
+from pruners.channels.group_names import named_as_before
+from pruners.channels.grouping import Grouping, group_classes
+from pruners.channels.labelling import label_tensors, walk_program
+from pruners.channels.labels import Labels, Value
+from pruners.channels.program import Program, export, named_tensors
+from pruners.channels.residual_blocks import ResidualBlock, find_blocks
+from pruners.channels.sites import Site, find_sites
+from pruners.channels.survivors import Survivors
 from pruners.cost import AxisSize, BlockCost
 from pruners.errors import PlanError, TraceError
-from pruners.group_names import named_as_before
 from pruners.groups import ChannelGroup
-from pruners.labelling import label_tensors, walk_program
-from pruners.labels import Labels, Value
-from pruners.labels_groups import Grouping, group_classes
 from pruners.plan import InputSpec, PruningPlan
 from pruners.policy import Policy
-from pruners.program import Program, export, named_tensors
-from pruners.shapes import Survivors
-from pruners.sites import Site, find_sites
 
 __all__ = ["Graph", "Site", "trace"]
 

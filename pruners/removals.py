@@ -134,7 +134,7 @@ class RemovalFolder:
         MethodError
             What is there can not be read, or was kept by another pruning.
         """
-        from pruners.compact import load
+        from pruners.forms.compact import load
 
         if not (kept := self._kept()):
             return None
@@ -159,8 +159,8 @@ class RemovalFolder:
 
     def keep(self, key: str, removals: Removals) -> None:
         """See `Keeper`; a kill meanwhile leaves the earlier ones."""
-        from pruners.compact import save_weights
         from pruners.distributed import is_first
+        from pruners.forms.compact import save_weights
 
         now = time.monotonic()
         if not is_first() or now - self._kept_at < self._every_s:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from pruners.copies import copy_of
 from pruners.errors import NothingToPruneError
+from pruners.forms.slicing import tensor_named
 from pruners.groups import ChannelGroup
+from pruners.modules.copies import copy_of
 from pruners.plan import PruningPlan
-from pruners.slicing import tensor_named
 
 if TYPE_CHECKING:
-    from pruners.forms import Form
+    from pruners.forms.forms import Form
     from pruners.graph import Graph
 
 __all__ = ["apply", "graph_of", "mask", "mask_", "removed_positions"]
@@ -68,7 +68,7 @@ def apply(
     Returns
     -------
     Module
-        Of the same class, with the same hooks, names and mode; or a `pruners.graph_form.GraphNetwork`.
+        Of the same class, with the same hooks, names and mode; or a `pruners.forms.graph_network.GraphNetwork`.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def apply(
     VerificationError
         `check` is on and masked and compact network differ, or the comparison says nothing.
     """
-    from pruners.forms import compact_network
+    from pruners.forms.forms import compact_network
 
     if not plan.removes:
         raise NothingToPruneError("the plan removes nothing")
@@ -98,7 +98,7 @@ def apply(
 def graph_of(model: nn.Module, plan: PruningPlan) -> Graph:
     """Trace `model` with inputs as the plan describes them."""
     from pruners.graph import trace
-    from pruners.inputs import random_inputs
+    from pruners.modules.random_inputs import random_inputs
 
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     return trace(model, random_inputs(plan.inputs, device=device), policy=plan.policy)

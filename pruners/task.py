@@ -231,7 +231,7 @@ class Pruned:
     history : tuple of Mapping
         One JSON row per step of an iterative method.
     form : {"module", "graph"}
-        Whether `model` is of the user's own class, or a `pruners.graph_form.GraphNetwork`.
+        Whether `model` is of the user's own class, or a `pruners.forms.graph_network.GraphNetwork`.
     form_reason : str
         Why it is not of the user's own class; else empty.
     zeros : int

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from pruners.compare import batch_sizes, device_of, in_fp32, outputs_of
-from pruners.copies import copy_of
+from pruners.channels.program import FOREIGN, first_line, named_tensors
 from pruners.errors import VacuousCheckError, VerificationError
-from pruners.graph_form import GraphNetwork
+from pruners.forms.graph_network import GraphNetwork
+from pruners.forms.masked_run import masked_outputs
+from pruners.forms.slicing import slice_without
 from pruners.groups import ChannelGroup
-from pruners.inputs import random_inputs
-from pruners.masked_run import masked_outputs
+from pruners.modules.copies import copy_of
+from pruners.modules.outputs import batch_sizes, device_of, in_fp32, outputs_of
+from pruners.modules.perturb import awaken_
+from pruners.modules.random_inputs import random_inputs
 from pruners.plan import PruningPlan
-from pruners.probe import awaken_
-from pruners.program import FOREIGN, first_line, named_tensors
-from pruners.slicing import slice_without
 from pruners.surgery import graph_of, mask_, removed_positions
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Verification:
         What the compact network was compared with: the original with zeros in its parameters, or (where a norm or a
         mean runs across removed channels, whole blocks go, or products of functions that are not zero at zero are
         summed) the original with every value masked and statistics taken over the survivors. See
-        `pruners.masked_run`.
+        `pruners.forms.masked_run`.
     removed_channels : int
         Output channels (rows) removed from the layers that produce them, over all layers.
     removed_parameters : int
@@ -89,12 +89,12 @@ def verify(
 ) -> Verification:
     """Compare the masked original with the compact network on random inputs, in fp32 and evaluation mode.
 
-    Three things must hold. Every tensor of the compact network is the original's, cut by the plan, bit by bit. With
-    the weights as given both networks give the same outputs, at two batch sizes. And with other weights they do too:
-    this probe gives a copy of the original weights with which its output depends on every channel
-    (`pruners.probe.awaken_`) and the compact copy the same tensors, cut by the plan; it is what the check rests on for
-    a freshly initialised network, whose outputs hardly depend on its inner layers. The check refuses to pass when
-    masking moves the output in neither comparison.
+    Three things must hold. Every tensor of the compact network is the original's, cut by the plan, bit by bit. With the
+    weights as given both networks give the same outputs, at two batch sizes. And with other weights they do too: this
+    probe gives a copy of the original weights with which its output depends on every channel
+    (`pruners.modules.perturb.awaken_`) and the compact copy the same tensors, cut by the plan; it is what the check
+    rests on for a freshly initialised network, whose outputs hardly depend on its inner layers. The check refuses to
+    pass when masking moves the output in neither comparison.
 
     Parameters
     ----------

@@ -63,8 +63,8 @@ def test_no_module_hides_a_standard_or_wrapped_library():
         ("pruners.registry", {"torch"}),
         ("deploy.cli.app", {"torch", "onnx", "numpy", "pydantic", "yaml", *RUNTIMES}),
         ("deploy.recipe", {"torch", *RUNTIMES}),
-        ("deploy.pipeline", {"torch", *RUNTIMES}),
-        ("deploy.bundle", {"torch", *RUNTIMES}),
+        ("deploy.run.pipeline", {"torch", *RUNTIMES}),
+        ("deploy.bundle.bundle", {"torch", *RUNTIMES}),
     ],
 )
 def test_import_is_light(module, heavy):

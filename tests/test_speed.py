@@ -61,8 +61,8 @@ def test_timing_a_call_costs_less_than_five_microseconds_and_one_percent(tmp_pat
 
     from backends import registry
     from backends.base import CompileOptions
-    from benchmarks.studies.harness import overhead
-    from benchmarks.studies.real import chain
+    from benchmarks.validation.harness_overhead import overhead
+    from benchmarks.validation.real_machine import chain
 
     path = chain(tmp_path / "chain.onnx", 10, rows=64)
     feeds = {"x": np.ones((64, 256), np.float32)}

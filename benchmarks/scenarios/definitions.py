@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
-from benchmarks.early_stopping import queries_needed
 from benchmarks.errors import SettingError
 from benchmarks.scenarios.waiting import SPIN_NS
+from benchmarks.stats.percentile_bounds import queries_needed
 
 __all__ = ["EQUIVALENTS", "SCENARIOS", "Device", "Equivalent", "MultiStream", "Offline", "ScenarioSettings", "Server"]
 

@@ -8,13 +8,13 @@ from typing import Annotated, Literal, TypeAlias
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from benchmarks.records.base import Record
 from benchmarks.scenarios.arrivals import Nanoseconds
 from benchmarks.scenarios.definitions import Device, MultiStream, Offline, Server
 from benchmarks.scenarios.queueing import issue_delays
 from benchmarks.scenarios.search import Found
 from benchmarks.scenarios.server import judge
-from benchmarks.schema import Record
-from benchmarks.stats import percentile
+from benchmarks.stats.summary import percentile
 
 __all__ = ["DeviceResult", "MultiStreamResult", "OfflineResult", "ScenarioResult", "ServerProbe", "ServerResult"]
 
@@ -55,7 +55,7 @@ class MultiStreamResult(Record):
         return sum(1e9 * self.batch * len(done) / max(1, done[-1] - issued[0]) for issued, done in pairs)
 
     def percentile_ns(self, share: float) -> int:
-        """Give a percentile of the latencies in nanoseconds; see `benchmarks.stats.percentile`."""
+        """Give a percentile of the latencies in nanoseconds; see `benchmarks.stats.summary.percentile`."""
         return percentile(self.latencies_ns, share)
 
 
@@ -109,7 +109,7 @@ class ServerProbe(Record):
         return issue_delays(_array(self.scheduled_ns), _array(self.issued_ns), _array(self.done_ns), self.streams)
 
     def percentile_ns(self, share: float) -> int:
-        """Give a percentile of the latencies in nanoseconds; see `benchmarks.stats.percentile`."""
+        """Give a percentile of the latencies in nanoseconds; see `benchmarks.stats.summary.percentile`."""
         return percentile(self.latencies_ns, share)
 
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.early_stopping import allowed_over_latency, holds_bound
 from benchmarks.scenarios.arrivals import Nanoseconds, poisson_arrivals
 from benchmarks.scenarios.definitions import Server
 from benchmarks.scenarios.offline import run_offline
 from benchmarks.scenarios.search import Found, highest_rate
 from benchmarks.scenarios.streams import Halt, run_streams
 from benchmarks.scenarios.waiting import SPIN_NS, Clock, Sleep, wait_until
+from benchmarks.stats.percentile_bounds import allowed_over_latency, holds_bound
 
 __all__ = ["ServerSamples", "find_server_rate", "judge", "run_server"]
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from deploy.cli.exit_codes import INTERRUPTED, USAGE, WRONG_ANSWERS
+from deploy.exit_codes import INTERRUPTED, USAGE, WRONG_ANSWERS
 
 __all__ = ["guarded", "main"]
 

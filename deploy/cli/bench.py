@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli import options as given
-from deploy.cli.exit_codes import OK, exit_code
+from deploy.exit_codes import OK, exit_code
 
 if TYPE_CHECKING:
-    from deploy.results import Results
+    from deploy.results.results import Results
 
 __all__ = ["bench", "compare"]
 
@@ -43,10 +43,10 @@ def bench(
     page: given.PageFile = None,
 ) -> None:
     """Measure an ONNX file: answers first, then latency, throughput and memory, in processes of its own."""
-    from benchmarks.affinity import parse_cores
+    from benchmarks.machine.affinity import parse_cores
     from benchmarks.settings import Settings
-    from deploy.benching import Grid, bench_models, label_models, numbers, shapes
-    from deploy.whole import require_writable
+    from deploy.files.atomic import require_writable
+    from deploy.results.bench_grid import Grid, bench_models, label_models, numbers, shapes
 
     grid = Grid(
         backends=list(dict.fromkeys(backend or ["ort"])),

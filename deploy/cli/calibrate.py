@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli import options as given
-from deploy.cli.exit_codes import UNFIT
+from deploy.exit_codes import UNFIT
 
 __all__ = ["calibrate"]
 
@@ -27,14 +27,14 @@ def calibrate(
     seed: given.Seed = 0,
 ) -> None:
     """Measure MODEL against itself: the noise floor of this machine, shown from then on beside every comparison."""
-    from benchmarks.calibration import fingerprint, noise_floor, store
     from benchmarks.errors import BenchmarkError
+    from benchmarks.machine.noise_floor import fingerprint, noise_floor, store
     from benchmarks.runner import compare
     from benchmarks.settings import Settings
-    from benchmarks.subject import SubjectSpec
-    from deploy.benching import onnx_file, reference_of
-    from deploy.measure import compile_options, require_backends
+    from benchmarks.subject.subject import SubjectSpec
     from deploy.report.words import duration, percent
+    from deploy.results.bench_grid import onnx_file, reference_of
+    from deploy.run.measure import compile_options, require_backends
 
     path, names = onnx_file(model), list(dict.fromkeys(backend or ["ort"]))
     require_backends(names, device)

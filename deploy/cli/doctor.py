@@ -23,8 +23,8 @@ def doctor(
     from rich.text import Text
 
     from backends import registry
-    from benchmarks.environment import cores_available
-    from deploy.sources.data import data_availability
+    from benchmarks.machine.environment import cores_available
+    from deploy.sources.datasets.data import data_availability
 
     console = Console(highlight=False, markup=False)
     console.print(

@@ -10,8 +10,8 @@ import typer
 from deploy.cli import options as given
 
 if TYPE_CHECKING:
-    from benchmarks.layers import LayerProfile
-    from benchmarks.subject import SubjectSpec
+    from benchmarks.layers.profile import LayerProfile
+    from benchmarks.subject.subject import SubjectSpec
     from deploy.report.sheets import Sheet
 
 __all__ = ["layers"]
@@ -36,14 +36,14 @@ def layers(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write all layers as JSON here.")] = None,
 ) -> None:
     """Profile an ONNX file: the time of each layer, its MACs and bytes, and its share of the measured roofline."""
-    from benchmarks.cost import cost
-    from benchmarks.layer_pairs import LayerReport, compare_layers
-    from benchmarks.machine_lock import machine_lock
-    from deploy.benching import Grid, label_models, numbers, shapes
+    from benchmarks.layers.comparison import LayerReport, compare_layers
+    from benchmarks.machine.lock import machine_lock
+    from benchmarks.subject.cost import cost
     from deploy.errors import OutputError
-    from deploy.measure import require_backends
+    from deploy.files.atomic import write_file
     from deploy.report.layer_sheets import comparison_sheets, profile_sheets
-    from deploy.whole import write_file
+    from deploy.results.bench_grid import Grid, label_models, numbers, shapes
+    from deploy.run.measure import require_backends
 
     if output is not None and not output.absolute().parent.is_dir():
         raise OutputError(f"{output}: there is no folder {output.parent}")
@@ -77,7 +77,7 @@ def layers(
 
 
 def _profile(spec: SubjectSpec, budget_s: float, seed: int) -> LayerProfile:
-    from benchmarks.layer_profile import profile_layers
+    from benchmarks.layers.profiler import profile_layers
 
     return profile_layers(spec, budget_s=budget_s, seed=seed, progress=lambda line: _say(f"{spec.backend}: {line}"))
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli import options as given
-from deploy.cli.exit_codes import OK, measured_code
+from deploy.exit_codes import OK, measured_code
 
 if TYPE_CHECKING:
-    from benchmarks.load import LoadMeasurement, OfflineFor
     from benchmarks.scenarios import ScenarioSettings
+    from benchmarks.scenarios.load import LoadMeasurement, OfflineFor
 
 __all__ = ["load"]
 
@@ -42,13 +42,13 @@ def load(
     ] = None,
 ) -> None:
     """Put a load on an ONNX file: answers first, then throughput, or the highest rate that keeps a latency bound."""
-    from benchmarks.load import measure_load
+    from benchmarks.scenarios.load import measure_load
     from benchmarks.settings import Settings
-    from benchmarks.subject import SubjectSpec
-    from deploy.benching import numbers, onnx_file, reference_of, shapes
-    from deploy.measure import compile_options, require_backends
+    from benchmarks.subject.subject import SubjectSpec
+    from deploy.files.atomic import require_writable, write_file
     from deploy.report.load_sheet import print_load
-    from deploy.whole import require_writable, write_file
+    from deploy.results.bench_grid import numbers, onnx_file, reference_of, shapes
+    from deploy.run.measure import compile_options, require_backends
 
     path = onnx_file(model)
     names = list(dict.fromkeys(backend or ["ort"]))
@@ -94,8 +94,8 @@ def _scenario(
     seed: int,
 ) -> ScenarioSettings | OfflineFor:
     from benchmarks.errors import SettingError
-    from benchmarks.load import OfflineFor
     from benchmarks.scenarios import SCENARIOS, Device, MultiStream, Server
+    from benchmarks.scenarios.load import OfflineFor
 
     if not 0 < budget_s < float("inf"):
         raise SettingError(f"--budget must be positive and finite, got {budget_s}")

@@ -54,11 +54,11 @@ def show(
 
     With --network every group that may be pruned is drawn, and FLOPs and parameters are counted.
     """
+    from deploy.files.atomic import require_writable
     from deploy.plans.source import read_plan, requested, require_fit, trace_network
     from deploy.report.plan_picture import write_plan_page, write_plan_picture
     from deploy.report.plan_rows import bars, group_rows
     from deploy.report.plan_words import cost_sheet, headline, settings_lines
-    from deploy.whole import require_writable
     from pruners.errors import PlanError
 
     for target in (html, svg):
@@ -191,10 +191,10 @@ def transfer(
     The layers of a stage make their channels at one resolution, in one width. This is the guided pruning of
     "Rethinking the Value of Network Pruning".
     """
+    from deploy.files.atomic import require_writable
     from deploy.plans.carried import carry
     from deploy.plans.source import read_plan, requested, require_fit, trace_network
     from deploy.report.plan_words import cost_sheet, stage_sheet
-    from deploy.whole import require_writable
     from pruners.policy import Policy
 
     require_writable(out)

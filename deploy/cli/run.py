@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.exit_codes import USAGE, WRONG_ANSWERS
+from deploy.exit_codes import USAGE, WRONG_ANSWERS
 
 __all__ = ["run"]
 
@@ -25,11 +25,11 @@ def run(
 
     Finished steps are kept: after an interruption the same command goes on where it stopped.
     """
-    from deploy.pipeline import PrepareError
-    from deploy.pipeline import run as run_pipeline
     from deploy.recipe import load_recipe
     from deploy.report.table import print_results
-    from deploy.stages import StageStore
+    from deploy.run.pipeline import PrepareError
+    from deploy.run.pipeline import run as run_pipeline
+    from deploy.run.stages import StageStore
 
     loaded = load_recipe(recipe)
     if data_root is not None:

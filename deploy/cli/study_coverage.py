@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploy.cli.exit_codes import WRONG_ANSWERS
+from deploy.exit_codes import WRONG_ANSWERS
 
 if TYPE_CHECKING:
-    from deploy.coverage.rows import Row
+    from deploy.studies.coverage.rows import Row
 
 __all__ = ["coverage"]
 
@@ -35,13 +35,13 @@ def coverage(
     """Remove 30 % of the units of every network of a list, prove the result, export it and run it on two runtimes."""
     from rich.console import Console
 
-    from deploy.coverage.catalogue import entries
-    from deploy.coverage.rows import Limits, Settings
-    from deploy.coverage.study import choose, jobs_of, run
-    from deploy.coverage.table import BLOCK, lost, totals
-    from deploy.coverage.table import markdown as as_markdown
     from deploy.report.markdown import require_block, write_block
     from deploy.report.table import print_sheet
+    from deploy.studies.coverage.catalogue import entries
+    from deploy.studies.coverage.rows import Limits, Settings
+    from deploy.studies.coverage.study import choose, jobs_of, run
+    from deploy.studies.coverage.table import BLOCK, lost, totals
+    from deploy.studies.coverage.table import markdown as as_markdown
 
     if markdown is not None:
         require_block(markdown, BLOCK)

@@ -33,14 +33,14 @@ def oracle(
     """
     from rich.console import Console
 
-    from deploy.pipeline import stages_of
-    from deploy.progress import Progress
     from deploy.recipe import load_recipe
-    from deploy.report.oracle_page import oracle_sheet, write_oracle_page
     from deploy.report.table import print_sheet
-    from deploy.sources.data import load
-    from deploy.stages import StageStore
-    from deploy.studies.oracle import OracleSettings, OracleStudy
+    from deploy.run.pipeline import stages_of
+    from deploy.run.progress import Progress
+    from deploy.run.stages import StageStore
+    from deploy.sources.datasets.data import load
+    from deploy.studies.oracle.page import oracle_sheet, write_oracle_page
+    from deploy.studies.oracle.study import OracleSettings, OracleStudy
     from pruners.importance.criteria import create_criterion, criterion_names
 
     loaded = load_recipe(recipe)

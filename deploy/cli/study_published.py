@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli import options as given
-from deploy.cli.exit_codes import OK, measured_code, sides
+from deploy.exit_codes import OK, measured_code, sides
 
 if TYPE_CHECKING:
     from deploy.report.sheets import Sheet
@@ -39,16 +39,16 @@ def published(
     list_only: Annotated[bool, typer.Option("--list", help="Only show the catalogue; measure nothing.")] = False,
 ) -> None:
     """Measure pruned networks that papers published beside their dense parents (random weights)."""
-    from deploy.published.catalogue import load_catalogue
-    from deploy.published.tables import (
+    from deploy.report.markdown import markdown as as_markdown
+    from deploy.report.markdown import require_block, write_block
+    from deploy.studies.published.catalogue import load_catalogue
+    from deploy.studies.published.tables import (
         catalogue_sheet,
         left_out_sheet,
         measured_sheet,
         promised_sheet,
         study_sheet,
     )
-    from deploy.report.markdown import markdown as as_markdown
-    from deploy.report.markdown import require_block, write_block
 
     catalogue = load_catalogue()
     entries = catalogue.select(tuple(only or ()))
@@ -62,8 +62,8 @@ def published(
             write_block(markdown, block, text)
         return
     from benchmarks.settings import Settings
-    from deploy.benching import Grid
-    from deploy.published.study import run_study
+    from deploy.results.bench_grid import Grid
+    from deploy.studies.published.study import run_study
 
     grid = Grid(
         backends=list(dict.fromkeys(backend or ["ort"])),

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli import options as given
-from deploy.cli.exit_codes import OK, measured_code, sides
+from deploy.exit_codes import OK, measured_code, sides
 
 if TYPE_CHECKING:
-    from deploy.method_study.executor import Executor
-    from deploy.method_study.results import StudyResults
+    from deploy.studies.methods.executor import Executor
+    from deploy.studies.methods.results import StudyResults
 
 __all__ = ["run"]
 
@@ -47,10 +47,10 @@ def run(
 
     Every training is a process of its own. After an interruption the same command goes on where it stopped.
     """
-    from deploy.method_study.page import BLOCK, write_page
-    from deploy.method_study.recipe import load_study
-    from deploy.method_study.study import RESULTS, run_study
     from deploy.report.markdown import require_block
+    from deploy.studies.methods.page import BLOCK, write_page
+    from deploy.studies.methods.recipe import load_study
+    from deploy.studies.methods.study import RESULTS, run_study
 
     loaded = load_study(recipe)
     if data_root is not None:
@@ -72,9 +72,9 @@ def run(
 
 def _executor(cluster: str, folder: Path, jobs: int, gpus_per_job: int) -> Executor:
     from backends.errors import OptionError
-    from deploy.method_study.cluster import DaskCluster
-    from deploy.method_study.executor import LocalProcesses
-    from deploy.method_study.gpus import visible_gpus
+    from deploy.studies.methods.cluster import DaskCluster
+    from deploy.studies.methods.executor import LocalProcesses
+    from deploy.studies.methods.gpus import visible_gpus
 
     if cluster:
         return DaskCluster(cluster, folder, processes=gpus_per_job)
@@ -89,10 +89,10 @@ def _executor(cluster: str, folder: Path, jobs: int, gpus_per_job: int) -> Execu
 def _print(results: StudyResults) -> None:
     from rich.console import Console
 
-    from deploy.method_study.sheets import sheets
-    from deploy.method_study.summary import rule
-    from deploy.method_study.words import answers, failures
     from deploy.report.table import print_sheet
+    from deploy.studies.methods.sheets import sheets
+    from deploy.studies.methods.summary import rule
+    from deploy.studies.methods.words import answers, failures
 
     console = Console(highlight=False)
     for sheet in sheets(results):

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.manifest import NetworkOrigin, NetworkScores, NominalCost, Provenance
+from deploy.bundle.manifest import NetworkOrigin, NetworkScores, NominalCost, Provenance
 from pruners.errors import VerificationError
 from pruners.plan import InputSpec, PruningPlan
 
 if TYPE_CHECKING:
-    from deploy.bundle import Bundle
+    from deploy.bundle.bundle import Bundle
     from deploy.plans.source import Traced
     from pruners.verify import Verification
 
@@ -31,7 +31,7 @@ class Applied:
     verification : Verification
         Masked against compact network.
     form_reason : str
-        Why the network is in graph form (see `pruners.graph_form`); empty where it is of its own class.
+        Why the network is in graph form (see `pruners.forms.graph_network`); empty where it is of its own class.
     """
 
     bundle: Bundle
@@ -64,12 +64,12 @@ def apply_and_write(plan: PruningPlan, traced: Traced, folder: Path, *, seed: in
     ExportError, OutputError
         The bundle cannot be made or written.
     """
-    from deploy.bundle import write_bundle
+    from deploy.bundle.bundle import write_bundle
     from deploy.sources.boundary import versions
     from deploy.sources.network import provenance
+    from pruners.forms.graph_network import GraphNetwork
     from pruners.graph import trace
-    from pruners.graph_form import GraphNetwork
-    from pruners.inputs import random_inputs
+    from pruners.modules.random_inputs import random_inputs
     from pruners.surgery import apply
     from pruners.verify import verify
 

@@ -11,7 +11,7 @@ from deploy.errors import SourceError
 if TYPE_CHECKING:
     from deploy.plans.source import Traced
     from pruners.plan import PruningPlan
-    from pruners.transfer import Matching
+    from pruners.transfer.transfer import Matching
 
 __all__ = ["Carried", "CarriedStage", "carry"]
 
@@ -80,7 +80,7 @@ def carry(
     source, target : Traced
         The two networks.
     by, units : str
-        See `pruners.transfer.transfer`; "l1" ranks by the filters' norm in the weights of `target`.
+        See `pruners.transfer.transfer.transfer`; "l1" ranks by the filters' norm in the weights of `target`.
     multiple_of : int
         See `pruners.task.Constraints`.
     seed : int
@@ -91,12 +91,12 @@ def carry(
     SourceError
         `by` or `units` is none of the choices.
     PlanError, NothingToPruneError
-        See `pruners.transfer.transfer`.
+        See `pruners.transfer.transfer.transfer`.
     """
-    from pruners.importance.l1 import l1_norms
-    from pruners.stages import stages_of
+    from pruners.importance.measures.l1 import l1_norms
     from pruners.task import Constraints
-    from pruners.transfer import Matching, average, matched, transfer
+    from pruners.transfer.stages import stages_of
+    from pruners.transfer.transfer import Matching, average, matched, transfer
 
     matching: Matching
     match by:

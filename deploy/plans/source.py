@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
+from deploy.bundle.manifest import PLAN
 from deploy.errors import SourceError
-from deploy.manifest import PLAN
 from deploy.sources.network import NetworkSpec
 from pruners.errors import PlanError
 from pruners.plan import InputSpec, PruningPlan
@@ -187,7 +187,7 @@ def require_fit(plan: PruningPlan, traced: Traced, path: Path) -> None:
 
 
 def _examples(input_shape: tuple[int, int, int]) -> tuple[Tensor, ...]:
-    from pruners.inputs import random_inputs
+    from pruners.modules.random_inputs import random_inputs
 
     return random_inputs((InputSpec(shape=(_TRACED_BATCH, *input_shape)),))
 

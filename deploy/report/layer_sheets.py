@@ -9,9 +9,9 @@ from deploy.report.sheets import Sheet
 from deploy.report.words import NOTHING, count, duration, percent, rate, ratio, size
 
 if TYPE_CHECKING:
-    from benchmarks.layer_pairs import LayerComparison, LayerPair
-    from benchmarks.layers import LayerProfile, LayerRow, RowKind
-    from benchmarks.roofline import Roofline
+    from benchmarks.layers.comparison import LayerComparison, LayerPair
+    from benchmarks.layers.profile import LayerProfile, LayerRow, RowKind
+    from benchmarks.layers.roofline import Roofline
 
 __all__ = ["comparison_sheets", "profile_sheets"]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from benchmarks.errors import SettingError
-from benchmarks.load import LoadMeasurement
 from benchmarks.scenarios import SCENARIOS, DeviceResult, MultiStreamResult, OfflineResult, ScenarioResult, ServerResult
-from benchmarks.stats import percentile, percentile_interval, supports
+from benchmarks.scenarios.load import LoadMeasurement
+from benchmarks.stats.summary import percentile, percentile_interval, supports
 from deploy.report.sheets import Sheet
 from deploy.report.table import print_sheet
 from deploy.report.words import NOTHING, duration, rate

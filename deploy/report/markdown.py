@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.errors import OutputError
+from deploy.files.atomic import require_writable, write_file
 from deploy.report.sheets import Sheet
-from deploy.whole import require_writable, write_file
 
 __all__ = ["markdown", "require_block", "write_block"]
 

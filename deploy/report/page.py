@@ -9,13 +9,13 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.records import Comparison, Environment, Measurement
+from benchmarks.records.measurement import Comparison, Environment, Measurement
+from deploy.files.atomic import write_file
 from deploy.report.plots import flops_plot, latency_plot
 from deploy.report.sheets import Sheet, sheets
 from deploy.report.svg import element
 from deploy.report.words import answer, percent, size
-from deploy.results import Results
-from deploy.whole import write_file
+from deploy.results.results import Results
 
 __all__ = ["page", "write_page"]
 

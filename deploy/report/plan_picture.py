@@ -9,10 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.files.atomic import write_file
 from deploy.report.plan_rows import GroupRow
 from deploy.report.svg import Axis, element, picture, round_ticks, text
 from deploy.report.words import percent
-from deploy.whole import write_file
 
 if TYPE_CHECKING:
     from deploy.report.sheets import Sheet

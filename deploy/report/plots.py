@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from benchmarks.records import Comparison, Measurement
-from benchmarks.stats import percentile, summarise, supports
+from benchmarks.records.measurement import Comparison, Measurement
+from benchmarks.stats.summary import percentile, summarise, supports
 from deploy.report.svg import Axis, element, factor_ticks, picture, polyline, round_ticks, text
 from deploy.report.words import count, duration, interval, percent
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from itertools import product
 from statistics import median
 
-from benchmarks.records import Comparison, Interval, Measurement
-from benchmarks.stats import relative_half_width, summarise
-from deploy.metric import Metric
+from benchmarks.records.measurement import Comparison, Interval, Measurement
+from benchmarks.stats.summary import relative_half_width, summarise
 from deploy.report.words import (
     NOTHING,
     count,
@@ -31,7 +30,8 @@ from deploy.report.words import (
     size,
     verdict,
 )
-from deploy.results import ModelRow, Results
+from deploy.results.results import ModelRow, Results
+from deploy.sources.metric import Metric
 
 __all__ = ["Sheet", "sheets"]
 

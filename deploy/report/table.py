@@ -10,7 +10,7 @@ from rich.text import Text
 
 from deploy.report.sheets import Sheet, sheets
 from deploy.report.words import answer
-from deploy.results import Results
+from deploy.results.results import Results
 
 __all__ = ["print_results", "print_sheet", "tables"]
 

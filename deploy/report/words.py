@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks.records import Comparison, Interval, Measurement
-from benchmarks.stats import summarise
-from benchmarks.verdict import NEEDED_CONFIDENCE
-from deploy.metric import Metric
-from deploy.results import Results
+from benchmarks.records.measurement import Comparison, Interval, Measurement
+from benchmarks.stats.log_ratios import NEEDED_CONFIDENCE
+from benchmarks.stats.summary import summarise
+from deploy.results.results import Results
+from deploy.sources.metric import Metric
 
 __all__ = [
     "NOTHING",

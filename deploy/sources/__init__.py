@@ -1,6 +1,6 @@
 """Where networks and data come from. The specifications import no torch; `build` and `load` do."""
 
-from deploy.sources.data import DataSource, DataSpec, data_availability, load
+from deploy.sources.datasets.data import DataSource, DataSpec, data_availability, load
 from deploy.sources.network import NetworkSpec, build, provenance
 
 __all__ = ["DataSource", "DataSpec", "NetworkSpec", "build", "data_availability", "load", "provenance"]

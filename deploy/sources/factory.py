@@ -13,8 +13,8 @@ from traceback import walk_tb
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from deploy.did_you_mean import suggestion
 from deploy.errors import SourceError
+from deploy.files.validation_errors import suggestion
 from deploy.sources.boundary import cause
 
 if TYPE_CHECKING:

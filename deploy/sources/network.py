@@ -218,7 +218,7 @@ def _check_forward(
 ) -> None:
     import torch
 
-    from pruners.modes import evaluating
+    from pruners.modules.modes import evaluating
 
     image = "x".join(map(str, input_shape))
     parameter = next(network.parameters(), None)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from deploy.did_you_mean import suggestion
 from deploy.errors import SourceError
+from deploy.files.validation_errors import suggestion
 from deploy.registry import NETWORKS
 from deploy.sources.boundary import cause
 from deploy.sources.libraries import OPTION_ERRORS

@@ -15,7 +15,7 @@ __all__ = ["Block", "groups_inside", "held_blocks", "removed_blocks", "without_b
 
 
 class Block(Protocol):
-    """A residual branch, as `pruners.blocks.ResidualBlock`."""
+    """A residual branch, as `pruners.channels.residual_blocks.ResidualBlock`."""
 
     @property
     def name(self) -> str:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from pruners.channels.propagation import operator_name
 from pruners.errors import MethodError
 from pruners.gates.gate import Gate
 from pruners.groups import Member
 from pruners.importance.reduce import Reduction, reduce_members
 from pruners.importance.scores import Scores
-from pruners.labels_propagate import operator_name
 
 if TYPE_CHECKING:
     from pruners.graph import Graph

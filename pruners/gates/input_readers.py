@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from pruners.compare import device_of
 from pruners.gates.scale_sites import ScaleSite, unit_sites
-from pruners.inputs import random_inputs
-from pruners.modes import evaluating
+from pruners.modules.modes import evaluating
+from pruners.modules.outputs import device_of
+from pruners.modules.random_inputs import random_inputs
 
 if TYPE_CHECKING:
     from pruners.graph import Graph

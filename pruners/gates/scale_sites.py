@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
-from pruners.labels import Value
-from pruners.labels_propagate import operator_name
+from pruners.channels.labels import Value
+from pruners.channels.propagation import operator_name
 
 if TYPE_CHECKING:
-    from pruners.blocks import ResidualBlock
+    from pruners.channels.residual_blocks import ResidualBlock
     from pruners.graph import Graph
 
 __all__ = ["ScaleSite", "block_sites", "unit_sites"]

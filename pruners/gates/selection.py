@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from pruners.distributed import reduce_means
 from pruners.errors import MethodError
+from pruners.forms.slicing import tensor_named
 from pruners.gates.gate import Gate
 from pruners.gates.input_readers import Reader, find_readers
 from pruners.gates.selection_layer import SelectionLayer, count_weights
 from pruners.gates.selection_rates import Ramp, corrected
-from pruners.slicing import tensor_named
 
 if TYPE_CHECKING:
     from pruners.graph import Graph

@@ -53,7 +53,7 @@ def criterion_class(name: str) -> type[Criterion]:
         meant = f"; did you mean {near[0]!r}?" if near else ""
         raise MethodError(f"unknown criterion {name!r}{meant} (there are: {', '.join(_TABLE)})")
     module, _, attribute = _TABLE[name].partition(":")
-    found: type[Criterion] = getattr(import_module(f"pruners.importance.{module}"), attribute)
+    found: type[Criterion] = getattr(import_module(f"pruners.importance.measures.{module}"), attribute)
     return found
 
 

@@ -16,8 +16,8 @@ from pruners.importance.evidence import Loss
 from pruners.importance.reduce import MemberScores
 
 if TYPE_CHECKING:
+    from pruners.channels.sites import Site
     from pruners.graph import Graph
-    from pruners.sites import Site
 
 __all__ = ["GateRow", "Gates", "draw_signs", "gate_rows", "member_scores_of", "opened", "twice_differentiable"]
 

@@ -130,8 +130,8 @@ class AutoPruner(Method):
     settings: AutoPrunerSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
-        from pruners.copies import copy_of
         from pruners.graph import trace
+        from pruners.modules.copies import copy_of
 
         steps = self._steps(task, graph)
         batch = first_batch(task)
@@ -195,7 +195,7 @@ class AutoPruner(Method):
 
     def _require_modules(self, task: PruningTask, graph: Graph, counts: Mapping[str, int]) -> None:
         """Check that what is cut before the last step leaves modules that can be gated: the user's own."""
-        from pruners.graph_form import GraphNetwork
+        from pruners.forms.graph_network import GraphNetwork
         from pruners.surgery import apply
 
         if counts:

@@ -126,8 +126,8 @@ class DHP(Method):
     settings: DHPSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
-        from pruners.copies import copy_of
         from pruners.gates.latents import Latents
+        from pruners.modules.copies import copy_of
         from pruners.recover.reinitialise import reinitialise_
 
         settings = self.settings

@@ -29,7 +29,7 @@ class L1(Method):
       is worth).
 
     Scores are independent (a filter's norm includes kernels whose input maps go as well), the paper's first variant.
-    Channels that several layers make are ranked by the sum of their norms, see `pruners.importance.l1`.
+    Channels that several layers make are ranked by the sum of their norms, see `pruners.importance.measures.l1`.
     Fine-tuning is the caller's: the paper retrains 40 epochs at a learning rate of 1e-3 (CIFAR-10).
 
     References
@@ -41,7 +41,7 @@ class L1(Method):
     paper: ClassVar[str] = "Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, arXiv:1608.08710"
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
-        from pruners.importance.l1 import l1_norms
+        from pruners.importance.measures.l1 import l1_norms
 
         counts = counts_of(task, graph, choices_of(graph.groups, task.constraints), uniform_counts)
         scores = l1_norms(task.model, [graph.group(name) for name in counts])

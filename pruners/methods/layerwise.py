@@ -103,9 +103,9 @@ def prune_layer_by_layer(
     SelectorError, TargetError, NothingToPruneError
         The target or the constraints name unknown layers, cannot be met, or leave nothing to remove.
     """
-    from pruners.copies import copy_of
     from pruners.distributed import broadcast_plan
     from pruners.graph import trace
+    from pruners.modules.copies import copy_of
     from pruners.reconstruct.readers import readers_of
     from pruners.surgery import apply, mask_, removed_positions
 

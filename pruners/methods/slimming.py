@@ -107,8 +107,8 @@ class Slimming(Method):
     settings: SlimmingSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
-        from pruners.copies import copy_of
         from pruners.gates.bn_scales import BatchNormScales, scale_members, scale_scores
+        from pruners.modules.copies import copy_of
         from pruners.recover.reinitialise import reinitialise_
 
         require_fit(self, task)

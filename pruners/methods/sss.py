@@ -107,8 +107,8 @@ class SSS(Method):
     settings: SSSSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
-        from pruners.copies import copy_of
         from pruners.gates.scales import StructureScales
+        from pruners.modules.copies import copy_of
         from pruners.recover.reinitialise import reinitialise_
 
         require_fit(self, task)

@@ -39,7 +39,7 @@ class Taylor(Method):
     """Greedy removal of the feature maps whose loss would change least, to first order.
 
     Each step scores the units of the present network on fresh training batches (equation 8, see
-    `pruners.importance.taylor`), normalises them within each group (l2), subtracts the FLOPs term, removes the
+    `pruners.importance.measures.taylor`), normalises them within each group (l2), subtracts the FLOPs term, removes the
     lowest of the *whole* network, cuts them out for real, and fine-tunes with ``task.train``.
 
     **FLOPs term.** ``score - flops_strength * MFLOPs``, where the paper takes the FLOPs of one map of its own
@@ -83,7 +83,7 @@ class Taylor(Method):
     settings: TaylorSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
-        from pruners.importance.taylor import taylor_scores
+        from pruners.importance.measures.taylor import taylor_scores
 
         assert task.batches is not None and task.loss is not None, "the base class checked it"
         batches, loss = Stream(task.batches()), task.loss

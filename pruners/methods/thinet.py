@@ -110,11 +110,11 @@ class ThiNet(Method):
         """Choose units, and scale the weights that read those that stay."""
         import torch
 
+        from pruners.forms.slicing import tensor_named
         from pruners.reconstruct.contributions import owners, scalar_contributions
         from pruners.reconstruct.greedy import keep_greedily, relative_error, remove_greedily, scales
         from pruners.reconstruct.imitation import positions_of
         from pruners.reconstruct.samples import Wanted, sample
-        from pruners.slicing import tensor_named
 
         settings, n_units = self.settings, layer.group.n_units
         rows = sample(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pruners.base import Method, PruningMethod, plan_of
 from pruners.errors import MethodError, VacuousCheckError
-from pruners.modes import evaluating
+from pruners.modules.modes import evaluating
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, fx
 
 from pruners.errors import MethodError
+from pruners.forms.slicing import Positions
 from pruners.graph import Graph
 from pruners.plan import PruningPlan
 from pruners.reconstruct.readers import Reader, reader_named
 from pruners.reconstruct.samples import Wanted
-from pruners.slicing import Positions
 from pruners.surgery import removed_positions
 
 __all__ = ["Imitation", "imitation_of", "positions_of"]

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pruners.forms.slicing import tensor_named
 from pruners.importance.evidence import Batch
 from pruners.reconstruct.contributions import contribution_moments, owners
 from pruners.reconstruct.imitation import Imitation
 from pruners.reconstruct.least_squares import Refit, refit
 from pruners.reconstruct.readers import Reader
 from pruners.reconstruct.samples import sample
-from pruners.slicing import tensor_named
 
 __all__ = ["LayerFit", "sample_fits"]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import fx
 
+from pruners.channels.propagation import hint, operator_name
 from pruners.errors import MethodError
 from pruners.graph import Graph
 from pruners.groups import ChannelGroup
-from pruners.labels_propagate import hint, operator_name
 from pruners.plan import PruningPlan
 
 __all__ = ["Branch", "Call", "Reader", "layers_among", "norm_behind", "parameters_behind", "reader_named", "readers_of"]

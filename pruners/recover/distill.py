@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pruners.copies import copy_of
 from pruners.errors import TrainingError
+from pruners.modules.copies import copy_of
 
 __all__ = ["Distillation"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pruners.modes import evaluating
+from pruners.modules.modes import evaluating
 from pruners.recover.batches import ordered_batches
 from pruners.recover.losses import loss_function, score_each
 from pruners.recover.metric import Loss, Metric, loss_of

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from pruners.distributed import reduce_means
 from pruners.errors import MethodError
+from pruners.forms.slicing import tensor_named
 from pruners.importance.evidence import runnable
 from pruners.reconstruct.readers import Call, Reader, layers_among, norm_behind, parameters_behind
-from pruners.slicing import tensor_named
 from pruners.surgery import graph_of, removed_positions
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pruners.channels.program import export
+from pruners.channels.propagation import operator_name
 from pruners.distributed import reduce_means
 from pruners.errors import TrainingError
-from pruners.graph_form import GraphNetwork
-from pruners.labels_propagate import operator_name
-from pruners.modes import evaluating
-from pruners.program import export
+from pruners.forms.graph_network import GraphNetwork
+from pruners.modules.modes import evaluating
 
 __all__ = ["Recalibration", "recalibrate"]
 

@@ -119,7 +119,7 @@ def reinitialised(model: nn.Module, seed: int, initialise: Callable[[nn.Module],
     TrainingError
         A parameter that nothing draws; the message names it.
     """
-    from pruners.copies import copy_of
+    from pruners.modules.copies import copy_of
     from pruners.recover.reinitialise import reinitialise_
 
     fresh = copy_of(model)

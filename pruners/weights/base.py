@@ -11,7 +11,7 @@ from pydantic import Field
 
 from pruners.base import MethodSettings, PruningMethod, state_of
 from pruners.errors import NothingToPruneError, TargetError, VerificationError
-from pruners.modes import copy_modes
+from pruners.modules.modes import copy_modes
 from pruners.plan import PruningPlan
 from pruners.task import Constraints, Pruned, PruningTask
 
@@ -96,8 +96,8 @@ class WeightMethod(PruningMethod):
         SelectorError, TargetError, NothingToPruneError
             The target or the constraints name unknown layers, cannot be met, or are about channels.
         """
-        from pruners.copies import copy_of
         from pruners.graph import trace
+        from pruners.modules.copies import copy_of
         from pruners.weights.decide import WeightBudget
         from pruners.weights.layers import weight_layers
 

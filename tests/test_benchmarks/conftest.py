@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from backends.base import CompileOptions
 from benchmarks.errors import WorkerError
-from benchmarks.machine import Conditions
-from benchmarks.process import Closing, Loaded, Warm
-from benchmarks.records import Environment, Memory
+from benchmarks.machine.machine import Conditions
+from benchmarks.process.measured import Closing, Loaded, Warm
+from benchmarks.records.measurement import Environment, Memory
 from benchmarks.runner import SubjectSpec
 
 

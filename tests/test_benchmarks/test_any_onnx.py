@@ -18,14 +18,14 @@ from onnx import TensorProto, helper, numpy_helper
 from backends import modelfile
 from backends.errors import BackendError
 from backends.ort import OrtBackend
-from benchmarks.cost import cost
+from benchmarks.answers.reference import Reference, check, compute_reference, feeds_of, read_reference, write_reference
+from benchmarks.answers.reference_process import run_unoptimised
 from benchmarks.errors import BenchmarkError, InputError
-from benchmarks.inputs import example_inputs, index_bounds, model_specs, resolve_sizes
-from benchmarks.plain_answers import run_unoptimised
-from benchmarks.reference import Reference, check, compute_reference, feeds_of, read_reference, write_reference
+from benchmarks.process.warmup import WarmUpLimits
 from benchmarks.runner import Settings, SubjectSpec, measure
-from benchmarks.subject import content_sha256
-from benchmarks.warmup import WarmUpLimits
+from benchmarks.subject.cost import cost
+from benchmarks.subject.inputs import example_inputs, index_bounds, model_specs, resolve_sizes
+from benchmarks.subject.subject import content_sha256
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
@@ -254,7 +254,7 @@ def test_texts_keep_their_value_in_a_reference_and_are_compared_exactly(tmp_path
     assert np.array_equal(reference.inputs["x"], texts)
     assert reference.outputs["b"].dtype == ml_dtypes.bfloat16
     specs = (modelfile.TensorSpec(name="x", shape=("batch", 2), dtype="object"),)
-    from benchmarks.inputs import ModelSpecs
+    from benchmarks.subject.inputs import ModelSpecs
 
     sizes = resolve_sizes(ModelSpecs(specs, ()), batch=2)
     assert feeds_of(reference, sizes)["x"].tolist() == texts.tolist()
@@ -338,8 +338,8 @@ def test_more_than_two_gigabytes_beside_the_file_are_described_without_reading_t
     assert (tmp_path / "w.bin").stat().st_blocks == 0, "the test needs a file system with holes"
     code = f"""
 from pathlib import Path
-from benchmarks.cost import cost
-from benchmarks.inputs import example_inputs, index_bounds, model_specs, resolve_sizes
+from benchmarks.subject.cost import cost
+from benchmarks.subject.inputs import example_inputs, index_bounds, model_specs, resolve_sizes
 path = Path({str(path)!r})
 found = cost(path)
 assert (found.parameters, found.weight_bytes) == ({rows} * 1024, {3 * GIB}), found

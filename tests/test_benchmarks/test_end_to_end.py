@@ -11,10 +11,10 @@ import pytest
 
 from backends import registry
 from backends.base import CompileOptions
-from benchmarks.reference import Reference
+from benchmarks.answers.reference import Reference
+from benchmarks.process.warmup import WarmUpLimits
 from benchmarks.runner import Settings, SubjectSpec, compare, measure
-from benchmarks.stats import summarise
-from benchmarks.warmup import WarmUpLimits
+from benchmarks.stats.summary import summarise
 
 ROOT = Path(__file__).parents[2]
 QUICK = Settings(trials=2, rounds=3, budget_s=60, block_ns=1_000_000, warm_up=WarmUpLimits(min_ns=0, max_ns=50_000_000))
@@ -73,7 +73,7 @@ def test_the_parent_holds_no_runtime_and_ort_needs_no_torch(conv_model, tmp_path
 import sys
 from pathlib import Path
 from benchmarks.runner import Settings, SubjectSpec, measure
-from benchmarks.warmup import WarmUpLimits
+from benchmarks.process.warmup import WarmUpLimits
 settings = Settings(trials=1, rounds=3, budget_s=0.2, warm_up=WarmUpLimits(min_ns=0, max_ns=10_000_000))
 measurement = measure(SubjectSpec(model=Path({str(conv_model)!r}), backend="ort"), settings=settings)
 assert measurement.failure is None, measurement.failure

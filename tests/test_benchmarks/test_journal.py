@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.errors import RecordError
 from benchmarks.journal import INTERRUPTED, Begun, Journal, journal_path, recover
-from benchmarks.records import Agreement, Comparison, Cost, Environment, Measurement, Memory, Subject, Trial
+from benchmarks.records.measurement import Agreement, Comparison, Cost, Environment, Measurement, Memory, Subject, Trial
 
 ROOT = Path(__file__).parents[2]
 COST = Cost(macs=10, parameters=1, weight_bytes=4, activation_bytes=4, file_bytes=9)

@@ -11,10 +11,10 @@ import pytest
 
 from backends.base import CompileOptions
 from backends.errors import ModelLoadError, UnknownBackendError
+from benchmarks.answers.reference import Reference
 from benchmarks.errors import InputError, NotComparableError, SettingError
-from benchmarks.reference import Reference
 from benchmarks.runner import Settings, compare, measure
-from benchmarks.verdict import log_ratios
+from benchmarks.stats.log_ratios import log_ratios
 
 MS = 1e6
 MACHINES = {

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from backends.testing import small_cnn
-from benchmarks.records import Fitness, Reason
-from deploy.cli.exit_codes import exit_code, measured_code, sides
-from deploy.results import load
+from benchmarks.records.measurement import Fitness, Reason
+from deploy.exit_codes import exit_code, measured_code, sides
+from deploy.results.results import load
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parents[1] / "golden" / "results-v1.json"

@@ -17,7 +17,7 @@ from pruners.errors import MethodError, PlanError
 from pruners.graph import trace
 from pruners.importance.criteria import create_criterion, criterion_class, criterion_names
 from pruners.importance.evidence import Evidence
-from pruners.importance.oracle import ablate
+from pruners.importance.measures.oracle import ablate
 from pruners.plan import PruningPlan
 from pruners.registry import create
 from pruners.task import Constraints, Target

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from pruners.errors import VerificationError
+from pruners.forms.module_form import resize_
 from pruners.graph import trace
-from pruners.module_form import resize_
 from pruners.plan import PruningPlan
 from pruners.surgery import apply, removed_positions
 from pruners.verify import verify

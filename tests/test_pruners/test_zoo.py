@@ -11,7 +11,7 @@ import torchvision
 
 from deploy.registry import network_names
 from deploy.sources.network import NetworkSpec, build
-from pruners.compact import load, save_weights
+from pruners.forms.compact import load, save_weights
 from pruners.graph import trace
 from pruners.surgery import apply
 from pruners.verify import verify

@@ -1,0 +1,197 @@
+"""Two models layer by layer: which layers do the same work, what its MACs promised, what came of it, and why.
+
+Pruning keeps the names of the ONNX nodes where both files were exported alike. Layers that share a node belong
+together; where the runtime fused differently, several layers of one model stand against several of the other. A reason
+is told only from what was measured or is written in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt
+
+from benchmarks.errors import NotComparableError
+from benchmarks.layers.profile import LayerProfile, LayerRow, RowKind
+from benchmarks.records.base import Record
+
+__all__ = ["LAYERS_VERSION", "LayerComparison", "LayerPair", "LayerReport", "compare_layers"]
+
+LAYERS_VERSION: Literal[1] = 1
+"""Of the form of `LayerReport`."""
+
+_AS_PROMISED = 0.1
+"""A time ratio this near to the MACs ratio, as a share of it, needs no reason."""
+_CLOCK_NS = 5_000
+"""The runtimes' clocks count microseconds: below this, ratios are coarse."""
+_BLOCKS = (16, 8, 4)
+"""Channels that kernels compute together: vectors of 16, 8 or 4 numbers."""
+_MOVED = 0.05
+_SUMMED: tuple[RowKind, ...] = ("layout conversion", "inserted", "gaps")
+
+
+class LayerPair(Record):
+    """Layers of the baseline and of the candidate that do the same work; one side is empty where there are none."""
+
+    name: str = Field(description="ONNX node with the most MACs; for rows without nodes, their kind")
+    baseline_layers: tuple[str, ...] = ()
+    candidate_layers: tuple[str, ...] = ()
+    baseline_macs: NonNegativeInt = 0
+    candidate_macs: NonNegativeInt = 0
+    baseline_ns: int | None = None
+    candidate_ns: int | None = None
+    macs_ratio: float | None = Field(None, description="baseline over candidate: what the MACs promise")
+    time_ratio: float | None = Field(None, description="baseline over candidate: what was measured")
+    reasons: tuple[str, ...] = Field((), description="why they differ, from facts; empty where they do not")
+
+    @property
+    def matched(self) -> bool:
+        """Whether both models have such a layer."""
+        return bool(self.baseline_layers) and bool(self.candidate_layers)
+
+
+class LayerComparison(Record):
+    """Two models under one backend, layer by layer."""
+
+    baseline: LayerProfile
+    candidate: LayerProfile
+    pairs: tuple[LayerPair, ...] = Field(description="in the order of the baseline; unmatched layers have one side")
+
+
+class LayerReport(Record):
+    """What ``deploy layers`` writes: models profiled alone, and pairs of them."""
+
+    schema_version: Literal[1] = LAYERS_VERSION
+    profiles: tuple[LayerProfile, ...] = ()
+    comparisons: tuple[LayerComparison, ...] = ()
+
+
+def compare_layers(candidate: LayerProfile, baseline: LayerProfile) -> LayerComparison:
+    """Pair the layers of two profiles.
+
+    Parameters
+    ----------
+    candidate, baseline : LayerProfile
+        Of one backend with the same options and batch.
+
+    Returns
+    -------
+    LayerComparison
+        Each row of both profiles is in exactly one pair.
+
+    Raises
+    ------
+    NotComparableError
+        Backend, options or batch differ.
+    """
+    fields = ("backend", "precision", "threads", "device", "batch")
+    for field in fields:
+        one, other = getattr(baseline.subject, field), getattr(candidate.subject, field)
+        if one != other:
+            raise NotComparableError(f"layers of {field} {one} and {field} {other} are not compared")
+    pairs = [_pair(before, after) for before, after in _groups(baseline.rows, candidate.rows)]
+    for kind in _SUMMED:
+        before, after = ([row for row in side.rows if row.kind == kind] for side in (baseline, candidate))
+        if before or after:
+            pairs.append(_summed(kind, before, after))
+    return LayerComparison(baseline=baseline, candidate=candidate, pairs=tuple(pairs))
+
+
+def _groups(baseline: Sequence[LayerRow], candidate: Sequence[LayerRow]) -> list[tuple[list[LayerRow], list[LayerRow]]]:
+    """Put rows together that share nodes, directly or through others."""
+    rows = [(0, row) for row in baseline if row.nodes] + [(1, row) for row in candidate if row.nodes]
+    parent = list(range(len(rows)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    first: dict[str, int] = {}
+    for index, (_, row) in enumerate(rows):
+        for node in row.nodes:
+            one, other = root(first.setdefault(node, index)), root(index)
+            parent[max(one, other)] = min(one, other)
+    groups: dict[int, tuple[list[LayerRow], list[LayerRow]]] = {}
+    for index, (side, row) in enumerate(rows):
+        groups.setdefault(root(index), ([], []))[side].append(row)
+    return list(groups.values())
+
+
+def _pair(before: list[LayerRow], after: list[LayerRow]) -> LayerPair:
+    heaviest = max(before or after, key=lambda row: row.macs)
+    pair = _ratios(heaviest.nodes[0], before, after)
+    if pair.macs_ratio is None or pair.time_ratio is None:
+        return pair
+    if abs(pair.time_ratio / pair.macs_ratio - 1) <= _AS_PROMISED:
+        return pair
+    reasons = _reasons(before, after, gained=pair.time_ratio > pair.macs_ratio)
+    return pair.model_copy(update={"reasons": tuple(reasons)})
+
+
+def _summed(kind: RowKind, before: list[LayerRow], after: list[LayerRow]) -> LayerPair:
+    pair = _ratios(kind, before, after)
+    if kind == "gaps" or len(before) == len(after):
+        return pair
+    return pair.model_copy(update={"reasons": (f"{len(after)} of them instead of {len(before)}",)})
+
+
+def _ratios(name: str, before: list[LayerRow], after: list[LayerRow]) -> LayerPair:
+    macs = [sum(row.macs for row in side) for side in (before, after)]
+    times = [_time_ns(side) for side in (before, after)]
+    old, new = times
+    return LayerPair(
+        name=name,
+        baseline_layers=tuple(row.name for row in before),
+        candidate_layers=tuple(row.name for row in after),
+        baseline_macs=macs[0],
+        candidate_macs=macs[1],
+        baseline_ns=old,
+        candidate_ns=new,
+        macs_ratio=macs[0] / macs[1] if macs[0] and macs[1] else None,
+        time_ratio=old / new if old is not None and new is not None and old > 0 and new > 0 else None,
+    )
+
+
+def _time_ns(rows: list[LayerRow]) -> int | None:
+    times = [row.time_ns for row in rows if row.time_ns is not None]
+    return sum(times) if times else None
+
+
+def _reasons(before: list[LayerRow], after: list[LayerRow], *, gained: bool) -> list[str]:
+    """Say what is known of a layer whose time did not follow its MACs."""
+    old, new = (max(side, key=lambda row: row.macs) for side in (before, after))
+    reasons = []
+    if not gained:
+        reasons += _channel_reasons(old, new)
+        if new.bound == "memory":
+            reasons.append("memory bound: its bytes, not its MACs, set its time")
+    if old.runtime_kind != new.runtime_kind:
+        reasons.append(f"another kernel: {new.runtime_kind} instead of {old.runtime_kind}")
+    n_old, n_new = (sum(row.time_ns is not None for row in side) for side in (before, after))
+    if n_old != n_new:
+        reasons.append(f"fused into {n_new} layer{'' if n_new == 1 else 's'} instead of {n_old}")
+    if min(_time_ns(before) or 0, _time_ns(after) or 0) < _CLOCK_NS:
+        reasons.append("so short that the runtime's clock is coarse")
+    if old.roofline_share is not None and new.roofline_share is not None:
+        change = new.roofline_share - old.roofline_share
+        if abs(change) > _MOVED:
+            reasons.append(f"{100 * new.roofline_share:.0f} % of the roofline, before {100 * old.roofline_share:.0f} %")
+    return reasons
+
+
+def _channel_reasons(old: LayerRow, new: LayerRow) -> list[str]:
+    """Name channel counts that filled the blocks of the kernels before and do not any more."""
+    if old.channels is None or new.channels is None:
+        return []
+    found = []
+    for side, before, after in zip(("input", "output"), old.channels, new.channels, strict=True):
+        block = next((size for size in _BLOCKS if before % size == 0), None)
+        lost = block is not None and after % block != 0 and after != before
+        if lost and block is not None:
+            # The smallest block that does not fit any more says most.
+            least = min(size for size in _BLOCKS if size <= block and after % size)
+            found.append(f"{after} {side} channels are not a multiple of {least}, {before} were")
+    return found

@@ -1,0 +1,118 @@
+"""The process that profiles: ``python -m benchmarks.layers.worker PARENT``.
+
+It answers one question on the two pipes that were its standard input and output: run this model so often, profiled or
+not, and say how long the calls and the layers took. It ends with the process PARENT (Linux).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from backends import registry
+from backends.base import Array, Backend, CompileOptions
+from backends.errors import BackendError, OptionError, RunError, one_line
+from benchmarks.process.channel import Channel, ChannelClosedError, Message, die_with_parent
+
+__all__ = ["main", "run_sessions"]
+
+
+def run_sessions(
+    question: Message,
+    feeds: Mapping[str, Array],
+    *,
+    create: Callable[[str], Backend] = registry.create,
+    clock: Callable[[], int] = time.perf_counter_ns,
+) -> tuple[Message, dict[str, Array]]:
+    """Compile and run a model some times over.
+
+    Parameters
+    ----------
+    question : dict
+        ``backend``, ``model``, ``options``; ``sessions``: how often it is compiled and run, but none is begun after
+        ``total_ns``; ``most_calls`` and ``budget_ns``: a session ends at whichever comes first, but not before two
+        calls.
+    feeds : Mapping of str to ndarray
+        Inputs of a call.
+    create : callable
+        Gives the backend of a name.
+    clock : callable
+        Gives nanoseconds.
+
+    Returns
+    -------
+    (dict, dict)
+        What was executed, and the layers of each session where ``options`` say ``profile``; and the nanoseconds of the
+        calls of session ``i`` as array ``calls_i``. The first call of a session is left out.
+
+    Raises
+    ------
+    OptionError
+        The backend gives no layer times.
+    BackendError
+        See `Backend.compile` and `CompiledModel.bind`.
+    """
+    backend = create(question["backend"])
+    options = CompileOptions(**question["options"])
+    arrays: dict[str, Array] = {}
+    sessions = []
+    precision = ""
+    begin = clock()
+    for index in range(question["sessions"]):
+        if index and clock() - begin > question["total_ns"]:
+            break
+        compiled = backend.compile(Path(question["model"]), options)
+        try:
+            call = compiled.bind(feeds)
+            call()
+            durations: list[int] = []
+            spent = 0
+            while len(durations) < 2 or (len(durations) < question["most_calls"] and spent < question["budget_ns"]):
+                start = clock()
+                call()
+                durations.append(max(1, clock() - start))
+                spent += durations[-1]
+            layers = compiled.layers() if options.profile else ()
+            precision = compiled.executed_precision
+        finally:
+            compiled.close()
+        if options.profile and not any(layer.time_ns for layer in layers):
+            raise OptionError(f"backend {question['backend']!r} gives no time of any layer of {question['model']}")
+        sessions.append([asdict(layer) for layer in layers])
+        arrays[f"calls_{index}"] = np.array(durations, np.int64)
+    version = backend.availability(options.device).version
+    return {"sessions": sessions, "executed_precision": precision, "backend_version": version}, arrays
+
+
+def main() -> None:
+    """Answer the parent's one question."""
+    die_with_parent()
+    if os.getppid() != int(sys.argv[1]):
+        return  # it died before we could ask to die with it
+    channel = Channel(os.dup(0), os.dup(1))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)  # what a runtime prints is no answer
+    try:
+        question, feeds = channel.receive()
+        try:
+            answer, arrays = run_sessions(question, feeds)
+        except BackendError as error:
+            channel.send({"error": one_line(error, limit=1000), "kind": type(error).__name__})
+        except MemoryError as error:
+            channel.send({"error": f"out of memory: {one_line(error)}", "kind": RunError.__name__})
+        else:
+            channel.send(answer, arrays)
+    except ChannelClosedError:
+        return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""What the machine is, and how busy it was while something was measured. What cannot be read is None, not guessed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from benchmarks.records.measurement import Environment
+
+__all__ = ["CpuTimes", "Watch", "cores_available", "identity"]
+
+_PACKAGES = ("prune-deploy", "numpy", "onnx")
+_IDLE = ("idle", "iowait")
+_COUNTED_TWICE = ("guest", "guest_nice")  # Linux has them in user and nice already
+
+
+@dataclass(frozen=True, slots=True)
+class CpuTimes:
+    """CPU time in seconds since some start, summed over the cores.
+
+    Parameters
+    ----------
+    total : float
+        Of all states.
+    busy : float
+        Neither idle nor stolen.
+    steal : float or None
+        Taken by the hypervisor; None where the system does not tell.
+    own : float
+        Of this process and of its children that have ended.
+    """
+
+    total: float
+    busy: float
+    steal: float | None
+    own: float
+
+    @classmethod
+    def now(cls) -> CpuTimes:
+        """Read the system's counters."""
+        times = {name: value for name, value in psutil.cpu_times()._asdict().items() if name not in _COUNTED_TWICE}
+        total = sum(times.values())
+        steal = times.get("steal")
+        idle = sum(times.get(name, 0.0) for name in _IDLE)
+        own = os.times()
+        mine = own.user + own.system + own.children_user + own.children_system
+        return cls(total, total - idle - (steal or 0.0), steal, mine)
+
+    def steal_fraction(self, later: CpuTimes) -> float | None:
+        """Give the share of the CPU time until `later` that the hypervisor took."""
+        if self.steal is None or later.steal is None or later.total <= self.total:
+            return None
+        return _share((later.steal - self.steal) / (later.total - self.total))
+
+    def busy_fraction(self, later: CpuTimes) -> float | None:
+        """Give the share of the CPU time until `later` that other processes used."""
+        if later.total <= self.total:
+            return None
+        others = (later.busy - self.busy) - (later.own - self.own)
+        return _share(others / (later.total - self.total))
+
+
+class Watch:
+    """Observes the machine from its creation until `finish`.
+
+    Call `finish` when the measured processes have ended and were waited for: their CPU time is then known to be ours.
+
+    Parameters
+    ----------
+    root : Path, default="/"
+        Where ``proc`` and ``sys`` are.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+        self._load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        self._start = CpuTimes.now()
+
+    def finish(self, packages: Mapping[str, str] | None = None, *, gpu: bool = False) -> Environment:
+        """Say what was observed.
+
+        Parameters
+        ----------
+        packages : Mapping of str to str
+            Versions of what took part, beside our own.
+        gpu : bool, default=False
+            Whether a GPU took part and is to be named.
+        """
+        end = CpuTimes.now()
+        root = self._root
+        cpuinfo = _read(root / "proc/cpuinfo")
+        return Environment(
+            hostname_sha256=_hostname_sha256(),
+            system=platform.platform(),
+            cpu=_cpu(root, cpuinfo),
+            cpu_cores=cores_available(root),
+            memory_bytes=psutil.virtual_memory().total,
+            python=platform.python_version(),
+            packages={**_versions(), **(packages or {})},
+            governor=_read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            load_average=self._load,
+            steal_fraction=self._start.steal_fraction(end),
+            busy_fraction=self._start.busy_fraction(end),
+            gpu=_gpu(root) if gpu else None,
+            driver=_driver(root) if gpu else None,
+            virtual_machine=_is_virtual(cpuinfo),
+        )
+
+
+def identity(root: Path = Path("/")) -> str:
+    """Name this machine: the host, hashed, and its processor.
+
+    Parameters
+    ----------
+    root : Path, default="/"
+        Where ``proc`` is.
+    """
+    return f"{_hostname_sha256()} {_cpu(root, _read(root / 'proc/cpuinfo'))}"
+
+
+def cores_available(root: Path = Path("/")) -> int:
+    """Count the cores that this process may use: its affinity, and the quota of its container (cgroup v2).
+
+    Parameters
+    ----------
+    root : Path, default="/"
+        Where ``sys`` is.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = (_read(root / "sys/fs/cgroup/cpu.max") or "max").partition(" ")
+    if quota.isdigit() and period.isdigit() and int(period) > 0:
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
+
+
+def _hostname_sha256() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()
+
+
+def _cpu(root: Path, cpuinfo: str | None) -> str | None:
+    return _field(cpuinfo, "model name") or _read(root / "proc/device-tree/model") or platform.processor() or None
+
+
+def _share(value: float) -> float:
+    # Counters of different origins are read one after the other: a hair below 0 or above 1 is possible.
+    return min(1.0, max(0.0, value))
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue  # run from a source tree that is not installed
+    return found
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip(" \n\0") or None
+    except OSError:
+        return None
+
+
+def _field(text: str | None, name: str) -> str | None:
+    for line in (text or "").splitlines():
+        key, colon, value = line.partition(":")
+        if colon and key.strip() == name:
+            return value.strip() or None
+    return None
+
+
+def _is_virtual(cpuinfo: str | None) -> bool | None:
+    flags = _field(cpuinfo, "flags")
+    return None if flags is None else "hypervisor" in flags.split()
+
+
+def _gpu(root: Path) -> str | None:
+    names = [_field(_read(path), "Model") for path in sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))]
+    return ", ".join(name for name in names if name) or None
+
+
+def _driver(root: Path) -> str | None:
+    first, *_ = (_read(root / "proc/driver/nvidia/version") or "").splitlines() or [""]
+    return next((word for word in first.split() if word[0].isdigit() and "." in word), None)

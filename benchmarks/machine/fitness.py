@@ -1,0 +1,183 @@
+"""Whether numbers taken on this machine at this time may be believed. Pure functions of what was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+from benchmarks.machine.interference import Noise
+from benchmarks.machine.probe import Calibration, ProbeResult
+from benchmarks.records.measurement import Fitness, Reason
+
+__all__ = ["judge_fitness"]
+
+# Unfit: no procedure repairs it. One loaded core of two must stay below: pairs in lock step are still right then.
+# One busy neighbour on the very same core doubles the probe's time (2.0 to 2.3 measured); beyond, there is more.
+_SLOWDOWN_UNFIT = 2.5
+# A group that is stopped in more than every tenth period is measured against its quota, not against its processor.
+_THROTTLED_UNFIT = 0.10
+# A fifth of the time taken by the hypervisor: the processor is another one from one second to the next.
+_STEAL_UNFIT = 0.20
+# Waiting for memory that others hold for a fifth of the time: what is timed is the disk.
+_MEMORY_PRESSURE_UNFIT = 0.20
+# Pages that come back from swap at this rate are those of running programs.
+_SWAP_IN_UNFIT_BYTES_PER_S = 1 << 20
+
+# Doubtful: single numbers suffer, pairs measured in lock step do not.
+# An idle machine repeats the probe within 6 % of its best here; clock changes of modern processors are about 20 %.
+_SLOWDOWN_DOUBTFUL = 1.25
+_JITTER_DOUBTFUL = 1.5
+_DRIFT_DOUBTFUL = 1.10
+_STEAL_DOUBTFUL = 0.02
+_OTHERS_DOUBTFUL = 0.10
+_SIBLINGS_DOUBTFUL = 0.10
+_CPU_PRESSURE_DOUBTFUL = 0.20
+_IO_PRESSURE_DOUBTFUL = 0.10
+_MEMORY_PRESSURE_DOUBTFUL = 0.01
+# The measured threads wait a little at each hand-over; beyond this they wait for somebody else.
+_WAITED_DOUBTFUL = 0.05
+# The scheduler's own work takes a core away some ten times a second.
+_SWITCHES_DOUBTFUL_PER_S = 100
+# At the looks cores may rest, so only the highest clock seen says something; all-core clocks end at about 0.7.
+_FREQUENCY_DOUBTFUL = 0.6
+
+
+def judge_fitness(
+    noise: Noise,
+    probes: Sequence[ProbeResult] = (),
+    best: Calibration | None = None,
+    threads: int = 1,
+) -> Fitness:
+    """Judge whether the machine was fit to be measured on.
+
+    What the system does not tell speaks neither for nor against.
+
+    Parameters
+    ----------
+    noise : Noise
+        What was seen meanwhile.
+    probes : sequence of ProbeResult
+        Those made before, between and after.
+    best : Calibration, default=None
+        The best of this machine; without it a machine that is slow all the time cannot be told from one that is well.
+    threads : int, default=1
+        Threads of the measured model.
+
+    Raises
+    ------
+    NotComparableError
+        The calibration is of other work than the probes.
+    """
+    unfit = [Reason(severity="unfit", words=words) for words in _grave(noise, probes, best, threads)]
+    doubtful = [Reason(severity="doubtful", words=words) for words in _light(noise, probes, best, threads)]
+    return Fitness(reasons=(*unfit, *doubtful))
+
+
+def _grave(noise: Noise, probes: Sequence[ProbeResult], best: Calibration | None, threads: int) -> Iterator[str]:
+    slowdown = _slowdown(probes, best)
+    if slowdown is not None and slowdown > _SLOWDOWN_UNFIT:
+        yield f"the probe took {slowdown:.1f} times as long as at this machine's best"
+    throttled = _throttled_fraction(noise)
+    if throttled is not None and throttled > _THROTTLED_UNFIT:
+        yield f"the container was stopped by its CPU quota in {throttled:.0%} of the periods"
+    if noise.quota_cores is not None and threads > noise.quota_cores:
+        yield f"{threads} threads, and a CPU quota of {noise.quota_cores:g} cores"
+    if _above(noise.steal_fraction, _STEAL_UNFIT):
+        yield f"the hypervisor took {noise.steal_fraction:.0%} of the cores' time"
+    if _above(noise.memory_pressure, _MEMORY_PRESSURE_UNFIT):
+        yield f"programs waited for memory {noise.memory_pressure:.0%} of the time"
+    rate = _per_second(noise.swapped_in_bytes, noise)
+    if rate is not None and rate > _SWAP_IN_UNFIT_BYTES_PER_S:
+        yield f"{rate / 1e6:.1f} MB/s came back from swap"
+
+
+def _light(noise: Noise, probes: Sequence[ProbeResult], best: Calibration | None, threads: int) -> Iterator[str]:
+    yield from _light_probes(probes, best)
+    throttled = _throttled_fraction(noise)
+    if throttled is not None and 0 < throttled <= _THROTTLED_UNFIT:
+        yield f"the container was stopped by its CPU quota in {throttled:.1%} of the periods"
+    if _within(noise.steal_fraction, _STEAL_DOUBTFUL, _STEAL_UNFIT):
+        yield f"the hypervisor took {noise.steal_fraction:.0%} of the cores' time"
+    if _above(noise.others_fraction, _OTHERS_DOUBTFUL):
+        yield f"other processes used {noise.others_fraction:.0%} of the cores' time"
+    if _above(noise.siblings_busy_fraction, _SIBLINGS_DOUBTFUL):
+        yield f"the other threads of the same physical cores were busy {noise.siblings_busy_fraction:.0%} of the time"
+    if noise.physical_cores < threads <= len(noise.cores):
+        yield f"{threads} threads share {noise.physical_cores} physical core{'s' * (noise.physical_cores != 1)} (SMT)"
+    if threads > len(noise.cores):
+        yield f"{threads} threads on {len(noise.cores)} cores"
+    if _above(noise.cpu_pressure, _CPU_PRESSURE_DOUBTFUL):
+        yield f"somebody waited for a core {noise.cpu_pressure:.0%} of the time"
+    if _above(noise.io_pressure, _IO_PRESSURE_DOUBTFUL):
+        yield f"somebody waited for a disk {noise.io_pressure:.0%} of the time"
+    if _within(noise.memory_pressure, _MEMORY_PRESSURE_DOUBTFUL, _MEMORY_PRESSURE_UNFIT):
+        yield f"programs waited for memory {noise.memory_pressure:.0%} of the time"
+    yield from _light_processes(noise)
+    yield from _light_hardware(noise)
+
+
+def _light_probes(probes: Sequence[ProbeResult], best: Calibration | None) -> Iterator[str]:
+    slowdown = _slowdown(probes, best)
+    if _within(slowdown, _SLOWDOWN_DOUBTFUL, _SLOWDOWN_UNFIT):
+        yield f"the probe took {slowdown:.2f} times as long as at this machine's best"
+    if not probes:
+        return
+    if (jitter := median(probe.jitter for probe in probes)) > _JITTER_DOUBTFUL:
+        yield f"the probe's slowest tenth took {jitter:.1f} times its median or longer"
+    spins = [probe.spin.median_ns for probe in probes]
+    products = [probe.gemm.median_ns for probe in probes]
+    drift = max(max(spins) / min(spins), max(products) / min(products))
+    if drift > _DRIFT_DOUBTFUL:
+        yield f"the core's own speed changed by {drift - 1:.0%} between the probes"
+
+
+def _light_processes(noise: Noise) -> Iterator[str]:
+    if noise.cpu_ns is None or noise.cpu_ns <= 0:
+        return
+    if (
+        noise.waited_ns is not None
+        and (waited := noise.waited_ns / (noise.waited_ns + noise.cpu_ns)) > _WAITED_DOUBTFUL
+    ):
+        yield f"the measured threads waited for a core {waited:.0%} of their time"
+    if noise.involuntary_switches is not None:
+        switches = noise.involuntary_switches * 1e9 / noise.cpu_ns
+        if switches > _SWITCHES_DOUBTFUL_PER_S:
+            yield f"the measured threads lost their core {switches:.0f} times a second"
+
+
+def _light_hardware(noise: Noise) -> Iterator[str]:
+    if noise.throttled_events:
+        yield f"the processor slowed down {noise.throttled_events} times because of heat or power"
+    if noise.cooling:
+        yield "the system held the clock down because of heat"
+    if noise.frequency_max_khz is not None and noise.frequency_limit_khz:
+        share = noise.frequency_max_khz / noise.frequency_limit_khz
+        if share < _FREQUENCY_DOUBTFUL:
+            yield f"the clock was at most {noise.frequency_max_khz / 1e6:.2f} GHz, {share:.0%} of what the core can"
+    rate = _per_second(noise.swapped_in_bytes, noise)
+    if (noise.swapped_in_bytes or noise.swapped_out_bytes) and not _above(rate, _SWAP_IN_UNFIT_BYTES_PER_S):
+        moved = (noise.swapped_in_bytes or 0) + (noise.swapped_out_bytes or 0)
+        yield f"{moved / 1e6:.1f} MB went to swap or came back"
+
+
+def _slowdown(probes: Sequence[ProbeResult], best: Calibration | None) -> float | None:
+    # The median of the probes: one long interruption makes no verdict on a whole measurement.
+    return median(probe.slowdown(best) for probe in probes) if probes and best is not None else None
+
+
+def _throttled_fraction(noise: Noise) -> float | None:
+    if not noise.quota_periods or noise.quota_throttled_periods is None:
+        return None
+    return noise.quota_throttled_periods / noise.quota_periods
+
+
+def _per_second(amount: int | None, noise: Noise) -> float | None:
+    return None if amount is None or noise.duration_ns == 0 else amount * 1e9 / noise.duration_ns
+
+
+def _above(value: float | None, limit: float) -> bool:
+    return value is not None and value > limit
+
+
+def _within(value: float | None, lower: float, upper: float) -> bool:
+    return value is not None and lower < value <= upper

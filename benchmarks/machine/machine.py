@@ -1,0 +1,122 @@
+"""The machine as the runner sees it: its clock, its lock, how quiet it is. An argument, so that tests simulate one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from benchmarks.machine.energy import EnergyMeter
+from benchmarks.machine.environment import Watch
+from benchmarks.machine.fitness import judge_fitness
+from benchmarks.machine.interference import Noise, NoiseWatch
+from benchmarks.machine.lock import machine_lock
+from benchmarks.machine.noise_floor import best_probe, fingerprint, keep_best_probe
+from benchmarks.machine.probe import Probe, ProbeResult, calibrate
+from benchmarks.records.measurement import Environment, Fitness
+
+__all__ = ["Conditions", "Machine", "Observer", "ThisMachine"]
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What the machine was like while something was measured; None where nobody looked."""
+
+    environment: Environment
+    noise: Noise | None = None
+    fitness: Fitness | None = None
+
+
+class Observer(Protocol):
+    """Looks at the machine while it measures."""
+
+    def environment(self, *, gpu: bool) -> Environment:
+        """Say what the machine is, without the versions of runtimes that nobody has loaded yet."""
+
+    def follow(self, pid: int) -> None:
+        """Take a process that was just started for a measured one."""
+
+    def look(self) -> None:
+        """Look between two blocks; the last time before a measured process ends."""
+
+    def energy(self) -> EnergyMeter | None:
+        """Give what counts energy, not started; None where nothing does."""
+
+    def between_trials(self) -> None:
+        """Probe the machine: no measured process is alive."""
+
+    def finish(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
+        """Sum up; all measured processes have ended and were waited for."""
+
+
+class Machine(Protocol):
+    """What the runner needs of a machine."""
+
+    def now_s(self) -> float:
+        """Give seconds since some start."""
+
+    def measuring(self, purpose: str, say: Say) -> AbstractContextManager[Observer]:
+        """Keep every other measurement away, and observe."""
+
+
+class ThisMachine:
+    """The machine that this program runs on; implements `Machine`."""
+
+    def now_s(self) -> float:
+        """Read the monotonic clock."""
+        return time.monotonic()
+
+    @contextmanager
+    def measuring(self, purpose: str, say: Say) -> Iterator[Observer]:
+        """Wait until no other measurement runs on this machine, then observe it.
+
+        Raises
+        ------
+        BenchmarkError
+            The lock cannot be used, or this process measures already.
+        """
+        with machine_lock(purpose, say=say), Probe() as probe:
+            yield _Observer(probe)
+
+
+class _Observer:
+    def __init__(self, probe: Probe) -> None:
+        self._watch = Watch()
+        self._noise = NoiseWatch(pids=[probe.pid])
+        self._noise.start()
+        self._probe = probe
+        meter = EnergyMeter()
+        self._energy = meter if meter.sources else None
+        self._probes: list[ProbeResult] = [probe.run()]
+
+    def environment(self, *, gpu: bool) -> Environment:
+        return self._watch.finish(gpu=gpu)
+
+    def follow(self, pid: int) -> None:
+        self._noise.follow(pid)
+
+    def look(self) -> None:
+        self._noise.sample()
+
+    def energy(self) -> EnergyMeter | None:
+        return self._energy
+
+    def between_trials(self) -> None:
+        self._probes.append(self._probe.run())
+
+    def finish(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
+        noise = self._noise.finish()
+        self._probe.close()  # the CPU time of a child counts as ours when it has ended
+        environment = self._watch.finish(versions, gpu=gpu)
+        machine = fingerprint(environment)
+        best = calibrate(self._probes, best_probe(machine))
+        keep_best_probe(best, machine)
+        return Conditions(
+            environment=environment,
+            noise=noise,
+            fitness=judge_fitness(noise, self._probes, best, threads),
+        )

@@ -1,0 +1,289 @@
+"""The noise floor of a machine: what it says when a model is compared with itself, kept for the next comparison."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+
+from benchmarks.errors import RecordError, SettingError
+from benchmarks.machine.probe import Calibration
+from benchmarks.records.base import Record
+from benchmarks.records.measurement import Environment
+from benchmarks.stats.group_sequential import Looks
+from benchmarks.stats.sequential_test import decide
+
+__all__ = [
+    "STATE_VARIABLE",
+    "NoiseFloor",
+    "best_probe",
+    "fingerprint",
+    "keep_best_probe",
+    "load",
+    "noise_floor",
+    "state_folder",
+    "store",
+]
+
+STATE_VARIABLE = "PRUNE_DEPLOY_STATE"
+"""Environment variable that names the folder for what is remembered about this machine."""
+
+_POWER = 0.95
+_MIN_PAIRS = 8
+_NORMAL = 1.4826  # median absolute deviation to standard deviation, of normal values
+
+
+class NoiseFloor(Record):
+    """What comparing a model with itself said about a machine."""
+
+    schema_version: Literal[1] = 1
+    fingerprint: str = Field(pattern=r"^[0-9a-f]{16}$", description="of the machine; see `fingerprint`")
+    backend: str = Field(pattern=r"^\w[\w.+-]*$")
+    model_latency_ns: PositiveInt = Field(description="median call of the model that was compared with itself")
+    started_utc: str
+    n_pairs: PositiveInt
+    centre: float = Field(description="median log ratio of the pairs; 0 but for chance where no side is favoured")
+    spread: NonNegativeFloat = Field(description="of one pair's log ratio: 1.4826 x median absolute deviation")
+    margin: PositiveFloat = Field(description="at which `false_alarm_rate` was found")
+    looks: Looks
+    false_alarm_rate: float = Field(
+        ge=0, le=1, description="share of comparisons re-sampled from the pairs that say faster or slower"
+    )
+    smallest_margin: float | None = Field(
+        description="smallest margin at which 95 % of the re-sampled comparisons say equivalent within the pairs that "
+        "the looks allow; None where none below 1 does"
+    )
+
+    def can_decide(self, margin: float) -> bool:
+        """Tell whether a comparison with this margin will mostly end with a verdict on this machine."""
+        return self.smallest_margin is not None and margin >= self.smallest_margin
+
+
+def noise_floor(
+    ratios: Sequence[float],
+    *,
+    fingerprint: str,
+    backend: str,
+    model_latency_ns: int,
+    started_utc: str,
+    margin: float = 0.03,
+    looks: Looks | None = None,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> NoiseFloor:
+    """Find the noise floor from pairs in which a model ran beside itself.
+
+    The smallest margin that can be decided is the smallest at which the interval of one of the looks lies within the
+    margin in 95 % of the comparisons re-sampled from the pairs. Seen from a true change as large as that margin, the
+    same intervals exclude "no difference": such a change is told from none with 95 %. That its *median* also reaches
+    the margin, which *faster* and *slower* ask for, is even chance just there; changes of twice the margin and more are
+    found nearly always.
+
+    Parameters
+    ----------
+    ratios : sequence of float
+        One log ratio per pair, at least 8; 20 and more give a steadier answer.
+    fingerprint, backend, model_latency_ns, started_utc
+        See `NoiseFloor`.
+    margin : float, default=0.03
+        At which the rate of false alarms is told.
+    looks : Looks, optional
+        Of the comparisons that will be made: how many pairs they may use. The default of `Looks` if left out.
+    n_resamples : int, default=2000
+        Comparisons drawn.
+    seed : int, default=0
+        Of the drawing.
+
+    Raises
+    ------
+    SettingError
+        Fewer than 8 pairs, a ratio that is not finite, or a margin that makes no sense.
+    """
+    if len(ratios) < _MIN_PAIRS:
+        raise SettingError(f"a noise floor wants at least {_MIN_PAIRS} pairs, got {len(ratios)}")
+    looks = looks or Looks()
+    drawn = np.random.default_rng(seed).choice(np.asarray(ratios, float), (n_resamples, looks.max_pairs)).tolist()
+    alarms = sum(decide(pairs, margin, looks).verdict in {"faster", "slower"} for pairs in drawn)
+    needed = sorted(_needed_delta(pairs, looks) for pairs in drawn)
+    # The rule asks for less than delta: a hair above it is what decides.
+    smallest = math.expm1(needed[math.ceil(_POWER * n_resamples) - 1]) * (1 + 1e-9) + 1e-12
+    centre = median(ratios)
+    return NoiseFloor(
+        fingerprint=fingerprint,
+        backend=backend,
+        model_latency_ns=model_latency_ns,
+        started_utc=started_utc,
+        n_pairs=len(ratios),
+        centre=centre,
+        spread=_NORMAL * median(abs(ratio - centre) for ratio in ratios),
+        margin=margin,
+        looks=looks,
+        false_alarm_rate=alarms / n_resamples,
+        smallest_margin=smallest if smallest < 1 else None,
+    )
+
+
+def fingerprint(environment: Environment) -> str:
+    """Give a short hash of what about a machine does not change from run to run, versions of packages included."""
+    stable = {
+        "cpu": environment.cpu,
+        "cpu_cores": environment.cpu_cores,
+        "memory": round(environment.memory_bytes / 2**28),  # a new kernel keeps a few megabytes more or less
+        "system": environment.system,
+        "packages": environment.packages,
+    }
+    return hashlib.sha256(json.dumps(stable, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def state_folder(variables: Mapping[str, str] = os.environ) -> Path:
+    """Give the folder for what is remembered about this machine: ``$PRUNE_DEPLOY_STATE``, else the user's state folder.
+
+    Parameters
+    ----------
+    variables : Mapping of str to str
+        The environment.
+
+    References
+    ----------
+    XDG Base Directory Specification: a relative path in ``$XDG_STATE_HOME`` is ignored.
+    """
+    if chosen := variables.get(STATE_VARIABLE):
+        return Path(chosen)
+    base = Path(variables.get("XDG_STATE_HOME", ""))
+    if not base.is_absolute():
+        base = Path(variables.get("HOME") or Path.home()) / ".local" / "state"
+    return base / "prune-deploy"
+
+
+def store(floor: NoiseFloor, folder: Path | None = None) -> Path:
+    """Keep a noise floor; it takes the place of an older one of the same machine and backend, whole or not at all.
+
+    Parameters
+    ----------
+    floor : NoiseFloor
+        What to keep.
+    folder : Path, optional
+        `state_folder` if left out; made where it is missing.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    RecordError
+        It cannot be written.
+    """
+    path = _path(folder, floor.fingerprint, floor.backend)
+    _write(path, floor.model_dump_json() + "\n")
+    return path
+
+
+def load(fingerprint: str, backend: str, folder: Path | None = None) -> NoiseFloor | None:
+    """Read what is known of a machine and a backend; None where they were never calibrated.
+
+    Parameters
+    ----------
+    fingerprint : str
+        See `fingerprint`.
+    backend : str
+        Name of the backend.
+    folder : Path, optional
+        `state_folder` if left out.
+
+    Raises
+    ------
+    RecordError
+        The file is broken, cannot be read, or is of an unknown version.
+    """
+    path = _path(folder, fingerprint, backend)
+    try:
+        return NoiseFloor.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} is not a noise floor; remove it and calibrate again") from error
+
+
+def best_probe(fingerprint: str, folder: Path | None = None) -> Calibration | None:
+    """Read the fastest that a machine was ever seen to do the work of the probe; None where nothing is known.
+
+    Parameters
+    ----------
+    fingerprint : str
+        See `fingerprint`.
+    folder : Path, optional
+        `state_folder` if left out.
+
+    Raises
+    ------
+    RecordError
+        The file is broken or cannot be read.
+    """
+    path = _probe_path(folder, fingerprint)
+    try:
+        return Calibration.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} is not a calibration of the probe; remove it") from error
+
+
+def keep_best_probe(best: Calibration, fingerprint: str, folder: Path | None = None) -> None:
+    """Remember the fastest that a machine was ever seen to do the work of the probe.
+
+    Raises
+    ------
+    RecordError
+        It cannot be written.
+    """
+    _write(_probe_path(folder, fingerprint), best.model_dump_json() + "\n")
+
+
+def _probe_path(folder: Path | None, fingerprint: str) -> Path:
+    return (folder or state_folder()) / "probe" / f"{fingerprint}.json"
+
+
+def _path(folder: Path | None, fingerprint: str, backend: str) -> Path:
+    return (folder or state_folder()) / "noise" / f"{fingerprint}-{backend}.json"
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise RecordError(
+            f"cannot remember anything of this machine in {path.parent}: {error.strerror or error}; "
+            f"set {STATE_VARIABLE} to a folder"
+        ) from error
+
+
+def _needed_delta(ratios: Sequence[float], looks: Looks) -> float:
+    """Give the smallest delta whose range holds the interval of one of the looks."""
+    needed = math.inf
+    for n, order in looks.schedule:
+        ordered = sorted(ratios[:n])
+        needed = min(needed, max(abs(ordered[order - 1]), abs(ordered[n - order])))
+    return needed

@@ -1,0 +1,328 @@
+"""How fast and how evenly the machine works right now, told by work whose speed is known.
+
+``python -m benchmarks.machine.probe [CORES]`` does fixed work each time its parent asks, and is blocked on a read
+between two questions. The parent only asks: it never measures itself.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean, median
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from benchmarks.errors import BenchmarkError, NotComparableError, WorkerError
+from benchmarks.machine.affinity import format_cores, parse_cores, pin
+from benchmarks.process.channel import Channel, ChannelClosedError, ChannelTimeoutError
+from benchmarks.process.measured import package_environment
+from benchmarks.records.base import Record
+
+__all__ = ["BUDGET_NS", "Calibration", "Probe", "ProbeResult", "ProbeSamples", "calibrate", "main", "measure"]
+
+BUDGET_NS = 50_000_000
+"""One probe takes about this long: long enough to be interrupted by a scheduler that hands out a few milliseconds."""
+
+_SPIN_STEPS = 2_000
+_GEMM_SIZE = 128
+_DROPPED_SHARE = 0.1
+_FEWEST = 10
+_TIMEOUT_S = 60.0
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+class ProbeSamples(Record):
+    """Repetitions of one fixed piece of work.
+
+    Parameters
+    ----------
+    calls_ns : tuple of int
+        Wall time of each repetition.
+    cpu_ns : int
+        CPU time of all together; the rest was waiting for a core.
+    """
+
+    calls_ns: tuple[int, ...] = Field(min_length=1)
+    cpu_ns: int = Field(ge=0)
+
+    @property
+    def median_ns(self) -> float:
+        """Median of a repetition."""
+        return median(self.calls_ns)
+
+    @property
+    def mean_ns(self) -> float:
+        """Mean of a repetition: unlike the median it feels rare long interruptions."""
+        return fmean(self.calls_ns)
+
+    @property
+    def jitter(self) -> float:
+        """90th percentile over median, at least 1."""
+        # A tenth of ten samples is one: enough to say that work was uneven, which is all this is for.
+        rank = -(-9 * len(self.calls_ns) // 10)
+        return max(1.0, sorted(self.calls_ns)[rank - 1] / self.median_ns)
+
+    @property
+    def waited_fraction(self) -> float:
+        """Share of the wall time without a core."""
+        return max(0.0, 1 - self.cpu_ns / sum(self.calls_ns))
+
+
+class Calibration(Record):
+    """The fastest that a machine was ever seen to do the work of a probe.
+
+    Parameters
+    ----------
+    work : str
+        What the work was and who did it; other work is not comparable.
+    spin_ns, gemm_ns : int
+        Shortest repetition.
+    """
+
+    work: str
+    spin_ns: int = Field(ge=1)
+    gemm_ns: int = Field(ge=1)
+
+
+class ProbeResult(Record):
+    """What one probe saw.
+
+    Parameters
+    ----------
+    work : str
+        What the work was and who did it.
+    spin : ProbeSamples
+        A loop of the interpreter: it feels the clock and the scheduler.
+    gemm : ProbeSamples
+        A small matrix product on one thread: it also feels who shares the vector units and caches of the core.
+    """
+
+    work: str
+    spin: ProbeSamples
+    gemm: ProbeSamples
+
+    @property
+    def jitter(self) -> float:
+        """90th percentile over median, of the less even of both works."""
+        return max(self.spin.jitter, self.gemm.jitter)
+
+    @property
+    def waited_fraction(self) -> float:
+        """Share of the probe's time in which it wanted a core and had none."""
+        wall_ns = sum(self.spin.calls_ns) + sum(self.gemm.calls_ns)
+        return max(0.0, 1 - (self.spin.cpu_ns + self.gemm.cpu_ns) / wall_ns)
+
+    def slowdown(self, best: Calibration) -> float:
+        """Say how many times longer the work took than at best, interruptions included.
+
+        Raises
+        ------
+        NotComparableError
+            The calibration is of other work.
+        """
+        self._require_same(best)
+        return max(self.spin.mean_ns / best.spin_ns, self.gemm.mean_ns / best.gemm_ns)
+
+    def core_slowdown(self, best: Calibration) -> float:
+        """Say how many times slower the core itself was than at best: clock, shared units, stolen time.
+
+        Raises
+        ------
+        NotComparableError
+            The calibration is of other work.
+        """
+        self._require_same(best)
+        return max(self.spin.median_ns / best.spin_ns, self.gemm.median_ns / best.gemm_ns)
+
+    def _require_same(self, best: Calibration) -> None:
+        if best.work != self.work:
+            raise NotComparableError(f"the probe did {self.work!r}, its calibration is of {best.work!r}")
+
+
+def calibrate(probes: Iterable[ProbeResult], previous: Calibration | None = None) -> Calibration:
+    """Take the best of some probes, and of an earlier calibration where that is of the same work.
+
+    Parameters
+    ----------
+    probes : iterable of ProbeResult
+        Not empty, of the same work.
+    previous : Calibration, default=None
+        What was known before.
+
+    Raises
+    ------
+    NotComparableError
+        The probes did different work, or there are none.
+    """
+    results = list(probes)
+    works = {probe.work for probe in results}
+    if len(works) != 1:
+        raise NotComparableError(f"a calibration needs probes of one kind; got {len(works)} kinds")
+    spin_ns = [min(probe.spin.calls_ns) for probe in results]
+    gemm_ns = [min(probe.gemm.calls_ns) for probe in results]
+    if previous is not None and previous.work in works:
+        spin_ns.append(previous.spin_ns)
+        gemm_ns.append(previous.gemm_ns)
+    return Calibration(work=works.pop(), spin_ns=min(spin_ns), gemm_ns=min(gemm_ns))
+
+
+def measure(
+    call: Callable[[], object],
+    budget_ns: int,
+    clock: Callable[[], int] = time.perf_counter_ns,
+    cpu_clock: Callable[[], int] = time.process_time_ns,
+) -> ProbeSamples:
+    """Repeat a call for some time, after a tenth of it in which nothing is counted.
+
+    Parameters
+    ----------
+    call : callable
+        The fixed work.
+    budget_ns : int
+        In all; at least 10 repetitions are counted however long they take.
+    clock, cpu_clock : callable
+        Give nanoseconds of wall time and of this process's CPU time.
+    """
+    start = clock()
+    call()
+    while clock() - start < _DROPPED_SHARE * budget_ns:
+        call()
+    calls_ns: list[int] = []
+    cpu_start = cpu_clock()
+    now = clock()
+    while len(calls_ns) < _FEWEST or now - start < budget_ns:
+        call()
+        # One reading ends a call and begins the next: an interruption between two calls is not lost.
+        before, now = now, clock()
+        calls_ns.append(max(1, now - before))
+    return ProbeSamples(calls_ns=tuple(calls_ns), cpu_ns=cpu_clock() - cpu_start)
+
+
+class Probe:
+    """A process that probes when asked, to be used in a ``with`` statement; it rests otherwise.
+
+    Parameters
+    ----------
+    cores : sequence of int, default=None
+        Where it runs: the cores of what is measured; by default wherever the system puts it.
+    timeout_s : float, default=60
+        Seconds for each answer.
+    """
+
+    def __init__(self, cores: Sequence[int] | None = None, timeout_s: float = _TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        where = [] if cores is None else [format_cores(cores)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "benchmarks.machine.probe", *where],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=package_environment() | dict.fromkeys(_THREAD_VARIABLES, "1"),
+            start_new_session=True,
+            bufsize=0,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._channel = Channel(self._process.stdout.fileno(), self._process.stdin.fileno())
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def __enter__(self) -> Probe:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(self, budget_ns: int = BUDGET_NS) -> ProbeResult:
+        """Probe the machine for about `budget_ns`.
+
+        Raises
+        ------
+        WorkerError
+            The probe died or did not answer in time.
+        """
+        try:
+            self._channel.send({"budget_ns": budget_ns}, timeout_s=self._timeout_s)
+            answer, arrays = self._channel.receive(timeout_s=self._timeout_s)
+        except ChannelTimeoutError as error:
+            self.close()
+            raise WorkerError(f"the probe of the machine did not answer in {self._timeout_s:g} s") from error
+        except ChannelClosedError as error:
+            self.close()
+            raise WorkerError("the probe of the machine has died") from error
+        if "error" in answer:
+            raise WorkerError(answer["error"])
+        spin = ProbeSamples(calls_ns=tuple(arrays["spin_ns"].tolist()), cpu_ns=answer["spin_cpu_ns"])
+        gemm = ProbeSamples(calls_ns=tuple(arrays["gemm_ns"].tolist()), cpu_ns=answer["gemm_cpu_ns"])
+        return ProbeResult(work=answer["work"], spin=spin, gemm=gemm)
+
+    def close(self) -> None:
+        """End the process and wait for it; a second call does nothing."""
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+def _works() -> tuple[str, Callable[[], object], Callable[[], object]]:
+    rng = np.random.default_rng(0)
+    left, right = rng.standard_normal((2, _GEMM_SIZE, _GEMM_SIZE), np.float32)
+    out = np.empty_like(left)
+
+    def spin() -> int:
+        value = 1
+        for _ in range(_SPIN_STEPS):
+            value = (value * 1103515245 + 12345) & 0x7FFFFFFF
+        return value
+
+    def gemm() -> Any:
+        return np.matmul(left, right, out=out)
+
+    versions = f"{platform.python_implementation()} {platform.python_version()}, NumPy {np.__version__}"
+    return f"{_SPIN_STEPS} steps, {_GEMM_SIZE}x{_GEMM_SIZE} float32, {versions}", spin, gemm
+
+
+def main() -> None:
+    """Answer the parent until it closes the pipe or is gone."""
+    channel = Channel(0, 1)
+    try:
+        if len(sys.argv) > 1:
+            pin(parse_cores(sys.argv[1]))
+        work, spin, gemm = _works()
+        while True:
+            question, _ = channel.receive()
+            half_ns = question["budget_ns"] // 2
+            spun, multiplied = measure(spin, half_ns), measure(gemm, half_ns)
+            arrays = {
+                "spin_ns": np.array(spun.calls_ns, np.int64),
+                "gemm_ns": np.array(multiplied.calls_ns, np.int64),
+            }
+            answer = {"work": work, "spin_cpu_ns": spun.cpu_ns, "gemm_cpu_ns": multiplied.cpu_ns}
+            channel.send(answer, arrays)
+    except BenchmarkError as error:
+        channel.send({"error": str(error)})
+    except ChannelClosedError:
+        return
+
+
+if __name__ == "__main__":
+    main()

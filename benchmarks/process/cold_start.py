@@ -1,0 +1,50 @@
+"""What it costs to make a model ready: compiled from nothing, and loaded from what was compiled before.
+
+Each is done by a fresh process, on a cache of its own that is thrown away.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.process.measured import MeasuredProcess
+from benchmarks.records.measurement import ColdCosts, CompileCost
+from benchmarks.subject.subject import SubjectSpec
+
+__all__ = ["cold_costs"]
+
+
+def cold_costs(spec: SubjectSpec, *, timeout_s: float = 600.0, say: Callable[[str], None] | None = None) -> ColdCosts:
+    """Compile in one fresh process and load in another.
+
+    Parameters
+    ----------
+    spec : SubjectSpec
+        What is compiled.
+    timeout_s : float, default=600.0
+        Seconds for each.
+    say : callable, optional
+        Receives one short line.
+
+    Raises
+    ------
+    WorkerError
+        The model cannot be compiled, or the process died or hung.
+    """
+    if say is not None:
+        say(f"{spec.label or spec.model.stem}: compiling from nothing, and loading what was compiled")
+    with tempfile.TemporaryDirectory(prefix="prune-deploy-cold-") as folder:
+        first = _compile(spec, Path(folder), timeout_s)
+        if first.stored_bytes is None:
+            return ColdCosts(without_cache=first)
+        return ColdCosts(without_cache=first, with_cache=_compile(spec, Path(folder), timeout_s))
+
+
+def _compile(spec: SubjectSpec, folder: Path, timeout_s: float) -> CompileCost:
+    process = MeasuredProcess(spec, timeout_s=timeout_s)
+    try:
+        return CompileCost.model_validate(process.compile_cached(folder))
+    finally:
+        process.close()

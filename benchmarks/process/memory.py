@@ -1,0 +1,180 @@
+"""Resident memory of this process, phase by phase: what it peaked at, never its virtual size."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from benchmarks.errors import SettingError
+from benchmarks.records.base import Record
+
+__all__ = ["MemoryPhase", "PhaseName", "PhaseRecorder", "forget_peak", "peak_bytes", "pss_bytes"]
+
+PhaseName: TypeAlias = Literal["start", "import", "load", "compile", "first_run", "steady"]
+"""In the order of time. Where a runtime does not tell loading from compiling, ``"compile"`` is both."""
+
+_ORDER: tuple[PhaseName, ...] = get_args(PhaseName)
+_EMPTY_RUNTIME: tuple[PhaseName, ...] = ("start", "import")
+
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_ROLLUP = Path("/proc/self/smaps_rollup")
+_RESET_PEAK = "5"  # see proc_pid_clear_refs(5)
+
+
+class MemoryPhase(Record):
+    """Resident memory of the measured process in one phase of its life.
+
+    Parameters
+    ----------
+    name : {"start", "import", "load", "compile", "first_run", "steady"}
+        The phase.
+    peak_bytes : int
+        Largest resident size. It holds what the phases before have left resident.
+    is_running_peak : bool
+        False: the peak of this phase alone. True: the system could not forget earlier peaks, so that this is the
+        largest size since the process started.
+    pss_bytes : int or None
+        Proportional set size at the end of the phase (a page that n processes map counts as 1/n of it); None where the
+        system does not tell.
+    """
+
+    name: PhaseName
+    peak_bytes: PositiveInt
+    is_running_peak: bool
+    pss_bytes: NonNegativeInt | None
+
+
+class PhaseRecorder:
+    """Reads the memory at the end of each phase and starts the next one with the peak forgotten.
+
+    Reading takes up to some tens of milliseconds in a large process: it belongs between what is timed.
+
+    Parameters
+    ----------
+    peak : callable
+        Gives the largest resident size so far, in bytes.
+    forget : callable
+        Lowers the peak to the present size; tells whether it did.
+    pss : callable
+        Gives the proportional set size in bytes, or None.
+    """
+
+    def __init__(
+        self,
+        peak: Callable[[], int] | None = None,
+        forget: Callable[[], bool] | None = None,
+        pss: Callable[[], int | None] | None = None,
+    ) -> None:
+        self._peak = peak or peak_bytes
+        self._forget = forget or forget_peak
+        self._pss = pss or pss_bytes
+        self._phases: list[MemoryPhase] = []
+        self._forgotten = True  # before the first phase there is nothing to forget
+
+    def end(self, name: PhaseName) -> MemoryPhase:
+        """End the phase `name`, and begin the next one.
+
+        Parameters
+        ----------
+        name : str
+            A phase that comes later than the one before; phases may be left out.
+
+        Raises
+        ------
+        SettingError
+            The phase is unknown, or not later than the one before.
+        """
+        if name not in _ORDER:
+            raise SettingError(f"phase {name!r} is not one of {', '.join(_ORDER)}")
+        if self._phases and _ORDER.index(name) <= _ORDER.index(self._phases[-1].name):
+            raise SettingError(f"phase {name!r} cannot follow {self._phases[-1].name!r}")
+        phase = MemoryPhase(
+            name=name, peak_bytes=self._peak(), is_running_peak=not self._forgotten, pss_bytes=self._pss()
+        )
+        self._phases.append(phase)
+        self._forgotten = self._forget() and self._forgotten
+        return phase
+
+    def restart(self) -> None:
+        """Begin the present phase anew: what happened since the last one ended is not the model's."""
+        self._forgotten = self._forget() and self._forgotten
+
+    @property
+    def phases(self) -> tuple[MemoryPhase, ...]:
+        """The phases that have ended."""
+        return tuple(self._phases)
+
+    @property
+    def baseline_bytes(self) -> int | None:
+        """Largest size of the empty runtime: until its import ended; None while that has not ended."""
+        peaks = [phase.peak_bytes for phase in self._phases if phase.name in _EMPTY_RUNTIME]
+        return max(peaks) if any(phase.name == "import" for phase in self._phases) else None
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """Largest size in all phases; None before the first has ended."""
+        return max((phase.peak_bytes for phase in self._phases), default=None)
+
+
+def peak_bytes(status: Path = _STATUS) -> int:
+    """Read the largest resident size so far, in bytes.
+
+    ``VmHWM`` of Linux; elsewhere ``ru_maxrss`` of `getrusage`, which on Linux would start from the parent's.
+
+    Parameters
+    ----------
+    status : Path
+        The process's status file.
+    """
+    found = _kilobytes(status, "VmHWM:")
+    return _maxrss_bytes() if found is None else found
+
+
+def pss_bytes(rollup: Path = _ROLLUP) -> int | None:
+    """Read the proportional set size, in bytes; None where the system does not tell.
+
+    Parameters
+    ----------
+    rollup : Path
+        The process's sums over its mappings, see proc_pid_smaps(5).
+    """
+    return _kilobytes(rollup, "Pss:")
+
+
+def forget_peak(clear_refs: Path = _CLEAR_REFS) -> bool:
+    """Lower the peak to the present size; tell whether the system did that.
+
+    Parameters
+    ----------
+    clear_refs : Path
+        The process's file that takes the order.
+    """
+    try:
+        with clear_refs.open("r+", encoding="ascii") as file:  # never created where it does not exist
+            file.write(_RESET_PEAK)
+    except OSError:
+        return False
+    return True
+
+
+def _kilobytes(path: Path, label: str) -> int | None:
+    try:
+        text = path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return None
+    for line in text.splitlines():
+        if line.startswith(label):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _maxrss_bytes() -> int:
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,260 @@
+"""The measured process: ``python -m benchmarks.process.worker [CORES]``.
+
+One model under one backend. It does what its parent asks, one question at a time, and between two questions it is
+blocked on a read. Its own standard input and output are taken away from the runtime before anything else happens.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from backends import registry
+from backends.base import Array, Backend, BoundCall, CompiledModel, CompileOptions
+from backends.errors import BackendError, RunError, one_line
+from benchmarks.errors import BenchmarkError
+from benchmarks.machine.affinity import parse_cores, pin
+from benchmarks.process.channel import Channel, ChannelClosedError, Message, die_with_parent
+from benchmarks.process.memory import PhaseRecorder
+from benchmarks.process.warmup import WarmUp, WarmUpLimits
+
+__all__ = ["WARM_UP_KEPT", "Worker", "main", "serve", "timed_calls"]
+
+WARM_UP_KEPT = 1000
+"""Of a longer warm-up this many first calls are recorded."""
+
+Samples = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+def timed_calls(call: Callable[[], None], n_calls: int, clock: Callable[[], int]) -> Samples:
+    """Time calls one by one; between two readings of the clock there is the call and nothing else.
+
+    The garbage collector is off meanwhile.
+
+    Parameters
+    ----------
+    call : callable
+        Synchronous.
+    n_calls : int
+        How often.
+    clock : callable
+        Gives nanoseconds.
+
+    Returns
+    -------
+    ndarray of shape (n_calls,), dtype int64
+        Nanoseconds, at least 1 (a clock may be too coarse to see the call).
+    """
+    samples = np.ones(n_calls, np.int64)  # touched now: no page is first written to while measuring
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        for index in range(n_calls):
+            start = clock()
+            call()
+            samples[index] = clock() - start
+    finally:
+        if was_enabled:
+            gc.enable()
+    return np.maximum(samples, 1)
+
+
+class Worker:
+    """What the measured process can do; each method answers one question of the parent.
+
+    Parameters
+    ----------
+    clock : callable
+        Gives nanoseconds; the only clock used.
+    create : callable
+        Gives the backend of a name.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], int] = time.perf_counter_ns,
+        create: Callable[[str], Backend] = registry.create,
+    ) -> None:
+        self._clock = clock
+        self._create = create
+        self._backend: Backend
+        self._feeds: dict[str, Array] = {}
+        self._compiled: CompiledModel | None = None
+        self._call: BoundCall | None = None
+        self._memory = PhaseRecorder()
+        self._cpu_ns = 0
+        self._switches = 0
+
+    def prepare(self, question: Message, arrays: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Import the runtime and take the feeds; what is resident then is not the model's."""
+        self._backend = self._create(question["backend"])
+        self._memory.end("start")
+        start = self._clock()
+        self._backend.load_runtime()
+        import_ns = self._clock() - start
+        self._feeds = arrays
+        self._memory.end("import")
+        return {"import_ns": import_ns}, {}
+
+    def load(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Compile, bind, run once."""
+        options = CompileOptions(**question["options"])
+        start = self._clock()
+        compiled = self._compiled = self._backend.compile(Path(question["model"]), options)
+        load_ns = self._clock() - start
+        self._memory.end("compile")
+        self._call = compiled.bind(self._feeds)
+        start = self._clock()
+        self._call()
+        first_run_ns = self._clock() - start
+        self._memory.end("first_run")
+        return {
+            "load_ns": max(1, load_ns),
+            "first_run_ns": max(1, first_run_ns),
+            "executed_precision": compiled.executed_precision,
+            "properties": dict(compiled.properties),
+            "backend_version": self._backend.availability(options.device).version,
+        }, {}
+
+    def run(self, _: Message, arrays: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Answer other feeds, to be checked; the timed call keeps its own."""
+        assert self._compiled is not None
+        return {}, self._compiled.run(arrays)
+
+    def warm_up(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Call until steady. The buffers of the check are gone by now, and so is their peak."""
+        assert self._call is not None
+        self._memory.restart()
+        warm_up = WarmUp(WarmUpLimits(**question["limits"]))
+        durations: list[int] = []
+        while warm_up.ended is None:
+            duration_ns = int(timed_calls(self._call, 1, self._clock)[0])
+            warm_up.add(duration_ns)
+            if warm_up.n_calls <= WARM_UP_KEPT:
+                durations.append(duration_ns)
+        answer = {
+            "ended": warm_up.ended,
+            "total_ns": warm_up.total_ns,
+            "latency_ns": warm_up.latency_ns,
+            "n_calls": warm_up.n_calls,
+        }
+        return answer, {"calls_ns": np.array(durations, np.int64)}
+
+    def block(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Make some calls that are not counted and some that are."""
+        import resource
+
+        assert self._call is not None
+        timed_calls(self._call, question["dropped"], self._clock)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        cpu_ns = time.process_time_ns()
+        samples = timed_calls(self._call, question["calls"], self._clock)
+        self._cpu_ns += time.process_time_ns() - cpu_ns
+        self._switches += resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - before
+        return {}, {"calls_ns": samples}
+
+    def scenario(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Put a load on the warm model: one bound call for each stream."""
+        from benchmarks.scenarios import Device, run_on_device, run_scenario, settings_of
+
+        assert self._compiled is not None
+        settings = settings_of(question["question"])
+        if isinstance(settings, Device):
+            timer = self._compiled.device_timer(self._feeds, in_flight=settings.in_flight)
+            try:
+                return run_on_device(question["question"], timer, replays_graph=timer.replays_graph)
+            finally:
+                timer.close()
+        calls = [self._compiled.bind(self._feeds) for _ in range(question["streams"])]
+        for call in calls:
+            call()  # each binding has buffers of its own to touch
+        return run_scenario(question["question"], calls, self._clock)
+
+    def compile_cached(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Compile through a cache of compiled models, and keep nothing."""
+        from benchmarks.process.compile_cache import ArtefactCache
+
+        options = CompileOptions(**question["options"])
+        cache, model = ArtefactCache(Path(question["folder"])), Path(question["model"])
+        compiled, cost = cache.compile(self._backend, model, options, lambda _: None)
+        compiled.close()
+        return cost.model_dump(mode="json"), {}
+
+    def finish(self, _: Message, __: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Sum up and free the model."""
+        self._memory.end("steady")
+        weights_bytes = None
+        if self._compiled is not None:
+            weights_bytes = self._compiled.memory().weights_bytes
+            self._compiled.close()
+        return {
+            "cpu_ns": self._cpu_ns,
+            "involuntary_switches": self._switches,
+            "baseline_bytes": self._memory.baseline_bytes,
+            "peak_bytes": self._memory.peak_bytes,
+            "weights_bytes": weights_bytes,
+            "phases": [phase.model_dump(mode="json") for phase in self._memory.phases],
+        }, {}
+
+
+def serve(channel: Channel, worker: Worker) -> None:
+    """Answer until the other side closes, or until a question ends in an error, which is the last answer."""
+    commands = {
+        "prepare": worker.prepare,
+        "load": worker.load,
+        "run": worker.run,
+        "warm_up": worker.warm_up,
+        "block": worker.block,
+        "scenario": worker.scenario,
+        "compile_cached": worker.compile_cached,
+        "finish": worker.finish,
+    }
+    try:
+        while True:
+            question, arrays = channel.receive()
+            try:
+                answer, results = commands[question.pop("command")](question, arrays)
+            except (BackendError, BenchmarkError) as error:
+                channel.send({"error": one_line(error, limit=1000), "kind": type(error).__name__})
+                return
+            except MemoryError as error:
+                channel.send({"error": f"out of memory: {one_line(error)}", "kind": RunError.__name__})
+                return
+            channel.send(answer, results)
+    except ChannelClosedError:
+        return
+
+
+def _end_family_with_parent() -> None:
+    """Start a process that waits for the parent's end and then kills this group: also what a runtime has started.
+
+    It only polls for the hang-up of the pipe that only the parent writes to, so it uses no CPU and reads nothing. The
+    parent kills the group too when it ends by itself.
+    """
+    code = "import os, select; p = select.poll(); p.register(0, 0); p.poll(); os.killpg(0, 9)"
+    subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def main() -> None:
+    """Serve the parent on the two pipes that were standard input and output."""
+    die_with_parent()
+    if len(sys.argv) > 1:
+        pin(parse_cores(sys.argv[1]))  # before a runtime starts threads: they inherit it
+    _end_family_with_parent()
+    channel = Channel(os.dup(0), os.dup(1))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    serve(channel, Worker())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+"""What is written and read back: measurements, comparisons, noise and memory, each with a version."""
+
+__all__: list[str] = []

@@ -1,0 +1,128 @@
+"""Measurements and comparisons as files: versioned JSON that appears whole or not at all.
+
+Versions of the format
+----------------------
+1   the first
+2   noise and fitness, why a measurement ended and its budget, streams and shapes of the subject, memory while steady
+
+A change of the format adds a line here, a step in `_STEPS` that lifts the older form, and a golden file to the tests:
+old files stay readable.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from benchmarks.errors import RecordError
+from benchmarks.records.measurement import SCHEMA_VERSION, Comparison, Measurement
+
+__all__ = ["lift", "load_comparison", "load_measurement", "save"]
+
+Versioned = TypeVar("Versioned", Measurement, Comparison)
+
+
+def _to_2(document: dict[str, Any]) -> dict[str, Any]:
+    """Lift version 1: everything new in version 2 has a value that says "not recorded"."""
+    lifted = {**document, "schema_version": 2}
+    for side in ("baseline", "candidate"):
+        if isinstance(lifted.get(side), dict):
+            lifted[side] = {**lifted[side], "schema_version": 2}
+    return lifted
+
+
+_STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_2}
+"""From a version to the next: a function on the JSON form."""
+
+
+def save(record: Measurement | Comparison, path: Path) -> None:
+    """Write a record; it appears whole or not at all.
+
+    Raises
+    ------
+    RecordError
+        The file cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(record.model_dump_json() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise RecordError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+
+
+def load_measurement(path: Path) -> Measurement:
+    """Read a measurement of this or an older version.
+
+    Raises
+    ------
+    RecordError
+        The file is missing, broken, or of an unknown version.
+    """
+    return _load(path, Measurement)
+
+
+def load_comparison(path: Path) -> Comparison:
+    """Read a comparison of this or an older version.
+
+    Raises
+    ------
+    RecordError
+        The file is missing, broken, or of an unknown version.
+    """
+    return _load(path, Comparison)
+
+
+def lift(document: dict[str, Any], where: str) -> dict[str, Any]:
+    """Bring the JSON form of a measurement or comparison to the present version.
+
+    Parameters
+    ----------
+    document : dict
+        Of any version.
+    where : str
+        What it was read from, for the message.
+
+    Raises
+    ------
+    RecordError
+        Its version is unknown.
+    """
+    version = document.get("schema_version")
+    while version != SCHEMA_VERSION:
+        if not isinstance(version, int) or version not in _STEPS:
+            raise RecordError(
+                f"{where} is of version {version!r}; versions 1 to {SCHEMA_VERSION} can be read: "
+                f"use the prune-deploy that wrote it, or a newer one"
+            )
+        document = _STEPS[version](document)
+        version = document["schema_version"]
+    return document
+
+
+def _load(path: Path, kind: type[Versioned]) -> Versioned:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecordError(f"{path}: no such file") from error
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise RecordError(f"{path} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise RecordError(f"{path} is not a {kind.__name__.lower()}")
+    document = lift(document, str(path))
+    try:
+        return kind.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "document"
+        raise RecordError(f"{path} is not a {kind.__name__.lower()}: {where}: {first['msg']}") from error

@@ -1,0 +1,52 @@
+"""What makes numbers doubtful, in words that say by how much."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from benchmarks.records.measurement import Fitness, Trial
+from benchmarks.stats.summary import supports
+
+__all__ = ["doubts_about"]
+
+_TRIALS_FOR_AN_INTERVAL = 6
+_SPREAD = 0.10
+_DRIFT = 0.05
+_SHORT_CALL_NS = 10_000
+
+
+def doubts_about(trials: tuple[Trial, ...], fitness: Fitness | None) -> tuple[str, ...]:
+    """List what a reader should know before believing the numbers.
+
+    Parameters
+    ----------
+    trials : tuple of Trial
+        Not empty.
+    fitness : Fitness or None
+        Of the machine meanwhile; None where nobody looked.
+    """
+    doubts = []
+    if len(trials) < _TRIALS_FOR_AN_INTERVAL:
+        doubts.append(f"only {len(trials)} trials: {_TRIALS_FOR_AN_INTERVAL} are the fewest for a 95 % interval")
+    n_calls = sum(len(trial.calls_ns) for trial in trials)
+    if not supports(n_calls, 0.99):
+        doubts.append(f"only {n_calls} timed calls: too few for a p99")
+    medians = [median(trial.calls_ns) for trial in trials]
+    centre = median(medians)
+    if (spread := (max(medians) - min(medians)) / centre) > _SPREAD:
+        doubts.append(f"the processes' medians differ by {spread:.0%}")
+    if abs(drift := median(_drift(trial) for trial in trials)) > _DRIFT:
+        doubts.append(f"latency moved by {drift:+.0%} from the first to the last third of the blocks")
+    if unsteady := sum(trial.warmup_ended == "budget" for trial in trials):
+        doubts.append(f"{unsteady} of {len(trials)} warm-ups ended by their budget, not in a steady state")
+    if centre < _SHORT_CALL_NS:
+        doubts.append(f"a call takes {centre / 1e3:.1f} us: the call from Python is a noticeable part of it")
+    return (*doubts, *(reason.words for reason in (fitness.reasons if fitness is not None else ())))
+
+
+def _drift(trial: Trial) -> float:
+    third = len(trial.blocks_ns) // 3
+    if third == 0:
+        return 0.0
+    medians = [median(block) for block in trial.blocks_ns]
+    return median(medians[-third:]) / median(medians[:third]) - 1

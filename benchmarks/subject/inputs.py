@@ -1,0 +1,291 @@
+"""Reproducible inputs for any model: shapes from the ONNX file, values from a seed or from a reference."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from backends import modelfile
+from backends.base import Array, TensorSpec
+from backends.modelfile import subgraphs
+from benchmarks.errors import InputError
+from benchmarks.process.channel import numpy_type
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["InputSizes", "ModelSpecs", "example_inputs", "index_bounds", "model_specs", "resolve_sizes", "take"]
+
+_BATCH_NAME = re.compile(r"batch|^[bn]$|^bs$|^n_batch$", re.IGNORECASE)
+_DEFAULT_BOUND = 2  # 0 and 1 are legal as a mask, as a token, and as an index
+_PASS_THROUGH = frozenset(
+    {"Cast", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
+)
+_ALONG_AN_AXIS = frozenset({"Gather", "GatherElements", "ScatterElements"})
+_BY_COORDINATES = frozenset({"GatherND", "ScatterND"})
+_WORDS = ("", "a", "blue", "Monday", "the", "na\u00efve")
+
+
+class ModelSpecs(NamedTuple):
+    """What an ONNX file takes and gives."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSizes:
+    """What the inputs of one call look like.
+
+    Parameters
+    ----------
+    shapes : dict of str to tuple of int
+        Whole shape of each input.
+    batch : int
+        Examples in one call; 1 for a model that has no batch axis.
+    batched : frozenset of str
+        Inputs whose axis 0 is the batch.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    batch: int
+    batched: frozenset[str]
+
+
+def model_specs(model: Path) -> ModelSpecs:
+    """Read inputs and outputs of an ONNX file; its weights are not read.
+
+    Raises
+    ------
+    ModelLoadError
+        The file is missing, truncated, or its external data is not where it says.
+    """
+    file = modelfile.read(model)
+    return ModelSpecs(file.inputs, file.outputs)
+
+
+def resolve_sizes(
+    specs: ModelSpecs,
+    *,
+    batch: int | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    examples: Mapping[str, tuple[int, ...]] | None = None,
+) -> InputSizes:
+    """Decide the size of every free dimension, without guessing.
+
+    The batch is the free dimension whose name says so (``batch``, ``N``, ...), else the free axis 0 of the inputs. In a
+    file without free dimensions it is axis 0 where all inputs and outputs that have axes agree on it.
+
+    Parameters
+    ----------
+    specs : ModelSpecs
+        See `model_specs`.
+    batch : int, optional
+        Examples in one call. Left out, 1 or what the file has fixed.
+    shapes : Mapping of str to tuple of int, optional
+        Whole shapes of some inputs.
+    examples : Mapping of str to tuple of int, optional
+        Shapes of examples at hand: they decide what `shapes` leaves open, but not the batch.
+
+    Raises
+    ------
+    InputError
+        A free dimension other than the batch has no size, a shape does not fit, or `batch` contradicts the file.
+    """
+    given = dict(shapes or {})
+    if batch is not None and batch < 1:
+        raise InputError(f"the batch must be at least 1, got {batch}")
+    sizes = _sizes_given(specs.inputs, given)
+    names = _batch_names(specs.inputs)
+    for spec in specs.inputs:
+        for want, got in zip(spec.shape, (examples or {}).get(spec.name, ()), strict=False):
+            if isinstance(want, str) and want not in names:
+                sizes.setdefault(want, got)
+    if names:
+        known = next((sizes[name] for name in names if name in sizes), None)
+        if batch is not None and known is not None and known != batch:
+            raise InputError(f"batch {batch} was asked for, the given shapes say {known}; leave one of them out")
+        resolved = known or batch or 1
+        for name in names:
+            sizes.setdefault(name, resolved)
+        batched = frozenset(spec.name for spec in specs.inputs if spec.shape and spec.shape[0] in names)
+    else:
+        fixed = _fixed_batch(specs)
+        resolved = fixed or 1
+        if batch is not None and batch != resolved:
+            raise InputError(
+                f"batch {batch} was asked for, but the model is made for {resolved}: "
+                f"export it with a free batch dimension, or leave the batch out"
+            )
+        batched = frozenset(spec.name for spec in specs.inputs if fixed and spec.shape)
+    for spec in specs.inputs:
+        if missing := [size for size in spec.shape if isinstance(size, str) and size not in sizes]:
+            example = ",".join(str(sizes.get(size, "?")) if isinstance(size, str) else str(size) for size in spec.shape)
+            raise InputError(
+                f"input {spec.name!r} {spec} has a free dimension {missing[0]!r} that nothing decides: "
+                f"say --shape {spec.name}={example} with numbers for every ?"
+            )
+    return InputSizes(
+        shapes={
+            spec.name: tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape)
+            for spec in specs.inputs
+        },
+        batch=resolved,
+        batched=batched,
+    )
+
+
+def example_inputs(
+    specs: tuple[TensorSpec, ...],
+    *,
+    batch: int = 1,
+    seed: int = 0,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    bounds: Mapping[str, int] | None = None,
+) -> dict[str, Array]:
+    """Make up one call's inputs: the same for the same arguments.
+
+    Floats are standard normal (rounded to the type, without sign where it has none), integers uniform in [0, bound),
+    ``uint8`` uniform in [0, 256), booleans fair coins, texts drawn from a few words, and an integer scalar is 1.
+
+    Parameters
+    ----------
+    specs : tuple of TensorSpec
+        The model's inputs.
+    batch : int, default=1
+        Size of the free batch dimension, where `shapes` says nothing.
+    seed : int, default=0
+        Each input draws from a stream of its own, so that one more input does not change the others.
+    shapes : Mapping of str to tuple of int, optional
+        Whole shapes of inputs.
+    bounds : Mapping of str to int, optional
+        Exclusive upper bound of integer inputs, see `index_bounds`; 2 where nothing is said.
+
+    Raises
+    ------
+    InputError
+        A dimension stays free, or no values can be made up for a type.
+    """
+    whole = dict(shapes or {})
+    if any(spec.name not in whole for spec in specs):
+        free = bool(_batch_names(specs))
+        whole = resolve_sizes(ModelSpecs(specs, ()), batch=batch if free else None, shapes=shapes).shapes
+    return {
+        spec.name: _values(spec, whole[spec.name], np.random.default_rng([seed, index]), (bounds or {}).get(spec.name))
+        for index, spec in enumerate(specs)
+    }
+
+
+def index_bounds(model: Path) -> dict[str, int]:
+    """Find how large integer inputs may be: those that choose from a tensor of known size (token embeddings).
+
+    Parameters
+    ----------
+    model : Path
+        ONNX file.
+
+    Returns
+    -------
+    dict of str to int
+        For each such input, the length of the shortest axis it indexes.
+    """
+    graph = modelfile.read(model).proto.graph
+    tables: dict[str, tuple[int, ...]] = {}
+    for info in (*graph.input, *graph.value_info):
+        sizes = [dimension.dim_value for dimension in info.type.tensor_type.shape.dim]
+        if info.type.tensor_type.HasField("shape") and all(size > 0 for size in sizes):
+            tables[info.name] = tuple(sizes)
+    tables |= {tensor.name: tuple(tensor.dims) for each in subgraphs(graph) for tensor in each.initializer}
+    origin = {info.name: info.name for info in graph.input}
+    bounds: dict[str, int] = {}
+    for node in (node for each in subgraphs(graph) for node in each.node):
+        if node.op_type in _PASS_THROUGH and node.input and node.input[0] in origin:
+            origin |= dict.fromkeys(node.output, origin[node.input[0]])
+        elif len(node.input) > 1 and node.input[0] in tables and node.input[1] in origin:
+            name = origin[node.input[1]]
+            for size in _indexed(node, tables[node.input[0]]):
+                bounds[name] = max(1, min(size, bounds.get(name, size)))
+    return bounds
+
+
+def take(array: Array, indices: np.ndarray[tuple[int], np.dtype[np.int64]], *, is_batched: bool) -> Array:
+    """Give the examples `indices` of a batched array; an array without a batch axis stays whole.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n_examples, ...)
+        Or of any shape where it has no batch axis.
+    indices : ndarray of shape (n,), dtype int64
+        Which examples; may repeat.
+    is_batched : bool
+        Whether axis 0 is the batch.
+    """
+    return array[indices] if is_batched else array
+
+
+def _sizes_given(specs: tuple[TensorSpec, ...], given: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    known = {spec.name: spec for spec in specs}
+    sizes: dict[str, int] = {}
+    for name, shape in given.items():
+        if name not in known:
+            raise InputError(f"--shape names an unknown input {name!r}; there are {', '.join(map(repr, known))}")
+        spec = known[name]
+        fits = len(shape) == len(spec.shape) and all(
+            want == got or (isinstance(want, str) and got > 0) for want, got in zip(spec.shape, shape, strict=True)
+        )
+        if not fits:
+            raise InputError(f"shape {','.join(map(str, shape))} does not fit input {name!r} {spec}")
+        for want, got in zip(spec.shape, shape, strict=True):
+            if isinstance(want, str) and sizes.setdefault(want, got) != got:
+                raise InputError(f"free dimension {want!r} is given as {sizes[want]} and as {got}")
+    return sizes
+
+
+def _batch_names(specs: tuple[TensorSpec, ...]) -> tuple[str, ...]:
+    free = [size for spec in specs for size in spec.shape if isinstance(size, str)]
+    named = [size for size in dict.fromkeys(free) if _BATCH_NAME.search(size)]
+    first = [spec.shape[0] for spec in specs if spec.shape and isinstance(spec.shape[0], str)]
+    return tuple(named or dict.fromkeys(first))
+
+
+def _fixed_batch(specs: ModelSpecs) -> int | None:
+    sizes = {spec.shape[0] for spec in (*specs.inputs, *specs.outputs) if spec.shape}
+    only = sizes.pop() if len(sizes) == 1 else None
+    return only if isinstance(only, int) and only > 0 else None
+
+
+def _values(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator, bound: int | None) -> Array:
+    try:
+        kind = numpy_type(spec.dtype)
+    except (AttributeError, TypeError) as error:
+        raise InputError(f"input {spec.name!r} is of type {spec.dtype}, for which no values can be made up") from error
+    if kind.kind == "b":
+        return rng.integers(0, 2, shape).astype(np.bool_)
+    if kind.kind == "O":
+        return np.array([_WORDS[index] for index in np.ravel(rng.integers(0, len(_WORDS), shape))], object).reshape(
+            shape
+        )
+    if integer := re.fullmatch(r"(u?)int(\d+)", spec.dtype):
+        if not shape:
+            return np.ones(shape, kind)
+        largest = 2 ** (int(integer[2]) - (not integer[1])) - 1
+        upper = bound or (256 if kind == np.uint8 else _DEFAULT_BOUND)
+        return rng.integers(0, min(upper, largest + 1), shape, np.uint64).astype(kind)
+    if kind.kind == "f" or spec.dtype.startswith(("bfloat", "float")):
+        values = rng.standard_normal(shape, np.float32)
+        return (np.abs(values) if spec.dtype.startswith("float8_e8m0") else values).astype(kind)
+    raise InputError(f"input {spec.name!r} is of type {spec.dtype}, for which no values can be made up")
+
+
+def _indexed(node: onnx.NodeProto, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Give the lengths of the axes of a tensor of `shape` that the second input of `node` holds indices into."""
+    numbers = {attribute.name: attribute.i for attribute in node.attribute}
+    if node.op_type in _BY_COORDINATES:
+        return shape[numbers.get("batch_dims", 0) :]
+    axis = numbers.get("axis", 0)
+    return (shape[axis],) if node.op_type in _ALONG_AN_AXIS and -len(shape) <= axis < len(shape) else ()

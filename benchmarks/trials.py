@@ -1,0 +1,261 @@
+"""When which process runs: fresh processes for each trial, blocks of live ones in turn, until the answer is known.
+
+A trial is one fresh process of one model. With two models the trials come in pairs: both processes are alive, and their
+blocks alternate in balanced random order while the other one rests, so that whatever the machine does hits both alike.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from benchmarks.errors import WorkerError, WrongAnswersError
+from benchmarks.journal import Begun, Journal
+from benchmarks.machine.energy import EnergyMeter
+from benchmarks.machine.machine import Machine, Observer
+from benchmarks.process.cold_start import cold_costs
+from benchmarks.process.measured import Launch, Loaded, MeasuredWorker, Warm
+from benchmarks.records.measurement import Cost, Environment, Measurement, Trial
+from benchmarks.settings import Settings, plan_blocks
+from benchmarks.side import Side
+
+__all__ = ["Enough", "Schedule"]
+
+_KEYS = ("baseline", "candidate")
+
+Enough = Callable[[bool], str | None]
+"""Says in words why no further trial is needed, else None. The argument: whether the budget is spent."""
+
+
+class Schedule:
+    """Runs the trials of one or two sides, and goes on with those that still work.
+
+    Parameters
+    ----------
+    sides : sequence of Side
+        One, or the baseline and the candidate.
+    settings : Settings
+        See there.
+    say : callable
+        Receives one short line for each step.
+    launch : Launch
+        How a measured process is started.
+    machine : Machine
+        Its clock and lock.
+    journal : Journal or None
+        Receives each trial as it ends.
+    costs : sequence of Cost
+        Of the sides, for the journal; empty where one model is measured alone.
+    """
+
+    def __init__(
+        self,
+        sides: Sequence[Side],
+        settings: Settings,
+        say: Callable[[str], None],
+        launch: Launch,
+        machine: Machine,
+        journal: Journal | None = None,
+        costs: Sequence[Cost] = (),
+    ) -> None:
+        self._sides = sides
+        self._settings = settings
+        self._say = say
+        self._launch = launch
+        self._machine = machine
+        self._journal = journal
+        self._costs = costs
+        self._rng = random.Random(settings.seed)
+        self._n_launched = 0
+
+    def run(self, enough: Enough) -> list[Measurement]:
+        """Measure until `enough` says so; one record for each side, in their order."""
+        names = " and ".join(side.subject.label for side in self._sides)
+        backends = " and ".join(dict.fromkeys(side.subject.backend for side in self._sides))
+        with self._machine.measuring(f"{names} on {backends}", self._say) as observer:
+            started_utc = datetime.now(UTC).isoformat(timespec="seconds")
+            gpu = any(side.spec.options.device != "cpu" for side in self._sides)
+            self._begin_journal(observer.environment(gpu=gpu), started_utc)
+            ended = self._trials(enough, observer)
+            if self._settings.cold:
+                self._measure_cold()
+            versions = {side.spec.backend: side.backend_version for side in self._sides if side.backend_version}
+            conditions = observer.finish(
+                versions,
+                gpu=gpu,
+                threads=max(side.spec.options.threads for side in self._sides),
+            )
+        return [side.measurement(conditions, self._settings, ended, started_utc) for side in self._sides]
+
+    def _trials(self, enough: Enough, observer: Observer) -> str:
+        deadline_s = self._machine.now_s() + self._settings.budget_s
+        trial_s = 0.0
+        while active := [side for side in self._sides if side.failure is None]:
+            # A trial that cannot end before the budget is not begun.
+            spent = self._machine.now_s() + trial_s > deadline_s
+            if (ended := enough(spent)) is not None:
+                return ended
+            number = len(active[0].trials) + 1
+            total = "" if self._settings.trials is None else f" of {self._settings.trials}"
+            names = " and ".join(side.subject.label for side in active)
+            self._say(f"trial {number}{total}: {names} on {active[0].subject.backend}")
+            start_s = self._machine.now_s()
+            try:
+                done = self._trial(active, observer)
+            except _SideFailedError:
+                continue  # the same trial again, without the side that failed
+            trial_s = self._machine.now_s() - start_s
+            for side, record in zip(active, done, strict=True):
+                side.trials.append(record)
+                if self._journal is not None:
+                    self._journal.checked(self._key(side), side.agreement, side.backend_version)
+                    self._journal.trial(self._key(side), record)
+            observer.between_trials()
+        return "every model failed"
+
+    def _measure_cold(self) -> None:
+        for side in self._sides:
+            if side.failure is None:
+                with suppress(_SideFailedError), self._blaming(side):
+                    side.cold = cold_costs(side.spec, timeout_s=self._settings.timeout_s, say=self._say)
+
+    def _begin_journal(self, environment: Environment, started_utc: str) -> None:
+        if self._journal is None:
+            return
+        for index, side in enumerate(self._sides):
+            begun = Begun(
+                subject=side.subject,
+                environment=environment,
+                cost=self._costs[index] if self._costs else None,
+                margin=self._settings.margin,
+                seed=self._settings.seed,
+                started_utc=started_utc,
+            )
+            self._journal.begin(self._key(side), begun)
+            if side.failure is not None:
+                self._journal.failure(self._key(side), side.failure, side.failure_kind or "")
+
+    def _trial(self, active: Sequence[Side], observer: Observer) -> list[Trial]:
+        with ExitStack() as stack:
+            live: dict[int, _Live] = {}
+            for index in self._shuffled(len(active)):
+                live[index] = self._start(active[index], stack, observer)
+            ordered = [live[index] for index in range(len(active))]
+            plan = plan_blocks([one.warm.latency_ns for one in ordered], self._settings)
+            for order in self._balanced_orders(plan.rounds, len(active)):
+                for index in order:
+                    one = ordered[index]
+                    with self._blaming(one.side):
+                        one.worker.wake()
+                        one.block(plan.calls[index], plan.dropped[index], observer.energy())
+                        one.worker.rest()
+            observer.look()
+            trials = []
+            for one in ordered:
+                with self._blaming(one.side):
+                    one.worker.wake()
+                    trials.append(one.trial())
+            return trials
+
+    def _start(self, side: Side, stack: ExitStack, observer: Observer) -> _Live:
+        with self._blaming(side):
+            worker = self._launch(side.spec, timeout_s=self._settings.timeout_s)
+            stack.callback(worker.close)
+            observer.follow(worker.pid)
+            order, self._n_launched = self._n_launched, self._n_launched + 1
+            loaded = worker.load(side.feeds)
+            side.backend_version = loaded.backend_version
+            side.verify(worker)
+            warm = worker.warm_up(self._settings.warm_up)
+            worker.rest()
+            return _Live(side, worker, order, loaded, warm)
+
+    def _shuffled(self, n: int) -> list[int]:
+        return self._rng.sample(range(n), n)
+
+    def _balanced_orders(self, rounds: int, n: int) -> list[list[int]]:
+        """Random orders, each as often as its mirror image (one round more where their number is odd)."""
+        orders: list[list[int]] = []
+        for _ in range(math.ceil(rounds / 2)):
+            order = self._shuffled(n)
+            orders += [order, order[::-1]]
+        self._rng.shuffle(orders)
+        return orders[:rounds]
+
+    @contextmanager
+    def _blaming(self, side: Side) -> Iterator[None]:
+        try:
+            yield
+        except WorkerError as error:
+            self._fail(side, error, error.kind)
+            raise _SideFailedError from error
+        except WrongAnswersError as error:
+            self._fail(side, error, WrongAnswersError.__name__)
+            raise _SideFailedError from error
+
+    def _fail(self, side: Side, error: Exception, kind: str) -> None:
+        side.fail(error, kind)
+        self._say(f"{side.subject.label}: failed: {side.failure}")
+        if self._journal is not None:
+            self._journal.failure(self._key(side), side.failure or "", kind)
+
+    def _key(self, side: Side) -> str:
+        # Two labels may be equal.
+        return _KEYS[self._sides.index(side)]
+
+
+@dataclass
+class _Live:
+    """One process of a trial that is under way."""
+
+    side: Side
+    worker: MeasuredWorker
+    order: int
+    loaded: Loaded
+    warm: Warm
+    blocks: list[tuple[int, ...]] = field(default_factory=list)
+    energy_uj: int | None = None
+    energy_calls: int = 0
+
+    def block(self, n_calls: int, n_dropped: int, meter: EnergyMeter | None) -> None:
+        """Make one block of calls, with what it takes of energy where that is counted."""
+        if meter is None:
+            self.blocks.append(self.worker.block(n_calls, n_dropped))
+            return
+        meter.start()
+        try:
+            self.blocks.append(self.worker.block(n_calls, n_dropped))
+        finally:
+            used_uj = meter.stop()
+        if used_uj is not None:
+            self.energy_uj = (self.energy_uj or 0) + used_uj
+            self.energy_calls += n_calls + n_dropped
+
+    def trial(self) -> Trial:
+        closing = self.worker.finish()
+        return Trial(
+            order=self.order,
+            import_ns=self.loaded.import_ns,
+            load_ns=self.loaded.load_ns,
+            first_run_ns=self.loaded.first_run_ns,
+            warmup_ns=self.warm.calls_ns,
+            warmup_calls=self.warm.n_calls,
+            warmup_total_ns=self.warm.total_ns,
+            warmup_ended=self.warm.ended,
+            blocks_ns=tuple(self.blocks),
+            cpu_ns=closing.cpu_ns,
+            involuntary_switches=closing.involuntary_switches,
+            energy_uj=self.energy_uj,
+            energy_calls=self.energy_calls,
+            memory=closing.memory,
+            executed_precision=self.loaded.executed_precision,
+            properties=self.loaded.properties,
+        )
+
+
+class _SideFailedError(Exception):
+    """One side of a trial failed; it knows why."""

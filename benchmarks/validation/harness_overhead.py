@@ -1,0 +1,99 @@
+"""What the harness itself adds to a call: ``python -m benchmarks.validation.harness_overhead``.
+
+The same bound calls are made by a bare loop, timed as a whole, and by the loop that times each of them, in turn. The
+null backend shows the cost in nanoseconds, a network of about a millisecond in ONNX Runtime its share.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from backends import registry
+from backends.base import CompileOptions
+from benchmarks.process.worker import timed_calls
+from benchmarks.records.measurement import Interval
+from benchmarks.stats.summary import median_interval
+from benchmarks.validation.real_machine import chain
+
+__all__ = ["Overhead", "main", "overhead"]
+
+_ROUNDS = 41
+_ROWS, _FEATURES, _LAYERS = 64, 256, 10
+_NULL_CALLS, _MODEL_CALLS = 2000, 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overhead:
+    """What timing adds.
+
+    Parameters
+    ----------
+    call_ns : float
+        One call in the bare loop, in nanoseconds.
+    added_ns : Interval
+        To the sum of loop and call, for each call, in nanoseconds: median over rounds.
+    told_ns : Interval
+        What the mean sample says beyond a call of the bare loop, in nanoseconds: median over rounds.
+    """
+
+    call_ns: float
+    added_ns: Interval
+    told_ns: Interval
+
+
+def overhead(call: Callable[[], None], n_calls: int, rounds: int = _ROUNDS) -> Overhead:
+    """Make the calls bare and timed, in turn.
+
+    Parameters
+    ----------
+    call : callable
+        A bound call.
+    n_calls : int
+        Of one round.
+    rounds : int
+        Pairs of loops.
+    """
+    clock = time.perf_counter_ns
+    bare, added, told = [], [], []
+    timed_calls(call, n_calls, clock)
+    for _ in range(rounds):
+        start = clock()
+        for _ in range(n_calls):
+            call()
+        bare_ns = (clock() - start) / n_calls
+        start = clock()
+        samples = timed_calls(call, n_calls, clock)
+        timed_ns = (clock() - start) / n_calls
+        bare.append(bare_ns)
+        added.append(timed_ns - bare_ns)
+        told.append(float(samples.mean()) - bare_ns)
+    return Overhead(call_ns=median(bare), added_ns=median_interval(added), told_ns=median_interval(told))
+
+
+def main() -> None:
+    """Print both."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = chain(Path(folder) / "chain.onnx", _LAYERS, rows=_ROWS, features=_FEATURES)
+        feeds = {"x": np.ones((_ROWS, _FEATURES), np.float32)}
+        for backend, n_calls in (("null", _NULL_CALLS), ("ort", _MODEL_CALLS)):
+            compiled = registry.create(backend).compile(path, CompileOptions())
+            found = overhead(compiled.bind(feeds), n_calls)
+            added, told = found.added_ns, found.told_ns
+            sys.stdout.write(
+                f"{backend}: a call takes {found.call_ns / 1e3:.2f} us; timing it adds {added.value:.0f} ns "
+                f"[{added.low:.0f}, {added.high:.0f}] ({added.value / found.call_ns:.2%}); "
+                f"the mean sample says {told.value:+.0f} ns [{told.low:.0f}, {told.high:.0f}]\n"
+            )
+            compiled.close()
+
+
+if __name__ == "__main__":
+    main()

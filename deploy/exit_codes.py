@@ -1,0 +1,79 @@
+"""What the exit code of ``deploy`` means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.records.measurement import Comparison, Measurement
+    from benchmarks.scenarios.load import LoadMeasurement
+    from deploy.results.results import Results
+
+__all__ = [
+    "INCONCLUSIVE",
+    "INTERRUPTED",
+    "OK",
+    "REGRESSION",
+    "UNFIT",
+    "USAGE",
+    "WRONG_ANSWERS",
+    "exit_code",
+    "measured_code",
+    "sides",
+]
+
+OK = 0
+REGRESSION = 1
+"""The candidate is slower than the baseline."""
+USAGE = 2
+"""A mistake of the user, or something that this machine lacks, or a model that could not be measured; one line on
+stderr says what to do."""
+INCONCLUSIVE = 3
+"""The samples that were made do not decide."""
+UNFIT = 4
+"""The machine was not fit for measuring: its numbers should not be believed."""
+WRONG_ANSWERS = 5
+"""A compiled model's answers differ from the reference."""
+INTERRUPTED = 130
+
+
+def exit_code(results: Results, *, accept_unfit: bool = False) -> int:
+    """Give the exit code of a measurement: the gravest of what happened.
+
+    Wrong answers come first, then what could not be measured; a verdict of an unfit machine is none.
+    """
+    if (code := measured_code(results.all_measurements(), accept_unfit=accept_unfit)) != OK:
+        return code
+    verdicts = {pair.verdict for pair in results.comparisons}
+    if "slower" in verdicts:
+        return REGRESSION
+    return INCONCLUSIVE if "inconclusive" in verdicts else OK
+
+
+def measured_code(
+    measured: Iterable[Measurement | LoadMeasurement], *, missing: bool = False, accept_unfit: bool = False
+) -> int:
+    """Give the exit code of a command that measured, verdicts left out: a model that got slower is an answer.
+
+    Parameters
+    ----------
+    measured : iterable of Measurement or LoadMeasurement
+        All of them.
+    missing : bool, default=False
+        Whether something that was asked for is not there.
+    accept_unfit : bool, default=False
+        Whether the user believes an unfit machine.
+    """
+    every = list(measured)
+    kinds = {found.failure_kind for found in every if found.failure is not None}
+    if "WrongAnswersError" in kinds:
+        return WRONG_ANSWERS
+    if kinds or missing:
+        return USAGE
+    return UNFIT if not accept_unfit and any(found.unfit for found in every) else OK
+
+
+def sides(pairs: Iterable[Comparison | None]) -> list[Measurement]:
+    """Give both measurements of each comparison that was made."""
+    return [side for pair in pairs if pair is not None for side in pair.sides]

@@ -1,0 +1,225 @@
+"""Whether an ONNX file still gives torch's answers, and the same score, under a backend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import PositiveInt
+
+from backends.base import Array, CompileOptions, TensorSpec
+from benchmarks.records.base import Record
+from benchmarks.records.measurement import Agreement
+from deploy.errors import ExportError
+from deploy.export.inference import compiled_elsewhere
+from deploy.sources.metric import Metric
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.utils.data import Dataset
+
+__all__ = ["TOLERANCE", "BackendScore", "compare_with_torch", "score_on_backend", "torch_answers"]
+
+TOLERANCE = 1e-3
+"""Largest error that counts as the same answer, as a share of the output's range. In fp32 about 1e-6 is seen."""
+
+
+class BackendScore(Record):
+    """Mean score of a compiled model over examples: accuracy in [0, 1], or PSNR in dB."""
+
+    metric: Metric
+    score: float
+    n: PositiveInt
+
+
+def compare_with_torch(
+    path: Path,
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    *,
+    backend: str = "ort",
+    options: CompileOptions | None = None,
+    tolerance: float = TOLERANCE,
+) -> Agreement:
+    """Compare the answers of an ONNX file with those of the network it came from.
+
+    With a free batch dimension all examples are run as one batch, and then again one by one: a size that was baked in
+    by mistake shows. With a fixed one they are run in batches of that size, the last one filled up. The file is
+    compiled in a process of its own.
+
+    Parameters
+    ----------
+    path : Path
+        ONNX file.
+    model : nn.Module
+        Run as a copy in evaluation mode on the CPU; not touched.
+    inputs : tuple of Tensor
+        Real examples, axis 0 being the batch of each input that has one.
+    backend : str, default="ort"
+        Name in `backends.registry`.
+    options : CompileOptions, optional
+        Defaults to fp32, one thread, CPU.
+    tolerance : float, default=1e-3
+        Largest error allowed, as a share of the output's range.
+
+    Returns
+    -------
+    Agreement
+        Of the output that agrees least. Its range is max - min over the reference, or the largest magnitude where the
+        reference is constant. ``ok`` says whether it holds: the caller decides what follows.
+
+    Raises
+    ------
+    ExportError
+        The file's inputs do not fit, its outputs have other shapes, or torch's own answers are not finite.
+    BackendError
+        The backend cannot compile or run the file.
+    """
+    from deploy.export.capture import batched_inputs, batches, copy_for_export
+
+    network, examples = copy_for_export(model, inputs)
+    batched = batched_inputs(examples)
+    n = examples[batched[0]].shape[0] if batched else 1
+    spread: dict[tuple[int, str], _Spread] = {}
+    with compiled_elsewhere(path, backend, options) as remote:
+        if len(remote.inputs) != len(examples):
+            raise ExportError(f"{path} has {len(remote.inputs)} inputs, got {len(examples)}")
+        fixed = _batch(remote.inputs)
+        sizes = (n, 1 if n > 1 else 2) if batched and fixed is None else (fixed or n,)
+        for size in sizes:
+            for batch in batches(examples, size):
+                feeds = {spec.name: value.numpy() for spec, value in zip(remote.inputs, batch, strict=True)}
+                actual = remote.run(feeds)
+                for name, wanted in _named(network, batch, tuple(actual)).items():
+                    spread.setdefault((size, name), _Spread()).add(path, name, actual[name], wanted)
+    worst = max(spread.values(), key=lambda each: each.error / each.span)
+    return Agreement(
+        reference="torch, eager, on the CPU",
+        max_abs_error=worst.error,
+        output_range=worst.span,
+        tolerance=tolerance,
+        n_inputs=n,
+        ok=worst.error <= tolerance * worst.span,
+    )
+
+
+class _Spread:
+    """Largest error of one output over the batches, and the range of its reference."""
+
+    def __init__(self) -> None:
+        self.error = 0.0
+        self._low, self._high = np.inf, -np.inf
+
+    def add(self, path: Path, name: str, actual: Array, reference: Array) -> None:
+        if actual.shape != reference.shape:
+            raise ExportError(f"{path}: output {name!r} has shape {actual.shape}, torch gives {reference.shape}")
+        wanted = reference.astype(np.float64)
+        error = float(np.abs(actual.astype(np.float64) - wanted).max(initial=0.0))
+        self.error = max(self.error, error if np.isfinite(error) else np.inf)
+        self._low = min(self._low, float(wanted.min(initial=np.inf)))
+        self._high = max(self._high, float(wanted.max(initial=-np.inf)))
+
+    @property
+    def span(self) -> float:
+        """Never zero: the largest magnitude where the reference is constant, 1 where it is zero everywhere."""
+        if not np.isfinite(self._low):
+            return 1.0  # outputs without elements
+        return (self._high - self._low) or abs(self._high) or 1.0
+
+
+def torch_answers(model: nn.Module, inputs: tuple[Tensor, ...], names: tuple[str, ...]) -> dict[str, Array]:
+    """Run a copy of `model` in evaluation mode on the CPU and give its outputs the names of the graph's.
+
+    Raises
+    ------
+    ExportError
+        The network fails or returns another number of tensors, or its answers are not finite.
+    """
+    from deploy.export.capture import copy_for_export
+
+    return _named(*copy_for_export(model, inputs), names)
+
+
+def _named(network: nn.Module, inputs: tuple[Tensor, ...], names: tuple[str, ...]) -> dict[str, Array]:
+    from deploy.export.capture import tensors_of
+
+    who = type(network).__name__
+    results = tensors_of(network, inputs)
+    if len(results) != len(names):
+        raise ExportError(f"{who} returns {len(results)} tensors, its graph has {len(names)} outputs")
+    arrays: dict[str, Array] = {name: value.numpy() for name, value in zip(names, results, strict=True)}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ExportError(f"{who} itself gives infinite or undefined values in output {name!r} on these inputs")
+    return arrays
+
+
+def score_on_backend(
+    path: Path,
+    backend: str,
+    options: CompileOptions | None,
+    data: Dataset[Any],
+    *,
+    metric: Metric = "accuracy",
+    batch_size: int = 64,
+    timeout_s: float = 3600.0,
+) -> BackendScore:
+    """Score the answers of an ONNX file on `data` under a backend.
+
+    The examples are streamed to the process that holds the model: neither side keeps the data set.
+
+    Parameters
+    ----------
+    path : Path
+        ONNX file with one input; the first output holds a score for each class, or an image.
+    backend : str
+        Name in `backends.registry`.
+    options : CompileOptions or None
+        None: fp32, one thread, CPU.
+    data : Dataset
+        Pairs of an input without batch axis and its target: the index of its class, or an image in [0, 1].
+    metric : {"accuracy", "psnr"}
+        What fits the targets; see `pruners.recover.losses.score_each`.
+    batch_size : int, default=64
+        Used where the batch dimension is free; a fixed one is followed, the last batch filled up.
+    timeout_s : float, default=3600.0
+        Seconds for the whole data set.
+
+    Raises
+    ------
+    ExportError
+        The file does not give class scores, or images, of such examples, or there are none.
+    BackendError
+        The backend cannot compile or run the file.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    from deploy.export.capture import one_batch
+    from pruners.recover.losses import score_each
+
+    total, n = 0.0, 0
+    rank, wanted = (2, "a row of scores an example") if metric == "accuracy" else (4, "an image an example")
+    with compiled_elsewhere(path, backend, options, timeout_s=timeout_s) as remote:
+        if len(remote.inputs) != 1:
+            raise ExportError(f"{path} has {len(remote.inputs)} inputs; {metric} needs one image input")
+        image, output = remote.inputs[0].name, remote.outputs[0]
+        if len(output.shape) != rank:
+            raise ExportError(f"{path}: output {output.name!r} is {output}; {metric} needs {wanted}")
+        size = _batch(remote.inputs) or batch_size
+        loader: DataLoader[Any] = DataLoader(data, batch_size=size)
+        for images, targets in loader:
+            (batch,) = one_batch((images,), size)
+            answers = remote.run({image: batch.numpy()})[output.name][: len(targets)]
+            total += float(score_each(metric, torch.from_numpy(np.array(answers, np.float32)), targets).sum())
+            n += len(targets)
+    if not n:
+        raise ExportError("the data set is empty: there is no score")
+    return BackendScore(metric=metric, score=total / n, n=n)
+
+
+def _batch(inputs: tuple[TensorSpec, ...]) -> int | None:
+    """Return the batch that is baked into the file; None when it is free."""
+    first = next((spec.shape[0] for spec in inputs if spec.shape), None)
+    return first if isinstance(first, int) else None

@@ -1,0 +1,240 @@
+"""A torch module as an ONNX file: captured, translated, folded, named, checked, written as a whole.
+
+This module imports no torch until a network is exported: `ExportInfo` is also read where torch is not installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import onnx
+from pydantic import NonNegativeInt, PositiveInt
+
+from backends import modelfile
+from backends.base import TensorSpec
+from benchmarks.records.base import Record
+from deploy.errors import ExportError
+from deploy.export.drop_empty_scatter import drop_empty_writes
+from deploy.export.fold_batch_norm import batch_norms, fold_batch_norms
+from deploy.export.onnx_check import check_onnx, model_files, opset_of
+from deploy.export.onnx_graph import subgraphs
+from deploy.export.onnx_names import name_nodes, name_parameters, rename_dimension, rename_values, strip_metadata
+from deploy.files.atomic import file_sha256, output_errors, staged_folder, sync
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["BATCH", "DEFAULT_OPSET", "OPSETS", "ExportInfo", "export_onnx", "require_opset"]
+
+BATCH = "batch"
+"""Name of the free dimension."""
+
+DEFAULT_OPSET = 20
+OPSETS = range(18, 24)
+"""Operator sets that can be asked for: the exporter is written at 18 and converts upwards."""
+
+_EMBEDDED_LIMIT_BYTES = 1_900_000_000
+"""Weights above this go to external data: a protobuf message ends at 2 GiB."""
+
+
+class ExportInfo(Record):
+    """How an ONNX file was made, and what it takes and gives."""
+
+    opset: PositiveInt
+    ir_version: PositiveInt
+    exporter: Literal["torch.onnx dynamo"] = "torch.onnx dynamo"
+    torch_version: str
+    onnxscript_version: str
+    onnx_version: str
+    dynamic_batch: bool
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    n_nodes: PositiveInt
+    batch_norms_folded: NonNegativeInt
+    batch_norms_left: tuple[str, ...]
+    external_data: bool
+    file_bytes: PositiveInt
+    sha256: str
+
+
+def require_opset(opset: int) -> None:
+    """Refuse an operator set that cannot be exported.
+
+    Raises
+    ------
+    ExportError
+        It is none of `OPSETS`.
+    """
+    if opset not in OPSETS:
+        raise ExportError(f"opset {opset} cannot be exported; choose one of {OPSETS[0]} to {OPSETS[-1]}")
+
+
+def export_onnx(
+    model: nn.Module,
+    example_inputs: tuple[Tensor, ...],
+    path: Path,
+    *,
+    opset: int = DEFAULT_OPSET,
+    dynamic_batch: bool = True,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    external_data: bool = False,
+) -> ExportInfo:
+    """Write `model` as a checked ONNX file.
+
+    A copy in evaluation mode, on the CPU, is exported; `model` itself is not touched. Each BatchNorm that alone
+    follows a convolution or linear layer is folded into its weights; the others stay and are listed.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Hooks that take part in its computation (weight norm, ``torch.nn.utils.prune``) are exported with it.
+    example_inputs : tuple of Tensor
+        Arguments of ``forward``. With `dynamic_batch`, axis 0 of the first input that has axes is the batch, and so
+        is axis 0 of every input that has the same size there.
+    path : Path
+        Replaced as a whole when the file is complete and valid.
+    opset : int, default=20
+        Version of the ONNX operator set, 18 to 23.
+    dynamic_batch : bool, default=True
+        Leave the batch dimension free, under the name ``"batch"``; otherwise that of `example_inputs` is baked in.
+    input_names : sequence of str, optional
+        Defaults to the argument names of ``forward``.
+    output_names : sequence of str, optional
+        In the order in which the outputs are met inside tuples and mappings. Defaults to the keys of mappings, or
+        ``"output"``, or ``"output_0"`` and so on.
+    external_data : bool, default=False
+        Keep the weights in ``<path>.data`` beside the file. Weights of more than 1.9 GB always go there.
+
+    Returns
+    -------
+    ExportInfo
+        With ``sha256`` and ``file_bytes`` over the ONNX file followed by its external data.
+
+    Raises
+    ------
+    ExportError
+        One line with the reason: the network does not accept the example, cannot be captured or translated, cannot
+        be exported with a free batch dimension (where a fixed one works, the message proposes it), or `opset` or the
+        names do not fit.
+    OutputError
+        The file cannot be written.
+    """
+    # Late: this module is also read where torch is not installed.
+    from deploy.export.capture import batched_inputs, copy_for_export, output_keys, translate
+
+    require_opset(opset)
+    name = type(model).__name__
+    network, inputs = copy_for_export(model, example_inputs)
+    if dynamic_batch and not batched_inputs(inputs):
+        raise ExportError(f"{name} takes only scalars, which have no batch axis; export it with dynamic_batch=False")
+    keys = output_keys(network, inputs)
+    _check_names(name, "input", input_names, len(inputs))
+    _check_names(name, "output", output_names, len(keys))
+    translation = translate(network, inputs, opset=opset, dynamic_batch=dynamic_batch)
+    proto = translation.proto
+    if (written := opset_of(proto)) != opset:
+        raise ExportError(f"{name} cannot be converted to opset {opset}; choose {written}")
+
+    drop_empty_writes(proto)
+    fold_batch_norms(proto)
+    name_parameters(proto)
+    name_nodes(proto, [key for key, _ in network.named_parameters(remove_duplicate=False)])
+    _name_interface(proto, name, input_names or [str(key) for key in translation.arguments], output_names, keys)
+    if dynamic_batch:
+        _name_batch(proto, batched_inputs(inputs)[0], name)
+    strip_metadata(proto)
+    apart = external_data or _weight_bytes(proto) > _EMBEDDED_LIMIT_BYTES
+    left = batch_norms(proto)
+    sha256, file_bytes = _write(proto, path, apart=apart)
+    file = modelfile.read(path)
+    return ExportInfo(
+        opset=opset,
+        ir_version=file.proto.ir_version,
+        torch_version=version("torch"),
+        onnxscript_version=version("onnxscript"),
+        onnx_version=version("onnx"),
+        dynamic_batch=dynamic_batch,
+        inputs=file.inputs,
+        outputs=file.outputs,
+        n_nodes=len(file.proto.graph.node),
+        batch_norms_folded=translation.n_batch_norms - len(left),
+        batch_norms_left=left,
+        external_data=apart,
+        file_bytes=file_bytes,
+        sha256=sha256,
+    )
+
+
+def _check_names(network: str, kind: str, names: Sequence[str] | None, n: int) -> None:
+    if names is None:
+        return
+    if len(names) != n:
+        raise ExportError(f"{network} has {n} {kind}{'s' if n > 1 else ''}, got {len(names)} {kind} names")
+    if len(set(names)) != len(names) or not all(names):
+        raise ExportError(f"{kind} names must differ and not be empty, got {', '.join(map(repr, names))}")
+
+
+def _name_interface(
+    proto: onnx.ModelProto,
+    network: str,
+    inputs: Sequence[str],
+    output_names: Sequence[str] | None,
+    keys: Sequence[str],
+) -> None:
+    if output_names is None:
+        outputs: list[str] = []
+        for key in keys:
+            free = key
+            while free in inputs or free in outputs:
+                free += "_out"
+            outputs.append(free)
+    elif clash := sorted(set(inputs) & set(output_names)):
+        raise ExportError(f"{network}: {clash[0]!r} names an input and an output; choose another output name")
+    else:
+        outputs = list(output_names)
+    values = [value.name for value in (*proto.graph.input, *proto.graph.output)]
+    if len(values) != len(inputs) + len(outputs) or len(set(values)) != len(values):
+        raise ExportError(
+            f"{network} was given {len(inputs)} inputs and returned {len(outputs)} outputs, but its graph has "
+            f"{len(proto.graph.input)} and {len(proto.graph.output)}; export it with tensors alone"
+        )
+    rename_values(proto, dict(zip(values, (*inputs, *outputs), strict=True)))
+
+
+def _name_batch(proto: onnx.ModelProto, first: int, network: str) -> None:
+    dim = proto.graph.input[first].type.tensor_type.shape.dim[0]
+    if not dim.dim_param:
+        raise ExportError(
+            f"{network} cannot be exported with a dynamic batch: the exporter baked in {dim.dim_value}; "
+            "export it with dynamic_batch=False"
+        )
+    rename_dimension(proto, dim.dim_param, BATCH)
+
+
+def _weight_bytes(proto: onnx.ModelProto) -> int:
+    return sum(tensor.ByteSize() for graph in subgraphs(proto.graph) for tensor in graph.initializer)
+
+
+def _write(proto: onnx.ModelProto, path: Path, *, apart: bool) -> tuple[str, int]:
+    """Write and check under a temporary name, then rename; external data goes first."""
+    with output_errors(path), staged_folder(path) as stage:
+        staged = stage / path.name
+        onnx.save_model(
+            proto,
+            staged,
+            save_as_external_data=apart,
+            all_tensors_to_one_file=True,
+            location=f"{path.name}.data" if apart else None,
+            size_threshold=1024,
+        )
+        check_onnx(staged)
+        files = model_files(staged)
+        sha256, file_bytes = file_sha256(*files), sum(file.stat().st_size for file in files)
+        sync(stage)
+        for file in reversed(files):
+            file.replace(path.with_name(file.name))
+    return sha256, file_bytes

@@ -1,0 +1,83 @@
+"""Whether an ONNX file is valid. Knows no torch and no runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+
+from backends import modelfile
+from backends.errors import ModelLoadError, OptionError, one_line
+from deploy.errors import ExportError
+from deploy.export.onnx_graph import subgraphs
+
+__all__ = ["check_onnx", "external_files", "model_files", "opset_of"]
+
+
+def check_onnx(path: Path) -> None:
+    """Check a file with `onnx.checker`, and infer every type and shape strictly, with data propagation.
+
+    Parameters
+    ----------
+    path : Path
+        An ONNX file; external data is looked for beside it.
+
+    Raises
+    ------
+    ExportError
+        One line: the file is missing, truncated, refers to external data that is not there, has an unknown operator,
+        or its types and shapes contradict each other.
+    """
+    try:
+        modelfile.read(path)  # missing, truncated, without its external data: found in the words of the backends
+    except (ModelLoadError, OptionError) as error:
+        raise ExportError(str(error)) from error
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+        skeleton = onnx.load(path, load_external_data=False)
+        inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=True, strict_mode=True, data_prop=True)
+    except (
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise ExportError(f"{path} is not valid ONNX: {one_line(error)}") from error
+    for value in inferred.graph.output:
+        tensor = value.type.tensor_type
+        if not tensor.elem_type or not tensor.HasField("shape"):
+            raise ExportError(f"{path}: type and shape of output {value.name!r} cannot be inferred")
+
+
+def model_files(path: Path) -> tuple[Path, ...]:
+    """List the ONNX file and the files that hold its external data, the ONNX file first."""
+    return (path, *(path.parent / name for name in external_files(onnx.load(path, load_external_data=False))))
+
+
+def external_files(model: onnx.ModelProto) -> tuple[str, ...]:
+    """List the files, relative to the model's folder, that hold weights of `model`."""
+    found = {
+        entry.value
+        for graph in subgraphs(model.graph)
+        for tensor in _tensors(graph)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return tuple(sorted(found))
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                yield attribute.t
+            yield from attribute.tensors
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of the standard operator set that `model` imports; 0 when it imports none."""
+    return next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0)

@@ -1,0 +1,249 @@
+"""What ``deploy bench`` and ``deploy compare`` do: models, backends and a grid of options in, results out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.errors import InputError
+from deploy.files.atomic import require_writable
+from deploy.run.measure import compile_options, require_backends
+
+if TYPE_CHECKING:
+    from benchmarks.answers.reference import Reference
+    from benchmarks.journal import Journal
+    from benchmarks.records.measurement import Comparison, Measurement
+    from benchmarks.settings import Settings
+    from benchmarks.subject.subject import SubjectSpec
+    from deploy.results.results import Results
+
+__all__ = ["Grid", "bench_models", "label_models", "numbers", "onnx_file", "reference_of", "shapes"]
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """What each model is measured with: every backend with every number of threads and every batch.
+
+    Parameters
+    ----------
+    backends : sequence of str
+        Their names.
+    precision : str
+        Of all.
+    device : str or None
+        None: each backend's own.
+    threads : sequence of int or None
+        None: all usable cores.
+    batches : sequence of int or None
+        Of a free batch dimension; None: 1.
+    shapes : Mapping of str to tuple of int
+        Of inputs with other free dimensions.
+    cores : tuple of int or None
+        That the measured processes are bound to.
+    """
+
+    backends: Sequence[str]
+    precision: str = "fp32"
+    device: str | None = None
+    threads: Sequence[int | None] = (None,)
+    batches: Sequence[int | None] = (None,)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    cores: tuple[int, ...] | None = None
+
+    def specs(self, models: Mapping[str, Path]) -> Iterator[list[SubjectSpec]]:
+        """Give, for each point of the grid, the models that are measured in turn."""
+        from benchmarks.subject.subject import SubjectSpec
+
+        for backend, given, batch in product(self.backends, self.threads, self.batches):
+            threads = given if given or self.cores is None else len(self.cores)
+            options = compile_options(backend, precision=self.precision, threads=threads, device=self.device)
+            yield [
+                SubjectSpec(
+                    model=path,
+                    label=label,
+                    backend=backend,
+                    options=options,
+                    batch=batch,
+                    shapes=dict(self.shapes),
+                    cores=self.cores,
+                )
+                for label, path in models.items()
+            ]
+
+
+def bench_models(
+    models: Mapping[str, Path], grid: Grid, settings: Settings, say: Say, output: Path | None = None
+) -> Results:
+    """Measure one model, or two in turn, at every point of a grid; answers are checked first.
+
+    Parameters
+    ----------
+    models : Mapping of str to Path
+        One or two ONNX files by label, the baseline first.
+    grid : Grid
+        See there.
+    settings : Settings
+        Of each point.
+    say : callable
+        Receives one short line for each step.
+    output : Path, optional
+        Receives the results after each point of the grid; between two points a journal beside it holds the trials.
+
+    Raises
+    ------
+    BackendError, BenchmarkError
+        A file is broken, a backend is not usable here, or an option makes no sense.
+    OutputError
+        `output` cannot be written; found before anything is measured.
+    """
+    from benchmarks.subject.cost import cost
+    from deploy.results.results import results_of_bench
+
+    if output is not None:
+        require_writable(output)
+    require_backends(grid.backends, grid.device)
+    points = list(grid.specs(models))
+    # Reading both files now finds a broken one before anything is measured.
+    costs = {label: cost(path, shapes=grid.shapes) for label, path in models.items()}
+    references = {label: reference_of(path) for label, path in models.items()}
+    comparisons: list[Comparison] = []
+    measurements: list[Measurement] = []
+    for specs in points:
+        with _journal(output) as journal:
+            _measure(specs, references, settings, say, comparisons, measurements, journal)
+            results = results_of_bench(comparisons, measurements, costs, models)
+            if output is not None:
+                results.save(output)
+            if journal is not None:
+                journal.finish()
+    return results
+
+
+def label_models(model: Path, against: Path | None) -> dict[str, Path]:
+    """Name the models after their files, or after their folders where the files share a name; the baseline first."""
+    if against is None:
+        # Every bundle calls its file the same.
+        name = model.stem if model.is_file() and model.name != "model.onnx" else onnx_file(model).resolve().parent.name
+        return {name: onnx_file(model)}
+    names = (against.stem, model.stem)
+    if names[0] == names[1]:
+        names = (against.resolve().parent.name, model.resolve().parent.name)
+    if names[0] == names[1]:
+        names = ("baseline", "candidate")
+    return {names[0]: onnx_file(against), names[1]: onnx_file(model)}
+
+
+def onnx_file(path: Path) -> Path:
+    """Give the ONNX file of a bundle's folder, or the file itself."""
+    return path / "model.onnx" if path.is_dir() else path
+
+
+def numbers(text: str | None, option: str) -> tuple[int | None, ...]:
+    """Read ``"1,8"``; None stands for the default.
+
+    Raises
+    ------
+    InputError
+        Not whole numbers of at least 1.
+    """
+    if text is None:
+        return (None,)
+    try:
+        found = tuple(dict.fromkeys(int(word) for word in text.split(",")))
+    except ValueError:
+        found = ()
+    if not found or min(found) < 1:
+        raise InputError(f"{option} {text!r}: write whole numbers of at least 1, for example 1 or 1,8")
+    return found
+
+
+def shapes(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Read ``["input=1,3,224,224"]``.
+
+    Raises
+    ------
+    InputError
+        Of another form.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for text in given:
+        name, _, sizes = text.rpartition("=")
+        try:
+            found[name] = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            name = ""
+        if not name:
+            raise InputError(f"--shape {text!r}: write NAME=D0,D1,... with whole numbers")
+    return found
+
+
+def reference_of(model: Path) -> Reference | None:
+    """Take torch's answers on real inputs where the file lies in a bundle.
+
+    Raises
+    ------
+    BundleError
+        The bundle was changed.
+    """
+    from benchmarks.answers.reference import read_reference
+    from deploy.bundle.bundle import bundle_of
+
+    bundle = bundle_of(model)
+    return None if bundle is None else read_reference(bundle.reference)
+
+
+def _measure(
+    specs: Sequence[SubjectSpec],
+    references: Mapping[str, Reference | None],
+    settings: Settings,
+    say: Say,
+    comparisons: list[Comparison],
+    measurements: list[Measurement],
+    journal: Journal | None,
+) -> None:
+    from benchmarks.runner import compare, measure
+
+    def tell(line: str) -> None:
+        say(f"{specs[0].backend}: {line}")
+
+    if len(specs) == 1:
+        measurements.append(
+            measure(
+                specs[0],
+                reference=references[specs[0].label or ""],
+                settings=settings,
+                progress=tell,
+                journal=journal,
+            )
+        )
+        return
+    baseline, candidate = specs
+    # Both are timed on the same inputs: those of the baseline, where it has real ones.
+    comparisons.append(
+        compare(
+            candidate,
+            baseline,
+            candidate_reference=references[candidate.label or ""],
+            baseline_reference=references[baseline.label or ""],
+            settings=settings,
+            progress=tell,
+            journal=journal,
+        )
+    )
+
+
+@contextmanager
+def _journal(output: Path | None) -> Iterator[Journal | None]:
+    from benchmarks.journal import Journal, journal_path
+
+    if output is None:
+        yield None
+        return
+    with Journal(journal_path(output)) as journal:
+        yield journal

@@ -1,0 +1,31 @@
+"""Trainings that a recipe asks for, checked against its data before any work."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from deploy.sources.datasets.data import metric_of
+from deploy.sources.datasets.data_spec import DataSpec
+from pruners.recover.metric import loss_of
+from pruners.recover.settings import TrainSettings
+
+__all__ = ["require_losses"]
+
+
+def require_losses(data: DataSpec, *parts: BaseModel | None) -> None:
+    """Refuse a training, anywhere in these parts of a recipe, whose loss does not fit the data's targets.
+
+    Raises
+    ------
+    TrainingError
+        There is one.
+    SourceError
+        The data set is unknown.
+    """
+    metric = metric_of(data)
+    for part in parts:
+        if isinstance(part, TrainSettings):
+            loss_of(metric, part.loss, part.label_smoothing)
+        elif part is not None:
+            within = [getattr(part, name) for name in type(part).model_fields]
+            require_losses(data, *(value for value in within if isinstance(value, BaseModel)))

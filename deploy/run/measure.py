@@ -1,0 +1,134 @@
+"""Measuring what a run has prepared: each backend's score on the test set, and the pair timed in turn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, cast
+
+from backends import registry
+from backends.base import CompileOptions
+from backends.errors import BackendUnavailableError
+from benchmarks.machine.environment import cores_available
+from deploy.run.stages import write_json
+
+if TYPE_CHECKING:
+    from backends.base import Precision
+    from benchmarks.records.measurement import Comparison
+    from deploy.bundle.bundle import Bundle
+    from deploy.recipe import Bench, Recipe
+    from deploy.run.stages import Stage
+
+__all__ = ["check_backend", "compile_options", "measure_backend", "require_backends"]
+
+Say = Callable[[str], None]
+
+
+def require_backends(names: Iterable[str], device: str | None) -> None:
+    """Refuse before any work what could not be measured in the end.
+
+    Raises
+    ------
+    UnknownBackendError
+        There is no backend of that name.
+    BackendUnavailableError
+        It is not usable here; the message says why and what to do.
+    """
+    for name in names:
+        registry.create(name)
+        state = registry.probe(name, device)
+        if not state.ok:
+            raise BackendUnavailableError(f"backend {name!r} cannot run here: {state.reason}; {state.hint}")
+
+
+def compile_options(
+    backend: str, *, precision: str, threads: int | None, device: str | None, streams: int = 1
+) -> CompileOptions:
+    """Make every option explicit: the backend's own device, and all usable cores, where nothing is said."""
+    known = registry.create(backend)
+    return CompileOptions(
+        precision=cast("Precision", precision),
+        threads=threads or known.default_threads or cores_available(),
+        device=device or known.default_device,
+        streams=streams,
+    )
+
+
+def _options(name: str, bench: Bench) -> CompileOptions:
+    return compile_options(name, precision=bench.precision, threads=bench.threads, device=bench.device)
+
+
+def check_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stage: Stage, say: Say) -> dict[str, float]:
+    """Measure the test score of every bundle through one backend, in processes of their own.
+
+    Returns
+    -------
+    dict of str to float
+        By label: accuracy in [0, 1], or PSNR in dB.
+    """
+    from deploy.export.agreement import score_on_backend
+    from deploy.sources.datasets.data import load
+
+    file = stage.folder / "scores.json"
+    if not stage.done:
+        say(f"check the answers of {name} on the test set")
+        stage.begin()
+        data = load(recipe.data)
+        options = _options(name, recipe.bench)
+        found = {
+            label: score_on_backend(bundle.model, name, options, data.test, metric=data.metric).score
+            for label, bundle in bundles.items()
+        }
+        write_json(file, found)
+        stage.finish()
+    try:
+        known: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        say(f"{file} is damaged: checking {name} again")
+        stage.redo()
+        return check_backend(name, recipe, bundles, stage, say)
+    return known
+
+
+def measure_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stage: Stage, say: Say) -> Comparison:
+    """Measure dense and pruned in turn under one backend; their answers are checked first."""
+    from benchmarks.answers.reference import read_reference
+    from benchmarks.errors import RecordError
+    from benchmarks.journal import Journal, journal_path
+    from benchmarks.records.file import load_comparison, save
+    from benchmarks.runner import compare
+    from benchmarks.settings import Settings
+    from benchmarks.subject.subject import SubjectSpec
+
+    file = stage.folder / "comparison.json"
+    if stage.done:
+        try:
+            return load_comparison(file)
+        except RecordError as error:
+            say(f"{error}: measuring again")
+            stage.redo()
+    stage.begin()
+    options = _options(name, recipe.bench)
+    specs = {
+        label: SubjectSpec(model=bundle.model, label=label, backend=name, options=options, batch=recipe.bench.batch)
+        for label, bundle in bundles.items()
+    }
+    references = {label: read_reference(bundle.reference) for label, bundle in bundles.items()}
+    bench = recipe.bench
+    settings = Settings(trials=bench.trials, budget_s=bench.budget_s, margin=bench.margin, seed=recipe.seed)
+    with Journal(journal_path(file)) as journal:
+        comparison = compare(
+            specs["pruned"],
+            specs["dense"],
+            candidate_reference=references["pruned"],
+            baseline_reference=references["dense"],
+            settings=settings,
+            progress=lambda line: say(f"{name}: {line}"),
+            journal=journal,
+        )
+        save(comparison, file)
+        journal.finish()
+    # A failed measurement is shown, and tried again the next time.
+    if comparison.verdict != "failed":
+        stage.finish()
+    return comparison

@@ -1,0 +1,169 @@
+"""The story on one page: prepare the two networks, check their answers, measure them together, tell what came out.
+
+This process holds no runtime: training and export run in one child (`deploy.run.prepare`), every compiled model in
+children of its own. Each step is a stage that is skipped when it already finished for the same recipe.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from deploy.errors import DeployError, ExportError
+from deploy.recipe import Recipe
+from deploy.run.stages import Stage, StageStore, stage_key
+from deploy.sources.network import fingerprint
+
+if TYPE_CHECKING:
+    from benchmarks.records.measurement import Comparison
+    from deploy.bundle.bundle import Bundle
+    from deploy.results.results import Results
+
+__all__ = ["PrepareError", "RunStages", "run", "stages_of"]
+
+Say = Callable[[str], None]
+
+
+class PrepareError(DeployError):
+    """The preparing child ended without finishing; it has said why itself."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"preparing the networks ended with exit code {exit_code}")
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class RunStages:
+    """The stages of one run, each keyed by all that decides its result."""
+
+    train: Stage
+    prune: Stage
+    finetune: Stage
+    export: Stage
+    check: dict[str, Stage]
+    bench: dict[str, Stage]
+
+
+def stages_of(recipe: Recipe, store: StageStore) -> RunStages:
+    """Derive the stages from the recipe alone: no data or network is loaded."""
+    part = recipe.model_dump(mode="json")
+    part["data"].pop("root")  # the place of the data decides nothing
+    train = stage_key(
+        version("prune-deploy"), part["seed"], part["network"], fingerprint(recipe.network), part["data"], part["train"]
+    )
+    prune = stage_key(train, part["prune"])
+    finetune = stage_key(prune, part["finetune"])
+    export = stage_key(finetune, part["export"], None if recipe.export.dynamic_batch else recipe.bench.batch)
+    options = {key: value for key, value in part["bench"].items() if key != "backends"}
+    measured = {name: stage_key(export, options, name, _here(name, recipe)) for name in recipe.bench.backends}
+    return RunStages(
+        train=store.stage("train", train),
+        prune=store.stage("prune", prune),
+        finetune=store.stage("finetune", finetune),
+        export=store.stage("export", export),
+        check={name: store.stage(f"check-{name}", key) for name, key in measured.items()},
+        bench={name: store.stage(f"bench-{name}", key) for name, key in measured.items()},
+    )
+
+
+def _here(backend: str, recipe: Recipe) -> list[str | int | None]:
+    """Name what a measurement rests on beside the recipe: this machine, the runtime and the options it resolves to."""
+    from backends import registry
+    from benchmarks.machine.environment import identity
+    from deploy.run.measure import compile_options
+
+    bench = recipe.bench
+    options = compile_options(backend, precision=bench.precision, threads=bench.threads, device=bench.device)
+    return [identity(), registry.probe(backend, bench.device).version, options.threads, options.device]
+
+
+def run(recipe: Recipe, store: StageStore, say: Say) -> Results:
+    """Run the whole recipe, or what is left of it.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        See there.
+    store : StageStore
+        The run's folder; ends up with ``results.json``, ``report.html`` and the bundles ``export/dense`` and
+        ``export/pruned``.
+    say : callable
+        Receives one line for each step.
+
+    Raises
+    ------
+    PrepareError
+        The preparing child failed; its own message is already on stderr.
+    DeployError, BackendError, BenchmarkError
+        A backend is not usable, or something cannot be read or written.
+    """
+    from backends.errors import BackendError
+    from deploy.report.page import write_page
+    from deploy.results.results import Skipped, results_of_run
+    from deploy.run.measure import check_backend, measure_backend, require_backends
+
+    stages = stages_of(recipe, store)
+    with store.locked():
+        require_backends(recipe.bench.backends, recipe.bench.device)
+        if not stages.export.done:
+            _prepare(recipe, store)
+        bundles = _bundles(stages.export, recipe, store, say)
+        scores: dict[str, dict[str, float]] = {"dense": {}, "pruned": {}}
+        comparisons: list[Comparison] = []
+        skipped: list[Skipped] = []
+        for name in recipe.bench.backends:
+            try:
+                found = check_backend(name, recipe, bundles, stages.check[name], say)
+            except (BackendError, ExportError) as error:
+                say(f"{name} failed: {error}")
+                skipped.append(Skipped(backend=name, reason=" ".join(str(error).split())))
+                continue
+            for label, value in found.items():
+                scores[label][name] = value
+            comparisons.append(measure_backend(name, recipe, bundles, stages.bench[name], say))
+        results = results_of_run(recipe, bundles, scores, comparisons, skipped=skipped)
+        results.save(store.root / "results.json")
+        write_page(results, store.root / "report.html")
+    return results
+
+
+def _bundles(stage: Stage, recipe: Recipe, store: StageStore, say: Say) -> dict[str, Bundle]:
+    """Read the exported bundles; damaged ones are exported again, once."""
+    from deploy.bundle.bundle import read_bundle
+    from deploy.errors import BundleError
+
+    def read() -> dict[str, Bundle]:
+        return {label: read_bundle(stage.folder / label) for label in ("dense", "pruned")}
+
+    try:
+        return read()
+    except BundleError as error:
+        say(f"{error}: exporting again")
+        stage.redo()
+        _prepare(recipe, store)
+        return read()
+
+
+def _prepare(recipe: Recipe, store: StageStore) -> None:
+    """Run the torch half in a child, so that its memory and threads are gone before anything is measured."""
+    resolved = store.root / "recipe.json"
+    resolved.write_text(recipe.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    command = [sys.executable, "-m", "deploy.run.prepare", str(resolved), str(store.root)]
+    # OpenMP threads that wait by spinning hold up the ones they wait for wherever another process wants a core:
+    # training beside one busy core took 200 ms a step on two cores, and 88 ms with threads that sleep.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    # The open pipe tells the child that this process lives: see `deploy.run.prepare`.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as child:
+        code = child.wait()
+    if code < 0:
+        raise DeployError(
+            f"the training process was killed by signal {-code}"
+            f"{' (out of memory?)' if code == -9 else ''}; the same command goes on from the last checkpoint"
+        )
+    if code:
+        raise PrepareError(code)

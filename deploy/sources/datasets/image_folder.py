@@ -1,0 +1,121 @@
+"""A folder of photographs in one of two usual layouts: ImageNet's, or CUB-200-2011's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from deploy.errors import SourceError
+from deploy.sources.boundary import cause
+from deploy.sources.datasets.family import Family, Files, Part, Raw
+
+__all__ = ["ImageFolder"]
+
+_CUB_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt", "images")
+_IMAGENET_FOLDERS = ("train", "val")
+
+
+class ImageFolder(Family):
+    """ImageNet's layout
+        ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``. The reported figure is that of ``val``, validation images are
+        taken from ``train``. With a ``test/CLASS/*.jpg`` beside them, test and validation are those two folders.
+    CUB-200-2011's layout
+        ``images.txt``, ``image_class_labels.txt``, ``train_test_split.txt``, ``classes.txt``, ``images/``.
+    """  # noqa: D205
+
+    modules = ("torch", "torchvision")
+    argument_form = "PATH"
+    image_size = 224
+    wanted = "train/ and val/ (ImageNet's layout), or images.txt and its companions (CUB-200-2011's)"
+    hint = "write imagefolder:PATH with the folder of the data set"
+
+    def places(self, root: Path) -> tuple[Path, ...]:
+        """Take the path of the name; a relative one lies under the data root."""
+        return (root / Path(self.argument).expanduser(),)
+
+    def lacks(self, place: Path) -> str | None:
+        """Say what keeps `place` from being either layout."""
+        if not place.is_dir():
+            return "no such folder"
+        wanted = _CUB_FILES if (place / "images.txt").is_file() else _IMAGENET_FOLDERS
+        absent = next((name for name in wanted if not (place / name).exists()), None)
+        return None if absent is None else f"no {absent}"
+
+    def read(self, place: Path | None) -> Raw:
+        """List the images."""
+        assert place is not None
+        return self._read_cub(place) if (place / "images.txt").is_file() else self._read_imagenet(place)
+
+    def _read_imagenet(self, place: Path) -> Raw:
+        classes, train = self._scan(place, "train")
+        others: dict[str, Part] = {}
+        # ImageNet's own test folder is flat: its labels are secret.
+        has_test = any(entry.is_dir() for entry in _entries(place / "test"))
+        for name in ("val", "test") if has_test else ("val",):
+            found, others[name] = self._scan(place, name)
+            if found != classes:
+                stranger = sorted(set(found) ^ set(classes))[0]
+                raise SourceError(f"data set {self.name!r}: class {stranger!r} is in only one of train/ and {name}/")
+        if has_test:
+            return Raw(classes=classes, train=train, validation=others["val"], test=others["test"])
+        return Raw(classes=classes, train=train, test=others["val"])
+
+    def _scan(self, place: Path, name: str) -> tuple[tuple[str, ...], Files]:
+        from torchvision import datasets
+
+        try:
+            scanned = datasets.ImageFolder(place / name)
+        except OSError as error:
+            raise SourceError(
+                f"data set {self.name!r}: {place / name} holds no images by class ({cause(error)})"
+            ) from error
+        return tuple(scanned.classes), Files(
+            folder=place,
+            paths=tuple(Path(path).relative_to(place).as_posix() for path, _ in scanned.samples),
+            labels=np.array(scanned.targets, dtype=np.int64),
+        )
+
+    def _read_cub(self, place: Path) -> Raw:
+        images = self._table(place / "images.txt")
+        labels = self._table(place / "image_class_labels.txt")
+        training = self._table(place / "train_test_split.txt")
+        classes = self._table(place / "classes.txt")
+        positions = {number: position for position, number in enumerate(classes)}
+        rows: dict[str, list[tuple[str, int]]] = {"0": [], "1": []}
+        for number, path in images.items():
+            label, part = labels.get(number, ""), training.get(number, "")
+            if label not in positions or part not in rows:
+                raise SourceError(f"data set {self.name!r}: image {number} ({path}) lacks a class or a part")
+            if not (place / "images" / path).is_file():
+                raise SourceError(f"data set {self.name!r} lacks image {place / 'images' / path}")
+            rows[part].append((f"images/{path}", positions[label]))
+        if not all(rows.values()):
+            raise SourceError(f"data set {self.name!r}: {place / 'train_test_split.txt'} leaves one part empty")
+        parts = {
+            part: Files(
+                folder=place,
+                paths=tuple(path for path, _ in listed),
+                labels=np.array([label for _, label in listed], dtype=np.int64),
+            )
+            for part, listed in rows.items()
+        }
+        return Raw(classes=tuple(classes.values()), train=parts["1"], test=parts["0"])
+
+    def _table(self, path: Path) -> dict[str, str]:
+        """Read lines of a number and a value."""
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SourceError(f"data file {path} cannot be read ({cause(error)})") from error
+        table = {}
+        for number, line in enumerate(lines, start=1):
+            key, space, value = line.strip().partition(" ")
+            if not space:
+                raise SourceError(f"data file {path}, line {number}: wants a number and a value, got {line!r}")
+            table[key] = value
+        return table
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []

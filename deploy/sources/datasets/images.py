@@ -1,0 +1,247 @@
+"""torch data sets over a part: pixels in memory, taken a batch at a time, or files decoded one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.lib.stride_tricks import sliding_window_view
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from deploy.errors import SourceError
+from deploy.sources.boundary import cause
+from deploy.sources.datasets.family import Files, Pixels
+
+__all__ = ["FileImages", "MemoryImages", "Normalise", "ShiftAndFlip", "file_statistics", "pixel_statistics"]
+
+# torchvision's reference evaluation: 224 pixels out of a shorter side of 256.
+_CROP_FRACTION = 0.875
+
+
+@dataclass(frozen=True, slots=True)
+class Normalise:
+    """Bring pixels to zero mean and unit variance: ``(pixel / 255 - mean) / std``, channel by channel.
+
+    Parameters
+    ----------
+    mean, std : tuple of float
+        One a channel, of pixels scaled to [0, 1]; std above 0.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalise images of shape (..., channels, height, width) in [0, 1]."""
+        mean = torch.tensor(self.mean, dtype=torch.float32)[:, None, None]
+        std = torch.tensor(self.std, dtype=torch.float32)[:, None, None]
+        return (images - mean) / std
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftAndFlip:
+    """Random crop out of a black frame, and random mirroring; drawn for each image from torch's global generator.
+
+    Parameters
+    ----------
+    pixels : int
+        Width of the frame on each side; the crop has the image's own size.
+    flip : bool
+        Mirror left and right with probability 1/2.
+    """
+
+    pixels: int
+    flip: bool
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Transform a batch of shape (n, channels, height, width), float32, at once; black is 0."""
+        n, n_channels, height, width = images.shape
+        top, left = torch.randint(2 * self.pixels + 1, (2, n)).numpy()
+        mirrored = (torch.rand(n) < 0.5).numpy() if self.flip else np.zeros(n, dtype=bool)
+        # In NumPy: on batches this small, torch's threads cost more to wake than the copying takes.
+        framed = np.zeros((n, n_channels, height + 2 * self.pixels, width + 2 * self.pixels), dtype=np.float32)
+        framed[:, :, self.pixels : self.pixels + height, self.pixels : self.pixels + width] = images.numpy()
+        crops = sliding_window_view(framed, (height, width), axis=(2, 3))[np.arange(n), :, top, left]
+        crops[mirrored] = crops[mirrored, :, :, ::-1]
+        return torch.from_numpy(crops)
+
+
+class MemoryImages(Dataset[tuple[Tensor, int]]):
+    """Images in memory as bytes; resized, augmented and normalised when they are taken, a whole batch at once.
+
+    Parameters
+    ----------
+    part : Pixels
+        What to hold.
+    channels : {1, 3}
+        Grey is repeated three times; colour becomes grey by its luminance.
+    size : tuple of int
+        (height, width) to resize to, bilinear with antialiasing.
+    normalise : Normalise
+        Applied last.
+    augment : callable or None
+        From a batch of shape (n, channels, height, width) in [0, 1] to another one.
+    """
+
+    def __init__(
+        self,
+        part: Pixels,
+        *,
+        channels: int,
+        size: tuple[int, int],
+        normalise: Normalise,
+        augment: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self._images = _tensor(part)
+        self._labels = torch.tensor(part.labels)
+        self._channels = channels
+        self._size = size
+        self._normalise = normalise
+        self._augment = augment
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        images, labels = self.batch([index])
+        return images[0], int(labels[0])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
+        """Take many at once; torch's DataLoader calls this by itself."""
+        images, labels = self.batch(indices)
+        return list(zip(images.unbind(), labels.tolist(), strict=True))
+
+    def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
+        """Take many at once, already collated.
+
+        Returns
+        -------
+        images : Tensor of shape (n, channels, height, width), float32
+        labels : Tensor of shape (n,), int64
+        """
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        # index_select lays its result out channel by channel, whatever the order in memory of the whole.
+        images = self._images.index_select(0, chosen).to(torch.float32).div_(255)
+        if images.shape[1] != self._channels:
+            images = images.expand(-1, 3, -1, -1) if self._channels == 3 else _luminance(images)
+        if images.shape[2:] != self._size:
+            images = F.interpolate(images, self._size, mode="bilinear", antialias=True)
+        if self._augment is not None:
+            images = self._augment(images)
+        return self._normalise(images), self._labels[chosen]
+
+
+class FileImages(Dataset[tuple[Tensor, int]]):
+    """Image files, decoded when they are taken, brought to a square of `size` pixels.
+
+    Parameters
+    ----------
+    part : Files
+        Which files.
+    channels : {1, 3}
+        Grey or colour.
+    size : int
+        Side of the square. Plain images: the shorter side is resized to ``size / 0.875``, then the centre is cut out.
+        Augmented ones: a random area (8 % to 100 %, aspect 3/4 to 4/3) is resized to the square and mirrored with
+        probability 1/2, the numbers coming from torch's global generator.
+    normalise : Normalise
+        Applied last.
+    augment, flip : bool
+        Whether to augment, and whether mirroring is part of it.
+    """
+
+    def __init__(
+        self, part: Files, *, channels: int, size: int, normalise: Normalise, augment: bool = False, flip: bool = True
+    ) -> None:
+        from torchvision.transforms import v2
+
+        steps: list[Callable[..., object]]
+        if augment:
+            steps = [v2.RandomResizedCrop(size, antialias=True)]
+            if flip:
+                steps.append(v2.RandomHorizontalFlip())
+        else:
+            steps = [v2.Resize(round(size / _CROP_FRACTION), antialias=True), v2.CenterCrop(size)]
+        self._transform = v2.Compose([*steps, v2.PILToTensor()])
+        self._part = part
+        self._mode = "RGB" if channels == 3 else "L"
+        self._normalise = normalise
+
+    def __len__(self) -> int:
+        return len(self._part.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self._normalise(self.pixels(index).to(torch.float32).div_(255)), int(self._part.labels[index])
+
+    def pixels(self, index: int) -> Tensor:
+        """Decode one image to bytes of shape (channels, size, size), before normalisation.
+
+        Raises
+        ------
+        SourceError
+            The file is missing or damaged.
+        """
+        from PIL import Image, UnidentifiedImageError
+
+        path = self._part.folder / self._part.paths[index]
+        try:
+            with Image.open(path) as image:
+                converted = image.convert(self._mode)
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:  # PIL raises SyntaxError for broken PNGs
+            raise SourceError(f"image {path} cannot be read ({cause(error)})") from error
+        pixels: Tensor = self._transform(converted)
+        return pixels
+
+
+def pixel_statistics(part: Pixels, channels: int) -> Normalise:
+    """Compute mean and standard deviation of each channel over all pixels, exactly, at the images' own size."""
+    values = np.arange(256) / 255
+    means, variances = [], []
+    for channel in range(part.images.shape[3]):
+        share = np.bincount(part.images[..., channel].ravel(), minlength=256) / part.images[..., channel].size
+        mean = float(share @ values)
+        means.append(mean)
+        variances.append(float(share @ (values - mean) ** 2))
+    if len(means) == 1 and channels == 3:
+        means, variances = means * 3, variances * 3
+    elif len(means) == 3 and channels == 1:
+        images = _tensor(part)
+        sums = torch.zeros(2, dtype=torch.float64)
+        for chunk in torch.split(images, 1024):
+            grey = _luminance(chunk.to(torch.float32).div_(255)).to(torch.float64)
+            sums += torch.stack([grey.sum(), (grey * grey).sum()])
+        mean, square = (sums / (images.shape[0] * images.shape[2] * images.shape[3])).tolist()
+        means, variances = [mean], [square - mean**2]
+    return _normalise(means, variances)
+
+
+def file_statistics(images: FileImages, indices: Sequence[int]) -> Normalise:
+    """Compute mean and standard deviation of each channel over the images at `indices`, at their final size."""
+    sums = torch.zeros(2, 1)
+    for index in indices:
+        pixels = images.pixels(index).to(torch.float64).div_(255).flatten(1)
+        sums = sums + torch.stack([pixels.mean(1), (pixels * pixels).mean(1)])
+    mean, square = sums / len(indices)
+    return _normalise(mean.tolist(), (square - mean**2).tolist())
+
+
+def _tensor(part: Pixels) -> Tensor:
+    """View the pixels as a tensor of shape (n_images, channels, height, width); read-only ones are copied."""
+    images = part.images if part.images.flags.writeable else part.images.copy()
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+def _normalise(means: Sequence[float], variances: Sequence[float]) -> Normalise:
+    if min(variances) <= 0:
+        raise SourceError("a channel of the training images is constant: there is nothing to normalise by")
+    return Normalise(tuple(means), tuple(variance**0.5 for variance in variances))
+
+
+def _luminance(images: Tensor) -> Tensor:
+    """Weigh red, green and blue as ITU-R 601 does."""
+    weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    return (images * weights).sum(1, keepdim=True)

@@ -1,0 +1,143 @@
+"""One network under one engine, in this process: ``python -m deploy.studies.coverage.child JOB ROW EVENTS``.
+
+It writes its row as a whole. Where it can not (killed, out of memory), the parent writes one from the events.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from benchmarks.process.channel import die_with_parent
+from deploy.files.atomic import write_file
+from deploy.studies.coverage.clock import Clock
+from deploy.studies.coverage.rows import RUNTIMES, Job, Outcome, Row
+
+__all__ = ["main", "measure"]
+
+_REASON_LIMIT = 400
+_ENGINES = {"ours": "deploy.studies.coverage.ours", "torch-pruning": "deploy.studies.coverage.tp"}
+
+
+class _RefusedError(Exception):
+    """A pruned network is there, but not one that does what was asked."""
+
+
+def measure(job: Job, clock: Clock) -> Row:
+    """Build, prune, prove, export and run one network; whatever goes wrong is told in the row.
+
+    Parameters
+    ----------
+    job : Job
+        What to do.
+    clock : Clock
+        Where phases are timed.
+    """
+    from backends.errors import BackendError
+    from benchmarks.process.memory import peak_bytes
+    from deploy.errors import DeployError
+    from deploy.studies.coverage.checks import WrongAnswerError
+    from pruners.channels.program import first_line
+    from pruners.errors import PruneError
+
+    facts: dict[str, Any] = {}
+    outcome: Outcome = "ok"
+    reason = ""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            _run(job, facts, clock, Path(folder))
+    except WrongAnswerError as error:
+        outcome, reason = "wrong", str(error)
+    except (_RefusedError, PruneError, DeployError, BackendError) as error:
+        outcome, reason = "refused", str(error)
+    except Exception as error:  # noqa: BLE001 - whatever a network or a library raises is its row
+        outcome, reason = "failed", first_line(error)
+    if job.engine != "ours" and outcome == "refused":
+        outcome = "failed"
+    return Row(
+        job=job,
+        outcome=outcome,
+        reason=" ".join(reason.split())[:_REASON_LIMIT],
+        phase="" if outcome == "ok" else clock.phase,
+        seconds=clock.seconds,
+        cpu_s=round(sum(os.times()[:4]), 2),
+        peak_bytes=peak_bytes(),
+        **facts,
+    )
+
+
+def _run(job: Job, facts: dict[str, Any], clock: Clock, folder: Path) -> None:
+    from deploy.studies.coverage import checks
+    from deploy.studies.coverage.models import build, inputs_of
+
+    settings, entry = job.settings, job.entry
+    with clock.measure("build"):
+        network, inputs = build(entry, seed=settings.seed), inputs_of(entry, seed=settings.seed + 2)
+    with clock.measure("cost"):
+        facts["macs_before"], facts["parameters_before"] = checks.cost(network, inputs)
+    prune = import_module(_ENGINES[job.engine]).prune
+    compact = prune(network, inputs, entry, settings, facts, clock)
+    with clock.measure("cost"):
+        facts["macs_after"], facts["parameters_after"] = checks.cost(compact, inputs)
+    try:
+        path = checks.export(compact, inputs, folder, clock)
+    except Exception:
+        facts["dense_error"] = _dense("onnx", network, inputs, folder, clock, settings.tolerance)
+        raise
+    facts["onnx_bytes"] = path.stat().st_size
+    for runtime in RUNTIMES:
+        try:
+            error = checks.runtime_error(runtime, path, compact, inputs, clock)
+        except Exception:
+            facts["dense_error"] = _dense(runtime, network, inputs, folder, clock, settings.tolerance)
+            raise
+        facts[f"{runtime}_error"] = error
+        if not error <= settings.tolerance:
+            facts["dense_error"] = _dense(runtime, network, inputs, folder, clock, settings.tolerance)
+            raise checks.WrongAnswerError(f"{runtime} differs from torch by {error:.1e} of the output's range")
+    saved = 1 - facts["macs_after"] / facts["macs_before"]
+    if saved < settings.least_saved:
+        raise _RefusedError(
+            f"only {saved:.1%} fewer multiply-accumulates; most fixed units: {facts.get('fixed') or 'none are fixed'}"
+        )
+
+
+def _dense(step: str, network: Any, inputs: Any, folder: Path, clock: Clock, tolerance: float) -> str:
+    """Take the unpruned network to the step at which the pruned one stopped."""
+    from deploy.studies.coverage import checks
+    from pruners.channels.program import first_line
+
+    phase = clock.phase
+    try:
+        path = checks.export(network, inputs, folder, clock, "dense")
+        if step == "onnx":
+            return ""
+        apart = checks.runtime_error(step, path, network, inputs, clock)
+    except Exception as error:  # noqa: BLE001 - the answer is its text
+        return first_line(error)
+    finally:
+        clock.phase = phase
+    return f"differs by {apart:.1e} of the output's range" if apart > tolerance else ""
+
+
+def main(arguments: list[str]) -> None:
+    """Do the job that the first file describes; write the row into the second, and events into the third."""
+    job_file, row_file, events = map(Path, arguments)
+    job = Job.model_validate_json(job_file.read_text(encoding="utf-8"))
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    with Path(os.devnull).open("w") as silence, contextlib.redirect_stdout(silence):
+        row = measure(job, Clock(events))
+    write_file(row_file, row.model_dump_json(indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    die_with_parent()
+    main(sys.argv[1:])

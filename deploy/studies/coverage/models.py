@@ -1,0 +1,91 @@
+"""A network of the list: built by its library, wrapped where it takes no tensors, with weights that matter."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deploy.errors import SourceError
+from deploy.studies.coverage.rows import Entry
+from pruners.modules.perturb import awaken_
+from pruners.modules.random_inputs import random_inputs
+from pruners.plan import InputSpec
+
+__all__ = ["FlowCore", "build", "inputs_of"]
+
+_FLOW_UPDATES = 2
+
+
+class FlowCore(nn.Module):
+    """An optical flow network with a fixed number of updates; gives the last flow only."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Estimate the flow between two images of shape (n, 3, height, width)."""
+        flows: list[Tensor] = self.network(first, second, num_flow_updates=_FLOW_UPDATES)
+        return flows[-1]
+
+
+def inputs_of(entry: Entry, *, seed: int) -> tuple[Tensor, ...]:
+    """Draw the inputs of one call."""
+    return random_inputs([InputSpec(shape=shape) for shape in entry.inputs], seed=seed)
+
+
+def build(entry: Entry, *, seed: int) -> nn.Module:
+    """Make the network in evaluation mode, with seeded weights with which its output depends on every layer.
+
+    Initial weights as they come would make every comparison of outputs say nothing: zero-initialised scales switch
+    branches off, and unit norms hide which statistics belong to which channel.
+
+    Raises
+    ------
+    SourceError
+        The maker is unknown.
+    """
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = _maker(entry)(**entry.options)
+    if entry.wrapper == "detector":
+        from deploy.sources.detection import DetectorCore
+
+        network = DetectorCore(network)
+    elif entry.wrapper == "flow":
+        network = FlowCore(network)
+    network.eval()
+    awaken_(network, inputs_of(entry, seed=seed + 1), seed=seed)
+    return network
+
+
+def _maker(entry: Entry) -> Callable[..., nn.Module]:
+    if entry.maker == "torchvision":
+        from torchvision import models
+
+        return lambda **options: _untrained(models.get_model, entry.name, options)
+    if entry.maker == "timm":
+        import timm
+
+        return lambda **options: timm.create_model(entry.name, pretrained=False, **options)
+    path, colon, function = entry.maker.rpartition(":")
+    if not colon or not Path(path).is_file():
+        raise SourceError(f"maker {entry.maker!r} is not torchvision, timm or path/to/file.py:function")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made: Callable[..., nn.Module] = getattr(module, function)
+    return made
+
+
+def _untrained(get_model: Callable[..., nn.Module], name: str, options: dict[str, Any]) -> nn.Module:
+    return get_model(name, weights=None, **options)

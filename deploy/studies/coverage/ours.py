@@ -1,0 +1,162 @@
+"""A network pruned by this project's engine, step by step, each step timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+
+from deploy.studies.coverage.checks import WrongAnswerError, compare_detectors
+from deploy.studies.coverage.clock import Clock
+from deploy.studies.coverage.rows import Entry, Settings
+from pruners.decide.choices import choices_of
+from pruners.decide.counts import ratio_counts
+from pruners.decide.units import top_units
+from pruners.errors import NothingToPruneError, SurgeryError, VacuousCheckError, VerificationError
+from pruners.graph import Graph, trace
+from pruners.groups import ChannelGroup
+from pruners.importance.measures.l1 import l1_norms
+from pruners.plan import PruningPlan
+from pruners.surgery import apply, mask
+from pruners.task import Constraints
+from pruners.verify import verify
+
+__all__ = ["commonest_reason", "plan_l1", "prune"]
+
+_LISTED = 6
+
+
+def prune(
+    network: nn.Module,
+    inputs: tuple[Tensor, ...],
+    entry: Entry,
+    settings: Settings,
+    facts: dict[str, Any],
+    clock: Clock,
+) -> nn.Module:
+    """Prune by L1 norm, prove the result, and write what was found into `facts` as it becomes known.
+
+    Raises
+    ------
+    PruneError
+        The engine refuses.
+    WrongAnswerError
+        Masked and compact network differ.
+    """
+    with clock.measure("trace"), _export_time() as seconds:
+        graph = trace(network, inputs)
+    clock.seconds["export"] = round(seconds[0], 3)
+    clock.seconds["analysis"] = round(clock.seconds.pop("trace") - seconds[0], 3)
+    facts.update(
+        groups=len(graph.groups),
+        units=sum(group.n_units for group in graph.groups),
+        fixed=commonest_reason(graph),
+        unknown=tuple(f"{node}: {why}" for node, why in list(graph.unknown.items())[:_LISTED]),
+    )
+    with clock.measure("plan"):
+        plan = plan_l1(network, graph, settings.ratio)
+    facts.update(pruned_groups=len(plan.kept), removed_units=plan.removed_units, inexact=_inexact(graph, plan))
+    with clock.measure("apply"):
+        compact = apply(network, plan, graph=graph, check=False)
+    facts["form"] = "module" if type(compact) is type(network) else "graph"
+    facts["form_reason"] = str(getattr(compact, "reason", ""))
+    with clock.measure("verify"):
+        try:
+            found = verify(network, plan, compact, graph=graph, seed=settings.seed)
+        except VacuousCheckError:
+            raise
+        except VerificationError as error:
+            raise WrongAnswerError(str(error)) from error
+    facts.update(
+        removed_channels=found.removed_channels,
+        equality_error=found.relative_error,
+        sensitivity=max(found.sensitivity, found.probe_sensitivity),
+    )
+    if entry.wrapper == "detector":
+        _check_detector(network, plan, graph, compact, settings, facts, clock)
+    return compact
+
+
+def plan_l1(network: nn.Module, graph: Graph, ratio: float) -> PruningPlan:
+    """Remove the same share of the units of every group that has filters to rank, those of smallest L1 norm.
+
+    Raises
+    ------
+    NothingToPruneError
+        Every group is fixed; the message gives the commonest reason.
+    """
+    free = [group for group in graph.groups if group.prunable]
+    if not free:
+        raise NothingToPruneError(f"all {len(graph.groups)} groups are fixed: {commonest_reason(graph)}")
+    rankable = [group for group in free if _has_filters(group, network)]
+    counts = ratio_counts(choices_of(rankable, Constraints()), rankable, {"*": ratio})
+    scores = l1_norms(network, [graph.group(name) for name in counts])
+    return PruningPlan.from_kept(
+        top_units(scores, counts),
+        {name: graph.group(name).n_units for name in counts},
+        graph=graph.fingerprint,
+        inputs=graph.inputs,
+        method="l1",
+        settings={"ratio": ratio},
+        policy=graph.policy,
+    )
+
+
+def commonest_reason(graph: Graph) -> str:
+    """Tell why most of the fixed units are fixed; empty where all groups are free."""
+    weight: dict[str, int] = {}
+    for group in graph.groups:
+        if group.fixed:
+            weight[group.fixed] = weight.get(group.fixed, 0) + group.n_units
+    return max(weight, key=lambda reason: weight[reason]) if weight else ""
+
+
+def _has_filters(group: ChannelGroup, network: nn.Module) -> bool:
+    tensors = dict(network.named_parameters())
+    return any(member.produces and member.path in tensors and tensors[member.path].ndim > 1 for member in group.members)
+
+
+def _inexact(graph: Graph, plan: PruningPlan) -> str:
+    names = [name for name in plan.kept if not graph.group(name).exact]
+    if not names:
+        return ""
+    return f"a norm across the channels of {len(names)} of {len(plan.kept)} pruned groups, e.g. {names[0]!r}"
+
+
+@contextmanager
+def _export_time() -> Iterator[list[float]]:
+    """Add up the seconds that are spent inside torch.export."""
+    seconds, export = [0.0], torch.export.export
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return export(*args, **kwargs)
+        finally:
+            seconds[0] += time.perf_counter() - start
+
+    with mock.patch.object(torch.export, "export", timed):
+        yield seconds
+
+
+def _check_detector(
+    network: nn.Module,
+    plan: PruningPlan,
+    graph: Graph,
+    compact: nn.Module,
+    settings: Settings,
+    facts: dict[str, Any],
+    clock: Clock,
+) -> None:
+    if facts["form"] != "module":
+        raise SurgeryError(f"the core came back as a graph, in which the detector can not run: {facts['form_reason']}")
+    with clock.measure("detector"):
+        masked = mask(network, plan, graph=graph)
+        facts["detections"] = compare_detectors(
+            masked.get_submodule("detector"), compact.get_submodule("detector"), seed=settings.seed
+        )

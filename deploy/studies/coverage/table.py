@@ -1,0 +1,200 @@
+"""The rows of the study as tables: totals for the terminal, everything for a page of the documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from deploy.report.markdown import markdown as table
+from deploy.report.sheets import Sheet
+from deploy.studies.coverage.catalogue import SETS
+from deploy.studies.coverage.rows import Engine, Entry, Row
+
+__all__ = ["BLOCK", "lost", "markdown", "totals"]
+
+BLOCK = "coverage"
+"""Name of the place between whose marks a page receives the tables."""
+
+_NOTHING = "-"
+_NO_TIME = 0.0
+
+
+class _Pair:
+    """What both engines did with one network."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.rows: dict[Engine, Row] = {}
+
+    def is_ok(self, engine: Engine) -> bool:
+        return engine in self.rows and self.rows[engine].outcome == "ok"
+
+
+def _pairs(rows: Iterable[Row]) -> list[_Pair]:
+    found: dict[str, _Pair] = {}
+    for row in rows:
+        entry = row.job.entry
+        found.setdefault(f"{entry.set}:{entry.name}", _Pair(entry)).rows[row.job.engine] = row
+    return list(found.values())
+
+
+def lost(rows: Iterable[Row]) -> tuple[str, ...]:
+    """List the networks that the other library handles and this project does not."""
+    return tuple(
+        f"{pair.entry.set}:{pair.entry.name}"
+        for pair in _pairs(rows)
+        if "ours" in pair.rows and pair.is_ok("torch-pruning") and not pair.is_ok("ours")
+    )
+
+
+def totals(rows: Sequence[Row]) -> Sheet:
+    """Count the outcomes of each set, both engines side by side."""
+    pairs = _pairs(rows)
+    known = [*SETS, *dict.fromkeys(pair.entry.set for pair in pairs if pair.entry.set not in SETS)]
+    lines = [
+        _counts(name, [pair for pair in pairs if pair.entry.set == name])
+        for name in known
+        if any(pair.entry.set == name for pair in pairs)
+    ]
+    if len(lines) > 1:
+        lines.append(_counts("all", pairs))
+    return Sheet(
+        title="Coverage",
+        columns=("set", "models", "ok", "refused", "WRONG", "runtime", "failed", "TP ok", "TP wrong", "TP failed"),
+        rows=tuple(lines),
+        caption="runtime: one that is wrong where another is right on the same file, or on the unpruned network too. "
+        "TP: Torch-Pruning, which refuses nothing: what it raises is a failure",
+    )
+
+
+def _counts(name: str, pairs: Sequence[_Pair]) -> tuple[str, ...]:
+    def count(engine: Engine, *outcomes: str) -> str:
+        rows = [pair.rows[engine] for pair in pairs if engine in pair.rows]
+        n = sum(_outcome(row) in outcomes for row in rows)
+        if not rows:
+            return _NOTHING
+        return f"{n} ({n / len(rows):.0%})" if outcomes == ("ok",) else str(n)
+
+    return (
+        name,
+        str(len(pairs)),
+        *(count("ours", outcome) for outcome in ("ok", "refused", "wrong", "runtime", "failed")),
+        count("torch-pruning", "ok"),
+        count("torch-pruning", "wrong", "runtime"),
+        count("torch-pruning", "failed"),
+    )
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Give all tables as Markdown: totals, what is lost, a line a network, and why what is not ok is not."""
+    pairs = _pairs(rows)
+    parts = [_conditions(rows), table(totals(rows)).rstrip()]
+    missing = lost(rows)
+    parts.append(
+        f"Networks that Torch-Pruning handles and this project does not: {', '.join(missing) if missing else 'none'}."
+    )
+    for name in dict.fromkeys(pair.entry.set for pair in pairs):
+        own = [pair for pair in pairs if pair.entry.set == name]
+        sheet = Sheet(title=name, columns=_COLUMNS, rows=tuple(_line(pair) for pair in own), n_left=3)
+        parts += [f"### {name}", table(sheet).rstrip()]
+    for title, engine in (("What this project did not do", "ours"), ("What Torch-Pruning did not do", "torch-pruning")):
+        lines = [_why(row) for row in rows if row.job.engine == engine and row.outcome != "ok"]
+        if lines:
+            parts += [f"### {title}", "\n".join(lines)]
+    forms: dict[str, list[str]] = {}
+    for row in rows:
+        if row.job.engine == "ours" and row.form == "graph":
+            forms.setdefault(row.form_reason, []).append(row.job.entry.name)
+    if forms:
+        listed = "\n".join(f"* {', '.join(names)}: {reason or 'no reason given'}" for reason, names in forms.items())
+        parts += ["### Where the graph form came back", listed]
+    return "\n\n".join(parts) + "\n"
+
+
+_COLUMNS = (
+    "network",
+    "input",
+    "outcome",
+    "units",
+    "FLOPs",
+    "masked = compact",
+    "form",
+    "ORT",
+    "OpenVINO",
+    "analysis s",
+    "all s",
+    "GB",
+    "TP",
+    "TP FLOPs",
+    "TP s",
+)
+
+
+def _line(pair: _Pair) -> tuple[str, ...]:
+    ours, other = pair.rows.get("ours"), pair.rows.get("torch-pruning")
+    sizes = " + ".join("x".join(map(str, shape[1:])) for shape in pair.entry.inputs)
+    cells = [pair.entry.name, sizes]
+    if ours is None:
+        cells += [_NOTHING] * 10
+    else:
+        cells += [
+            "**WRONG**" if (outcome := _outcome(ours)) == "wrong" else outcome,
+            _gone(None if not ours.units or ours.removed_units is None else ours.removed_units / ours.units),
+            _gone(ours.saved),
+            _equality(ours),
+            ours.form or _NOTHING,
+            _small(ours.ort_error),
+            _small(ours.openvino_error),
+            _seconds(ours.seconds.get("analysis")),
+            _seconds(_all(ours)),
+            _gigabytes(ours),
+        ]
+    if other is None:
+        cells += [_NOTHING] * 3
+    else:
+        attempt = " (hints)" if other.attempt == "hints" else ""
+        cells += [f"{other.outcome}{attempt}", _gone(other.saved), _seconds(_all(other))]
+    return tuple(cells)
+
+
+def _all(row: Row) -> float:
+    # torch.export runs inside `onnx` too; `export` and `analysis` are the two parts of the trace
+    return row.seconds.get("all", sum(row.seconds.values(), _NO_TIME))
+
+
+def _equality(row: Row) -> str:
+    if row.equality_error is None:
+        return _NOTHING
+    return f"{_small(row.equality_error)}{' (norm)' if row.inexact else ''}"
+
+
+def _gone(share: float | None) -> str:
+    return _NOTHING if share is None else f"-{share:.0%}"
+
+
+def _small(error: float | None) -> str:
+    return _NOTHING if error is None else f"{error:.0e}"
+
+
+def _seconds(value: float | None) -> str:
+    return _NOTHING if value is None else f"{value:.1f}"
+
+
+def _outcome(row: Row) -> str:
+    return "runtime" if row.runtime_at_fault else row.outcome
+
+
+def _gigabytes(row: Row) -> str:
+    return _NOTHING if row.peak_bytes is None else f"{row.peak_bytes / 1e9:.1f}"
+
+
+def _why(row: Row) -> str:
+    entry = row.job.entry
+    dense = f" (unpruned: {row.dense_error})" if row.dense_error else ""
+    unknown = f" [not known: {'; '.join(row.unknown)}]" if row.unknown and row.job.engine == "ours" else ""
+    return f"* {entry.set}:{entry.name}: {_outcome(row)} at {row.phase}: {row.reason}{dense}{unknown}"
+
+
+def _conditions(rows: Sequence[Row]) -> str:
+    versions = {name: version for row in rows for name, version in row.job.versions.items()}
+    said = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    return f"With {said}; one thread, fp32, CPU."

@@ -1,0 +1,96 @@
+"""One job of a study, in a process of its own: ``python -m deploy.studies.methods.child STUDY_FOLDER JOB_FOLDER``.
+
+Its result is written as a whole, and whatever a method or a network raises is a result too. Where it can not write one
+(killed, out of memory), the parent does.
+
+Where a launcher started several for one job, all do the same work and share the trainings in it. The first one's is
+kept; the others work in folders that go when they end.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.process.channel import die_with_parent
+from deploy.run.stages import Stage
+from deploy.studies.methods.jobs import Job
+from deploy.studies.methods.results import RESULT, JobResult, write_result
+
+__all__ = ["JOB", "main"]
+
+JOB = "job.json"
+_REASON_LIMIT = 400
+_GRACE_S = 10.0
+_POLL_S = 0.1
+
+
+def main(root: Path, folder: Path) -> None:
+    """Do the job that lies in `folder`; with others of a launcher, end with exit code 1 where it failed."""
+    job = Job.model_validate_json((folder / JOB).read_text(encoding="utf-8"))
+    first, alone = os.environ.get("RANK", "0") == "0", os.environ.get("WORLD_SIZE", "1") == "1"
+    well = _first(job, root, folder) if first else _another(job, root, folder)
+    if not (well or alone):
+        sys.exit(1)  # so that the launcher ends the others, which may wait for this one
+
+
+def _first(job: Job, root: Path, folder: Path) -> bool:
+    from backends.errors import BackendError
+    from deploy.errors import DeployError
+    from deploy.run.progress import Progress
+    from deploy.sources.datasets.data import load
+    from deploy.studies.methods.gpus import require_gpus
+    from deploy.studies.methods.work import JobWork
+    from pruners.channels.program import first_line
+    from pruners.errors import PruneError
+
+    started = time.monotonic()
+    reason = ""
+    try:
+        require_gpus()
+        work = JobWork(job, root, load(job.recipe.data), Progress())
+        result = work.perform()
+    except (PruneError, DeployError, BackendError) as error:
+        reason = " ".join(str(error).split())
+    except Exception as error:  # noqa: BLE001 - whatever a method, a network or a library raises is its row
+        traceback.print_exc()
+        reason = first_line(error)
+    if reason:
+        result = JobResult(kind=job.kind, title=job.title, key=job.key, reason=reason[:_REASON_LIMIT])
+    write_result(folder, result.model_copy(update={"seconds": round(time.monotonic() - started, 2)}))
+    if not reason:
+        Stage(folder, job.key).finish()
+        work.clean()
+    return not reason
+
+
+def _another(job: Job, root: Path, folder: Path) -> bool:
+    from deploy.run.progress import Progress
+    from deploy.sources.datasets.data import load
+    from deploy.studies.methods.work import JobWork, SharedTrainingDone
+
+    with TemporaryDirectory() as own:
+        try:
+            JobWork(job, root, load(job.recipe.data), Progress(), own=Path(own)).perform()
+        except SharedTrainingDone:
+            return True
+        except Exception:  # noqa: BLE001 - told in the log, and by the launcher where the first one has nothing to tell
+            traceback.print_exc()
+    # What is wrong for all, the first one tells better than a launcher.
+    ends = time.monotonic() + _GRACE_S
+    while not (folder / RESULT).exists() and time.monotonic() < ends:
+        time.sleep(_POLL_S)
+    return False
+
+
+if __name__ == "__main__":
+    parent = os.getppid()
+    die_with_parent()
+    if os.getppid() == parent:
+        warnings.simplefilter("ignore")
+        main(Path(sys.argv[1]), Path(sys.argv[2]))

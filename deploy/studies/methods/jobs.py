@@ -1,0 +1,204 @@
+"""The jobs of a study: dense networks, prunings, recoveries and exports, each named by all that decides its result."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from importlib.metadata import version
+from typing import Literal, TypeAlias
+
+from benchmarks.records.base import Record
+from deploy.errors import RecipeError
+from deploy.files.validation_errors import suggestion
+from deploy.recipe import Recipe
+from deploy.run.stages import stage_key
+from deploy.sources.network import fingerprint
+from deploy.studies.methods.recipe import Budget, MethodSpec, Recovery, StudyRecipe
+
+__all__ = ["Job", "Kind", "StudyJobs", "cell_name", "jobs_of"]
+
+Kind: TypeAlias = Literal["dense", "prune", "recover", "export"]
+_SHOWN = 12
+
+
+class Job(Record):
+    """One process of the study: all that it needs to know, in one file.
+
+    Parameters
+    ----------
+    kind : {"dense", "prune", "recover", "export"}
+        What it does.
+    title : str
+        For people; decides nothing.
+    key : str
+        Hash of all that decides the result, jobs that it stands on included.
+    needs : tuple of str
+        Folders of the jobs that it stands on, inside that of the study: the dense network, the pruned one.
+    recipe : Recipe
+        Of one method, budget and seed, as `deploy run` has it.
+    recovery : Recovery, optional
+        Of a job that recovers.
+    finetune_epochs : int
+        That "budget-matched" counts.
+    """
+
+    kind: Kind
+    title: str
+    key: str
+    needs: tuple[str, ...] = ()
+    recipe: Recipe
+    recovery: Recovery | None = None
+    finetune_epochs: int = 0
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder inside that of the study."""
+        return f"jobs/{self.kind}-{self.key[:_SHOWN]}"
+
+
+class StudyJobs(Record):
+    """All jobs of a study, and which cell of its tables each belongs to.
+
+    Parameters
+    ----------
+    dense : dict of int to Job
+        By seed.
+    pruned : dict of str to Job
+        By `cell_name` of method, budget and seed.
+    recovered : dict of str to Job
+        By `cell_name` with the recovery.
+    exported : dict of str to Job
+        Of the networks that are measured: by `cell_name`, and ``"dense"``.
+    chosen : frozenset of str
+        Folders of the jobs that are to be done; others are only read.
+    """
+
+    dense: dict[int, Job]
+    pruned: dict[str, Job]
+    recovered: dict[str, Job]
+    exported: dict[str, Job]
+    chosen: frozenset[str]
+
+    @property
+    def all(self) -> tuple[Job, ...]:
+        """Every job once; a job stands behind those that it needs."""
+        jobs = (*self.dense.values(), *self.pruned.values(), *self.recovered.values(), *self.exported.values())
+        return tuple({job.folder: job for job in jobs}.values())
+
+
+def cell_name(method: str, budget: Budget, seed: int, recovery: str = "") -> str:
+    """Name a cell of the study: ``"l1/50 % flops/0/fine-tuned"``."""
+    return "/".join(filter(None, (method, budget.title, str(seed), recovery)))
+
+
+def jobs_of(recipe: StudyRecipe, *, only: str = "", measure: bool = True, processes: int = 1) -> StudyJobs:
+    """List the jobs of a study.
+
+    Parameters
+    ----------
+    recipe : StudyRecipe
+        See there.
+    only : str
+        Pattern (``fnmatch``) of names of methods; jobs of the others are not chosen.
+    measure : bool
+        Whether networks are exported.
+    processes : int
+        That share a training: each takes the statistics of BatchNorm from its own part of a batch, so that the result
+        is another one.
+
+    Raises
+    ------
+    RecipeError
+        No method matches.
+    SourceError
+        The network is unknown.
+    """
+    names = [method.name for method in recipe.all_methods]
+    wanted = {name for name in names if not only or fnmatchcase(name, only)}
+    if not wanted:
+        raise RecipeError(f"no method of this study matches {only!r}{suggestion(only, names)}")
+    make = _Maker(recipe, processes)
+    dense = {seed: make.dense(seed) for seed in recipe.seeds}
+    pruned, recovered, exported, chosen = {}, {}, {}, {job.folder for job in dense.values()}
+    measured = recipe.seeds[: recipe.measure_seeds] if measure else ()
+    if measured:
+        exported["dense"] = make.export(dense[measured[0]], "dense")
+    for method in recipe.all_methods:
+        for budget in recipe.all_budgets:
+            for seed in recipe.seeds:
+                name = cell_name(method.name, budget, seed)
+                pruned[name] = make.prune(method, budget, dense[seed])
+                for recovery in recipe.recoveries:
+                    recovered[f"{name}/{recovery.title}"] = make.recover(recovery, dense[seed], pruned[name], name)
+                if seed in measured:
+                    exported[name] = make.export(pruned[name], name, dense[seed])
+    for name, job in (*pruned.items(), *recovered.items(), *exported.items()):
+        if name == "dense" or name.split("/")[0] in wanted:
+            chosen.add(job.folder)
+    return StudyJobs(dense=dense, pruned=pruned, recovered=recovered, exported=exported, chosen=frozenset(chosen))
+
+
+class _Maker:
+    def __init__(self, recipe: StudyRecipe, processes: int) -> None:
+        self.recipe = recipe
+        self._shared = () if processes == 1 else (f"{processes} processes",)
+        self._network = fingerprint(recipe.network)
+        self._finetune_epochs = recipe.finetune_epochs
+
+    def dense(self, seed: int) -> Job:
+        budget, method = self.recipe.all_budgets[0], self.recipe.all_methods[0]
+        run = self._run(seed, method, budget)
+        part = run.model_dump(mode="json")
+        part["data"].pop("root")  # the place of the data decides nothing
+        key = stage_key(
+            version("prune-deploy"), seed, part["network"], self._network, part["data"], part["train"], *self._shared
+        )
+        return Job(kind="dense", title=f"dense network, seed {seed}", key=key, recipe=run)
+
+    def prune(self, method: MethodSpec, budget: Budget, dense: Job) -> Job:
+        from pruners.registry import create
+
+        run = self._run(dense.recipe.seed, method, budget)
+        settings = create(method.method, **method.settings).settings.model_dump(mode="json")
+        key = stage_key("prune", dense.key, run.prune.model_dump(mode="json"), settings, _provider(method.method))
+        title = f"prune by {method.name} to {budget.title}, seed {dense.recipe.seed}"
+        return Job(kind="prune", title=title, key=key, needs=(dense.folder,), recipe=run)
+
+    def recover(self, recovery: Recovery, dense: Job, pruned: Job, name: str) -> Job:
+        epochs = self._finetune_epochs if recovery.kind == "budget-matched" else 0
+        return Job(
+            kind="recover",
+            title=f"{recovery.title} {name}",
+            key=stage_key("recover", pruned.key, recovery.to_json(), epochs, *self._shared),
+            needs=(dense.folder, pruned.folder),
+            recipe=pruned.recipe,
+            recovery=recovery,
+            finetune_epochs=epochs,
+        )
+
+    def export(self, of: Job, name: str, dense: Job | None = None) -> Job:
+        needs = (of.folder,) if dense is None else (dense.folder, of.folder)
+        key = stage_key("export", of.key, of.recipe.export.model_dump(mode="json"))
+        return Job(kind="export", title=f"export {name}", key=key, needs=needs, recipe=of.recipe)
+
+    def _run(self, seed: int, method: MethodSpec, budget: Budget) -> Recipe:
+        recipe = self.recipe
+        return Recipe(
+            name=recipe.name,
+            seed=seed,
+            network=recipe.network,
+            data=recipe.data,
+            train=recipe.train,
+            prune=recipe.prune(method, budget),
+        )
+
+
+def _provider(method: str) -> str:
+    """Name the package that brings a method of somebody else's, with its version; empty for ours."""
+    from importlib.metadata import entry_points
+
+    from pruners.registry import ENTRY_POINT_GROUP
+
+    for point in entry_points(group=ENTRY_POINT_GROUP, name=method):
+        if point.dist is not None:
+            return f"{point.dist.name} {point.dist.version}"
+    return ""

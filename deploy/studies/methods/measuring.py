@@ -1,0 +1,183 @@
+"""Each pruned network beside the dense one, timed in turn: one pair at a time, in the parent, after all trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.run.stages import Stage, StageStore, stage_key
+from deploy.studies.methods.jobs import Job, StudyJobs, cell_name
+from deploy.studies.methods.recipe import StudyRecipe
+from deploy.studies.methods.results import JobResult, MeasuredRow
+
+if TYPE_CHECKING:
+    from benchmarks.records.measurement import Comparison
+    from benchmarks.settings import Settings
+    from deploy.results.bench_grid import Grid
+
+__all__ = ["measure"]
+
+Say = Callable[[str], None]
+_SHOWN = 12
+
+
+def measure(
+    recipe: StudyRecipe,
+    jobs: StudyJobs,
+    results: dict[str, JobResult],
+    store: StageStore,
+    say: Say,
+    *,
+    keep_unfit: bool = False,
+) -> Iterator[MeasuredRow]:
+    """Yield a row for each network and backend; finished rows are kept, networks of one shape are measured once.
+
+    Parameters
+    ----------
+    recipe, jobs, results
+        Of the study.
+    store : StageStore
+        Its folder.
+    say : callable
+        Receives one short line for each step.
+    keep_unfit : bool
+        Count rows of a machine that was not fit for measuring as finished.
+    """
+    from benchmarks.settings import Settings
+    from deploy.results.bench_grid import Grid
+
+    bench = recipe.bench
+    settings = Settings(trials=bench.trials, budget_s=bench.budget_s, margin=bench.margin, seed=recipe.seeds[0])
+    seeds = recipe.seeds[: recipe.measure_seeds]
+    for backend in bench.backends:
+        grid = Grid(
+            backends=[backend],
+            precision=bench.precision,
+            device=bench.device,
+            threads=(bench.threads,),
+            batches=(bench.batch,),
+        )
+        pairs = _Pairs(jobs.exported["dense"], results, store, grid, settings, say, keep_unfit=keep_unfit)
+        for method in recipe.all_methods:
+            for budget in recipe.all_budgets:
+                for seed in seeds:
+                    name = cell_name(method.name, budget, seed)
+                    found, reason, same = pairs.of(jobs.exported[name], name)
+                    yield MeasuredRow(
+                        method=method.name,
+                        budget=budget.title,
+                        seed=seed,
+                        backend=backend,
+                        comparison=found,
+                        reason=reason,
+                        same_as=same,
+                    )
+
+
+class _Pairs:
+    """The pairs of one backend that were measured, by the shape of the pruned network."""
+
+    def __init__(
+        self,
+        dense: Job,
+        results: dict[str, JobResult],
+        store: StageStore,
+        grid: Grid,
+        settings: Settings,
+        say: Say,
+        *,
+        keep_unfit: bool,
+    ) -> None:
+        self.dense = dense
+        self.results = results
+        self.store = store
+        self.grid = grid
+        self.settings = settings
+        self.say = say
+        self.keep_unfit = keep_unfit
+        self.known: dict[str, tuple[Comparison | None, str, str]] = {}
+
+    def of(self, pruned: Job, name: str) -> tuple[Comparison | None, str, str]:
+        """Return the comparison, or why there is none, and whose comparison it is if not its own."""
+        sides = [self.results.get(job.folder) for job in (self.dense, pruned)]
+        for job, side in zip((self.dense, pruned), sides, strict=True):
+            if side is None or side.reason:
+                return None, f"{job.title}: {'not done yet' if side is None else side.reason}", ""
+        shapes = [side.architecture for side in sides if side is not None]
+        if shapes[1] in self.known:
+            found, reason, whose = self.known[shapes[1]]
+            return found, reason, whose
+        found, reason = self._measure(pruned, name, shapes)
+        self.known[shapes[1]] = (found, reason, name)
+        return found, reason, ""
+
+    def _measure(self, pruned: Job, name: str, shapes: list[str]) -> tuple[Comparison | None, str]:
+        from backends.errors import BackendError
+        from benchmarks.errors import BenchmarkError, RecordError
+        from benchmarks.records.file import load_comparison
+
+        (backend,) = self.grid.backends
+        stage = self._stage(shapes)
+        if stage.done:
+            try:
+                known = load_comparison(stage.folder / "comparison.json")
+            except RecordError as error:
+                self.say(f"{error}: measuring again")
+                stage.redo()
+            else:
+                self.say(f"{backend}: {name} was measured before")
+                return known, ""
+        self.say(f"{backend}: measure {name} beside the dense network")
+        try:
+            found = self._compare(stage, pruned)
+        except (BackendError, BenchmarkError) as error:
+            reason = " ".join(str(error).split())
+            self.say(f"{backend}: {reason}")
+            return None, reason
+        if found.verdict != "failed" and (self.keep_unfit or not found.unfit):
+            stage.finish()
+        return found, ""
+
+    def _stage(self, shapes: list[str]) -> Stage:
+        """Name the row's place; its key holds all that decides the result, this machine included."""
+        from backends import registry
+        from benchmarks.machine.environment import identity
+
+        (backend,) = self.grid.backends
+        key = stage_key(
+            version("prune-deploy"),
+            shapes,
+            asdict(self.grid),
+            asdict(self.settings),
+            identity(),
+            registry.probe(backend, self.grid.device).version,
+        )
+        return self.store.stage(f"measured/{backend}-{key[:_SHOWN]}", key)
+
+    def _compare(self, stage: Stage, pruned: Job) -> Comparison:
+        from benchmarks.journal import Journal, journal_path
+        from benchmarks.records.file import save
+        from benchmarks.runner import compare
+        from deploy.studies.methods.work import MODEL
+
+        paths: dict[str, Path] = {
+            label: self.store.root / job.folder / MODEL for label, job in (("dense", self.dense), ("pruned", pruned))
+        }
+        (specs,) = self.grid.specs(paths)
+        dense, candidate = specs
+        (backend,) = self.grid.backends
+        file = stage.begin() / "comparison.json"
+        with Journal(journal_path(file)) as journal:
+            found = compare(
+                candidate,
+                dense,
+                settings=self.settings,
+                progress=lambda line: self.say(f"{backend}: {line}"),
+                journal=journal,
+            )
+            save(found, file)
+            journal.finish()
+        return found

@@ -1,0 +1,67 @@
+"""The study as a part of a Markdown page: answers, tables, plots, failures, rules and the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deploy.files.atomic import write_file
+from deploy.report.markdown import markdown as table
+from deploy.report.markdown import write_block
+from deploy.report.words import score_title
+from deploy.studies.methods.plot import pareto_plot
+from deploy.studies.methods.results import StudyResults
+from deploy.studies.methods.sheets import against_sheet, measured_sheets, paper_sheet, recovery_sheet
+from deploy.studies.methods.summary import rule
+from deploy.studies.methods.words import answers, failures
+
+__all__ = ["BLOCK", "plots", "write_page"]
+
+BLOCK = "study"
+"""Name of the place between whose marks a page receives the study."""
+
+
+def plots(results: StudyResults) -> dict[str, str]:
+    """Draw every plot: by the name of its file."""
+    backends = list(dict.fromkeys(row.backend for row in results.measured)) or [""]
+    recovery = results.cells[0].recovery
+    drawn = {f"pareto-{backend or 'macs'}.svg": pareto_plot(results, recovery, backend) for backend in backends}
+    return {name: svg for name, svg in drawn.items() if svg}
+
+
+def write_page(results: StudyResults, page: Path) -> None:
+    """Put the study between the marks of a page, and its plots beside the page; a missing page is made.
+
+    Raises
+    ------
+    OutputError
+        The page lacks the marks, or cannot be written.
+    """
+    lines = [f"- {answer}" for answer in answers(results)] + ["", rule(results.metric), ""]
+    # The first table holds what was measured of the first seed.
+    seeds = measured_sheets(results) if len({row.seed for row in results.measured}) > 1 else ()
+    for sheet in (paper_sheet(results), against_sheet(results), *seeds, recovery_sheet(results)):
+        lines += [f"### {sheet.title}", "", table(sheet)]
+    recovery, named = results.cells[0].recovery, score_title(results.metric)
+    for name, svg in plots(results).items():
+        file = f"{page.stem}-{name}"
+        write_file(page.with_name(file), svg)
+        lines += [
+            f"![{named} after {recovery} against what is left of the dense network's cost]({file})",
+            "",
+        ]
+        lines += ["Bars: one standard deviation over seeds, and the interval of the time that was measured.", ""]
+    if failed := failures(results):
+        lines += ["### What failed", "", *(f"- {line}" for line in failed), ""]
+    lines.append(_conditions(results))
+    write_block(page, BLOCK, "\n".join(lines))
+
+
+def _conditions(results: StudyResults) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    hours = sum(cell.training_seconds for cell in results.cells) / 3600
+    shared = f", each shared by {results.processes} processes" if results.processes > 1 else ""
+    said = f"With {versions}. All recoveries together: {hours:.2f} hours of training{shared}."
+    machine = next((row.comparison.baseline.environment for row in results.measured if row.comparison), None)
+    if machine is None:
+        return said
+    return f"{said} Measured on {machine.cpu or machine.system}, {machine.cpu_cores} cores."

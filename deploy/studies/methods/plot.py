@@ -1,0 +1,190 @@
+"""The Pareto plot of a study: accuracy or PSNR against what is left of the dense network's time, or of its MACs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deploy.report.svg import Axis, element, number, picture, polyline, round_ticks, text
+from deploy.report.words import percent, score, score_name, score_title, score_unit
+from deploy.sources.metric import Metric
+from deploy.studies.methods.results import StudyResults
+from deploy.studies.methods.summary import Mean, cells_of, mean_of, scores_of
+
+__all__ = ["Point", "front", "pareto_plot", "points"]
+
+_SIZE = (640.0, 400.0)
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 170.0, 34.0, 48.0
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Okabe and Ito's, which colour-blind people can tell apart; markers differ by shape and a number as well."""
+_SHAPES = ("circle", "square", "triangle", "diamond")
+_STYLE = """
+text{fill:#1d2329;font:13px system-ui,sans-serif} .axis{fill:#59636e;font-size:12px} .number{font-size:10px}
+line,polyline{fill:none;stroke:#59636e} .grid{stroke:#d5dae0;stroke-width:.75}
+.front{stroke:#1d2329;stroke-dasharray:5 4} .whisker{stroke-width:1} .ground{fill:#ffffff}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One method at one budget.
+
+    Parameters
+    ----------
+    method, budget : str
+        See there.
+    cost : tuple of float
+        Least, middle and most of what is left, as shares of the dense network's.
+    score : Mean
+        On test images.
+    """
+
+    method: str
+    budget: str
+    cost: tuple[float, float, float]
+    score: Mean
+
+
+def points(results: StudyResults, recovery: str, backend: str = "") -> tuple[Point, ...]:
+    """List what there is to draw: by time under `backend`, or by MACs where none is given."""
+    found = []
+    for budget in dict.fromkeys(cell.budget for cell in results.cells):
+        for method in dict.fromkeys(cell.method for cell in results.cells):
+            cells = cells_of(results, method=method, budget=budget, recovery=recovery)
+            score = mean_of(list(scores_of(cells).values()))
+            cost = _time(results, method, budget, backend) if backend else _macs([c.macs for c in cells if c.macs])
+            if score is not None and cost is not None:
+                found.append(Point(method=method, budget=budget, cost=cost, score=score))
+    return tuple(found)
+
+
+def front(found: Sequence[Point]) -> tuple[Point, ...]:
+    """Keep the points that no other beats in both, by rising cost."""
+    best: list[Point] = []
+    for point in sorted(found, key=lambda one: (one.cost[1], -one.score.value)):
+        if not best or point.score.value > best[-1].score.value:
+            best.append(point)
+    return tuple(best)
+
+
+def pareto_plot(results: StudyResults, recovery: str, backend: str = "") -> str:
+    """Draw the score over the time, or the MACs, that is left; a whole SVG file, or empty text without points.
+
+    Parameters
+    ----------
+    results : StudyResults
+        See there.
+    recovery : str
+        Whose scores are drawn.
+    backend : str
+        Under which time was measured; empty: MACs.
+    """
+    found = points(results, recovery, backend)
+    if not found:
+        return ""
+    dense = mean_of(list({c.seed: c.dense.score_test for c in results.cells if c.dense is not None}.values()))
+    spans = [(p.score.value - _spread(p.score), p.score.value + _spread(p.score)) for p in found]
+    spans += [] if dense is None else [(dense.value - _spread(dense), dense.value + _spread(dense))]
+    low, high = min(one[0] for one in spans), max(one[1] for one in spans)
+    metric = results.metric
+    pad = 0.08 * (high - low) or (0.01 if metric == "accuracy" else 0.1)
+    width, height = _SIZE
+    x = Axis(0, 1.05 * max(1.0, *(p.cost[2] for p in found)), _LEFT, width - _RIGHT)
+    y = Axis(low - pad, high + pad, height - _BOTTOM, _TOP)
+    what = f"time on {backend}" if backend else "MACs"
+    drawn = [element("style", _STYLE), element("rect", x=0, y=0, width=width, height=height, class_="ground")]
+    drawn += _axes(x, y, f"{what}, as a share of the dense network's", height, metric)
+    line = front(found)
+    drawn.append(polyline([(x.at(p.cost[1]), y.at(p.score.value)) for p in line], "front"))
+    if dense is not None:
+        drawn += _whiskers(x, y, (1.0, 1.0, 1.0), dense, "#59636e")
+        drawn.append(element("circle", cx=x.at(1), cy=y.at(dense.value), r=6, fill="none", stroke="#1d2329"))
+        drawn.append(text(x.at(1) - 9, y.at(dense.value) - 9, "dense", text_anchor="end"))
+    methods = list(dict.fromkeys(p.method for p in found))
+    for point in found:
+        index = methods.index(point.method)
+        colour = _COLOURS[index % len(_COLOURS)]
+        drawn += _whiskers(x, y, point.cost, point.score, colour)
+        at = x.at(point.cost[1]), y.at(point.score.value)
+        drawn.append(_marker(index, *at))
+        drawn.append(text(at[0] + 8, at[1] - 6, str(index + 1), class_="number"))
+    for index, name in enumerate(methods):
+        row = _TOP + 8 + 20 * index
+        drawn.append(_marker(index, width - _RIGHT + 18, row))
+        drawn.append(text(width - _RIGHT + 32, row + 4, f"{index + 1} {name}"))
+    row = _TOP + 8 + 20 * len(methods)
+    drawn.append(element("line", x1=width - _RIGHT + 10, y1=row, x2=width - _RIGHT + 28, y2=row, class_="front"))
+    drawn.append(text(width - _RIGHT + 32, row + 4, "Pareto front"))
+    told = "; ".join(
+        f"{p.method} at {p.budget}: {score(metric, p.score.value)} with {percent(p.cost[1])} of the {what}"
+        for p in found
+    )
+    title = f"{score_title(metric)} against {what}, {recovery}"
+    svg = picture("pareto", title, f"{told}.", width, height, *drawn)
+    return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
+
+
+def _time(results: StudyResults, method: str, budget: str, backend: str) -> tuple[float, float, float] | None:
+    """Return the share of the dense network's time that is left, of the first seed that was measured."""
+    for row in results.measured:
+        if (row.method, row.budget, row.backend) == (method, budget, backend) and row.comparison is not None:
+            found = row.comparison.speedup
+            if found is not None:
+                return 1 / found.high, 1 / found.value, 1 / found.low
+    return None
+
+
+def _macs(pairs: Sequence[tuple[int, int]]) -> tuple[float, float, float] | None:
+    shares = [after / before for before, after in pairs]
+    return (min(shares), sum(shares) / len(shares), max(shares)) if shares else None
+
+
+def _spread(mean: Mean) -> float:
+    return mean.deviation or 0.0
+
+
+def _axes(x: Axis, y: Axis, name: str, height: float, metric: Metric) -> list[str]:
+    drawn = [
+        text(8, 20, f"test {score_name(metric)} [{score_unit(metric)}]", class_="axis"),
+        text((x.start + x.end) / 2, height - 8, name, class_="axis"),
+    ]
+    drawn[1] = text((x.start + x.end) / 2, height - 8, name, class_="axis", text_anchor="middle")
+    for tick in round_ticks(x.low, x.high):
+        at = x.at(tick)
+        drawn.append(element("line", x1=at, y1=y.start, x2=at, y2=y.end, class_="grid"))
+        drawn.append(text(at, y.start + 18, f"{tick:g}", class_="axis", text_anchor="middle"))
+    shown = 100 if metric == "accuracy" else 1
+    for tick in round_ticks(shown * y.low, shown * y.high):
+        at = y.at(tick / shown)
+        drawn.append(element("line", x1=x.start, y1=at, x2=x.end, y2=at, class_="grid"))
+        drawn.append(text(x.start - 6, at + 4, f"{tick:g}", class_="axis", text_anchor="end"))
+    drawn.append(element("line", x1=x.start, y1=y.start, x2=x.end, y2=y.start))
+    drawn.append(element("line", x1=x.start, y1=y.start, x2=x.start, y2=y.end))
+    return drawn
+
+
+def _whiskers(x: Axis, y: Axis, cost: tuple[float, float, float], score: Mean, colour: str) -> list[str]:
+    """Draw the interval of the cost, and one standard deviation of the score to each side."""
+    at, low, high = x.at(cost[1]), y.at(score.value - _spread(score)), y.at(score.value + _spread(score))
+    level = y.at(score.value)
+    drawn = []
+    if cost[0] != cost[2]:
+        ends = {"x1": x.at(cost[0]), "x2": x.at(cost[2]), "y1": level, "y2": level}
+        drawn.append(element("line", **ends, class_="whisker", style=f"stroke:{colour}"))
+    if low != high:
+        drawn.append(element("line", x1=at, x2=at, y1=low, y2=high, class_="whisker", style=f"stroke:{colour}"))
+    return drawn
+
+
+def _marker(index: int, x: float, y: float) -> str:
+    colour = _COLOURS[index % len(_COLOURS)]
+    match _SHAPES[index % len(_SHAPES)]:
+        case "circle":
+            return element("circle", cx=x, cy=y, r=5, fill=colour)
+        case "square":
+            return element("rect", x=x - 4.5, y=y - 4.5, width=9, height=9, fill=colour)
+        case "triangle":
+            corners = [(x, y - 6), (x - 5.5, y + 4), (x + 5.5, y + 4)]
+        case _:
+            corners = [(x, y - 6), (x - 6, y), (x, y + 6), (x + 6, y)]
+    return element("polygon", points=" ".join(f"{number(a)},{number(b)}" for a, b in corners), fill=colour)

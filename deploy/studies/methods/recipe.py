@@ -1,0 +1,267 @@
+"""The recipe of a study: which methods, budgets, recoveries and seeds are compared, on which network. No torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, field_validator, model_validator
+
+from deploy.errors import RecipeError
+from deploy.files.validation_errors import one_line
+from deploy.recipe import Bench, Prune, Section, read_yaml
+from deploy.run.loss_check import require_losses
+from deploy.sources.datasets.data import DataSpec, metric_of
+from deploy.sources.network import NetworkSpec
+from pruners.recover.settings import TrainSettings
+from pruners.task import COSTS, Cost, Target
+
+__all__ = ["BASELINES", "Budget", "Mending", "MethodSpec", "Recovery", "RecoveryKind", "StudyRecipe", "load_study"]
+
+RecoveryKind: TypeAlias = Literal["fine-tune", "scratch-e", "scratch-b", "budget-matched", "distil", "mend"]
+Mending: TypeAlias = Literal["fold_bias", "reconstruct", "recalibrate"]
+"""What is done to a pruned network before it is trained."""
+BASELINES = ("uniform", "random")
+"""Methods that every study compares with: the same share of every layer, and chance."""
+_KINDS: dict[RecoveryKind, str] = {
+    "fine-tune": "fine_tune",
+    "scratch-e": "scratch_e",
+    "scratch-b": "scratch_b",
+    "budget-matched": "budget_matched",
+    "distil": "distil",
+    "mend": "mend",
+}
+_OF_WEIGHTS_TOO = ("exclude", "batch_size", "lr")
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_TITLES: dict[RecoveryKind, str] = {
+    "fine-tune": "fine-tuned",
+    "scratch-e": "Scratch-E",
+    "scratch-b": "Scratch-B",
+    "budget-matched": "budget-matched",
+    "distil": "distilled",
+    "mend": "no training",
+}
+
+
+class MethodSpec(Section):
+    """One pruning method with its settings."""
+
+    name: str = Field(pattern=_NAME, description="in the tables; default: that of the method")
+    method: str = Field(description="one of `deploy list`")
+    settings: dict[str, Any] = Field(default_factory=dict, description="of the method")
+    constraints: dict[str, Any] = Field(default_factory=dict, description="over those of the study")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        given = {"method": value} if isinstance(value, str) else value
+        if isinstance(given, dict) and "method" in given:
+            return {"name": given["method"], **given}
+        return given
+
+
+class ScratchB(Section):
+    """As much computation as the dense network's training took."""
+
+    rule: Literal["cifar", "imagenet"] = Field("cifar", description="of the number of epochs")
+
+
+class Distil(Section):
+    """Fine-tuning on the labels and on what the dense network says."""
+
+    training: TrainSettings
+    temperature: float = Field(4.0, gt=0)
+    weight: float = Field(0.9, ge=0, le=1, description="of the dense network; the labels get the rest")
+
+
+class Recovery(Section):
+    """What the pruned network goes through: exactly one of six kinds."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    fine_tune: TrainSettings | None = Field(None, alias="fine-tune", description="from the weights that pruning left")
+    scratch_e: Section | None = Field(None, alias="scratch-e", description="from new weights, as the dense network")
+    scratch_b: ScratchB | None = Field(None, alias="scratch-b", description="from new weights, for as much computation")
+    budget_matched: Section | None = Field(
+        None, alias="budget-matched", description="as scratch-b, with the epochs of the first fine-tuning on top"
+    )
+    distil: Distil | None = Field(None, description="fine-tuning with the dense network as the teacher")
+    mend: Section | None = Field(None, description="what follows, and no training")
+    name: str = Field("", description="in the tables; default: that of the kind")
+    fold_bias: bool = Field(False, description="first add what removed channels gave on average to the biases behind")
+    recalibrate: bool = Field(False, description="first estimate the statistics of BatchNorm anew")
+    reconstruct: bool = Field(False, description="first fit layers that lost inputs to what they gave before")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        given = {value: {}} if isinstance(value, str) else value
+        if isinstance(given, dict) and len(kinds := given.keys() & _KINDS.keys()) == 1:  # "- scratch-e:" is enough
+            return {key: {} if item is None and key in kinds else item for key, item in given.items()}
+        return given
+
+    @model_validator(mode="after")
+    def _one(self) -> Recovery:
+        given = [kind for kind, field in _KINDS.items() if getattr(self, field) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a recovery is one of {', '.join(_KINDS)}; got {' and '.join(given) or 'none'}")
+        if self.from_scratch and self.before:
+            raise ValueError(f"{given[0]} starts from new weights: there is nothing to {' or '.join(self.before)}")
+        if self.fold_bias and self.reconstruct:
+            raise ValueError("reconstruct fits layers to what fold_bias would add to them: take one of the two")
+        if self.mend is not None and not self.before:
+            raise ValueError(f"mend wants one of {', '.join(get_args(Mending))}: true")
+        return self
+
+    @property
+    def kind(self) -> RecoveryKind:
+        """Which of the six it is."""
+        return next(kind for kind, field in _KINDS.items() if getattr(self, field) is not None)
+
+    @property
+    def title(self) -> str:
+        """Name in the tables."""
+        return self.name or " + ".join([*(word.replace("_", " ") for word in self.before), _TITLES[self.kind]])
+
+    @property
+    def before(self) -> tuple[Mending, ...]:
+        """What mends the network before it is trained, in that order."""
+        return tuple(word for word in get_args(Mending) if getattr(self, word))
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the weights that pruning left are thrown away."""
+        return self.kind in ("scratch-e", "scratch-b", "budget-matched")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what decides the result, in JSON types: all but the name."""
+        return self.model_dump(mode="json", by_alias=True, exclude={"name"}, exclude_none=True)
+
+
+class Budget(Section):
+    """How much is kept of one cost."""
+
+    of: Cost
+    kept: float = Field(gt=0, lt=1)
+
+    @property
+    def title(self) -> str:
+        """Name in the tables: ``"50 % flops"``."""
+        return f"{100 * self.kept:g} % {self.of}"
+
+    def target(self, removes: Literal["channels", "weights"]) -> Target:
+        """Return what a method is asked for: methods that set weights to zero keep so large a share of the weights."""
+        return Target(of=self.of if removes == "channels" else "params", kept_fraction=self.kept)
+
+
+class StudyRecipe(Section):
+    """One study of `deploy study`."""
+
+    version: Literal[1] = 1
+    name: str = Field(pattern=_NAME)
+    network: NetworkSpec
+    data: DataSpec
+    train: TrainSettings = Field(description="of the dense network, and of every training from scratch")
+    seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1, description="the whole study is done with each")
+    budgets: dict[Cost, tuple[float, ...]] = Field(min_length=1, description="shares that are kept, by cost")
+    methods: tuple[MethodSpec, ...] = Field(min_length=1, description="names, or name, method, settings, constraints")
+    baselines: bool = Field(True, description=f"add {' and '.join(BASELINES)}")
+    constraints: dict[str, Any] = Field(default_factory=dict, description="of all methods: as in `prune` of a run")
+    recoveries: tuple[Recovery, ...] = Field(min_length=1, description="all of them are done with every pruned network")
+    bench: Bench = Bench()
+    measure_seeds: PositiveInt = Field(1, description="of how many seeds the networks are measured, the first ones")
+
+    @field_validator("budgets")
+    @classmethod
+    def _shares(cls, budgets: dict[Cost, tuple[float, ...]]) -> dict[Cost, tuple[float, ...]]:
+        for of, shares in budgets.items():
+            if not shares or len(set(shares)) < len(shares) or not all(0 < share < 1 for share in shares):
+                raise ValueError(f"{of} takes shares that are kept, each once and in (0, 1); got {list(shares)}")
+        return budgets
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StudyRecipe:
+        for what, names in (
+            ("seed", [str(seed) for seed in self.seeds]),
+            ("method", [method.name for method in self.methods]),
+            ("recovery", [recovery.title for recovery in self.recoveries]),
+        ):
+            name, times = Counter(names).most_common(1)[0]
+            if times > 1:
+                raise ValueError(f"{what} {name!r} is there twice; give them different names")
+        kinds = [recovery.kind for recovery in self.recoveries]
+        if "budget-matched" in kinds and "fine-tune" not in kinds:
+            raise ValueError("budget-matched adds the epochs of a fine-tuning; there is no fine-tune")
+        for budget in self.all_budgets:
+            for method in self.all_methods:
+                self.prune(method, budget)
+        return self
+
+    @property
+    def all_budgets(self) -> tuple[Budget, ...]:
+        """Every budget, in the order of the recipe."""
+        return tuple(Budget(of=of, kept=share) for of in COSTS for share in self.budgets.get(of, ()))
+
+    @property
+    def all_methods(self) -> tuple[MethodSpec, ...]:
+        """The methods, and the baselines that are not among them."""
+        named = {method.name for method in self.methods}
+        added = BASELINES if self.baselines else ()
+        return (*self.methods, *(MethodSpec.model_validate(name) for name in added if name not in named))
+
+    @property
+    def finetune_epochs(self) -> int:
+        """Epochs of the first fine-tuning; 0 without any."""
+        return next((one.fine_tune.epochs for one in self.recoveries if one.fine_tune is not None), 0)
+
+    def prune(self, method: MethodSpec, budget: Budget) -> Prune:
+        """Return what `deploy run` would be told for one method and budget.
+
+        Raises
+        ------
+        ValueError
+            The constraints hold an unknown or illegal key.
+        """
+        from pruners.registry import method_class
+
+        removes = method_class(method.method).removes
+        target = budget.target(removes)
+        asked = {"method": method.method, "settings": method.settings, "target": {target.of: target.kept_fraction}}
+        # What is said of channels to all methods does not concern those that remove none.
+        common = {
+            key: value for key, value in self.constraints.items() if removes == "channels" or key in _OF_WEIGHTS_TOO
+        }
+        constraints = {**common, **method.constraints}
+        if own := constraints.keys() & asked.keys():
+            raise ValueError(f"constraints: {min(own)!r} is no constraint of a method")
+        try:
+            return Prune.model_validate({**constraints, **asked})
+        except ValidationError as error:
+            raise ValueError(f"constraints of {method.name}: {one_line(error, Prune)}") from error
+
+
+def load_study(path: Path) -> StudyRecipe:
+    """Read the recipe of a study from YAML.
+
+    Raises
+    ------
+    RecipeError
+        The file is missing, is not YAML, or has an unknown, missing or illegal key; an unknown method or setting.
+    """
+    from pruners.errors import PruneError
+    from pruners.registry import create
+
+    document = read_yaml(path)
+    try:
+        recipe = StudyRecipe.model_validate(document)
+        for method in recipe.all_methods:
+            require_losses(recipe.data, create(method.method, **method.settings).settings)
+        require_losses(recipe.data, recipe.train, *recipe.recoveries)
+        if any(one.distil is not None for one in recipe.recoveries) and metric_of(recipe.data) != "accuracy":
+            raise RecipeError(f"{path}: distil softens class scores; {recipe.data.name} has none: fine-tune instead")
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {one_line(error, StudyRecipe)}") from error
+    except PruneError as error:
+        raise RecipeError(f"{path}: {error}") from error
+    return recipe

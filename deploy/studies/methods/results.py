@@ -1,0 +1,227 @@
+"""What a study finds: the result of each job, and ``study.json`` with every cell and every comparison.
+
+Versions of both formats
+------------------------
+1   the first
+2   scores with a metric in the place of accuracies
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from benchmarks.records.base import Record
+from benchmarks.records.measurement import Comparison
+from deploy.errors import ResultsError
+from deploy.files.atomic import write_file
+from deploy.sources.metric import Metric
+from deploy.studies.methods.jobs import Kind
+
+__all__ = [
+    "RESULT",
+    "Cell",
+    "JobResult",
+    "MeasuredRow",
+    "Scores",
+    "StudyResults",
+    "load_results",
+    "read_result",
+    "write_result",
+]
+
+RESULT = "result.json"
+"""Of one job, in its folder."""
+
+
+class Scores(Record):
+    """How good a network is: accuracy as a share or PSNR in dB, mean cross-entropy in nats or mean error of pixels."""
+
+    metric: Metric = "accuracy"
+    score_validation: float
+    score_test: float
+    loss_validation: float
+    loss_test: float
+    n_validation: int
+    n_test: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lifted(cls, value: Any) -> Any:
+        """Read what version 1 called accuracies."""
+        if not isinstance(value, dict):
+            return value
+        return {key.replace("accuracy_", "score_"): one for key, one in value.items()}
+
+
+class JobResult(Record):
+    """``result.json`` of a job; what it does not know is None.
+
+    Parameters
+    ----------
+    reason : str
+        Why it failed; empty when it did not.
+    scores : Scores, optional
+        Of the network that it left; of a pruned one before any recovery.
+    lr, epochs, kept_epoch
+        Of its training: the largest learning rate, and which epoch's weights were kept.
+    macs, params : tuple of int
+        Of the dense and the pruned network, for one example.
+    zeros : int
+        Single weights that pruning set to zero; counted in `macs` and `params`.
+    nonzero_macs : int
+        Multiplications by weights that are not zero: what Scratch-B counts for methods that set weights to zero.
+    landing : str
+        Where the plan landed, when that is far from the target.
+    history : tuple of dict
+        What the method told of its steps.
+    drawn : str
+        How new weights were drawn.
+    before : dict
+        What was folded, reconstructed or recalibrated, before the training if there is one.
+    architecture : str
+        Hash of the exported network without its weights.
+    seconds : float
+        Wall time of the process that finished the job.
+    training_seconds : float
+        Of all epochs, those of earlier processes included.
+    """
+
+    version: Literal[1, 2] = 2
+    kind: Kind
+    title: str
+    key: str
+    reason: str = ""
+    scores: Scores | None = None
+    lr: float | None = None
+    epochs: int | None = None
+    kept_epoch: int | None = None
+    macs: tuple[int, int] | None = None
+    params: tuple[int, int] | None = None
+    zeros: int = 0
+    nonzero_macs: int | None = None
+    landing: str = ""
+    history: tuple[dict[str, Any], ...] = ()
+    drawn: str = ""
+    before: dict[str, Any] = Field(default_factory=dict)
+    architecture: str = ""
+    seconds: float = 0.0
+    training_seconds: float = 0.0
+
+
+class Cell(Record):
+    """One method, budget, seed and recovery.
+
+    Parameters
+    ----------
+    outcome : {"ok", "failed", "not run"}
+        `reason` says why where it is not "ok".
+    dense, pruned, recovered : Scores, optional
+        Of the dense network, of the pruned one as the method left it, and after the recovery.
+    lr, epochs : optional
+        Of the recovery.
+    folder, plan_folder : str
+        Where its weights and its plan lie, inside the folder of the study.
+    """
+
+    method: str
+    removes: Literal["channels", "weights"]
+    budget: str
+    recovery: str
+    from_scratch: bool
+    seed: int
+    key: str
+    folder: str
+    plan_folder: str
+    outcome: Literal["ok", "failed", "not run"]
+    reason: str = ""
+    dense: Scores | None = None
+    pruned: Scores | None = None
+    recovered: Scores | None = None
+    lr: float | None = None
+    epochs: int | None = None
+    kept_epoch: int | None = None
+    macs: tuple[int, int] | None = None
+    params: tuple[int, int] | None = None
+    zeros: int = 0
+    landing: str = ""
+    seconds: float = 0.0
+    training_seconds: float = 0.0
+
+
+class MeasuredRow(Record):
+    """One pruned network beside the dense one under one backend: a comparison, or why there is none."""
+
+    method: str
+    budget: str
+    seed: int
+    backend: str
+    comparison: Comparison | None = None
+    reason: str = ""
+    same_as: str = Field("", description="the network of the same shape that was measured in its place")
+
+
+class StudyResults(Record):
+    """``study.json``.
+
+    Parameters
+    ----------
+    recipe : dict
+        As it was read.
+    split : str
+        How images were divided, and what is chosen on which of them.
+    versions : dict of str to str
+        Of the packages behind the results.
+    processes : int
+        That shared each training.
+    """
+
+    schema_version: Literal[1, 2] = 2
+    name: str
+    recipe: dict[str, Any]
+    split: str
+    versions: dict[str, str] = Field(default_factory=dict)
+    processes: int = 1
+    cells: tuple[Cell, ...]
+    measured: tuple[MeasuredRow, ...] = ()
+
+    @property
+    def metric(self) -> Metric:
+        """What its scores are."""
+        found = (scores.metric for cell in self.cells for scores in (cell.dense, cell.recovered) if scores is not None)
+        return next(found, "accuracy")
+
+    def save(self, path: Path) -> None:
+        """Write it as a whole."""
+        write_file(path, self.model_dump_json(indent=1) + "\n")
+
+
+def load_results(path: Path) -> StudyResults:
+    """Read ``study.json``.
+
+    Raises
+    ------
+    ResultsError
+        It is missing, broken, or of an unknown version.
+    """
+    try:
+        found = StudyResults.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{path} holds no results of a study") from error
+    return found.model_copy(update={"schema_version": 2})
+
+
+def read_result(folder: Path, key: str) -> JobResult | None:
+    """Read the result of the job with this key; None where there is none, or none that can be read."""
+    try:
+        found = JobResult.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError):
+        return None
+    return found if found.key == key else None
+
+
+def write_result(folder: Path, result: JobResult) -> None:
+    """Write the result of a job as a whole."""
+    write_file(folder / RESULT, result.model_dump_json(indent=1) + "\n")

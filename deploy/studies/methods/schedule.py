@@ -1,0 +1,133 @@
+"""Do the jobs that are missing, each when those that it needs are done; one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from deploy.files.atomic import output_errors, write_file
+from deploy.report.words import score_brief
+from deploy.run.stages import Stage
+from deploy.studies.methods.child import JOB
+from deploy.studies.methods.executor import Executor, Running
+from deploy.studies.methods.jobs import Job
+from deploy.studies.methods.results import RESULT, JobResult, read_result, write_result
+
+__all__ = ["do_jobs", "finished"]
+
+Say = Callable[[str], None]
+_POLL_S = 0.1
+_STANDS_ON = "stands on "
+
+
+def finished(root: Path, job: Job) -> JobResult | None:
+    """Read the result of a job that is done, or None."""
+    if not Stage(root / job.folder, job.key).done:
+        return None
+    found = read_result(root / job.folder, job.key)
+    return found if found is not None and not found.reason else None
+
+
+def do_jobs(
+    jobs: Sequence[Job],
+    root: Path,
+    executor: Executor,
+    say: Say,
+    *,
+    chosen: frozenset[str],
+    after: Callable[[dict[str, JobResult]], None] = lambda _: None,
+) -> dict[str, JobResult]:
+    """Do what is not done, and give the result of every job that has one, by folder.
+
+    A job that failed is tried again the next time. What runs when this ends, however it ends, is ended too, and goes on
+    from its last checkpoint the next time.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        A job stands behind those that it needs.
+    root : Path
+        Folder of the study.
+    executor : Executor
+        Where they run.
+    say : callable
+        Receives one line for each job.
+    chosen : frozenset of str
+        Folders of the jobs that may be done; others are only read.
+    after : callable
+        Receives all results whenever one is new.
+    """
+    results = {job.folder: found for job in jobs if (found := finished(root, job)) is not None}
+    waiting = [job for job in jobs if job.folder not in results and job.folder in chosen]
+    total, done = len(waiting), 0
+    if results:
+        say(f"{len(results)} jobs were done before, {total} are left")
+    after(results)
+
+    def end(job: Job, result: JobResult, *, told: bool = True) -> None:
+        nonlocal done
+        done += 1
+        results[job.folder] = result
+        if told:
+            say(f"[{done}/{total}] {job.title}: {_told(result)}")
+        after(results)
+
+    with ExitStack() as stack:
+        running: list[tuple[Job, Running]] = []
+        while waiting or running:
+            for job in list(waiting):
+                if (broken := _broken_need(job, results)) is not None:
+                    waiting.remove(job)
+                    end(job, _failure(job, _of_need(broken)), told=False)
+                elif len(running) < executor.slots and all(folder in results for folder in job.needs):
+                    waiting.remove(job)
+                    started = executor.start(root, _begin(root, job))
+                    stack.callback(started.close)
+                    running.append((job, started))
+            time.sleep(_POLL_S)
+            for pair in list(running):
+                job, process = pair
+                if (why := process.poll()) is None:
+                    continue
+                running.remove(pair)
+                # A process may die when its work is done, or say itself why it ends.
+                found = read_result(root / job.folder, job.key)
+                if found is None:
+                    found = _failure(job, why or "its process left no result")
+                    write_result(root / job.folder, found)
+                end(job, found)
+    return results
+
+
+def _begin(root: Path, job: Job) -> Path:
+    """Make the job's folder ready; a training that was begun for the same job stays in it."""
+    with output_errors(root / job.folder):
+        folder = Stage(root / job.folder, job.key).begin()
+    (folder / RESULT).unlink(missing_ok=True)
+    write_file(folder / JOB, job.model_dump_json(by_alias=True) + "\n")
+    return folder
+
+
+def _broken_need(job: Job, results: dict[str, JobResult]) -> JobResult | None:
+    return next((results[name] for name in job.needs if name in results and results[name].reason), None)
+
+
+def _failure(job: Job, reason: str) -> JobResult:
+    return JobResult(kind=job.kind, title=job.title, key=job.key, reason=reason)
+
+
+def _of_need(broken: JobResult) -> str:
+    """Say once what failed first, however long the chain is."""
+    return (
+        broken.reason if _STANDS_ON in broken.reason else f"{_STANDS_ON}{broken.title}, which failed: {broken.reason}"
+    )
+
+
+def _told(result: JobResult) -> str:
+    if result.reason:
+        return f"FAILED: {result.reason}"
+    found = result.scores
+    scored = "" if found is None else f"validation {score_brief(found.metric, found.score_validation)}, "
+    return f"{scored}{result.seconds:.0f} s"

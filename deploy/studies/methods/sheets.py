@@ -1,0 +1,248 @@
+"""The study as tables: narrow ones for the terminal, and one wide one in the form of the papers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from deploy.report.sheets import Sheet
+from deploy.report.words import (
+    NOTHING,
+    difference_unit,
+    duration,
+    interval,
+    percent,
+    realised,
+    score_name,
+    score_title,
+    score_unit,
+    verdict,
+)
+from deploy.studies.methods.recipe import BASELINES
+from deploy.studies.methods.results import Cell, MeasuredRow, StudyResults
+from deploy.studies.methods.summary import against, cells_of, mean_of, scores_of
+from deploy.studies.methods.words import Notes, cost, difference, mean, several
+
+__all__ = ["against_sheet", "cost_sheet", "measured_sheets", "paper_sheet", "recovery_sheet", "sheets"]
+
+_LEFT = "what is left, with its share of the dense network's"
+
+
+def sheets(results: StudyResults) -> tuple[Sheet, ...]:
+    """Give the tables for the terminal; one without rows is left out."""
+    found = (*_score_sheets(results), against_sheet(results), cost_sheet(results), *measured_sheets(results))
+    return tuple(sheet for sheet in (*found, recovery_sheet(results)) if sheet.rows)
+
+
+def _score_sheets(results: StudyResults) -> Iterator[Sheet]:
+    """Yield the scores at each budget."""
+    recoveries = _recoveries(results)
+    dense = mean_of(list({c.seed: c.dense.score_test for c in results.cells if c.dense is not None}.values()))
+    for budget in _budgets(results):
+        notes = Notes()
+        rows = tuple((method, *_after(results, method, budget, notes)) for method in _methods(results))
+        yield Sheet(
+            title=f"{score_title(results.metric)} on test images in {score_unit(results.metric)}, {budget} left",
+            columns=("method", *recoveries),
+            rows=rows,
+            notes=tuple(notes.texts),
+            caption=f"The dense network: {mean(dense, results.metric)}. {_over(results)} {results.split}",
+        )
+
+
+def paper_sheet(results: StudyResults) -> Sheet:
+    """Tell all of each method and budget in one row: scores, MACs, parameters, and what was measured."""
+    recoveries = _recoveries(results)
+    backends = list(dict.fromkeys(row.backend for row in results.measured))
+    notes, rows = Notes(), []
+    for budget in _budgets(results):
+        for method in _methods(results):
+            cells = [c for c in cells_of(results, method=method, budget=budget) if c.recovery == recoveries[0]]
+            rows.append(
+                (
+                    method,
+                    budget,
+                    mean(mean_of(list(scores_of(cells, lambda cell: cell.dense).values())), results.metric),
+                    mean(mean_of(list(scores_of(cells, lambda cell: cell.pruned).values())), results.metric),
+                    *_after(results, method, budget, notes),
+                    *_costs(cells, notes),
+                    *(cell for name in backends for cell in _measured(results, method, budget, name, notes)),
+                )
+            )
+    measured = (f"{name}: {what}" for name in backends for what in ("latency", "speed-up", "realised"))
+    tail = " Latency: median of one request. Realised: share of the speed-up that FLOPs say." if backends else ""
+    return Sheet(
+        title=f"{score_title(results.metric)} on test images, cost and speed",
+        columns=("method", "budget", "dense", "as pruned", *recoveries, "MACs", "params", *measured),
+        rows=tuple(rows),
+        n_left=2,
+        notes=tuple(notes.texts),
+        caption=f"{score_title(results.metric)} in {score_unit(results.metric)}. {_over(results)} "
+        f"MACs and params: {_LEFT}.{tail} {results.split}",
+    )
+
+
+def against_sheet(results: StudyResults) -> Sheet:
+    """Compare each method with the baselines, seed by seed."""
+    baselines = [name for name in BASELINES if name in _methods(results)]
+    recoveries = _recoveries(results)
+    rows = []
+    for budget in _budgets(results):
+        for method in _methods(results):
+            removes = {cell.removes for cell in cells_of(results, method=method)}
+            for name in baselines if removes == {"channels"} and method not in baselines else ():
+                found = [against(results, method, name, budget, recovery) for recovery in recoveries]
+                if any(found):
+                    rows.append((method, budget, name, *(difference(one, results.metric) for one in found)))
+    return Sheet(
+        title=f"Test {score_name(results.metric)} minus that of the baselines, in {difference_unit(results.metric)}",
+        columns=("method", "budget", "baseline", *recoveries),
+        rows=tuple(rows),
+        n_left=3,
+        caption="Mean of the differences seed by seed, and its 95 % interval; *: the interval holds no 0.",
+    )
+
+
+def cost_sheet(results: StudyResults) -> Sheet:
+    """Tell what each pruned network costs on paper, and how good it is before any recovery."""
+    notes, rows = Notes(), []
+    for budget in _budgets(results):
+        for method in _methods(results):
+            cells = [
+                c for c in cells_of(results, method=method, budget=budget) if c.recovery == _recoveries(results)[0]
+            ]
+            if any(cell.macs for cell in cells):
+                pruned = mean_of(list(scores_of(cells, lambda cell: cell.pruned).values()))
+                rows.append((method, budget, *_costs(cells, notes), mean(pruned, results.metric)))
+    return Sheet(
+        title="On paper",
+        columns=("method", "budget", "MACs", "params", f"{score_name(results.metric)} as pruned"),
+        rows=tuple(rows),
+        n_left=2,
+        notes=tuple(notes.texts),
+        caption=f"MACs and params of one example: {_LEFT}, mean over seeds.",
+    )
+
+
+def measured_sheets(results: StudyResults) -> Iterator[Sheet]:
+    """Yield what each network gives beside the dense one, for each backend."""
+    for backend in dict.fromkeys(row.backend for row in results.measured):
+        notes = Notes()
+        own = [row for row in results.measured if row.backend == backend]
+        several_seeds = len({row.seed for row in own}) > 1
+        rows = tuple(
+            (row.method, f"{row.budget}, seed {row.seed}" if several_seeds else row.budget, *_pair(row, notes))
+            for row in own
+        )
+        yield Sheet(
+            title=f"Measured beside the dense network: {backend}",
+            columns=("method", "budget", "speed-up", "realised", "verdict"),
+            rows=rows,
+            n_left=2,
+            notes=tuple(notes.texts),
+            caption="Speed-up of one request with its 95 % interval; realised: share of what FLOPs say.",
+        )
+
+
+def recovery_sheet(results: StudyResults) -> Sheet:
+    """Tell how each network was trained, and what it took."""
+    rows = []
+    for recovery in _recoveries(results):
+        for budget in _budgets(results):
+            for method in _methods(results):
+                found = cells_of(results, method=method, budget=budget, recovery=recovery)
+                cells = [cell for cell in found if cell.outcome == "ok"]
+                chosen = [cell.recovered.score_validation for cell in cells if cell.recovered is not None]
+                if cells:
+                    lr = several(f"{cell.lr:g}" for cell in cells if cell.lr is not None)
+                    epochs = several(str(cell.epochs) for cell in cells)
+                    seconds = sum(cell.training_seconds for cell in cells) / len(cells)
+                    rows.append(
+                        (
+                            recovery,
+                            method,
+                            budget,
+                            lr,
+                            epochs,
+                            mean(mean_of(chosen), results.metric),
+                            f"{seconds:.0f} s",
+                        )
+                    )
+    return Sheet(
+        title="How they were trained",
+        columns=("recovery", "method", "budget", "lr", "epochs", "validation", "training"),
+        rows=tuple(rows),
+        n_left=3,
+        caption=f"lr: the largest learning rate. validation: {score_name(results.metric)} in "
+        f"{score_unit(results.metric)}. training: all epochs, mean over seeds; "
+        "it depends on what else the machine did.",
+    )
+
+
+def _after(results: StudyResults, method: str, budget: str, notes: Notes) -> list[str]:
+    """Write the score after each recovery; a seed that is missing is told in a note."""
+    written = []
+    for recovery in _recoveries(results):
+        cells = cells_of(results, method=method, budget=budget, recovery=recovery)
+        missing = notes.of(f"seed {cell.seed}: {cell.reason}" for cell in cells if cell.outcome != "ok")
+        written.append(mean(mean_of(list(scores_of(cells).values())), results.metric) + missing)
+    return written
+
+
+def _costs(cells: list[Cell], notes: Notes) -> tuple[str, str]:
+    shares = [cell.zeros / cell.params[1] for cell in cells if cell.zeros and cell.params is not None]
+    told = [f"{percent(share)} of them are 0, and counted: dense runtimes multiply by 0 too" for share in shares[:1]]
+    return (
+        cost([cell.macs for cell in cells if cell.macs is not None]) + notes.of(cell.landing for cell in cells),
+        cost([cell.params for cell in cells if cell.params is not None]) + notes.of(told),
+    )
+
+
+def _measured(results: StudyResults, method: str, budget: str, backend: str, notes: Notes) -> tuple[str, str, str]:
+    """Write latency, speed-up and realised share of the first seed."""
+    from benchmarks.stats.summary import summarise
+
+    rows = [r for r in results.measured if (r.method, r.budget, r.backend) == (method, budget, backend)]
+    found = rows[0].comparison if rows else None
+    if found is None or found.speedup is None:
+        return NOTHING, NOTHING, NOTHING
+    tail = notes.of(_doubts(rows[0]))
+    told = f"{interval(found.speedup)}, {verdict(found)}{tail}"
+    return duration(summarise(found.candidate).p50_ns), told, realised(found)
+
+
+def _pair(row: MeasuredRow, notes: Notes) -> tuple[str, str, str]:
+    found = row.comparison
+    if found is None:
+        return NOTHING, NOTHING, f"none{notes.of([row.reason])}"
+    if found.speedup is None:
+        told = [side.failure or "" for side in found.sides]
+        return NOTHING, NOTHING, f"failed{notes.of(told)}"
+    return interval(found.speedup), realised(found), f"{verdict(found)}{notes.of(_doubts(row))}"
+
+
+def _doubts(row: MeasuredRow) -> list[str]:
+    """Say in one note what makes the numbers of a pair doubtful, and whose they are when they are another network's."""
+    told = [f"has the shape of {row.same_as}, which was measured in its place"] if row.same_as else []
+    sides = () if row.comparison is None else row.comparison.sides
+    doubts = dict.fromkeys(doubt for side in sides for doubt in side.doubts)
+    unfit = row.comparison is not None and row.comparison.unfit
+    if doubts and not row.same_as:
+        told.append(f"{'the machine was NOT FIT for measuring: ' if unfit else ''}{'; '.join(doubts)}")
+    return told
+
+
+def _over(results: StudyResults) -> str:
+    n = len({cell.seed for cell in results.cells})
+    return f"Mean +- standard deviation over {n} seeds." if n > 1 else "One seed: no deviation."
+
+
+def _budgets(results: StudyResults) -> list[str]:
+    return list(dict.fromkeys(cell.budget for cell in results.cells))
+
+
+def _methods(results: StudyResults) -> list[str]:
+    return list(dict.fromkeys(cell.method for cell in results.cells))
+
+
+def _recoveries(results: StudyResults) -> list[str]:
+    return list(dict.fromkeys(cell.recovery for cell in results.cells))

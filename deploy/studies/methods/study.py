@@ -1,0 +1,178 @@
+"""The study as a whole: do its jobs, measure what came out, and keep every number in ``study.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from deploy.errors import SourceError
+from deploy.files.validation_errors import suggestion
+from deploy.report.words import score_name
+from deploy.run.stages import StageStore
+from deploy.sources.datasets.data import metric_of
+from deploy.studies.methods.executor import Executor
+from deploy.studies.methods.jobs import StudyJobs, cell_name, jobs_of
+from deploy.studies.methods.measuring import measure
+from deploy.studies.methods.recipe import StudyRecipe
+from deploy.studies.methods.results import Cell, JobResult, MeasuredRow, StudyResults
+from deploy.studies.methods.schedule import do_jobs
+
+__all__ = ["RESULTS", "run_study", "split_rule"]
+
+Say = Callable[[str], None]
+RESULTS = "study.json"
+
+
+def run_study(
+    recipe: StudyRecipe,
+    root: Path,
+    executor: Executor,
+    say: Say,
+    *,
+    only: str = "",
+    measured: bool = True,
+    keep_unfit: bool = False,
+) -> StudyResults:
+    """Do what is left of a study.
+
+    Parameters
+    ----------
+    recipe : StudyRecipe
+        See there.
+    root : Path
+        Folder of the study; made when missing. ``study.json`` in it is written after every job.
+    executor : Executor
+        Where the jobs run; measuring happens here, after the jobs, one pair at a time.
+    say : callable
+        Receives one short line for each step.
+    only : str
+        Pattern of names of methods that are worked on; of the others what is done already is shown.
+    measured : bool
+        Whether to measure at all.
+    keep_unfit : bool
+        Count measurements of a machine that was not fit for measuring as finished.
+
+    Raises
+    ------
+    RecipeError, SourceError
+        No method matches, the network or the data is unknown.
+    BackendUnavailableError, UnknownBackendError
+        A backend cannot run here; nothing was done.
+    OutputError
+        The folder cannot be written to, or another study works in it.
+    """
+    from deploy.run.measure import require_backends
+
+    jobs = jobs_of(recipe, only=only, measure=measured, processes=executor.processes)
+    if measured:
+        require_backends(recipe.bench.backends, recipe.bench.device)
+    _require_data(recipe)
+    store = StageStore(root)
+    with store.locked():
+
+        def save(results: dict[str, JobResult], rows: Iterable[MeasuredRow] = ()) -> StudyResults:
+            found = _gather(recipe, jobs, results, tuple(rows), executor.processes)
+            found.save(root / RESULTS)
+            return found
+
+        def after(results: dict[str, JobResult]) -> None:
+            save(results)
+
+        results = do_jobs(jobs.all, root, executor, say, chosen=jobs.chosen, after=after)
+        if not measured:
+            return save(results)
+        rows: list[MeasuredRow] = []
+        for row in measure(recipe, jobs, results, store, say, keep_unfit=keep_unfit):
+            rows.append(row)
+            save(results, rows)
+        return save(results, rows)
+
+
+def split_rule(recipe: StudyRecipe, results: Iterable[Cell] = ()) -> str:
+    """Say how images were divided, and what is chosen on which of them."""
+    data, train, metric = recipe.data, recipe.train, metric_of(recipe.data)
+    scored = score_name(metric)
+    sizes = next(
+        (f" ({one.dense.n_validation} and {one.dense.n_test} images)" for one in results if one.dense is not None), ""
+    )
+    rules = {train.keep} | {one.fine_tune.keep for one in recipe.recoveries if one.fine_tune is not None}
+    rules |= {one.distil.training.keep for one in recipe.recoveries if one.distil is not None}
+    kept = {
+        frozenset({"last"}): "the weights of the last epoch are kept, whatever they score",
+        frozenset({"best"}): f"the weights of the epoch with the best validation {scored} are kept",
+    }.get(frozenset(rules), f"the weights of the last epoch, or of the one with the best validation {scored}, are kept")
+    whole = "" if metric == "accuracy" else " Photographs are divided whole: these images are pieces of them."
+    return (
+        f"{data.name}: {100 * data.validation_fraction:g} % of the training images are split off for validation by "
+        f"seed {data.seed}; validation and test images{sizes} train nothing. {kept[0].upper()}{kept[1:]}. Test images "
+        f"are looked at once, for the tables; nothing is chosen on them.{whole}"
+    )
+
+
+def _require_data(recipe: StudyRecipe) -> None:
+    """Find out before any work whether the images are there."""
+    from deploy.sources.datasets.data import data_availability
+
+    kind = recipe.data.name.partition(":")[0]
+    known = {one.name: one for one in data_availability(recipe.data.root)}
+    if kind not in known:
+        raise SourceError(f"unknown data set {kind!r}{suggestion(kind, tuple(known))}")
+    if not known[kind].ok:
+        raise SourceError(f"data set {kind!r} is not there: {known[kind].reason}; {known[kind].hint}")
+
+
+def _gather(
+    recipe: StudyRecipe,
+    jobs: StudyJobs,
+    results: dict[str, JobResult],
+    rows: tuple[MeasuredRow, ...],
+    processes: int,
+) -> StudyResults:
+    from deploy.sources.boundary import versions
+
+    cells = tuple(_cells(recipe, jobs, results))
+    return StudyResults(
+        name=recipe.name,
+        recipe=recipe.model_dump(mode="json", by_alias=True, exclude_none=True),
+        split=split_rule(recipe, cells),
+        versions=versions("prune-deploy", "torch", "torchvision"),
+        processes=processes,
+        cells=cells,
+        measured=rows,
+    )
+
+
+def _cells(recipe: StudyRecipe, jobs: StudyJobs, results: dict[str, JobResult]) -> Iterable[Cell]:
+    from pruners.registry import method_class
+
+    for method in recipe.all_methods:
+        for budget in recipe.all_budgets:
+            for recovery in recipe.recoveries:
+                for seed in recipe.seeds:
+                    name = cell_name(method.name, budget, seed)
+                    prune, job = jobs.pruned[name], jobs.recovered[f"{name}/{recovery.title}"]
+                    pruned, found = results.get(prune.folder), results.get(job.folder)
+                    dense = results.get(jobs.dense[seed].folder)
+                    cell = Cell(
+                        method=method.name,
+                        removes=method_class(method.method).removes,
+                        budget=budget.title,
+                        recovery=recovery.title,
+                        from_scratch=recovery.from_scratch,
+                        seed=seed,
+                        key=job.key,
+                        folder=job.folder,
+                        plan_folder=prune.folder,
+                        outcome="not run",
+                        reason="not done yet",
+                        dense=None if dense is None else dense.scores,
+                    )
+                    if pruned is not None:
+                        facts = {name: getattr(pruned, name) for name in ("macs", "params", "zeros", "landing")}
+                        cell = cell.model_copy(update={"pruned": pruned.scores, **facts})
+                    if found is not None:
+                        shared = ("reason", "lr", "epochs", "kept_epoch", "seconds", "training_seconds")
+                        facts = {name: getattr(found, name) for name in shared}
+                        outcome = "failed" if found.reason else "ok"
+                        cell = cell.model_copy(update={"outcome": outcome, "recovered": found.scores, **facts})
+                    yield cell

@@ -1,0 +1,172 @@
+"""From cells to rows: means and deviations over seeds, and which method won by more than the seeds' noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from deploy.sources.metric import Metric
+from deploy.studies.methods.results import Cell, Scores, StudyResults
+
+__all__ = ["Difference", "Mean", "Win", "against", "cells_of", "mean_of", "paired", "rule", "scores_of", "wins"]
+
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
+"""Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom."""
+_T_MANY = 2.120  # a little too wide beyond the table, never too narrow
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean over seeds; `deviation` is the sample's, None with one seed."""
+
+    value: float
+    deviation: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much better one is than another: the mean over seeds, and half the width of its 95 % interval.
+
+    Parameters
+    ----------
+    value : float
+        In shares of the test images, or in dB.
+    half_width : float or None
+        None with fewer than two seeds.
+    n : int
+        Seeds that both have.
+    """
+
+    value: float
+    half_width: float | None
+    n: int
+
+    @property
+    def exceeds(self) -> bool | None:
+        """Whether it exceeds the seed noise; None where that is not known."""
+        return None if self.half_width is None else abs(self.value) > self.half_width
+
+
+@dataclass(frozen=True, slots=True)
+class Win:
+    """The method with the best mean test score at one budget after one recovery.
+
+    Parameters
+    ----------
+    budget, recovery, method, second : str
+        `second` is the next best; empty where there is only one.
+    mean : Mean
+        Of the winner.
+    margin : Difference or None
+        Over the next best, over the seeds that both have.
+    n_test : int
+        Test images.
+    """
+
+    budget: str
+    recovery: str
+    method: str
+    mean: Mean
+    second: str
+    margin: Difference | None
+    n_test: int
+
+
+def mean_of(values: Sequence[float]) -> Mean | None:
+    """Average over seeds; None of nothing."""
+    if not values:
+        return None
+    return Mean(value=fmean(values), deviation=stdev(values) if len(values) > 1 else None, n=len(values))
+
+
+def rule(metric: Metric) -> str:
+    """Say when a difference counts as more than noise."""
+    least = ", and a standard deviation of at least half a test image" if metric == "accuracy" else ""
+    return (
+        "A difference between two methods exceeds the seed noise when the 95 % interval of the mean of their "
+        f"differences, seed by seed, holds no 0: Student's t with n - 1 degrees of freedom{least}. With one seed the "
+        "noise is not known. The best of many methods is ahead by chance more often than the better of two."
+    )
+
+
+def paired(
+    ours: dict[int, float], theirs: dict[int, float], n_test: int, metric: Metric = "accuracy"
+) -> Difference | None:
+    """Compare the scores of two methods seed by seed; None where no seed has both.
+
+    Accuracies are multiples of 1 / `n_test`, so that a few seeds often differ by the very same amount: the standard
+    deviation of the differences counts as half of that at least.
+    """
+    differences = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+    found = mean_of(differences)
+    if found is None:
+        return None
+    half_width = None
+    if found.deviation is not None:
+        t = _T[found.n - 2] if found.n - 2 < len(_T) else _T_MANY
+        least = 0.5 / n_test if metric == "accuracy" else 0.0
+        half_width = t * max(found.deviation, least) / math.sqrt(found.n)
+    return Difference(value=found.value, half_width=half_width, n=found.n)
+
+
+def cells_of(results: StudyResults, *, method: str = "", budget: str = "", recovery: str = "") -> tuple[Cell, ...]:
+    """Return the cells with these names; an empty name stands for all."""
+    return tuple(
+        cell
+        for cell in results.cells
+        if method in ("", cell.method) and budget in ("", cell.budget) and recovery in ("", cell.recovery)
+    )
+
+
+def scores_of(
+    cells: Iterable[Cell], of: Callable[[Cell], Scores | None] = lambda cell: cell.recovered
+) -> dict[int, float]:
+    """Return the test score by seed, of the cells that have one."""
+    return {cell.seed: scores.score_test for cell in cells if (scores := of(cell)) is not None}
+
+
+def against(results: StudyResults, method: str, other: str, budget: str, recovery: str) -> Difference | None:
+    """Compare two methods after one recovery."""
+    ours, theirs = (cells_of(results, method=name, budget=budget, recovery=recovery) for name in (method, other))
+    return paired(scores_of(ours), scores_of(theirs), _n_test(ours), results.metric)
+
+
+def wins(results: StudyResults) -> tuple[Win, ...]:
+    """Find the best method for each budget and recovery, among those that remove channels and all of whose seeds ran.
+
+    Methods that set single weights to zero are controls: their networks are no smaller. Methods are compared after the
+    same recovery only: taking each one's best would be a choice made on test images.
+    """
+    found = []
+    for budget in dict.fromkeys(cell.budget for cell in results.cells):
+        for recovery in dict.fromkeys(cell.recovery for cell in results.cells):
+            cells = [c for c in cells_of(results, budget=budget, recovery=recovery) if c.removes == "channels"]
+            by_method = {
+                name: [c for c in cells if c.method == name] for name in dict.fromkeys(c.method for c in cells)
+            }
+            complete = {name: scores_of(own) for name, own in by_method.items() if all(c.outcome == "ok" for c in own)}
+            ranked = sorted(complete, key=lambda name: -fmean(complete[name].values()))
+            if not ranked:
+                continue
+            best, second = ranked[0], ranked[1] if len(ranked) > 1 else ""
+            mean = mean_of(list(complete[best].values()))
+            assert mean is not None
+            found.append(
+                Win(
+                    budget=budget,
+                    recovery=recovery,
+                    method=best,
+                    mean=mean,
+                    second=second,
+                    margin=paired(complete[best], complete[second], _n_test(cells), results.metric) if second else None,
+                    n_test=_n_test(cells),
+                )
+            )
+    return tuple(found)
+
+
+def _n_test(cells: Iterable[Cell]) -> int:
+    return max((cell.recovered.n_test for cell in cells if cell.recovered is not None), default=1)

@@ -1,0 +1,103 @@
+"""How the numbers of a study become text, and which method won, in sentences. ASCII only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from deploy.report.words import NOTHING, count, difference_unit, percent, score_number
+from deploy.sources.metric import Metric
+from deploy.studies.methods.recipe import BASELINES
+from deploy.studies.methods.results import Cell, StudyResults
+from deploy.studies.methods.summary import Difference, Mean, Win, against, wins
+
+__all__ = ["Notes", "answers", "cost", "difference", "failures", "mean", "several"]
+
+
+def mean(found: Mean | None, metric: Metric) -> str:
+    """Write a mean of scores in percent or in dB, without the unit: ``"98.06 +- 0.20"``."""
+    if found is None:
+        return NOTHING
+    value = score_number(metric, found.value)
+    return value if found.deviation is None else f"{value} +- {score_number(metric, found.deviation)}"
+
+
+def difference(found: Difference | None, metric: Metric) -> str:
+    """Write a difference in points or in dB, with its interval, and a star where that holds no 0."""
+    if found is None:
+        return NOTHING
+    value = score_number(metric, found.value, signed=True)
+    if found.half_width is None:
+        return value
+    return f"{value} +- {score_number(metric, found.half_width)}{' *' if found.exceeds else ''}"
+
+
+def cost(pairs: Sequence[tuple[int, int]]) -> str:
+    """Write what is left on average, and as a share of what there was: ``"20.4 M (50 %)"``."""
+    if not pairs:
+        return NOTHING
+    left = sum(after for _, after in pairs) / len(pairs)
+    return f"{count(round(left))} ({percent(left / pairs[0][0])})"
+
+
+def several(values: Iterable[str]) -> str:
+    """Write each value once."""
+    return ", ".join(dict.fromkeys(values)) or NOTHING
+
+
+class Notes:
+    """Footnotes, each said once."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def of(self, told: Iterable[str]) -> str:
+        """Return the marks of some texts, with a space before each."""
+        marks = ""
+        for text in dict.fromkeys(filter(None, told)):
+            if text not in self.texts:
+                self.texts.append(text)
+            marks += f" [{self.texts.index(text) + 1}]"
+        return marks
+
+
+def failures(results: StudyResults) -> tuple[str, ...]:
+    """Say which cells failed, one line for each reason."""
+    failed: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in results.cells:
+        if cell.outcome == "failed":
+            failed.setdefault((cell.method, cell.budget, cell.reason), []).append(cell)
+    return tuple(
+        f"{method}, {budget} ({several(cell.recovery for cell in cells)}; "
+        f"seed {several(str(cell.seed) for cell in cells)}): {reason}"
+        for (method, budget, reason), cells in failed.items()
+    )
+
+
+def answers(results: StudyResults) -> tuple[str, ...]:
+    """Say for each budget and recovery which method won, by how much, and whether that is more than noise."""
+    said = tuple(_answer(win, results) for win in wins(results))
+    return said or ("No method is done with all seeds: there is nothing to say yet.",)
+
+
+def _answer(win: Win, results: StudyResults) -> str:
+    metric = results.metric
+    right = "% of the test images right" if metric == "accuracy" else "dB on the test images"
+    text = f"At {win.budget}, {win.recovery}: {win.method} is best with {mean(win.mean, metric)} {right}"
+    if win.margin is None:
+        return f"{text}; no other method is done."
+    text += _margin(win.second, win.margin, metric)
+    for name in BASELINES:
+        found = against(results, win.method, name, win.budget, win.recovery)
+        if name not in (win.method, win.second) and found is not None:
+            text += f"; {difference(found, metric)} against {name}"
+    return f"{text}. One test image is {100 / win.n_test:.2g} points." if metric == "accuracy" else f"{text}."
+
+
+def _margin(second: str, margin: Difference, metric: Metric) -> str:
+    if margin.value == 0:
+        return f", and {second} is as good"
+    text = f", {score_number(metric, margin.value)} {difference_unit(metric)} above {second}"
+    if margin.half_width is None:
+        return f"{text}; with one seed the noise is not known"
+    does = "exceeds" if margin.exceeds else "does NOT exceed"
+    return f"{text}, which {does} the seed noise of +-{score_number(metric, margin.half_width)} ({margin.n} seeds)"

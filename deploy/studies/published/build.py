@@ -1,0 +1,201 @@
+"""From an entry of the catalogue to two torch modules with random weights: the dense parent and the pruned network.
+
+A pruning of the parent goes through our own engine (a plan, then `pruners.surgery.apply`); removed blocks and other
+heads are built. This module imports torch late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from math import floor
+from typing import TYPE_CHECKING, Any
+
+from deploy.studies.published.catalogue import CatalogueError, Counts, Entry, Network, Pair, Ratios
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pruners.graph import Graph
+    from pruners.groups import ChannelGroup
+    from pruners.plan import PruningPlan
+
+__all__ = ["build_dense", "build_pair", "check_counts", "count", "example", "kept_counts", "plan_of", "prune"]
+
+_SEED = 0
+_TRACED_BATCH = 2
+
+
+def build_dense(network: Network) -> nn.Module:
+    """Make a network of the catalogue with random weights, always the same ones, in evaluation mode.
+
+    Raises
+    ------
+    CatalogueError
+        There is no such builder, or it refuses the options.
+    SourceError, ExtraMissingError
+        See `deploy.sources.network.build`.
+    """
+    import torch
+
+    from deploy.sources.network import NetworkSpec, build
+    from deploy.studies.published.networks import BUILDERS
+
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(_SEED)
+        if not network.name.startswith("published:"):
+            spec = NetworkSpec(name=network.name, options=network.options)
+            return build(spec, n_classes=network.classes, input_shape=network.input_shape).eval()
+        if network.name not in BUILDERS:
+            raise CatalogueError(f"there is no network {network.name!r}; there are {', '.join(BUILDERS)}")
+        make: Any = BUILDERS[network.name]
+        try:
+            module: nn.Module = make(**network.options)
+        except (TypeError, ValueError) as error:
+            raise CatalogueError(f"{network.name} with {network.options}: {error}") from error
+        return module.eval()
+
+
+def example(network: Network, batch: int = _TRACED_BATCH) -> tuple[Tensor]:
+    """Draw one batch of images, always the same ones."""
+    import torch
+
+    generator = torch.Generator().manual_seed(_SEED)
+    return (torch.randn(batch, *network.input_shape, generator=generator),)
+
+
+def build_pair(entry: Entry) -> tuple[nn.Module, nn.Module]:
+    """Make the parent and the pruned network; their counts are those of the catalogue.
+
+    Raises
+    ------
+    CatalogueError
+        The entry names layers that the parent lacks or counts that it cannot keep, or the counts come out differently.
+    TraceError, PlanError, SurgeryError
+        The engine cannot prune the parent.
+    """
+    dense = build_dense(entry.parent)
+    pruned = build_dense(entry.network) if entry.network is not None else prune(entry, dense)
+    check_counts(entry, dense, pruned)
+    return dense, pruned
+
+
+def prune(entry: Entry, dense: nn.Module, *, graph: Graph | None = None) -> nn.Module:
+    """Cut `dense` down to the entry's channels; of each layer the first ones stay: speed does not depend on which.
+
+    Parameters
+    ----------
+    graph : Graph, optional
+        Of `dense`, where it is known.
+    """
+    from pruners.graph import trace
+    from pruners.surgery import apply
+
+    graph = trace(dense, example(entry.parent)) if graph is None else graph
+    # Random weights: `check_counts` finds wrong shapes, and the export runs the network.
+    return apply(dense, plan_of(entry, graph), graph=graph, check=False).eval()
+
+
+def plan_of(entry: Entry, graph: Graph) -> PruningPlan:
+    """Write the entry as a plan for its parent.
+
+    Raises
+    ------
+    CatalogueError
+        See `kept_counts`.
+    """
+    from pruners.plan import PruningPlan
+
+    counts = kept_counts(entry, graph.groups)
+    return PruningPlan.from_kept(
+        {name: tuple(range(kept)) for name, kept in counts.items()},
+        {group.name: group.n_units for group in graph.groups},
+        graph=graph.fingerprint,
+        inputs=graph.inputs,
+        method="published",
+        settings={"entry": entry.name, "paper": entry.paper, "source": entry.source},
+        policy=graph.policy,
+    )
+
+
+def kept_counts(entry: Entry, groups: Sequence[ChannelGroup]) -> dict[str, int]:
+    """Give the channels that each group keeps: as listed, or by the shares of `Ratios`.
+
+    Raises
+    ------
+    CatalogueError
+        A pattern matches no layer, two give one layer different counts, or a layer has fewer channels.
+    """
+    units = {group.name: group.n_units for group in groups}
+    if entry.ratios is not None:
+        return _by_ratios(entry, entry.ratios, units)
+    counts: dict[str, int] = {}
+    for pattern, kept in (entry.kept or {}).items():
+        for name in _matching(entry, pattern, units):
+            if counts.setdefault(name, kept) != kept:
+                raise CatalogueError(f"{entry.name}: {name!r} is to keep {counts[name]} and {kept} channels")
+            if kept > units[name]:
+                raise CatalogueError(f"{entry.name}: {name!r} has {units[name]} channels and is to keep {kept}")
+    return counts
+
+
+def _by_ratios(entry: Entry, ratios: Ratios, units: Mapping[str, int]) -> dict[str, int]:
+    whole = {name for pattern in ratios.whole for name in _matching(entry, pattern, units)}
+    counts: dict[str, int] = {}
+    for pattern, removed in ratios.removed.items():
+        for name in _matching(entry, pattern, units):
+            # 1e-9: 10 * (1 - 0.9) is 0.9999999999999998 in floating point, and one channel is meant.
+            kept = units[name] if name in whole else floor(units[name] * (1 - removed) + 1e-9)
+            if counts.setdefault(name, kept) != kept:
+                raise CatalogueError(f"{entry.name}: {name!r} is named by two patterns with different shares")
+    return counts
+
+
+def _matching(entry: Entry, pattern: str, units: Mapping[str, int]) -> list[str]:
+    names = [name for name in units if fnmatchcase(name, pattern)]
+    if not names:
+        raise CatalogueError(f"{entry.name}: no layer of {entry.parent.name} is called {pattern!r}")
+    return names
+
+
+def count(module: nn.Module, network: Network) -> Counts:
+    """Count parameters, and the MACs of convolutions and linear layers for one image; nothing is computed.
+
+    A copy on the meta device is run, so that only shapes flow. Biases, norms and activations have no MACs.
+    """
+    import copy
+
+    import torch
+    from torch import nn
+
+    twin = copy.deepcopy(module).to("meta").eval()
+    macs = 0
+
+    def add(layer: Any, _: object, output: Tensor) -> None:
+        nonlocal macs
+        macs += output.numel() * layer.weight[0].numel()
+
+    for layer in twin.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(add)
+    with torch.no_grad():
+        twin(torch.empty(1, *network.input_shape, device="meta"))
+    return Counts(parameters=sum(parameter.numel() for parameter in module.parameters()), macs=macs)
+
+
+def check_counts(entry: Entry, dense: nn.Module, pruned: nn.Module) -> None:
+    """Refuse networks that are not what the catalogue counts.
+
+    Raises
+    ------
+    CatalogueError
+        A count differs, be it by one.
+    """
+    found = Pair(dense=count(dense, entry.parent), pruned=count(pruned, entry.network or entry.parent))
+    for label in ("dense", "pruned"):
+        have, want = getattr(found, label), getattr(entry.counts, label)
+        if have != want:
+            raise CatalogueError(
+                f"{entry.name}: the {label} network has {have.parameters} parameters and {have.macs} MACs, the "
+                f"catalogue says {want.parameters} and {want.macs}"
+            )

@@ -1,0 +1,111 @@
+"""The study and the catalogue as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from deploy.report.sheets import Sheet
+from deploy.report.words import NOTHING, interval, ratio, realised, verdict
+from deploy.studies.published.catalogue import Catalogue, Entry
+from deploy.studies.published.study import Row, StudyResults
+
+__all__ = [
+    "catalogue_sheet",
+    "left_out_sheet",
+    "measured_sheet",
+    "promised_sheet",
+    "study_sheet",
+]
+
+_PROMISED = ("FLOPs said", "counted", "parameters", "theirs")
+_MEASURED = ("backend", "speed-up", "verdict", "realised")
+
+
+def promised_sheet(entries: Sequence[Entry]) -> Sheet:
+    """Tell by which factors each network is smaller, as published and as counted here."""
+    return Sheet(
+        title="What the papers promise",
+        columns=("network", *_PROMISED),
+        rows=tuple((entry.name, *_promised(entry)) for entry in entries),
+        caption="factors, parent over pruned; theirs: the speed-up that the authors measured, on their machine",
+    )
+
+
+def measured_sheet(entries: Sequence[Entry], results: StudyResults) -> Sheet:
+    """Tell what this machine gives, one row for each network and backend."""
+    rows = [(entry.name, row) for entry in entries for row in results.of(entry)]
+    return _with_notes("What this machine gives", ("network", *_MEASURED), [((name,), row) for name, row in rows], 2)
+
+
+def study_sheet(entries: Sequence[Entry], results: StudyResults) -> Sheet:
+    """Join promise and measurement in one wide table."""
+    rows = [((entry.name, entry.method, *_promised(entry)), row) for entry in entries for row in results.of(entry)]
+    return _with_notes("Published and measured", ("network", "paper", *_PROMISED, *_MEASURED), rows, 2)
+
+
+def catalogue_sheet(entries: Sequence[Entry]) -> Sheet:
+    """Tell what each network costs exactly, how far that is from what is published, and where it was published."""
+    rows = []
+    for entry in entries:
+        dense, pruned = entry.counts.dense, entry.counts.pruned
+        worst = max(entry.misses().items(), key=lambda item: abs(item[1]))
+        rows.append(
+            (
+                entry.name,
+                entry.title,
+                entry.parent.name,
+                f"{dense.parameters:,} -> {pruned.parameters:,}",
+                f"{dense.macs:,} -> {pruned.macs:,}",
+                f"{100 * worst[1]:+.2f} % ({worst[0]})",
+                "FLOPs = 2 MACs" if entry.published.counted_in == "flops" else "MACs",
+                entry.source + (f"; {entry.note}" if entry.note else ""),
+            )
+        )
+    columns = ("name", "network", "parent", "parameters", "MACs", "largest miss", "paper counts", "source")
+    return Sheet(title="The catalogue", columns=columns, rows=tuple(rows), n_left=3)
+
+
+def left_out_sheet(catalogue: Catalogue) -> Sheet:
+    """Tell what is not in the catalogue, and why."""
+    rows = tuple((one.title, one.reason) for one in catalogue.left_out)
+    return Sheet(title="Left out", columns=("network", "why"), rows=rows, n_left=2)
+
+
+def _promised(entry: Entry) -> tuple[str, ...]:
+    said, counted = entry.published, entry.counts
+    return (
+        NOTHING if said.ratio is None else ratio(said.ratio),
+        ratio(counted.dense.macs / counted.pruned.macs),
+        ratio(counted.dense.parameters / counted.pruned.parameters),
+        NOTHING if said.measured is None else ratio(said.measured.speedup),
+    )
+
+
+def _with_notes(title: str, columns: tuple[str, ...], rows: list[tuple[tuple[str, ...], Row]], n_left: int) -> Sheet:
+    notes: list[str] = []
+    cells = []
+    for head, row in rows:
+        told = _told(row)
+        mark = ""
+        if told:
+            if told not in notes:
+                notes.append(told)
+            mark = f" [{notes.index(told) + 1}]"
+        pair = row.comparison
+        if pair is None or pair.speedup is None:
+            cells.append((*head, row.backend, NOTHING, f"failed{mark}", NOTHING))
+        else:
+            cells.append((*head, row.backend, interval(pair.speedup), f"{verdict(pair)}{mark}", realised(pair)))
+    caption = "realised: share of the counted FLOP ratio that became speed"
+    return Sheet(title=title, columns=columns, rows=tuple(cells), n_left=n_left, notes=tuple(notes), caption=caption)
+
+
+def _told(row: Row) -> str:
+    """Say what a reader must know of a row: why it failed, or that the machine was not fit."""
+    pair = row.comparison
+    if pair is None:
+        return row.reason
+    sides = pair.sides
+    if failures := [f"{side.subject.label}: {side.failure}" for side in sides if side.failure]:
+        return "; ".join(failures)
+    return "the machine was not fit for measuring: do not believe this row" if pair.unfit else ""

@@ -1,0 +1,182 @@
+"""From solved labels to channel groups: classes with the same members, counted alike, are units of one group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pruners.channels.labels import Lock, Value, compact, varying
+from pruners.channels.propagation import Propagation
+from pruners.cost import AxisSize
+from pruners.groups import ChannelGroup, Member
+
+__all__ = ["Grouping", "group_classes"]
+
+IntArray: TypeAlias = NDArray[np.int64]
+Signature: TypeAlias = tuple[tuple[int, int], ...]
+"""Pairs (number of an axis, positions on it)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grouping:
+    """The groups, and for each removable class which unit of which group it is.
+
+    Parameters
+    ----------
+    groups : tuple of ChannelGroup
+        In the order in which the network produces them.
+    unit_of : Mapping of int to (int, int)
+        Root label -> (index of the group, unit).
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    unit_of: Mapping[int, tuple[int, int]]
+    walk: Propagation
+
+    def positions(self, value: Value, axis: int) -> dict[int, dict[int, list[int]]]:
+        """Return, per group and unit, the positions on an axis of a labelled tensor."""
+        found: dict[int, dict[int, list[int]]] = {}
+        for position, root in enumerate(_roots_along(self.walk, value, axis)):
+            if root in self.unit_of:
+                group, unit = self.unit_of[root]
+                found.setdefault(group, {}).setdefault(unit, []).append(position)
+        return found
+
+    def size(self, value: Value, axis: int) -> AxisSize:
+        """Return the size of an axis as a function of kept units."""
+        per_group = {
+            group: {len(where) for where in units.values()} for group, units in self.positions(value, axis).items()
+        }
+        assert all(len(counts) == 1 for counts in per_group.values()), "units of a group count alike on every axis"
+        pairs = tuple(sorted((group, counts.pop()) for group, counts in per_group.items()))
+        units = [self.groups[group].n_units for group, _ in pairs]
+        return AxisSize(value.shape[axis] - sum(n * c for n, (_, c) in zip(units, pairs, strict=True)), pairs)
+
+
+def _roots_along(walk: Propagation, value: Value, axis: int) -> list[int]:
+    for slot in value.slots:
+        if slot.shape[axis] > 1:
+            roots = compact(walk.labels.roots(slot))
+            if varying(roots) == (axis,):
+                return roots.reshape(-1).tolist()
+    return []
+
+
+def group_classes(walk: Propagation, tensors: Mapping[str, Value]) -> Grouping:
+    """Group the classes of a finished walk; `tensors` are the labelled parameters and buffers by name."""
+    columns = list(_tensor_axes(walk, tensors))
+    inexact = walk.labels.inexact()
+    alike: dict[tuple[Lock | None, bool, Signature], list[int]] = {}
+    for label, signature in _signatures(walk, columns):
+        if any(columns[number].made_by is not None for number, _ in signature if number < len(columns)):
+            alike.setdefault((walk.labels.lock_of(label), label in inexact, signature), []).append(label)
+    parts = sorted(
+        _part([columns[number] for number, _ in signature if number < len(columns)], units)
+        for (_, _, signature), units in alike.items()
+    )
+    return Grouping(*_named(walk, parts), walk)
+
+
+@dataclass(frozen=True, eq=False)
+class _TensorAxis:
+    """One axis of a parameter or buffer: the class of each position, sorted, and where the sorted ones stand."""
+
+    path: str
+    axis: int
+    made_by: int | None
+    classes: IntArray
+    order: IntArray
+
+    def positions(self, units: Sequence[int]) -> IntArray:
+        """Return positions of shape (units, positions a unit), ascending; every unit has as many."""
+        start = np.searchsorted(self.classes, units, side="left")
+        stop = np.searchsorted(self.classes, units, side="right")
+        return self.order[start[:, None] + np.arange(stop[0] - start[0])]
+
+
+def _tensor_axes(walk: Propagation, tensors: Mapping[str, Value]) -> Iterator[_TensorAxis]:
+    for path, value in tensors.items():
+        for slot in value.slots:
+            (axis,) = varying(slot)
+            own = slot.reshape(-1)
+            classes = walk.labels.classes(own).numpy()
+            order = np.argsort(classes, kind="stable")
+            yield _TensorAxis(path, axis, walk.produced.get(int(own[0])), classes[order], order)
+
+
+def _signatures(walk: Propagation, columns: Sequence[_TensorAxis]) -> Iterator[tuple[int, Signature]]:
+    """Yield each class with its signature: which axes hold it, and how often."""
+    axes = [pair for term in walk.mac_terms for pair in (*term.axes, *((term.result, a) for a in term.result.axes))]
+    axes += walk.parts
+    counted = {(id(value), axis): (value, axis) for value, axis in axes}.values()
+    rows = [column.classes for column in columns]
+    rows += [np.sort(np.array(_roots_along(walk, value, axis), dtype=np.int64)) for value, axis in counted]
+    triples = []
+    for number, row in enumerate(rows):
+        labels, counts = np.unique(row, return_counts=True)
+        triples.append(np.stack([labels, np.full_like(labels, number), counts]))
+    joined = np.concatenate(triples, axis=1) if triples else np.zeros((3, 0), dtype=np.int64)
+    joined = joined[:, joined[0] > 0]
+    joined = joined[:, np.argsort(joined[0], kind="stable")]
+    labels, starts = np.unique(joined[0], return_index=True)
+    if not len(labels):  # every axis has size one
+        return
+    for label, part in zip(labels.tolist(), np.split(joined[1:].T, starts[1:]), strict=True):
+        yield label, tuple(map(tuple, part.tolist()))
+
+
+@dataclass(frozen=True, order=True)
+class _Part:
+    """A group in the making, ordered by where the network makes it and the first position there."""
+
+    made_by: int
+    first_position: int
+    path: str
+    columns: tuple[_TensorAxis, ...] = field(compare=False)
+    units: tuple[int, ...] = field(compare=False)
+
+
+def _part(columns: Sequence[_TensorAxis], units: Sequence[int]) -> _Part:
+    first = min((c for c in columns if c.made_by is not None), key=lambda column: column.made_by or 0)
+    position = dict(zip(units, first.positions(units)[:, 0].tolist(), strict=True))
+    ordered = sorted(units, key=lambda unit: position[unit])
+    return _Part(first.made_by or 0, position[ordered[0]], first.path, tuple(columns), tuple(ordered))
+
+
+def _named(walk: Propagation, parts: Sequence[_Part]) -> tuple[tuple[ChannelGroup, ...], dict[int, tuple[int, int]]]:
+    labels = walk.labels
+    floors, inexact = labels.least(), labels.inexact()
+    groups: list[ChannelGroup] = []
+    unit_of: dict[int, tuple[int, int]] = {}
+    used: dict[str, int] = {}
+    for part in parts:
+        module = part.path.rpartition(".")[0] or part.path
+        used[module] = used.get(module, 0) + 1
+        lock = labels.lock_of(part.units[0])
+        least = max(floors.get(unit, 1) for unit in part.units)
+        few = f"it has {len(part.units)} unit{'s' * (len(part.units) > 1)}, and at least {least} must stay"
+        if lock is None:
+            unit_of.update({label: (len(groups), unit) for unit, label in enumerate(part.units)})
+        groups.append(
+            ChannelGroup(
+                name=module if used[module] == 1 else f"{module}#{used[module]}",
+                n_units=len(part.units),
+                members=tuple(
+                    Member(
+                        path=column.path,
+                        axis=column.axis,
+                        indices=tuple(map(tuple, column.positions(part.units).tolist())),
+                        produces=column.made_by is not None,
+                    )
+                    for column in part.columns
+                ),
+                exact=not inexact.intersection(part.units),
+                fixed=lock.reason if lock is not None else few if len(part.units) <= least else "",
+                min_units=least,
+            )
+        )
+    return tuple(groups), unit_of

@@ -1,0 +1,51 @@
+"""Label the tensors of a network and carry the labels through its programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+import pruners.channels.rules.contraction
+import pruners.channels.rules.elementwise
+import pruners.channels.rules.movement
+import pruners.channels.rules.reduction
+import pruners.channels.rules.windows  # noqa: F401 - each import registers rules
+from pruners.channels.labels import Labels, Value
+from pruners.channels.program import Program, named_tensors
+from pruners.channels.propagation import Propagation
+from pruners.policy import Policy
+
+__all__ = ["label_tensors", "walk_program"]
+
+
+def label_tensors(model: nn.Module, labels: Labels) -> dict[str, Value]:
+    """Give every entry along every axis of every floating-point parameter and buffer a label of its own.
+
+    Returns
+    -------
+    dict of str to Value
+        By the first name of a shared tensor.
+    """
+    found: dict[str, Value] = {}
+    seen: set[int] = set()
+    for name, tensor in named_tensors(model).items():
+        if id(tensor) in seen or not tensor.is_floating_point():
+            continue
+        seen.add(id(tensor))
+        shape = tuple(tensor.shape)
+        slots = tuple(
+            labels.fresh(size).reshape([1] * axis + [-1] + [1] * (len(shape) - axis - 1))
+            for axis, size in enumerate(shape)
+            if size > 1
+        )
+        found[name] = Value(shape, slots)
+    return found
+
+
+def walk_program(program: Program, tensors: Mapping[str, Value], labels: Labels, policy: Policy) -> Propagation:
+    """Carry the labels of `tensors` (by the model's names) through a program; `labels.close` is the caller's."""
+    fetched = {target: tensors[name] for target, name in program.tensors.items() if name in tensors}
+    walk = Propagation(tensors=fetched, names=program.tensors, labels=labels, policy=policy)
+    walk.walk(program.module)
+    return walk

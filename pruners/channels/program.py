@@ -1,0 +1,228 @@
+"""The ATen program of a network: `torch.export` without decompositions, made convenient to read and to run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import operator
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
+
+from pruners.channels.regions import inline_regions
+from pruners.errors import TraceError
+from pruners.modules.copies import copy_of
+
+__all__ = ["FOREIGN", "Program", "export", "first_line", "named_tensors", "writes_in_place"]
+
+FOREIGN = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    AssertionError,
+    NotImplementedError,
+    KeyError,
+    IndexError,
+)
+"""What torch.export, deepcopy and people's forward() are known to raise; `torch._dynamo` errors are RuntimeErrors."""
+
+_CHATTY = (
+    "torch.fx.experimental.symbolic_shapes",
+    "torch.fx.experimental.recording",
+    "torch._subclasses.fake_tensor",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """An exported network.
+
+    Parameters
+    ----------
+    module : GraphModule
+        Runs the network. It shares its parameters and buffers with the model that was exported.
+    tensors : dict of str to str
+        For each tensor that the graph fetches, its attribute in `module` -> its first name in the model.
+    dynamic_batch : bool
+        Whether `module` runs at other batch sizes than the example's.
+    batch : int
+        Batch size in the graph's shapes.
+    """
+
+    module: fx.GraphModule
+    tensors: dict[str, str]
+    dynamic_batch: bool
+    batch: int
+
+
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and buffers by name, aliases of a shared tensor included."""
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def export(model: nn.Module, example_inputs: tuple[Tensor, ...], *, training: bool = False) -> Program:
+    """Export a copy of `model` in evaluation (or training) mode; the model itself is not touched.
+
+    The batch axis (the first, where all inputs agree on its size) is dynamic if the network's code allows it.
+
+    Raises
+    ------
+    TraceError
+        The inputs are not tensors, the model can not be copied, or torch.export refuses it.
+    """
+    if not example_inputs or not all(isinstance(item, Tensor) for item in example_inputs):
+        raise TraceError(
+            f"example_inputs is a tuple of tensors, got {[type(item).__name__ for item in example_inputs]}"
+        )
+    try:
+        twin = copy_of(model).train(training)
+    except FOREIGN as error:
+        raise TraceError(f"{type(model).__name__} can not be copied: {first_line(error)}") from error
+    program, batch = _dynamic(twin, example_inputs, training=training)
+    dynamic = program is not None
+    if program is None:
+        program, batch = _export(twin, example_inputs, None, training=training), _batch_size(example_inputs) or 1
+    module = program.module(check_guards=False)
+    assert isinstance(module, fx.GraphModule)
+    inline_regions(module, training=training)
+    _without_assertions(module)
+    _without_mutation(module)
+    module.recompile()
+    return Program(module, _share_tensors(module, twin, model), dynamic, batch)
+
+
+def _dynamic(
+    twin: nn.Module, inputs: tuple[Tensor, ...], *, training: bool
+) -> tuple[torch.export.ExportedProgram | None, int]:
+    size = _batch_size(inputs)
+    if size is None:
+        return None, 1
+    if size == 1:  # torch.export takes a size of 1 for a constant
+        inputs, size = tuple(torch.cat([item, item]) for item in inputs), 2
+    batched = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    for item in inputs:
+        batched[item] = {0: torch.export.Dim.AUTO}
+    try:
+        program = _export(twin, inputs, batched, training=training)
+    except TraceError:
+        return None, size
+    shapes = [
+        node.meta["val"].shape for node in program.graph.nodes if node.name in program.graph_signature.user_inputs
+    ]
+    return (None, size) if any(is_concrete_int(shape[0]) for shape in shapes) else (program, size)
+
+
+def _batch_size(inputs: tuple[Tensor, ...]) -> int | None:
+    sizes = {item.shape[0] if item.ndim else None for item in inputs}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _export(
+    twin: nn.Module,
+    inputs: tuple[Tensor, ...],
+    dynamic_shapes: torch.export.ShapesCollection | None,
+    *,
+    training: bool,
+) -> torch.export.ExportedProgram:
+    try:
+        # With gradients, so that a part of the network that is computed without them stays one.
+        with torch.set_grad_enabled(training), _quiet():
+            return torch.export.export(twin, inputs, dynamic_shapes=dynamic_shapes, strict=False)
+    except FOREIGN as error:
+        raise TraceError(f"torch.export can not trace {type(twin).__name__}: {first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what torch.export says about a copy: the error that it raises is told, and the copy is thrown away."""
+    loggers = [logging.getLogger(name) for name in _CHATTY]
+    before = [logger.disabled for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.disabled = True
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The tensor attributes? ", category=UserWarning)
+            yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
+
+
+def _without_assertions(module: fx.GraphModule) -> None:
+    for node in reversed(module.graph.nodes):
+        checks = node.op == "call_module" or (node.op == "call_function" and "assert" in str(node.target))
+        if checks and not node.users:
+            module.graph.erase_node(node)
+    module.graph.eliminate_dead_code(lambda node: node.op not in {"call_function", "get_attr"} or writes_in_place(node))
+
+
+def writes_in_place(node: fx.Node) -> bool:
+    """Whether an operator changes one of its arguments."""
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+def _without_mutation(module: fx.GraphModule) -> None:
+    """Replace ``x.relu_()`` by ``x.relu()`` where `x` is a fresh tensor, so that values can be tapped and kept."""
+    order = {node: position for position, node in enumerate(module.graph.nodes)}
+    for node in list(module.graph.nodes):
+        if not writes_in_place(node) or not str(node.target._schema.name).endswith("_") or not node.args:
+            continue
+        target, written = node.target, node.args[0]
+        functional = getattr(torch.ops.aten, str(target._schema.name).removeprefix("aten::").removesuffix("_"), None)
+        overload = getattr(functional, target._overloadname, None)
+        if overload is None or not isinstance(written, fx.Node) or not _fresh(written):
+            continue
+        earlier = [user for user in written.users if user is not node and order[user] < order[node]]
+        if any(_is_view(user) for user in earlier):
+            continue
+        node.target = overload
+        for user in list(written.users):
+            if user is not node and order[user] > order[node]:
+                user.replace_input_with(written, node)
+
+
+def _fresh(node: fx.Node) -> bool:
+    return node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload) and not _is_view(node)
+
+
+def _is_view(node: fx.Node) -> bool:
+    if node.target is operator.getitem:
+        return True
+    return isinstance(node.target, torch._ops.OpOverload) and any(
+        item.alias_info is not None for item in node.target._schema.returns
+    )
+
+
+def _share_tensors(module: fx.GraphModule, twin: nn.Module, model: nn.Module) -> dict[str, str]:
+    """Let the graph module use the model's own tensors instead of the twin's."""
+    first_name: dict[int, str] = {}
+    for name, tensor in named_tensors(twin).items():
+        first_name.setdefault(id(tensor), name)
+    own = named_tensors(model)
+    names: dict[str, str] = {}
+    for node in module.graph.nodes:
+        if node.op != "get_attr" or str(node.target) in names:
+            continue
+        parent, _, attribute = str(node.target).rpartition(".")
+        owner = module.get_submodule(parent)
+        known = first_name.get(id(getattr(owner, attribute)))
+        if known is not None:
+            names[str(node.target)] = known
+            holder: dict[str, Any] = owner._parameters if attribute in owner._parameters else owner._buffers
+            holder[attribute] = own[known]
+    return names

@@ -1,0 +1,113 @@
+"""Rules of operators that gather windows, sample positions, scan along an axis, or run a recurrence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pruners.channels.labels import Lock, Value, compact
+from pruners.channels.propagation import MacTerm, Propagation, always, rule
+from pruners.channels.rules.contraction import contract
+from pruners.channels.rules.movement import lock_along
+
+__all__: list[str] = []
+
+
+@rule("im2col")
+def im2col(walk: Propagation, x: Value, kernel: Sequence[int], *_: Any) -> Value:
+    """Put the window of every channel into the channel axis: a channel becomes as many rows as the kernel has cells."""
+    cells = kernel[0] * kernel[1]
+    slots = []
+    for slot in x.slots:
+        tied = walk.tie(slot, (2, 3))
+        if tied.numel() > 1:
+            slots.append(tied.reshape(*tied.shape[:2], 1).repeat_interleave(cells if tied.shape[1] > 1 else 1, 1))
+    return Value(walk.shape, tuple(slots))
+
+
+@rule("col2im")
+def col2im(walk: Propagation, x: Value, _: Sequence[int], kernel: Sequence[int], *__: Any) -> Value:
+    """Add windows up to an image: the rows of one channel are tied."""
+    cells = kernel[0] * kernel[1]
+    slots = []
+    for slot in x.slots:
+        tied = walk.tie(slot, (2,)).squeeze(2)
+        if tied.shape[1] > 1:
+            tied = walk.tie(tied.reshape(tied.shape[0], -1, cells), (2,)).squeeze(2)
+        if tied.numel() > 1:
+            slots.append(tied[:, :, None, None])
+    return Value(walk.shape, tuple(slots))
+
+
+@rule("unfold")
+def unfold(walk: Propagation, x: Value, dimension: int, *_: Any) -> Value:
+    """Slide along an axis: the windows are a new last axis."""
+    rest = lock_along(walk, x, [dimension % len(x.shape)], "slides over its positions")
+    return Value(walk.shape, tuple(slot.unsqueeze(-1) for slot in rest.slots))
+
+
+@rule("cumsum", "cumprod", "logcumsumexp", "sort", "argsort", "topk", "kthvalue")
+def scan(walk: Propagation, x: Value, *args: Any, **kwargs: Any) -> Any:
+    """Entries along an axis are taken in order: labels along it are locked."""
+    names = [argument.name for argument in walk.node.target._schema.arguments[1:]]  # type: ignore[union-attr]
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    dim = given.get("dim", -1)
+    rest = lock_along(walk, x, [int(dim) % len(x.shape)], "takes its channels in order")
+    plain = walk.plain(walk.node.meta["val"])
+    if isinstance(plain, list):
+        return [Value(item.shape, rest.slots if len(item.shape) == len(x.shape) else ()) for item in plain]
+    return Value(plain.shape, rest.slots)
+
+
+@rule("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
+def sample(walk: Propagation, x: Value, grid: Value, *_: Any) -> Value:
+    """Read an image at positions that another tensor names."""
+    walk.lock(grid.slots, Lock(f"{walk.node.name} reads positions from it"))
+    tied = (walk.tie(slot, range(2, len(x.shape))) for slot in x.slots)
+    return Value(walk.shape, tuple(slot for slot in tied if slot.numel() > 1))
+
+
+@rule("torchvision::roi_align", "torchvision::roi_pool")
+def regions(walk: Propagation, x: Value, boxes: Value, *_: Any) -> Any:
+    """Pool regions: every region has all channels."""
+    walk.lock(boxes.slots, Lock(f"{walk.node.name} reads positions from it"))
+    tied = tuple(slot for s in x.slots if (slot := walk.tie(s, (0, 2, 3))).numel() > 1)
+    plain = walk.plain(walk.node.meta["val"])
+    return [Value(item.shape, tied) for item in plain] if isinstance(plain, list) else Value(plain.shape, tied)
+
+
+@always("lstm", "gru", "rnn_tanh", "rnn_relu")
+def recurrent(walk: Propagation, x: Value, hidden: Any, weights: Any, *rest: Any, **__: Any) -> Any:
+    """Unite the features of the input with what the first layer reads; hidden states are not pruned.
+
+    `rest` is has_biases, num_layers, dropout, train, bidirectional, batch_first.
+    """
+    states = hidden if isinstance(hidden, (list, tuple)) else [hidden]
+    if not isinstance(weights, (list, tuple)) or len(x.shape) != 3:
+        tensors = [item for item in (x, *states) if isinstance(item, Value)]
+        return walk.refuse(tensors, f"{walk.node.name} is a recurrent layer on packed sequences or one example")
+    held = Lock(f"{walk.node.name} is a recurrent layer: its hidden state is not pruned")
+    for item in states:
+        walk.lock(item.slots, held)
+    matrices = [weight for weight in weights if len(weight.shape) == 2]
+    directions = 2 if rest[4] else 1
+    per_direction = len(matrices) // (int(rest[1]) * directions)  # a projection is a third one
+    first_layer = matrices[0 : per_direction * directions : per_direction]
+    for weight in weights:
+        reads = any(weight is one for one in first_layer)
+        walk.lock([slot for slot in weight.slots if not (reads and slot.shape[-1] > 1)], held)
+    for weight in first_layer:
+        own = Value(weight.shape, tuple(slot for slot in weight.slots if slot.shape[1] > 1))
+        contract(walk, x, own, ("abk", "mk", "abm"))
+    for weight in matrices:
+        axes = ((x, 0), (x, 1), (weight, 0), (weight, 1))
+        walk.mac_terms.append(MacTerm(walk.node.name, axes, Value((*x.shape[:2], weight.shape[0] // 4))))
+    return walk.plain(walk.node.meta["val"])
+
+
+@rule("_weight_norm")
+def weight_norm(walk: Propagation, direction: Value, size: Value, *_: Any) -> Value:
+    """Scale each row to a given size; what is left of a row is normalised anew."""
+    joined = walk.join([direction, size])
+    walk.flag(joined, joined.axes)
+    return Value(walk.shape, tuple(compact(slot) for slot in joined.slots))

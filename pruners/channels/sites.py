@@ -1,0 +1,97 @@
+"""Where the feature maps of a group can be seen: nodes of the graph to tap, for criteria that look at activations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from pruners.channels.grouping import Grouping
+from pruners.channels.labels import Value
+from pruners.channels.propagation import hint
+from pruners.channels.rules.elementwise import works_channel_by_channel
+from pruners.groups import ChannelGroup
+
+__all__ = ["Site", "find_sites"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One feature map of a group.
+
+    Parameters
+    ----------
+    node : str
+        Name of the node of `Graph.module` whose value it is.
+    axis : int
+        Channel axis of that value.
+    indices : tuple of tuple of int
+        ``indices[unit]`` are the positions of a unit along `axis`; empty where the unit is not in this map.
+    """
+
+    node: str
+    axis: int
+    indices: tuple[tuple[int, ...], ...]
+
+
+def find_sites(
+    module: fx.GraphModule, grouping: Grouping, groups: Sequence[ChannelGroup]
+) -> Mapping[str, tuple[Site, ...]]:
+    """Find the sites of every prunable group.
+
+    A site is the end of the element-wise chain after a producer: normalisation, activation, scale, depthwise
+    convolution, as long as each value has one reader. A value that only scales another one
+    (squeeze-and-excitation) is no feature map; it is listed only for a group that has no other.
+    """
+    walk = grouping.walk
+    nodes = {node.name: node for node in module.graph.nodes}
+    found: dict[str, list[tuple[bool, Site]]] = {}
+    for start in walk.starts:
+        end = _end_of_chain(nodes[start], walk.carriers)
+        value = walk.values[end.name]
+        if not isinstance(value, Value):
+            continue
+        for axis in range(len(value.shape)):
+            for index, units in grouping.positions(value, axis).items():
+                group = groups[index]
+                if not group.prunable:
+                    continue
+                indices = tuple(tuple(units.get(unit, ())) for unit in range(group.n_units))
+                site = Site(node=end.name, axis=axis, indices=indices)
+                own = found.setdefault(group.name, [])
+                if all(site != other for _, other in own):
+                    own.append((_only_scales(end), site))
+    return {
+        name: tuple(site for scales, site in own if not scales or all(only for only, _ in own))
+        for name, own in found.items()
+    }
+
+
+def _end_of_chain(node: fx.Node, carriers: set[str]) -> fx.Node:
+    while len(node.users) == 1:
+        (user,) = node.users
+        others = [item for item in user.all_input_nodes if item is not node]
+        if user.op != "call_function" or any(item.op != "get_attr" for item in others):
+            break
+        carries = user.name in carriers and user.args[0] is node
+        if not carries and not works_channel_by_channel(user.target):
+            break
+        node = user
+    return node
+
+
+def _only_scales(node: fx.Node) -> bool:
+    if len(node.users) != 1:
+        return False
+    (user,) = node.users
+    if user.target not in (torch.ops.aten.mul.Tensor, torch.ops.aten.mul_.Tensor):
+        return False
+    sizes = {item: math.prod(_sizes(item)) for item in user.all_input_nodes}
+    return sizes[node] < max(sizes.values())
+
+
+def _sizes(node: fx.Node) -> list[int]:
+    return [hint(size) for size in node.meta["val"].shape]

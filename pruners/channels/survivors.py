@@ -1,0 +1,83 @@
+"""Shapes after pruning: which positions of each labelled tensor survive a plan."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pruners.channels.labels import Labels, Value, compact, varying
+
+if TYPE_CHECKING:
+    from pruners.channels.grouping import Grouping
+    from pruners.plan import PruningPlan
+
+__all__ = ["Survivors"]
+
+
+class Survivors:
+    """What is left of every labelled tensor of a network.
+
+    Parameters
+    ----------
+    grouping : Grouping
+        Of the network.
+    names : sequence of str
+        Of its groups, in order.
+    plan : PruningPlan
+        Made for it.
+    """
+
+    def __init__(self, grouping: Grouping, names: Sequence[str], plan: PruningPlan) -> None:
+        removed: Mapping[str, set[int]] = {name: set(plan.removed(name)) for name in plan.kept}
+        gone = [
+            root
+            for root, (group, unit) in grouping.unit_of.items()
+            if names[group] in removed and unit in removed[names[group]]
+        ]
+        self._removed = torch.tensor(gone, dtype=torch.int64)
+        self._see(grouping.walk.labels)
+
+    def within(self, labels: Labels) -> Survivors:
+        """Return the same for labels that grew out of these (`Labels.fork`) and joined none of their classes."""
+        twin = copy.copy(self)
+        twin._see(labels)
+        return twin
+
+    def _see(self, labels: Labels) -> None:
+        self._labels = labels
+        self._gone = torch.zeros(labels.count, dtype=torch.bool)
+        self._gone[self._removed] = True
+
+    def along(self, value: Value, axis: int) -> Tensor | None:
+        """Return which positions along an axis survive, as a vector of truth values; None where all do."""
+        for slot in value.slots:
+            if slot.shape[axis] == 1:
+                continue
+            roots = compact(self._labels.roots(slot))
+            if axis in varying(roots):
+                gone = self._gone[roots].reshape(-1)
+                return ~gone if bool(gone.any()) else None
+        return None
+
+    def size(self, value: Value, axis: int) -> int:
+        """Return the size of an axis after pruning."""
+        stay = self.along(value, axis)
+        return value.shape[axis] if stay is None else int(stay.sum())
+
+    def shape(self, value: Value) -> tuple[int, ...]:
+        """Return the shape after pruning."""
+        return tuple(self.size(value, axis) for axis in value.axes)
+
+    def mask(self, value: Value) -> Tensor | None:
+        """Return truth values that broadcast to the tensor: False where an entry is gone; None where none is."""
+        mask: Tensor | None = None
+        for axis in value.axes:
+            stay = self.along(value, axis)
+            if stay is not None:
+                stay = stay.reshape([1] * axis + [-1] + [1] * (len(value.shape) - axis - 1))
+                mask = stay if mask is None else mask & stay
+        return mask

@@ -1,0 +1,117 @@
+"""Keep a compact network on disk: its weights as safetensors; original code and plan rebuild the rest. No pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from pruners.errors import PlanError, SurgeryError
+from pruners.modules.copies import copy_of
+from pruners.plan import PruningPlan
+from pruners.surgery import apply
+
+if TYPE_CHECKING:
+    from pruners.forms.forms import Form
+    from pruners.graph import Graph
+
+__all__ = ["load", "save_weights"]
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Write parameters and persistent buffers as safetensors, to a temporary name and then renamed.
+
+    A tensor with several names (tied weights) is written once, under its first one.
+
+    Raises
+    ------
+    SurgeryError
+        The state holds something that is no tensor.
+    """
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in _first_names(module).items()}
+    temporary = path.with_name(f".{path.name}.part")
+    save_file(weights, temporary, metadata={"format": "pt"})
+    temporary.replace(path)
+
+
+def load(
+    dense: nn.Module, plan: PruningPlan, weights: Path, *, graph: Graph | None = None, form: Form = "auto"
+) -> nn.Module:
+    """Rebuild a compact network.
+
+    Parameters
+    ----------
+    dense : Module
+        The original network, made by its own code; its weights do not matter. Not modified.
+    plan : PruningPlan
+        As it was applied to that network; one that removes nothing leaves its shapes (single weights set to zero).
+    weights : Path
+        As `save_weights` wrote them for the compact network.
+    graph : Graph, optional
+        Of `dense`; traced again from the plan's inputs when missing.
+    form : {"auto", "module", "graph"}
+        As it was applied; see `pruners.surgery.apply`.
+
+    Returns
+    -------
+    Module
+        The compact network, in the mode of `dense` and on its device.
+
+    Raises
+    ------
+    PlanError
+        The plan was made for another network, or the file is missing, truncated, no safetensors, or has other
+        tensors than the compact network.
+    SurgeryError
+        The network can not be resized.
+    """
+    stored = _read(weights)
+    module = apply(dense, plan, graph=graph, check=False, form=form) if plan.removes else copy_of(dense)
+    own = _first_names(module)
+    missing, unknown = sorted(own.keys() - stored.keys()), sorted(stored.keys() - own.keys())
+    if missing or unknown:
+        what = f"lacks {missing[0]!r}" if missing else f"holds {unknown[0]!r}, which the network does not have"
+        raise PlanError(f"{weights} {what}; it was saved from another network ({len(missing) + len(unknown)} names)")
+    for name, tensor in own.items():
+        if stored[name].shape != tensor.shape or stored[name].dtype != tensor.dtype:
+            raise PlanError(
+                f"{weights}: {name!r} is {_form(stored[name])}, the plan makes it {_form(tensor)}; "
+                "weights and plan are of different prunings"
+            )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(stored[name])
+    return module
+
+
+def _read(weights: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(weights)
+    except FileNotFoundError as error:
+        raise PlanError(f"{weights}: no such file") from error
+    except (SafetensorError, OSError) as error:
+        raise PlanError(f"{weights} is no complete safetensors file: {error}") from error
+
+
+def _first_names(module: nn.Module) -> Mapping[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, Tensor):
+            raise SurgeryError(f"the state of {type(module).__name__} holds {name!r}, which is no tensor")
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            found[name] = tensor
+    return found
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{tuple(tensor.shape)}"

@@ -1,0 +1,243 @@
+"""Two compact forms of a network, and which of them a person gets.
+
+The graph form is cut from the exported program and always there. The module form is the user's own module with smaller
+tensors; it is handed out where the two agree.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pruners.channels.labelling import walk_program
+from pruners.channels.program import FOREIGN, Program, export, first_line, named_tensors
+from pruners.channels.residual_blocks import find_blocks
+from pruners.channels.survivors import Survivors
+from pruners.errors import SurgeryError, TraceError
+from pruners.forms.graph_cut import cut_graph
+from pruners.forms.graph_network import GraphNetwork, ProgramGraph
+from pruners.forms.module_form import module_form
+from pruners.forms.slicing import slice_without
+from pruners.modules.copies import copy_of
+from pruners.modules.outputs import batch_sizes, device_of, in_fp32, outputs_of
+from pruners.modules.perturb import awaken_
+from pruners.modules.random_inputs import random_inputs
+from pruners.plan import PruningPlan
+
+if TYPE_CHECKING:
+    from pruners.graph import Graph
+
+__all__ = ["Form", "compact_network"]
+
+Form = Literal["auto", "module", "graph"]
+
+_Positions = Mapping[str, Mapping[int, Sequence[int]]]
+_AGREEMENT = {torch.float64: 1e-6, torch.float32: 1e-4}
+"""Largest difference of the two forms that is taken for rounding, relative to the range of the output."""
+
+
+def compact_network(model: nn.Module, plan: PruningPlan, graph: Graph, gone: _Positions, form: Form) -> nn.Module:
+    """Return the compact network of a plan.
+
+    Parameters
+    ----------
+    gone : Mapping
+        Removed positions by tensor and axis.
+    form : {"auto", "module", "graph"}
+        ``"auto"``: the user's own module if it agrees with the graph form, else the graph form with its `reason`.
+
+    Raises
+    ------
+    SurgeryError
+        ``form="module"`` and the two forms differ, or the module does not run.
+    """
+    survivors, dropped = graph.survivors(plan), graph.dropped(plan)
+    left_out = [(block.addition, block.stays) for block in graph.removed_blocks(plan)]
+    cut = cut_graph(graph.program, graph.grouping.walk, survivors, left_out)
+    tensors = _cut_tensors(model, gone, dropped)
+    evaluation = ProgramGraph(cut.graph, _fetches(graph.program))
+
+    def network(training: ProgramGraph | str, reason: str) -> GraphNetwork:
+        made = GraphNetwork(
+            {**tensors, **_constants(graph.program)},
+            not_saved=_not_saved(model),
+            evaluation=evaluation,
+            training=training,
+            original=type(model).__name__ if not isinstance(model, GraphNetwork) else model.original,
+            reason=reason,
+        )
+        return made.train(model.training)
+
+    reason = "it was asked for"
+    if isinstance(model, GraphNetwork):
+        reason = model.reason
+    elif form != "graph":
+        judge = _judge(model, graph, gone, network("", ""))
+        whole = _whole_modules(graph, plan)
+        if whole is None:
+            own, reason = None, "a module holds several residual blocks, and only some of them go"
+        else:
+            own, reason = module_form(model, gone, cut.changes, judge.disagreement, removed_blocks=whole)
+        if own is not None:
+            return own
+        if form == "module":
+            raise SurgeryError(
+                f"{type(model).__name__} can not be made smaller as itself: {reason}; "
+                'ask for form="auto" to get it as a graph'
+            )
+    return network(_training_graph(model, graph, survivors, plan), reason)
+
+
+def _cut_tensors(model: nn.Module, gone: _Positions, dropped: frozenset[str]) -> dict[str, Tensor]:
+    """Cut parameters and buffers, aliases of one tensor to one tensor."""
+    tensors: dict[str, Tensor] = {}
+    smaller: dict[int, Tensor] = {}
+    for name, tensor in named_tensors(model).items():
+        if name in dropped:
+            continue
+        if id(tensor) not in smaller:
+            cut = slice_without(tensor, gone.get(name, {}))
+            parameter = isinstance(tensor, nn.Parameter)
+            smaller[id(tensor)] = nn.Parameter(cut, requires_grad=tensor.requires_grad) if parameter else cut
+        tensors[name] = smaller[id(tensor)]
+    return tensors
+
+
+def _constants(program: Program) -> dict[str, Tensor]:
+    """Return what the program fetches and the network has no name for."""
+    found = {}
+    for target, name in _fetches(program).items():
+        if target not in program.tensors:
+            tensor = operator.attrgetter(target)(program.module)
+            if not isinstance(tensor, Tensor):
+                raise SurgeryError(f"the program runs a part of the network ({target}) under a mode of its own")
+            found[name] = tensor.detach().clone()
+    return found
+
+
+def _not_saved(model: nn.Module) -> frozenset[str]:
+    saved = set(model.state_dict(keep_vars=True))
+    return frozenset(name for name in named_tensors(model) if name not in saved)
+
+
+def _whole_modules(graph: Graph, plan: PruningPlan) -> tuple[str, ...] | None:
+    """Return the modules all of whose residual blocks a plan removes; None if it removes only some of one's."""
+    removed = {block.name for block in graph.removed_blocks(plan)}
+    paths = dict.fromkeys(name.partition("#")[0] for name in removed)
+    if any(block.name not in removed for block in graph.blocks if block.name.partition("#")[0] in paths):
+        return None
+    return tuple(paths)
+
+
+def _judge(model: nn.Module, graph: Graph, gone: _Positions, network: GraphNetwork) -> _Judge:
+    """Make the judge in double precision, where the smallest wrong attribute shows, else in single."""
+    try:
+        return _Judge(model, graph, gone, network, torch.float64)
+    except FOREIGN:
+        pass  # code that names a precision runs in no other
+    try:
+        return _Judge(model, graph, gone, network, torch.float32)
+    except FOREIGN as error:
+        raise SurgeryError(
+            f"{type(model).__name__} does not run on random inputs in fp32, or not as a graph: {first_line(error)}"
+        ) from error
+
+
+class _Judge:
+    """Compares a module with the graph form on weights with which the output depends on every channel."""
+
+    def __init__(
+        self, model: nn.Module, graph: Graph, gone: _Positions, network: GraphNetwork, dtype: torch.dtype
+    ) -> None:
+        self._dtype = dtype
+        original = copy_of(model).eval().float()
+        specs, device = in_fp32(graph.inputs), device_of(original)
+        sizes = batch_sizes(original, specs) if graph.dynamic_batch else (None,)
+        original = original.to(dtype)
+        drawn = [random_inputs(specs, batch=batch, seed=1, device=device) for batch in sizes]
+        self._examples = [tuple(t.to(dtype) if t.is_floating_point() else t for t in item) for item in drawn]
+        awaken_(original, self._examples[-1], seed=0)
+        self._tensors = _cut_tensors(original, gone, frozenset())
+        twin = self._loaded(network)
+        self._expected = [outputs_of(twin, example) for example in self._examples]
+        self._trains = not _fails_in_training(model, self._examples[-1])
+
+    def disagreement(self, module: nn.Module) -> str:
+        """Say in one line how `module` differs from the graph form; nothing if it does not."""
+        try:
+            twin = self._loaded(module)
+            for example, expected in zip(self._examples, self._expected, strict=True):
+                if found := _difference(expected, outputs_of(twin, example), _AGREEMENT[self._dtype]):
+                    return found
+        except FOREIGN as error:
+            return f"its code says {first_line(error)}"
+        if self._trains and (failure := _fails_in_training(module, self._examples[-1])):
+            return f"its training path says {failure}"
+        return ""
+
+    def _loaded(self, module: nn.Module) -> nn.Module:
+        twin = copy_of(module).eval().to(self._dtype)
+        with torch.no_grad():
+            for name, tensor in named_tensors(twin).items():
+                if name in self._tensors:
+                    tensor.copy_(self._tensors[name])
+        return twin
+
+
+def _difference(expected: Sequence[Tensor], got: Sequence[Tensor], tolerance: float) -> str:
+    if [item.shape for item in got] != [item.shape for item in expected]:
+        return "its outputs have other shapes than those of the graph"
+    for want, have in zip(expected, got, strict=True):
+        if want.numel():
+            span = float(want.max() - want.min()) or 1.0
+            apart = float((want - have).abs().max()) / span
+            if not apart <= tolerance:
+                return f"its output differs by {apart:.1e} of its range from that of the graph"
+    return ""
+
+
+def _fails_in_training(module: nn.Module, example: tuple[Tensor, ...]) -> str:
+    twin = copy_of(module).train()
+    dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
+    inputs = tuple(item.to(dtype) if item.is_floating_point() else item for item in example)
+    if any(item.ndim and item.shape[0] == 1 for item in inputs):  # BatchNorm trains on two values at least
+        inputs = tuple(torch.cat([item, item]) if item.ndim else item for item in inputs)
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            twin(*inputs)
+    except FOREIGN as error:
+        return first_line(error)
+    return ""
+
+
+def _training_graph(model: nn.Module, graph: Graph, survivors: Survivors, plan: PruningPlan) -> ProgramGraph | str:
+    """Trace the training mode and cut it, if it holds no more channels together than evaluation mode."""
+    try:
+        program = export(model, random_inputs(graph.inputs, device=device_of(model)), training=True)
+    except TraceError as error:
+        return str(error)
+    labels = graph.grouping.walk.labels.fork()
+    before = labels.partition()
+    walk = walk_program(program, graph.tensors, labels, graph.policy)
+    labels.close([*graph.grouping.walk.every, *walk.every])
+    if not torch.equal(labels.partition()[: len(before)], before):
+        return "its training path ties channels together that its evaluation does not"
+    left_out: list[tuple[str, str]] = []
+    if plan.blocks:
+        blocks = {block.name: block for block in find_blocks(program, walk, named_tensors(model))}
+        if any(name not in blocks for name in plan.blocks):
+            return "its training path has not the residual blocks that its evaluation has"
+        left_out = [(blocks[name].addition, blocks[name].stays) for name in plan.blocks]
+    return ProgramGraph(cut_graph(program, walk, survivors.within(labels), left_out).graph, _fetches(program))
+
+
+def _fetches(program: Program) -> dict[str, str]:
+    return {
+        str(node.target): program.tensors.get(str(node.target), f"constants.{str(node.target).replace('.', '_')}")
+        for node in program.module.graph.nodes
+        if node.op == "get_attr"
+    }

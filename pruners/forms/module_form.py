@@ -1,0 +1,171 @@
+"""A compact copy of the user's own module: its tensors cut, the attributes in which it repeats their sizes updated.
+
+Class, code, hooks, parameter names, shared tensors, `requires_grad`, dtype, device, memory format and train/eval mode
+stay; gradients do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from pruners.channels.program import FOREIGN, first_line
+from pruners.errors import PruneError, SurgeryError
+from pruners.forms.module_search import Disagreement, fit_
+from pruners.forms.module_sizes import Resized, update_sizes
+from pruners.forms.slicing import Positions, slice_without, tensor_named
+from pruners.modules.attributes import SizeChange
+from pruners.modules.copies import copy_of
+
+__all__ = ["RemovedBlock", "SizeChange", "module_form", "remove_blocks_", "resize_"]
+
+
+class RemovedBlock(nn.Identity):
+    """Stands where a residual block was: gives its first input back, whatever else it is called with."""
+
+    def forward(self, input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002 - nn.Identity calls it so
+        """Return the first input."""
+        return input
+
+
+def module_form(
+    model: nn.Module,
+    gone: Mapping[str, Positions],
+    changes: Sequence[SizeChange],
+    disagreement: Disagreement,
+    *,
+    removed_blocks: Sequence[str] = (),
+) -> tuple[nn.Module | None, str]:
+    """Make the user's own module smaller.
+
+    Parameters
+    ----------
+    model : Module
+        The whole network; not modified.
+    gone : Mapping of str to Mapping of int to sequence of int
+        Name of a parameter or buffer -> axis -> positions to take out.
+    changes : sequence of SizeChange
+        Sizes in the modules' code that change with it, as the exported graph shows them.
+    disagreement : callable
+        Judges a candidate: an empty string where it does what the compact graph does. It must not modify it.
+    removed_blocks : sequence of str, optional
+        Paths of residual blocks that become identities; see `remove_blocks_`.
+
+    Returns
+    -------
+    tuple of (Module or None, str)
+        The compact module and an empty string, or None and the reason in one line.
+    """
+    try:
+        twin = copy_of(model)
+        sizes = _cut_(twin, gone)
+        remove_blocks_(twin, removed_blocks)
+        settled = _update_(twin, sizes)
+    except (*FOREIGN, PruneError) as error:
+        return None, str(error) if isinstance(error, PruneError) else first_line(error)
+    reason = fit_(twin, changes, settled, disagreement)
+    return (None, reason) if reason else (twin, "")
+
+
+def resize_(module: nn.Module, gone: Mapping[str, Positions]) -> None:
+    """Take the given positions out of named tensors, in place, wherever a tensor is used.
+
+    Parameters
+    ----------
+    gone : Mapping of str to Mapping of int to sequence of int
+        Name of a parameter or buffer -> axis -> positions.
+
+    Raises
+    ------
+    PlanError
+        There is no such tensor.
+    SurgeryError
+        A layer's own code does not allow these sizes.
+    """
+    _update_(module, _cut_(module, gone))
+
+
+def remove_blocks_(module: nn.Module, names: Sequence[str]) -> None:
+    """Put an identity in the place of residual blocks, in place.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Paths of modules whose whole call is ``x + f(x)``.
+
+    Raises
+    ------
+    SurgeryError
+        There is no such module.
+    """
+    for name in names:
+        parent, _, attribute = name.rpartition(".")
+        try:
+            owner = module.get_submodule(parent)
+            block = owner._modules[attribute]
+        except (AttributeError, KeyError) as error:
+            raise SurgeryError(f"the network has no module {name!r} that could be removed") from error
+        if block is not None:
+            owner._modules[attribute] = RemovedBlock().train(block.training)
+
+
+def _cut_(module: nn.Module, gone: Mapping[str, Positions]) -> dict[int, Resized]:
+    """Replace the tensors; return for each new one, by its id, what happened to it."""
+    smaller: dict[int, Tensor] = {}
+    sizes: dict[int, Resized] = {}
+    before = []  # alive, so that their ids stay theirs
+    for path, axes in gone.items():
+        old = tensor_named(module, path)
+        new = slice_without(old, axes)
+        if isinstance(old, nn.Parameter):
+            new = nn.Parameter(new, requires_grad=old.requires_grad)
+        smaller[id(old)] = new
+        sizes[id(new)] = Resized(tuple(old.shape), tuple(new.shape), axes)
+        before.append(old)
+    for layer in module.modules():
+        holders: tuple[dict[str, Any], ...] = (layer._parameters, layer._buffers)
+        for tensors in holders:
+            tensors.update({name: smaller[id(tensor)] for name, tensor in tensors.items() if id(tensor) in smaller})
+    return sizes
+
+
+def _update_(module: nn.Module, sizes: Mapping[int, Resized]) -> frozenset[str]:
+    """Update the attributes of the layers; return the paths of those that are known to be right now."""
+    settled = set()
+    for name, layer in module.named_modules():
+        tensors = dict(_read_tensors(layer, sizes))
+        if any(tensor.gone for tensor in tensors.values()) and update_sizes(name, layer, tensors):
+            settled.add(name)
+    return frozenset(settled)
+
+
+def _read_tensors(layer: nn.Module, sizes: Mapping[int, Resized]) -> Iterator[tuple[str, Resized]]:
+    def resized(tensor: Tensor) -> Resized:
+        return sizes.get(id(tensor)) or Resized(tuple(tensor.shape), tuple(tensor.shape))
+
+    for attribute, tensor in (*layer._parameters.items(), *layer._buffers.items()):
+        if tensor is not None:
+            yield attribute, resized(tensor)
+    if parametrize.is_parametrized(layer):
+        chains: Any = layer.parametrizations
+        for attribute, chain in chains.items():
+            if hasattr(chain, "original"):
+                yield attribute, resized(chain.original)
+            elif isinstance(chain[0], _WeightNorm):
+                yield attribute, resized(chain.original1)
+    for hook in layer._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm):
+            yield hook.name, resized(getattr(layer, f"{hook.name}_v"))
+            with torch.no_grad():
+                setattr(layer, hook.name, hook.compute_weight(layer))
+        elif isinstance(hook, SpectralNorm):
+            yield hook.name, resized(getattr(layer, f"{hook.name}_orig"))
+            with torch.no_grad():
+                setattr(layer, hook.name, hook.compute_weight(layer, do_power_iteration=False))

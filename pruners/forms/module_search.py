@@ -1,0 +1,228 @@
+"""Which attributes of the user's modules must follow a change of size: tried, judged by what the whole module does.
+
+Modules of one class with the same attributes in question share the answer: a network of a hundred blocks costs as many
+trials as one block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from torch import nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from pruners.channels.program import FOREIGN, first_line
+from pruners.errors import PruneError
+from pruners.modules.attributes import SizeChange, Slots, slots_of
+
+__all__ = ["Disagreement", "fit_"]
+
+Disagreement: TypeAlias = Callable[[nn.Module], str]
+"""Tells why a module is not the network that is wanted; an empty string where it is. May raise what it raises."""
+
+_TRIALS = 64
+"""Settings of the attributes of one class that are tried at most."""
+
+_Pattern: TypeAlias = tuple[type[nn.Module], tuple[Any, ...]]
+_Choice: TypeAlias = tuple[int, ...]
+
+
+def fit_(module: nn.Module, changes: Sequence[SizeChange], settled: frozenset[str], disagreement: Disagreement) -> str:
+    """Set the attributes of a resized module in place so that it agrees.
+
+    Parameters
+    ----------
+    changes : sequence of SizeChange
+        Sizes in the modules' code that changed.
+    settled : frozenset of str
+        Paths of layers whose attributes are known to be right.
+    disagreement : callable
+        Judges the whole module.
+
+    Returns
+    -------
+    str
+        Why no setting that was tried agrees: which module, and what torch said. Empty when `module` agrees.
+    """
+    slots = slots_of(module, changes, settled)
+    scales = _OldScales({(change.module, change.new): change.old for change in changes})
+    outcome = _Search(module, slots, disagreement, scales).run()
+    if scales.used is None:
+        return outcome.reason
+    if outcome.failed:
+        return outcome.reason
+    if outcome.reason:
+        return _Search(module, slots, disagreement).run().reason
+    if not _judge(module, disagreement).reason:
+        return ""
+    return (
+        f"{_named(module, scales.used)}: scaled_dot_product_attention takes its scale from the size of a head, "
+        "which is another one now"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    reason: str
+    finished: int
+    failed: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class _Search:
+    """Better and better choices, one pattern at a time; `finished` calls of modules tell how far a choice gets."""
+
+    module: nn.Module
+    slots: Slots
+    disagreement: Disagreement
+    scales: _OldScales | None = None
+    _members: dict[_Pattern, list[str]] = field(default_factory=dict)
+    _choice: dict[_Pattern, _Choice] = field(default_factory=dict)
+    _spent: dict[_Pattern, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for path, own in self.slots.items():
+            present = [slot.present for slot in own]
+            alike = tuple(
+                (slot.keys, len(slot.options), slot.options.index(slot.present), present.index(slot.present))
+                for slot in own
+            )
+            pattern = type(self.module.get_submodule(path)), alike
+            self._members.setdefault(pattern, []).append(path)
+            self._choice[pattern] = (0,) * len(own)
+            self._spent[pattern] = 0
+
+    def run(self) -> _Outcome:
+        best = self._judge()
+        better: _Outcome | None = best
+        while best.reason and better is not None:
+            better = self._improve(best)
+            best = better or best
+        self._set()
+        return best
+
+    def _improve(self, best: _Outcome) -> _Outcome | None:
+        """Return the first outcome that is better, with its choice made, or None."""
+        for pattern in self._suspects(best):
+            present = self._choice[pattern]
+            for choice in _choices([len(slot.options) for slot in self.slots[self._members[pattern][0]]]):
+                if choice == present:
+                    continue
+                if self._spent[pattern] >= _TRIALS:
+                    break
+                self._spent[pattern] += 1
+                self._choice[pattern] = choice
+                outcome = self._judge()
+                if not outcome.reason or outcome.finished > best.finished:
+                    return outcome
+            self._choice[pattern] = present
+        return None
+
+    def _suspects(self, outcome: _Outcome) -> list[_Pattern]:
+        """Order the patterns: first the modules that were running when it failed, the innermost first."""
+        running = {path: depth for depth, path in enumerate(outcome.failed)}
+        return sorted(self._members, key=lambda pattern: -max(running.get(path, -1) for path in self._members[pattern]))
+
+    def _set(self) -> None:
+        for pattern, paths in self._members.items():
+            for path in paths:
+                for slot, option in zip(self.slots[path], self._choice[pattern], strict=True):
+                    slot.put(self.module.get_submodule(path), slot.options[option])
+
+    def _judge(self) -> _Outcome:
+        self._set()
+        return _judge(self.module, self.disagreement, self.scales)
+
+
+def _choices(n_options: Sequence[int]) -> Iterator[_Choice]:
+    """Yield all choices, those nearest to the likeliest of each slot first."""
+    n = len(n_options)
+    for n_other in range(n + 1):
+        for where in itertools.combinations(range(n), n_other):
+            for others in itertools.product(*(range(1, n_options[position]) for position in where)):
+                placed = dict(zip(where, others, strict=True))
+                yield tuple(placed.get(position, 0) for position in range(n))
+
+
+@dataclass(eq=False)
+class _Calls:
+    """Follows which modules are running; told by forward hooks, which copies of the module take along."""
+
+    running: list[str] = field(default_factory=list)
+    finished: int = 0
+    failed: tuple[str, ...] = ()
+
+    def hook(self, module: nn.Module) -> list[Any]:
+        handles: list[Any] = []
+        for name, layer in module.named_modules():
+            handles.append(layer.register_forward_pre_hook(self._entering(name), prepend=True))
+            handles.append(layer.register_forward_hook(self._leaving()))
+        return handles
+
+    def _entering(self, name: str) -> Callable[..., None]:
+        def enter(*_: Any) -> None:
+            if not name and self.running:  # the run before ended in an exception
+                self.failed = self.failed or tuple(self.running)
+                self.running.clear()
+            self.running.append(name)
+
+        return enter
+
+    def _leaving(self) -> Callable[..., None]:
+        def leave(*_: Any) -> None:
+            self.finished += 1
+            if self.running:
+                self.running.pop()
+
+        return leave
+
+
+class _OldScales(TorchFunctionMode):
+    """Gives attention that leaves its scale to torch the scale of the whole network's heads.
+
+    With it, a search finds the right attributes also where that scale is the only thing that is wrong.
+    """
+
+    def __init__(self, sizes: Mapping[tuple[str, int], int]) -> None:
+        super().__init__()
+        self.calls, self.sizes = _Calls(), sizes
+        self.used: str | None = None  # path of the module: empty for the network itself
+
+    def __torch_function__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is F.scaled_dot_product_attention and kwargs.get("scale") is None and self.calls.running:
+            query = args[0] if args else kwargs["query"]
+            path = self.calls.running[-1]
+            old = self.sizes.get((path, query.shape[-1]))
+            if old is not None:
+                self.used = path
+                kwargs["scale"] = old**-0.5
+        return func(*args, **kwargs)
+
+
+def _judge(module: nn.Module, disagreement: Disagreement, scales: _OldScales | None = None) -> _Outcome:
+    calls = _Calls()
+    if scales is not None:
+        scales.calls = calls
+    handles = calls.hook(module)
+    try:
+        with scales or contextlib.nullcontext():
+            reason = disagreement(module)
+    except (*FOREIGN, PruneError) as error:
+        reason = first_line(error)
+    finally:
+        for handle in handles:
+            handle.remove()
+    failed = (calls.failed or tuple(calls.running)) if reason else ()
+    if failed:
+        reason = f"{_named(module, failed[-1])}: {reason}"
+    return _Outcome(reason, calls.finished, failed)
+
+
+def _named(module: nn.Module, path: str) -> str:
+    return f"{path or 'the network'} ({type(module.get_submodule(path)).__name__})"

@@ -1,0 +1,59 @@
+"""FPGM: how far a filter is from all others of its layer (He et al. 2019)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pruners.errors import MethodError
+from pruners.groups import Member
+from pruners.importance.criterion import Criterion
+from pruners.importance.evidence import Evidence
+from pruners.importance.measures.weights import filter_members
+from pruners.importance.reduce import MemberScores
+
+__all__ = ["GeometricMedian"]
+
+
+class GeometricMedian(Criterion):
+    """Sum of the Euclidean distances of a filter to all filters of its layer.
+
+    The filter with the smallest sum is nearest to the layer's geometric median: the others can replace it, so it goes
+    first, however large it is.
+
+    References
+    ----------
+    He, Liu, Wang, Hu, Yang, "Filter Pruning via Geometric Median for Deep Convolutional Neural Networks Acceleration",
+    CVPR 2019, arXiv:1811.00250, section 3.3 (equation 8).
+    """
+
+    name: ClassVar[str] = "fpgm"
+    paper: ClassVar[str] = "He et al., Filter Pruning via Geometric Median, CVPR 2019, arXiv:1811.00250"
+
+    def _member_scores(self, evidence: Evidence) -> MemberScores:
+        weights = dict(evidence.model.named_parameters())
+        return {
+            group.name: tuple(
+                self._distances(group.name, member, weight)
+                for member, weight in filter_members(group, weights, self.name)
+            )
+            for group in evidence.channel_groups
+        }
+
+    def _distances(self, group: str, member: Member, weight: Tensor) -> tuple[float | None, ...]:
+        widths = {len(unit) for unit in member.indices if unit}
+        if len(widths) > 1:
+            raise MethodError(
+                f"{self.name}: units of group {group!r} have {sorted(widths)} channels in {member.path!r}, so their "
+                "distances have no meaning; exclude the group"
+            )
+        there = [bool(unit) for unit in member.indices]
+        positions = torch.tensor([position for unit in member.indices for position in unit], device=weight.device)
+        filters = weight.detach().to(torch.float64).movedim(member.axis, 0).index_select(0, positions)
+        per_unit = filters.reshape(sum(there), -1)
+        # Not by matrix products: they lose half of the digits where filters are alike.
+        apart = torch.cdist(per_unit, per_unit, compute_mode="donot_use_mm_for_euclid_dist")
+        scores = iter(apart.sum(1).tolist())
+        return tuple(next(scores) if one else None for one in there)

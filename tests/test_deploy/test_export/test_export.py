@@ -1,0 +1,595 @@
+"""Export promises: valid ONNX with torch's answers, folded, named, written as a whole; or one line saying why not."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+from torch.utils.data import Dataset, TensorDataset
+
+from backends.base import CompileOptions
+from backends.errors import BackendError, RunError, UnknownBackendError
+from deploy.errors import ExportError, OutputError
+from deploy.export.agreement import compare_with_torch, score_on_backend
+from deploy.export.export import OPSETS, export_onnx
+from deploy.export.fold_batch_norm import fold_batch_norms
+from deploy.export.inference import compiled_elsewhere
+from deploy.export.onnx_check import check_onnx, model_files
+from deploy.files.atomic import file_sha256
+from pruners.recover.losses import score_each
+
+
+def randomised(model: nn.Module) -> nn.Module:
+    """Give every BatchNorm statistics and weights that matter: those of a fresh one fold to nothing."""
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+            module.running_mean.normal_(generator=generator)
+            module.running_var.uniform_(0.5, 2.0, generator=generator)
+            if module.affine:
+                nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
+                nn.init.normal_(module.bias, generator=generator)
+    return model
+
+
+class Residual(nn.Module):
+    """ResNet-like: depthwise, grouped transposed convolution, linear + BatchNorm1d, with and without bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.bn2 = nn.BatchNorm2d(8, eps=1e-2)
+        self.up = nn.ConvTranspose2d(8, 4, 2, stride=2, groups=2)
+        self.bn3 = nn.BatchNorm2d(4, affine=False)
+        self.fc = nn.Linear(4, 5, bias=False)
+        self.bn4 = nn.BatchNorm1d(5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = x + torch.relu(self.bn2(self.depthwise(x)))
+        x = torch.relu(self.bn3(self.up(x)))
+        return self.bn4(self.fc(x.mean((2, 3))))
+
+
+class PreActivation(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.conv = nn.Conv2d(4, 4, 1)
+        self.after = nn.BatchNorm2d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        return x + self.after(self.conv(torch.relu(self.norm(x))))
+
+
+class Siamese(nn.Module):
+    """One convolution, used twice, each time with a BatchNorm of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = nn.Conv2d(3, 4, 1)
+        self.left, self.right = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.left(self.shared(x)) * self.right(self.shared(2 * x))
+
+
+class Tokens(nn.Module):
+    """int64 tokens, a scalar, and a second batched input; a mapping with an integer output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(20, 6)
+        self.head = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
+
+    def forward(self, tokens: torch.Tensor, scale: torch.Tensor, other: torch.Tensor) -> dict[str, torch.Tensor]:
+        hidden = self.embed(tokens).mean(1) * scale + other
+        return {"logits": self.head(hidden), "length": (tokens > 0).sum(1)}
+
+
+class Windows(nn.Module):
+    """Attention over `axes` axes: batch and windows, or batch alone, before length and size."""
+
+    def __init__(self, axes: tuple[int, ...], mask: tuple[int, ...], *, causal: bool = False) -> None:
+        super().__init__()
+        self.layer, self.axes, self.causal = nn.Linear(16, 48), axes, causal
+        self.register_buffer("mask", torch.randn(mask) if mask else None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = (part.reshape(x.shape[0], *self.axes) for part in self.layer(x).chunk(3, -1))
+        return F.scaled_dot_product_attention(*parts, attn_mask=self.mask, is_causal=self.causal)
+
+
+class EmptyWrites(nn.Module):
+    """A mask written region by region, as windows that are not shifted leave some of them empty."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mask = x.new_zeros(6, 8)
+        for number, rows in enumerate((slice(-3), slice(-3, -3), slice(-3, None)), start=1):
+            for columns in (slice(4), slice(4, 4), slice(4, None)):
+                mask[rows, columns] = number
+        return x + mask
+
+
+class BakedBatch(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x[i] * i for i in range(x.shape[0])])
+
+
+class Branching(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if x.sum() > 0 else x
+
+
+class Untranslatable(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.svd(x)[1]
+
+
+def images(n: int = 4) -> torch.Tensor:
+    return torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(n))
+
+
+def op_types(path: Path) -> list[str]:
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+def assert_one_line(error: pytest.ExceptionInfo[BaseException], *parts: str) -> None:
+    text = str(error.value)
+    assert "\n" not in text
+    assert "\x1b" not in text
+    for part in parts:
+        assert part in text
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_residual_network_is_folded_and_agrees(tmp_path: Path, dynamic: bool) -> None:
+    model, path = randomised(Residual()), tmp_path / "model.onnx"
+    info = export_onnx(model, (images(),), path, dynamic_batch=dynamic)
+    assert (info.batch_norms_folded, info.batch_norms_left) == (4, ())
+    assert "BatchNormalization" not in op_types(path)
+    assert info.inputs[0].shape == ("batch" if dynamic else 4, 3, 8, 8)
+    assert info.outputs[0].shape == ("batch" if dynamic else 4, 5)
+    assert (info.inputs[0].name, info.outputs[0].name) == ("x", "output")
+    assert info.opset == 20 == onnx.load(path).opset_import[0].version
+    assert info.sha256 == file_sha256(path)
+    assert info.file_bytes == path.stat().st_size
+    assert list(tmp_path.iterdir()) == [path]
+    agreement = compare_with_torch(path, model, (images(6),))
+    assert agreement.ok
+    assert agreement.n_inputs == 6
+    assert agreement.max_abs_error < 1e-5 * agreement.output_range
+    assert agreement.output_range > 0.1
+
+
+def test_disagreement_is_seen(tmp_path: Path) -> None:
+    model, path = randomised(Residual()), tmp_path / "model.onnx"
+    export_onnx(model, (images(),), path)
+    with torch.no_grad():
+        model.fc.weight[0, 0] += 0.5
+    assert not compare_with_torch(path, model, (images(),)).ok
+
+
+def test_preactivation_norms_stay_and_are_reported(tmp_path: Path) -> None:
+    model, path = randomised(PreActivation()), tmp_path / "model.onnx"
+    info = export_onnx(model, (images(2),), path)
+    assert info.batch_norms_folded == 1
+    assert info.batch_norms_left == ("norm/BatchNormalization",)
+    assert compare_with_torch(path, model, (images(3),)).ok
+
+
+def test_norms_behind_a_shared_layer_are_folded(tmp_path: Path) -> None:
+    model, path = randomised(Siamese()), tmp_path / "model.onnx"
+    info = export_onnx(model, (images(2),), path)
+    assert (info.batch_norms_folded, info.batch_norms_left) == (2, ())
+    assert compare_with_torch(path, model, (images(3),)).ok
+
+
+def test_norm_with_statistics_of_the_batch_stays(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))
+    info = export_onnx(model, (images(2),), tmp_path / "model.onnx", dynamic_batch=False)
+    assert info.batch_norms_folded == 0
+    assert len(info.batch_norms_left) == 1
+
+
+def test_nodes_and_weights_are_named_after_their_modules(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    export_onnx(randomised(Residual()), (images(2),), path)
+    graph = onnx.load(path).graph
+    names = [node.name for node in graph.node]
+    assert {"conv1/Conv", "depthwise/Conv", "up/ConvTranspose", "fc/Gemm"} <= set(names)
+    assert len(set(names)) == len(names)
+    weights = {tensor.name for tensor in graph.initializer}
+    assert {"conv1.weight", "conv1.bias", "depthwise.weight", "fc.weight", "fc.bias"} <= weights
+
+
+def test_no_path_of_this_machine_is_in_the_file_and_it_is_reproducible(tmp_path: Path) -> None:
+    model = randomised(Residual())
+    first = export_onnx(model, (images(2),), tmp_path / "a.onnx")
+    second = export_onnx(model, (images(2),), tmp_path / "b.onnx")
+    assert first.sha256 == second.sha256
+    content = (tmp_path / "a.onnx").read_bytes()
+    assert b".py" not in content
+    assert b"torch.nn" not in content
+
+
+def test_tokens_scalars_and_several_inputs(tmp_path: Path) -> None:
+    model, path = Tokens(), tmp_path / "model.onnx"
+    examples = (torch.randint(0, 20, (3, 7)), torch.tensor(2.0), torch.randn(3, 6))
+    info = export_onnx(model, examples, path)
+    assert [(spec.name, str(spec)) for spec in info.inputs] == [
+        ("tokens", "int64(batch, 7)"),
+        ("scale", "float32()"),
+        ("other", "float32(batch, 6)"),
+    ]
+    assert [(spec.name, str(spec)) for spec in info.outputs] == [
+        ("logits", "float32(batch, 3)"),
+        ("length", "int64(batch)"),
+    ]
+    assert compare_with_torch(path, model, examples).ok
+
+
+def test_a_batch_of_one_stays_free(tmp_path: Path) -> None:
+    model, path = randomised(Residual()), tmp_path / "model.onnx"
+    assert export_onnx(model, (images(1),), path).inputs[0].shape[0] == "batch"
+    assert compare_with_torch(path, model, (images(1),)).ok
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Windows((8, 16), ()),
+        Windows((2, 2, 2, 16), (), causal=True),
+        Windows((2, 2, 2, 16), (2, 2)),
+        Windows((2, 2, 2, 16), (2, 1, 2, 2)),
+        Windows((2, 2, 2, 1, 16), (2, 1, 1)),
+    ],
+    ids=lambda model: f"{len(model.axes) + 1} axes",
+)
+def test_attention_of_any_rank_is_exported(tmp_path: Path, model: Windows) -> None:
+    tokens = torch.randn(3, 8, 16)
+    export_onnx(model, (tokens,), tmp_path / "m.onnx")
+    assert compare_with_torch(tmp_path / "m.onnx", model, (tokens,)).ok
+
+
+@pytest.mark.parametrize("backend", ["ort", "openvino"])
+def test_writes_into_empty_slices_are_left_out(tmp_path: Path, backend: str) -> None:
+    export_onnx(EmptyWrites(), (torch.randn(2, 6, 8),), tmp_path / "m.onnx")
+    assert compare_with_torch(tmp_path / "m.onnx", EmptyWrites(), (torch.randn(2, 6, 8),), backend=backend).ok
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    assert not [tensor.name for tensor in graph.initializer if 0 in tensor.dims]
+
+
+def test_names_can_be_given(tmp_path: Path) -> None:
+    info = export_onnx(
+        Tokens(),
+        (torch.randint(0, 20, (3, 7)), torch.tensor(2.0), torch.randn(3, 6)),
+        tmp_path / "model.onnx",
+        input_names=["ids", "mean", "relu"],  # `mean` and `relu` are also values inside the graph
+        output_names=["linear", "n"],
+    )
+    assert [spec.name for spec in info.inputs] == ["ids", "mean", "relu"]
+    assert [spec.name for spec in info.outputs] == ["linear", "n"]
+    check_onnx(tmp_path / "model.onnx")
+
+
+def test_an_output_that_is_an_input_and_one_given_twice(tmp_path: Path) -> None:
+    class Same(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            y = x + 1
+            return y, y, x
+
+    info = export_onnx(Same(), (images(2),), tmp_path / "model.onnx")
+    assert [spec.name for spec in info.outputs] == ["output_0", "output_1", "output_2"]
+    assert compare_with_torch(tmp_path / "model.onnx", Same(), (images(2),)).ok
+
+
+def test_external_data_is_hashed_too(tmp_path: Path) -> None:
+    model, path = nn.Sequential(nn.Flatten(), nn.Linear(192, 50)), tmp_path / "model.onnx"
+    info = export_onnx(model, (images(2),), path, external_data=True)
+    data = tmp_path / "model.onnx.data"
+    assert info.external_data
+    assert model_files(path) == (path, data)
+    assert info.sha256 == file_sha256(path, data)
+    assert info.file_bytes == path.stat().st_size + data.stat().st_size
+    assert compare_with_torch(path, model, (images(2),)).ok
+    data.unlink()
+    with pytest.raises(ExportError, match=r"model\.onnx\.data") as error:
+        check_onnx(path)
+    assert_one_line(error)
+
+
+@pytest.mark.parametrize("opset", [18, 23])
+def test_opset_is_what_was_asked_for(tmp_path: Path, opset: int) -> None:
+    assert opset in OPSETS
+    info = export_onnx(nn.Conv2d(3, 2, 1), (images(2),), tmp_path / "model.onnx", opset=opset)
+    assert info.opset == opset == onnx.load(tmp_path / "model.onnx").opset_import[0].version
+
+
+@pytest.mark.parametrize("opset", [17, 24])
+def test_other_opsets_are_refused(tmp_path: Path, opset: int) -> None:
+    with pytest.raises(ExportError, match="18 to 23"):
+        export_onnx(nn.Conv2d(3, 2, 1), (images(2),), tmp_path / "model.onnx", opset=opset)
+
+
+def test_the_model_is_not_touched(tmp_path: Path) -> None:
+    model = randomised(Residual()).train()
+    model.bn2.eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    export_onnx(model, (images(2),), tmp_path / "model.onnx")
+    compare_with_torch(tmp_path / "model.onnx", model, (images(2),))
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_exporter_is_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(ExportError):
+            export_onnx(Branching(), (images(2),), tmp_path / "model.onnx")
+        export_onnx(nn.Conv2d(3, 2, 1), (images(2),), tmp_path / "model.onnx", opset=18)
+    assert capfd.readouterr() == ("", "")
+    assert not caught
+    assert logging.root.manager.disable == logging.NOTSET
+
+
+def test_a_baked_in_batch_is_told_with_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    with pytest.raises(ExportError) as error:
+        export_onnx(BakedBatch(), (images(4),), path)
+    assert_one_line(error, "BakedBatch", "dynamic batch", "dynamic_batch=False", "(4)")
+    assert not path.exists()
+    info = export_onnx(BakedBatch(), (images(4),), path, dynamic_batch=False)
+    assert info.inputs[0].shape == (4, 3, 8, 8)
+    assert compare_with_torch(path, BakedBatch(), (images(4),)).ok
+
+
+@pytest.mark.parametrize(
+    ("model", "examples", "parts"),
+    [
+        (Branching(), (images(2),), ["Branching", "data-dependent"]),
+        (Untranslatable(), (images(2),), ["Untranslatable", "svd"]),
+        (nn.Conv2d(4, 2, 1), (images(2),), ["Conv2d fails on inputs float32(2, 3, 8, 8)", "4 channels"]),
+        (nn.ReLU(), images(2), ["tuple of tensors", "Tensor"]),
+        (nn.ReLU(), (), ["tuple of tensors", "empty"]),
+        (nn.ReLU(), (torch.tensor(1.0),), ["scalars", "dynamic_batch=False"]),
+    ],
+)
+def test_what_cannot_be_exported_is_one_line(tmp_path: Path, model: nn.Module, examples, parts: list[str]) -> None:
+    with pytest.raises(ExportError) as error:
+        export_onnx(model, examples, tmp_path / "model.onnx")
+    assert_one_line(error, *parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_that_are_no_tensors_are_refused(tmp_path: Path) -> None:
+    class Counts(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, int]:
+            return x, 3
+
+    with pytest.raises(ExportError, match="returns a int"):
+        export_onnx(Counts(), (images(2),), tmp_path / "model.onnx")
+
+
+def test_wrong_names_are_refused(tmp_path: Path) -> None:
+    for names in (
+        {"input_names": ["a", "b"]},
+        {"output_names": ["a", "b"]},
+        {"output_names": [""]},
+        {"input_names": ["a"], "output_names": ["a"]},
+    ):
+        with pytest.raises(ExportError):
+            export_onnx(nn.ReLU(), (images(2),), tmp_path / "model.onnx", **names)
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError) as error:
+        export_onnx(nn.ReLU(), (images(2),), tmp_path / "file" / "model.onnx")
+    assert_one_line(error, "model.onnx")
+
+    earlier = tmp_path / "model.onnx"
+    earlier.write_text("earlier")
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(onnx, "save_model", full)
+    with pytest.raises(OutputError, match="No space left on device; free some space"):
+        export_onnx(nn.ReLU(), (images(2),), earlier)
+    assert earlier.read_text() == "earlier"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "model.onnx"]
+
+
+def test_truncated_files_are_found(tmp_path: Path) -> None:
+    path, cut = tmp_path / "model.onnx", tmp_path / "cut.onnx"
+    export_onnx(randomised(Residual()), (images(2),), path)
+    content = path.read_bytes()
+    for length in (0, 1, 10, len(content) // 2, len(content) - 30, len(content) - 1):
+        cut.write_bytes(content[:length])
+        with pytest.raises(ExportError) as error:
+            check_onnx(cut)
+        assert_one_line(error, "cut.onnx")
+
+
+def graph_file(path: Path, nodes: list[onnx.NodeProto], output_shape: list[int]) -> None:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, output_shape)],
+    )
+    onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+
+
+def test_invalid_graphs_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "bad.onnx"
+    graph_file(path, [helper.make_node("NoSuchOperator", ["x"], ["y"])], [1, 4])
+    with pytest.raises(ExportError, match="NoSuchOperator") as error:
+        check_onnx(path)
+    assert_one_line(error)
+    graph_file(path, [helper.make_node("Relu", ["x"], ["y"])], [1, 5])
+    with pytest.raises(ExportError, match="not valid") as error:
+        check_onnx(path)
+    assert_one_line(error)
+    with pytest.raises(ExportError, match="no such file"):
+        check_onnx(tmp_path / "missing.onnx")
+
+
+def norm_graph(layer: onnx.NodeProto, constants: dict[str, np.ndarray], rank: int, n: int) -> onnx.ModelProto:
+    rng = np.random.default_rng(0)
+    constants |= {key: rng.uniform(0.5, 2.0, n).astype(np.float32) for key in ("scale", "shift", "mean", "var")}
+    norm = helper.make_node("BatchNormalization", ["h", "scale", "shift", "mean", "var"], ["y"], epsilon=1e-3)
+    shape = ["n", 4, 6, 6][:rank]
+    graph = helper.make_graph(
+        [layer, norm],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * rank)],
+        [numpy_helper.from_array(value, key) for key, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.mark.parametrize(
+    ("operator", "weight", "bias", "attributes", "n"),
+    [
+        ("Conv", (6, 4, 3, 3), (6,), {}, 6),
+        ("Conv", (6, 2, 3, 3), None, {"group": 2}, 6),
+        ("ConvTranspose", (4, 5, 2, 2), (5,), {"strides": [2, 2]}, 5),
+        ("ConvTranspose", (4, 3, 2, 2), None, {"group": 2}, 6),
+        ("Gemm", (4, 5), (5,), {"alpha": 0.5, "beta": 2.0}, 5),
+        ("Gemm", (5, 4), (1,), {"transB": 1}, 5),
+        ("Gemm", (5, 4), None, {"transB": 1}, 5),
+    ],
+)
+def test_our_own_folding_is_exact(tmp_path: Path, operator: str, weight, bias, attributes, n: int) -> None:
+    rng = np.random.default_rng(1)
+    constants = {"w": rng.normal(size=weight).astype(np.float32)}
+    if bias is not None:
+        constants["b"] = rng.normal(size=bias).astype(np.float32)
+    layer = helper.make_node(operator, ["x", *constants], ["h"], **attributes)
+    rank = len(weight)
+    model = norm_graph(layer, constants, rank, n)
+    x = rng.normal(size=[3, 4, 6, 6][:rank]).astype(np.float32)
+    expected = evaluate(model, x, tmp_path / "before.onnx")
+    assert fold_batch_norms(model) == 1
+    assert [node.op_type for node in model.graph.node] == [operator]
+    assert len(model.graph.initializer) == 2
+    actual = evaluate(model, x, tmp_path / "after.onnx")
+    check_onnx(tmp_path / "after.onnx")
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def evaluate(model: onnx.ModelProto, x: np.ndarray, path: Path) -> np.ndarray:
+    onnx.save_model(model, path)
+    if model.graph.node[0].op_type != "ConvTranspose":  # the reference evaluator cannot do it in groups
+        return onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})[0]
+    with compiled_elsewhere(path, "ort") as remote:
+        return remote.run({"x": x})["y"]
+
+
+def test_folding_leaves_a_value_that_is_also_an_output() -> None:
+    model = norm_graph(helper.make_node("Conv", ["x", "w"], ["h"]), {"w": np.ones((6, 4, 1, 1), np.float32)}, 4, 6)
+    model.graph.output.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, [None] * 4))
+    assert fold_batch_norms(model) == 0
+
+
+def test_folding_leaves_a_matrix_that_is_added() -> None:
+    constants = {"w": np.ones((4, 5), np.float32), "b": np.ones((3, 5), np.float32)}
+    model = norm_graph(helper.make_node("Gemm", ["x", "w", "b"], ["h"]), constants, 2, 5)
+    assert fold_batch_norms(model) == 0
+
+
+def labelled(model: nn.Module, n: int) -> tuple[Dataset, int]:
+    x = images(n)
+    labels = torch.arange(n) % 5
+    with torch.no_grad():
+        correct = int((model.eval()(x).argmax(1) == labels).sum())
+    return TensorDataset(x, labels), correct
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_accuracy_on_a_backend_equals_torch(tmp_path: Path, dynamic: bool) -> None:
+    model, path = randomised(Residual()), tmp_path / "model.onnx"
+    export_onnx(model, (images(4),), path, dynamic_batch=dynamic)
+    data, correct = labelled(model, 23)  # 23 is no multiple of 4: the last batch is filled up
+    result = score_on_backend(path, "ort", CompileOptions(threads=2), data, batch_size=8)
+    assert (result.metric, result.n) == ("accuracy", 23)
+    assert 0 < correct < 23
+    assert result.score == correct / 23
+
+
+def test_psnr_on_a_backend_equals_torch(tmp_path: Path) -> None:
+    model, path = nn.Conv2d(3, 3, 3, padding=1), tmp_path / "model.onnx"
+    export_onnx(model, (images(4),), path)
+    data = TensorDataset(images(7), images(7).clamp(0, 1).flip(0))
+    with torch.no_grad():
+        expected = score_each("psnr", model(data.tensors[0]), data.tensors[1]).mean().item()
+    result = score_on_backend(path, "ort", CompileOptions(threads=1), data, metric="psnr", batch_size=3)
+    assert (result.metric, result.n) == ("psnr", 7)
+    assert result.score == pytest.approx(expected, abs=1e-4)
+    export_onnx(Residual(), (images(2),), path)
+    with pytest.raises(ExportError, match="psnr needs an image an example"):
+        score_on_backend(path, "ort", None, data, metric="psnr")
+
+
+def test_accuracy_needs_a_classifier_and_data(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    export_onnx(nn.ReLU(), (images(2),), path)
+    with pytest.raises(ExportError, match="row of scores"):
+        score_on_backend(path, "ort", None, TensorDataset(images(2), torch.zeros(2)))
+    export_onnx(Residual(), (images(2),), path)
+    with pytest.raises(ExportError, match="empty"):
+        score_on_backend(path, "ort", None, TensorDataset(images(2)[:0], torch.zeros(0)))
+
+
+def test_errors_of_the_other_process_arrive_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    with pytest.raises(UnknownBackendError, match="did you mean"), compiled_elsewhere(path, "orx"):
+        pass
+    with pytest.raises(BackendError, match="no such file"), compiled_elsewhere(path, "ort"):
+        pass
+    export_onnx(nn.ReLU(), (images(2),), path)
+    wrong = np.zeros((2, 3), np.float32)
+    with compiled_elsewhere(path, "ort") as remote, pytest.raises(BackendError, match="float32") as error:
+        remote.run({"input": wrong})
+    assert_one_line(error)
+
+
+def test_a_process_that_dies_or_hangs_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    export_onnx(nn.ReLU(), (images(2),), path)
+    feeds = {"input": images(2).numpy()}
+    with compiled_elsewhere(path, "ort") as remote:
+        remote._process.kill()
+        remote._process.wait()
+        with pytest.raises(RunError, match="killed by signal 9") as error:
+            remote.run(feeds)
+        assert_one_line(error, "ort", "model.onnx")
+    with pytest.raises(RunError, match="no answer in the time given"), compiled_elsewhere(path, "ort", timeout_s=0.0):
+        pass
+
+
+def test_wrong_inputs_and_infinite_answers_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    export_onnx(nn.ReLU(), (images(2),), path)
+    with pytest.raises(ExportError, match="1 inputs, got 2"):
+        compare_with_torch(path, nn.ReLU(), (images(2), images(2)))
+    with pytest.raises(ExportError, match="infinite or undefined"):
+        compare_with_torch(path, nn.ReLU(), (images(2) * float("inf"),))

@@ -1,0 +1,146 @@
+"""A run from recipe to answer: killed at any stage, it goes on and ends in the same result."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy.results.results import load
+from pruners.plan import PruningPlan
+
+pytestmark = pytest.mark.long
+
+ROOT = Path(__file__).parents[3]
+RECIPE = """
+name: tiny
+network: {name: "cifar:resnet20", options: {width: 0.5}}
+data: {name: digits, limit: 200}
+train: {epochs: 2, batch_size: 32, lr: 0.05}
+prune:
+  method: taylor
+  target: {flops: 0.6}
+  settings: {steps: 2, batches_per_step: 1, updates_between: 2}
+finetune: {epochs: 2, batch_size: 32, lr: 0.02}
+bench: {backends: [ort, openvino], threads: 1, trials: 2, budget_s: 0.2}
+"""
+STAGES = ("train", "prune", "finetune", "export", "check-ort", "bench-ort", "check-openvino", "bench-openvino")
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    (folder / "recipe.yaml").write_text(RECIPE)
+    command = [sys.executable, "-m", "deploy", "run", str(folder / "recipe.yaml"), "--output", str(folder / "run")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(folder: Path) -> tuple[str, str]:
+    running = start(folder)
+    out, err = running.communicate(timeout=400)
+    assert running.returncode == 0, err
+    return out, err
+
+
+def done(folder: Path, stage: str) -> bool:
+    return (folder / "run" / stage / "done.json").is_file()
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "run" / "export" / "pruned" / "weights.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    out, _ = finish(folder)
+    return folder, out
+
+
+def test_a_run_ends_in_an_answer(whole):
+    folder, out = whole
+    results = json.loads((folder / "run" / "results.json").read_text())
+    assert [row["label"] for row in results["models"]] == ["dense", "pruned"]
+    dense, pruned = results["models"]
+    assert pruned["cost"]["macs"] <= 0.6 * dense["cost"]["macs"]
+    assert {pair["candidate"]["subject"]["backend"] for pair in results["comparisons"]} == {"ort", "openvino"}
+    for row in results["models"]:
+        assert set(row["backend_scores"]) == {"ort", "openvino"}
+        for accuracy in row["backend_scores"].values():
+            assert accuracy == pytest.approx(row["score_test"], abs=0.001)
+    for pair in results["comparisons"]:
+        for side in (pair["baseline"], pair["candidate"]):
+            assert side["agreement"]["ok"]
+    assert "FLOPs fell" in out
+    assert "</html>" in (folder / "run" / "report.html").read_text()
+
+
+def test_the_pruned_network_can_be_built_again(whole):
+    from deploy.bundle.bundle import load_network, read_bundle
+
+    folder, _ = whole
+    bundle = read_bundle(folder / "run" / "export" / "pruned")
+    network = load_network(bundle)
+    plan = PruningPlan.load(bundle.folder / "plan.json")
+    assert plan.removed_units > 0
+    assert sum(parameter.numel() for parameter in network.parameters()) == bundle.manifest.cost.parameters
+
+
+def test_a_finished_run_is_not_repeated(whole):
+    folder, out = whole
+    stamps = {stage: (folder / "run" / stage / "done.json").stat().st_mtime_ns for stage in STAGES}
+    again, _ = finish(folder)
+    assert again == out
+    assert stamps == {stage: (folder / "run" / stage / "done.json").stat().st_mtime_ns for stage in STAGES}
+
+
+@pytest.mark.parametrize(
+    "killed_in", [("train", "bench-ort"), pytest.param(STAGES, marks=pytest.mark.slow)], ids=["some", "all"]
+)
+def test_killed_again_and_again_it_ends_in_the_same_network(whole, tmp_path, killed_in):
+    """SIGKILL as soon as a stage has begun, one after the other."""
+    for stage in killed_in:
+        running = start(tmp_path)
+        deadline = time.monotonic() + 300
+        begun = tmp_path / "run" / stage / "started.json"
+        while not begun.exists() and running.poll() is None:
+            assert time.monotonic() < deadline, f"{stage} never began"
+            time.sleep(0.01)
+        os.kill(running.pid, signal.SIGKILL)
+        running.communicate()
+        assert not done(tmp_path, stage), f"{stage} was over before it could be killed"
+        _wait_until_free(tmp_path / "run" / ".lock")
+    finish(tmp_path)
+    assert weights(tmp_path) == weights(whole[0])
+    for stage in STAGES:
+        assert done(tmp_path, stage)
+
+
+def _wait_until_free(lock: Path) -> None:
+    """The child notices the closed pipe at once; give the system a moment to bury it."""
+    import fcntl
+
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+@pytest.mark.slow
+def test_single_weights_that_are_zero_stay_so_and_are_told(tmp_path):
+    recipe = RECIPE.replace("taylor", "magnitude").replace("flops: 0.6", "params: 0.5")
+    lines = [line for line in recipe.splitlines() if "settings:" not in line]
+    (tmp_path / "recipe.yaml").write_text("\n".join(lines).replace("[ort, openvino]", "[ort]"))
+    command = [sys.executable, "-m", "deploy", "run", str(tmp_path / "recipe.yaml"), "--output", str(tmp_path / "run")]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert ended.returncode in (0, 3), ended.stderr
+    row = load(tmp_path / "run" / "results.json").models[1]
+    assert 0.45 < row.zeros / row.cost.parameters < 0.55

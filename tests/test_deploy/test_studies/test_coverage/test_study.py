@@ -1,0 +1,198 @@
+"""The coverage study: every outcome is a row, rows are not made twice, and what passes a limit is ended."""
+
+from __future__ import annotations
+
+import time
+
+import psutil
+import pytest
+
+from deploy.errors import ResultsError, SourceError
+from deploy.studies.coverage.catalogue import SETS, entries
+from deploy.studies.coverage.rows import Entry, Limits, Row, Settings
+from deploy.studies.coverage.study import choose, jobs_of, run, stored
+
+pytestmark = pytest.mark.long
+
+NETWORKS = """
+import os, signal, subprocess, sys, time
+from torch import nn
+
+def plain():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
+    )
+
+def outputs_only():
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
+
+class Barely(nn.Module):
+    # nearly all the work is in a layer whose channels are outputs
+    def __init__(self):
+        super().__init__()
+        self.small, self.read, self.large = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1), nn.Conv2d(3, 64, 7, padding=3)
+
+    def forward(self, x):
+        return self.read(self.small(x).relu()), self.large(x)
+
+def dies():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def raises():
+    raise LookupError("no such block")
+
+def exits():
+    print("out of luck", file=sys.stderr, flush=True)
+    os._exit(7)
+
+def sleeps(pid_file):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    with open(pid_file, "w") as file:
+        file.write(str(child.pid))
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def networks(tmp_path):
+    path = tmp_path / "networks.py"
+    path.write_text(NETWORKS)
+
+    def entry(function, **options):
+        return Entry(
+            set="own", name=function, maker=f"{path}:{function}", options=options, inputs=((1, 3, 8, 8),), millions=0.01
+        )
+
+    return entry
+
+
+def rows_of(chosen, folder, **limits):
+    return run(jobs_of(chosen, ["ours"], Settings(), Limits(**limits)), folder, at_once=2)
+
+
+def test_a_network_that_passes_everything_says_what_was_measured(networks, tmp_path):
+    (row,) = rows_of([networks("plain")], tmp_path / "rows")
+    assert (row.outcome, row.reason, row.phase) == ("ok", "", "")
+    assert row.form == "module"
+    assert row.removed_units == 3 + 3  # floor(8 * 0.7) = 5 of 8 stay in each of the two groups
+    assert row.pruned_groups == 2
+    # 8x8 positions: 3*8*9 + 8*8*9, and 8*4 once
+    assert row.macs_before == 64 * (3 * 8 * 9 + 8 * 8 * 9) + 32
+    assert row.macs_after == 64 * (3 * 5 * 9 + 5 * 5 * 9) + 20
+    assert row.equality_error < 1e-4 < 1e-2 < row.sensitivity
+    assert row.ort_error < 1e-3
+    assert row.openvino_error < 1e-3
+    assert row.inexact == ""
+    assert {"export", "analysis", "plan", "apply", "verify", "onnx", "ort", "openvino"} <= row.seconds.keys()
+    assert row.peak_bytes > 1e8
+    assert row.cpu_s > 0
+
+
+def test_what_goes_wrong_is_a_row_with_its_reason_and_the_others_survive(networks, tmp_path):
+    names = ("outputs_only", "barely", "raises", "dies", "exits", "plain")
+    chosen = [networks(name) for name in names if name != "barely"]
+    barely = networks("plain").model_copy(update={"name": "barely"})
+    chosen.append(barely.model_copy(update={"maker": barely.maker.replace(":plain", ":Barely")}))
+    rows = {row.job.entry.name: row for row in rows_of(chosen, tmp_path / "rows")}
+    assert rows["outputs_only"].outcome == "refused"
+    assert "output of the network" in rows["outputs_only"].reason
+    assert rows["barely"].outcome == "refused"
+    assert "fewer multiply-accumulates" in rows["barely"].reason
+    assert rows["barely"].ort_error < 1e-3  # it was run all the same
+    assert (rows["raises"].outcome, rows["raises"].phase) == ("failed", "build")
+    assert "LookupError: no such block" in rows["raises"].reason
+    assert (rows["dies"].outcome, rows["dies"].phase) == ("failed", "build")
+    assert "SIGKILL" in rows["dies"].reason
+    assert "exit code 7; its last words: out of luck" in rows["exits"].reason
+    assert rows["plain"].outcome == "ok"
+
+
+@pytest.mark.slow
+def test_time_limit_ends_the_process_and_its_children(networks, tmp_path):
+    pid_file = tmp_path / "pid"
+    (row,) = rows_of([networks("sleeps", pid_file=str(pid_file))], tmp_path / "rows", time_s=20.0)
+    assert (row.outcome, row.phase) == ("failed", "build")
+    assert row.reason == "no end after 20 s"
+    pid = int(pid_file.read_text())
+    for _ in range(50):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("a child of the ended process still runs")
+
+
+def test_memory_limit_ends_the_process(networks, tmp_path):
+    (row,) = rows_of([networks("plain")], tmp_path / "rows", memory_gb=0.1)
+    assert row.outcome == "failed"
+    assert row.reason == "more than 0.1 GB of memory"
+    assert row.limited
+
+
+def test_other_limits_make_again_only_what_a_limit_had_ended(networks, tmp_path):
+    tight, loose = (
+        jobs_of([networks("plain")], ["ours"], Settings(), Limits(memory_gb=memory))[0] for memory in (0.1, 9)
+    )
+    for limited in (False, True):
+        row = Row(job=tight, outcome="failed", limited=limited)
+        (tmp_path / tight.file_name).write_text(row.model_dump_json())
+        assert stored(tmp_path, tight) == row
+        assert stored(tmp_path, loose) == (None if limited else row)
+
+
+def test_rows_are_not_made_twice_unless_something_changed(networks, tmp_path):
+    folder, said = tmp_path / "rows", []
+    jobs = jobs_of([networks("raises")], ["ours"], Settings())
+    first = run(jobs, folder, said=lambda *news: said.append(news))
+    again = run(jobs, folder, said=lambda *news: said.append(news))
+    assert first == again
+    assert len(said) == 1
+    other = jobs_of([networks("raises")], ["ours"], Settings(ratio=0.5))
+    assert stored(folder, other[0]) is None
+    changed = jobs[0].model_copy(update={"source": "another"})
+    assert stored(folder, changed) is None
+    run(other, folder, said=lambda *news: said.append(news))
+    assert len(said) == 2
+    assert len(list(folder.glob("*.json"))) == 2
+
+
+def test_damaged_row_is_told(networks, tmp_path):
+    (job,) = jobs_of([networks("plain")], ["ours"], Settings())
+    (tmp_path / job.file_name).write_text('{"version": 1')
+    with pytest.raises(ResultsError, match="delete it"):
+        run([job], tmp_path)
+
+
+def test_networks_are_chosen_by_set_and_pattern():
+    listed = entries()
+    assert {entry.set for entry in choose(listed, "flow")} == {"flow"}
+    assert [entry.name for entry in choose(listed, "torchvision", "resnet1?")] == ["resnet18"]
+    assert [entry.name for entry in choose(listed, "all", "timm:resnet18")] == ["resnet18"]
+    assert choose(listed, "all") == listed
+    with pytest.raises(SourceError, match="did you mean 'timm'"):
+        choose(listed, "tim")
+    with pytest.raises(SourceError, match="no network of 'flow' matches 'resnet18'"):
+        choose(listed, "flow", "resnet18")
+    with pytest.raises(SourceError, match="no engine is called 'mine'"):
+        jobs_of(listed[:1], ["mine"], Settings())
+
+
+def test_the_list_is_whole():
+    models = pytest.importorskip("torchvision").models
+    timm = pytest.importorskip("timm")
+    names = {part: [entry.name for entry in entries() if entry.set == part] for part in SETS}
+    assert sorted(names["torchvision"]) == models.list_models(module=models)
+    for part, module in (
+        ("segmentation", models.segmentation),
+        ("detection", models.detection),
+        ("video", models.video),
+        ("flow", models.optical_flow),
+    ):
+        assert sorted(names[part]) == models.list_models(module=module)
+    assert set(names["timm"]) <= set(timm.list_models())
+    assert len(set(names["timm"])) == len(names["timm"])
+    families = {timm.models.model_entrypoint(name).__module__ for name in names["timm"]}
+    assert len(families) >= 60
+    sizes = [entry.millions for entry in entries()]
+    assert sizes == sorted(sizes)
