@@ -20,7 +20,7 @@ from pydantic import (
 from deploy.errors import RecipeError
 from deploy.files.validation_errors import one_line
 from deploy.sources.datasets.data import DataSpec
-from deploy.sources.network import NetworkSpec
+from deploy.sources.network_spec import NetworkSpec
 from pruners.policy import Attention
 from pruners.recover.settings import TrainSettings
 from pruners.task import COSTS, Constraints, Target

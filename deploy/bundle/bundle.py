@@ -286,7 +286,8 @@ def load_network(bundle: Bundle) -> nn.Module:
     from safetensors import SafetensorError
     from safetensors.torch import load_model
 
-    from deploy.sources.network import NetworkSpec, build, provenance
+    from deploy.sources.network import build, provenance
+    from deploy.sources.network_spec import NetworkSpec
     from pruners.forms.compact import load
     from pruners.plan import PruningPlan
 

@@ -1,25 +1,12 @@
-"""The command ``deploy``: parse, call, print, exit code. One short file a command; heavy imports inside them."""
+"""The command ``deploy``: parse, call, print, exit code. One short file a command."""
 
 from __future__ import annotations
 
-import errno
-import sys
-from collections.abc import Callable
 from typing import NoReturn
 
-from deploy.exit_codes import INTERRUPTED, USAGE, WRONG_ANSWERS
+from deploy.user_errors import guarded
 
-__all__ = ["guarded", "main"]
-
-# Recognised by name, so that answering a mistake imports no package that the command itself did not need.
-_USER_ERRORS = {
-    ("backends.errors", "BackendError"),
-    ("benchmarks.errors", "BenchmarkError"),
-    ("deploy.errors", "DeployError"),
-    ("pruners.errors", "PruneError"),
-}
-_INTERRUPTED = "interrupted; what was finished is kept"
-_DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR}
+__all__ = ["main"]
 
 
 def main() -> NoReturn:
@@ -27,31 +14,3 @@ def main() -> NoReturn:
     from deploy.cli.app import app
 
     guarded(app)
-
-
-def guarded(work: Callable[[], object]) -> NoReturn:
-    """Do `work` and exit: a mistake of the user is one line on stderr and exit code 2, never a traceback."""
-    try:
-        work()
-    except KeyboardInterrupt:
-        _say(_INTERRUPTED)
-        raise SystemExit(INTERRUPTED) from None
-    except SystemExit as ended:
-        if ended.code == INTERRUPTED:  # the command line's own answer to Ctrl-C, which says nothing
-            _say(_INTERRUPTED)
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-            _say(f"{error.filename or 'output'}: {(error.strerror or 'cannot be written').lower()}")
-            raise SystemExit(USAGE) from None
-        classes = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
-        if not classes & _USER_ERRORS:
-            raise
-        _say(" ".join(str(error).split()))
-        wrong = ("benchmarks.errors", "WrongAnswersError") in classes
-        raise SystemExit(WRONG_ANSWERS if wrong else USAGE) from None
-    raise SystemExit(0)
-
-
-def _say(message: str) -> None:
-    sys.stderr.write(f"deploy: {message}\n")

@@ -32,9 +32,9 @@ def calibrate(
     from benchmarks.runner import compare
     from benchmarks.settings import Settings
     from benchmarks.subject.subject import SubjectSpec
+    from deploy.backend_options import compile_options, require_backends
     from deploy.report.words import duration, percent
     from deploy.results.bench_grid import onnx_file, reference_of
-    from deploy.run.measure import compile_options, require_backends
 
     path, names = onnx_file(model), list(dict.fromkeys(backend or ["ort"]))
     require_backends(names, device)

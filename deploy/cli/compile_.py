@@ -27,7 +27,7 @@ def compile_model(
     from rich.text import Text
 
     from backends import registry
-    from deploy.run.measure import compile_options
+    from deploy.backend_options import compile_options
 
     options = compile_options(backend, precision=precision, threads=threads, device=device)
     path = model / "model.onnx" if model.is_dir() else model

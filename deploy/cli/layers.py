@@ -39,11 +39,11 @@ def layers(
     from benchmarks.layers.comparison import LayerReport, compare_layers
     from benchmarks.machine.lock import machine_lock
     from benchmarks.subject.cost import cost
+    from deploy.backend_options import require_backends
     from deploy.errors import OutputError
     from deploy.files.atomic import write_file
     from deploy.report.layer_sheets import comparison_sheets, profile_sheets
     from deploy.results.bench_grid import Grid, label_models, numbers, shapes
-    from deploy.run.measure import require_backends
 
     if output is not None and not output.absolute().parent.is_dir():
         raise OutputError(f"{output}: there is no folder {output.parent}")

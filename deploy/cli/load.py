@@ -45,10 +45,10 @@ def load(
     from benchmarks.scenarios.load import measure_load
     from benchmarks.settings import Settings
     from benchmarks.subject.subject import SubjectSpec
+    from deploy.backend_options import compile_options, require_backends
     from deploy.files.atomic import require_writable, write_file
     from deploy.report.load_sheet import print_load
     from deploy.results.bench_grid import numbers, onnx_file, reference_of, shapes
-    from deploy.run.measure import compile_options, require_backends
 
     path = onnx_file(model)
     names = list(dict.fromkeys(backend or ["ort"]))

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from deploy.bundle.manifest import PLAN
 from deploy.errors import SourceError
-from deploy.sources.network import NetworkSpec
+from deploy.sources.network_spec import NetworkSpec
 from pruners.errors import PlanError
 from pruners.plan import InputSpec, PruningPlan
 

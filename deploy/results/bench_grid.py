@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import InputError
+from deploy.backend_options import compile_options, require_backends
 from deploy.files.atomic import require_writable
-from deploy.run.measure import compile_options, require_backends
 
 if TYPE_CHECKING:
     from benchmarks.answers.reference import Reference

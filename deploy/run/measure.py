@@ -3,55 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from backends import registry
-from backends.base import CompileOptions
-from backends.errors import BackendUnavailableError
-from benchmarks.machine.environment import cores_available
+from deploy.backend_options import compile_options
 from deploy.run.stages import write_json
 
 if TYPE_CHECKING:
-    from backends.base import Precision
+    from backends.base import CompileOptions
     from benchmarks.records.measurement import Comparison
     from deploy.bundle.bundle import Bundle
     from deploy.recipe import Bench, Recipe
     from deploy.run.stages import Stage
 
-__all__ = ["check_backend", "compile_options", "measure_backend", "require_backends"]
+__all__ = ["check_backend", "measure_backend"]
 
 Say = Callable[[str], None]
-
-
-def require_backends(names: Iterable[str], device: str | None) -> None:
-    """Refuse before any work what could not be measured in the end.
-
-    Raises
-    ------
-    UnknownBackendError
-        There is no backend of that name.
-    BackendUnavailableError
-        It is not usable here; the message says why and what to do.
-    """
-    for name in names:
-        registry.create(name)
-        state = registry.probe(name, device)
-        if not state.ok:
-            raise BackendUnavailableError(f"backend {name!r} cannot run here: {state.reason}; {state.hint}")
-
-
-def compile_options(
-    backend: str, *, precision: str, threads: int | None, device: str | None, streams: int = 1
-) -> CompileOptions:
-    """Make every option explicit: the backend's own device, and all usable cores, where nothing is said."""
-    known = registry.create(backend)
-    return CompileOptions(
-        precision=cast("Precision", precision),
-        threads=threads or known.default_threads or cores_available(),
-        device=device or known.default_device,
-        streams=streams,
-    )
 
 
 def _options(name: str, bench: Bench) -> CompileOptions:

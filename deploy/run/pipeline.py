@@ -75,7 +75,7 @@ def _here(backend: str, recipe: Recipe) -> list[str | int | None]:
     """Name what a measurement rests on beside the recipe: this machine, the runtime and the options it resolves to."""
     from backends import registry
     from benchmarks.machine.environment import identity
-    from deploy.run.measure import compile_options
+    from deploy.backend_options import compile_options
 
     bench = recipe.bench
     options = compile_options(backend, precision=bench.precision, threads=bench.threads, device=bench.device)
@@ -103,9 +103,10 @@ def run(recipe: Recipe, store: StageStore, say: Say) -> Results:
         A backend is not usable, or something cannot be read or written.
     """
     from backends.errors import BackendError
+    from deploy.backend_options import require_backends
     from deploy.report.page import write_page
     from deploy.results.results import Skipped, results_of_run
-    from deploy.run.measure import check_backend, measure_backend, require_backends
+    from deploy.run.measure import check_backend, measure_backend
 
     stages = stages_of(recipe, store)
     with store.locked():

@@ -334,10 +334,10 @@ def _end_with_parent() -> None:
 
 def main() -> None:
     """Prepare the run that the command line names."""
-    from deploy.cli import guarded
     from deploy.run.pipeline import stages_of
     from deploy.run.progress import Progress
     from deploy.sources.datasets.data import load
+    from deploy.user_errors import guarded
 
     recipe_file, folder = map(Path, sys.argv[1:])
 

@@ -13,7 +13,7 @@ from deploy.sources.weights import log_untrained, transplant_classifier
 if TYPE_CHECKING:
     from torch import nn
 
-    from deploy.sources.network import NetworkSpec
+    from deploy.sources.network_spec import NetworkSpec
 
 __all__ = ["LIBRARIES", "OPTION_ERRORS", "make_timm", "make_torchvision"]
 

@@ -9,45 +9,19 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-
 from deploy.errors import SourceError
 from deploy.registry import NETWORKS, network_names
 from deploy.sources.boundary import cause, file_sha256, require, versions
 from deploy.sources.factory import call_factory, explain, read_source
 from deploy.sources.libraries import LIBRARIES, make_timm, make_torchvision
+from deploy.sources.network_spec import FORMS, NetworkSpec
 from deploy.sources.shipped import DECIDED_BY_DATA, ENLARGING, SHIPPED, make_shipped
 from deploy.sources.weights import load_weights, log_untrained, weights_path
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["NetworkSpec", "build", "fingerprint", "provenance"]
-
-_FORMS = "cifar:NAME, restoration:NAME, torchvision:NAME, timm:NAME or path/to/file.py:factory"
-
-
-class NetworkSpec(BaseModel):
-    """Which network, with which weights."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(description=f"one of {_FORMS}")
-    weights: str = Field(
-        "none", description="'none', 'DEFAULT' (the published ones of torchvision or timm), a .safetensors or .pt file"
-    )
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="of the network's factory, for example width: 0.5"
-    )
-    new_classifier: bool = Field(
-        False,
-        description="the weights were trained for another number of classes: start the last layer untrained",
-    )
-
-    @field_validator("weights", mode="before")
-    @classmethod
-    def _path_as_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, Path) else value
+__all__ = ["build", "fingerprint", "provenance"]
 
 
 def build(
@@ -154,7 +128,7 @@ def _parse(name: str) -> tuple[str, str]:
             known for ours in SHIPPED for known in get_close_matches(f"{ours}:{name}", network_names(), n=1, cutoff=0.8)
         ]
         meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise SourceError(f"unknown network {name!r}{meant} (a network is {_FORMS})")
+        raise SourceError(f"unknown network {name!r}{meant} (a network is {FORMS})")
     if kind in SHIPPED:
         if name not in NETWORKS:
             own = [known for known in network_names() if known.startswith(f"{kind}:")]
@@ -163,7 +137,7 @@ def _parse(name: str) -> tuple[str, str]:
             raise SourceError(f"unknown network {name!r}{meant}")
         return kind, rest
     if kind not in LIBRARIES:
-        raise SourceError(f"unknown network {name!r}: nothing is called {kind!r} (a network is {_FORMS})")
+        raise SourceError(f"unknown network {name!r}: nothing is called {kind!r} (a network is {FORMS})")
     return kind, rest
 
 

@@ -16,7 +16,7 @@ from deploy.sources.libraries import OPTION_ERRORS
 if TYPE_CHECKING:
     from torch import nn
 
-    from deploy.sources.network import NetworkSpec
+    from deploy.sources.network_spec import NetworkSpec
 
 __all__ = ["DECIDED_BY_DATA", "ENLARGING", "SHIPPED", "make_shipped"]
 

@@ -13,7 +13,7 @@ from deploy.files.validation_errors import one_line
 from deploy.recipe import Bench, Prune, Section, read_yaml
 from deploy.run.loss_check import require_losses
 from deploy.sources.datasets.data import DataSpec, metric_of
-from deploy.sources.network import NetworkSpec
+from deploy.sources.network_spec import NetworkSpec
 from pruners.recover.settings import TrainSettings
 from pruners.task import COSTS, Cost, Target
 

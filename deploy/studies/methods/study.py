@@ -61,7 +61,7 @@ def run_study(
     OutputError
         The folder cannot be written to, or another study works in it.
     """
-    from deploy.run.measure import require_backends
+    from deploy.backend_options import require_backends
 
     jobs = jobs_of(recipe, only=only, measure=measured, processes=executor.processes)
     if measured:

@@ -38,7 +38,8 @@ def build_dense(network: Network) -> nn.Module:
     """
     import torch
 
-    from deploy.sources.network import NetworkSpec, build
+    from deploy.sources.network import build
+    from deploy.sources.network_spec import NetworkSpec
     from deploy.studies.published.networks import BUILDERS
 
     with torch.random.fork_rng(devices=()):

@@ -56,7 +56,7 @@ def export_pair(entry: Entry, folder: Path) -> None:
 
 def main() -> None:
     """Export the network that the command line names."""
-    from deploy.cli import guarded
+    from deploy.user_errors import guarded
 
     name, folder = sys.argv[1:]
 

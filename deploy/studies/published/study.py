@@ -91,7 +91,7 @@ def run_study(
     OutputError
         `folder` cannot be written to, or another study works in it.
     """
-    from deploy.run.measure import require_backends
+    from deploy.backend_options import require_backends
 
     store = StageStore(folder)
     with store.locked():

@@ -374,7 +374,8 @@ def test_reading_a_bundle_needs_no_torch(written: Path) -> None:
 
 
 def origin(tmp_path: Path) -> NetworkOrigin:
-    from deploy.sources.network import NetworkSpec, provenance
+    from deploy.sources.network import provenance
+    from deploy.sources.network_spec import NetworkSpec
 
     file = tmp_path / "mine.py"
     file.write_text(FACTORY)

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.bundle.bundle import load_network, read_bundle
-from deploy.cli import guarded
 from deploy.cli.app import app
 from deploy.plans.source import NetworkRequest, read_plan, requested, trace_network
 from deploy.report.plan_rows import GroupRow, bars
-from deploy.sources.network import NetworkSpec
+from deploy.sources.network_spec import NetworkSpec
+from deploy.user_errors import guarded
 from pruners.forms.compact import save_weights
 from pruners.plan import PruningPlan
 from pruners.surgery import apply

@@ -14,7 +14,8 @@ from deploy.networks.edsr import EDSR
 from deploy.networks.srresnet import SRResNet
 from deploy.networks.unet import UNet
 from deploy.registry import NETWORKS
-from deploy.sources.network import NetworkSpec, build
+from deploy.sources.network import build
+from deploy.sources.network_spec import NetworkSpec
 from pruners.registry import create
 from pruners.task import PruningTask, Target
 

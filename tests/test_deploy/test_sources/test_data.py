@@ -347,7 +347,7 @@ def test_specifications_registry_and_availability_import_no_torch():
     code = (
         "import sys; from deploy.registry import names; "
         "from deploy.sources.datasets.data import DataSpec, data_availability; "
-        "from deploy.sources.network import NetworkSpec, provenance; names(); data_availability(); "
+        "from deploy.sources import NetworkSpec, provenance; names(); data_availability(); "
         "provenance(NetworkSpec(name='cifar:resnet20')); "
         "print([m for m in ('torch', 'torchvision', 'sklearn', 'timm') if m in sys.modules])"
     )

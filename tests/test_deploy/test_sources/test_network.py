@@ -17,7 +17,8 @@ from torch import nn
 from deploy.errors import ExtraMissingError, SourceError
 from deploy.registry import DATA_SETS, NETWORKS, names
 from deploy.sources import boundary
-from deploy.sources.network import NetworkSpec, build, fingerprint, provenance
+from deploy.sources.network import build, fingerprint, provenance
+from deploy.sources.network_spec import NetworkSpec
 
 GREY = (1, 28, 28)
 COLOUR = (3, 32, 32)

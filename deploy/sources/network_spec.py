@@ -1,0 +1,35 @@
+"""Which network, with which weights: the part of a recipe that names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+__all__ = ["FORMS", "NetworkSpec"]
+
+FORMS = "cifar:NAME, restoration:NAME, torchvision:NAME, timm:NAME or path/to/file.py:factory"
+
+
+class NetworkSpec(BaseModel):
+    """Which network, with which weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description=f"one of {FORMS}")
+    weights: str = Field(
+        "none", description="'none', 'DEFAULT' (the published ones of torchvision or timm), a .safetensors or .pt file"
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="of the network's factory, for example width: 0.5"
+    )
+    new_classifier: bool = Field(
+        False,
+        description="the weights were trained for another number of classes: start the last layer untrained",
+    )
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
