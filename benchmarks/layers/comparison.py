@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt
 
 from benchmarks.errors import NotComparableError
-from benchmarks.layers.profile import LayerProfile, LayerRow, RowKind
+from benchmarks.layers.layer_profile import LayerProfile, LayerRow, RowKind
 from benchmarks.records.base import Record
 
 __all__ = ["LAYERS_VERSION", "LayerComparison", "LayerPair", "LayerReport", "compare_layers"]

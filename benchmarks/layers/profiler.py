@@ -9,9 +9,9 @@ from statistics import median
 from backends import modelfile
 from backends.base import Array, CompileOptions, LayerInfo, Precision
 from benchmarks.errors import SettingError, WorkerError
+from benchmarks.layers.layer_profile import LayerProfile, LayerRow, join
 from benchmarks.layers.onnx_nodes import model_graph
 from benchmarks.layers.process import RunSessions, run_in_process
-from benchmarks.layers.profile import LayerProfile, LayerRow, join
 from benchmarks.layers.roofline import Roofline, roofline_of_this_process
 from benchmarks.subject.cost import cost
 from benchmarks.subject.inputs import ModelSpecs, example_inputs, index_bounds, resolve_sizes

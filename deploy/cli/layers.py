@@ -10,7 +10,7 @@ import typer
 from deploy.cli import options as given
 
 if TYPE_CHECKING:
-    from benchmarks.layers.profile import LayerProfile
+    from benchmarks.layers.layer_profile import LayerProfile
     from benchmarks.subject.subject import SubjectSpec
     from deploy.report.sheets import Sheet
 

@@ -10,7 +10,7 @@ from deploy.report.words import NOTHING, count, duration, percent, rate, ratio, 
 
 if TYPE_CHECKING:
     from benchmarks.layers.comparison import LayerComparison, LayerPair
-    from benchmarks.layers.profile import LayerProfile, LayerRow, RowKind
+    from benchmarks.layers.layer_profile import LayerProfile, LayerRow, RowKind
     from benchmarks.layers.roofline import Roofline
 
 __all__ = ["comparison_sheets", "profile_sheets"]

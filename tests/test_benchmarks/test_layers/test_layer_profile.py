@@ -18,9 +18,9 @@ from onnx import TensorProto, helper
 from backends.base import CompileOptions, LayerInfo
 from benchmarks.errors import NotComparableError, SettingError, WorkerError
 from benchmarks.layers.comparison import LayerReport, compare_layers
+from benchmarks.layers.layer_profile import LayerProfile, join
 from benchmarks.layers.onnx_nodes import GraphNode, ModelGraph, model_graph
 from benchmarks.layers.process import Ran, run_in_process
-from benchmarks.layers.profile import LayerProfile, join
 from benchmarks.layers.profiler import profile_layers
 from benchmarks.layers.roofline import Roofline
 from benchmarks.layers.worker import run_sessions
