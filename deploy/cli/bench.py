@@ -122,7 +122,7 @@ def _say(line: str) -> None:
 
 def _tell(results: Results, page: Path | None, *, accept_unfit: bool) -> None:
     from deploy.report.page import write_page
-    from deploy.report.table import print_results
+    from deploy.report.terminal import print_results
 
     measured = results.all_measurements()
     reasons = [f"{one.subject.label} on {one.subject.backend}: {one.failure}" for one in measured if one.failure]

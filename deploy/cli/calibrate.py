@@ -33,7 +33,7 @@ def calibrate(
     from benchmarks.settings import Settings
     from benchmarks.subject.subject import SubjectSpec
     from deploy.backend_options import compile_options, require_backends
-    from deploy.report.words import duration, percent
+    from deploy.report.formatting import duration, percent
     from deploy.results.bench_grid import onnx_file, reference_of
 
     path, names = onnx_file(model), list(dict.fromkeys(backend or ["ort"]))

@@ -12,7 +12,7 @@ from deploy.cli import options as given
 if TYPE_CHECKING:
     from benchmarks.layers.layer_profile import LayerProfile
     from benchmarks.subject.subject import SubjectSpec
-    from deploy.report.sheets import Sheet
+    from deploy.report.tables import Table
 
 __all__ = ["layers"]
 
@@ -42,7 +42,7 @@ def layers(
     from deploy.backend_options import require_backends
     from deploy.errors import OutputError
     from deploy.files.atomic import write_file
-    from deploy.report.layer_sheets import comparison_sheets, profile_sheets
+    from deploy.report.layer_tables import comparison_tables, profile_tables
     from deploy.results.bench_grid import Grid, label_models, numbers, shapes
 
     if output is not None and not output.absolute().parent.is_dir():
@@ -64,16 +64,16 @@ def layers(
     with machine_lock(f"deploy layers {model}", say=_say):
         for specs in grid.specs(models):
             profiles = [_profile(spec, budget, seed) for spec in specs]
-            sheets = [sheet for profile in profiles for sheet in profile_sheets(profile, shown)]
+            tables = [table for profile in profiles for table in profile_tables(profile, shown)]
             if against is None:
                 found = found.model_copy(update={"profiles": (*found.profiles, *profiles)})
             else:
                 pair = compare_layers(profiles[1], profiles[0])
                 found = found.model_copy(update={"comparisons": (*found.comparisons, pair)})
-                sheets += comparison_sheets(pair, shown)
+                tables += comparison_tables(pair, shown)
             if output is not None:
                 write_file(output, found.model_dump_json(indent=1) + "\n")
-            _print(sheets)
+            _print(tables)
 
 
 def _profile(spec: SubjectSpec, budget_s: float, seed: int) -> LayerProfile:
@@ -82,14 +82,14 @@ def _profile(spec: SubjectSpec, budget_s: float, seed: int) -> LayerProfile:
     return profile_layers(spec, budget_s=budget_s, seed=seed, progress=lambda line: _say(f"{spec.backend}: {line}"))
 
 
-def _print(sheets: list[Sheet]) -> None:
+def _print(tables: list[Table]) -> None:
     from rich.console import Console
 
-    from deploy.report.table import print_sheet
+    from deploy.report.terminal import print_table
 
     console = Console(highlight=False)
-    for sheet in sheets:
-        print_sheet(sheet, console)
+    for table in tables:
+        print_table(table, console)
 
 
 def _say(line: str) -> None:

@@ -47,7 +47,7 @@ def load(
     from benchmarks.subject.subject import SubjectSpec
     from deploy.backend_options import compile_options, require_backends
     from deploy.files.atomic import require_writable, write_file
-    from deploy.report.load_sheet import print_load
+    from deploy.report.load_table import print_load
     from deploy.results.bench_grid import numbers, onnx_file, reference_of, shapes
 
     path = onnx_file(model)

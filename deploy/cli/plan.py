@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 if TYPE_CHECKING:
-    from deploy.report.sheets import Sheet
+    from deploy.report.tables import Table
 
 __all__ = ["plan"]
 
@@ -58,20 +58,20 @@ def show(
     from deploy.plans.source import read_plan, requested, require_fit, trace_network
     from deploy.report.plan_picture import write_plan_page, write_plan_picture
     from deploy.report.plan_rows import bars, group_rows
-    from deploy.report.plan_words import cost_sheet, headline, settings_lines
+    from deploy.report.plan_text import cost_table, headline, settings_lines
     from pruners.errors import PlanError
 
     for target in (html, svg):
         if target is not None:
             require_writable(target)
     found = read_plan(plan_file)
-    graph, sheets = None, []
+    graph, tables = None, []
     if network is not None:
         request = requested(network, plan=found, options=option or (), n_classes=n_classes, input_shape=input_shape)
         traced = trace_network(request, policy=found.policy)
         require_fit(found, traced, plan_file)
         graph = traced.graph
-        sheets = [cost_sheet(graph, [("pruned", found)])]
+        tables = [cost_table(graph, [("pruned", found)])]
     rows = group_rows(found, graph)
     if not rows and (html is not None or svg is not None):
         raise PlanError(f"{plan_file} removes nothing: there is nothing to draw; give --network to draw it whole")
@@ -80,10 +80,10 @@ def show(
         typer.echo(line)
     if graph is None:
         typer.echo("\nGroups that are not listed keep everything; --network shows them too, and counts FLOPs.")
-    _print(sheets)
+    _print(tables)
     title = f"Plan {plan_file}" if network is None else f"Plan {plan_file} for {network}"
     if html is not None:
-        write_plan_page(found, rows, sheets, title, lead, html)
+        write_plan_page(found, rows, tables, title, lead, html)
     if svg is not None:
         write_plan_picture(rows, title, svg)
 
@@ -103,20 +103,20 @@ def diff(
     """
     from deploy.plans.difference import differences
     from deploy.plans.source import read_plan, requested, require_fit, trace_network
-    from deploy.report.plan_words import cost_sheet, difference_sheet, difference_words
+    from deploy.report.plan_text import cost_table, difference_table, difference_words
 
     a, b = read_plan(plan_a), read_plan(plan_b)
     found = differences(a, b)
-    sheets = [] if all(group.equal for group in found.groups) else [difference_sheet(found)]
+    tables = [] if all(group.equal for group in found.groups) else [difference_table(found)]
     if network is not None:
         request = requested(network, plan=a, options=option or (), n_classes=n_classes, input_shape=input_shape)
         traced = trace_network(request, policy=a.policy)
         for each, path in ((a, plan_a), (b, plan_b)):
             require_fit(each, traced, path)
-        sheets.append(cost_sheet(traced.graph, [("A", a), ("B", b)]))
+        tables.append(cost_table(traced.graph, [("A", a), ("B", b)]))
     for line in difference_words(found):
         typer.echo(line)
-    _print(sheets)
+    _print(tables)
     raise typer.Exit(_EQUAL if found.equal else _DIFFERENT)
 
 
@@ -136,7 +136,7 @@ def apply(
     """Apply a plan to a fresh network, or to given weights; verify the result and write it as a bundle."""
     from deploy.plans.applied import apply_and_write
     from deploy.plans.source import read_plan, requested, require_fit, trace_network
-    from deploy.report.plan_words import cost_sheet, verification_words
+    from deploy.report.plan_text import cost_table, verification_words
 
     found = read_plan(plan_file)
     request = requested(
@@ -149,7 +149,7 @@ def apply(
     applied = apply_and_write(found, traced, out, seed=seed)
     for line in verification_words(applied.verification, applied.form_reason):
         typer.echo(line)
-    _print([cost_sheet(traced.graph, [("pruned", found)])])
+    _print([cost_table(traced.graph, [("pruned", found)])])
     typer.echo(f"\nBundle: {out}")
 
 
@@ -192,9 +192,9 @@ def transfer(
     "Rethinking the Value of Network Pruning".
     """
     from deploy.files.atomic import require_writable
-    from deploy.plans.carried import carry
     from deploy.plans.source import read_plan, requested, require_fit, trace_network
-    from deploy.report.plan_words import cost_sheet, stage_sheet
+    from deploy.plans.transferred import transfer_plan
+    from deploy.report.plan_text import cost_table, stage_table
     from pruners.policy import Policy
 
     require_writable(out)
@@ -207,22 +207,22 @@ def transfer(
         target, plan=plans[0], weights=weights, options=to_option or (), n_classes=to_classes, input_shape=to_shape
     )
     second = trace_network(request, seed=seed, policy=Policy(attention=plans[0].policy.attention))
-    carried = carry(plans, first, second, by=by, units=units, multiple_of=multiple_of, seed=seed)
-    carried.plan.save(out)
-    _print([stage_sheet(carried), cost_sheet(second.graph, [("pruned", carried.plan)])])
+    transferred = transfer_plan(plans, first, second, by=by, units=units, multiple_of=multiple_of, seed=seed)
+    transferred.plan.save(out)
+    _print([stage_table(transferred), cost_table(second.graph, [("pruned", transferred.plan)])])
     typer.echo(f"\nPlan: {out}")
 
 
-def _print(sheets: list[Sheet]) -> None:
+def _print(tables: list[Table]) -> None:
     """Print tables as wide as they need, without the blanks that fill their lines."""
     from rich.console import Console
 
-    from deploy.report.table import print_sheet
+    from deploy.report.terminal import print_table
 
     console = Console(highlight=False, width=_WIDTH, no_color=True)
-    for sheet in sheets:
+    for table in tables:
         with console.capture() as captured:
-            print_sheet(sheet, console)
+            print_table(table, console)
         typer.echo("\n" + "\n".join(line.rstrip() for line in captured.get().splitlines()).rstrip())
 
 

@@ -19,7 +19,7 @@ def report(
 ) -> None:
     """Print the tables of a results file, and write its page."""
     from deploy.report.page import write_page
-    from deploy.report.table import print_results
+    from deploy.report.terminal import print_results
     from deploy.results.results import load, results_of_journal
 
     loaded = results_of_journal(results) if results.suffix == ".journal" else load(results)

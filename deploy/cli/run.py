@@ -26,7 +26,7 @@ def run(
     Finished steps are kept: after an interruption the same command goes on where it stopped.
     """
     from deploy.recipe import load_recipe
-    from deploy.report.table import print_results
+    from deploy.report.terminal import print_results
     from deploy.run.pipeline import PrepareError
     from deploy.run.pipeline import run as run_pipeline
     from deploy.run.stages import StageStore

@@ -36,7 +36,7 @@ def coverage(
     from rich.console import Console
 
     from deploy.report.markdown import require_block, write_block
-    from deploy.report.table import print_sheet
+    from deploy.report.terminal import print_table
     from deploy.studies.coverage.catalogue import entries
     from deploy.studies.coverage.rows import Limits, Settings
     from deploy.studies.coverage.study import choose, jobs_of, run
@@ -50,7 +50,7 @@ def coverage(
     rows = run(asked, out, at_once=jobs, said=_say)
     if markdown is not None:
         write_block(markdown, BLOCK, as_markdown(rows))
-    print_sheet(totals(rows), Console(highlight=False))
+    print_table(totals(rows), Console(highlight=False))
     if missing := lost(rows):
         typer.echo(f"Handled by Torch-Pruning and not by this project: {', '.join(missing)}")
     if any(row.outcome == "wrong" and not row.runtime_at_fault and row.job.engine == "ours" for row in rows):

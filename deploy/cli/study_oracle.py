@@ -34,12 +34,12 @@ def oracle(
     from rich.console import Console
 
     from deploy.recipe import load_recipe
-    from deploy.report.table import print_sheet
+    from deploy.report.terminal import print_table
     from deploy.run.pipeline import stages_of
     from deploy.run.progress import Progress
     from deploy.run.stages import StageStore
     from deploy.sources.datasets.data import load
-    from deploy.studies.oracle.page import oracle_sheet, write_oracle_page
+    from deploy.studies.oracle.page import oracle_table, write_oracle_page
     from deploy.studies.oracle.study import OracleSettings, OracleStudy
     from pruners.importance.criteria import create_criterion, criterion_names
 
@@ -55,7 +55,7 @@ def oracle(
     with store.locked():
         results = OracleStudy(loaded, stages_of(loaded, store), load(loaded.data), Progress()).study(settings, folder)
         write_oracle_page(results, folder / "oracle.html")
-    print_sheet(oracle_sheet(results), Console(highlight=False))
+    print_table(oracle_table(results), Console(highlight=False))
     typer.echo(f"Page: {folder / 'oracle.html'}   data: {folder / 'oracle.json'}", err=True)
 
 

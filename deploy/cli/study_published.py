@@ -11,7 +11,7 @@ from deploy.cli import options as given
 from deploy.exit_codes import OK, measured_code, sides
 
 if TYPE_CHECKING:
-    from deploy.report.sheets import Sheet
+    from deploy.report.tables import Table
 
 __all__ = ["published"]
 
@@ -43,11 +43,11 @@ def published(
     from deploy.report.markdown import require_block, write_block
     from deploy.studies.published.catalogue import load_catalogue
     from deploy.studies.published.tables import (
-        catalogue_sheet,
-        left_out_sheet,
-        measured_sheet,
-        promised_sheet,
-        study_sheet,
+        catalogue_table,
+        left_out_table,
+        measured_table,
+        promised_table,
+        study_table,
     )
 
     catalogue = load_catalogue()
@@ -56,9 +56,9 @@ def published(
     if markdown is not None:
         require_block(markdown, block)
     if list_only:
-        _print(promised_sheet(entries), left_out_sheet(catalogue))
+        _print(promised_table(entries), left_out_table(catalogue))
         if markdown is not None:
-            text = f"{as_markdown(catalogue_sheet(entries))}\n### Left out\n\n{as_markdown(left_out_sheet(catalogue))}"
+            text = f"{as_markdown(catalogue_table(entries))}\n### Left out\n\n{as_markdown(left_out_table(catalogue))}"
             write_block(markdown, block, text)
         return
     from benchmarks.settings import Settings
@@ -74,23 +74,23 @@ def published(
     )
     settings = Settings(budget_s=budget, margin=margin, trials=trials, seed=seed)
     results = run_study(entries, grid, settings, out, _say, keep_unfit=accept_unfit)
-    _print(promised_sheet(entries), measured_sheet(entries, results))
+    _print(promised_table(entries), measured_table(entries, results))
     if markdown is not None:
-        write_block(markdown, block, as_markdown(study_sheet(entries, results)))
+        write_block(markdown, block, as_markdown(study_table(entries, results)))
     measured = sides(row.comparison for row in results.rows)
     missing = any(row.reason for row in results.rows)
     if (code := measured_code(measured, missing=missing, accept_unfit=accept_unfit)) != OK:
         raise typer.Exit(code)
 
 
-def _print(*sheets: Sheet) -> None:
+def _print(*tables: Table) -> None:
     from rich.console import Console
 
-    from deploy.report.table import print_sheet
+    from deploy.report.terminal import print_table
 
     console = Console(highlight=False)
-    for sheet in sheets:
-        print_sheet(sheet, console)
+    for table in tables:
+        print_table(table, console)
 
 
 def _say(line: str) -> None:

@@ -89,14 +89,14 @@ def _executor(cluster: str, folder: Path, jobs: int, gpus_per_job: int) -> Execu
 def _print(results: StudyResults) -> None:
     from rich.console import Console
 
-    from deploy.report.table import print_sheet
-    from deploy.studies.methods.sheets import sheets
+    from deploy.report.terminal import print_table
+    from deploy.studies.methods.sheets import tables
     from deploy.studies.methods.summary import rule
     from deploy.studies.methods.words import answers, failures
 
     console = Console(highlight=False)
-    for sheet in sheets(results):
-        print_sheet(sheet, console)
+    for table in tables(results):
+        print_table(table, console)
     for line in failures(results):
         typer.echo(f"failed: {line}")
     for answer in answers(results):

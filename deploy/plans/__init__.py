@@ -1,3 +1,3 @@
-"""Plans that travel: read with the network they were made for, compared, applied, carried to another network."""
+"""Plans that travel: read with the network they were made for, compared, applied, transferred to another network."""
 
 __all__: list[str] = []

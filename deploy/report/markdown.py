@@ -8,22 +8,22 @@ from pathlib import Path
 
 from deploy.errors import OutputError
 from deploy.files.atomic import require_writable, write_file
-from deploy.report.sheets import Sheet
+from deploy.report.tables import Table
 
 __all__ = ["markdown", "require_block", "write_block"]
 
 
-def markdown(sheet: Sheet) -> str:
+def markdown(table: Table) -> str:
     """Write a table as Markdown: names to the left, numbers to the right, notes below."""
     texts = ("backend", "verdict", "source")
-    left = [index < sheet.n_left or name in texts for index, name in enumerate(sheet.columns)]
+    left = [index < table.n_left or name in texts for index, name in enumerate(table.columns)]
     lines = [
-        _line(sheet.columns),
+        _line(table.columns),
         _line([":---" if one else "---:" for one in left]),
-        *(_line([cell.replace("|", "\\|") for cell in row]) for row in sheet.rows),
+        *(_line([cell.replace("|", "\\|") for cell in row]) for row in table.rows),
     ]
-    below = [sheet.caption] if sheet.caption else []
-    below += [f"[{number}] {note}  " for number, note in enumerate(sheet.notes, 1)]
+    below = [table.caption] if table.caption else []
+    below += [f"[{number}] {note}  " for number, note in enumerate(table.notes, 1)]
     return "\n".join(lines + (["", *below] if below else [])) + "\n"
 
 

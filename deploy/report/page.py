@@ -11,10 +11,10 @@ import yaml
 
 from benchmarks.records.measurement import Comparison, Environment, Measurement
 from deploy.files.atomic import write_file
+from deploy.report.formatting import answer, percent, size
 from deploy.report.plots import flops_plot, latency_plot
-from deploy.report.sheets import Sheet, sheets
 from deploy.report.svg import element
-from deploy.report.words import answer, percent, size
+from deploy.report.tables import Table, tables
 from deploy.results.results import Results
 
 __all__ = ["page", "write_page"]
@@ -48,8 +48,8 @@ def page(results: Results) -> str:
         See there.
     """
     style = files("deploy.report").joinpath("page.css").read_text(encoding="utf-8")
-    tables = {sheet.title: _table(sheet) for sheet in sheets(results)}
-    bought = tables.pop("What the pruning bought", "")
+    by_title = {table.title: _drawn(table) for table in tables(results)}
+    bought = by_title.pop("What the pruning bought", "")
     body = "\n".join(
         part
         for part in (
@@ -59,7 +59,7 @@ def page(results: Results) -> str:
             *(element("p", escape(note)) for note in results.notes),
             bought,
             _plots(results),
-            *tables.values(),
+            *by_title.values(),
             _models(results),
             _environment(results.environment),
             element("h2", "Method") + _list(_METHOD),
@@ -91,23 +91,23 @@ def _made(results: Results) -> str:
     return f"Measured on {cpu}, {results.created_utc}, prune-deploy {results.tool_version}."
 
 
-def _table(sheet: Sheet) -> str:
+def _drawn(table: Table) -> str:
     def left(index: int) -> dict[str, str]:
-        return {"class_": "left"} if index < sheet.n_left or sheet.columns[index] == "verdict" else {}
+        return {"class_": "left"} if index < table.n_left or table.columns[index] == "verdict" else {}
 
-    head = "".join(element("th", escape(name), scope="col", **left(index)) for index, name in enumerate(sheet.columns))
+    head = "".join(element("th", escape(name), scope="col", **left(index)) for index, name in enumerate(table.columns))
     rows = "\n".join(
         element(
             "tr",
             element("th", escape(row[0]), scope="row", **left(0)),
             *(element("td", escape(cell), **left(index)) for index, cell in enumerate(row[1:], 1)),
         )
-        for row in sheet.rows
+        for row in table.rows
     )
     # Not a <caption>: that would scroll away with a wide table.
-    caption = element("p", escape(sheet.caption), class_="soft") if sheet.caption else ""
-    table = element("table", element("thead", element("tr", head)), "\n", element("tbody", rows))
-    return _section(sheet.title, _scroll(table, sheet.title) + caption + _notes(sheet.notes))
+    caption = element("p", escape(table.caption), class_="soft") if table.caption else ""
+    drawn = element("table", element("thead", element("tr", head)), "\n", element("tbody", rows))
+    return _section(table.title, _scroll(drawn, table.title) + caption + _notes(table.notes))
 
 
 def _notes(notes: tuple[str, ...]) -> str:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.files.atomic import write_file
+from deploy.report.formatting import percent
 from deploy.report.plan_rows import GroupRow
 from deploy.report.svg import Axis, element, picture, round_ticks, text
-from deploy.report.words import percent
 
 if TYPE_CHECKING:
-    from deploy.report.sheets import Sheet
+    from deploy.report.tables import Table
     from pruners.plan import PruningPlan
 
 __all__ = ["plan_page", "plan_picture", "write_plan_page", "write_plan_picture"]
@@ -91,7 +91,7 @@ def write_plan_picture(rows: Sequence[GroupRow], title: str, path: Path) -> None
     write_file(path, drawn + "\n")
 
 
-def plan_page(plan: PruningPlan, rows: Sequence[GroupRow], sheets: Sequence[Sheet], title: str, lead: str) -> str:
+def plan_page(plan: PruningPlan, rows: Sequence[GroupRow], tables: Sequence[Table], title: str, lead: str) -> str:
     """Make a page with everything inside: the chart, the tables, the settings.
 
     Parameters
@@ -100,7 +100,7 @@ def plan_page(plan: PruningPlan, rows: Sequence[GroupRow], sheets: Sequence[Shee
         See there.
     rows : sequence of GroupRow
         What is drawn; at least one.
-    sheets : sequence of Sheet
+    tables : sequence of Table
         Tables below the chart.
     title, lead : str
         Heading, and the sentence under it.
@@ -115,7 +115,7 @@ def plan_page(plan: PruningPlan, rows: Sequence[GroupRow], sheets: Sequence[Shee
             element("h1", escape(title)),
             element("p", escape(lead), class_="answer"),
             element("section", element("h2", "Kept units of each group"), element("figure", plan_picture(rows, title))),
-            *(_section(sheet.title, sheet.columns, sheet.rows, sheet.caption) for sheet in sheets),
+            *(_section(table.title, table.columns, table.rows, table.caption) for table in tables),
             _section("Groups", ("group", "kept", "of", "share"), groups, ""),
             _section("How it was made", ("", ""), facts, ""),
         )
@@ -129,7 +129,7 @@ def plan_page(plan: PruningPlan, rows: Sequence[GroupRow], sheets: Sequence[Shee
 
 
 def write_plan_page(
-    plan: PruningPlan, rows: Sequence[GroupRow], sheets: Sequence[Sheet], title: str, lead: str, path: Path
+    plan: PruningPlan, rows: Sequence[GroupRow], tables: Sequence[Table], title: str, lead: str, path: Path
 ) -> None:
     """Write the page; it appears whole or not at all.
 
@@ -138,7 +138,7 @@ def write_plan_page(
     OutputError
         It cannot be written.
     """
-    write_file(path, plan_page(plan, rows, sheets, title, lead))
+    write_file(path, plan_page(plan, rows, tables, title, lead))
 
 
 def _section(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
@@ -155,9 +155,9 @@ def _section(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], 
         )
         for row in rows
     )
-    table = element("table", head if any(columns) else "", element("tbody", lines))
+    drawn = element("table", head if any(columns) else "", element("tbody", lines))
     below = element("p", escape(caption), class_="soft") if caption else ""
-    scroll = element("div", table, class_="scroll", role="region", tabindex="0", aria_label=title)
+    scroll = element("div", drawn, class_="scroll", role="region", tabindex="0", aria_label=title)
     return element("section", element("h2", escape(title)), scroll, below)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deploy.report.words import percent
+from deploy.report.formatting import percent
 
 if TYPE_CHECKING:
     from pruners.graph import Graph

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from benchmarks.records.measurement import Comparison, Measurement
 from benchmarks.stats.summary import percentile, summarise, supports
+from deploy.report.formatting import count, duration, interval, percent
 from deploy.report.svg import Axis, element, factor_ticks, picture, polyline, round_ticks, text
-from deploy.report.words import count, duration, interval, percent
 
 __all__ = ["flops_plot", "latency_plot"]
 

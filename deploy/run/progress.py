@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from deploy.report.words import score_brief
+from deploy.report.formatting import score_brief
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

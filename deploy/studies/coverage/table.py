@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from deploy.report.markdown import markdown as table
-from deploy.report.sheets import Sheet
+from deploy.report.markdown import markdown as as_markdown
+from deploy.report.tables import Table
 from deploy.studies.coverage.catalogue import SETS
 from deploy.studies.coverage.rows import Engine, Entry, Row
 
@@ -46,7 +46,7 @@ def lost(rows: Iterable[Row]) -> tuple[str, ...]:
     )
 
 
-def totals(rows: Sequence[Row]) -> Sheet:
+def totals(rows: Sequence[Row]) -> Table:
     """Count the outcomes of each set, both engines side by side."""
     pairs = _pairs(rows)
     known = [*SETS, *dict.fromkeys(pair.entry.set for pair in pairs if pair.entry.set not in SETS)]
@@ -57,7 +57,7 @@ def totals(rows: Sequence[Row]) -> Sheet:
     ]
     if len(lines) > 1:
         lines.append(_counts("all", pairs))
-    return Sheet(
+    return Table(
         title="Coverage",
         columns=("set", "models", "ok", "refused", "WRONG", "runtime", "failed", "TP ok", "TP wrong", "TP failed"),
         rows=tuple(lines),
@@ -87,15 +87,15 @@ def _counts(name: str, pairs: Sequence[_Pair]) -> tuple[str, ...]:
 def markdown(rows: Sequence[Row]) -> str:
     """Give all tables as Markdown: totals, what is lost, a line a network, and why what is not ok is not."""
     pairs = _pairs(rows)
-    parts = [_conditions(rows), table(totals(rows)).rstrip()]
+    parts = [_conditions(rows), as_markdown(totals(rows)).rstrip()]
     missing = lost(rows)
     parts.append(
         f"Networks that Torch-Pruning handles and this project does not: {', '.join(missing) if missing else 'none'}."
     )
     for name in dict.fromkeys(pair.entry.set for pair in pairs):
         own = [pair for pair in pairs if pair.entry.set == name]
-        sheet = Sheet(title=name, columns=_COLUMNS, rows=tuple(_line(pair) for pair in own), n_left=3)
-        parts += [f"### {name}", table(sheet).rstrip()]
+        table = Table(title=name, columns=_COLUMNS, rows=tuple(_line(pair) for pair in own), n_left=3)
+        parts += [f"### {name}", as_markdown(table).rstrip()]
     for title, engine in (("What this project did not do", "ours"), ("What Torch-Pruning did not do", "torch-pruning")):
         lines = [_why(row) for row in rows if row.job.engine == engine and row.outcome != "ok"]
         if lines:

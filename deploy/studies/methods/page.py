@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from deploy.files.atomic import write_file
-from deploy.report.markdown import markdown as table
-from deploy.report.markdown import write_block
-from deploy.report.words import score_title
+from deploy.report.formatting import score_title
+from deploy.report.markdown import markdown, write_block
 from deploy.studies.methods.plot import pareto_plot
 from deploy.studies.methods.results import StudyResults
-from deploy.studies.methods.sheets import against_sheet, measured_sheets, paper_sheet, recovery_sheet
+from deploy.studies.methods.sheets import against_table, measured_tables, paper_table, recovery_table
 from deploy.studies.methods.summary import rule
 from deploy.studies.methods.words import answers, failures
 
@@ -38,9 +37,9 @@ def write_page(results: StudyResults, page: Path) -> None:
     """
     lines = [f"- {answer}" for answer in answers(results)] + ["", rule(results.metric), ""]
     # The first table holds what was measured of the first seed.
-    seeds = measured_sheets(results) if len({row.seed for row in results.measured}) > 1 else ()
-    for sheet in (paper_sheet(results), against_sheet(results), *seeds, recovery_sheet(results)):
-        lines += [f"### {sheet.title}", "", table(sheet)]
+    seeds = measured_tables(results) if len({row.seed for row in results.measured}) > 1 else ()
+    for table in (paper_table(results), against_table(results), *seeds, recovery_table(results)):
+        lines += [f"### {table.title}", "", markdown(table)]
     recovery, named = results.cells[0].recovery, score_title(results.metric)
     for name, svg in plots(results).items():
         file = f"{page.stem}-{name}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from deploy.report.formatting import percent, score, score_name, score_title, score_unit
 from deploy.report.svg import Axis, element, number, picture, polyline, round_ticks, text
-from deploy.report.words import percent, score, score_name, score_title, score_unit
 from deploy.sources.metric import Metric
 from deploy.studies.methods.results import StudyResults
 from deploy.studies.methods.summary import Mean, cells_of, mean_of, scores_of

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from deploy.files.atomic import output_errors, write_file
-from deploy.report.words import score_brief
+from deploy.report.formatting import score_brief
 from deploy.run.stages import Stage
 from deploy.studies.methods.child import JOB
 from deploy.studies.methods.executor import Executor, Running

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deploy.report.sheets import Sheet
-from deploy.report.words import (
+from deploy.report.formatting import (
     NOTHING,
     difference_unit,
     duration,
@@ -17,30 +16,31 @@ from deploy.report.words import (
     score_unit,
     verdict,
 )
+from deploy.report.tables import Table
 from deploy.studies.methods.recipe import BASELINES
 from deploy.studies.methods.results import Cell, MeasuredRow, StudyResults
 from deploy.studies.methods.summary import against, cells_of, mean_of, scores_of
 from deploy.studies.methods.words import Notes, cost, difference, mean, several
 
-__all__ = ["against_sheet", "cost_sheet", "measured_sheets", "paper_sheet", "recovery_sheet", "sheets"]
+__all__ = ["against_table", "cost_table", "measured_tables", "paper_table", "recovery_table", "tables"]
 
 _LEFT = "what is left, with its share of the dense network's"
 
 
-def sheets(results: StudyResults) -> tuple[Sheet, ...]:
+def tables(results: StudyResults) -> tuple[Table, ...]:
     """Give the tables for the terminal; one without rows is left out."""
-    found = (*_score_sheets(results), against_sheet(results), cost_sheet(results), *measured_sheets(results))
-    return tuple(sheet for sheet in (*found, recovery_sheet(results)) if sheet.rows)
+    found = (*_score_tables(results), against_table(results), cost_table(results), *measured_tables(results))
+    return tuple(table for table in (*found, recovery_table(results)) if table.rows)
 
 
-def _score_sheets(results: StudyResults) -> Iterator[Sheet]:
+def _score_tables(results: StudyResults) -> Iterator[Table]:
     """Yield the scores at each budget."""
     recoveries = _recoveries(results)
     dense = mean_of(list({c.seed: c.dense.score_test for c in results.cells if c.dense is not None}.values()))
     for budget in _budgets(results):
         notes = Notes()
         rows = tuple((method, *_after(results, method, budget, notes)) for method in _methods(results))
-        yield Sheet(
+        yield Table(
             title=f"{score_title(results.metric)} on test images in {score_unit(results.metric)}, {budget} left",
             columns=("method", *recoveries),
             rows=rows,
@@ -49,7 +49,7 @@ def _score_sheets(results: StudyResults) -> Iterator[Sheet]:
         )
 
 
-def paper_sheet(results: StudyResults) -> Sheet:
+def paper_table(results: StudyResults) -> Table:
     """Tell all of each method and budget in one row: scores, MACs, parameters, and what was measured."""
     recoveries = _recoveries(results)
     backends = list(dict.fromkeys(row.backend for row in results.measured))
@@ -70,7 +70,7 @@ def paper_sheet(results: StudyResults) -> Sheet:
             )
     measured = (f"{name}: {what}" for name in backends for what in ("latency", "speed-up", "realised"))
     tail = " Latency: median of one request. Realised: share of the speed-up that FLOPs say." if backends else ""
-    return Sheet(
+    return Table(
         title=f"{score_title(results.metric)} on test images, cost and speed",
         columns=("method", "budget", "dense", "as pruned", *recoveries, "MACs", "params", *measured),
         rows=tuple(rows),
@@ -81,7 +81,7 @@ def paper_sheet(results: StudyResults) -> Sheet:
     )
 
 
-def against_sheet(results: StudyResults) -> Sheet:
+def against_table(results: StudyResults) -> Table:
     """Compare each method with the baselines, seed by seed."""
     baselines = [name for name in BASELINES if name in _methods(results)]
     recoveries = _recoveries(results)
@@ -93,7 +93,7 @@ def against_sheet(results: StudyResults) -> Sheet:
                 found = [against(results, method, name, budget, recovery) for recovery in recoveries]
                 if any(found):
                     rows.append((method, budget, name, *(difference(one, results.metric) for one in found)))
-    return Sheet(
+    return Table(
         title=f"Test {score_name(results.metric)} minus that of the baselines, in {difference_unit(results.metric)}",
         columns=("method", "budget", "baseline", *recoveries),
         rows=tuple(rows),
@@ -102,7 +102,7 @@ def against_sheet(results: StudyResults) -> Sheet:
     )
 
 
-def cost_sheet(results: StudyResults) -> Sheet:
+def cost_table(results: StudyResults) -> Table:
     """Tell what each pruned network costs on paper, and how good it is before any recovery."""
     notes, rows = Notes(), []
     for budget in _budgets(results):
@@ -113,7 +113,7 @@ def cost_sheet(results: StudyResults) -> Sheet:
             if any(cell.macs for cell in cells):
                 pruned = mean_of(list(scores_of(cells, lambda cell: cell.pruned).values()))
                 rows.append((method, budget, *_costs(cells, notes), mean(pruned, results.metric)))
-    return Sheet(
+    return Table(
         title="On paper",
         columns=("method", "budget", "MACs", "params", f"{score_name(results.metric)} as pruned"),
         rows=tuple(rows),
@@ -123,7 +123,7 @@ def cost_sheet(results: StudyResults) -> Sheet:
     )
 
 
-def measured_sheets(results: StudyResults) -> Iterator[Sheet]:
+def measured_tables(results: StudyResults) -> Iterator[Table]:
     """Yield what each network gives beside the dense one, for each backend."""
     for backend in dict.fromkeys(row.backend for row in results.measured):
         notes = Notes()
@@ -133,7 +133,7 @@ def measured_sheets(results: StudyResults) -> Iterator[Sheet]:
             (row.method, f"{row.budget}, seed {row.seed}" if several_seeds else row.budget, *_pair(row, notes))
             for row in own
         )
-        yield Sheet(
+        yield Table(
             title=f"Measured beside the dense network: {backend}",
             columns=("method", "budget", "speed-up", "realised", "verdict"),
             rows=rows,
@@ -143,7 +143,7 @@ def measured_sheets(results: StudyResults) -> Iterator[Sheet]:
         )
 
 
-def recovery_sheet(results: StudyResults) -> Sheet:
+def recovery_table(results: StudyResults) -> Table:
     """Tell how each network was trained, and what it took."""
     rows = []
     for recovery in _recoveries(results):
@@ -167,7 +167,7 @@ def recovery_sheet(results: StudyResults) -> Sheet:
                             f"{seconds:.0f} s",
                         )
                     )
-    return Sheet(
+    return Table(
         title="How they were trained",
         columns=("recovery", "method", "budget", "lr", "epochs", "validation", "training"),
         rows=tuple(rows),

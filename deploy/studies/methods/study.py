@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deploy.errors import SourceError
 from deploy.files.validation_errors import suggestion
-from deploy.report.words import score_name
+from deploy.report.formatting import score_name
 from deploy.run.stages import StageStore
 from deploy.sources.datasets.data import metric_of
 from deploy.studies.methods.executor import Executor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from deploy.report.words import NOTHING, count, difference_unit, percent, score_number
+from deploy.report.formatting import NOTHING, count, difference_unit, percent, score_number
 from deploy.sources.metric import Metric
 from deploy.studies.methods.recipe import BASELINES
 from deploy.studies.methods.results import Cell, StudyResults

@@ -7,18 +7,18 @@ from importlib.resources import files
 from pathlib import Path
 
 from deploy.files.atomic import write_file
-from deploy.report.sheets import Sheet
+from deploy.report.formatting import NOTHING, score, score_name
 from deploy.report.svg import Axis, element, picture, text
-from deploy.report.words import NOTHING, score, score_name
+from deploy.report.tables import Table
 from deploy.studies.oracle.results import CriterionRow, OracleResults
 
-__all__ = ["oracle_plot", "oracle_sheet", "write_oracle_page"]
+__all__ = ["oracle_plot", "oracle_table", "write_oracle_page"]
 
 _WIDTH, _ROW, _TOP, _BOTTOM, _LEFT = 720.0, 26.0, 40.0, 44.0, 150.0
 _MARKS = (("per layer", "per_layer"), ("all layers", "overall"), ("all layers, l2", "overall_l2"))
 
 
-def oracle_sheet(results: OracleResults) -> Sheet:
+def oracle_table(results: OracleResults) -> Table:
     """Derive the paper's table: one row for each criterion, best after l2 first."""
     rows, notes = [], []
     for row in _ordered(results):
@@ -31,7 +31,7 @@ def oracle_sheet(results: OracleResults) -> Sheet:
         cells = tuple(NOTHING if value is None else f"{value:.2f}" for value in numbers)
         rows.append((name, *cells, f"{row.seconds:.1f} s"))
     units = sum(map(len, results.losses.values()))
-    return Sheet(
+    return Table(
         "Spearman's correlation with the oracle (absolute loss change)",
         ("criterion", "per layer", "all layers", "all layers, l2", "time"),
         tuple(rows),
@@ -88,15 +88,15 @@ def write_oracle_page(results: OracleResults, path: Path) -> None:
     OutputError
         It cannot be written.
     """
-    sheet = oracle_sheet(results)
+    table = oracle_table(results)
     style = files("deploy.report").joinpath("page.css").read_text(encoding="utf-8") + "svg { max-width: none; }\n"
-    head = element("tr", *(element("th", escape(name), scope="col") for name in sheet.columns))
+    head = element("tr", *(element("th", escape(name), scope="col") for name in table.columns))
     body = "\n".join(
         element("tr", element("th", escape(row[0]), scope="row", class_="left"), *(element("td", c) for c in row[1:]))
-        for row in sheet.rows
+        for row in table.rows
     )
     title = f"{results.name}: which criterion foretells the loss?"
-    notes = element("ol", *(element("li", escape(note)) for note in sheet.notes), class_="notes") if sheet.notes else ""
+    notes = element("ol", *(element("li", escape(note)) for note in table.notes), class_="notes") if table.notes else ""
     write_file(
         path,
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -104,9 +104,9 @@ def write_oracle_page(results: OracleResults, path: Path) -> None:
         f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         + element("h1", escape(title))
         + element("figure", oracle_plot(results))
-        + element("h2", escape(sheet.title))
+        + element("h2", escape(table.title))
         + element("table", element("thead", head), "\n", element("tbody", body))
-        + element("p", escape(sheet.caption), class_="soft")
+        + element("p", escape(table.caption), class_="soft")
         + notes
         + "\n</main>\n</body>\n</html>\n",
     )

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deploy.report.sheets import Sheet
-from deploy.report.words import NOTHING, interval, ratio, realised, verdict
+from deploy.report.formatting import NOTHING, interval, ratio, realised, verdict
+from deploy.report.tables import Table
 from deploy.studies.published.catalogue import Catalogue, Entry
 from deploy.studies.published.study import Row, StudyResults
 
 __all__ = [
-    "catalogue_sheet",
-    "left_out_sheet",
-    "measured_sheet",
-    "promised_sheet",
-    "study_sheet",
+    "catalogue_table",
+    "left_out_table",
+    "measured_table",
+    "promised_table",
+    "study_table",
 ]
 
 _PROMISED = ("FLOPs said", "counted", "parameters", "theirs")
 _MEASURED = ("backend", "speed-up", "verdict", "realised")
 
 
-def promised_sheet(entries: Sequence[Entry]) -> Sheet:
+def promised_table(entries: Sequence[Entry]) -> Table:
     """Tell by which factors each network is smaller, as published and as counted here."""
-    return Sheet(
+    return Table(
         title="What the papers promise",
         columns=("network", *_PROMISED),
         rows=tuple((entry.name, *_promised(entry)) for entry in entries),
@@ -31,19 +31,19 @@ def promised_sheet(entries: Sequence[Entry]) -> Sheet:
     )
 
 
-def measured_sheet(entries: Sequence[Entry], results: StudyResults) -> Sheet:
+def measured_table(entries: Sequence[Entry], results: StudyResults) -> Table:
     """Tell what this machine gives, one row for each network and backend."""
     rows = [(entry.name, row) for entry in entries for row in results.of(entry)]
     return _with_notes("What this machine gives", ("network", *_MEASURED), [((name,), row) for name, row in rows], 2)
 
 
-def study_sheet(entries: Sequence[Entry], results: StudyResults) -> Sheet:
+def study_table(entries: Sequence[Entry], results: StudyResults) -> Table:
     """Join promise and measurement in one wide table."""
     rows = [((entry.name, entry.method, *_promised(entry)), row) for entry in entries for row in results.of(entry)]
     return _with_notes("Published and measured", ("network", "paper", *_PROMISED, *_MEASURED), rows, 2)
 
 
-def catalogue_sheet(entries: Sequence[Entry]) -> Sheet:
+def catalogue_table(entries: Sequence[Entry]) -> Table:
     """Tell what each network costs exactly, how far that is from what is published, and where it was published."""
     rows = []
     for entry in entries:
@@ -62,13 +62,13 @@ def catalogue_sheet(entries: Sequence[Entry]) -> Sheet:
             )
         )
     columns = ("name", "network", "parent", "parameters", "MACs", "largest miss", "paper counts", "source")
-    return Sheet(title="The catalogue", columns=columns, rows=tuple(rows), n_left=3)
+    return Table(title="The catalogue", columns=columns, rows=tuple(rows), n_left=3)
 
 
-def left_out_sheet(catalogue: Catalogue) -> Sheet:
+def left_out_table(catalogue: Catalogue) -> Table:
     """Tell what is not in the catalogue, and why."""
     rows = tuple((one.title, one.reason) for one in catalogue.left_out)
-    return Sheet(title="Left out", columns=("network", "why"), rows=rows, n_left=2)
+    return Table(title="Left out", columns=("network", "why"), rows=rows, n_left=2)
 
 
 def _promised(entry: Entry) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def _promised(entry: Entry) -> tuple[str, ...]:
     )
 
 
-def _with_notes(title: str, columns: tuple[str, ...], rows: list[tuple[tuple[str, ...], Row]], n_left: int) -> Sheet:
+def _with_notes(title: str, columns: tuple[str, ...], rows: list[tuple[tuple[str, ...], Row]], n_left: int) -> Table:
     notes: list[str] = []
     cells = []
     for head, row in rows:
@@ -97,7 +97,7 @@ def _with_notes(title: str, columns: tuple[str, ...], rows: list[tuple[tuple[str
         else:
             cells.append((*head, row.backend, interval(pair.speedup), f"{verdict(pair)}{mark}", realised(pair)))
     caption = "realised: share of the counted FLOP ratio that became speed"
-    return Sheet(title=title, columns=columns, rows=tuple(cells), n_left=n_left, notes=tuple(notes), caption=caption)
+    return Table(title=title, columns=columns, rows=tuple(cells), n_left=n_left, notes=tuple(notes), caption=caption)
 
 
 def _told(row: Row) -> str:

@@ -299,7 +299,7 @@ def test_removed_blocks_are_told_counted_and_cut(plan, folder, net, built, tmp_p
     code, out, _ = plan("transfer", folder / "blocks.json", "--from", net, "--to", net, "--out", tmp_path / "x.json")
     assert code == 0
     assert "16 wide at 16x16 1 25.0 % 2 8 of 32" in [" ".join(line.split()) for line in out.splitlines()]
-    assert "Removed residual blocks are not carried" in out
+    assert "Removed residual blocks are not transferred" in out
     assert read_plan(tmp_path / "x.json").blocks == ()
 
 

@@ -15,11 +15,11 @@ from rich.console import Console
 from benchmarks.records.measurement import Interval, Measurement
 from benchmarks.stats.summary import summarise
 from deploy.errors import OutputError
+from deploy.report.formatting import answer, count, duration, interval, rate, size
 from deploy.report.page import page, write_page
-from deploy.report.sheets import sheets
 from deploy.report.svg import Axis, factor_ticks, round_ticks
-from deploy.report.table import print_results
-from deploy.report.words import answer, count, duration, interval, rate, size
+from deploy.report.tables import tables
+from deploy.report.terminal import print_results
 from deploy.results.results import Results, load
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "results-v1.json"
@@ -170,10 +170,10 @@ def test_a_single_model_is_told_without_a_ratio(results):
 
 
 def test_no_speed_up_without_interval_and_flop_ratio(results):
-    for sheet in sheets(results):
-        assert ("speed-up" in sheet.columns) == ("FLOP ratio" in sheet.columns)
-        for row in sheet.rows:
-            cells = dict(zip(sheet.columns, row, strict=True))
+    for table in tables(results):
+        assert ("speed-up" in table.columns) == ("FLOP ratio" in table.columns)
+        for row in table.rows:
+            cells = dict(zip(table.columns, row, strict=True))
             if "speed-up" in cells and cells["verdict"] != "failed [2]":
                 assert re.fullmatch(r"\d+\.\d\dx \[\d+\.\d\d, \d+\.\d\d\]", cells["speed-up"])
                 assert cells["FLOP ratio"] == "2.00x"
@@ -206,8 +206,8 @@ def test_tables_stand_without_wrapped_cells(results, width, kind):
     found = kind(results)
     lines = printed(found, width).splitlines()
     assert max(map(len, lines)) <= width
-    for sheet in sheets(found):
-        for row in sheet.rows:
+    for table in tables(found):
+        for row in table.rows:
             pattern = r"\s+".join(re.escape(cell) for cell in row if cell)
             assert any(re.fullmatch(rf"\s*{pattern}\s*", line) for line in lines), f"{row} is not on one line"
 
@@ -223,7 +223,7 @@ def test_percentiles_that_the_sample_cannot_show_are_left_out(results):
     short = alone(results).measurements[0]
     trial = short.trials[0].model_copy(update={"blocks_ns": ((1000, 1100, 1200),)})
     few = alone(results).model_copy(update={"measurements": (short.model_copy(update={"trials": (trial,)}),)})
-    latency = next(sheet for sheet in sheets(few) if "p99" in sheet.columns)
+    latency = next(table for table in tables(few) if "p99" in table.columns)
     assert latency.rows[0][2:6] == ("1.10 us", "-", "-", "-")
     assert "<svg" in page(few)
     assert "in 1 process)" in answer(few)
@@ -233,9 +233,9 @@ def test_wrong_answers_are_told(results):
     pair = only(results, "torch").comparisons[0]
     bad = pair.candidate.model_copy(update={"failure": "wrong answers: error 3", "failure_kind": "WrongAnswersError"})
     found = only(results, "torch", candidate=bad)
-    sheet = next(sheet for sheet in sheets(found) if "answers" in sheet.columns)
-    assert sheet.rows[1][:3] == ("torch", "pruned", "WRONG [1]")
-    assert sheet.notes == ("wrong answers: error 3",)
+    table = next(table for table in tables(found) if "answers" in table.columns)
+    assert table.rows[1][:3] == ("torch", "pruned", "WRONG [1]")
+    assert table.notes == ("wrong answers: error 3",)
 
 
 def test_rich_markup_from_outside_is_printed_as_it_is(results):
@@ -321,10 +321,10 @@ def test_the_page_tells_what_the_tables_tell(results):
     checker = checked(page(results))
     words = " ".join(" ".join(checker.words).split())
     assert words.index(answer(results)) < words.index("FLOP ratio")
-    for sheet in sheets(results):
-        for row in sheet.rows:
+    for table in tables(results):
+        for row in table.rows:
             assert all(cell in words for cell in row)
-        assert all(note in words for note in sheet.notes)
+        assert all(note in words for note in table.notes)
     for part in ("Simulated CPU", "cifar:resnet20", "deploy run", "VmHWM", "2 x MACs"):
         assert part in words
 
@@ -422,13 +422,13 @@ def test_a_long_tail_does_not_press_the_rest_against_the_edge(results):
 def test_a_doubt_of_both_sides_is_told_once(results):
     pair = results.comparisons[0]
     sides = {side: getattr(pair, side).model_copy(update={"doubts": ("busy",)}) for side in ("baseline", "candidate")}
-    sheet = next(sheet for sheet in sheets(only(results, "ort", **sides)) if "verdict" in sheet.columns)
-    assert sheet.notes == ("ort: busy",)
+    table = next(table for table in tables(only(results, "ort", **sides)) if "verdict" in table.columns)
+    assert table.notes == ("ort: busy",)
 
 
 def test_zeros_are_told_with_what_they_buy(results):
     rows = tuple(row.model_copy(update={"zeros": row.cost.parameters // 2}) for row in results.models[1:])
-    paper = sheets(results.model_copy(update={"models": (results.models[0], *rows)}))[0]
+    paper = tables(results.model_copy(update={"models": (results.models[0], *rows)}))[0]
     assert ("parameters that are 0", "-", "50.0 %", "") in paper.rows
     assert "dense runtimes multiply by them" in paper.caption
-    assert "are 0" not in str(sheets(results)[0])
+    assert "are 0" not in str(tables(results)[0])

@@ -377,7 +377,7 @@ def test_the_module_reads_no_torch_and_no_pruners():
     import sys
 
     code = (
-        "import sys, deploy.results.results, deploy.report.page, deploy.report.table;"
+        "import sys, deploy.results.results, deploy.report.page, deploy.report.terminal;"
         "assert not {'torch', 'pruners'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -27,8 +27,8 @@ ROWS = (
 
 
 def test_totals_count_each_outcome_of_each_set():
-    sheet = totals(ROWS)
-    cells = {line[0]: dict(zip(sheet.columns, line, strict=True)) for line in sheet.rows}
+    table = totals(ROWS)
+    cells = {line[0]: dict(zip(table.columns, line, strict=True)) for line in table.rows}
     assert cells["torchvision"]["models"] == "3"
     assert cells["torchvision"]["ok"] == "1 (33%)"
     assert [cells["torchvision"][name] for name in ("refused", "WRONG", "failed")] == ["1", "1", "0"]

@@ -9,7 +9,7 @@ import pytest
 from deploy.studies.methods.page import plots, write_page
 from deploy.studies.methods.plot import front, points
 from deploy.studies.methods.results import Cell, Scores, StudyResults, load_results
-from deploy.studies.methods.sheets import paper_sheet, sheets
+from deploy.studies.methods.sheets import paper_table, tables
 from deploy.studies.methods.summary import mean_of, paired, wins
 from deploy.studies.methods.words import answers, failures
 
@@ -147,35 +147,35 @@ def test_the_paper_table_has_every_column():
             "magnitude", 0, 0.98, removes="weights", zeros=9_000, macs=(1_000_000, 1_000_000), params=(20_000, 20_000)
         ),
     ]
-    sheet = paper_sheet(results(*cells))
-    assert sheet.columns == ("method", "budget", "dense", "as pruned", "fine-tuned", "Scratch-E", "MACs", "params")
-    l1, uniform, magnitude = sheet.rows
+    table = paper_table(results(*cells))
+    assert table.columns == ("method", "budget", "dense", "as pruned", "fine-tuned", "Scratch-E", "MACs", "params")
+    l1, uniform, magnitude = table.rows
     assert l1[:4] == ("l1", "50 % flops", "98.00 +- 0.00", "50.00 +- 0.00")
     assert l1[4:] == ("97.55 +- 0.78", "96.50 +- 0.71", "499 k (50 %)", "11.0 k (55 %)")
     assert uniform[5] == "95.00 [1]"
-    assert sheet.notes[0] == "seed 1: the loss is nan"
+    assert table.notes[0] == "seed 1: the loss is nan"
     assert magnitude[6:] == ("1.00 M (100 %)", "20.0 k (100 %) [2]")
-    assert "45 % of them are 0" in sheet.notes[1]
-    assert "The split rule." in sheet.caption
+    assert "45 % of them are 0" in table.notes[1]
+    assert "The split rule." in table.caption
     assert failures(results(*cells)) == ("uniform, 50 % flops (Scratch-E; seed 1): the loss is nan",)
 
 
 def test_learning_rate_and_epochs_stand_beside_every_recovery():
-    (sheet,) = [
-        one for one in sheets(results(*two_seeds((0.97, 0.98), (0.95, 0.96)))) if one.title == "How they were trained"
+    (table,) = [
+        one for one in tables(results(*two_seeds((0.97, 0.98), (0.95, 0.96)))) if one.title == "How they were trained"
     ]
-    assert ("fine-tuned", "l1", "50 % flops", "0.02", "3", "96.50 +- 0.71", "12 s") in sheet.rows
+    assert ("fine-tuned", "l1", "50 % flops", "0.02", "3", "96.50 +- 0.71", "12 s") in table.rows
 
 
 def test_terminal_tables_stand_in_80_columns(capsys):
     from rich.console import Console
 
-    from deploy.report.table import print_sheet
+    from deploy.report.terminal import print_table
 
     recoveries = ("fine-tuned", "Scratch-E", "Scratch-B")
     cells = [c for name in recoveries for c in two_seeds((0.97, 0.98), (0.95, 0.96), recovery=name)]
-    for sheet in sheets(results(*cells)):
-        print_sheet(sheet, Console(width=80, highlight=False))
+    for table in tables(results(*cells)):
+        print_table(table, Console(width=80, highlight=False))
     lines = capsys.readouterr().out.splitlines()
     assert any("97.50 +- 0.71  97.50 +- 0.71  97.50 +- 0.71" in line for line in lines)
 
@@ -237,7 +237,7 @@ def test_a_study_of_images_is_told_in_decibels(tmp_path):
     svg = (tmp_path / "page-pareto-macs.svg").read_text()
     assert "test PSNR [dB]" in svg
     assert "l1 at 50 % flops: 28.33 dB with" in svg
-    assert sheets(found)[0].title == "PSNR on test images in dB, 50 % flops left"
+    assert tables(found)[0].title == "PSNR on test images in dB, 50 % flops left"
 
 
 def test_images_have_no_least_difference():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import ResultsError
-from deploy.studies.oracle.page import oracle_plot, oracle_sheet
+from deploy.studies.oracle.page import oracle_plot, oracle_table
 from deploy.studies.oracle.results import CriterionRow, OracleResults, load_oracle
 
 ROOT = Path(__file__).parents[4]
@@ -120,11 +120,11 @@ def make_results(**rows):
 
 
 def test_the_best_criterion_stands_first_and_a_missing_number_is_no_number():
-    sheet = oracle_sheet(make_results(low=-0.5, none=None, high=0.75))
-    assert [row[0] for row in sheet.rows] == ["high", "low", "none [1]"]
-    assert sheet.rows[0][1:4] == ("0.75",) * 3
-    assert sheet.rows[2][1:4] == ("-",) * 3
-    assert "it has no BatchNorm" in sheet.notes[0]
+    table = oracle_table(make_results(low=-0.5, none=None, high=0.75))
+    assert [row[0] for row in table.rows] == ["high", "low", "none [1]"]
+    assert table.rows[0][1:4] == ("0.75",) * 3
+    assert table.rows[2][1:4] == ("-",) * 3
+    assert "it has no BatchNorm" in table.notes[0]
 
 
 def test_the_plot_has_a_mark_for_each_number():
@@ -141,7 +141,7 @@ def test_results_of_version_1_are_read(tmp_path):
     (tmp_path / "old.json").write_text(json.dumps(old))
     found = load_oracle(tmp_path / "old.json")
     assert (found.metric, found.score) == ("accuracy", 0.5)
-    assert "validation accuracy 50.0 %." in oracle_sheet(found).caption
+    assert "validation accuracy 50.0 %." in oracle_table(found).caption
 
 
 def test_results_of_another_kind_are_refused(tmp_path):

@@ -19,11 +19,11 @@ from deploy.studies.published.catalogue import load_catalogue
 from deploy.studies.published.prepare import BuildError, export_apart
 from deploy.studies.published.study import StudyResults, run_study
 from deploy.studies.published.tables import (
-    catalogue_sheet,
-    left_out_sheet,
-    measured_sheet,
-    promised_sheet,
-    study_sheet,
+    catalogue_table,
+    left_out_table,
+    measured_table,
+    promised_table,
+    study_table,
 )
 
 pytestmark = pytest.mark.long
@@ -113,7 +113,7 @@ def test_an_absent_backend_is_refused_before_anything_is_built(tmp_path):
 
 def test_tables_tell_promise_and_measurement(tmp_path):
     found, _ = study(tmp_path / "out", (A, B), export=Exports(broken=(B.name,)))
-    wide = study_sheet((A, B), found)
+    wide = study_table((A, B), found)
     assert wide.columns == (
         *("network", "paper", "FLOPs said", "counted", "parameters", "theirs"),
         *("backend", "speed-up", "verdict", "realised"),
@@ -122,8 +122,8 @@ def test_tables_tell_promise_and_measurement(tmp_path):
     assert "[" in wide.rows[0][7]
     assert wide.rows[1][7:] == ("-", f"failed [{len(wide.notes)}]", "-")
     assert wide.notes[-1] == "l1-resnet56-b cannot be built: no such layer"
-    assert measured_sheet((A,), found).rows[0] == (A.name, *wide.rows[0][6:])
-    theirs = {row[0]: row[-1] for row in promised_sheet(CATALOGUE.entries).rows}
+    assert measured_table((A,), found).rows[0] == (A.name, *wide.rows[0][6:])
+    theirs = {row[0]: row[-1] for row in promised_table(CATALOGUE.entries).rows}
     assert theirs["autopruner-resnet50-50"] == "1.25x"  # 84 ms over 67 ms
     text = markdown(wide)
     assert text.splitlines()[1].count("---") == len(wide.columns)
@@ -132,8 +132,8 @@ def test_tables_tell_promise_and_measurement(tmp_path):
 
 def test_the_docs_show_the_catalogue_as_it_is():
     page = (ROOT / "docs" / "published.md").read_text()
-    assert markdown(catalogue_sheet(CATALOGUE.entries)).strip() in page
-    assert markdown(left_out_sheet(CATALOGUE)).strip() in page
+    assert markdown(catalogue_table(CATALOGUE.entries)).strip() in page
+    assert markdown(left_out_table(CATALOGUE)).strip() in page
 
 
 def deploy(*arguments, **variables):

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.scenarios import MultiStream, MultiStreamResult
 from benchmarks.scenarios.load import LoadMeasurement
-from deploy.report.load_sheet import load_sheet
+from deploy.report.load_table import load_table
 from deploy.results.results import load
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "results-v1.json"
@@ -22,8 +22,8 @@ def row(latencies: np.ndarray) -> dict[str, str]:
     result = MultiStreamResult(
         settings=MultiStream(streams=1), issued_ns=tuple(map(tuple, issued)), done_ns=(tuple(done),)
     )
-    sheet = load_sheet([LoadMeasurement(subject=pair.subject, environment=load(GOLDEN).environment, result=result)])
-    return dict(zip(sheet.columns, sheet.rows[0], strict=True))
+    table = load_table([LoadMeasurement(subject=pair.subject, environment=load(GOLDEN).environment, result=result)])
+    return dict(zip(table.columns, table.rows[0], strict=True))
 
 
 @pytest.fixture

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from deploy.report.sheets import Sheet
-from deploy.report.words import NOTHING, count, percent, ratio
+from deploy.report.formatting import NOTHING, count, percent, ratio
+from deploy.report.tables import Table
 
 if TYPE_CHECKING:
-    from deploy.plans.carried import Carried
     from deploy.plans.difference import PlanDifference
+    from deploy.plans.transferred import TransferredPlan
     from pruners.graph import Graph
     from pruners.plan import PruningPlan
     from pruners.verify import Verification
 
 __all__ = [
-    "cost_sheet",
-    "difference_sheet",
+    "cost_table",
+    "difference_table",
     "difference_words",
     "headline",
     "settings_lines",
-    "stage_sheet",
+    "stage_table",
     "verification_words",
 ]
 
@@ -48,7 +48,7 @@ def settings_lines(plan: PruningPlan, width: int) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def cost_sheet(graph: Graph, plans: Sequence[tuple[str, PruningPlan]]) -> Sheet:
+def cost_table(graph: Graph, plans: Sequence[tuple[str, PruningPlan]]) -> Table:
     """Tell FLOPs and parameters of the dense network and of each plan, for one example."""
     removed = [({name: len(kept) for name, kept in plan.kept.items()}, plan.blocks) for _, plan in plans]
     rows = []
@@ -58,7 +58,7 @@ def cost_sheet(graph: Graph, plans: Sequence[tuple[str, PruningPlan]]) -> Sheet:
         cells = [cell for pair in zip(map(count, after), ratios, strict=True) for cell in pair]
         rows.append((title, count(dense), *cells))
     columns = tuple(name for label, _ in plans for name in (label, "fewer"))
-    return Sheet(
+    return Table(
         "On paper, for one example",
         ("", "dense", *columns),
         tuple(rows),
@@ -85,7 +85,7 @@ def difference_words(found: PlanDifference) -> tuple[str, ...]:
     return tuple(told)
 
 
-def difference_sheet(found: PlanDifference) -> Sheet:
+def difference_table(found: PlanDifference) -> Table:
     """Tell of the groups that differ."""
     rows = tuple(
         (
@@ -100,7 +100,7 @@ def difference_sheet(found: PlanDifference) -> Sheet:
         for row in found.groups
         if not row.equal
     )
-    return Sheet(
+    return Table(
         "Groups that differ",
         ("group", "units", "A keeps", "B keeps", "B - A", "both", "overlap"),
         rows,
@@ -108,7 +108,7 @@ def difference_sheet(found: PlanDifference) -> Sheet:
     )
 
 
-def stage_sheet(carried: Carried) -> Sheet:
+def stage_table(transferred: TransferredPlan) -> Table:
     """Tell what became of each stage."""
     rows = tuple(
         (
@@ -118,14 +118,14 @@ def stage_sheet(carried: Carried) -> Sheet:
             str(stage.groups_to) if stage.groups_to else NOTHING,
             f"{stage.kept} of {stage.of}" if stage.of else NOTHING,
         )
-        for stage in carried.stages
+        for stage in transferred.stages
     )
     said = {
-        "A stage that the pattern does not know stays whole.": any(stage.share is None for stage in carried.stages),
-        "One that the new network lacks is left out.": any(not stage.groups_to for stage in carried.stages),
-        "Removed residual blocks are not carried: they have no counterpart.": carried.blocks_left_behind > 0,
+        "A stage that the pattern does not know stays whole.": any(stage.share is None for stage in transferred.stages),
+        "One that the new network lacks is left out.": any(not stage.groups_to for stage in transferred.stages),
+        "Removed residual blocks are not transferred: they have no counterpart.": transferred.blocks_left_behind > 0,
     }
-    return Sheet(
+    return Table(
         "Stages",
         ("stage", "groups before", "kept share", "groups now", "units kept"),
         rows,

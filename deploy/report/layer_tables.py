@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from deploy.report.sheets import Sheet
-from deploy.report.words import NOTHING, count, duration, percent, rate, ratio, size
+from deploy.report.formatting import NOTHING, count, duration, percent, rate, ratio, size
+from deploy.report.tables import Table
 
 if TYPE_CHECKING:
     from benchmarks.layers.comparison import LayerComparison, LayerPair
     from benchmarks.layers.layer_profile import LayerProfile, LayerRow, RowKind
     from benchmarks.layers.roofline import Roofline
 
-__all__ = ["comparison_sheets", "profile_sheets"]
+__all__ = ["comparison_tables", "profile_tables"]
 
 _PLURALS: dict[RowKind, str] = {
     "layer": "layers",
@@ -24,7 +24,7 @@ _PLURALS: dict[RowKind, str] = {
 _NAMED = 8  # nodes that a note lists
 
 
-def profile_sheets(profile: LayerProfile, top: int | None = None) -> tuple[Sheet, ...]:
+def profile_tables(profile: LayerProfile, top: int | None = None) -> tuple[Table, ...]:
     """Derive the tables of one model, the longest layers first.
 
     Parameters
@@ -38,13 +38,13 @@ def profile_sheets(profile: LayerProfile, top: int | None = None) -> tuple[Sheet
     layers = [row for row in timed if row.kind != "gaps"]
     shown, rest = (layers, []) if top is None else (layers[:top], layers[top:])
     return (
-        _time_sheet(profile, shown, rest),
-        _work_sheet(profile, shown),
-        _sums_sheet(profile),
+        _time_table(profile, shown, rest),
+        _work_table(profile, shown),
+        _sums_table(profile),
     )
 
 
-def comparison_sheets(comparison: LayerComparison, top: int | None = None) -> tuple[Sheet, ...]:
+def comparison_tables(comparison: LayerComparison, top: int | None = None) -> tuple[Table, ...]:
     """Derive the table of two models: what the MACs promised for each layer, what came of it, and why.
 
     Parameters
@@ -79,7 +79,7 @@ def comparison_sheets(comparison: LayerComparison, top: int | None = None) -> tu
     unmatched = [pair.name for pair in kept if not pair.matched]
     left = f" In one model only: {_listed(unmatched)}." if unmatched else ""
     return (
-        Sheet(
+        Table(
             f"What each layer bought on {after.subject.backend}",
             ("layer", "MACs", "time", *labels, "why"),
             tuple(rows),
@@ -90,7 +90,7 @@ def comparison_sheets(comparison: LayerComparison, top: int | None = None) -> tu
     )
 
 
-def _time_sheet(profile: LayerProfile, shown: Sequence[LayerRow], rest: Sequence[LayerRow]) -> Sheet:
+def _time_table(profile: LayerProfile, shown: Sequence[LayerRow], rest: Sequence[LayerRow]) -> Table:
     rows = [
         (
             _title(row),
@@ -111,7 +111,7 @@ def _time_sheet(profile: LayerProfile, shown: Sequence[LayerRow], rest: Sequence
     absent = [row.name for row in profile.rows if row.kind == "in no layer"]
     folded = [f"in no layer (folded, or only a change of shape): {_listed(absent)}"] if absent else []
     subject = profile.subject
-    return Sheet(
+    return Table(
         f"Where the time of {subject.label} goes on {subject.backend}",
         ("layer", "operators", "time", "share", "roofline", "bound"),
         tuple(rows),
@@ -122,7 +122,7 @@ def _time_sheet(profile: LayerProfile, shown: Sequence[LayerRow], rest: Sequence
     )
 
 
-def _work_sheet(profile: LayerProfile, shown: Sequence[LayerRow]) -> Sheet:
+def _work_table(profile: LayerProfile, shown: Sequence[LayerRow]) -> Table:
     rows = [
         (
             _title(row),
@@ -135,7 +135,7 @@ def _work_sheet(profile: LayerProfile, shown: Sequence[LayerRow]) -> Sheet:
         if row.nodes
     ]
     rows.append(("one call", count(profile.macs), NOTHING, f"{2 * profile.macs / profile.latency_ns:.1f}", NOTHING))
-    return Sheet(
+    return Table(
         "What these layers do",
         ("layer", "MACs", "bytes moved", "GFLOP/s", "GB/s"),
         tuple(rows),
@@ -143,7 +143,7 @@ def _work_sheet(profile: LayerProfile, shown: Sequence[LayerRow]) -> Sheet:
     )
 
 
-def _sums_sheet(profile: LayerProfile) -> Sheet:
+def _sums_table(profile: LayerProfile) -> Table:
     rows = []
     for kind, name in _PLURALS.items():
         found = [row for row in profile.rows if row.kind == kind and row.time_ns is not None]
@@ -155,7 +155,7 @@ def _sums_sheet(profile: LayerProfile) -> Sheet:
     rows.append(
         ("one call, profiled", NOTHING, duration(profile.profiled_ns), percent(1 + profile.profiling_cost, 1)),
     )
-    return Sheet(
+    return Table(
         f"In all: {profile.subject.label} on {profile.subject.backend}",
         ("", "number", "time", "share"),
         tuple(rows),

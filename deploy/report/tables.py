@@ -1,6 +1,6 @@
 """What is told, as plain tables of text: the terminal and the page show the same rows.
 
-A sheet has few enough columns to stand in 80 characters; what does not fit goes to another sheet, never into wrapped
+A table has few enough columns to stand in 80 characters; what does not fit goes to another table, never into wrapped
 cells. Nothing is said by colour alone.
 """
 
@@ -13,7 +13,7 @@ from statistics import median
 
 from benchmarks.records.measurement import Comparison, Interval, Measurement
 from benchmarks.stats.summary import relative_half_width, summarise
-from deploy.report.words import (
+from deploy.report.formatting import (
     NOTHING,
     count,
     duration,
@@ -33,7 +33,7 @@ from deploy.report.words import (
 from deploy.results.results import ModelRow, Results
 from deploy.sources.metric import Metric
 
-__all__ = ["Sheet", "sheets"]
+__all__ = ["Table", "tables"]
 
 _SLACK: dict[Metric, float] = {"accuracy": 0.001, "psnr": 0.01}
 """0.1 points, 0.01 dB: a compiled model whose score differs by more is told of."""
@@ -42,7 +42,7 @@ _ZEROS = " Single weights that are 0 are counted: dense runtimes multiply by the
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class Table:
     """One table.
 
     Parameters
@@ -69,16 +69,16 @@ class Sheet:
     caption: str = ""
 
 
-def sheets(results: Results) -> tuple[Sheet, ...]:
+def tables(results: Results) -> tuple[Table, ...]:
     """Derive every table; one that would have no row is left out."""
     found = [_paper(results), _latency(results), _starting(results), _memory(results), _cold(results)]
     if results.comparisons:
         found.append(_bought(results))
     found.append(_answers(results))
-    return tuple(sheet for sheet in found if sheet.rows)
+    return tuple(table for table in found if table.rows)
 
 
-def _paper(results: Results) -> Sheet:
+def _paper(results: Results) -> Table:
     models = results.models
     pair = (models[0], models[1]) if len(models) == 2 else None
     rows: list[tuple[str, ...]] = []
@@ -115,7 +115,7 @@ def _paper(results: Results) -> Sheet:
         zeros = [percent(row.zeros / row.cost.parameters, 1) if row.zeros else NOTHING for row in models]
         add("parameters that are 0", zeros, "")
     ends = (f"{pair[0].label} / {pair[1].label}",) if pair else ()
-    return Sheet(
+    return Table(
         "On paper",
         ("for one example", *(row.label for row in models), *ends),
         tuple(rows),
@@ -124,7 +124,7 @@ def _paper(results: Results) -> Sheet:
     )
 
 
-def _latency(results: Results) -> Sheet:
+def _latency(results: Results) -> Table:
     rows, notes = [], _Notes()
     for found in results.all_measurements():
         subject = found.subject
@@ -149,7 +149,7 @@ def _latency(results: Results) -> Sheet:
     for one in results.skipped:
         mark = notes.mark(f"{one.backend} was skipped: {one.reason}{'; ' if one.hint else ''}{one.hint}")
         rows.append((one.backend, NOTHING, f"skipped {mark}", *[NOTHING] * 5))
-    return Sheet(
+    return Table(
         "Measured: latency of one request",
         ("backend", "model", "p50", "+-", "p90", "p99", "mean", "examples/s"),
         tuple(rows),
@@ -163,7 +163,7 @@ def _over_processes(found: Interval | None) -> str:
     return NOTHING if found is None else percent(relative_half_width(found), 1)
 
 
-def _starting(results: Results) -> Sheet:
+def _starting(results: Results) -> Table:
     rows, notes = [], _Notes()
     for found in results.all_measurements():
         if found.failure is not None:
@@ -180,7 +180,7 @@ def _starting(results: Results) -> Sheet:
                 f"{told.n_calls} / {told.n_trials}",
             )
         )
-    return Sheet(
+    return Table(
         "Measured: starting, and what a call takes of the processor",
         ("backend", "model", "load", "first run", "steady", "CPU/call", "calls/proc."),
         tuple(rows),
@@ -196,7 +196,7 @@ def _energy_mark(found: Measurement, notes: _Notes) -> str:
     return "" if used is None else notes.mark(f"{used / 1e3:.3g} mJ per call of the whole package or board")
 
 
-def _memory(results: Results) -> Sheet:
+def _memory(results: Results) -> Table:
     rows = []
     for found in results.all_measurements():
         if found.failure is not None:
@@ -212,7 +212,7 @@ def _memory(results: Results) -> Sheet:
                 _middle_size([trial.memory.weights_bytes for trial in found.trials]),
             )
         )
-    return Sheet(
+    return Table(
         "Measured: memory of the process",
         ("backend", "model", "peak", "of it model", "steady", "weights"),
         tuple(rows),
@@ -222,7 +222,7 @@ def _memory(results: Results) -> Sheet:
     )
 
 
-def _cold(results: Results) -> Sheet:
+def _cold(results: Results) -> Table:
     rows, notes = [], _Notes()
     for found in results.all_measurements():
         if found.cold is None:
@@ -240,7 +240,7 @@ def _cold(results: Results) -> Sheet:
                 stored,
             )
         )
-    return Sheet(
+    return Table(
         "Measured: making the model ready in a fresh process",
         ("backend", "model", "compile", "from cache", "kept"),
         tuple(rows),
@@ -255,7 +255,7 @@ def _middle_size(values: Sequence[int | None]) -> str:
     return size(round(median(known))) if known else NOTHING
 
 
-def _bought(results: Results) -> Sheet:
+def _bought(results: Results) -> Table:
     rows, notes = [], _Notes()
     confidences = set()
     for pair in results.comparisons:
@@ -276,7 +276,7 @@ def _bought(results: Results) -> Sheet:
             )
         )
     sureness = f" Intervals: {', '.join(sorted(confidences))}." if confidences else ""
-    return Sheet(
+    return Table(
         "What the pruning bought",
         ("backend", "FLOP ratio", "speed-up", "realised", "verdict"),
         tuple(rows),
@@ -285,7 +285,7 @@ def _bought(results: Results) -> Sheet:
     )
 
 
-def _answers(results: Results) -> Sheet:
+def _answers(results: Results) -> Table:
     rows, notes = [], _Notes()
     for found, told in zip(results.all_measurements(), results.answers(), strict=True):
         row = results.model(told.label)
@@ -316,7 +316,7 @@ def _answers(results: Results) -> Sheet:
             )
         )
     references = sorted({told.agreement.reference for told in results.answers() if told.agreement is not None})
-    return Sheet(
+    return Table(
         "Are the answers still right?",
         ("backend", "model", "answers", "max error", "allowed", "executed", f"test {_scores_name(results)}"),
         tuple(rows),

@@ -10,17 +10,17 @@ from benchmarks.errors import SettingError
 from benchmarks.scenarios import SCENARIOS, DeviceResult, MultiStreamResult, OfflineResult, ScenarioResult, ServerResult
 from benchmarks.scenarios.load import LoadMeasurement
 from benchmarks.stats.summary import percentile, percentile_interval, supports
-from deploy.report.sheets import Sheet
-from deploy.report.table import print_sheet
-from deploy.report.words import NOTHING, duration, rate
+from deploy.report.formatting import NOTHING, duration, rate
+from deploy.report.tables import Table
+from deploy.report.terminal import print_table
 
-__all__ = ["load_sheet", "print_load"]
+__all__ = ["load_table", "print_load"]
 
 _SHARES = (0.5, 0.9, 0.99)
 _N_CELLS = len(_SHARES) + 1
 
 
-def load_sheet(found: Sequence[LoadMeasurement]) -> Sheet:
+def load_table(found: Sequence[LoadMeasurement]) -> Table:
     """Derive the table: one row for each measurement; all are of one scenario."""
     rows, notes = [], []
     for one in found:
@@ -36,7 +36,7 @@ def load_sheet(found: Sequence[LoadMeasurement]) -> Sheet:
     result = next(one.result for one in found if one.result is not None)
     bound = f" Bound: {duration(result.settings.bound_ns)}." if isinstance(result, ServerResult) else ""
     subject = found[0].subject
-    return Sheet(
+    return Table(
         f"Measured: {result.scenario} (MLPerf-style)",
         ("backend", "streams", "per second", "p50", "p90", "p99", "p99 in", "requests"),
         tuple(rows),
@@ -50,7 +50,7 @@ def load_sheet(found: Sequence[LoadMeasurement]) -> Sheet:
 
 def print_load(found: Sequence[LoadMeasurement], console: Console | None = None) -> None:
     """Print the table, to stdout if no console is given."""
-    print_sheet(load_sheet(found), console or Console(highlight=False))
+    print_table(load_table(found), console or Console(highlight=False))
 
 
 def _cells(result: ScenarioResult) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A pattern carried from one network to another: the new plan, and what became of each stage."""
+"""A pattern transferred from one network to another: the new plan, and what became of each stage."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from pruners.plan import PruningPlan
     from pruners.transfer.transfer import Matching
 
-__all__ = ["Carried", "CarriedStage", "carry"]
+__all__ = ["TransferredPlan", "TransferredStage", "transfer_plan"]
 
 _Choice = Literal["first", "random", "l1"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CarriedStage:
+class TransferredStage:
     """One stage, of either network or of both.
 
     Parameters
@@ -43,25 +43,25 @@ class CarriedStage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Carried:
+class TransferredPlan:
     """What came of carrying a pattern over.
 
     Parameters
     ----------
     plan : PruningPlan
         Of the second network.
-    stages : tuple of CarriedStage
+    stages : tuple of TransferredStage
         Those of the pattern in order, then those that it does not know.
     blocks_left_behind : int
         Residual blocks that the plans remove: they have no counterpart in a network of another depth.
     """
 
     plan: PruningPlan
-    stages: tuple[CarriedStage, ...]
+    stages: tuple[TransferredStage, ...]
     blocks_left_behind: int
 
 
-def carry(
+def transfer_plan(
     plans: Sequence[PruningPlan],
     source: Traced,
     target: Traced,
@@ -70,7 +70,7 @@ def carry(
     units: str = "first",
     multiple_of: int = 1,
     seed: int = 0,
-) -> Carried:
+) -> TransferredPlan:
     """Average the plans of one network and make a plan of their pattern for another.
 
     Parameters
@@ -126,14 +126,14 @@ def carry(
         names = [name for name, other in stages.items() if other == stage]
         found.append(_stage(str(stage), None, 0, plan, target, names))
     blocks = {name for each in plans for name in each.blocks}
-    return Carried(plan=plan, stages=tuple(found), blocks_left_behind=len(blocks))
+    return TransferredPlan(plan=plan, stages=tuple(found), blocks_left_behind=len(blocks))
 
 
 def _stage(
     name: str, share: float | None, groups_from: int, plan: PruningPlan, target: Traced, names: Sequence[str]
-) -> CarriedStage:
+) -> TransferredStage:
     sizes = {group: target.graph.group(group).n_units for group in names}
-    return CarriedStage(
+    return TransferredStage(
         name=name,
         share=share,
         groups_from=groups_from,

@@ -1,0 +1,57 @@
+"""The tables in the terminal: readable in 80 columns, without colour and without a tty."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from deploy.report.formatting import answer
+from deploy.report.tables import Table, tables
+from deploy.results.results import Results
+
+__all__ = ["print_results", "print_table", "renderables"]
+
+
+def renderables(results: Results) -> list[RenderableType]:
+    """Give one renderable per table, then the notes, then the answer in one sentence."""
+    found: list[RenderableType] = [_rendered(table) for table in tables(results)]
+    found += [Text(f"Note: {note}") for note in results.notes]
+    found.append(Text(answer(results), style="bold"))
+    return found
+
+
+def print_results(results: Results, console: Console | None = None) -> None:
+    """Print the tables and the answer.
+
+    Parameters
+    ----------
+    results : Results
+        See there.
+    console : Console, optional
+        Defaults to stdout.
+    """
+    console = console or Console(highlight=False)
+    for renderable in renderables(results):
+        console.print(renderable, highlight=False)
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print one table."""
+    console.print(_rendered(table), highlight=False)
+
+
+def _rendered(table: Table) -> RenderableType:
+    # Text, not str: labels and messages come from outside and may hold what rich takes for markup.
+    drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for index, name in enumerate(table.columns):
+        left = index < table.n_left or name == "verdict"
+        drawn.add_column(Text(name), justify="left" if left else "right", overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    below = [Text(table.caption, style="dim")] if table.caption else []
+    below += [Text(f"[{number}] {note}") for number, note in enumerate(table.notes, 1)]
+    body = Padding(Group(drawn, *below), (0, 0, 1, 2))
+    return Group(Text(table.title, style="bold"), body)
