@@ -35,12 +35,13 @@ def oracle(
 
     from deploy.recipe import load_recipe
     from deploy.report.terminal import print_table
-    from deploy.run.pipeline import stages_of
     from deploy.run.progress import Progress
+    from deploy.run.run_stages import stages_of
     from deploy.run.stages import StageStore
+    from deploy.run.steps import StepContext
     from deploy.sources.datasets.data import load
     from deploy.studies.oracle.page import oracle_table, write_oracle_page
-    from deploy.studies.oracle.study import OracleSettings, OracleStudy
+    from deploy.studies.oracle.study import OracleSettings, run_oracle
     from pruners.importance.criteria import create_criterion, criterion_names
 
     loaded = load_recipe(recipe)
@@ -53,7 +54,8 @@ def oracle(
     store = StageStore(output or Path("runs") / loaded.name)
     folder = store.root / "oracle"
     with store.locked():
-        results = OracleStudy(loaded, stages_of(loaded, store), load(loaded.data), Progress()).study(settings, folder)
+        context = StepContext(recipe=loaded, data=load(loaded.data), progress=Progress())
+        results = run_oracle(context, settings, stages_of(loaded, store).train, folder)
         write_oracle_page(results, folder / "oracle.html")
     print_table(oracle_table(results), Console(highlight=False))
     typer.echo(f"Page: {folder / 'oracle.html'}   data: {folder / 'oracle.json'}", err=True)

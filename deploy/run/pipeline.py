@@ -1,4 +1,4 @@
-"""The story on one page: prepare the two networks, check their answers, measure them together, tell what came out.
+"""The story on one page: prepare the two networks, check their answers, measure them together, write the results.
 
 This process holds no runtime: training and export run in one child (`deploy.run.prepare`), every compiled model in
 children of its own. Each step is a stage that is skipped when it already finished for the same recipe.
@@ -10,21 +10,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import version
-from typing import TYPE_CHECKING
 
-from deploy.errors import DeployError, ExportError
+from backends.errors import BackendError
+from benchmarks.records.measurement import Comparison
+from deploy.backend_options import require_backends
+from deploy.bundle.bundle import Bundle, read_bundle
+from deploy.errors import BundleError, DeployError, ExportError
 from deploy.recipe import Recipe
-from deploy.run.stages import Stage, StageStore, stage_key
-from deploy.sources.network import fingerprint
+from deploy.report.page import write_page
+from deploy.results.results import Results, Skipped, results_of_run
+from deploy.run.measure import check_backend, measure_backend
+from deploy.run.run_stages import stages_of
+from deploy.run.stages import Stage, StageStore
 
-if TYPE_CHECKING:
-    from benchmarks.records.measurement import Comparison
-    from deploy.bundle.bundle import Bundle
-    from deploy.results.results import Results
-
-__all__ = ["PrepareError", "RunStages", "run", "stages_of"]
+__all__ = ["PrepareError", "run"]
 
 Say = Callable[[str], None]
 
@@ -37,58 +36,13 @@ class PrepareError(DeployError):
         self.exit_code = exit_code
 
 
-@dataclass(frozen=True, slots=True)
-class RunStages:
-    """The stages of one run, each keyed by all that decides its result."""
-
-    train: Stage
-    prune: Stage
-    finetune: Stage
-    export: Stage
-    check: dict[str, Stage]
-    bench: dict[str, Stage]
-
-
-def stages_of(recipe: Recipe, store: StageStore) -> RunStages:
-    """Derive the stages from the recipe alone: no data or network is loaded."""
-    part = recipe.model_dump(mode="json")
-    part["data"].pop("root")  # the place of the data decides nothing
-    train = stage_key(
-        version("prune-deploy"), part["seed"], part["network"], fingerprint(recipe.network), part["data"], part["train"]
-    )
-    prune = stage_key(train, part["prune"])
-    finetune = stage_key(prune, part["finetune"])
-    export = stage_key(finetune, part["export"], None if recipe.export.dynamic_batch else recipe.bench.batch)
-    options = {key: value for key, value in part["bench"].items() if key != "backends"}
-    measured = {name: stage_key(export, options, name, _here(name, recipe)) for name in recipe.bench.backends}
-    return RunStages(
-        train=store.stage("train", train),
-        prune=store.stage("prune", prune),
-        finetune=store.stage("finetune", finetune),
-        export=store.stage("export", export),
-        check={name: store.stage(f"check-{name}", key) for name, key in measured.items()},
-        bench={name: store.stage(f"bench-{name}", key) for name, key in measured.items()},
-    )
-
-
-def _here(backend: str, recipe: Recipe) -> list[str | int | None]:
-    """Name what a measurement rests on beside the recipe: this machine, the runtime and the options it resolves to."""
-    from backends import registry
-    from benchmarks.machine.environment import identity
-    from deploy.backend_options import compile_options
-
-    bench = recipe.bench
-    options = compile_options(backend, precision=bench.precision, threads=bench.threads, device=bench.device)
-    return [identity(), registry.probe(backend, bench.device).version, options.threads, options.device]
-
-
 def run(recipe: Recipe, store: StageStore, say: Say) -> Results:
     """Run the whole recipe, or what is left of it.
 
     Parameters
     ----------
     recipe : Recipe
-        See there.
+        What to prepare and measure.
     store : StageStore
         The run's folder; ends up with ``results.json``, ``report.html`` and the bundles ``export/dense`` and
         ``export/pruned``.
@@ -102,12 +56,6 @@ def run(recipe: Recipe, store: StageStore, say: Say) -> Results:
     DeployError, BackendError, BenchmarkError
         A backend is not usable, or something cannot be read or written.
     """
-    from backends.errors import BackendError
-    from deploy.backend_options import require_backends
-    from deploy.report.page import write_page
-    from deploy.results.results import Skipped, results_of_run
-    from deploy.run.measure import check_backend, measure_backend
-
     stages = stages_of(recipe, store)
     with store.locked():
         require_backends(recipe.bench.backends, recipe.bench.device)
@@ -119,12 +67,12 @@ def run(recipe: Recipe, store: StageStore, say: Say) -> Results:
         skipped: list[Skipped] = []
         for name in recipe.bench.backends:
             try:
-                found = check_backend(name, recipe, bundles, stages.check[name], say)
+                backend_scores = check_backend(name, recipe, bundles, stages.check[name], say)
             except (BackendError, ExportError) as error:
                 say(f"{name} failed: {error}")
                 skipped.append(Skipped(backend=name, reason=" ".join(str(error).split())))
                 continue
-            for label, value in found.items():
+            for label, value in backend_scores.items():
                 scores[label][name] = value
             comparisons.append(measure_backend(name, recipe, bundles, stages.bench[name], say))
         results = results_of_run(recipe, bundles, scores, comparisons, skipped=skipped)
@@ -135,8 +83,6 @@ def run(recipe: Recipe, store: StageStore, say: Say) -> Results:
 
 def _bundles(stage: Stage, recipe: Recipe, store: StageStore, say: Say) -> dict[str, Bundle]:
     """Read the exported bundles; damaged ones are exported again, once."""
-    from deploy.bundle.bundle import read_bundle
-    from deploy.errors import BundleError
 
     def read() -> dict[str, Bundle]:
         return {label: read_bundle(stage.folder / label) for label in ("dense", "pruned")}

@@ -10,6 +10,7 @@ kept; the others work in folders that go when they end.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -17,14 +18,22 @@ import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from backends.errors import BackendError
 from benchmarks.process.channel import die_with_parent
+from deploy.errors import DeployError
+from deploy.run.progress import Progress
 from deploy.run.stages import Stage
-from deploy.studies.methods.jobs import Job
+from deploy.run.steps import SharedTrainingDone
+from deploy.sources.datasets.data import load
+from deploy.studies.methods.gpus import require_gpus
+from deploy.studies.methods.jobs import JOB, Job
 from deploy.studies.methods.results import RESULT, JobResult, write_result
+from deploy.studies.methods.work import perform
+from pruners.channels.program import first_line
+from pruners.errors import PruneError
 
-__all__ = ["JOB", "main"]
+__all__ = ["main"]
 
-JOB = "job.json"
 _REASON_LIMIT = 400
 _GRACE_S = 10.0
 _POLL_S = 0.1
@@ -40,21 +49,11 @@ def main(root: Path, folder: Path) -> None:
 
 
 def _first(job: Job, root: Path, folder: Path) -> bool:
-    from backends.errors import BackendError
-    from deploy.errors import DeployError
-    from deploy.run.progress import Progress
-    from deploy.sources.datasets.data import load
-    from deploy.studies.methods.gpus import require_gpus
-    from deploy.studies.methods.work import JobWork
-    from pruners.channels.program import first_line
-    from pruners.errors import PruneError
-
     started = time.monotonic()
     reason = ""
     try:
         require_gpus()
-        work = JobWork(job, root, load(job.recipe.data), Progress())
-        result = work.perform()
+        result = perform(job, root, load(job.recipe.data), Progress())
     except (PruneError, DeployError, BackendError) as error:
         reason = " ".join(str(error).split())
     except Exception as error:  # noqa: BLE001 - whatever a method, a network or a library raises is its row
@@ -65,18 +64,15 @@ def _first(job: Job, root: Path, folder: Path) -> bool:
     write_result(folder, result.model_copy(update={"seconds": round(time.monotonic() - started, 2)}))
     if not reason:
         Stage(folder, job.key).finish()
-        work.clean()
+        for checkpoints in list(folder.rglob("checkpoints")):
+            shutil.rmtree(checkpoints)
     return not reason
 
 
 def _another(job: Job, root: Path, folder: Path) -> bool:
-    from deploy.run.progress import Progress
-    from deploy.sources.datasets.data import load
-    from deploy.studies.methods.work import JobWork, SharedTrainingDone
-
     with TemporaryDirectory() as own:
         try:
-            JobWork(job, root, load(job.recipe.data), Progress(), own=Path(own)).perform()
+            perform(job, root, load(job.recipe.data), Progress(), own=Path(own))
         except SharedTrainingDone:
             return True
         except Exception:  # noqa: BLE001 - told in the log, and by the launcher where the first one has nothing to tell

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from importlib.metadata import version
 from typing import Literal, TypeAlias
 
 from benchmarks.records.base import Record
 from deploy.errors import RecipeError
 from deploy.files.validation_errors import suggestion
 from deploy.recipe import Recipe
+from deploy.run.run_stages import train_key
 from deploy.run.stages import stage_key
-from deploy.sources.network import fingerprint
 from deploy.studies.methods.recipe import Budget, MethodSpec, Recovery, StudyRecipe
 
-__all__ = ["Job", "Kind", "StudyJobs", "cell_name", "jobs_of"]
+__all__ = ["JOB", "MODEL", "Job", "Kind", "StudyJobs", "cell_name", "jobs_of"]
 
 Kind: TypeAlias = Literal["dense", "prune", "recover", "export"]
+JOB = "job.json"
+"""What to do, in the folder of a job."""
+MODEL = "model.onnx"
+"""What a job that exports leaves."""
 _SHOWN = 12
 
 
@@ -141,18 +144,12 @@ class _Maker:
     def __init__(self, recipe: StudyRecipe, processes: int) -> None:
         self.recipe = recipe
         self._shared = () if processes == 1 else (f"{processes} processes",)
-        self._network = fingerprint(recipe.network)
         self._finetune_epochs = recipe.finetune_epochs
 
     def dense(self, seed: int) -> Job:
         budget, method = self.recipe.all_budgets[0], self.recipe.all_methods[0]
         run = self._run(seed, method, budget)
-        part = run.model_dump(mode="json")
-        part["data"].pop("root")  # the place of the data decides nothing
-        key = stage_key(
-            version("prune-deploy"), seed, part["network"], self._network, part["data"], part["train"], *self._shared
-        )
-        return Job(kind="dense", title=f"dense network, seed {seed}", key=key, recipe=run)
+        return Job(kind="dense", title=f"dense network, seed {seed}", key=train_key(run, *self._shared), recipe=run)
 
     def prune(self, method: MethodSpec, budget: Budget, dense: Job) -> Job:
         from pruners.registry import create

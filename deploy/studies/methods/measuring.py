@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.run.stages import Stage, StageStore, stage_key
-from deploy.studies.methods.jobs import Job, StudyJobs, cell_name
+from deploy.studies.methods.jobs import MODEL, Job, StudyJobs, cell_name
 from deploy.studies.methods.recipe import StudyRecipe
 from deploy.studies.methods.results import JobResult, MeasuredRow
 
@@ -161,7 +161,6 @@ class _Pairs:
         from benchmarks.journal import Journal, journal_path
         from benchmarks.records.file import save
         from benchmarks.runner import compare
-        from deploy.studies.methods.work import MODEL
 
         paths: dict[str, Path] = {
             label: self.store.root / job.folder / MODEL for label, job in (("dense", self.dense), ("pruned", pruned))

@@ -10,9 +10,8 @@ from pathlib import Path
 from deploy.files.atomic import output_errors, write_file
 from deploy.report.formatting import score_brief
 from deploy.run.stages import Stage
-from deploy.studies.methods.child import JOB
 from deploy.studies.methods.executor import Executor, Running
-from deploy.studies.methods.jobs import Job
+from deploy.studies.methods.jobs import JOB, Job
 from deploy.studies.methods.results import RESULT, JobResult, read_result, write_result
 
 __all__ = ["do_jobs", "finished"]

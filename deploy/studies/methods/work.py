@@ -1,300 +1,275 @@
-"""The torch half of one job: train, prune, recover or export, and say how good the network is that came out."""
+"""The torch half of one job: train, prune, recover or export, and evaluate the network that came out."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from deploy.run.pipeline import RunStages
-from deploy.run.prepare import Preparation
-from deploy.run.stages import Stage
-from deploy.studies.methods.jobs import Job
-from deploy.studies.methods.results import JobResult, Scores
+import onnx
+import torch
+from torch import nn
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from deploy.export.export import export_onnx
+from deploy.networks.layers import initialise
+from deploy.run.progress import Progress
+from deploy.run.steps import (
+    WEIGHTS,
+    SharedTraining,
+    StepContext,
+    batches,
+    build_dense,
+    end_if_shared,
+    evaluate_both,
+    examples,
+    fit_pruned,
+    load_compact,
+    load_dense,
+    load_plan,
+    prune_dense,
+    pruning_facts,
+    train_dense,
+    zeros_of,
+)
+from deploy.sources.datasets.data import DataSource
+from deploy.studies.methods.jobs import MODEL, Job
+from deploy.studies.methods.recipe import Mending, Recovery
+from deploy.studies.methods.results import RESULT, JobResult, Scores
+from pruners.errors import TrainingError
+from pruners.forms.compact import save_weights
+from pruners.forms.graph_network import GraphNetwork
+from pruners.graph import trace
+from pruners.recover.batches import epoch_seed
+from pruners.recover.distill import Distillation
+from pruners.recover.fold_bias import fold_bias
+from pruners.recover.recalibrate import recalibrate
+from pruners.recover.reconstruct import reconstruct
+from pruners.recover.scratch import budget_matched, reinitialised, scratch_b, scratch_e
+from pruners.recover.settings import TrainSettings
+from pruners.surgery import apply
+from pruners.weights.layers import weight_layers
 
-    from torch import nn
+__all__ = ["perform"]
 
-    from deploy.run.progress import Progress
-    from deploy.sources.datasets.data import DataSource
-    from deploy.studies.methods.recipe import Mending
-    from pruners.gates.gate import Gate
-    from pruners.recover.fit import Objective
-    from pruners.recover.settings import TrainSettings
-
-__all__ = ["MODEL", "JobWork", "SharedTrainingDone"]
-
-MODEL = "model.onnx"
 _MENDING_STREAMS: dict[Mending, int] = {"reconstruct": 3, "recalibrate": 4, "fold_bias": 7}
 _SCRATCH_STREAM = 5
 _RECALIBRATION_BATCHES = 100
 
 
-class SharedTrainingDone(Exception):  # noqa: N818 - it is no error
-    """The training is done, in a process that was there to share it: what follows is for the first one."""
-
-
-class JobWork(Preparation):
-    """One job of a study.
+def perform(job: Job, root: Path, data: DataSource, progress: Progress, *, own: Path | None = None) -> JobResult:
+    """Do one job in its folder, which was begun; its trainings go on from their last checkpoints.
 
     Parameters
     ----------
     job : Job
-        See there.
+        What to do.
     root : Path
         Folder of the study.
     data : DataSource
-        What its recipe names.
+        What the job's recipe names.
     progress : Progress
-        Says lines.
+        Shows lines.
     own : Path, optional
         Where it works instead of the job's folder, which stays the place of checkpoints: for processes that only share
         the training of the first one.
+
+    Raises
+    ------
+    SharedTrainingDone
+        With a folder of its `own`, when the training is done.
     """
-
-    def __init__(self, job: Job, root: Path, data: DataSource, progress: Progress, *, own: Path | None = None) -> None:
-        stage = Stage(own or root / job.folder, job.key)
-        places = [Stage(root / folder, "") for folder in job.needs] + [stage]
-        stages = RunStages(
-            train=places[0],
-            prune=places[min(1, len(places) - 1)],
-            finetune=stage,
-            export=stage,
-            check={},
-            bench={},
-        )
-        super().__init__(job.recipe, stages, data, progress)
-        self.job = job
-        self.folder = stage.folder
-        self._kept = root / job.folder
-
-    def perform(self) -> JobResult:
-        """Do the job in its folder, which was begun; its trainings go on from their last checkpoints.
-
-        Raises
-        ------
-        SharedTrainingDone
-            With a folder of its `own`, when the training is done.
-        """
-        match self.job.kind:
-            case "dense":
-                facts = self._dense_job()
-            case "prune":
-                facts = self._prune_job()
-            case "recover":
-                facts = self._recover_job()
-            case "export":
-                facts = self._export_job()
-        spent = sum(
-            epoch["seconds"]
-            for history in self.folder.rglob("history.json")
-            for epoch in json.loads(history.read_text(encoding="utf-8"))["epochs"]
-        )
-        return JobResult(
-            kind=self.job.kind, title=self.job.title, key=self.job.key, training_seconds=round(spent, 2), **facts
-        )
-
-    def clean(self) -> None:
-        """Remove the checkpoints of a job that is done."""
-        for checkpoints in list(self.folder.rglob("checkpoints")):
-            shutil.rmtree(checkpoints)
-
-    def _dense_job(self) -> dict[str, Any]:
-        self._train(self.folder)
-        return {"scores": self._scores(self._dense()), **self._training()}
-
-    def _prune_job(self) -> dict[str, Any]:
-        self._prune(self.folder)
-        said = json.loads((self.folder / "pruned.json").read_text(encoding="utf-8"))
-        compact = self._compact(self.stages.prune)
-        return {
-            "scores": self._scores(compact),
-            "macs": said["macs"],
-            "params": said["parameters"],
-            "zeros": said["zeros"],
-            "nonzero_macs": self._nonzero_macs(compact) if said["zeros"] else said["macs"][1],
-            "landing": said["landing"],
-            "history": said["history"],
-        }
-
-    def _nonzero_macs(self, model: nn.Module) -> int:
-        """Count the multiplications by weights that are not zero."""
-        from pruners.graph import trace
-        from pruners.weights.layers import weight_layers
-
-        graph = trace(model, (self._examples(2),))
-        idle = sum(
-            layer.macs_each * int((layer.weight(model) == 0).sum()) for layer in weight_layers(model, graph, "all")
-        )
-        return round(graph.macs() - idle)
-
-    def _recover_job(self) -> dict[str, Any]:
-        from pruners.forms.compact import save_weights
-        from pruners.recover.distill import Distillation
-
-        recovery = self.job.recovery
-        assert recovery is not None
-        facts: dict[str, Any] = {}
-        if recovery.from_scratch:
-            model, facts["drawn"] = self._fresh()
-        else:
-            model = self._compact(self.stages.prune)
-            facts["before"] = self._before(model, recovery.before)
-        objective = None
-        if recovery.distil is not None:
-            objective = Distillation(
-                self._dense(), temperature=recovery.distil.temperature, weight=recovery.distil.weight
-            )
-        if recovery.mend is None:
-            self._fit_pruned(self.job.title, model, self._settings(), self.folder, objective)
-            facts |= self._training()
-        else:
-            self._only_the_first_goes_on()
-            facts["epochs"] = 0
-        save_weights(model, self.folder / "weights.safetensors")
-        return {"scores": self._scores(model), **facts}
-
-    def _settings(self) -> TrainSettings:
-        """Return how the pruned network is trained."""
-        from pruners.recover.scratch import budget_matched, scratch_b, scratch_e
-
-        recovery, train = self.job.recovery, self.recipe.train
-        assert recovery is not None
-        assert train is not None
-        if recovery.fine_tune is not None:
-            return recovery.fine_tune
-        if recovery.distil is not None:
-            return recovery.distil.training
-        if recovery.scratch_e is not None:
-            return scratch_e(train)
-        pruned = json.loads((self.stages.prune.folder / "result.json").read_text(encoding="utf-8"))
-        dense, compact = pruned["macs"][0], pruned["nonzero_macs"]
-        if recovery.scratch_b is not None:
-            return scratch_b(train, dense=dense, compact=compact, rule=recovery.scratch_b.rule)
-        return budget_matched(train, dense=dense, compact=compact, finetune_epochs=self.job.finetune_epochs)
-
-    def _before(self, model: nn.Module, mendings: Sequence[Mending]) -> dict[str, Any]:
-        """Do what mends the network without training it."""
-        from pruners.recover.fold_bias import fold_bias
-        from pruners.recover.recalibrate import recalibrate
-        from pruners.recover.reconstruct import reconstruct
-
-        done: dict[str, Any] = {}
-        for mending in mendings:
-            batches = self._batches(_MENDING_STREAMS[mending])
-            with self.progress.bar(mending.replace("_", " ")):
-                if mending == "recalibrate":
-                    found = recalibrate(model, batches, n_batches=_RECALIBRATION_BATCHES).to_json()
-                elif not self._plan().removed_units:
-                    found = {"reason": "no layer lost inputs"}
-                elif mending == "fold_bias":
-                    found = fold_bias(self._dense(), model, self._plan(), batches).to_json()
-                else:
-                    found = reconstruct(self._dense(), model, self._plan(), batches, seed=self.recipe.seed).to_json()
-            done[mending] = found
-        return done
-
-    def _fresh(self) -> tuple[nn.Module, str]:
-        """Draw the weights of the pruned network anew; zeros stay zeros. Also says how they were drawn."""
-        from pruners.errors import TrainingError
-        from pruners.forms.graph_network import GraphNetwork
-        from pruners.recover.batches import epoch_seed
-        from pruners.recover.scratch import reinitialised
-
-        pruned = self._compact(self.stages.prune)
-        seed = epoch_seed(self.recipe.seed, _SCRATCH_STREAM)
-        if isinstance(pruned, GraphNetwork):
-            return self._cut_of_new(seed), "the dense network was drawn anew, and cut by the plan"
-        initialise, how = None, "each layer as its class does"
-        if self.recipe.network.name.startswith("cifar:"):
-            from deploy.networks.layers import initialise as of_he
-
-            initialise, how = of_he, "by He's rule, as the dense network"
-        try:
-            fresh = reinitialised(pruned, seed, initialise)
-        except TrainingError:
-            fresh, how = self._cut_of_new(seed), "the dense network was drawn anew, and cut by the plan"
-        if self._zeros():
-            _copy_zeros(pruned, fresh)
-        return fresh, how
-
-    def _cut_of_new(self, seed: int) -> nn.Module:
-        import torch
-
-        from deploy.sources.network import build
-        from pruners.surgery import apply
-
-        spec = self.recipe.network.model_copy(update={"weights": "none", "new_classifier": False})
-        torch.manual_seed(seed)
-        dense = build(
-            spec,
-            n_classes=self.data.n_classes,
-            input_shape=self.data.input_shape,
-            target_shape=self.data.target_shape,
-        ).eval()
-        plan = self._plan()
-        return apply(dense, plan, check=False, form=self.recipe.prune.form) if plan.removes else dense
-
-    def _fit(
-        self,
-        title: str,
-        model: nn.Module,
-        settings: TrainSettings,
-        folder: Path,
-        gate: Gate | None = None,
-        objective: Objective | None = None,
-    ) -> None:
+    folder = own or root / job.folder
+    work = _JobWork(
+        job=job,
         # The seed of the study decides the order of the images too, wherever a training happens.
-        own = settings.model_copy(update={"seed": settings.seed + self.recipe.seed})
-        super()._fit(title, model, own, folder, gate, objective)
-        self._only_the_first_goes_on()
+        context=StepContext(
+            recipe=job.recipe,
+            data=data,
+            progress=progress,
+            training_seed=job.recipe.seed,
+            shared=None if own is None else SharedTraining(own=own, kept=root / job.folder),
+        ),
+        folder=folder,
+        needs=tuple(root / need for need in job.needs),
+    )
+    facts = {"dense": _dense, "prune": _prune, "recover": _recover, "export": _export}[job.kind](work)
+    spent = sum(
+        epoch["seconds"]
+        for history in folder.rglob("history.json")
+        for epoch in json.loads(history.read_text(encoding="utf-8"))["epochs"]
+    )
+    return JobResult(kind=job.kind, title=job.title, key=job.key, training_seconds=round(spent, 2), **facts)
 
-    def _only_the_first_goes_on(self) -> None:
-        if self._kept != self.folder:
-            raise SharedTrainingDone
 
-    def _checkpoints(self, folder: Path) -> Path:
-        return super()._checkpoints(self._kept / folder.relative_to(self.folder))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _JobWork:
+    """A job, and where it reads and writes; `needs` are the folders of the dense network and of the pruned one."""
 
-    def _training(self) -> dict[str, Any]:
-        said = json.loads((self.folder / "history.json").read_text(encoding="utf-8"))
-        return {"lr": said["lr"], "epochs": len(said["epochs"]), "kept_epoch": said["kept_epoch"]}
+    job: Job
+    context: StepContext
+    folder: Path
+    needs: tuple[Path, ...]
 
-    def _scores(self, model: nn.Module) -> Scores:
-        with self.progress.bar("evaluate"):
-            validation, test = self._evaluate(model)
-        return Scores(
-            metric=validation.metric,
-            score_validation=validation.score,
-            score_test=test.score,
-            loss_validation=validation.loss,
-            loss_test=test.loss,
-            n_validation=validation.n,
-            n_test=test.n,
-        )
+    @property
+    def recovery(self) -> Recovery:
+        """What the pruned network goes through; only of a job that recovers."""
+        assert self.job.recovery is not None
+        return self.job.recovery
 
-    def _export_job(self) -> dict[str, Any]:
-        from deploy.export.export import export_onnx
+    def dense(self) -> nn.Module:
+        """Load the dense network."""
+        return load_dense(self.context, self.needs[0])
 
-        pruned = len(self.job.needs) > 1
-        model = self._compact(self.stages.prune) if pruned else self._dense()
-        section = self.recipe.export
-        examples = self._examples(2 if section.dynamic_batch else self.recipe.bench.batch)
-        path = self.folder / MODEL
-        export_onnx(model, (examples,), path, opset=section.opset, dynamic_batch=section.dynamic_batch)
-        zeros = self._zeros() if pruned else 0
-        return {"architecture": _architecture(path, has_zeros=zeros > 0), "zeros": zeros}
+    def compact(self) -> nn.Module:
+        """Load the pruned network as pruning left it."""
+        return load_compact(self.context, trained=self.needs[0], pruned=self.needs[1])
+
+
+def _dense(work: _JobWork) -> dict[str, Any]:
+    train_dense(work.context, work.folder)
+    return {"scores": _scores(work.context, load_dense(work.context, work.folder)), **_training(work.folder)}
+
+
+def _prune(work: _JobWork) -> dict[str, Any]:
+    context, (trained,) = work.context, work.needs
+    prune_dense(context, work.folder, trained=trained)
+    facts = pruning_facts(work.folder)
+    compact = load_compact(context, trained=trained, pruned=work.folder)
+    return {
+        "scores": _scores(context, compact),
+        "macs": facts["macs"],
+        "params": facts["parameters"],
+        "zeros": facts["zeros"],
+        "nonzero_macs": _nonzero_macs(context, compact) if facts["zeros"] else facts["macs"][1],
+        "landing": facts["landing"],
+        "history": facts["history"],
+    }
+
+
+def _recover(work: _JobWork) -> dict[str, Any]:
+    context, recovery, (_, pruned) = work.context, work.recovery, work.needs
+    facts: dict[str, Any] = {}
+    if recovery.from_scratch:
+        model, facts["drawn"] = _fresh(work)
+    else:
+        model = work.compact()
+        facts["before"] = _mend(work, model, recovery.before)
+    objective = None
+    if (distil := recovery.distil) is not None:
+        objective = Distillation(work.dense(), temperature=distil.temperature, weight=distil.weight)
+    if recovery.mend is None:
+        fit_pruned(context, work.job.title, model, _settings(work), work.folder, pruned=pruned, objective=objective)
+        facts |= _training(work.folder)
+    else:
+        end_if_shared(context)
+        facts["epochs"] = 0
+    save_weights(model, work.folder / WEIGHTS)
+    return {"scores": _scores(context, model), **facts}
+
+
+def _export(work: _JobWork) -> dict[str, Any]:
+    context, pruned = work.context, len(work.needs) > 1
+    section = context.recipe.export
+    inputs = examples(context, 2 if section.dynamic_batch else context.recipe.bench.batch)
+    path = work.folder / MODEL
+    model = work.compact() if pruned else work.dense()
+    export_onnx(model, (inputs,), path, opset=section.opset, dynamic_batch=section.dynamic_batch)
+    zeros = zeros_of(work.needs[1]) if pruned else 0
+    return {"architecture": _architecture(path, has_zeros=zeros > 0), "zeros": zeros}
+
+
+def _settings(work: _JobWork) -> TrainSettings:
+    """Return how the pruned network is trained."""
+    recovery, train = work.recovery, work.context.recipe.train
+    assert train is not None
+    if recovery.fine_tune is not None:
+        return recovery.fine_tune
+    if recovery.distil is not None:
+        return recovery.distil.training
+    if recovery.scratch_e is not None:
+        return scratch_e(train)
+    pruned = json.loads((work.needs[1] / RESULT).read_text(encoding="utf-8"))
+    dense, compact = pruned["macs"][0], pruned["nonzero_macs"]
+    if recovery.scratch_b is not None:
+        return scratch_b(train, dense=dense, compact=compact, rule=recovery.scratch_b.rule)
+    return budget_matched(train, dense=dense, compact=compact, finetune_epochs=work.job.finetune_epochs)
+
+
+def _mend(work: _JobWork, model: nn.Module, mendings: Sequence[Mending]) -> dict[str, Any]:
+    """Do what mends the network without training it."""
+    done: dict[str, Any] = {}
+    for mending in mendings:
+        stream = batches(work.context, _MENDING_STREAMS[mending])
+        plan = load_plan(work.needs[1])
+        with work.context.progress.bar(mending.replace("_", " ")):
+            if mending == "recalibrate":
+                done[mending] = recalibrate(model, stream, n_batches=_RECALIBRATION_BATCHES).to_json()
+            elif not plan.removed_units:
+                done[mending] = {"reason": "no layer lost inputs"}
+            elif mending == "fold_bias":
+                done[mending] = fold_bias(work.dense(), model, plan, stream).to_json()
+            else:
+                seed = work.context.recipe.seed
+                done[mending] = reconstruct(work.dense(), model, plan, stream, seed=seed).to_json()
+    return done
+
+
+def _fresh(work: _JobWork) -> tuple[nn.Module, str]:
+    """Draw the weights of the pruned network anew; zeros stay zeros. Also return how they were drawn."""
+    context = work.context
+    pruned = work.compact()
+    seed = epoch_seed(context.recipe.seed, _SCRATCH_STREAM)
+    if isinstance(pruned, GraphNetwork):
+        return _cut_of_new(work, seed), "the dense network was drawn anew, and cut by the plan"
+    rule, how = None, "each layer as its class does"
+    if context.recipe.network.name.startswith("cifar:"):
+        rule, how = initialise, "by He's rule, as the dense network"
+    try:
+        fresh = reinitialised(pruned, seed, rule)
+    except TrainingError:
+        fresh, how = _cut_of_new(work, seed), "the dense network was drawn anew, and cut by the plan"
+    if zeros_of(work.needs[1]):
+        _copy_zeros(pruned, fresh)
+    return fresh, how
+
+
+def _cut_of_new(work: _JobWork, seed: int) -> nn.Module:
+    dense = build_dense(work.context, seed=seed, weights="none", new_classifier=False).eval()
+    plan = load_plan(work.needs[1])
+    return apply(dense, plan, check=False, form=work.context.recipe.prune.form) if plan.removes else dense
+
+
+def _nonzero_macs(context: StepContext, model: nn.Module) -> int:
+    """Count the multiplications by weights that are not zero."""
+    graph = trace(model, (examples(context, 2),))
+    idle = sum(layer.macs_each * int((layer.weight(model) == 0).sum()) for layer in weight_layers(model, graph, "all"))
+    return round(graph.macs() - idle)
+
+
+def _scores(context: StepContext, model: nn.Module) -> Scores:
+    with context.progress.bar("evaluate"):
+        validation, test = evaluate_both(context, model)
+    return Scores(
+        metric=validation.metric,
+        score_validation=validation.score,
+        score_test=test.score,
+        loss_validation=validation.loss,
+        loss_test=test.loss,
+        n_validation=validation.n,
+        n_test=test.n,
+    )
+
+
+def _training(folder: Path) -> dict[str, Any]:
+    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    return {"lr": history["lr"], "epochs": len(history["epochs"]), "kept_epoch": history["kept_epoch"]}
 
 
 def _copy_zeros(source: nn.Module, target: nn.Module) -> None:
     """Set to zero what is zero in `source`: weights of convolutions and linear layers."""
-    import torch
-    from torch import nn
-
     with torch.no_grad():
         for name, module in source.named_modules():
             if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
@@ -303,8 +278,6 @@ def _copy_zeros(source: nn.Module, target: nn.Module) -> None:
 
 def _architecture(path: Path, *, has_zeros: bool) -> str:
     """Hash an ONNX file without the values of its weights."""
-    import onnx
-
     proto = onnx.load(path)
     for tensor in proto.graph.initializer:
         if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16):

@@ -7,24 +7,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Subset
 
 from deploy.files.atomic import write_file
-from deploy.run.prepare import Preparation
 from deploy.run.stages import Stage, stage_key
+from deploy.run.steps import StepContext, examples, load_dense, scoring_loss, train_dense
 from deploy.studies.oracle.results import CriterionRow, OracleResults, load_oracle
+from pruners.errors import MethodError, NothingToPruneError
+from pruners.graph import trace
+from pruners.importance.criteria import create_criterion
+from pruners.importance.criterion import Criterion
+from pruners.importance.evidence import Evidence
+from pruners.importance.measures.oracle import ablate
+from pruners.importance.ranks import correlate
+from pruners.importance.scores import Scores
+from pruners.recover.batches import ordered_batches
+from pruners.recover.evaluate import evaluate
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from pruners.importance.criterion import Criterion
-    from pruners.importance.evidence import Evidence
-    from pruners.importance.scores import Scores
-
-__all__ = ["OracleSettings", "OracleStudy"]
+__all__ = ["OracleSettings", "run_oracle"]
 
 _RESULTS = "oracle.json"
 
@@ -51,122 +58,110 @@ class OracleSettings:
     batch_size: int = 64
 
 
-class OracleStudy(Preparation):
-    """Train the dense network as `deploy run` does, or take the one that it left, and study it."""
+def run_oracle(context: StepContext, settings: OracleSettings, trained: Stage, folder: Path) -> OracleResults:
+    """Train the dense network as `deploy run` does, or take the one that it left, and study it.
 
-    def study(self, settings: OracleSettings, folder: Path) -> OracleResults:
-        """Do what is not done yet, and return what was found.
+    Parameters
+    ----------
+    context : StepContext
+        Recipe and data.
+    settings : OracleSettings
+        What the study looks at.
+    trained : Stage
+        Of the dense network's training.
+    folder : Path
+        Of the study; ends up with ``oracle.json``. A study that finished is only read.
 
-        Parameters
-        ----------
-        settings : OracleSettings
-            See there.
-        folder : Path
-            Of the study; ends up with ``oracle.json``.
+    Raises
+    ------
+    MethodError
+        A criterion does not exist, or the network has no feature map to ablate.
+    NothingToPruneError
+        The network has no group that could lose a unit.
+    """
+    criteria = [create_criterion(name) for name in settings.criteria]
+    asked = [list(settings.criteria), settings.split, settings.n_examples, settings.batch_size]
+    stage = Stage(folder, stage_key(trained.key, asked))
+    if stage.done:
+        return load_oracle(folder / _RESULTS)
+    if not trained.done:
+        train_dense(context, trained.begin())
+        trained.finish()
+    stage.begin()
+    results = _compare(context, settings, criteria, trained.folder)
+    write_file(folder / _RESULTS, results.model_dump_json(indent=1) + "\n")
+    stage.finish()
+    return results
 
-        Raises
-        ------
-        MethodError
-            A criterion does not exist, or the network has no feature map to ablate.
-        NothingToPruneError
-            The network has no group that could lose a unit.
-        """
-        from pruners.importance.criteria import create_criterion
 
-        criteria = [create_criterion(name) for name in settings.criteria]
-        stage = self._oracle_stage(settings, folder)
-        if stage.done:
-            return load_oracle(folder / _RESULTS)
-        if not self.stages.train.done:
-            self._train(self.stages.train.begin())
-            self.stages.train.finish()
-        stage.begin()
-        results = self._compare(settings, criteria)
-        write_file(folder / _RESULTS, results.model_dump_json(indent=1) + "\n")
-        stage.finish()
-        return results
+def _compare(
+    context: StepContext, settings: OracleSettings, criteria: Sequence[Criterion], trained: Path
+) -> OracleResults:
+    recipe, data, progress = context.recipe, context.data, context.progress
+    model = load_dense(context, trained)
+    evidence = _evidence(context, model, settings)
+    validation = evaluate(model, data.validation, metric=data.metric)
+    with progress.bar("ablate each unit") as bar:
+        started = time.perf_counter()
+        oracle = ablate(evidence, bar.set)
+        seconds = time.perf_counter() - started
+    with progress.bar("score by each criterion") as bar:
+        rows = []
+        for done, criterion in enumerate(criteria):
+            bar.set(criterion.name, done / len(criteria))
+            rows.append(_row(criterion, evidence, oracle.absolute))
+    return OracleResults(
+        name=recipe.name,
+        network=recipe.network.model_dump(mode="json"),
+        data=recipe.data.name,
+        split=settings.split,
+        n_examples=oracle.n_examples,
+        batch_size=settings.batch_size,
+        seed=recipe.seed,
+        metric=validation.metric,
+        score=validation.score,
+        loss=oracle.loss,
+        seconds=seconds,
+        losses=oracle.changes,
+        rows=tuple(rows),
+        tool_version=version("prune-deploy"),
+    )
 
-    def _oracle_stage(self, settings: OracleSettings, folder: Path) -> Stage:
-        asked = [list(settings.criteria), settings.split, settings.n_examples, settings.batch_size]
-        return Stage(folder, stage_key(self.stages.train.key, asked))
 
-    def _compare(self, settings: OracleSettings, criteria: Sequence[Criterion]) -> OracleResults:
-        from pruners.importance.measures.oracle import ablate
-        from pruners.recover.evaluate import evaluate
+def _evidence(context: StepContext, model: nn.Module, settings: OracleSettings) -> Evidence:
+    graph = trace(model, (examples(context, 2),))
+    groups = tuple(group.name for group in graph.groups if group.prunable and group.n_units > 1)
+    if not groups:
+        raise NothingToPruneError("the network has no group of channels that could be ablated")
+    return Evidence(
+        model=model,
+        graph=graph,
+        groups=groups,
+        batches=_drawn(context, settings),
+        loss=scoring_loss(context),
+        seed=context.recipe.seed,
+    )
 
-        model = self._dense()
-        evidence = self._evidence(model, settings)
-        validation = evaluate(model, self.data.validation, metric=self.data.metric)
-        with self.progress.bar("ablate each unit") as bar:
-            started = time.perf_counter()
-            oracle = ablate(evidence, bar.set)
-            seconds = time.perf_counter() - started
-        with self.progress.bar("score by each criterion") as bar:
-            rows = []
-            for done, criterion in enumerate(criteria):
-                bar.set(criterion.name, done / len(criteria))
-                rows.append(_row(criterion, evidence, oracle.absolute))
-        return OracleResults(
-            name=self.recipe.name,
-            network=self.recipe.network.model_dump(mode="json"),
-            data=self.recipe.data.name,
-            split=settings.split,
-            n_examples=oracle.n_examples,
-            batch_size=settings.batch_size,
-            seed=self.recipe.seed,
-            metric=validation.metric,
-            score=validation.score,
-            loss=oracle.loss,
-            seconds=seconds,
-            losses=oracle.changes,
-            rows=tuple(rows),
-            tool_version=version("prune-deploy"),
-        )
 
-    def _evidence(self, model: nn.Module, settings: OracleSettings) -> Evidence:
-        from pruners.errors import NothingToPruneError
-        from pruners.graph import trace
-        from pruners.importance.evidence import Evidence
-
-        graph = trace(model, (self._examples(2),))
-        groups = tuple(group.name for group in graph.groups if group.prunable and group.n_units > 1)
-        if not groups:
-            raise NothingToPruneError("the network has no group of channels that could be ablated")
-        return Evidence(
-            model=model,
-            graph=graph,
-            groups=groups,
-            batches=self._drawn(settings),
-            loss=self._loss(),
-            seed=self.recipe.seed,
-        )
-
-    def _drawn(self, settings: OracleSettings) -> list[tuple[Tensor, Tensor]]:
-        import torch
-        from torch.utils.data import Subset
-
-        from pruners.recover.batches import ordered_batches
-
-        data: Any = self.data.train_plain if settings.split == "train" else self.data.validation
-        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.recipe.seed))
-        chosen = Subset(data, order[: settings.n_examples].tolist())
-        return list(ordered_batches(chosen, batch_size=settings.batch_size))
+def _drawn(context: StepContext, settings: OracleSettings) -> list[tuple[Tensor, Tensor]]:
+    data: Any = context.data.train_plain if settings.split == "train" else context.data.validation
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(context.recipe.seed))
+    chosen = Subset(data, order[: settings.n_examples].tolist())
+    return list(ordered_batches(chosen, batch_size=settings.batch_size))
 
 
 def _row(criterion: Criterion, evidence: Evidence, oracle: Scores) -> CriterionRow:
-    from pruners.importance.ranks import correlate
-
     started = time.perf_counter()
     scores, left_out = _scores(criterion, evidence)
     seconds = time.perf_counter() - started
-    found = correlate(scores, {name: oracle[name] for name in scores})
+    correlation = correlate(scores, {name: oracle[name] for name in scores})
     return CriterionRow(
         criterion=criterion.name,
         paper=criterion.paper,
-        per_group=dict(found.per_group),
-        per_layer=found.per_layer,
-        overall=found.overall,
-        overall_l2=found.overall_l2,
+        per_group=dict(correlation.per_group),
+        per_layer=correlation.per_layer,
+        overall=correlation.overall,
+        overall_l2=correlation.overall_l2,
         seconds=seconds,
         left_out=left_out,
     )
@@ -174,10 +169,6 @@ def _row(criterion: Criterion, evidence: Evidence, oracle: Scores) -> CriterionR
 
 def _scores(criterion: Criterion, evidence: Evidence) -> tuple[Scores, dict[str, str]]:
     """Score all groups; where the criterion refuses one, each by itself, with the reasons of those it refuses."""
-    from dataclasses import replace
-
-    from pruners.errors import MethodError
-
     try:
         return criterion.scores(evidence), {}
     except MethodError:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from deploy.recipe import Recipe
-from deploy.run import prepare
-from deploy.run.pipeline import stages_of
-from deploy.run.prepare import Preparation
+from deploy.run import prepare, steps
 from deploy.run.progress import Progress
+from deploy.run.run_stages import stages_of
 from deploy.run.stages import StageStore
+from deploy.run.steps import StepContext
 from deploy.sources.datasets.data import load
 from pruners.removals import RemovalFolder
 
@@ -47,22 +47,23 @@ def recipe(tmp_path):
     )
 
 
-def prepared(recipe, root):
-    return Preparation(recipe, stages_of(recipe, StageStore(root)), load(recipe.data), Progress())
+def prune(recipe, root):
+    """Prepare a run in `root`, without the steps that follow pruning."""
+    stages = stages_of(recipe, StageStore(root))
+    prepare.prepare(StepContext(recipe=recipe, data=load(recipe.data), progress=Progress()), stages)
+    return stages.prune.folder
 
 
-def prune(preparation):
-    for stage, work in ((preparation.stages.train, preparation._train), (preparation.stages.prune, preparation._prune)):
-        if not stage.done:
-            work(stage.begin())
-            stage.finish()
-    return preparation.stages.prune.folder
+@pytest.fixture(autouse=True)
+def _nothing_follows(monkeypatch):
+    monkeypatch.setattr(prepare, "finetune", lambda context, folder, **places: None)
+    monkeypatch.setattr(prepare, "_export", lambda *places: None)
 
 
 @pytest.mark.parametrize("step", [1, 2])
 def test_killed_between_removals_it_ends_in_the_same_network(recipe, tmp_path, monkeypatch, step):
-    whole = prune(prepared(recipe, tmp_path / "whole"))
-    monkeypatch.setattr(prepare, "_KEEP_EVERY_S", 0.0)
+    whole = prune(recipe, tmp_path / "whole")
+    monkeypatch.setattr(steps, "_KEEP_EVERY_S", 0.0)
     keep = RemovalFolder.keep
 
     def dies(self, key, removals):
@@ -73,17 +74,13 @@ def test_killed_between_removals_it_ends_in_the_same_network(recipe, tmp_path, m
     with monkeypatch.context() as patched:
         patched.setattr(RemovalFolder, "keep", dies)
         with pytest.raises(KilledError):
-            prune(prepared(recipe, tmp_path / "killed"))
-    killed = prune(prepared(recipe, tmp_path / "killed"))
+            prune(recipe, tmp_path / "killed")
+    killed = prune(recipe, tmp_path / "killed")
     for name in ("plan.json", "weights.safetensors", "pruned.json"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 def test_what_was_kept_goes_when_the_step_is_done(recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, "_KEEP_EVERY_S", 0.0)
-    preparation = prepared(recipe, tmp_path / "run")
-    for name in ("_finetune", "_export"):
-        monkeypatch.setattr(preparation, name, lambda folder: None)
-    preparation.run()
-    assert preparation.stages.prune.done
+    monkeypatch.setattr(steps, "_KEEP_EVERY_S", 0.0)
+    assert (prune(recipe, tmp_path / "run") / "done.json").is_file()
     assert not list((tmp_path / "run").rglob("removals"))

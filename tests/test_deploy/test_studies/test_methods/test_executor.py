@@ -14,10 +14,9 @@ import yaml
 from deploy.errors import DeployError
 from deploy.run.stages import Stage
 from deploy.studies.methods import executor, gpus
-from deploy.studies.methods.child import JOB
 from deploy.studies.methods.executor import LocalProcesses, child_environment, last_words
 from deploy.studies.methods.gpus import require_gpus, visible_gpus
-from deploy.studies.methods.jobs import jobs_of
+from deploy.studies.methods.jobs import JOB, jobs_of
 from deploy.studies.methods.recipe import StudyRecipe
 from deploy.studies.methods.study import run_study
 

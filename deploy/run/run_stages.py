@@ -1,0 +1,68 @@
+"""The stages of one run, each keyed by everything that decides its result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from backends import registry
+from benchmarks.machine.environment import identity
+from deploy.backend_options import compile_options
+from deploy.recipe import Recipe
+from deploy.run.stages import Stage, StageStore, stage_key
+from deploy.sources.network import fingerprint
+
+__all__ = ["RunStages", "stages_of", "train_key"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStages:
+    """The stages of one run, in the order in which they are done."""
+
+    train: Stage
+    prune: Stage
+    finetune: Stage
+    export: Stage
+    check: dict[str, Stage]
+    bench: dict[str, Stage]
+
+
+def train_key(recipe: Recipe, *more: str) -> str:
+    """Return the key of the dense network's training; `more` is what else decides its result."""
+    part = recipe.model_dump(mode="json")
+    part["data"].pop("root")  # where the data set lies does not change the result
+    return stage_key(
+        version("prune-deploy"),
+        part["seed"],
+        part["network"],
+        fingerprint(recipe.network),
+        part["data"],
+        part["train"],
+        *more,
+    )
+
+
+def stages_of(recipe: Recipe, store: StageStore) -> RunStages:
+    """Derive the stages from the recipe alone: no data or network is loaded."""
+    part = recipe.model_dump(mode="json")
+    train = train_key(recipe)
+    prune = stage_key(train, part["prune"])
+    finetune = stage_key(prune, part["finetune"])
+    export = stage_key(finetune, part["export"], None if recipe.export.dynamic_batch else recipe.bench.batch)
+    options = {key: value for key, value in part["bench"].items() if key != "backends"}
+    measured = {name: stage_key(export, options, name, _here(name, recipe)) for name in recipe.bench.backends}
+    return RunStages(
+        train=store.stage("train", train),
+        prune=store.stage("prune", prune),
+        finetune=store.stage("finetune", finetune),
+        export=store.stage("export", export),
+        check={name: store.stage(f"check-{name}", key) for name, key in measured.items()},
+        bench={name: store.stage(f"bench-{name}", key) for name, key in measured.items()},
+    )
+
+
+def _here(backend: str, recipe: Recipe) -> list[str | int | None]:
+    """Return what a measurement depends on beside the recipe: the machine, the runtime, the options it resolves to."""
+    bench = recipe.bench
+    options = compile_options(backend, precision=bench.precision, threads=bench.threads, device=bench.device)
+    return [identity(), registry.probe(backend, bench.device).version, options.threads, options.device]
