@@ -23,7 +23,7 @@ from deploy.sources.datasets.data import DataSpec
 from deploy.sources.network_spec import NetworkSpec
 from pruners.policy import Attention
 from pruners.recover.settings import TrainSettings
-from pruners.task import COSTS, Constraints, Target
+from pruners.target import COSTS, Constraints, Target
 
 __all__ = ["Bench", "Export", "Prune", "Recipe", "Section", "TargetSpec", "load_recipe", "read_yaml"]
 

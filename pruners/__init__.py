@@ -7,6 +7,6 @@ Importing this package imports no torch: the records and the registry only. `pru
 from pruners.errors import PruneError
 from pruners.groups import ChannelGroup, Member
 from pruners.plan import PruningPlan
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 
 __all__ = ["ChannelGroup", "Constraints", "Member", "PruneError", "PruningPlan", "Target"]

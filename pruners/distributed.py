@@ -6,17 +6,15 @@ what it got. All processes have to call alike, and in the same order.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
 
 from pruners.errors import MethodError, PlanError
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from pruners.importance.scores import Scores
-    from pruners.plan import PruningPlan
+from pruners.plan import PruningPlan
 
 __all__ = [
     "active",
@@ -26,7 +24,6 @@ __all__ = [
     "joined_rows",
     "largest",
     "reduce_means",
-    "reduce_scores",
     "total",
     "world_size",
 ]
@@ -34,50 +31,17 @@ __all__ = [
 
 def active() -> bool:
     """Tell whether more than one process works here."""
-    import torch.distributed as dist
-
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def is_first() -> bool:
     """Tell whether this process is the only one, or the first of several."""
-    import torch.distributed as dist
-
     return not active() or dist.get_rank() == 0
 
 
 def world_size() -> int:
     """Count the processes that work here."""
-    import torch.distributed as dist
-
     return dist.get_world_size() if active() else 1
-
-
-def reduce_scores(scores: Scores, n_examples: int) -> Scores:
-    """Average scores over the processes, weighted by the examples that each of them saw.
-
-    For scores that are means over examples the result is that of one process that saw all examples.
-
-    Parameters
-    ----------
-    scores : dict of str to tuple of float
-        Of this process; the same groups in the same order in each.
-    n_examples : int
-        Examples that they were taken from.
-
-    Raises
-    ------
-    MethodError
-        No process saw an example, or the processes score different groups.
-    """
-    if not active():
-        return scores
-    import torch
-
-    _require_alike(repr([(name, len(values)) for name, values in scores.items()]), "the processes score other groups")
-    tensors = [torch.tensor(values, dtype=torch.float64) for values in scores.values()]
-    means, _ = reduce_means(tensors, n_examples)
-    return {name: tuple(mean.tolist()) for name, mean in zip(scores, means, strict=True)}
 
 
 def reduce_means(means: Sequence[Tensor], n: int) -> tuple[list[Tensor], int]:
@@ -88,8 +52,6 @@ def reduce_means(means: Sequence[Tensor], n: int) -> tuple[list[Tensor], int]:
     MethodError
         The `n` add up to nothing.
     """
-    import torch
-
     wide = [mean.to(torch.float64) for mean in means]
     if not active():
         return wide, n
@@ -116,9 +78,6 @@ def joined_rows(values: Tensor) -> Tensor:
     """Put the rows of all processes below each other, in the order of the processes; each may have another number."""
     if not active():
         return values
-    import torch
-    import torch.distributed as dist
-
     rank, n = dist.get_rank(), torch.zeros(dist.get_world_size(), dtype=torch.int64)
     n[rank] = len(values)
     ends = total(n).cumsum(0).tolist()
@@ -131,8 +90,6 @@ def broadcast_buffers(model: nn.Module) -> None:
     """Give every process the buffers of process 0: statistics of BatchNorm, which each took from its own images."""
     if not active():
         return
-    import torch.distributed as dist
-
     for buffer in model.buffers():
         moved = buffer.detach().to(_device())
         dist.broadcast(moved, src=0)
@@ -149,12 +106,7 @@ def broadcast_plan(plan: PruningPlan) -> PruningPlan:
     """
     if not active():
         return plan
-    import torch
-    import torch.distributed as dist
-
-    from pruners.plan import PruningPlan
-
-    _require_alike(plan.graph, "the processes trace different networks; build and load the same one in each", PlanError)
+    _require_alike(plan.graph, "the processes trace different networks; build and load the same one in each")
     text = plan.model_dump_json().encode()
     size = torch.tensor([len(text)], device=_device())
     dist.broadcast(size, src=0)
@@ -165,21 +117,15 @@ def broadcast_plan(plan: PruningPlan) -> PruningPlan:
     return PruningPlan.model_validate_json(bytes(buffer.tolist()))
 
 
-def _require_alike(text: str, problem: str, kind: type[MethodError | PlanError] = MethodError) -> None:
-    import hashlib
-
-    import torch
-
+def _require_alike(text: str, problem: str) -> None:
     # 48 bits are exact in float64.
     number = float(int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]))
     both = _all_reduce(torch.tensor([number, -number], dtype=torch.float64), "max")
     if float(both[0]) != -float(both[1]):
-        raise kind(problem)
+        raise PlanError(problem)
 
 
 def _all_reduce(values: Tensor, how: str) -> Tensor:
-    import torch.distributed as dist
-
     moved = values.to(_device()).clone()
     dist.all_reduce(moved, op=dist.ReduceOp.MAX if how == "max" else dist.ReduceOp.SUM)
     return moved.cpu()
@@ -187,9 +133,6 @@ def _all_reduce(values: Tensor, how: str) -> Tensor:
 
 def _device() -> torch.device:
     """Return where the process group's tensors have to lie."""
-    import torch
-    import torch.distributed as dist
-
     if "nccl" in str(dist.get_backend()):
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")

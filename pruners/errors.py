@@ -17,6 +17,7 @@ PruneError                  root; the command line prints it as one line and exi
 from __future__ import annotations
 
 __all__ = [
+    "FOREIGN",
     "MethodError",
     "NothingToPruneError",
     "PlanError",
@@ -29,7 +30,20 @@ __all__ = [
     "UnknownMethodError",
     "VacuousCheckError",
     "VerificationError",
+    "first_line",
 ]
+
+FOREIGN = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    AssertionError,
+    NotImplementedError,
+    KeyError,
+    IndexError,
+)
+"""What torch.export, deepcopy and people's forward() are known to raise; `torch._dynamo` errors are RuntimeErrors."""
 
 
 class PruneError(Exception):
@@ -80,3 +94,9 @@ class UnknownMethodError(PruneError, KeyError):
 
 class TrainingError(PruneError):
     """Training cannot start, resume or go on."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

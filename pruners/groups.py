@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["ChannelGroup", "Member"]
+from pruners.plan import PruningPlan
+
+__all__ = ["ChannelGroup", "Member", "removed_positions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,3 +68,14 @@ class ChannelGroup:
     def prunable(self) -> bool:
         """True when no reason forbids to prune the group."""
         return not self.fixed
+
+
+def removed_positions(groups: Sequence[ChannelGroup], plan: PruningPlan) -> dict[str, dict[int, list[int]]]:
+    """Return the positions that a plan removes: tensor name -> axis -> ascending positions."""
+    gone: dict[str, dict[int, list[int]]] = {}
+    for group in groups:
+        removed = plan.removed(group.name)
+        for member in group.members if removed else ():
+            axes = gone.setdefault(member.path, {})
+            axes.setdefault(member.axis, []).extend(p for unit in removed for p in member.indices[unit])
+    return {path: {axis: sorted(where) for axis, where in axes.items()} for path, axes in gone.items()}

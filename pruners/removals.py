@@ -12,20 +12,20 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from pruners.errors import MethodError, PlanError
 from pruners.plan import PruningPlan
+from pruners.task import PruningTask, Removals
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from pruners.base import Method
-    from pruners.task import PruningTask
 
-__all__ = ["Keeper", "RemovalFolder", "Removals", "Stream", "key_of"]
+__all__ = ["RemovalFolder", "Stream", "key_of"]
 
 _PLAN, _WEIGHTS, _REST = "plan.json", "weights.safetensors", "rest.json"
 _DIGITS = 6
@@ -70,41 +70,6 @@ class Stream:
             self.drawn = drawn
         while self.drawn < drawn:
             next(self)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Removals:
-    """Where a method stands between two removals.
-
-    Parameters
-    ----------
-    place : int
-        In the method's schedule.
-    plan : PruningPlan
-        All removals so far, joined.
-    model : Module
-        The present network, in the forms that `pruners.surgery.apply` gives.
-    history : tuple of Mapping
-        JSON rows so far.
-    drawn : int
-        Batches that the method drew from its stream.
-    """
-
-    place: int
-    plan: PruningPlan
-    model: nn.Module
-    history: tuple[Mapping[str, Any], ...]
-    drawn: int = 0
-
-
-class Keeper(Protocol):
-    """Keeps the last `Removals` of one pruning."""
-
-    def last(self, key: str, task: PruningTask) -> Removals | None:
-        """Return what was kept last for this key (see `key_of`), or None where nothing was."""
-
-    def keep(self, key: str, removals: Removals) -> None:
-        """Keep these in the place of earlier ones."""
 
 
 class RemovalFolder:

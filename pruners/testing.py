@@ -40,9 +40,10 @@ from pruners.plan import PruningPlan
 from pruners.recover.fit import Epoch, History, TrainProgress, fit
 from pruners.recover.settings import TrainSettings
 from pruners.registry import create, method_class
-from pruners.removals import RemovalFolder, Removals
+from pruners.removals import RemovalFolder
 from pruners.surgery import apply
-from pruners.task import Constraints, Pruned, PruningTask, Target
+from pruners.target import Constraints, Target
+from pruners.task import Pruned, PruningTask, Removals
 
 __all__ = ["CLASS_PROMISES", "NETWORKS", "PROMISES", "Trial", "make_network", "make_task", "run"]
 

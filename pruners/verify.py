@@ -5,26 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from pruners.channels.program import FOREIGN, first_line, named_tensors
-from pruners.errors import VacuousCheckError, VerificationError
+from pruners.channels.program import named_tensors
+from pruners.errors import FOREIGN, VacuousCheckError, VerificationError, first_line
 from pruners.forms.graph_network import GraphNetwork
 from pruners.forms.masked_run import masked_outputs
+from pruners.forms.masking import graph_of, mask_
 from pruners.forms.slicing import slice_without
-from pruners.groups import ChannelGroup
+from pruners.graph import Graph
+from pruners.groups import ChannelGroup, removed_positions
 from pruners.modules.copies import copy_of
 from pruners.modules.outputs import batch_sizes, device_of, in_fp32, outputs_of
-from pruners.modules.perturb import awaken_
+from pruners.modules.perturb import randomize_for_sensitivity
 from pruners.modules.random_inputs import random_inputs
 from pruners.plan import PruningPlan
-from pruners.surgery import graph_of, mask_, removed_positions
-
-if TYPE_CHECKING:
-    from pruners.graph import Graph
 
 __all__ = ["Verification", "verify"]
 
@@ -92,9 +90,9 @@ def verify(
     Three things must hold. Every tensor of the compact network is the original's, cut by the plan, bit by bit. With the
     weights as given both networks give the same outputs, at two batch sizes. And with other weights they do too: this
     probe gives a copy of the original weights with which its output depends on every channel
-    (`pruners.modules.perturb.awaken_`) and the compact copy the same tensors, cut by the plan; it is what the check
-    rests on for a freshly initialised network, whose outputs hardly depend on its inner layers. The check refuses to
-    pass when masking moves the output in neither comparison.
+    (`pruners.modules.perturb.randomize_for_sensitivity`) and the compact copy the same tensors, cut by the plan; it is
+    what the check rests on for a freshly initialised network, whose outputs hardly depend on its inner layers. The
+    check refuses to pass when masking moves the output in neither comparison.
 
     Parameters
     ----------
@@ -137,7 +135,7 @@ def verify(
         given = [_compare(original, masked, smaller, draw(n, 0)) for n in sizes]
         awake, smaller_awake = copy_of(original), copy_of(smaller)
         for attempt in range(_PROBES):
-            awaken_(awake, draw(sizes[-1], 1), seed=seed + attempt)
+            randomize_for_sensitivity(awake, draw(sizes[-1], 1), seed=seed + attempt)
             _copy_cut(awake, gone, smaller_awake)
             probe = _compare(awake, masked, smaller_awake, draw(sizes[-1], 2 + attempt))
             if probe.sensitivity >= LEAST_SENSITIVITY or probe.relative_error > TOLERANCE:

@@ -82,7 +82,7 @@ def transfer_plan(
     by, units : str
         See `pruners.transfer.transfer.transfer`; "l1" ranks by the filters' norm in the weights of `target`.
     multiple_of : int
-        See `pruners.task.Constraints`.
+        See `pruners.target.Constraints`.
     seed : int
         Seeds "random".
 
@@ -94,7 +94,7 @@ def transfer_plan(
         See `pruners.transfer.transfer.transfer`.
     """
     from pruners.importance.measures.l1 import l1_norms
-    from pruners.task import Constraints
+    from pruners.target import Constraints
     from pruners.transfer.stages import stages_of
     from pruners.transfer.transfer import Matching, average, matched, transfer
 

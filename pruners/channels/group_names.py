@@ -9,9 +9,8 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import TypeAlias
 
-from pruners.groups import ChannelGroup
+from pruners.groups import ChannelGroup, removed_positions
 from pruners.plan import PruningPlan
-from pruners.surgery import removed_positions
 
 __all__ = ["named_as_before"]
 

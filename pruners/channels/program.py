@@ -15,22 +15,10 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from pruners.channels.regions import inline_regions
-from pruners.errors import TraceError
+from pruners.errors import FOREIGN, TraceError, first_line
 from pruners.modules.copies import copy_of
 
-__all__ = ["FOREIGN", "Program", "export", "first_line", "named_tensors", "writes_in_place"]
-
-FOREIGN = (
-    RuntimeError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    AssertionError,
-    NotImplementedError,
-    KeyError,
-    IndexError,
-)
-"""What torch.export, deepcopy and people's forward() are known to raise; `torch._dynamo` errors are RuntimeErrors."""
+__all__ = ["Program", "export", "named_tensors", "writes_in_place"]
 
 _CHATTY = (
     "torch.fx.experimental.symbolic_shapes",
@@ -67,12 +55,6 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers(remove_duplicate=False)),
     }
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
 def export(model: nn.Module, example_inputs: tuple[Tensor, ...], *, training: bool = False) -> Program:

@@ -9,7 +9,7 @@ from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices
 from pruners.decide.patterns import excluded_groups, groups_by_pattern
 from pruners.groups import ChannelGroup
-from pruners.task import Constraints
+from pruners.target import Constraints
 
 __all__ = ["Block", "groups_inside", "held_blocks", "removed_blocks", "without_blocks"]
 

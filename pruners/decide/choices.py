@@ -10,7 +10,7 @@ from math import ceil, floor, gcd, lcm
 from pruners.decide.patterns import excluded_groups, groups_by_pattern, groups_by_ratio, listed, producers
 from pruners.errors import NothingToPruneError, SelectorError, TargetError
 from pruners.groups import ChannelGroup
-from pruners.task import Constraints
+from pruners.target import Constraints
 
 __all__ = ["Choices", "choices_of", "excluded_groups", "groups_by_ratio", "producers"]
 

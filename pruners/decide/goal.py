@@ -11,7 +11,7 @@ from pruners.decide.choices import Choices, choices_of
 from pruners.decide.counts import ratio_counts
 from pruners.errors import TargetError
 from pruners.groups import ChannelGroup
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 
 __all__ = ["Costed", "budget_of", "goal_of", "removal_limit", "require_one_removal"]
 

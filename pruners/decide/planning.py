@@ -12,7 +12,7 @@ from pruners.errors import MethodError
 from pruners.importance.normalise import Normalisation, normalise
 from pruners.importance.scores import require_finite
 from pruners.plan import PruningPlan
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 
 if TYPE_CHECKING:
     from pruners.graph import Graph

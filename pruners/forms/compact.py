@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from pruners.errors import PlanError, SurgeryError
+from pruners.forms.forms import Form
+from pruners.graph import Graph
 from pruners.modules.copies import copy_of
 from pruners.plan import PruningPlan
 from pruners.surgery import apply
-
-if TYPE_CHECKING:
-    from pruners.forms.forms import Form
-    from pruners.graph import Graph
 
 __all__ = ["load", "save_weights"]
 

@@ -8,28 +8,26 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from pruners.channels.labelling import walk_program
-from pruners.channels.program import FOREIGN, Program, export, first_line, named_tensors
+from pruners.channels.program import Program, export, named_tensors
 from pruners.channels.residual_blocks import find_blocks
 from pruners.channels.survivors import Survivors
-from pruners.errors import SurgeryError, TraceError
+from pruners.errors import FOREIGN, SurgeryError, TraceError, first_line
 from pruners.forms.graph_cut import cut_graph
 from pruners.forms.graph_network import GraphNetwork, ProgramGraph
 from pruners.forms.module_form import module_form
 from pruners.forms.slicing import slice_without
+from pruners.graph import Graph
 from pruners.modules.copies import copy_of
 from pruners.modules.outputs import batch_sizes, device_of, in_fp32, outputs_of
-from pruners.modules.perturb import awaken_
+from pruners.modules.perturb import randomize_for_sensitivity
 from pruners.modules.random_inputs import random_inputs
 from pruners.plan import PruningPlan
-
-if TYPE_CHECKING:
-    from pruners.graph import Graph
 
 __all__ = ["Form", "compact_network"]
 
@@ -160,7 +158,7 @@ class _Judge:
         original = original.to(dtype)
         drawn = [random_inputs(specs, batch=batch, seed=1, device=device) for batch in sizes]
         self._examples = [tuple(t.to(dtype) if t.is_floating_point() else t for t in item) for item in drawn]
-        awaken_(original, self._examples[-1], seed=0)
+        randomize_for_sensitivity(original, self._examples[-1], seed=0)
         self._tensors = _cut_tensors(original, gone, frozenset())
         twin = self._loaded(network)
         self._expected = [outputs_of(twin, example) for example in self._examples]

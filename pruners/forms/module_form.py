@@ -16,8 +16,7 @@ from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from pruners.channels.program import FOREIGN, first_line
-from pruners.errors import PruneError, SurgeryError
+from pruners.errors import FOREIGN, PruneError, SurgeryError, first_line
 from pruners.forms.module_search import Disagreement, fit_
 from pruners.forms.module_sizes import Resized, update_sizes
 from pruners.forms.slicing import Positions, slice_without, tensor_named

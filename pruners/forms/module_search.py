@@ -16,8 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from pruners.channels.program import FOREIGN, first_line
-from pruners.errors import PruneError
+from pruners.errors import FOREIGN, PruneError, first_line
 from pruners.modules.attributes import SizeChange, Slots, slots_of
 
 __all__ = ["Disagreement", "fit_"]

@@ -11,7 +11,8 @@ from pruners.decide.choices import choices_of
 from pruners.decide.counts import ratio_counts
 from pruners.decide.goal import budget_of, require_one_removal
 from pruners.decide.uniform import uniform_counts
-from pruners.removals import Removals, Stream, key_of
+from pruners.removals import Stream, key_of
+from pruners.task import Removals
 
 if TYPE_CHECKING:
     from torch import nn
@@ -104,10 +105,12 @@ def prune_layer_by_layer(
         The target or the constraints name unknown layers, cannot be met, or leave nothing to remove.
     """
     from pruners.distributed import broadcast_plan
+    from pruners.forms.masking import mask_
     from pruners.graph import trace
+    from pruners.groups import removed_positions
     from pruners.modules.copies import copy_of
     from pruners.reconstruct.readers import readers_of
-    from pruners.surgery import apply, mask_, removed_positions
+    from pruners.surgery import apply
 
     counts = _counts(task, graph)
     for name in counts:

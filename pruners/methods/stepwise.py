@@ -15,7 +15,8 @@ from pruners.decide.goal import goal_of, removal_limit
 from pruners.decide.units import top_units
 from pruners.errors import MethodError, VacuousCheckError
 from pruners.importance.scores import Scores
-from pruners.removals import Removals, Stream, key_of
+from pruners.removals import Stream, key_of
+from pruners.task import Removals
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

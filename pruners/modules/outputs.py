@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from pruners.channels.program import FOREIGN
-from pruners.errors import VerificationError
+from pruners.errors import FOREIGN, VerificationError
 from pruners.modules.random_inputs import random_inputs
 from pruners.plan import InputSpec
 

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["awaken_"]
+__all__ = ["randomize_for_sensitivity"]
 
 _TINY = 1e-3
 
 
-def awaken_(module: nn.Module, inputs: tuple[Tensor, ...], *, seed: int) -> None:
+def randomize_for_sensitivity(module: nn.Module, inputs: tuple[Tensor, ...], *, seed: int) -> None:
     """Redraw norms and constant or tiny parameters in place, then scale layers to outputs of unit spread.
 
     Parameters

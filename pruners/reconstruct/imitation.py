@@ -13,10 +13,10 @@ from torch import Tensor, fx
 from pruners.errors import MethodError
 from pruners.forms.slicing import Positions
 from pruners.graph import Graph
+from pruners.groups import removed_positions
 from pruners.plan import PruningPlan
 from pruners.reconstruct.readers import Reader, reader_named
 from pruners.reconstruct.samples import Wanted
-from pruners.surgery import removed_positions
 
 __all__ = ["Imitation", "imitation_of", "positions_of"]
 

@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 from pruners.distributed import reduce_means
 from pruners.errors import MethodError
+from pruners.forms.masking import graph_of
 from pruners.forms.slicing import tensor_named
+from pruners.groups import removed_positions
 from pruners.importance.evidence import runnable
 from pruners.reconstruct.readers import Call, Reader, layers_among, norm_behind, parameters_behind
-from pruners.surgery import graph_of, removed_positions
 
 if TYPE_CHECKING:
     from pruners.graph import Graph

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from pruners.errors import MethodError
+from pruners.forms.masking import graph_of
 from pruners.reconstruct.imitation import imitation_of
 from pruners.reconstruct.layer_fit import sample_fits
 from pruners.reconstruct.readers import layers_among, parameters_behind
-from pruners.surgery import graph_of
 
 if TYPE_CHECKING:
     from pruners.plan import PruningPlan

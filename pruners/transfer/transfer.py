@@ -18,7 +18,7 @@ from pruners.decide.choices import choices_of
 from pruners.decide.units import top_units
 from pruners.errors import NothingToPruneError, PlanError
 from pruners.plan import PruningPlan
-from pruners.task import Constraints
+from pruners.target import Constraints
 from pruners.transfer.stages import Stage, stages_of
 
 if TYPE_CHECKING:

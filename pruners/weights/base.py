@@ -13,7 +13,8 @@ from pruners.base import MethodSettings, PruningMethod, state_of
 from pruners.errors import NothingToPruneError, TargetError, VerificationError
 from pruners.modules.modes import copy_modes
 from pruners.plan import PruningPlan
-from pruners.task import Constraints, Pruned, PruningTask
+from pruners.target import Constraints
+from pruners.task import Pruned, PruningTask
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pruners.errors import SelectorError, TargetError
-from pruners.task import Target
+from pruners.target import Target
 from pruners.weights.base import Scope
 from pruners.weights.layers import WeightLayer
 

@@ -9,7 +9,7 @@ import yaml
 
 from deploy.errors import RecipeError
 from deploy.recipe import load_recipe
-from pruners.task import COSTS, Constraints, Target
+from pruners.target import COSTS, Constraints, Target
 
 ROOT = Path(__file__).parent.parent.parent
 MINIMAL = {

@@ -15,7 +15,7 @@ from pruners.base import Method, MethodSettings, Outcome, plan_of
 from pruners.errors import MethodError, NothingToPruneError, UnknownMethodError
 from pruners.graph import trace
 from pruners.surgery import apply
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 from pruners.testing import make_network, make_task
 
 FREE = Constraints()

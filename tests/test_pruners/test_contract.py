@@ -8,7 +8,7 @@ from deploy.networks.resnet import resnet20
 from pruners import testing
 from pruners.recover.settings import TrainSettings
 from pruners.registry import create, names
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 
 pytestmark = pytest.mark.long
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pruners.distributed import broadcast_plan, reduce_scores
+from pruners.distributed import broadcast_plan, reduce_means
 from pruners.errors import MethodError, PlanError
 from pruners.graph import trace
 from pruners.importance.criteria import create_criterion, criterion_class, criterion_names
@@ -20,7 +20,7 @@ from pruners.importance.evidence import Evidence
 from pruners.importance.measures.oracle import ablate
 from pruners.plan import PruningPlan
 from pruners.registry import create
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 from pruners.testing import make_network, make_task
 
 # Processes of a Hutchinson estimate draw other signs than one process would, on other batches.
@@ -78,7 +78,8 @@ def work(rank, folder):
     evidence = evidence_on(mine)
     found = {name: create_criterion(name).scores(evidence) for name in SAME + DRAWN}
     found["oracle"] = ablate(evidence).changes
-    found["reduced"] = reduce_scores({"a": (float(rank), 8.0)}, 3 if rank == 0 else 1)
+    means, n = reduce_means([torch.tensor([float(rank), 8.0])], 3 if rank == 0 else 1)
+    found["reduced"] = [means[0].tolist(), n]
     halves = batches()[:2] if rank == 0 else batches()[2:]
     plans = {name: plan_by(name, halves).model_dump(mode="json") for name in METHODS}
     own = PruningPlan(graph="g", inputs=(), method="by hand", sizes={"a": 4}, kept={"a": (rank,)})
@@ -86,8 +87,7 @@ def work(rank, folder):
     refused = []
     for attempt in (
         lambda: broadcast_plan(own.model_copy(update={"graph": f"g{rank}"})),
-        lambda: reduce_scores({"a": (1.0,) * (rank + 1)}, 1),
-        lambda: reduce_scores({"a": (1.0,)}, 0),
+        lambda: reduce_means([torch.ones(1)], 0),
     ):
         try:
             attempt()
@@ -132,7 +132,7 @@ def test_the_oracle_is_that_of_one_process(two):
 
 
 def test_averages_are_weighted_by_examples(two):
-    assert two[1]["scores"]["reduced"] == {"a": [0.25, 8.0]}
+    assert two[1]["scores"]["reduced"] == [[0.25, 8.0], 4]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -148,15 +148,14 @@ def test_the_first_process_decides(two):
 
 def test_processes_that_do_not_fit_are_refused_everywhere(two):
     for one in two:
-        traced, scored, nothing = one["refused"]
+        traced, nothing = one["refused"]
         assert "trace different networks" in traced
-        assert "score other groups" in scored
         assert "no process has seen an example" in nothing
 
 
 def test_one_process_gets_back_what_it_gave():
-    scores = {"a": (1.0, 2.0)}
-    assert reduce_scores(scores, 3) is scores
+    means, n = reduce_means([torch.tensor([1.0, 2.0])], 3)
+    assert (means[0].tolist(), n) == ([1.0, 2.0], 3)
     plan = PruningPlan(graph="g", inputs=(), method="by hand", sizes={"a": 2}, kept={"a": (1,)})
     assert broadcast_plan(plan) is plan
 

@@ -17,7 +17,7 @@ from pruners.recover.settings import TrainSettings
 from pruners.recover.steps import train_steps
 from pruners.registry import create
 from pruners.removals import RemovalFolder, Stream
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 from pruners.testing import make_network, make_task
 
 STEPWISE = {

@@ -8,9 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from pruners.errors import NothingToPruneError, PlanError
+from pruners.forms.masking import mask
 from pruners.graph import trace
 from pruners.plan import PruningPlan
-from pruners.surgery import apply, mask
+from pruners.surgery import apply
 from pruners.verify import verify
 
 X = torch.randn(2, 3, 8, 8)

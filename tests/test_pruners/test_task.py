@@ -7,7 +7,7 @@ import math
 import pytest
 
 from pruners.errors import SelectorError, TargetError
-from pruners.task import COSTS, Constraints, Target
+from pruners.target import COSTS, Constraints, Target
 
 
 @pytest.mark.parametrize("fraction", [0, 1, 1.5, -0.1, 50, math.nan])

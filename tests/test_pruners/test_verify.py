@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from pruners.errors import VerificationError
 from pruners.forms.module_form import resize_
 from pruners.graph import trace
+from pruners.groups import removed_positions
 from pruners.plan import PruningPlan
-from pruners.surgery import apply, removed_positions
+from pruners.surgery import apply
 from pruners.verify import verify
 
 X = torch.randn(2, 3, 8, 8)

@@ -44,8 +44,7 @@ def measure(job: Job, clock: Clock) -> Row:
     from benchmarks.process.memory import peak_bytes
     from deploy.errors import DeployError
     from deploy.studies.coverage.checks import WrongAnswerError
-    from pruners.channels.program import first_line
-    from pruners.errors import PruneError
+    from pruners.errors import PruneError, first_line
 
     facts: dict[str, Any] = {}
     outcome: Outcome = "ok"
@@ -112,7 +111,7 @@ def _run(job: Job, facts: dict[str, Any], clock: Clock, folder: Path) -> None:
 def _dense(step: str, network: Any, inputs: Any, folder: Path, clock: Clock, tolerance: float) -> str:
     """Take the unpruned network to the step at which the pruned one stopped."""
     from deploy.studies.coverage import checks
-    from pruners.channels.program import first_line
+    from pruners.errors import first_line
 
     phase = clock.phase
     try:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from deploy.errors import SourceError
 from deploy.studies.coverage.rows import Entry
-from pruners.modules.perturb import awaken_
+from pruners.modules.perturb import randomize_for_sensitivity
 from pruners.modules.random_inputs import random_inputs
 from pruners.plan import InputSpec
 
@@ -62,7 +62,7 @@ def build(entry: Entry, *, seed: int) -> nn.Module:
     elif entry.wrapper == "flow":
         network = FlowCore(network)
     network.eval()
-    awaken_(network, inputs_of(entry, seed=seed + 1), seed=seed)
+    randomize_for_sensitivity(network, inputs_of(entry, seed=seed + 1), seed=seed)
     return network
 
 

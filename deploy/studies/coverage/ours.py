@@ -18,12 +18,13 @@ from pruners.decide.choices import choices_of
 from pruners.decide.counts import ratio_counts
 from pruners.decide.units import top_units
 from pruners.errors import NothingToPruneError, SurgeryError, VacuousCheckError, VerificationError
+from pruners.forms.masking import mask
 from pruners.graph import Graph, trace
 from pruners.groups import ChannelGroup
 from pruners.importance.measures.l1 import l1_norms
 from pruners.plan import PruningPlan
-from pruners.surgery import apply, mask
-from pruners.task import Constraints
+from pruners.surgery import apply
+from pruners.target import Constraints
 from pruners.verify import verify
 
 __all__ = ["commonest_reason", "plan_l1", "prune"]

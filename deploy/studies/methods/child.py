@@ -29,8 +29,7 @@ from deploy.studies.methods.gpus import require_gpus
 from deploy.studies.methods.jobs import JOB, Job
 from deploy.studies.methods.results import RESULT, JobResult, write_result
 from deploy.studies.methods.work import perform
-from pruners.channels.program import first_line
-from pruners.errors import PruneError
+from pruners.errors import PruneError, first_line
 
 __all__ = ["main"]
 

@@ -15,7 +15,7 @@ from deploy.run.loss_check import require_losses
 from deploy.sources.datasets.data import DataSpec, metric_of
 from deploy.sources.network_spec import NetworkSpec
 from pruners.recover.settings import TrainSettings
-from pruners.task import COSTS, Cost, Target
+from pruners.target import COSTS, Cost, Target
 
 __all__ = ["BASELINES", "Budget", "Mending", "MethodSpec", "Recovery", "RecoveryKind", "StudyRecipe", "load_study"]
 

@@ -17,7 +17,8 @@ from deploy.registry import NETWORKS
 from deploy.sources.network import build
 from deploy.sources.network_spec import NetworkSpec
 from pruners.registry import create
-from pruners.task import PruningTask, Target
+from pruners.target import Target
+from pruners.task import PruningTask
 
 NAMES = tuple(name for name in NETWORKS if name.startswith("restoration:"))
 

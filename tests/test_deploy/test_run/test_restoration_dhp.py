@@ -15,7 +15,8 @@ from deploy.networks.unet import UNet
 from pruners.recover.fit import fit
 from pruners.recover.losses import loss_function
 from pruners.registry import create
-from pruners.task import PruningTask, Target
+from pruners.target import Target
+from pruners.task import PruningTask
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.set_float32_matmul_precision.*")
 

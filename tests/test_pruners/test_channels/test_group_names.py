@@ -13,7 +13,8 @@ from pruners.groups import ChannelGroup, Member
 from pruners.plan import PruningPlan
 from pruners.registry import create
 from pruners.surgery import apply
-from pruners.task import PruningTask, Target
+from pruners.target import Target
+from pruners.task import PruningTask
 
 
 class Parts(nn.Module):

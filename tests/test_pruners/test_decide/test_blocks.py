@@ -16,7 +16,7 @@ from pruners.decide.choices import Choices
 from pruners.decide.decisions import decide
 from pruners.errors import MethodError
 from pruners.graph import trace
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 from pruners.testing import make_network, make_task
 
 

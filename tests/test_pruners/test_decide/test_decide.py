@@ -15,7 +15,7 @@ from pruners.decide.uniform import uniform_counts
 from pruners.decide.units import top_units
 from pruners.errors import MethodError, NothingToPruneError, SelectorError, TargetError
 from pruners.groups import ChannelGroup, Member
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 
 
 def group(name, n_units, *, layers=(), width=1, fixed="", min_units=1):

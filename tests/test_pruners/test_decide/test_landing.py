@@ -18,7 +18,7 @@ from pruners.decide.uniform import uniform_counts
 from pruners.decide.units import top_units
 from pruners.errors import NothingToPruneError, TargetError
 from pruners.groups import ChannelGroup, Member
-from pruners.task import Constraints
+from pruners.target import Constraints
 
 DECISIONS = st.sampled_from(decision_names())
 RANKINGS = st.sampled_from(["global", "greedy"])

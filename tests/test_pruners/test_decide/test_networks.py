@@ -17,7 +17,7 @@ from pruners.graph import trace
 from pruners.plan import PruningPlan
 from pruners.registry import create
 from pruners.surgery import apply
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 from pruners.testing import NETWORKS, make_network, make_task
 
 

@@ -11,7 +11,7 @@ from pruners.decide.planning import plan_from_scores
 from pruners.errors import MethodError, PlanError, TargetError
 from pruners.graph import trace
 from pruners.surgery import apply
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 from pruners.testing import make_network
 
 HALF = Target(of="flops", kept_fraction=0.5)

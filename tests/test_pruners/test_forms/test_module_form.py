@@ -12,16 +12,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from pruners.errors import SurgeryError
+from pruners.forms.masking import mask_
 from pruners.forms.module_form import SizeChange, copy_of, module_form, remove_blocks_, resize_
 from pruners.forms.slicing import slice_without
-from pruners.modules.perturb import awaken_
-from pruners.surgery import mask_
+from pruners.modules.perturb import randomize_for_sensitivity
 
 
 def judge(model, gone, *inputs):
     """Compare with the masked original, on weights with which the output depends on every channel."""
     original = copy_of(model).eval()
-    awaken_(original, inputs, seed=0)
+    randomize_for_sensitivity(original, inputs, seed=0)
     own = dict([*original.named_parameters(), *original.named_buffers()])
     cut = {name: slice_without(tensor, gone.get(name, {})) for name, tensor in own.items()}
     masked = copy.deepcopy(original)

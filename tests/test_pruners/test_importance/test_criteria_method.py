@@ -11,7 +11,7 @@ from pruners.errors import MethodError
 from pruners.graph import trace
 from pruners.importance.criteria import criterion_class, criterion_names
 from pruners.registry import create
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 from pruners.testing import make_network, make_task
 
 FREE = Constraints()

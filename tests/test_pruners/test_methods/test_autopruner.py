@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from pruners.errors import MethodError, TargetError
+from pruners.forms.masking import mask
 from pruners.gates.selection import Selection
 from pruners.gates.selection_rates import Ramp, corrected
 from pruners.graph import trace
@@ -20,8 +21,7 @@ from pruners.plan import PruningPlan
 from pruners.recover.fit import fit
 from pruners.recover.settings import TrainSettings
 from pruners.registry import create
-from pruners.surgery import mask
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 from pruners.testing import NETWORKS, make_network, make_task
 
 IMAGES = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(3))

@@ -18,7 +18,7 @@ from pruners.gates.latents import Latents
 from pruners.graph import trace
 from pruners.recover.settings import TrainSettings
 from pruners.registry import create
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 from pruners.testing import NETWORKS, make_network, make_task
 
 IMAGES = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(3))

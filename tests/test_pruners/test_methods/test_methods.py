@@ -15,7 +15,8 @@ from pruners.errors import MethodError
 from pruners.graph import trace
 from pruners.registry import create
 from pruners.surgery import apply
-from pruners.task import Constraints, PruningTask, Target
+from pruners.target import Constraints, Target
+from pruners.task import PruningTask
 from pruners.testing import make_network, make_task
 
 FREE = Constraints()

@@ -20,7 +20,7 @@ from pruners.reconstruct.layer_fit import sample_fits
 from pruners.reconstruct.readers import reader_named
 from pruners.reconstruct.samples import sample
 from pruners.registry import create
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 from pruners.testing import make_network, make_task
 
 FREE = Constraints()

@@ -22,7 +22,7 @@ from pruners.plan import PruningPlan
 from pruners.recover.reinitialise import reinitialise_
 from pruners.registry import create
 from pruners.surgery import apply
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 from pruners.testing import make_network, make_task
 
 INPUTS = (torch.zeros(2, 3, 8, 8),)

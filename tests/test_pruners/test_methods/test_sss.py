@@ -12,7 +12,7 @@ from pruners.gates.gate import GATE
 from pruners.gates.scales import StructureScales
 from pruners.graph import trace
 from pruners.registry import create
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 from pruners.testing import make_network, make_task
 
 FREE = Constraints()

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from pruners.errors import MethodError
 from pruners.reconstruct.greedy import keep_greedily, relative_error, remove_greedily, scales
 from pruners.registry import create
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 from pruners.testing import make_network, make_task
 
 FREE = Constraints()

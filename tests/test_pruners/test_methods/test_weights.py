@@ -20,7 +20,7 @@ from pruners.gates.masks import WeightMasks
 from pruners.graph import trace
 from pruners.recover.settings import TrainSettings
 from pruners.registry import create, method_class, names
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 from pruners.testing import NETWORKS, make_network, make_task
 from pruners.weights.decide import WeightBudget, keep_largest
 from pruners.weights.layers import weight_layers

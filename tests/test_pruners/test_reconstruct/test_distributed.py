@@ -17,7 +17,7 @@ from pruners.recover.fold_bias import fold_bias
 from pruners.recover.recalibrate import recalibrate
 from pruners.recover.reconstruct import reconstruct
 from pruners.registry import create
-from pruners.task import Constraints, Target
+from pruners.target import Constraints, Target
 from pruners.testing import make_network, make_task
 
 METHODS = {"thinet": {"images": 64, "updates_between": 0}, "regression": {"images": 64}}

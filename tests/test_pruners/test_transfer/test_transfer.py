@@ -20,7 +20,7 @@ from pruners.errors import NothingToPruneError, PlanError
 from pruners.graph import trace
 from pruners.plan import PruningPlan
 from pruners.surgery import apply
-from pruners.task import Constraints
+from pruners.target import Constraints
 from pruners.transfer.stages import Stage, stages_of
 from pruners.transfer.transfer import average, matched, transfer
 

@@ -1,0 +1,56 @@
+"""Mask a network as a plan says: what the compact network is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from pruners.forms.slicing import tensor_named
+from pruners.graph import Graph, trace
+from pruners.groups import removed_positions
+from pruners.modules.copies import copy_of
+from pruners.modules.random_inputs import random_inputs
+from pruners.plan import PruningPlan
+
+__all__ = ["graph_of", "mask", "mask_"]
+
+
+def mask(model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None) -> nn.Module:
+    """Return a copy of `model` in which every removed slice is zero, of producers and of consumers.
+
+    Consumers too, as some functions do not map zero to zero (a sigmoid, a shift after the producer).
+
+    Parameters
+    ----------
+    model : Module
+        The network that the plan was made for; not modified.
+    graph : Graph, optional
+        Its graph; traced again from the plan's inputs when missing.
+
+    Raises
+    ------
+    PlanError
+        The plan was made for another network, or is not legal for it.
+    """
+    graph = graph_of(model, plan) if graph is None else graph
+    graph.check(plan)
+    twin = copy_of(model)
+    mask_(twin, removed_positions(graph.groups, plan))
+    return twin
+
+
+def graph_of(model: nn.Module, plan: PruningPlan) -> Graph:
+    """Trace `model` with inputs as the plan describes them."""
+    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    return trace(model, random_inputs(plan.inputs, device=device), policy=plan.policy)
+
+
+def mask_(module: nn.Module, gone: Mapping[str, Mapping[int, Sequence[int]]]) -> None:
+    """Zero the given positions of named tensors in place."""
+    with torch.no_grad():
+        for path, axes in gone.items():
+            tensor = tensor_named(module, path)
+            for axis, positions in axes.items():
+                tensor.index_fill_(axis, torch.tensor(positions, device=tensor.device), 0)

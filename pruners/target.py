@@ -1,0 +1,140 @@
+"""How small a network shall become (`Target`), and what a plan must respect besides (`Constraints`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from pruners.errors import SelectorError, TargetError
+from pruners.policy import Attention
+
+__all__ = ["COSTS", "Constraints", "Cost", "Target"]
+
+Cost: TypeAlias = Literal["flops", "macs", "params", "weight_bytes", "activation_bytes"]
+COSTS: tuple[Cost, ...] = ("flops", "macs", "params", "weight_bytes", "activation_bytes")
+"""What a target can count, by the name that `Target` and a recipe give it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """How small the network shall become.
+
+    Parameters
+    ----------
+    of : {"flops", "macs", "params", "weight_bytes", "activation_bytes", "ratios"}
+        What is counted, for one example: FLOPs or MACs (the same fraction), elements of the parameters, bytes of what
+        is saved, bytes of the results of convolutions, linear layers and matrix products, or nothing with given ratios.
+    kept_fraction : float
+        Share of the dense network's cost that is **kept**, in (0, 1); not used with "ratios". A method lands at or
+        below it, and by less than 1 % of the dense cost where the constraints allow steps that are so small.
+    ratios : Mapping of str to float
+        With ``of="ratios"``: for each pattern of group names (``fnmatch``) the share of its units that is
+        **removed**, in [0, 1); of several patterns that match a group the last one decides. Groups that no pattern
+        names stay whole.
+
+    Raises
+    ------
+    TargetError
+        A kind, a share or a ratio that is not one.
+    """
+
+    of: Cost | Literal["ratios"]
+    kept_fraction: float = 1.0
+    ratios: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        kinds = [*COSTS, "ratios"]
+        if self.of not in kinds:
+            raise TargetError(f"a target is one of {', '.join(kinds)}; got {self.of!r}")
+        if self.of == "ratios":
+            for pattern, removed in self.ratios.items():
+                if not 0 <= removed < 1:
+                    raise TargetError(f"ratio of {pattern!r} is the share removed, in [0, 1); got {removed}")
+            if not self.ratios:
+                raise TargetError("a target by ratios needs at least one pattern")
+        elif not 0 < self.kept_fraction < 1:
+            raise TargetError(f"kept_fraction is the share of {self.of} kept, in (0, 1); got {self.kept_fraction}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraints:
+    """What a plan must respect besides its target.
+
+    Parameters
+    ----------
+    multiple_of : int
+        Kept counts of a group that loses units are a multiple of this (channels of each layer that makes them, not
+        units). A group with fewer channels than that stays whole.
+    min_units : int
+        Units that every group keeps at least; no group is ever emptied.
+    min_fraction : float
+        Share of its units that every group keeps at least, in [0, 1].
+    exclude : tuple of str
+        Patterns (``fnmatch``) of layer names that are left whole, together with every layer that shares their
+        channels, and the residual blocks that hold such a layer. A pattern that matches nothing is an error.
+    bounds : Mapping of str to (float, float)
+        For each pattern of layer names the least and the most that the groups of these layers keep, as shares of
+        their units, ``0 <= least <= most <= 1``. A most below 1 prunes them whatever the target says. Of several
+        patterns that match a group the last one decides; ``exclude`` wins over it. Residual blocks that hold such a
+        layer are not removed.
+    max_units_per_step : int, optional
+        Units that one removal takes at most, over the whole network. A method that removes in steps makes more of
+        them; one that removes once refuses what it cannot reach so.
+    max_fraction_per_step : float, optional
+        The same as a share of all units that may be removed at all, in (0, 1]; of both the smaller one counts.
+    exact_only : bool
+        Leave groups whole whose removal differs from masking (channels under a LayerNorm or GroupNorm across them).
+    attention : {"heads", "head_size"}
+        Whether the unit of an attention is a whole head, or one position of every head; see `pruners.policy.Policy`.
+    form : {"auto", "module", "graph"}
+        What is handed back: the user's own module where that is possible and the graph form where not, or one of both.
+
+    Raises
+    ------
+    TargetError
+        A value that is out of range.
+    SelectorError
+        A text where a tuple of patterns is meant.
+    """
+
+    multiple_of: int = 1
+    min_units: int = 1
+    min_fraction: float = 0.0
+    exclude: tuple[str, ...] = ()
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    max_units_per_step: int | None = None
+    max_fraction_per_step: float | None = None
+    exact_only: bool = False
+    form: Literal["auto", "module", "graph"] = "auto"
+    attention: Attention = "heads"
+
+    def __post_init__(self) -> None:
+        given: object = self.exclude
+        if isinstance(given, str):
+            raise SelectorError(f"exclude is a tuple of patterns, got the text {given!r}; write ({given!r},)")
+        for name, value in (
+            ("multiple_of", self.multiple_of),
+            ("min_units", self.min_units),
+            ("max_units_per_step", self.max_units_per_step),
+        ):
+            if value is not None and value < 1:
+                raise TargetError(f"{name} is at least 1, got {value}")
+        if not 0 <= self.min_fraction <= 1:
+            raise TargetError(
+                f"min_fraction is the share of its units that a group keeps, in [0, 1]; got {self.min_fraction}"
+            )
+        if self.max_fraction_per_step is not None and not 0 < self.max_fraction_per_step <= 1:
+            raise TargetError(
+                "max_fraction_per_step is the share of all units that one removal takes at most, in (0, 1]; "
+                f"got {self.max_fraction_per_step}"
+            )
+        for pattern, shares in self.bounds.items():
+            pair: object = shares
+            if not isinstance(pair, tuple) or len(pair) != 2 or not (0 <= pair[0] <= pair[1] <= 1 and pair[1] > 0):
+                raise TargetError(
+                    f"bounds of {pattern!r} are the least and the most share kept, 0 <= least <= most <= 1 and "
+                    f"0 < most, as in (0.25, 0.75); got {pair}"
+                )
+        if self.form not in ("auto", "module", "graph"):
+            raise TargetError(f"form is one of auto, module, graph; got {self.form!r}")
