@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
+from backends.base import CompileOptions
+from benchmarks.answers.reference import read_reference
+from benchmarks.records.measurement import Comparison
+from benchmarks.settings import Settings
+from benchmarks.subject.subject import SubjectSpec
 from deploy.backend_options import compile_options
-from deploy.run.stages import write_json
-
-if TYPE_CHECKING:
-    from backends.base import CompileOptions
-    from benchmarks.records.measurement import Comparison
-    from deploy.bundle.bundle import Bundle
-    from deploy.recipe import Bench, Recipe
-    from deploy.run.stages import Stage
+from deploy.bundle.bundle import Bundle
+from deploy.export.agreement import score_on_backend
+from deploy.recipe import Bench, Recipe
+from deploy.run.pairs import measure_pair, read_pair
+from deploy.run.stages import Stage, write_json
+from deploy.sources.datasets.data import load
 
 __all__ = ["check_backend", "measure_backend"]
 
@@ -33,20 +35,17 @@ def check_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stag
     dict of str to float
         By label: accuracy in [0, 1], or PSNR in dB.
     """
-    from deploy.export.agreement import score_on_backend
-    from deploy.sources.datasets.data import load
-
     file = stage.folder / "scores.json"
     if not stage.done:
         say(f"check the answers of {name} on the test set")
         stage.begin()
         data = load(recipe.data)
         options = _options(name, recipe.bench)
-        found = {
+        scores = {
             label: score_on_backend(bundle.model, name, options, data.test, metric=data.metric).score
             for label, bundle in bundles.items()
         }
-        write_json(file, found)
+        write_json(file, scores)
         stage.finish()
     try:
         known: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
@@ -59,43 +58,22 @@ def check_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stag
 
 def measure_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stage: Stage, say: Say) -> Comparison:
     """Measure dense and pruned in turn under one backend; their answers are checked first."""
-    from benchmarks.answers.reference import read_reference
-    from benchmarks.errors import RecordError
-    from benchmarks.journal import Journal, journal_path
-    from benchmarks.records.file import load_comparison, save
-    from benchmarks.runner import compare
-    from benchmarks.settings import Settings
-    from benchmarks.subject.subject import SubjectSpec
-
-    file = stage.folder / "comparison.json"
-    if stage.done:
-        try:
-            return load_comparison(file)
-        except RecordError as error:
-            say(f"{error}: measuring again")
-            stage.redo()
-    stage.begin()
-    options = _options(name, recipe.bench)
+    known = read_pair(stage, say)
+    if known is not None:
+        return known
+    bench, options = recipe.bench, _options(name, recipe.bench)
     specs = {
-        label: SubjectSpec(model=bundle.model, label=label, backend=name, options=options, batch=recipe.bench.batch)
+        label: SubjectSpec(model=bundle.model, label=label, backend=name, options=options, batch=bench.batch)
         for label, bundle in bundles.items()
     }
     references = {label: read_reference(bundle.reference) for label, bundle in bundles.items()}
-    bench = recipe.bench
-    settings = Settings(trials=bench.trials, budget_s=bench.budget_s, margin=bench.margin, seed=recipe.seed)
-    with Journal(journal_path(file)) as journal:
-        comparison = compare(
-            specs["pruned"],
-            specs["dense"],
-            candidate_reference=references["pruned"],
-            baseline_reference=references["dense"],
-            settings=settings,
-            progress=lambda line: say(f"{name}: {line}"),
-            journal=journal,
-        )
-        save(comparison, file)
-        journal.finish()
-    # A failed measurement is shown, and tried again the next time.
-    if comparison.verdict != "failed":
-        stage.finish()
-    return comparison
+    return measure_pair(
+        stage,
+        specs["pruned"],
+        specs["dense"],
+        Settings(trials=bench.trials, budget_s=bench.budget_s, margin=bench.margin, seed=recipe.seed),
+        lambda line: say(f"{name}: {line}"),
+        keep_unfit=True,
+        candidate_reference=references["pruned"],
+        baseline_reference=references["dense"],
+    )

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from deploy.run.stages import Stage, StageStore, stage_key
+from backends.errors import BackendError
+from benchmarks.errors import BenchmarkError
+from benchmarks.records.measurement import Comparison
+from benchmarks.settings import Settings
+from deploy.results.bench_grid import Grid
+from deploy.run.pairs import measure_pair, measured_key, read_pair
+from deploy.run.stages import StageStore
 from deploy.studies.methods.jobs import MODEL, Job, StudyJobs, cell_name
 from deploy.studies.methods.recipe import StudyRecipe
 from deploy.studies.methods.results import JobResult, MeasuredRow
-
-if TYPE_CHECKING:
-    from benchmarks.records.measurement import Comparison
-    from benchmarks.settings import Settings
-    from deploy.results.bench_grid import Grid
 
 __all__ = ["measure"]
 
@@ -46,9 +43,6 @@ def measure(
     keep_unfit : bool
         Count rows of a machine that was not fit for measuring as finished.
     """
-    from benchmarks.settings import Settings
-    from deploy.results.bench_grid import Grid
-
     bench = recipe.bench
     settings = Settings(trials=bench.trials, budget_s=bench.budget_s, margin=bench.margin, seed=recipe.seeds[0])
     seeds = recipe.seeds[: recipe.measure_seeds]
@@ -115,68 +109,28 @@ class _Pairs:
         return found, reason, ""
 
     def _measure(self, pruned: Job, name: str, shapes: list[str]) -> tuple[Comparison | None, str]:
-        from backends.errors import BackendError
-        from benchmarks.errors import BenchmarkError, RecordError
-        from benchmarks.records.file import load_comparison
-
         (backend,) = self.grid.backends
-        stage = self._stage(shapes)
-        if stage.done:
-            try:
-                known = load_comparison(stage.folder / "comparison.json")
-            except RecordError as error:
-                self.say(f"{error}: measuring again")
-                stage.redo()
-            else:
-                self.say(f"{backend}: {name} was measured before")
-                return known, ""
+        key = measured_key(shapes, self.grid, self.settings)
+        stage = self.store.stage(f"measured/{backend}-{key[:_SHOWN]}", key)
+        known = read_pair(stage, self.say)
+        if known is not None:
+            self.say(f"{backend}: {name} was measured before")
+            return known, ""
         self.say(f"{backend}: measure {name} beside the dense network")
+        paths = {"dense": self.dense, "pruned": pruned}
+        ((dense, candidate),) = self.grid.specs(
+            {label: self.store.root / job.folder / MODEL for label, job in paths.items()}
+        )
         try:
-            found = self._compare(stage, pruned)
+            return measure_pair(
+                stage,
+                candidate,
+                dense,
+                self.settings,
+                lambda line: self.say(f"{backend}: {line}"),
+                keep_unfit=self.keep_unfit,
+            ), ""
         except (BackendError, BenchmarkError) as error:
             reason = " ".join(str(error).split())
             self.say(f"{backend}: {reason}")
             return None, reason
-        if found.verdict != "failed" and (self.keep_unfit or not found.unfit):
-            stage.finish()
-        return found, ""
-
-    def _stage(self, shapes: list[str]) -> Stage:
-        """Name the row's place; its key holds all that decides the result, this machine included."""
-        from backends import registry
-        from benchmarks.machine.environment import identity
-
-        (backend,) = self.grid.backends
-        key = stage_key(
-            version("prune-deploy"),
-            shapes,
-            asdict(self.grid),
-            asdict(self.settings),
-            identity(),
-            registry.probe(backend, self.grid.device).version,
-        )
-        return self.store.stage(f"measured/{backend}-{key[:_SHOWN]}", key)
-
-    def _compare(self, stage: Stage, pruned: Job) -> Comparison:
-        from benchmarks.journal import Journal, journal_path
-        from benchmarks.records.file import save
-        from benchmarks.runner import compare
-
-        paths: dict[str, Path] = {
-            label: self.store.root / job.folder / MODEL for label, job in (("dense", self.dense), ("pruned", pruned))
-        }
-        (specs,) = self.grid.specs(paths)
-        dense, candidate = specs
-        (backend,) = self.grid.backends
-        file = stage.begin() / "comparison.json"
-        with Journal(journal_path(file)) as journal:
-            found = compare(
-                candidate,
-                dense,
-                settings=self.settings,
-                progress=lambda line: self.say(f"{backend}: {line}"),
-                journal=journal,
-            )
-            save(found, file)
-            journal.finish()
-        return found

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from importlib.metadata import version
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from benchmarks.errors import RecordError
+from backends.errors import BackendError
+from benchmarks.errors import BenchmarkError
 from benchmarks.records.base import Record
-from benchmarks.records.file import load_comparison
 from benchmarks.records.measurement import Comparison
+from benchmarks.settings import Settings
+from deploy.backend_options import require_backends
 from deploy.files.atomic import write_file
-from deploy.run.stages import Stage, StageStore, stage_key
+from deploy.results.bench_grid import Grid
+from deploy.run.pairs import measure_pair, measured_key, read_pair
+from deploy.run.stages import StageStore
 from deploy.studies.published.catalogue import Entry
 from deploy.studies.published.prepare import LABELS, BuildError, export_apart
-
-if TYPE_CHECKING:
-    from benchmarks.settings import Settings
-    from deploy.results.bench_grid import Grid
 
 __all__ = ["Row", "StudyResults", "run_study"]
 
@@ -91,8 +91,6 @@ def run_study(
     OutputError
         `folder` cannot be written to, or another study works in it.
     """
-    from deploy.backend_options import require_backends
-
     store = StageStore(folder)
     with store.locked():
         require_backends(grid.backends, grid.device)
@@ -119,53 +117,33 @@ def _measure_entry(
     broken = ""
     rows = []
     for backend in grid.backends:
-        stage = _stage(entry, backend, grid, settings, store)
-        known = _read(stage, say) if stage.done else None
-        if known is not None:
+        own = replace(grid, backends=[backend])
+        stage = store.stage(f"{entry.name}/{backend}", measured_key(entry.model_dump(mode="json"), own, settings))
+        comparison, reason = read_pair(stage, say), ""
+        if comparison is not None:
             say(f"{backend}: measured before")
-            rows.append(Row(entry=entry.name, backend=backend, comparison=known))
-            continue
-        try:
-            if not broken:
-                paths = _exported(entry, models, export, say)
-                found = _compare(paths, backend, grid, settings, stage, say)
-                rows.append(Row(entry=entry.name, backend=backend, comparison=found))
-                if found.verdict != "failed" and (keep_unfit or not found.unfit):
-                    stage.finish()
-                continue
+        elif broken:
             reason = broken
-        except BuildError as error:
-            reason = broken = " ".join(str(error).split())
-        except _measuring_errors() as error:
-            reason = " ".join(str(error).split())
-        say(f"{backend}: {reason}")
-        rows.append(Row(entry=entry.name, backend=backend, reason=reason))
+        else:
+            try:
+                ((dense, pruned),) = own.specs(_exported(entry, models, export, say))
+                comparison = measure_pair(
+                    stage, pruned, dense, settings, partial(_say_for, backend, say), keep_unfit=keep_unfit
+                )
+            except BuildError as error:
+                reason = broken = " ".join(str(error).split())
+            except (BackendError, BenchmarkError) as error:
+                reason = " ".join(str(error).split())
+        if reason:
+            say(f"{backend}: {reason}")
+        rows.append(Row(entry=entry.name, backend=backend, comparison=comparison, reason=reason))
     if models.exists():
         shutil.rmtree(models)
     return rows
 
 
-def _measuring_errors() -> tuple[type[Exception], ...]:
-    from backends.errors import BackendError
-    from benchmarks.errors import BenchmarkError
-
-    return BackendError, BenchmarkError
-
-
-def _stage(entry: Entry, backend: str, grid: Grid, settings: Settings, store: StageStore) -> Stage:
-    """Name the row's place; its key holds all that decides the result, this machine included."""
-    from backends import registry
-    from benchmarks.machine.environment import identity
-
-    key = stage_key(
-        version("prune-deploy"),
-        entry.model_dump(mode="json"),
-        {**asdict(grid), "backends": backend},
-        asdict(settings),
-        identity(),
-        registry.probe(backend, grid.device).version,
-    )
-    return store.stage(f"{entry.name}/{backend}", key)
+def _say_for(backend: str, say: Say, line: str) -> None:
+    say(f"{backend}: {line}")
 
 
 def _exported(entry: Entry, models: Path, export: Export, say: Say) -> dict[str, Path]:
@@ -178,31 +156,3 @@ def _exported(entry: Entry, models: Path, export: Export, say: Say) -> dict[str,
         export(entry, models)
         done.touch()
     return paths
-
-
-def _compare(
-    paths: dict[str, Path], backend: str, grid: Grid, settings: Settings, stage: Stage, say: Say
-) -> Comparison:
-    from benchmarks.journal import Journal, journal_path
-    from benchmarks.records.file import save
-    from benchmarks.runner import compare
-
-    (specs,) = replace(grid, backends=[backend]).specs(paths)
-    dense, pruned = specs
-    file = stage.begin() / "comparison.json"
-    with Journal(journal_path(file)) as journal:
-        found = compare(
-            pruned, dense, settings=settings, progress=lambda line: say(f"{backend}: {line}"), journal=journal
-        )
-        save(found, file)
-        journal.finish()
-    return found
-
-
-def _read(stage: Stage, say: Say) -> Comparison | None:
-    try:
-        return load_comparison(stage.folder / "comparison.json")
-    except RecordError as error:
-        say(f"{error}: measuring again")
-        stage.redo()
-        return None

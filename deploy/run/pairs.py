@@ -1,0 +1,94 @@
+"""A pair of models measured once: the finished comparison is kept in a stage, and read again the next time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from backends import registry
+from benchmarks.answers.reference import Reference
+from benchmarks.errors import RecordError
+from benchmarks.journal import Journal, journal_path
+from benchmarks.machine.environment import identity
+from benchmarks.records.file import load_comparison, save
+from benchmarks.records.measurement import Comparison
+from benchmarks.runner import compare
+from benchmarks.settings import Settings
+from benchmarks.subject.subject import SubjectSpec
+from deploy.results.bench_grid import Grid
+from deploy.run.stages import Stage, stage_key
+
+__all__ = ["measure_pair", "measured_key", "read_pair"]
+
+_FILE = "comparison.json"
+
+
+def measured_key(what: Any, grid: Grid, settings: Settings) -> str:
+    """Return the key of a measurement under the one backend of `grid`: all that decides it, this machine included.
+
+    Parameters
+    ----------
+    what : JSON value
+        What is measured.
+    """
+    (backend,) = grid.backends
+    runtime = registry.probe(backend, grid.device).version
+    return stage_key(version("prune-deploy"), what, asdict(grid), asdict(settings), identity(), runtime)
+
+
+def read_pair(stage: Stage, say: Callable[[str], None]) -> Comparison | None:
+    """Return the comparison of a finished stage; None where there is none, or a damaged one."""
+    if not stage.done:
+        return None
+    try:
+        return load_comparison(stage.folder / _FILE)
+    except RecordError as error:
+        say(f"{error}: measuring again")
+        stage.redo()
+        return None
+
+
+def measure_pair(
+    stage: Stage,
+    candidate: SubjectSpec,
+    baseline: SubjectSpec,
+    settings: Settings,
+    say: Callable[[str], None],
+    *,
+    keep_unfit: bool,
+    candidate_reference: Reference | None = None,
+    baseline_reference: Reference | None = None,
+) -> Comparison:
+    """Measure a pair in a stage.
+
+    The stage is finished unless the measurement failed, or the machine was unfit for it: these are returned, and
+    measured again the next time.
+
+    Parameters
+    ----------
+    keep_unfit : bool
+        Finish the stage also where the machine was unfit.
+
+    Raises
+    ------
+    BackendError, BenchmarkError
+        The pair cannot be measured.
+    """
+    file = stage.begin() / _FILE
+    with Journal(journal_path(file)) as journal:
+        comparison = compare(
+            candidate,
+            baseline,
+            candidate_reference=candidate_reference,
+            baseline_reference=baseline_reference,
+            settings=settings,
+            progress=say,
+            journal=journal,
+        )
+        save(comparison, file)
+        journal.finish()
+    if comparison.verdict != "failed" and (keep_unfit or not comparison.unfit):
+        stage.finish()
+    return comparison
