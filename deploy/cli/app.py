@@ -1,47 +1,193 @@
-"""The table of commands."""
+"""The table of commands. The module of a command is imported when the command is called or asked for its own help."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
 import typer
+from typer.core import TyperGroup
 
-from deploy.cli import bench, calibrate, compile_, doctor, layers, list_, load, plan, report, run, study
+__all__ = ["COMMANDS", "Entry", "LazyGroup", "app"]
 
-__all__ = ["app"]
 
-app = typer.Typer(
-    name="deploy",
-    help="What does pruning really buy on the hardware it will run on? Prune, export, compile, check, measure.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command("run")(run.run)
-app.command("bench")(bench.bench)
-app.command("compare")(bench.compare)
-app.command("load")(load.load)
-app.command("calibrate")(calibrate.calibrate)
-app.command("layers")(layers.layers)
-app.command("compile")(compile_.compile_model)
-app.command("report")(report.report)
-app.add_typer(plan.plan, name="plan")
-app.add_typer(study.study, name="study")
-app.command("list")(list_.list_names)
-app.command("doctor")(doctor.doctor)
+class Entry(NamedTuple):
+    """Where a command stands, and its line in the list of commands.
+
+    Parameters
+    ----------
+    where : str
+        ``module:function``; empty for a group, whose commands stand in `COMMANDS` under its own name.
+    line : str
+        First paragraph of the function's docstring, or the help of the group.
+    """
+
+    where: str
+    line: str
+
+
+COMMANDS: dict[str, dict[str, Entry]] = {
+    "deploy": {
+        "run": Entry("deploy.cli.run:run", "Train, prune, fine-tune, export, check and measure as RECIPE says."),
+        "bench": Entry(
+            "deploy.cli.bench:bench",
+            "Measure an ONNX file: answers first, then latency, throughput and memory, in processes of its own.",
+        ),
+        "compare": Entry(
+            "deploy.cli.bench:compare",
+            "Tell whether CANDIDATE is faster or slower than BASELINE; exit code 1 says slower, 3 says not decided.",
+        ),
+        "load": Entry(
+            "deploy.cli.load:load",
+            "Put a load on an ONNX file: answers first, then throughput, or the highest rate that keeps a latency "
+            "bound.",
+        ),
+        "calibrate": Entry(
+            "deploy.cli.calibrate:calibrate",
+            "Measure MODEL against itself: the noise floor of this machine, shown from then on beside every "
+            "comparison.",
+        ),
+        "layers": Entry(
+            "deploy.cli.layers:layers",
+            "Profile an ONNX file: the time of each layer, its MACs and bytes, and its share of the measured roofline.",
+        ),
+        "compile": Entry(
+            "deploy.cli.compile_:compile_model",
+            "Compile an ONNX file and list its layers: what was fused, and what the runtime put in by itself.",
+        ),
+        "report": Entry("deploy.cli.report:report", "Print the tables of a results file, and write its page."),
+        "list": Entry(
+            "deploy.cli.list_:list_names", "List backends, pruning methods, networks, data sets and scenarios."
+        ),
+        "doctor": Entry(
+            "deploy.cli.doctor:doctor",
+            "List backends, devices and data with their versions; for what is not usable, why and what to do.",
+        ),
+        "plan": Entry("", "Read, draw, compare, apply and carry over pruning plans."),
+        "study": Entry(
+            "",
+            "Questions that take many networks or many measurements to answer. "
+            "deploy study RECIPE.yaml is short for deploy study run RECIPE.yaml.",
+        ),
+    },
+    "plan": {
+        "show": Entry("deploy.cli.plan.show:show", "Tell what a plan removes, and draw the kept units of each group."),
+        "diff": Entry(
+            "deploy.cli.plan.diff:diff",
+            "Compare two plans of one network: which groups differ, by how many units, and how much they overlap.",
+        ),
+        "apply": Entry(
+            "deploy.cli.plan.apply:apply",
+            "Apply a plan to a fresh network, or to given weights; verify the result and write it as a bundle.",
+        ),
+        "transfer": Entry(
+            "deploy.cli.plan.transfer:transfer",
+            "Carry the pattern of plans to another network of the family: the mean kept share of each stage.",
+        ),
+    },
+    "study": {
+        "run": Entry(
+            "deploy.cli.study.run:run",
+            "Compare pruning methods as RECIPE says: accuracy over seeds and measured speed, side by side.",
+        ),
+        "coverage": Entry(
+            "deploy.cli.study.coverage:coverage",
+            "Remove 30 % of the units of every network of a list, prove the result, export it and run it on two "
+            "runtimes.",
+        ),
+        "oracle": Entry(
+            "deploy.cli.study.oracle:oracle",
+            "Ablate each unit of RECIPE's dense network alone, and correlate every criterion with what that does to "
+            "the loss.",
+        ),
+        "published": Entry(
+            "deploy.cli.study.published:published",
+            "Measure pruned networks that papers published beside their dense parents (random weights).",
+        ),
+    },
+}
+"""Name of a group -> name of a command -> where it stands."""
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands of one group; a command is imported when it is taken out."""
+
+    def __init__(self, entries: Mapping[str, Entry]) -> None:
+        self._entries = entries
+
+    def __getitem__(self, name: str) -> Any:
+        where, line = self._entries[name]
+        if not where:
+            return typer.main.get_command(_group(name, line))
+        module, _, function = where.partition(":")
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(name)(getattr(import_module(module), function))
+        return typer.main.get_command(single)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands by name and help line, and imports the one that is called."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        entries = COMMANDS[settings["name"]]
+        self._lines = [(name, entry.line) for name, entry in entries.items()]
+        commands: Any = _Commands(entries)
+        self.commands = commands
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """Write the list of commands, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(self._lines)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put ``run`` before a recipe of ``deploy study``. A misspelt command is still reported as one."""
+        if self.name == "study" and args and args[0] not in (*self.commands, *ctx.help_option_names):
+            first = args[0]
+            if first.startswith("-") or "." in first or "/" in first or Path(first).is_file():
+                args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+def _group(name: str, line: str) -> typer.Typer:
+    group = typer.Typer(
+        name=name,
+        cls=LazyGroup,
+        help=line,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    group.callback()(lambda: None)
+    return group
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import version  # 20 ms that no other command has to wait for
 
         typer.echo(version("prune-deploy"))
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: bool = typer.Option(
         False, "--version", is_eager=True, callback=_print_version, help="Print the version and exit."
     ),
 ) -> None:
     pass
+
+
+app = _group(
+    "deploy", "What does pruning really buy on the hardware it will run on? Prune, export, compile, check, measure."
+)
+app.callback()(_options)

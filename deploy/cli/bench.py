@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from benchmarks.machine.affinity import parse_cores
+from benchmarks.settings import Settings
 from deploy.cli import options as given
+from deploy.cli.output import say
 from deploy.exit_codes import OK, exit_code
-
-if TYPE_CHECKING:
-    from deploy.results.results import Results
+from deploy.files.atomic import require_writable
+from deploy.report.page import write_page
+from deploy.report.terminal import print_results
+from deploy.results.bench_grid import Grid, bench_models, label_models, numbers, shapes
+from deploy.results.results import Results
 
 __all__ = ["bench", "compare"]
 
@@ -43,11 +48,6 @@ def bench(
     page: given.PageFile = None,
 ) -> None:
     """Measure an ONNX file: answers first, then latency, throughput and memory, in processes of its own."""
-    from benchmarks.machine.affinity import parse_cores
-    from benchmarks.settings import Settings
-    from deploy.files.atomic import require_writable
-    from deploy.results.bench_grid import Grid, bench_models, label_models, numbers, shapes
-
     grid = Grid(
         backends=list(dict.fromkeys(backend or ["ort"])),
         precision=precision,
@@ -69,7 +69,7 @@ def bench(
     )
     if page is not None:
         require_writable(page)
-    results = bench_models(label_models(model, against), grid, settings, _say, output)
+    results = bench_models(label_models(model, against), grid, settings, say, output)
     _tell(results, page, accept_unfit=accept_unfit)
 
 
@@ -116,14 +116,7 @@ def compare(
     )
 
 
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
-
-
 def _tell(results: Results, page: Path | None, *, accept_unfit: bool) -> None:
-    from deploy.report.page import write_page
-    from deploy.report.terminal import print_results
-
     measured = results.all_measurements()
     reasons = [f"{one.subject.label} on {one.subject.backend}: {one.failure}" for one in measured if one.failure]
     if len(reasons) < len(measured):  # else a table would only hide the reasons

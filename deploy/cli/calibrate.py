@@ -8,8 +8,16 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.errors import BenchmarkError
+from benchmarks.machine.noise_floor import fingerprint, noise_floor, store
+from benchmarks.runner import compare
+from benchmarks.settings import Settings
+from benchmarks.subject.subject import SubjectSpec
+from deploy.backend_options import compile_options, require_backends
 from deploy.cli import options as given
 from deploy.exit_codes import UNFIT
+from deploy.report.formatting import duration, percent
+from deploy.results.bench_grid import onnx_file, reference_of
 
 __all__ = ["calibrate"]
 
@@ -27,15 +35,6 @@ def calibrate(
     seed: given.Seed = 0,
 ) -> None:
     """Measure MODEL against itself: the noise floor of this machine, shown from then on beside every comparison."""
-    from benchmarks.errors import BenchmarkError
-    from benchmarks.machine.noise_floor import fingerprint, noise_floor, store
-    from benchmarks.runner import compare
-    from benchmarks.settings import Settings
-    from benchmarks.subject.subject import SubjectSpec
-    from deploy.backend_options import compile_options, require_backends
-    from deploy.report.formatting import duration, percent
-    from deploy.results.bench_grid import onnx_file, reference_of
-
     path, names = onnx_file(model), list(dict.fromkeys(backend or ["ort"]))
     require_backends(names, device)
     reference = reference_of(path)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from backends import registry
+from deploy.backend_options import compile_options
 
 __all__ = ["compile_model"]
 
@@ -20,15 +27,6 @@ def compile_model(
     ] = None,
 ) -> None:
     """Compile an ONNX file and list its layers: what was fused, and what the runtime put in by itself."""
-    from time import perf_counter
-
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from backends import registry
-    from deploy.backend_options import compile_options
-
     options = compile_options(backend, precision=precision, threads=threads, device=device)
     path = model / "model.onnx" if model.is_dir() else model
     started = perf_counter()

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import platform
+import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from backends import registry
+from benchmarks.machine.environment import cores_available
+from deploy.sources.datasets.data import data_availability
 
 __all__ = ["doctor"]
 
@@ -14,18 +24,6 @@ def doctor(
     data_root: Annotated[Path | None, typer.Option("--data-root", help="Where data sets lie.")] = None,
 ) -> None:
     """List backends, devices and data with their versions; for what is not usable, why and what to do."""
-    import platform
-    import sys
-    from importlib.metadata import version
-
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from backends import registry
-    from benchmarks.machine.environment import cores_available
-    from deploy.sources.datasets.data import data_availability
-
     console = Console(highlight=False, markup=False)
     console.print(
         f"prune-deploy {version('prune-deploy')}, Python {platform.python_version()}, {sys.platform}, "

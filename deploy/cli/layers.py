@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from benchmarks.layers.comparison import LayerReport, compare_layers
+from benchmarks.layers.layer_profile import LayerProfile
+from benchmarks.layers.profiler import profile_layers
+from benchmarks.machine.lock import machine_lock
+from benchmarks.subject.cost import cost
+from benchmarks.subject.subject import SubjectSpec
+from deploy.backend_options import require_backends
 from deploy.cli import options as given
-
-if TYPE_CHECKING:
-    from benchmarks.layers.layer_profile import LayerProfile
-    from benchmarks.subject.subject import SubjectSpec
-    from deploy.report.tables import Table
+from deploy.cli.output import print_tables, say
+from deploy.errors import OutputError
+from deploy.files.atomic import write_file
+from deploy.report.layer_tables import comparison_tables, profile_tables
+from deploy.results.bench_grid import Grid, label_models, numbers, shapes
 
 __all__ = ["layers"]
 
@@ -36,15 +43,6 @@ def layers(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write all layers as JSON here.")] = None,
 ) -> None:
     """Profile an ONNX file: the time of each layer, its MACs and bytes, and its share of the measured roofline."""
-    from benchmarks.layers.comparison import LayerReport, compare_layers
-    from benchmarks.machine.lock import machine_lock
-    from benchmarks.subject.cost import cost
-    from deploy.backend_options import require_backends
-    from deploy.errors import OutputError
-    from deploy.files.atomic import write_file
-    from deploy.report.layer_tables import comparison_tables, profile_tables
-    from deploy.results.bench_grid import Grid, label_models, numbers, shapes
-
     if output is not None and not output.absolute().parent.is_dir():
         raise OutputError(f"{output}: there is no folder {output.parent}")
     grid = Grid(
@@ -61,7 +59,7 @@ def layers(
         cost(path, shapes=grid.shapes)  # finds a broken file before anything is profiled
     shown = top or None
     found = LayerReport()
-    with machine_lock(f"deploy layers {model}", say=_say):
+    with machine_lock(f"deploy layers {model}", say=say):
         for specs in grid.specs(models):
             profiles = [_profile(spec, budget, seed) for spec in specs]
             tables = [table for profile in profiles for table in profile_tables(profile, shown)]
@@ -73,24 +71,8 @@ def layers(
                 tables += comparison_tables(pair, shown)
             if output is not None:
                 write_file(output, found.model_dump_json(indent=1) + "\n")
-            _print(tables)
+            print_tables(*tables)
 
 
 def _profile(spec: SubjectSpec, budget_s: float, seed: int) -> LayerProfile:
-    from benchmarks.layers.profiler import profile_layers
-
-    return profile_layers(spec, budget_s=budget_s, seed=seed, progress=lambda line: _say(f"{spec.backend}: {line}"))
-
-
-def _print(tables: list[Table]) -> None:
-    from rich.console import Console
-
-    from deploy.report.terminal import print_table
-
-    console = Console(highlight=False)
-    for table in tables:
-        print_table(table, console)
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    return profile_layers(spec, budget_s=budget_s, seed=seed, progress=lambda line: say(f"{spec.backend}: {line}"))

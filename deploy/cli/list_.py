@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import typer
 
+import backends.registry
+import benchmarks.registry
+import deploy.registry
+import pruners.registry
+
 __all__ = ["list_names"]
 
 
 def list_names() -> None:
     """List backends, pruning methods, networks, data sets and scenarios."""
-    import backends.registry
-    import benchmarks.registry
-    import deploy.registry
-    import pruners.registry
-
     for title, names in (
         ("backends", backends.registry.names()),
         ("methods", pruners.registry.names()),

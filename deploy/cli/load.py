@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from benchmarks.errors import SettingError
+from benchmarks.scenarios import SCENARIOS, Device, MultiStream, ScenarioSettings, Server
+from benchmarks.scenarios.load import LoadMeasurement, OfflineFor, measure_load
+from benchmarks.settings import Settings
+from benchmarks.subject.subject import SubjectSpec
+from deploy.backend_options import compile_options, require_backends
 from deploy.cli import options as given
+from deploy.cli.output import say
 from deploy.exit_codes import OK, measured_code
-
-if TYPE_CHECKING:
-    from benchmarks.scenarios import ScenarioSettings
-    from benchmarks.scenarios.load import LoadMeasurement, OfflineFor
+from deploy.files.atomic import require_writable, write_file
+from deploy.report.load_table import print_load
+from deploy.results.bench_grid import numbers, onnx_file, reference_of, shapes
 
 __all__ = ["load"]
 
@@ -42,14 +48,6 @@ def load(
     ] = None,
 ) -> None:
     """Put a load on an ONNX file: answers first, then throughput, or the highest rate that keeps a latency bound."""
-    from benchmarks.scenarios.load import measure_load
-    from benchmarks.settings import Settings
-    from benchmarks.subject.subject import SubjectSpec
-    from deploy.backend_options import compile_options, require_backends
-    from deploy.files.atomic import require_writable, write_file
-    from deploy.report.load_table import print_load
-    from deploy.results.bench_grid import numbers, onnx_file, reference_of, shapes
-
     path = onnx_file(model)
     names = list(dict.fromkeys(backend or ["ort"]))
     loads = [
@@ -71,7 +69,7 @@ def load(
                     one,
                     reference=reference,
                     settings=Settings(seed=seed),
-                    progress=lambda line: typer.echo(line, err=True),
+                    progress=say,
                 )
             )
             if output is not None:
@@ -93,10 +91,6 @@ def _scenario(
     budget_s: float,
     seed: int,
 ) -> ScenarioSettings | OfflineFor:
-    from benchmarks.errors import SettingError
-    from benchmarks.scenarios import SCENARIOS, Device, MultiStream, Server
-    from benchmarks.scenarios.load import OfflineFor
-
     if not 0 < budget_s < float("inf"):
         raise SettingError(f"--budget must be positive and finite, got {budget_s}")
     if name == "multi-stream":

@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+from deploy.report.page import write_page
+from deploy.report.terminal import print_results
+from deploy.results.results import load, results_of_journal
+
 __all__ = ["report"]
 
 
@@ -18,10 +22,6 @@ def report(
     page: Annotated[Path | None, typer.Option(help="Write the HTML page here.")] = None,
 ) -> None:
     """Print the tables of a results file, and write its page."""
-    from deploy.report.page import write_page
-    from deploy.report.terminal import print_results
-    from deploy.results.results import load, results_of_journal
-
     loaded = results_of_journal(results) if results.suffix == ".journal" else load(results)
     print_results(loaded)
     if page is not None:

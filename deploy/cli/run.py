@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
+from deploy.cli.output import say
 from deploy.exit_codes import USAGE, WRONG_ANSWERS
+from deploy.recipe import load_recipe
+from deploy.report.terminal import print_results
+from deploy.run.pipeline import PrepareError
+from deploy.run.pipeline import run as run_pipeline
+from deploy.run.stages import StageStore
 
 __all__ = ["run"]
 
@@ -25,18 +31,12 @@ def run(
 
     Finished steps are kept: after an interruption the same command goes on where it stopped.
     """
-    from deploy.recipe import load_recipe
-    from deploy.report.terminal import print_results
-    from deploy.run.pipeline import PrepareError
-    from deploy.run.pipeline import run as run_pipeline
-    from deploy.run.stages import StageStore
-
     loaded = load_recipe(recipe)
     if data_root is not None:
         loaded = loaded.model_copy(update={"data": loaded.data.model_copy(update={"root": data_root.resolve()})})
     store = StageStore(output or Path("runs") / loaded.name)
     try:
-        results = run_pipeline(loaded, store, lambda line: typer.echo(line, err=True))
+        results = run_pipeline(loaded, store, say)
     except PrepareError as error:
         raise typer.Exit(error.exit_code) from None
     print_results(results)

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from deploy.cli.plan import plan
+from deploy.cli.app import app
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "plans.md").read_text(encoding="utf-8")
-COMMANDS = typer.main.get_command(plan).commands
+COMMANDS = typer.main.get_command(app).commands["plan"].commands
 SHOWN = re.findall(r"^\$ deploy plan (.*)$", PAGE, re.MULTILINE)
 
 

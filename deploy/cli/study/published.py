@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from benchmarks.settings import Settings
 from deploy.cli import options as given
+from deploy.cli.output import print_tables, say
 from deploy.exit_codes import OK, measured_code, sides
-
-if TYPE_CHECKING:
-    from deploy.report.tables import Table
+from deploy.report.markdown import markdown as as_markdown
+from deploy.report.markdown import require_block, write_block
+from deploy.results.bench_grid import Grid
+from deploy.studies.published.catalogue import load_catalogue
+from deploy.studies.published.study import run_study
+from deploy.studies.published.tables import (
+    catalogue_table,
+    left_out_table,
+    measured_table,
+    promised_table,
+    study_table,
+)
 
 __all__ = ["published"]
 
@@ -39,31 +50,17 @@ def published(
     list_only: Annotated[bool, typer.Option("--list", help="Only show the catalogue; measure nothing.")] = False,
 ) -> None:
     """Measure pruned networks that papers published beside their dense parents (random weights)."""
-    from deploy.report.markdown import markdown as as_markdown
-    from deploy.report.markdown import require_block, write_block
-    from deploy.studies.published.catalogue import load_catalogue
-    from deploy.studies.published.tables import (
-        catalogue_table,
-        left_out_table,
-        measured_table,
-        promised_table,
-        study_table,
-    )
-
     catalogue = load_catalogue()
     entries = catalogue.select(tuple(only or ()))
     block = "catalogue" if list_only else "measured"
     if markdown is not None:
         require_block(markdown, block)
     if list_only:
-        _print(promised_table(entries), left_out_table(catalogue))
+        print_tables(promised_table(entries), left_out_table(catalogue))
         if markdown is not None:
             text = f"{as_markdown(catalogue_table(entries))}\n### Left out\n\n{as_markdown(left_out_table(catalogue))}"
             write_block(markdown, block, text)
         return
-    from benchmarks.settings import Settings
-    from deploy.results.bench_grid import Grid
-    from deploy.studies.published.study import run_study
 
     grid = Grid(
         backends=list(dict.fromkeys(backend or ["ort"])),
@@ -73,25 +70,11 @@ def published(
         batches=(batch,),
     )
     settings = Settings(budget_s=budget, margin=margin, trials=trials, seed=seed)
-    results = run_study(entries, grid, settings, out, _say, keep_unfit=accept_unfit)
-    _print(promised_table(entries), measured_table(entries, results))
+    results = run_study(entries, grid, settings, out, say, keep_unfit=accept_unfit)
+    print_tables(promised_table(entries), measured_table(entries, results))
     if markdown is not None:
         write_block(markdown, block, as_markdown(study_table(entries, results)))
     measured = sides(row.comparison for row in results.rows)
     missing = any(row.reason for row in results.rows)
     if (code := measured_code(measured, missing=missing, accept_unfit=accept_unfit)) != OK:
         raise typer.Exit(code)
-
-
-def _print(*tables: Table) -> None:
-    from rich.console import Console
-
-    from deploy.report.terminal import print_table
-
-    console = Console(highlight=False)
-    for table in tables:
-        print_table(table, console)
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

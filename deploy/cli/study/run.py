@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from backends.errors import OptionError
 from deploy.cli import options as given
+from deploy.cli.output import print_tables, say
 from deploy.exit_codes import OK, measured_code, sides
-
-if TYPE_CHECKING:
-    from deploy.studies.methods.executor import Executor
-    from deploy.studies.methods.results import StudyResults
+from deploy.report.markdown import require_block
+from deploy.studies.methods.cluster import DaskCluster
+from deploy.studies.methods.executor import Executor, LocalProcesses
+from deploy.studies.methods.gpus import visible_gpus
+from deploy.studies.methods.page import BLOCK, write_page
+from deploy.studies.methods.recipe import load_study
+from deploy.studies.methods.results import StudyResults
+from deploy.studies.methods.sheets import tables
+from deploy.studies.methods.study import RESULTS, run_study
+from deploy.studies.methods.summary import rule
+from deploy.studies.methods.words import answers, failures
 
 __all__ = ["run"]
 
@@ -47,11 +56,6 @@ def run(
 
     Every training is a process of its own. After an interruption the same command goes on where it stopped.
     """
-    from deploy.report.markdown import require_block
-    from deploy.studies.methods.page import BLOCK, write_page
-    from deploy.studies.methods.recipe import load_study
-    from deploy.studies.methods.study import RESULTS, run_study
-
     loaded = load_study(recipe)
     if data_root is not None:
         loaded = loaded.model_copy(update={"data": loaded.data.model_copy(update={"root": data_root.resolve()})})
@@ -59,7 +63,7 @@ def run(
         require_block(markdown, BLOCK)
     folder = out or Path("runs") / loaded.name
     executor = _executor(cluster, folder.resolve(), jobs, gpus_per_job)
-    results = run_study(loaded, folder.resolve(), executor, _say, only=only, measured=measure, keep_unfit=accept_unfit)
+    results = run_study(loaded, folder.resolve(), executor, say, only=only, measured=measure, keep_unfit=accept_unfit)
     _print(results)
     if markdown is not None:
         write_page(results, markdown)
@@ -71,11 +75,6 @@ def run(
 
 
 def _executor(cluster: str, folder: Path, jobs: int, gpus_per_job: int) -> Executor:
-    from backends.errors import OptionError
-    from deploy.studies.methods.cluster import DaskCluster
-    from deploy.studies.methods.executor import LocalProcesses
-    from deploy.studies.methods.gpus import visible_gpus
-
     if cluster:
         return DaskCluster(cluster, folder, processes=gpus_per_job)
     gpus = visible_gpus()
@@ -87,22 +86,9 @@ def _executor(cluster: str, folder: Path, jobs: int, gpus_per_job: int) -> Execu
 
 
 def _print(results: StudyResults) -> None:
-    from rich.console import Console
-
-    from deploy.report.terminal import print_table
-    from deploy.studies.methods.sheets import tables
-    from deploy.studies.methods.summary import rule
-    from deploy.studies.methods.words import answers, failures
-
-    console = Console(highlight=False)
-    for table in tables(results):
-        print_table(table, console)
+    print_tables(*tables(results))
     for line in failures(results):
         typer.echo(f"failed: {line}")
     for answer in answers(results):
         typer.echo(answer)
     typer.echo(rule(results.metric))
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

@@ -7,6 +7,18 @@ from typing import Annotated, Literal
 
 import typer
 
+from deploy.cli.output import print_tables, say
+from deploy.errors import DeployError
+from deploy.recipe import load_recipe
+from deploy.run.progress import Progress
+from deploy.run.run_stages import stages_of
+from deploy.run.stages import StageStore
+from deploy.run.steps import StepContext
+from deploy.sources.datasets.data import load
+from deploy.studies.oracle.page import oracle_table, write_oracle_page
+from deploy.studies.oracle.study import OracleSettings, run_oracle
+from pruners.importance.criteria import create_criterion, criterion_names
+
 __all__ = ["oracle"]
 
 
@@ -31,19 +43,6 @@ def oracle(
     normalisation), and writes oracle/oracle.json and oracle/oracle.html into the folder of the run. Finished work is
     kept.
     """
-    from rich.console import Console
-
-    from deploy.recipe import load_recipe
-    from deploy.report.terminal import print_table
-    from deploy.run.progress import Progress
-    from deploy.run.run_stages import stages_of
-    from deploy.run.stages import StageStore
-    from deploy.run.steps import StepContext
-    from deploy.sources.datasets.data import load
-    from deploy.studies.oracle.page import oracle_table, write_oracle_page
-    from deploy.studies.oracle.study import OracleSettings, run_oracle
-    from pruners.importance.criteria import create_criterion, criterion_names
-
     loaded = load_recipe(recipe)
     if data_root is not None:
         loaded = loaded.model_copy(update={"data": loaded.data.model_copy(update={"root": data_root.resolve()})})
@@ -57,13 +56,11 @@ def oracle(
         context = StepContext(recipe=loaded, data=load(loaded.data), progress=Progress())
         results = run_oracle(context, settings, stages_of(loaded, store).train, folder)
         write_oracle_page(results, folder / "oracle.html")
-    print_table(oracle_table(results), Console(highlight=False))
-    typer.echo(f"Page: {folder / 'oracle.html'}   data: {folder / 'oracle.json'}", err=True)
+    print_tables(oracle_table(results))
+    say(f"Page: {folder / 'oracle.html'}   data: {folder / 'oracle.json'}")
 
 
 def _split(name: str) -> Literal["train", "validation"]:
-    from deploy.errors import DeployError
-
     if name == "train":
         return "train"
     if name == "validation":

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from deploy.cli.output import print_tables
 from deploy.exit_codes import WRONG_ANSWERS
-
-if TYPE_CHECKING:
-    from deploy.studies.coverage.rows import Row
+from deploy.report.markdown import require_block, write_block
+from deploy.studies.coverage.catalogue import entries
+from deploy.studies.coverage.rows import Limits, Row, Settings
+from deploy.studies.coverage.study import choose, jobs_of, run
+from deploy.studies.coverage.table import BLOCK, lost, totals
+from deploy.studies.coverage.table import markdown as as_markdown
 
 __all__ = ["coverage"]
 
@@ -33,16 +37,6 @@ def coverage(
     markdown: Annotated[Path | None, typer.Option(help="Write the tables into this page, between its marks.")] = None,
 ) -> None:
     """Remove 30 % of the units of every network of a list, prove the result, export it and run it on two runtimes."""
-    from rich.console import Console
-
-    from deploy.report.markdown import require_block, write_block
-    from deploy.report.terminal import print_table
-    from deploy.studies.coverage.catalogue import entries
-    from deploy.studies.coverage.rows import Limits, Settings
-    from deploy.studies.coverage.study import choose, jobs_of, run
-    from deploy.studies.coverage.table import BLOCK, lost, totals
-    from deploy.studies.coverage.table import markdown as as_markdown
-
     if markdown is not None:
         require_block(markdown, BLOCK)
     limits = Limits(time_s=time_limit, prune_s=prune_limit, memory_gb=memory_limit)
@@ -50,7 +44,7 @@ def coverage(
     rows = run(asked, out, at_once=jobs, said=_say)
     if markdown is not None:
         write_block(markdown, BLOCK, as_markdown(rows))
-    print_table(totals(rows), Console(highlight=False))
+    print_tables(totals(rows))
     if missing := lost(rows):
         typer.echo(f"Handled by Torch-Pruning and not by this project: {', '.join(missing)}")
     if any(row.outcome == "wrong" and not row.runtime_at_fault and row.job.engine == "ours" for row in rows):

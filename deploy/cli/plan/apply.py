@@ -1,0 +1,45 @@
+"""``deploy plan apply``: a plan and a network become a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.cli.output import say
+from deploy.cli.plan import options as given
+from deploy.cli.plan.output import print_tables
+from deploy.plans.applied import apply_and_write
+from deploy.plans.source import read_plan, requested, require_fit, trace_network
+from deploy.report.plan_text import cost_table, verification_words
+
+__all__ = ["apply"]
+
+
+def apply(
+    plan_file: given.PlanFile,
+    network: Annotated[str, typer.Option("--network", help="The network that the plan was made for.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle.")],
+    weights: Annotated[
+        str, typer.Option("--weights", help="Of the dense network: 'none' (random), 'DEFAULT', or a file.")
+    ] = "none",
+    option: given.Options = None,
+    n_classes: given.Classes = None,
+    input_shape: given.Shape = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of random weights and of the reference inputs.")] = 0,
+) -> None:
+    """Apply a plan to a fresh network, or to given weights; verify the result and write it as a bundle."""
+    found = read_plan(plan_file)
+    request = requested(
+        network, plan=found, weights=weights, options=option or (), n_classes=n_classes, input_shape=input_shape
+    )
+    say(f"building {request}")
+    traced = trace_network(request, seed=seed, policy=found.policy)
+    require_fit(found, traced, plan_file)
+    say("pruning, checking and exporting")
+    applied = apply_and_write(found, traced, out, seed=seed)
+    for line in verification_words(applied.verification, applied.form_reason):
+        typer.echo(line)
+    print_tables([cost_table(traced.graph, [("pruned", found)])])
+    typer.echo(f"\nBundle: {out}")

@@ -1,0 +1,25 @@
+"""Options that the commands on plans share, each said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+__all__ = ["Classes", "Network", "Options", "PlanFile", "Shape"]
+
+PlanFile: TypeAlias = Annotated[Path, typer.Argument(metavar="PLAN", help="plan.json, or a bundle's folder.")]
+Network: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--network", help="cifar:, restoration:, torchvision: or timm:NAME, or path/to/file.py:factory."),
+]
+Options: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--option", help="KEY=VALUE of the network, for example width=0.25; repeatable.")
+]
+Classes: TypeAlias = Annotated[
+    int | None, typer.Option("--n-classes", min=1, help="Of the network; default: its own number.")
+]
+Shape: TypeAlias = Annotated[
+    str | None, typer.Option("--input-shape", help="C,H,W of one image; default: the one that the plan was made with.")
+]

@@ -1,0 +1,24 @@
+"""How the commands on plans print: as wide as a plan needs, without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import typer
+from rich.console import Console
+
+from deploy.report.tables import Table
+from deploy.report.terminal import print_table
+
+__all__ = ["WIDTH", "print_tables"]
+
+WIDTH = 100
+
+
+def print_tables(tables: Iterable[Table]) -> None:
+    """Print tables as wide as they need, without the blanks that fill their lines."""
+    console = Console(highlight=False, width=WIDTH, no_color=True)
+    for table in tables:
+        with console.capture() as captured:
+            print_table(table, console)
+        typer.echo("\n" + "\n".join(line.rstrip() for line in captured.get().splitlines()).rstrip())

@@ -1,0 +1,59 @@
+"""``deploy plan show``: what a plan removes, as text, as a chart, as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.cli.plan import options as given
+from deploy.cli.plan.output import WIDTH, print_tables
+from deploy.files.atomic import require_writable
+from deploy.plans.source import read_plan, requested, require_fit, trace_network
+from deploy.report.plan_picture import write_plan_page, write_plan_picture
+from deploy.report.plan_rows import bars, group_rows
+from deploy.report.plan_text import cost_table, headline, settings_lines
+from pruners.errors import PlanError
+
+__all__ = ["show"]
+
+
+def show(
+    plan_file: given.PlanFile,
+    network: given.Network = None,
+    option: given.Options = None,
+    n_classes: given.Classes = None,
+    input_shape: given.Shape = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with the chart here.")] = None,
+    svg: Annotated[Path | None, typer.Option("--svg", help="Write the chart alone here.")] = None,
+) -> None:
+    """Tell what a plan removes, and draw the kept units of each group.
+
+    With --network every group that may be pruned is drawn, and FLOPs and parameters are counted.
+    """
+    for target in (html, svg):
+        if target is not None:
+            require_writable(target)
+    found = read_plan(plan_file)
+    graph, tables = None, []
+    if network is not None:
+        request = requested(network, plan=found, options=option or (), n_classes=n_classes, input_shape=input_shape)
+        traced = trace_network(request, policy=found.policy)
+        require_fit(found, traced, plan_file)
+        graph = traced.graph
+        tables = [cost_table(graph, [("pruned", found)])]
+    rows = group_rows(found, graph)
+    if not rows and (html is not None or svg is not None):
+        raise PlanError(f"{plan_file} removes nothing: there is nothing to draw; give --network to draw it whole")
+    lead = headline(found)
+    for line in (lead, *settings_lines(found, WIDTH), "", *bars(rows, WIDTH)):
+        typer.echo(line)
+    if graph is None:
+        typer.echo("\nGroups that are not listed keep everything; --network shows them too, and counts FLOPs.")
+    print_tables(tables)
+    title = f"Plan {plan_file}" if network is None else f"Plan {plan_file} for {network}"
+    if html is not None:
+        write_plan_page(found, rows, tables, title, lead, html)
+    if svg is not None:
+        write_plan_picture(rows, title, svg)

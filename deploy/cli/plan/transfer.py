@@ -1,0 +1,70 @@
+"""``deploy plan transfer``: the pattern of a plan, for another network of the family."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.cli.plan.output import print_tables
+from deploy.files.atomic import require_writable
+from deploy.plans.source import read_plan, requested, require_fit, trace_network
+from deploy.plans.transferred import transfer_plan
+from deploy.report.plan_text import cost_table, stage_table
+from pruners.policy import Policy
+
+__all__ = ["transfer"]
+
+
+def transfer(
+    plan_files: Annotated[
+        list[Path], typer.Argument(metavar="PLAN", help="Plans of one network: several are averaged.")
+    ],
+    source: Annotated[str, typer.Option("--from", help="The network that the plans were made for.")],
+    target: Annotated[str, typer.Option("--to", help="The network that the new plan is for.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Write the new plan here.")],
+    from_option: Annotated[
+        list[str] | None, typer.Option("--from-option", help="KEY=VALUE of the first network; repeatable.")
+    ] = None,
+    to_option: Annotated[
+        list[str] | None, typer.Option("--to-option", help="KEY=VALUE of the second network; repeatable.")
+    ] = None,
+    from_classes: Annotated[
+        int | None, typer.Option("--from-classes", min=1, help="Of the first network; default: its own number.")
+    ] = None,
+    to_classes: Annotated[
+        int | None, typer.Option("--to-classes", min=1, help="Of the second network; default: its own number.")
+    ] = None,
+    to_shape: Annotated[
+        str | None, typer.Option("--to-shape", help="C,H,W of its images; default: the one of the first plan.")
+    ] = None,
+    by: Annotated[str, typer.Option("--by", help="Match stages by size (resolution and width) or by order.")] = "size",
+    units: Annotated[
+        str, typer.Option("--units", help="Which units are kept: first, random, or l1 of the weights.")
+    ] = "first",
+    weights: Annotated[
+        str, typer.Option("--weights", help="Of the second network, for l1: 'none', 'DEFAULT', or a file.")
+    ] = "none",
+    multiple_of: Annotated[int, typer.Option("--multiple-of", min=1, help="Kept counts are a multiple of it.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Of random units and random weights.")] = 0,
+) -> None:
+    """Carry the pattern of plans to another network of the family: the mean kept share of each stage.
+
+    The layers of a stage make their channels at one resolution, in one width. This is the guided pruning of
+    "Rethinking the Value of Network Pruning".
+    """
+    require_writable(out)
+    plans = [read_plan(path) for path in plan_files]
+    request = requested(source, plan=plans[0], options=from_option or (), n_classes=from_classes)
+    first = trace_network(request, policy=plans[0].policy)
+    for each, path in zip(plans, plan_files, strict=True):
+        require_fit(each, first, path)
+    request = requested(
+        target, plan=plans[0], weights=weights, options=to_option or (), n_classes=to_classes, input_shape=to_shape
+    )
+    second = trace_network(request, seed=seed, policy=Policy(attention=plans[0].policy.attention))
+    transferred = transfer_plan(plans, first, second, by=by, units=units, multiple_of=multiple_of, seed=seed)
+    transferred.plan.save(out)
+    print_tables([stage_table(transferred), cost_table(second.graph, [("pruned", transferred.plan)])])
+    typer.echo(f"\nPlan: {out}")
