@@ -11,7 +11,7 @@ from deploy.cli.output import print_tables
 from deploy.exit_codes import WRONG_ANSWERS
 from deploy.report.markdown import require_block, write_block
 from deploy.studies.coverage.catalogue import entries
-from deploy.studies.coverage.rows import Limits, Row, Settings
+from deploy.studies.coverage.rows import CoverageRow, CoverageSettings, Limits
 from deploy.studies.coverage.study import choose, jobs_of, run
 from deploy.studies.coverage.table import BLOCK, lost, totals
 from deploy.studies.coverage.table import markdown as as_markdown
@@ -40,7 +40,7 @@ def coverage(
     if markdown is not None:
         require_block(markdown, BLOCK)
     limits = Limits(time_s=time_limit, prune_s=prune_limit, memory_gb=memory_limit)
-    asked = jobs_of(choose(entries(), set_, only), engine or ["ours"], Settings(), limits)
+    asked = jobs_of(choose(entries(), set_, only), engine or ["ours"], CoverageSettings(), limits)
     rows = run(asked, out, at_once=jobs, said=_say)
     if markdown is not None:
         write_block(markdown, BLOCK, as_markdown(rows))
@@ -51,7 +51,7 @@ def coverage(
         raise typer.Exit(WRONG_ANSWERS)
 
 
-def _say(row: Row, done: int, total: int) -> None:
+def _say(row: CoverageRow, done: int, total: int) -> None:
     entry = row.job.entry
     why = f" at {row.phase}: {row.reason}" if row.outcome != "ok" else ""
     typer.echo(f"{done}/{total} {entry.set}:{entry.name} {row.job.engine}: {row.outcome}{why}", err=True)

@@ -14,14 +14,14 @@ from deploy.exit_codes import OK, measured_code, sides
 from deploy.report.markdown import require_block
 from deploy.studies.methods.cluster import DaskCluster
 from deploy.studies.methods.executor import Executor, LocalProcesses
+from deploy.studies.methods.formatting import answers, failures
 from deploy.studies.methods.gpus import visible_gpus
 from deploy.studies.methods.page import BLOCK, write_page
 from deploy.studies.methods.recipe import load_study
 from deploy.studies.methods.results import StudyResults
-from deploy.studies.methods.sheets import tables
 from deploy.studies.methods.study import RESULTS, run_study
 from deploy.studies.methods.summary import rule
-from deploy.studies.methods.words import answers, failures
+from deploy.studies.methods.tables import tables
 
 __all__ = ["run"]
 

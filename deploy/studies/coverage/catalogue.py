@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.studies.coverage.rows import Entry
+from deploy.studies.coverage.rows import ListedNetwork
 
 __all__ = ["SETS", "entries"]
 
@@ -261,7 +261,7 @@ _TIMM: tuple[tuple[str, int, bool, float], ...] = (
 """Networks of timm of many families: name, height and width, whether the network has to be told them, millions."""
 
 
-def entries() -> tuple[Entry, ...]:
+def entries() -> tuple[ListedNetwork, ...]:
     """List every network, small ones first."""
     found = [
         *(
@@ -275,7 +275,7 @@ def entries() -> tuple[Entry, ...]:
         *(_detector(name, size, millions) for name, size, millions in _DETECTION),
         *(_torchvision("video", name, (1, 3, *size), millions, {}) for name, size, millions in _VIDEO),
         *(
-            Entry(
+            ListedNetwork(
                 set="flow",
                 name=name,
                 maker="torchvision",
@@ -286,7 +286,7 @@ def entries() -> tuple[Entry, ...]:
             for name, millions in _FLOW
         ),
         *(
-            Entry(
+            ListedNetwork(
                 set="timm",
                 name=name,
                 maker="timm",
@@ -300,11 +300,13 @@ def entries() -> tuple[Entry, ...]:
     return tuple(sorted(found, key=lambda entry: entry.millions))
 
 
-def _torchvision(part: str, name: str, shape: tuple[int, ...], millions: float, options: dict[str, Any]) -> Entry:
-    return Entry(set=part, name=name, maker="torchvision", options=options, inputs=(shape,), millions=millions)
+def _torchvision(
+    part: str, name: str, shape: tuple[int, ...], millions: float, options: dict[str, Any]
+) -> ListedNetwork:
+    return ListedNetwork(set=part, name=name, maker="torchvision", options=options, inputs=(shape,), millions=millions)
 
 
-def _detector(name: str, size: int, millions: float) -> Entry:
+def _detector(name: str, size: int, millions: float) -> ListedNetwork:
     # Few boxes and no threshold, so that untrained weights give detections to compare.
     options: dict[str, Any] = {"weights_backbone": None, "detections_per_img": 20}
     if "rcnn" in name:
@@ -314,7 +316,7 @@ def _detector(name: str, size: int, millions: float) -> Entry:
         options |= {"score_thresh": 0.0, "topk_candidates": 50}
     if not name.startswith("ssd"):
         options |= {"min_size": size, "max_size": size}
-    return Entry(
+    return ListedNetwork(
         set="detection",
         name=name,
         maker="torchvision",

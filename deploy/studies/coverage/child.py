@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.process.channel import die_with_parent
 from deploy.files.atomic import write_file
 from deploy.studies.coverage.clock import Clock
-from deploy.studies.coverage.rows import RUNTIMES, Job, Outcome, Row
+from deploy.studies.coverage.rows import RUNTIMES, CoverageJob, CoverageRow, Outcome
 
 __all__ = ["main", "measure"]
 
@@ -30,12 +30,12 @@ class _RefusedError(Exception):
     """A pruned network is there, but not one that does what was asked."""
 
 
-def measure(job: Job, clock: Clock) -> Row:
+def measure(job: CoverageJob, clock: Clock) -> CoverageRow:
     """Build, prune, prove, export and run one network; whatever goes wrong is told in the row.
 
     Parameters
     ----------
-    job : Job
+    job : CoverageJob
         What to do.
     clock : Clock
         Where phases are timed.
@@ -60,7 +60,7 @@ def measure(job: Job, clock: Clock) -> Row:
         outcome, reason = "failed", first_line(error)
     if job.engine != "ours" and outcome == "refused":
         outcome = "failed"
-    return Row(
+    return CoverageRow(
         job=job,
         outcome=outcome,
         reason=" ".join(reason.split())[:_REASON_LIMIT],
@@ -72,7 +72,7 @@ def measure(job: Job, clock: Clock) -> Row:
     )
 
 
-def _run(job: Job, facts: dict[str, Any], clock: Clock, folder: Path) -> None:
+def _run(job: CoverageJob, facts: dict[str, Any], clock: Clock, folder: Path) -> None:
     from deploy.studies.coverage import checks
     from deploy.studies.coverage.models import build, inputs_of
 
@@ -129,7 +129,7 @@ def _dense(step: str, network: Any, inputs: Any, folder: Path, clock: Clock, tol
 def main(arguments: list[str]) -> None:
     """Do the job that the first file describes; write the row into the second, and events into the third."""
     job_file, row_file, events = map(Path, arguments)
-    job = Job.model_validate_json(job_file.read_text(encoding="utf-8"))
+    job = CoverageJob.model_validate_json(job_file.read_text(encoding="utf-8"))
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     with Path(os.devnull).open("w") as silence, contextlib.redirect_stdout(silence):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deploy.errors import SourceError
-from deploy.studies.coverage.rows import Entry
+from deploy.studies.coverage.rows import ListedNetwork
 from pruners.modules.perturb import randomize_for_sensitivity
 from pruners.modules.random_inputs import random_inputs
 from pruners.plan import InputSpec
@@ -35,12 +35,12 @@ class FlowCore(nn.Module):
         return flows[-1]
 
 
-def inputs_of(entry: Entry, *, seed: int) -> tuple[Tensor, ...]:
+def inputs_of(entry: ListedNetwork, *, seed: int) -> tuple[Tensor, ...]:
     """Draw the inputs of one call."""
     return random_inputs([InputSpec(shape=shape) for shape in entry.inputs], seed=seed)
 
 
-def build(entry: Entry, *, seed: int) -> nn.Module:
+def build(entry: ListedNetwork, *, seed: int) -> nn.Module:
     """Make the network in evaluation mode, with seeded weights with which its output depends on every layer.
 
     Initial weights as they come would make every comparison of outputs say nothing: zero-initialised scales switch
@@ -66,7 +66,7 @@ def build(entry: Entry, *, seed: int) -> nn.Module:
     return network
 
 
-def _maker(entry: Entry) -> Callable[..., nn.Module]:
+def _maker(entry: ListedNetwork) -> Callable[..., nn.Module]:
     if entry.maker == "torchvision":
         from torchvision import models
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from deploy.studies.coverage.checks import WrongAnswerError, compare_detectors
 from deploy.studies.coverage.clock import Clock
-from deploy.studies.coverage.rows import Entry, Settings
+from deploy.studies.coverage.rows import CoverageSettings, ListedNetwork
 from pruners.decide.choices import choices_of
 from pruners.decide.counts import ratio_counts
 from pruners.decide.units import top_units
@@ -35,8 +35,8 @@ _LISTED = 6
 def prune(
     network: nn.Module,
     inputs: tuple[Tensor, ...],
-    entry: Entry,
-    settings: Settings,
+    entry: ListedNetwork,
+    settings: CoverageSettings,
     facts: dict[str, Any],
     clock: Clock,
 ) -> nn.Module:
@@ -150,7 +150,7 @@ def _check_detector(
     plan: PruningPlan,
     graph: Graph,
     compact: nn.Module,
-    settings: Settings,
+    settings: CoverageSettings,
     facts: dict[str, Any],
     clock: Clock,
 ) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from benchmarks.records.base import Record
 
-__all__ = ["RUNTIMES", "Engine", "Entry", "Job", "Limits", "Outcome", "Row", "Settings"]
+__all__ = ["RUNTIMES", "CoverageJob", "CoverageRow", "CoverageSettings", "Engine", "Limits", "ListedNetwork", "Outcome"]
 
 Engine: TypeAlias = Literal["ours", "torch-pruning"]
 Outcome: TypeAlias = Literal["ok", "refused", "wrong", "failed"]
@@ -18,7 +18,7 @@ RUNTIMES = ("ort", "openvino")
 """What every network is exported for and run on."""
 
 
-class Entry(Record):
+class ListedNetwork(Record):
     """One network of the list.
 
     Parameters
@@ -48,7 +48,7 @@ class Entry(Record):
     millions: PositiveFloat
 
 
-class Settings(Record):
+class CoverageSettings(Record):
     """The same for all networks and both engines.
 
     Parameters
@@ -87,7 +87,7 @@ class Limits(Record):
     memory_gb: PositiveFloat = 14.0
 
 
-class Job(Record):
+class CoverageJob(Record):
     """One network under one engine.
 
     Parameters
@@ -98,9 +98,9 @@ class Job(Record):
         Of the libraries on which it depends.
     """
 
-    entry: Entry
+    entry: ListedNetwork
     engine: Engine
-    settings: Settings
+    settings: CoverageSettings
     limits: Limits = Field(default_factory=Limits)
     source: str
     versions: dict[str, str]
@@ -117,7 +117,7 @@ class Job(Record):
         return f"{self.entry.set}-{self.entry.name}-{self.engine}-{self.key[:16]}.json"
 
 
-class Row(Record):
+class CoverageRow(Record):
     """What was found; what was not reached is None.
 
     Parameters
@@ -166,7 +166,7 @@ class Row(Record):
     """
 
     version: Literal[1] = 1
-    job: Job
+    job: CoverageJob
     outcome: Outcome
     reason: str = ""
     phase: str = ""

@@ -16,7 +16,7 @@ from deploy.errors import ExtraMissingError, ResultsError, SourceError
 from deploy.files.atomic import output_errors
 from deploy.files.validation_errors import suggestion
 from deploy.studies.coverage.provenance import library_versions, source_hash
-from deploy.studies.coverage.rows import Engine, Entry, Job, Limits, Row, Settings
+from deploy.studies.coverage.rows import CoverageJob, CoverageRow, CoverageSettings, Engine, Limits, ListedNetwork
 from deploy.studies.coverage.worker import Worker
 
 __all__ = ["ENGINES", "choose", "jobs_of", "run", "stored"]
@@ -31,12 +31,12 @@ _MEMORY_SHARE = 0.85
 _log = logging.getLogger(__name__)
 
 
-def choose(entries: Sequence[Entry], part: str, pattern: str = "") -> tuple[Entry, ...]:
+def choose(entries: Sequence[ListedNetwork], part: str, pattern: str = "") -> tuple[ListedNetwork, ...]:
     """Take one set of the list, or all, and of these the networks whose names match a pattern.
 
     Parameters
     ----------
-    entries : sequence of Entry
+    entries : sequence of ListedNetwork
         The list.
     part : str
         Name of a set, or ``"all"``.
@@ -63,8 +63,8 @@ def choose(entries: Sequence[Entry], part: str, pattern: str = "") -> tuple[Entr
 
 
 def jobs_of(
-    entries: Iterable[Entry], engines: Sequence[str], settings: Settings, limits: Limits | None = None
-) -> tuple[Job, ...]:
+    entries: Iterable[ListedNetwork], engines: Sequence[str], settings: CoverageSettings, limits: Limits | None = None
+) -> tuple[CoverageJob, ...]:
     """Make one job for each network and engine, in the order of the networks.
 
     Raises
@@ -82,7 +82,7 @@ def jobs_of(
             raise ExtraMissingError(f"{name} is not installed; pip install 'prune-deploy[compare]'")
     chosen = [known[name] for name in dict.fromkeys(engines)]
     return tuple(
-        Job(
+        CoverageJob(
             entry=entry,
             engine=engine,
             settings=settings,
@@ -95,7 +95,7 @@ def jobs_of(
     )
 
 
-def stored(folder: Path, job: Job) -> Row | None:
+def stored(folder: Path, job: CoverageJob) -> CoverageRow | None:
     """Read the row of a job that was done; None where there is none, or one that other limits had ended.
 
     Raises
@@ -107,7 +107,7 @@ def stored(folder: Path, job: Job) -> Row | None:
     if not path.is_file():
         return None
     try:
-        row = Row.model_validate_json(path.read_text(encoding="utf-8"))
+        row = CoverageRow.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
         raise ResultsError(f"{path} is no row of this study; delete it") from error
     same_limits = row.job.limits == job.limits
@@ -115,13 +115,17 @@ def stored(folder: Path, job: Job) -> Row | None:
 
 
 def run(
-    jobs: Sequence[Job], folder: Path, *, at_once: int = 1, said: Callable[[Row, int, int], None] | None = None
-) -> tuple[Row, ...]:
+    jobs: Sequence[CoverageJob],
+    folder: Path,
+    *,
+    at_once: int = 1,
+    said: Callable[[CoverageRow, int, int], None] | None = None,
+) -> tuple[CoverageRow, ...]:
     """Do the jobs whose rows are missing, each in a process of its own, and give all rows in the order of the jobs.
 
     Parameters
     ----------
-    jobs : sequence of Job
+    jobs : sequence of CoverageJob
         Those at the front are started first.
     folder : Path
         One file a row; what is there already is not done again.
@@ -163,6 +167,6 @@ def run(
     return tuple(rows[job.key] for job in jobs)
 
 
-def _bytes(job: Job) -> float:
+def _bytes(job: CoverageJob) -> float:
     """Guess what a job needs at its peak."""
     return _BASE_BYTES + job.entry.millions * 1e6 * _BYTES_PER_PARAMETER

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from deploy.report.markdown import markdown as as_markdown
 from deploy.report.tables import Table
 from deploy.studies.coverage.catalogue import SETS
-from deploy.studies.coverage.rows import Engine, Entry, Row
+from deploy.studies.coverage.rows import CoverageRow, Engine, ListedNetwork
 
 __all__ = ["BLOCK", "lost", "markdown", "totals"]
 
@@ -21,15 +21,15 @@ _NO_TIME = 0.0
 class _Pair:
     """What both engines did with one network."""
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: ListedNetwork) -> None:
         self.entry = entry
-        self.rows: dict[Engine, Row] = {}
+        self.rows: dict[Engine, CoverageRow] = {}
 
     def is_ok(self, engine: Engine) -> bool:
         return engine in self.rows and self.rows[engine].outcome == "ok"
 
 
-def _pairs(rows: Iterable[Row]) -> list[_Pair]:
+def _pairs(rows: Iterable[CoverageRow]) -> list[_Pair]:
     found: dict[str, _Pair] = {}
     for row in rows:
         entry = row.job.entry
@@ -37,7 +37,7 @@ def _pairs(rows: Iterable[Row]) -> list[_Pair]:
     return list(found.values())
 
 
-def lost(rows: Iterable[Row]) -> tuple[str, ...]:
+def lost(rows: Iterable[CoverageRow]) -> tuple[str, ...]:
     """List the networks that the other library handles and this project does not."""
     return tuple(
         f"{pair.entry.set}:{pair.entry.name}"
@@ -46,7 +46,7 @@ def lost(rows: Iterable[Row]) -> tuple[str, ...]:
     )
 
 
-def totals(rows: Sequence[Row]) -> Table:
+def totals(rows: Sequence[CoverageRow]) -> Table:
     """Count the outcomes of each set, both engines side by side."""
     pairs = _pairs(rows)
     known = [*SETS, *dict.fromkeys(pair.entry.set for pair in pairs if pair.entry.set not in SETS)]
@@ -84,7 +84,7 @@ def _counts(name: str, pairs: Sequence[_Pair]) -> tuple[str, ...]:
     )
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[CoverageRow]) -> str:
     """Give all tables as Markdown: totals, what is lost, a line a network, and why what is not ok is not."""
     pairs = _pairs(rows)
     parts = [_conditions(rows), as_markdown(totals(rows)).rstrip()]
@@ -156,12 +156,12 @@ def _line(pair: _Pair) -> tuple[str, ...]:
     return tuple(cells)
 
 
-def _all(row: Row) -> float:
+def _all(row: CoverageRow) -> float:
     # torch.export runs inside `onnx` too; `export` and `analysis` are the two parts of the trace
     return row.seconds.get("all", sum(row.seconds.values(), _NO_TIME))
 
 
-def _equality(row: Row) -> str:
+def _equality(row: CoverageRow) -> str:
     if row.equality_error is None:
         return _NOTHING
     return f"{_small(row.equality_error)}{' (norm)' if row.inexact else ''}"
@@ -179,22 +179,22 @@ def _seconds(value: float | None) -> str:
     return _NOTHING if value is None else f"{value:.1f}"
 
 
-def _outcome(row: Row) -> str:
+def _outcome(row: CoverageRow) -> str:
     return "runtime" if row.runtime_at_fault else row.outcome
 
 
-def _gigabytes(row: Row) -> str:
+def _gigabytes(row: CoverageRow) -> str:
     return _NOTHING if row.peak_bytes is None else f"{row.peak_bytes / 1e9:.1f}"
 
 
-def _why(row: Row) -> str:
+def _why(row: CoverageRow) -> str:
     entry = row.job.entry
     dense = f" (unpruned: {row.dense_error})" if row.dense_error else ""
     unknown = f" [not known: {'; '.join(row.unknown)}]" if row.unknown and row.job.engine == "ours" else ""
     return f"* {entry.set}:{entry.name}: {_outcome(row)} at {row.phase}: {row.reason}{dense}{unknown}"
 
 
-def _conditions(rows: Sequence[Row]) -> str:
+def _conditions(rows: Sequence[CoverageRow]) -> str:
     versions = {name: version for row in rows for name, version in row.job.versions.items()}
     said = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     return f"With {said}; one thread, fp32, CPU."

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from deploy.studies.coverage.checks import cost
 from deploy.studies.coverage.clock import Clock
-from deploy.studies.coverage.rows import Entry, Settings
+from deploy.studies.coverage.rows import CoverageSettings, ListedNetwork
 
 __all__ = ["output_layers", "prune"]
 
@@ -23,8 +23,8 @@ _LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 def prune(
     network: nn.Module,
     inputs: tuple[Tensor, ...],
-    entry: Entry,
-    settings: Settings,
+    entry: ListedNetwork,
+    settings: CoverageSettings,
     facts: dict[str, Any],
     clock: Clock,
 ) -> nn.Module:
@@ -46,8 +46,8 @@ def prune(
 def _attempt(
     network: nn.Module,
     inputs: tuple[Tensor, ...],
-    entry: Entry,
-    settings: Settings,
+    entry: ListedNetwork,
+    settings: CoverageSettings,
     facts: dict[str, Any],
     clock: Clock,
     dense: int,

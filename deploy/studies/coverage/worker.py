@@ -18,7 +18,7 @@ import psutil
 from benchmarks.process.measured import package_environment
 from deploy.files.atomic import write_file
 from deploy.studies.coverage.clock import last_event
-from deploy.studies.coverage.rows import Job, Row
+from deploy.studies.coverage.rows import CoverageJob, CoverageRow
 
 __all__ = ["CHILD", "Worker"]
 
@@ -33,13 +33,13 @@ class Worker:
 
     Parameters
     ----------
-    job : Job
+    job : CoverageJob
         What it does.
     row_file : Path
         Where its row goes, under a temporary name first.
     """
 
-    def __init__(self, job: Job, row_file: Path, *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, job: CoverageJob, row_file: Path, *, environment: Mapping[str, str] | None = None) -> None:
         self.job = job
         self._row_file = row_file
         self._scratch = tempfile.TemporaryDirectory()
@@ -60,7 +60,7 @@ class Worker:
             start_new_session=True,
         )
 
-    def poll(self) -> Row | None:
+    def poll(self) -> CoverageRow | None:
         """Look at the child once: None while it works, else its row; a child that passed a limit is ended first."""
         code = self._process.poll()
         why = ""
@@ -76,8 +76,8 @@ class Worker:
         finally:
             self.close()
 
-    def _finished(self) -> Row:
-        return Row.model_validate_json(self._row_file.read_text(encoding="utf-8"))
+    def _finished(self) -> CoverageRow:
+        return CoverageRow.model_validate_json(self._row_file.read_text(encoding="utf-8"))
 
     def _how(self, code: int | None) -> str:
         if code is None or code >= 0:
@@ -109,9 +109,9 @@ class Worker:
             return f"no end of the pruning call after {limits.prune_s:g} s"
         return ""
 
-    def _epitaph(self, why: str, *, limited: bool) -> Row:
+    def _epitaph(self, why: str, *, limited: bool) -> CoverageRow:
         phase, _ = last_event(self._events)
-        row = Row(
+        row = CoverageRow(
             job=self.job,
             outcome="failed",
             reason=why,

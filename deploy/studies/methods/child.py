@@ -26,7 +26,7 @@ from deploy.run.stages import Stage
 from deploy.run.steps import SharedTrainingDone
 from deploy.sources.datasets.data import load
 from deploy.studies.methods.gpus import require_gpus
-from deploy.studies.methods.jobs import JOB, Job
+from deploy.studies.methods.jobs import JOB, StudyJob
 from deploy.studies.methods.results import RESULT, JobResult, write_result
 from deploy.studies.methods.work import perform
 from pruners.errors import PruneError, first_line
@@ -40,14 +40,14 @@ _POLL_S = 0.1
 
 def main(root: Path, folder: Path) -> None:
     """Do the job that lies in `folder`; with others of a launcher, end with exit code 1 where it failed."""
-    job = Job.model_validate_json((folder / JOB).read_text(encoding="utf-8"))
+    job = StudyJob.model_validate_json((folder / JOB).read_text(encoding="utf-8"))
     first, alone = os.environ.get("RANK", "0") == "0", os.environ.get("WORLD_SIZE", "1") == "1"
     well = _first(job, root, folder) if first else _another(job, root, folder)
     if not (well or alone):
         sys.exit(1)  # so that the launcher ends the others, which may wait for this one
 
 
-def _first(job: Job, root: Path, folder: Path) -> bool:
+def _first(job: StudyJob, root: Path, folder: Path) -> bool:
     started = time.monotonic()
     reason = ""
     try:
@@ -68,7 +68,7 @@ def _first(job: Job, root: Path, folder: Path) -> bool:
     return not reason
 
 
-def _another(job: Job, root: Path, folder: Path) -> bool:
+def _another(job: StudyJob, root: Path, folder: Path) -> bool:
     with TemporaryDirectory() as own:
         try:
             perform(job, root, load(job.recipe.data), Progress(), own=Path(own))

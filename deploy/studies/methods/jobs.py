@@ -11,9 +11,9 @@ from deploy.files.validation_errors import suggestion
 from deploy.recipe import Recipe
 from deploy.run.run_stages import train_key
 from deploy.run.stages import stage_key
-from deploy.studies.methods.recipe import Budget, MethodSpec, Recovery, StudyRecipe
+from deploy.studies.methods.recipe import CostBudget, MethodSpec, Recovery, StudyRecipe
 
-__all__ = ["JOB", "MODEL", "Job", "Kind", "StudyJobs", "cell_name", "jobs_of"]
+__all__ = ["JOB", "MODEL", "Kind", "StudyJob", "StudyJobs", "cell_name", "jobs_of"]
 
 Kind: TypeAlias = Literal["dense", "prune", "recover", "export"]
 JOB = "job.json"
@@ -23,7 +23,7 @@ MODEL = "model.onnx"
 _SHOWN = 12
 
 
-class Job(Record):
+class StudyJob(Record):
     """One process of the study: all that it needs to know, in one file.
 
     Parameters
@@ -63,32 +63,32 @@ class StudyJobs(Record):
 
     Parameters
     ----------
-    dense : dict of int to Job
+    dense : dict of int to StudyJob
         By seed.
-    pruned : dict of str to Job
+    pruned : dict of str to StudyJob
         By `cell_name` of method, budget and seed.
-    recovered : dict of str to Job
+    recovered : dict of str to StudyJob
         By `cell_name` with the recovery.
-    exported : dict of str to Job
+    exported : dict of str to StudyJob
         Of the networks that are measured: by `cell_name`, and ``"dense"``.
     chosen : frozenset of str
         Folders of the jobs that are to be done; others are only read.
     """
 
-    dense: dict[int, Job]
-    pruned: dict[str, Job]
-    recovered: dict[str, Job]
-    exported: dict[str, Job]
+    dense: dict[int, StudyJob]
+    pruned: dict[str, StudyJob]
+    recovered: dict[str, StudyJob]
+    exported: dict[str, StudyJob]
     chosen: frozenset[str]
 
     @property
-    def all(self) -> tuple[Job, ...]:
+    def all(self) -> tuple[StudyJob, ...]:
         """Every job once; a job stands behind those that it needs."""
         jobs = (*self.dense.values(), *self.pruned.values(), *self.recovered.values(), *self.exported.values())
         return tuple({job.folder: job for job in jobs}.values())
 
 
-def cell_name(method: str, budget: Budget, seed: int, recovery: str = "") -> str:
+def cell_name(method: str, budget: CostBudget, seed: int, recovery: str = "") -> str:
     """Name a cell of the study: ``"l1/50 % flops/0/fine-tuned"``."""
     return "/".join(filter(None, (method, budget.title, str(seed), recovery)))
 
@@ -146,23 +146,25 @@ class _Maker:
         self._shared = () if processes == 1 else (f"{processes} processes",)
         self._finetune_epochs = recipe.finetune_epochs
 
-    def dense(self, seed: int) -> Job:
+    def dense(self, seed: int) -> StudyJob:
         budget, method = self.recipe.all_budgets[0], self.recipe.all_methods[0]
         run = self._run(seed, method, budget)
-        return Job(kind="dense", title=f"dense network, seed {seed}", key=train_key(run, *self._shared), recipe=run)
+        return StudyJob(
+            kind="dense", title=f"dense network, seed {seed}", key=train_key(run, *self._shared), recipe=run
+        )
 
-    def prune(self, method: MethodSpec, budget: Budget, dense: Job) -> Job:
+    def prune(self, method: MethodSpec, budget: CostBudget, dense: StudyJob) -> StudyJob:
         from pruners.registry import create
 
         run = self._run(dense.recipe.seed, method, budget)
         settings = create(method.method, **method.settings).settings.model_dump(mode="json")
         key = stage_key("prune", dense.key, run.prune.model_dump(mode="json"), settings, _provider(method.method))
         title = f"prune by {method.name} to {budget.title}, seed {dense.recipe.seed}"
-        return Job(kind="prune", title=title, key=key, needs=(dense.folder,), recipe=run)
+        return StudyJob(kind="prune", title=title, key=key, needs=(dense.folder,), recipe=run)
 
-    def recover(self, recovery: Recovery, dense: Job, pruned: Job, name: str) -> Job:
+    def recover(self, recovery: Recovery, dense: StudyJob, pruned: StudyJob, name: str) -> StudyJob:
         epochs = self._finetune_epochs if recovery.kind == "budget-matched" else 0
-        return Job(
+        return StudyJob(
             kind="recover",
             title=f"{recovery.title} {name}",
             key=stage_key("recover", pruned.key, recovery.to_json(), epochs, *self._shared),
@@ -172,12 +174,12 @@ class _Maker:
             finetune_epochs=epochs,
         )
 
-    def export(self, of: Job, name: str, dense: Job | None = None) -> Job:
+    def export(self, of: StudyJob, name: str, dense: StudyJob | None = None) -> StudyJob:
         needs = (of.folder,) if dense is None else (dense.folder, of.folder)
         key = stage_key("export", of.key, of.recipe.export.model_dump(mode="json"))
-        return Job(kind="export", title=f"export {name}", key=key, needs=needs, recipe=of.recipe)
+        return StudyJob(kind="export", title=f"export {name}", key=key, needs=needs, recipe=of.recipe)
 
-    def _run(self, seed: int, method: MethodSpec, budget: Budget) -> Recipe:
+    def _run(self, seed: int, method: MethodSpec, budget: CostBudget) -> Recipe:
         recipe = self.recipe
         return Recipe(
             name=recipe.name,

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.process.channel import die_with_parent
 from deploy.studies.methods import child
-from deploy.studies.methods.jobs import JOB, Job
+from deploy.studies.methods.jobs import JOB, StudyJob
 
 __all__ = ["main"]
 
@@ -23,7 +23,7 @@ _SHARED = ("dense", "recover")
 
 def main(processes: str, root: str, folder: str) -> int:
     """Run the job's child so many times, together; once where the job is no training. Returns the exit code."""
-    job = Job.model_validate_json(Path(folder, JOB).read_text(encoding="utf-8"))
+    job = StudyJob.model_validate_json(Path(folder, JOB).read_text(encoding="utf-8"))
     if job.kind not in _SHARED:
         child.main(Path(root), Path(folder))
         return 0

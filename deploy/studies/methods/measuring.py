@@ -11,7 +11,7 @@ from benchmarks.settings import Settings
 from deploy.results.bench_grid import Grid
 from deploy.run.pairs import measure_pair, measured_key, read_pair
 from deploy.run.stages import StageStore
-from deploy.studies.methods.jobs import MODEL, Job, StudyJobs, cell_name
+from deploy.studies.methods.jobs import MODEL, StudyJob, StudyJobs, cell_name
 from deploy.studies.methods.recipe import StudyRecipe
 from deploy.studies.methods.results import JobResult, MeasuredRow
 
@@ -76,7 +76,7 @@ class _Pairs:
 
     def __init__(
         self,
-        dense: Job,
+        dense: StudyJob,
         results: dict[str, JobResult],
         store: StageStore,
         grid: Grid,
@@ -94,7 +94,7 @@ class _Pairs:
         self.keep_unfit = keep_unfit
         self.known: dict[str, tuple[Comparison | None, str, str]] = {}
 
-    def of(self, pruned: Job, name: str) -> tuple[Comparison | None, str, str]:
+    def of(self, pruned: StudyJob, name: str) -> tuple[Comparison | None, str, str]:
         """Return the comparison, or why there is none, and whose comparison it is if not its own."""
         sides = [self.results.get(job.folder) for job in (self.dense, pruned)]
         for job, side in zip((self.dense, pruned), sides, strict=True):
@@ -108,7 +108,7 @@ class _Pairs:
         self.known[shapes[1]] = (found, reason, name)
         return found, reason, ""
 
-    def _measure(self, pruned: Job, name: str, shapes: list[str]) -> tuple[Comparison | None, str]:
+    def _measure(self, pruned: StudyJob, name: str, shapes: list[str]) -> tuple[Comparison | None, str]:
         (backend,) = self.grid.backends
         key = measured_key(shapes, self.grid, self.settings)
         stage = self.store.stage(f"measured/{backend}-{key[:_SHOWN]}", key)

@@ -7,11 +7,11 @@ from pathlib import Path
 from deploy.files.atomic import write_file
 from deploy.report.formatting import score_title
 from deploy.report.markdown import markdown, write_block
+from deploy.studies.methods.formatting import answers, failures
 from deploy.studies.methods.plot import pareto_plot
 from deploy.studies.methods.results import StudyResults
-from deploy.studies.methods.sheets import against_table, measured_tables, paper_table, recovery_table
 from deploy.studies.methods.summary import rule
-from deploy.studies.methods.words import answers, failures
+from deploy.studies.methods.tables import against_table, measured_tables, paper_table, recovery_table
 
 __all__ = ["BLOCK", "plots", "write_page"]
 

@@ -17,7 +17,7 @@ from deploy.sources.network_spec import NetworkSpec
 from pruners.recover.settings import TrainSettings
 from pruners.target import COSTS, Cost, Target
 
-__all__ = ["BASELINES", "Budget", "Mending", "MethodSpec", "Recovery", "RecoveryKind", "StudyRecipe", "load_study"]
+__all__ = ["BASELINES", "CostBudget", "Mending", "MethodSpec", "Recovery", "RecoveryKind", "StudyRecipe", "load_study"]
 
 RecoveryKind: TypeAlias = Literal["fine-tune", "scratch-e", "scratch-b", "budget-matched", "distil", "mend"]
 Mending: TypeAlias = Literal["fold_bias", "reconstruct", "recalibrate"]
@@ -139,7 +139,7 @@ class Recovery(Section):
         return self.model_dump(mode="json", by_alias=True, exclude={"name"}, exclude_none=True)
 
 
-class Budget(Section):
+class CostBudget(Section):
     """How much is kept of one cost."""
 
     of: Cost
@@ -199,9 +199,9 @@ class StudyRecipe(Section):
         return self
 
     @property
-    def all_budgets(self) -> tuple[Budget, ...]:
+    def all_budgets(self) -> tuple[CostBudget, ...]:
         """Every budget, in the order of the recipe."""
-        return tuple(Budget(of=of, kept=share) for of in COSTS for share in self.budgets.get(of, ()))
+        return tuple(CostBudget(of=of, kept=share) for of in COSTS for share in self.budgets.get(of, ()))
 
     @property
     def all_methods(self) -> tuple[MethodSpec, ...]:
@@ -215,7 +215,7 @@ class StudyRecipe(Section):
         """Epochs of the first fine-tuning; 0 without any."""
         return next((one.fine_tune.epochs for one in self.recoveries if one.fine_tune is not None), 0)
 
-    def prune(self, method: MethodSpec, budget: Budget) -> Prune:
+    def prune(self, method: MethodSpec, budget: CostBudget) -> Prune:
         """Return what `deploy run` would be told for one method and budget.
 
         Raises

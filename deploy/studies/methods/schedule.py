@@ -11,7 +11,7 @@ from deploy.files.atomic import output_errors, write_file
 from deploy.report.formatting import score_brief
 from deploy.run.stages import Stage
 from deploy.studies.methods.executor import Executor, Running
-from deploy.studies.methods.jobs import JOB, Job
+from deploy.studies.methods.jobs import JOB, StudyJob
 from deploy.studies.methods.results import RESULT, JobResult, read_result, write_result
 
 __all__ = ["do_jobs", "finished"]
@@ -21,7 +21,7 @@ _POLL_S = 0.1
 _STANDS_ON = "stands on "
 
 
-def finished(root: Path, job: Job) -> JobResult | None:
+def finished(root: Path, job: StudyJob) -> JobResult | None:
     """Read the result of a job that is done, or None."""
     if not Stage(root / job.folder, job.key).done:
         return None
@@ -30,7 +30,7 @@ def finished(root: Path, job: Job) -> JobResult | None:
 
 
 def do_jobs(
-    jobs: Sequence[Job],
+    jobs: Sequence[StudyJob],
     root: Path,
     executor: Executor,
     say: Say,
@@ -45,7 +45,7 @@ def do_jobs(
 
     Parameters
     ----------
-    jobs : sequence of Job
+    jobs : sequence of StudyJob
         A job stands behind those that it needs.
     root : Path
         Folder of the study.
@@ -65,7 +65,7 @@ def do_jobs(
         say(f"{len(results)} jobs were done before, {total} are left")
     after(results)
 
-    def end(job: Job, result: JobResult, *, told: bool = True) -> None:
+    def end(job: StudyJob, result: JobResult, *, told: bool = True) -> None:
         nonlocal done
         done += 1
         results[job.folder] = result
@@ -74,7 +74,7 @@ def do_jobs(
         after(results)
 
     with ExitStack() as stack:
-        running: list[tuple[Job, Running]] = []
+        running: list[tuple[StudyJob, Running]] = []
         while waiting or running:
             for job in list(waiting):
                 if (broken := _broken_need(job, results)) is not None:
@@ -100,7 +100,7 @@ def do_jobs(
     return results
 
 
-def _begin(root: Path, job: Job) -> Path:
+def _begin(root: Path, job: StudyJob) -> Path:
     """Make the job's folder ready; a training that was begun for the same job stays in it."""
     with output_errors(root / job.folder):
         folder = Stage(root / job.folder, job.key).begin()
@@ -109,11 +109,11 @@ def _begin(root: Path, job: Job) -> Path:
     return folder
 
 
-def _broken_need(job: Job, results: dict[str, JobResult]) -> JobResult | None:
+def _broken_need(job: StudyJob, results: dict[str, JobResult]) -> JobResult | None:
     return next((results[name] for name in job.needs if name in results and results[name].reason), None)
 
 
-def _failure(job: Job, reason: str) -> JobResult:
+def _failure(job: StudyJob, reason: str) -> JobResult:
     return JobResult(kind=job.kind, title=job.title, key=job.key, reason=reason)
 
 

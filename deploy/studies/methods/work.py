@@ -35,7 +35,7 @@ from deploy.run.steps import (
     zeros_of,
 )
 from deploy.sources.datasets.data import DataSource
-from deploy.studies.methods.jobs import MODEL, Job
+from deploy.studies.methods.jobs import MODEL, StudyJob
 from deploy.studies.methods.recipe import Mending, Recovery
 from deploy.studies.methods.results import RESULT, JobResult, Scores
 from pruners.errors import TrainingError
@@ -59,12 +59,12 @@ _SCRATCH_STREAM = 5
 _RECALIBRATION_BATCHES = 100
 
 
-def perform(job: Job, root: Path, data: DataSource, progress: Progress, *, own: Path | None = None) -> JobResult:
+def perform(job: StudyJob, root: Path, data: DataSource, progress: Progress, *, own: Path | None = None) -> JobResult:
     """Do one job in its folder, which was begun; its trainings go on from their last checkpoints.
 
     Parameters
     ----------
-    job : Job
+    job : StudyJob
         What to do.
     root : Path
         Folder of the study.
@@ -108,7 +108,7 @@ def perform(job: Job, root: Path, data: DataSource, progress: Progress, *, own: 
 class _JobWork:
     """A job, and where it reads and writes; `needs` are the folders of the dense network and of the pruned one."""
 
-    job: Job
+    job: StudyJob
     context: StepContext
     folder: Path
     needs: tuple[Path, ...]

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from math import floor
 from typing import TYPE_CHECKING, Any
 
-from deploy.studies.published.catalogue import CatalogueError, Counts, Entry, Network, Pair, Ratios
+from deploy.studies.published.catalogue import CatalogueEntry, CatalogueError, Counts, Network, Pair, Ratios
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -65,7 +65,7 @@ def example(network: Network, batch: int = _TRACED_BATCH) -> tuple[Tensor]:
     return (torch.randn(batch, *network.input_shape, generator=generator),)
 
 
-def build_pair(entry: Entry) -> tuple[nn.Module, nn.Module]:
+def build_pair(entry: CatalogueEntry) -> tuple[nn.Module, nn.Module]:
     """Make the parent and the pruned network; their counts are those of the catalogue.
 
     Raises
@@ -81,7 +81,7 @@ def build_pair(entry: Entry) -> tuple[nn.Module, nn.Module]:
     return dense, pruned
 
 
-def prune(entry: Entry, dense: nn.Module, *, graph: Graph | None = None) -> nn.Module:
+def prune(entry: CatalogueEntry, dense: nn.Module, *, graph: Graph | None = None) -> nn.Module:
     """Cut `dense` down to the entry's channels; of each layer the first ones stay: speed does not depend on which.
 
     Parameters
@@ -97,7 +97,7 @@ def prune(entry: Entry, dense: nn.Module, *, graph: Graph | None = None) -> nn.M
     return apply(dense, plan_of(entry, graph), graph=graph, check=False).eval()
 
 
-def plan_of(entry: Entry, graph: Graph) -> PruningPlan:
+def plan_of(entry: CatalogueEntry, graph: Graph) -> PruningPlan:
     """Write the entry as a plan for its parent.
 
     Raises
@@ -119,7 +119,7 @@ def plan_of(entry: Entry, graph: Graph) -> PruningPlan:
     )
 
 
-def kept_counts(entry: Entry, groups: Sequence[ChannelGroup]) -> dict[str, int]:
+def kept_counts(entry: CatalogueEntry, groups: Sequence[ChannelGroup]) -> dict[str, int]:
     """Give the channels that each group keeps: as listed, or by the shares of `Ratios`.
 
     Raises
@@ -140,7 +140,7 @@ def kept_counts(entry: Entry, groups: Sequence[ChannelGroup]) -> dict[str, int]:
     return counts
 
 
-def _by_ratios(entry: Entry, ratios: Ratios, units: Mapping[str, int]) -> dict[str, int]:
+def _by_ratios(entry: CatalogueEntry, ratios: Ratios, units: Mapping[str, int]) -> dict[str, int]:
     whole = {name for pattern in ratios.whole for name in _matching(entry, pattern, units)}
     counts: dict[str, int] = {}
     for pattern, removed in ratios.removed.items():
@@ -152,7 +152,7 @@ def _by_ratios(entry: Entry, ratios: Ratios, units: Mapping[str, int]) -> dict[s
     return counts
 
 
-def _matching(entry: Entry, pattern: str, units: Mapping[str, int]) -> list[str]:
+def _matching(entry: CatalogueEntry, pattern: str, units: Mapping[str, int]) -> list[str]:
     names = [name for name in units if fnmatchcase(name, pattern)]
     if not names:
         raise CatalogueError(f"{entry.name}: no layer of {entry.parent.name} is called {pattern!r}")
@@ -184,7 +184,7 @@ def count(module: nn.Module, network: Network) -> Counts:
     return Counts(parameters=sum(parameter.numel() for parameter in module.parameters()), macs=macs)
 
 
-def check_counts(entry: Entry, dense: nn.Module, pruned: nn.Module) -> None:
+def check_counts(entry: CatalogueEntry, dense: nn.Module, pruned: nn.Module) -> None:
     """Refuse networks that are not what the catalogue counts.
 
     Raises

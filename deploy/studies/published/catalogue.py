@@ -20,9 +20,9 @@ from deploy.errors import DeployError
 __all__ = [
     "TOLERANCE",
     "Catalogue",
+    "CatalogueEntry",
     "CatalogueError",
     "Counts",
-    "Entry",
     "Figures",
     "LeftOut",
     "Measured",
@@ -119,7 +119,7 @@ class Published(_Data):
         return self.dense.operations / self.pruned.operations
 
 
-class Entry(_Data):
+class CatalogueEntry(_Data):
     """One pruned network.
 
     Its architecture is told in one of three ways: `kept` (a list of channel counts), `ratios`, or `network` (another
@@ -140,7 +140,7 @@ class Entry(_Data):
     paper: str = Field("", description="taken from the file")
 
     @model_validator(mode="after")
-    def _legal(self) -> Entry:
+    def _legal(self) -> CatalogueEntry:
         told = [one for one in (self.kept, self.ratios, self.network) if one is not None]
         if len(told) != 1:
             raise ValueError(f"{self.name}: tell the architecture in one of kept, ratios and network")
@@ -184,10 +184,10 @@ class LeftOut(_Data):
 class Catalogue(_Data):
     """All files together, in the order of their names."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[CatalogueEntry, ...]
     left_out: tuple[LeftOut, ...]
 
-    def select(self, patterns: tuple[str, ...] = ()) -> tuple[Entry, ...]:
+    def select(self, patterns: tuple[str, ...] = ()) -> tuple[CatalogueEntry, ...]:
         """Return the entries whose name matches a pattern; without patterns all.
 
         Raises
@@ -236,13 +236,13 @@ def read_catalogue(documents: Mapping[str, str]) -> Catalogue:
     CatalogueError
         A file is broken or contradicts itself, or two entries share a name.
     """
-    entries: list[Entry] = []
+    entries: list[CatalogueEntry] = []
     left_out: list[LeftOut] = []
     for name, text in documents.items():
         try:
             document = yaml.safe_load(text)
             shared = {"method": document["method"], "paper": document["paper"]}
-            entries += [Entry.model_validate({**item, **shared}) for item in document.get("entries", ())]
+            entries += [CatalogueEntry.model_validate({**item, **shared}) for item in document.get("entries", ())]
             left_out += [
                 LeftOut.model_validate({**item, "method": document["method"]}) for item in document.get("left_out", ())
             ]

@@ -11,7 +11,7 @@ from deploy.networks.layers import conv, initialise
 
 __all__ = [
     "BUILDERS",
-    "PreActBottleneck",
+    "OptionalBottleneck",
     "PreActResNet50",
     "VGG16Average",
     "preact_resnet50",
@@ -94,7 +94,7 @@ def vgg16_average(*, widths: Sequence[int]) -> VGG16Average:
     return VGG16Average(widths)
 
 
-class PreActBottleneck(nn.Module):
+class OptionalBottleneck(nn.Module):
     """A pre-activation bottleneck of the ImageNet networks; its residual branch may be left out.
 
     The projection of a stage's first block starts behind the first BatchNorm and ReLU, so both stay when the branch
@@ -169,7 +169,7 @@ class PreActResNet50(nn.Module):
             for block in range(depth):
                 stride = 2 if stage and not block else 1
                 kept = f"{stage}.{block}" not in removed
-                blocks.append(PreActBottleneck(channels, width, stride, branch=kept))
+                blocks.append(OptionalBottleneck(channels, width, stride, branch=kept))
                 channels = 4 * width
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)

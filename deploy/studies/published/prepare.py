@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.process.channel import die_with_parent
 from deploy.errors import DeployError
-from deploy.studies.published.catalogue import Entry, load_catalogue
+from deploy.studies.published.catalogue import CatalogueEntry, load_catalogue
 
 __all__ = ["LABELS", "BuildError", "export_apart", "export_pair", "main"]
 
@@ -23,7 +23,7 @@ class BuildError(DeployError):
     """A published network could not be built or exported; the message is the child's own."""
 
 
-def export_apart(entry: Entry, folder: Path) -> None:
+def export_apart(entry: CatalogueEntry, folder: Path) -> None:
     """Build and export both networks in a child, so that this process holds no torch.
 
     Raises
@@ -39,7 +39,7 @@ def export_apart(entry: Entry, folder: Path) -> None:
         raise BuildError(f"{entry.name} cannot be built: {reason}")
 
 
-def export_pair(entry: Entry, folder: Path) -> None:
+def export_pair(entry: CatalogueEntry, folder: Path) -> None:
     """Build both networks and write them as ONNX files with a free batch dimension.
 
     Raises

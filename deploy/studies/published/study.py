@@ -21,16 +21,16 @@ from deploy.files.atomic import write_file
 from deploy.results.bench_grid import Grid
 from deploy.run.pairs import measure_pair, measured_key, read_pair
 from deploy.run.stages import StageStore
-from deploy.studies.published.catalogue import Entry
+from deploy.studies.published.catalogue import CatalogueEntry
 from deploy.studies.published.prepare import LABELS, BuildError, export_apart
 
-__all__ = ["Row", "StudyResults", "run_study"]
+__all__ = ["PublishedResults", "PublishedRow", "run_study"]
 
 Say = Callable[[str], None]
-Export = Callable[[Entry, Path], None]
+Export = Callable[[CatalogueEntry, Path], None]
 
 
-class Row(Record):
+class PublishedRow(Record):
     """One network under one backend: a comparison, or the reason why there is none."""
 
     entry: str
@@ -39,19 +39,19 @@ class Row(Record):
     reason: str = Field("", description="why there is no comparison; empty when there is one")
 
 
-class StudyResults(Record):
+class PublishedResults(Record):
     """``published.json``: every row with its raw comparison."""
 
     schema_version: Literal[1] = 1
-    rows: tuple[Row, ...]
+    rows: tuple[PublishedRow, ...]
 
-    def of(self, entry: Entry) -> tuple[Row, ...]:
+    def of(self, entry: CatalogueEntry) -> tuple[PublishedRow, ...]:
         """Return the rows of one network."""
         return tuple(row for row in self.rows if row.entry == entry.name)
 
 
 def run_study(
-    entries: Sequence[Entry],
+    entries: Sequence[CatalogueEntry],
     grid: Grid,
     settings: Settings,
     folder: Path,
@@ -59,7 +59,7 @@ def run_study(
     *,
     keep_unfit: bool = False,
     export: Export = export_apart,
-) -> StudyResults:
+) -> PublishedResults:
     """Measure the networks that are not measured yet.
 
     A finished row stays in `folder` and is not measured again for the same entry, settings, backend version and
@@ -69,7 +69,7 @@ def run_study(
 
     Parameters
     ----------
-    entries : sequence of Entry
+    entries : sequence of CatalogueEntry
         What to measure.
     grid : Grid
         Backends and options; one number of threads and one batch.
@@ -94,17 +94,17 @@ def run_study(
     store = StageStore(folder)
     with store.locked():
         require_backends(grid.backends, grid.device)
-        rows: list[Row] = []
+        rows: list[PublishedRow] = []
         for position, entry in enumerate(entries, 1):
             say(f"[{position}/{len(entries)}] {entry.title}")
             rows += _measure_entry(entry, grid, settings, store, say, export, keep_unfit=keep_unfit)
-            found = StudyResults(rows=tuple(rows))
+            found = PublishedResults(rows=tuple(rows))
             write_file(folder / "published.json", found.model_dump_json() + "\n")
-    return StudyResults(rows=tuple(rows))
+    return PublishedResults(rows=tuple(rows))
 
 
 def _measure_entry(
-    entry: Entry,
+    entry: CatalogueEntry,
     grid: Grid,
     settings: Settings,
     store: StageStore,
@@ -112,7 +112,7 @@ def _measure_entry(
     export: Export,
     *,
     keep_unfit: bool,
-) -> list[Row]:
+) -> list[PublishedRow]:
     models = store.root / entry.name / "models"
     broken = ""
     rows = []
@@ -136,7 +136,7 @@ def _measure_entry(
                 reason = " ".join(str(error).split())
         if reason:
             say(f"{backend}: {reason}")
-        rows.append(Row(entry=entry.name, backend=backend, comparison=comparison, reason=reason))
+        rows.append(PublishedRow(entry=entry.name, backend=backend, comparison=comparison, reason=reason))
     if models.exists():
         shutil.rmtree(models)
     return rows
@@ -146,7 +146,7 @@ def _say_for(backend: str, say: Say, line: str) -> None:
     say(f"{backend}: {line}")
 
 
-def _exported(entry: Entry, models: Path, export: Export, say: Say) -> dict[str, Path]:
+def _exported(entry: CatalogueEntry, models: Path, export: Export, say: Say) -> dict[str, Path]:
     """Give both ONNX files; they are made once for all backends."""
     paths = {label: models / f"{label}.onnx" for label in LABELS}
     done = models / "done"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from deploy.report.formatting import NOTHING, interval, ratio, realised, verdict
 from deploy.report.tables import Table
-from deploy.studies.published.catalogue import Catalogue, Entry
-from deploy.studies.published.study import Row, StudyResults
+from deploy.studies.published.catalogue import Catalogue, CatalogueEntry
+from deploy.studies.published.study import PublishedResults, PublishedRow
 
 __all__ = [
     "catalogue_table",
@@ -21,7 +21,7 @@ _PROMISED = ("FLOPs said", "counted", "parameters", "theirs")
 _MEASURED = ("backend", "speed-up", "verdict", "realised")
 
 
-def promised_table(entries: Sequence[Entry]) -> Table:
+def promised_table(entries: Sequence[CatalogueEntry]) -> Table:
     """Tell by which factors each network is smaller, as published and as counted here."""
     return Table(
         title="What the papers promise",
@@ -31,19 +31,19 @@ def promised_table(entries: Sequence[Entry]) -> Table:
     )
 
 
-def measured_table(entries: Sequence[Entry], results: StudyResults) -> Table:
+def measured_table(entries: Sequence[CatalogueEntry], results: PublishedResults) -> Table:
     """Tell what this machine gives, one row for each network and backend."""
     rows = [(entry.name, row) for entry in entries for row in results.of(entry)]
     return _with_notes("What this machine gives", ("network", *_MEASURED), [((name,), row) for name, row in rows], 2)
 
 
-def study_table(entries: Sequence[Entry], results: StudyResults) -> Table:
+def study_table(entries: Sequence[CatalogueEntry], results: PublishedResults) -> Table:
     """Join promise and measurement in one wide table."""
     rows = [((entry.name, entry.method, *_promised(entry)), row) for entry in entries for row in results.of(entry)]
     return _with_notes("Published and measured", ("network", "paper", *_PROMISED, *_MEASURED), rows, 2)
 
 
-def catalogue_table(entries: Sequence[Entry]) -> Table:
+def catalogue_table(entries: Sequence[CatalogueEntry]) -> Table:
     """Tell what each network costs exactly, how far that is from what is published, and where it was published."""
     rows = []
     for entry in entries:
@@ -71,7 +71,7 @@ def left_out_table(catalogue: Catalogue) -> Table:
     return Table(title="Left out", columns=("network", "why"), rows=rows, n_left=2)
 
 
-def _promised(entry: Entry) -> tuple[str, ...]:
+def _promised(entry: CatalogueEntry) -> tuple[str, ...]:
     said, counted = entry.published, entry.counts
     return (
         NOTHING if said.ratio is None else ratio(said.ratio),
@@ -81,7 +81,9 @@ def _promised(entry: Entry) -> tuple[str, ...]:
     )
 
 
-def _with_notes(title: str, columns: tuple[str, ...], rows: list[tuple[tuple[str, ...], Row]], n_left: int) -> Table:
+def _with_notes(
+    title: str, columns: tuple[str, ...], rows: list[tuple[tuple[str, ...], PublishedRow]], n_left: int
+) -> Table:
     notes: list[str] = []
     cells = []
     for head, row in rows:
@@ -100,7 +102,7 @@ def _with_notes(title: str, columns: tuple[str, ...], rows: list[tuple[tuple[str
     return Table(title=title, columns=columns, rows=tuple(cells), n_left=n_left, notes=tuple(notes), caption=caption)
 
 
-def _told(row: Row) -> str:
+def _told(row: PublishedRow) -> str:
     """Say what a reader must know of a row: why it failed, or that the machine was not fit."""
     pair = row.comparison
     if pair is None:

@@ -14,7 +14,7 @@ from torch import nn  # noqa: E402
 
 from deploy.studies.coverage import checks, child, ours  # noqa: E402
 from deploy.studies.coverage.clock import Clock, last_event  # noqa: E402
-from deploy.studies.coverage.rows import Entry, Job, Settings  # noqa: E402
+from deploy.studies.coverage.rows import CoverageJob, CoverageSettings, ListedNetwork  # noqa: E402
 from deploy.studies.coverage.tp import output_layers  # noqa: E402
 
 NETWORK = """
@@ -32,10 +32,12 @@ INSTALLED = importlib.util.find_spec("torch_pruning") is not None
 @pytest.fixture
 def job(tmp_path):
     (tmp_path / "network.py").write_text(NETWORK)
-    entry = Entry(set="own", name="n", maker=f"{tmp_path}/network.py:network", inputs=((1, 3, 8, 8),), millions=0.01)
+    entry = ListedNetwork(
+        set="own", name="n", maker=f"{tmp_path}/network.py:network", inputs=((1, 3, 8, 8),), millions=0.01
+    )
 
     def make(engine="ours", **settings):
-        return Job(entry=entry, engine=engine, settings=Settings(**settings), source="", versions={})
+        return CoverageJob(entry=entry, engine=engine, settings=CoverageSettings(**settings), source="", versions={})
 
     return make
 

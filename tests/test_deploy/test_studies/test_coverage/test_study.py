@@ -9,7 +9,7 @@ import pytest
 
 from deploy.errors import ResultsError, SourceError
 from deploy.studies.coverage.catalogue import SETS, entries
-from deploy.studies.coverage.rows import Entry, Limits, Row, Settings
+from deploy.studies.coverage.rows import CoverageRow, CoverageSettings, Limits, ListedNetwork
 from deploy.studies.coverage.study import choose, jobs_of, run, stored
 
 pytestmark = pytest.mark.long
@@ -60,7 +60,7 @@ def networks(tmp_path):
     path.write_text(NETWORKS)
 
     def entry(function, **options):
-        return Entry(
+        return ListedNetwork(
             set="own", name=function, maker=f"{path}:{function}", options=options, inputs=((1, 3, 8, 8),), millions=0.01
         )
 
@@ -68,7 +68,7 @@ def networks(tmp_path):
 
 
 def rows_of(chosen, folder, **limits):
-    return run(jobs_of(chosen, ["ours"], Settings(), Limits(**limits)), folder, at_once=2)
+    return run(jobs_of(chosen, ["ours"], CoverageSettings(), Limits(**limits)), folder, at_once=2)
 
 
 def test_a_network_that_passes_everything_says_what_was_measured(networks, tmp_path):
@@ -132,10 +132,10 @@ def test_memory_limit_ends_the_process(networks, tmp_path):
 
 def test_other_limits_make_again_only_what_a_limit_had_ended(networks, tmp_path):
     tight, loose = (
-        jobs_of([networks("plain")], ["ours"], Settings(), Limits(memory_gb=memory))[0] for memory in (0.1, 9)
+        jobs_of([networks("plain")], ["ours"], CoverageSettings(), Limits(memory_gb=memory))[0] for memory in (0.1, 9)
     )
     for limited in (False, True):
-        row = Row(job=tight, outcome="failed", limited=limited)
+        row = CoverageRow(job=tight, outcome="failed", limited=limited)
         (tmp_path / tight.file_name).write_text(row.model_dump_json())
         assert stored(tmp_path, tight) == row
         assert stored(tmp_path, loose) == (None if limited else row)
@@ -143,12 +143,12 @@ def test_other_limits_make_again_only_what_a_limit_had_ended(networks, tmp_path)
 
 def test_rows_are_not_made_twice_unless_something_changed(networks, tmp_path):
     folder, said = tmp_path / "rows", []
-    jobs = jobs_of([networks("raises")], ["ours"], Settings())
+    jobs = jobs_of([networks("raises")], ["ours"], CoverageSettings())
     first = run(jobs, folder, said=lambda *news: said.append(news))
     again = run(jobs, folder, said=lambda *news: said.append(news))
     assert first == again
     assert len(said) == 1
-    other = jobs_of([networks("raises")], ["ours"], Settings(ratio=0.5))
+    other = jobs_of([networks("raises")], ["ours"], CoverageSettings(ratio=0.5))
     assert stored(folder, other[0]) is None
     changed = jobs[0].model_copy(update={"source": "another"})
     assert stored(folder, changed) is None
@@ -158,7 +158,7 @@ def test_rows_are_not_made_twice_unless_something_changed(networks, tmp_path):
 
 
 def test_damaged_row_is_told(networks, tmp_path):
-    (job,) = jobs_of([networks("plain")], ["ours"], Settings())
+    (job,) = jobs_of([networks("plain")], ["ours"], CoverageSettings())
     (tmp_path / job.file_name).write_text('{"version": 1')
     with pytest.raises(ResultsError, match="delete it"):
         run([job], tmp_path)
@@ -175,7 +175,7 @@ def test_networks_are_chosen_by_set_and_pattern():
     with pytest.raises(SourceError, match="no network of 'flow' matches 'resnet18'"):
         choose(listed, "flow", "resnet18")
     with pytest.raises(SourceError, match="no engine is called 'mine'"):
-        jobs_of(listed[:1], ["mine"], Settings())
+        jobs_of(listed[:1], ["mine"], CoverageSettings())
 
 
 def test_the_list_is_whole():

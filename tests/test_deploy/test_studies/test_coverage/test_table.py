@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from deploy.studies.coverage.rows import Entry, Job, Row, Settings
+from deploy.studies.coverage.rows import CoverageJob, CoverageRow, CoverageSettings, ListedNetwork
 from deploy.studies.coverage.table import lost, markdown, totals
 
 
 def row(name, engine, outcome, part="torchvision", **facts):
-    entry = Entry(set=part, name=name, maker="torchvision", inputs=((1, 3, 64, 64),), millions=1.0)
-    job = Job(entry=entry, engine=engine, settings=Settings(), source="s", versions={"torch": "2.15.0"})
-    return Row(job=job, outcome=outcome, **facts)
+    entry = ListedNetwork(set=part, name=name, maker="torchvision", inputs=((1, 3, 64, 64),), millions=1.0)
+    job = CoverageJob(entry=entry, engine=engine, settings=CoverageSettings(), source="s", versions={"torch": "2.15.0"})
+    return CoverageRow(job=job, outcome=outcome, **facts)
 
 
 ROWS = (

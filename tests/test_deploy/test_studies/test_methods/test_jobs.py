@@ -15,7 +15,7 @@ import yaml
 from deploy.errors import OutputError, SourceError
 from deploy.run.stages import Stage, StageStore
 from deploy.studies.methods.executor import LocalProcesses
-from deploy.studies.methods.jobs import Job
+from deploy.studies.methods.jobs import StudyJob
 from deploy.studies.methods.recipe import StudyRecipe, load_study
 from deploy.studies.methods.results import JobResult, Scores, load_results, write_result
 from deploy.studies.methods.study import RESULTS, run_study
@@ -49,7 +49,7 @@ class Pretends:
         self.running = 0
 
     def start(self, root, folder):
-        job = Job.model_validate_json((folder / "job.json").read_text())
+        job = StudyJob.model_validate_json((folder / "job.json").read_text())
         assert all((root / need / "done.json").exists() for need in job.needs)
         self.running += 1
         self.at_once = max(self.at_once, self.running)

@@ -6,12 +6,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from deploy.studies.methods.formatting import answers, failures
 from deploy.studies.methods.page import plots, write_page
 from deploy.studies.methods.plot import front, points
 from deploy.studies.methods.results import Cell, Scores, StudyResults, load_results
-from deploy.studies.methods.sheets import paper_table, tables
 from deploy.studies.methods.summary import mean_of, paired, wins
-from deploy.studies.methods.words import answers, failures
+from deploy.studies.methods.tables import paper_table, tables
 
 N_TEST = 1000
 

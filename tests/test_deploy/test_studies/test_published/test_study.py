@@ -17,7 +17,7 @@ from deploy.report.markdown import markdown
 from deploy.results.bench_grid import Grid
 from deploy.studies.published.catalogue import load_catalogue
 from deploy.studies.published.prepare import BuildError, export_apart
-from deploy.studies.published.study import StudyResults, run_study
+from deploy.studies.published.study import PublishedResults, run_study
 from deploy.studies.published.tables import (
     catalogue_table,
     left_out_table,
@@ -87,7 +87,7 @@ def test_a_damaged_row_is_measured_again(tmp_path):
 def test_the_file_holds_the_raw_comparisons(tmp_path):
     found, _ = study(tmp_path / "out", export=Exports())
     document = (tmp_path / "out" / "published.json").read_text()
-    assert StudyResults.model_validate_json(document) == found
+    assert PublishedResults.model_validate_json(document) == found
     [row] = json.loads(document)["rows"]
     assert len(row["comparison"]["log_ratios"]) == 2
     assert row["comparison"]["baseline"]["subject"]["label"] == "dense"
@@ -170,7 +170,7 @@ def test_the_measuring_process_holds_no_torch(tmp_path):
     done = deploy("-c", script)
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "False"
-    [row] = StudyResults.model_validate_json((tmp_path / "out" / "published.json").read_text()).rows
+    [row] = PublishedResults.model_validate_json((tmp_path / "out" / "published.json").read_text()).rows
     [entry] = CATALOGUE.select(("slimming-vgg19-60",))
     # The exported files cost what the catalogue says: nothing was lost or added on the way.
     assert row.comparison.baseline_cost.macs == entry.counts.dense.macs

@@ -17,10 +17,10 @@ from deploy.report.formatting import (
     verdict,
 )
 from deploy.report.tables import Table
+from deploy.studies.methods.formatting import Notes, cost, difference, mean, several
 from deploy.studies.methods.recipe import BASELINES
 from deploy.studies.methods.results import Cell, MeasuredRow, StudyResults
 from deploy.studies.methods.summary import against, cells_of, mean_of, scores_of
-from deploy.studies.methods.words import Notes, cost, difference, mean, several
 
 __all__ = ["against_table", "cost_table", "measured_tables", "paper_table", "recovery_table", "tables"]
 
