@@ -21,7 +21,7 @@ import numpy as np
 from backends.base import Array, Precision
 from benchmarks.answers import reference_process
 from benchmarks.errors import InputError, WorkerError, WrongAnswersError
-from benchmarks.process.measured import package_environment
+from benchmarks.process.child import package_environment
 from benchmarks.records.measurement import Agreement
 from benchmarks.subject.inputs import InputSizes, take
 

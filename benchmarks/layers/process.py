@@ -19,7 +19,7 @@ from backends.base import Array, CompileOptions, LayerInfo
 from benchmarks.errors import WorkerError
 from benchmarks.layers import worker
 from benchmarks.process.channel import Channel, ChannelClosedError, ChannelTimeoutError, Message
-from benchmarks.process.measured import package_environment
+from benchmarks.process.child import package_environment
 
 __all__ = ["Ran", "RunSessions", "run_in_process"]
 

@@ -21,7 +21,7 @@ from pydantic import Field
 from benchmarks.errors import BenchmarkError, NotComparableError, WorkerError
 from benchmarks.machine.affinity import format_cores, parse_cores, pin
 from benchmarks.process.channel import Channel, ChannelClosedError, ChannelTimeoutError
-from benchmarks.process.measured import package_environment
+from benchmarks.process.child import package_environment
 from benchmarks.records.base import Record
 
 __all__ = ["BUDGET_NS", "Calibration", "Probe", "ProbeResult", "ProbeSamples", "calibrate", "main", "measure"]

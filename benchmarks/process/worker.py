@@ -1,14 +1,12 @@
 """The measured process: ``python -m benchmarks.process.worker [CORES]``.
 
 One model under one backend. It does what its parent asks, one question at a time, and between two questions it is
-blocked on a read. Its own standard input and output are taken away from the runtime before anything else happens.
+blocked on a read.
 """
 
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,14 +16,13 @@ import numpy as np
 
 from backends import registry
 from backends.base import Array, Backend, BoundCall, CompiledModel, CompileOptions
-from backends.errors import BackendError, RunError, one_line
-from benchmarks.errors import BenchmarkError
 from benchmarks.machine.affinity import parse_cores, pin
-from benchmarks.process.channel import Channel, ChannelClosedError, Message, die_with_parent
+from benchmarks.process.channel import Message
 from benchmarks.process.memory import PhaseRecorder
+from benchmarks.process.serving import Command, serve_parent
 from benchmarks.process.warmup import WarmUp, WarmUpLimits
 
-__all__ = ["WARM_UP_KEPT", "Worker", "main", "serve", "timed_calls"]
+__all__ = ["WARM_UP_KEPT", "Worker", "main", "timed_calls"]
 
 WARM_UP_KEPT = 1000
 """Of a longer warm-up this many first calls are recorded."""
@@ -91,6 +88,19 @@ class Worker:
         self._memory = PhaseRecorder()
         self._cpu_ns = 0
         self._switches = 0
+
+    def commands(self) -> dict[str, Command]:
+        """Return what can be asked."""
+        return {
+            "prepare": self.prepare,
+            "load": self.load,
+            "run": self.run,
+            "warm_up": self.warm_up,
+            "block": self.block,
+            "scenario": self.scenario,
+            "compile_cached": self.compile_cached,
+            "finish": self.finish,
+        }
 
     def prepare(self, question: Message, arrays: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
         """Import the runtime and take the feeds; what is resident then is not the model's."""
@@ -204,56 +214,11 @@ class Worker:
         }, {}
 
 
-def serve(channel: Channel, worker: Worker) -> None:
-    """Answer until the other side closes, or until a question ends in an error, which is the last answer."""
-    commands = {
-        "prepare": worker.prepare,
-        "load": worker.load,
-        "run": worker.run,
-        "warm_up": worker.warm_up,
-        "block": worker.block,
-        "scenario": worker.scenario,
-        "compile_cached": worker.compile_cached,
-        "finish": worker.finish,
-    }
-    try:
-        while True:
-            question, arrays = channel.receive()
-            try:
-                answer, results = commands[question.pop("command")](question, arrays)
-            except (BackendError, BenchmarkError) as error:
-                channel.send({"error": one_line(error, limit=1000), "kind": type(error).__name__})
-                return
-            except MemoryError as error:
-                channel.send({"error": f"out of memory: {one_line(error)}", "kind": RunError.__name__})
-                return
-            channel.send(answer, results)
-    except ChannelClosedError:
-        return
-
-
-def _end_family_with_parent() -> None:
-    """Start a process that waits for the parent's end and then kills this group: also what a runtime has started.
-
-    It only polls for the hang-up of the pipe that only the parent writes to, so it uses no CPU and reads nothing. The
-    parent kills the group too when it ends by itself.
-    """
-    code = "import os, select; p = select.poll(); p.register(0, 0); p.poll(); os.killpg(0, 9)"
-    subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
 def main() -> None:
     """Serve the parent on the two pipes that were standard input and output."""
-    die_with_parent()
     if len(sys.argv) > 1:
         pin(parse_cores(sys.argv[1]))  # before a runtime starts threads: they inherit it
-    _end_family_with_parent()
-    channel = Channel(os.dup(0), os.dup(1))
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    serve(channel, Worker())
+    serve_parent(Worker().commands())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from backends.base import Array
 from benchmarks.errors import WorkerError
-from benchmarks.process.measured import package_environment
+from benchmarks.process.child import package_environment
 
 __all__ = ["BenchmarkAppLoop", "BenchmarkAppNumbers", "Hint", "missing", "run_benchmark_app"]
 

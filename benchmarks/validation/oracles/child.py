@@ -21,7 +21,7 @@ from backends import registry
 from backends.base import CompiledModel, CompileOptions
 from backends.errors import BackendError, one_line
 from benchmarks.errors import BenchmarkError, WorkerError
-from benchmarks.process.measured import package_environment
+from benchmarks.process.child import package_environment
 from benchmarks.scenarios.arrivals import poisson_arrivals
 from benchmarks.scenarios.definitions import MultiStream
 from benchmarks.scenarios.entry import parse, question_of, run_scenario

@@ -15,7 +15,7 @@ from typing import IO
 
 import psutil
 
-from benchmarks.process.measured import package_environment
+from benchmarks.process.child import package_environment
 from deploy.files.atomic import write_file
 from deploy.studies.coverage.clock import last_event
 from deploy.studies.coverage.rows import CoverageJob, CoverageRow

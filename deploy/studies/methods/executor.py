@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from benchmarks.machine.environment import cores_available
-from benchmarks.process.measured import package_environment
+from benchmarks.process.child import package_environment
 from deploy.studies.methods.gpus import gpu_environment
 
 __all__ = [

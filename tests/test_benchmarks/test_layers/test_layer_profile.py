@@ -24,7 +24,7 @@ from benchmarks.layers.process import Ran, run_in_process
 from benchmarks.layers.profiler import profile_layers
 from benchmarks.layers.roofline import Roofline
 from benchmarks.layers.worker import run_sessions
-from benchmarks.process.measured import package_environment
+from benchmarks.process.child import package_environment
 from benchmarks.records.measurement import Cost, NodeCost, Subject
 from benchmarks.subject.cost import cost
 from benchmarks.subject.subject import SubjectSpec

@@ -171,8 +171,8 @@ def test_an_interrupted_comparison_leaves_no_process(conv_model):
     code = f"""
 from pathlib import Path
 from benchmarks.runner import SubjectSpec, compare
-from benchmarks import process
-start = process.MeasuredProcess
+from benchmarks.process import measured
+start = measured.MeasuredProcess
 def launch(spec, **settings):
     started = start(spec, **settings)
     print(started.pid, flush=True)

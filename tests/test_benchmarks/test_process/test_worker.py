@@ -11,7 +11,8 @@ import pytest
 
 from backends.registry import create
 from benchmarks.process.channel import Channel, ChannelClosedError, ChannelTimeoutError
-from benchmarks.process.worker import Worker, serve, timed_calls
+from benchmarks.process.serving import serve
+from benchmarks.process.worker import Worker, timed_calls
 
 
 class Clock:
@@ -66,7 +67,7 @@ def conversation():
 def test_a_worker_runs_on_the_clock_it_is_given(conversation, conv_model):
     parent, child = conversation
     clock = Clock()
-    thread = threading.Thread(target=serve, args=(child, Worker(clock, create)))
+    thread = threading.Thread(target=serve, args=(child, Worker(clock, create).commands()))
     thread.start()
     feeds = {"x": np.zeros((2, 3, 8, 8), np.float32)}
     options = {"precision": "fp32", "threads": 1, "device": "cpu", "profile": False}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.errors import WorkerError
-from benchmarks.process.measured import package_environment
+from benchmarks.process.child import package_environment
 from benchmarks.scenarios.arrivals import poisson_arrivals
 from benchmarks.stats.percentile_bounds import holds_bound
 from benchmarks.validation import tool_agreement

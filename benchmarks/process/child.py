@@ -1,0 +1,324 @@
+"""A child process of ours, held by its parent: start, ask, wait, let rest, kill, and tell how it ended.
+
+Every child runs the Python of this process with our packages first, so that nothing in the current folder or in
+``PYTHONPATH`` can take their place. It leads a session of its own: Ctrl-C reaches only the parent, and killing the
+child kills all that it has started. It ends with its parent; its own half is `benchmarks.process.serving`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from backends.base import Array
+from backends.errors import one_line
+from benchmarks.errors import WorkerError
+from benchmarks.process.channel import Channel, ChannelClosedError, ChannelGarbageError, ChannelTimeoutError, Message
+
+__all__ = [
+    "Child",
+    "Conversation",
+    "exit_reason",
+    "last_words",
+    "package_environment",
+    "thread_environment",
+]
+
+_PACKAGES = Path(__file__).resolve().parents[2]
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+# Elsewhere nothing kills a stopped process whose parent died, so there it only waits for its next question.
+_CAN_STOP = sys.platform == "linux"
+_LAST_WORDS_BYTES = 1 << 16
+_GRACE_S = 5.0
+
+
+class Child:
+    """A process that does one job; to be used in a ``with`` statement, which kills it at the end.
+
+    Its standard input is a pipe that stays open as long as this process lives, see `serving.end_with_parent`. Linux
+    kills it when the thread that started it ends.
+
+    Parameters
+    ----------
+    program : sequence of str
+        What follows ``python``: ``["-m", "package.module", "argument"]`` or ``["-c", "code"]``.
+    who : str, default="a child process"
+        What it does, as the subject of its errors.
+    environment : Mapping of str to str, optional
+        Variables that are set or replaced.
+    folder : Path, optional
+        Working directory; by default the current one.
+    log : Path, optional
+        A file to which its standard output and error are appended; by default a temporary one.
+    terminal : bool, default=False
+        Leave both to the terminal instead; there are no last words then.
+    scratch : bool, default=False
+        Give it a folder for its temporary files that goes with it, however it ends.
+    """
+
+    def __init__(
+        self,
+        program: Sequence[str],
+        *,
+        who: str = "a child process",
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        log: Path | None = None,
+        terminal: bool = False,
+        scratch: bool = False,
+    ) -> None:
+        self.who = who
+        self._resting = False
+        variables = {**package_environment(), **(environment or {})}
+        # Not in a folder of the user's: names of sockets, which some libraries make there, may be short only.
+        self._scratch = (
+            tempfile.TemporaryDirectory(prefix="prune-deploy-", ignore_cleanup_errors=True) if scratch else None
+        )
+        if self._scratch is not None:
+            variables["TMPDIR"] = self._scratch.name
+        # Closed by `close`, like the process and its pipes.
+        self._log: IO[bytes] | None = None
+        if not terminal:
+            self._log = tempfile.TemporaryFile() if log is None else log.open("a+b")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", *program],
+            stdin=subprocess.PIPE,
+            stdout=self._stdout(),
+            stderr=self._log,
+            env=variables,
+            cwd=folder,
+            start_new_session=True,
+            bufsize=0,
+        )
+        # A process that died is noticed although children of its own may hold its end of the pipes.
+        self._peer = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+
+    def _stdout(self) -> IO[bytes] | int | None:
+        return self._log
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Return None while it runs, else its exit code, negative when a signal killed it; all it started is killed."""
+        if self._process.returncode is None and self._has_ended(0):
+            self.kill()
+        return self._process.returncode
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Wait for its end and return its exit code, negative when a signal killed it.
+
+        An interrupt is passed on, and it gets some seconds to end in order.
+
+        Raises
+        ------
+        WorkerError
+            It did not end in time, and was killed.
+        """
+        try:
+            in_time = self._has_ended(timeout_s)
+        except KeyboardInterrupt:
+            if self._process.returncode is None:
+                os.killpg(self.pid, signal.SIGINT)
+                self._has_ended(_GRACE_S)
+            self.kill()
+            raise
+        self.kill()
+        if not in_time:
+            raise WorkerError(f"{self.who}: did not end in {timeout_s:g} s; its process was killed")
+        return self._process.returncode
+
+    def rest(self) -> None:
+        """Stop it: threads that wait by spinning burn nothing while somebody else is timed; it uses no CPU at all."""
+        if _CAN_STOP and not self._resting:
+            # Not its group: who watches for the parent's end must not be stopped.
+            os.kill(self.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        self._resting = True
+
+    def wake(self) -> None:
+        """End a rest."""
+        if _CAN_STOP and self._resting and self._process.returncode is None:
+            os.kill(self.pid, signal.SIGCONT)
+        self._resting = False
+
+    def kill(self) -> None:
+        """Kill it and all it has started, and wait for it; a second call does nothing."""
+        if self._process.returncode is None:
+            # The group is ours as long as its leader was not waited for. Where all of it ended by itself, macOS
+            # refuses and Linux does not mind.
+            with suppress(PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def close(self) -> None:
+        """Kill it and clear what belongs to it; a second call does nothing."""
+        self.kill()
+        for pipe in (self._process.stdin, self._process.stdout, self._log):
+            if pipe is not None:
+                pipe.close()
+        if self._peer is not None:
+            os.close(self._peer)
+            self._peer = None
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+    def output(self) -> str:
+        """Return the end of what it wrote to its standard output and error; empty where that is a terminal."""
+        if self._log is None:
+            return ""
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
+        return self._log.read().decode(errors="replace")
+
+    def exit_reason(self, during: str = "") -> str:
+        """Return how it ended and its last words, in one line: ``"its process was killed by SIGSEGV during 'load'"``.
+
+        It is killed if it has not ended; that changes no exit code that was set.
+
+        Parameters
+        ----------
+        during : str
+            A question that was not answered.
+        """
+        self.kill()
+        words = last_words(self.output())
+        return (
+            f"its process {exit_reason(self._process.returncode)}{f' during {during!r}' if during else ''}"
+            f"{f'; its last words: {words}' if words else ''}"
+        )
+
+    def _has_ended(self, timeout_s: float | None) -> bool:
+        """Wait for the end without taking its exit code, so that its group can still be killed."""
+        if self._process.returncode is not None:
+            return True
+        if self._peer is not None:
+            poll = select.poll()
+            poll.register(self._peer, select.POLLIN)
+            return bool(poll.poll(None if timeout_s is None else 1e3 * timeout_s))
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+        return self._process.returncode is not None
+
+
+class Conversation(Child):
+    """A child that answers questions, by `serving.serve`; what it prints is not an answer.
+
+    Parameters
+    ----------
+    program, who, environment
+        See `Child`.
+    timeout_s : float
+        Seconds for each answer; then it is killed and `WorkerError` raised.
+    """
+
+    def __init__(
+        self,
+        program: Sequence[str],
+        *,
+        who: str,
+        timeout_s: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(program, who=who, environment=environment)
+        self._timeout_s = timeout_s
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._channel = Channel(self._process.stdout.fileno(), self._process.stdin.fileno(), peer=self._peer)
+
+    def _stdout(self) -> int:
+        return subprocess.PIPE
+
+    def ask(
+        self, command: str, question: Message | None = None, arrays: Mapping[str, Array] | None = None
+    ) -> tuple[Message, dict[str, Array]]:
+        """Put a question and wait for the answer.
+
+        Parameters
+        ----------
+        command : str
+            Which of the child's commands answers.
+        question : dict, optional
+            JSON.
+        arrays : Mapping of str to ndarray, optional
+            Of any shape; numbers, or text as ``object``.
+
+        Returns
+        -------
+        (dict, dict)
+            JSON, and arrays of any shape.
+
+        Raises
+        ------
+        WorkerError
+            The answer is an error, whose class is the `kind`; or the process died or gave no answer in time.
+        """
+        try:
+            self._channel.send({"command": command, **(question or {})}, arrays, timeout_s=self._timeout_s)
+            answer, results = self._channel.receive(timeout_s=self._timeout_s)
+        except ChannelTimeoutError as error:
+            self.kill()
+            raise WorkerError(
+                f"{self.who}: no answer to {command!r} in {self._timeout_s:g} s; its process was killed"
+            ) from error
+        except ChannelGarbageError as error:
+            self.kill()
+            raise WorkerError(
+                f"{self.who}: its answer to {command!r} is garbage (something in the process writes where it must "
+                f"not); its process was killed: {one_line(error)}"
+            ) from error
+        except ChannelClosedError as error:
+            raise WorkerError(f"{self.who}: {self.exit_reason(command)}") from error
+        if "error" in answer:
+            raise WorkerError(answer["error"], answer["kind"])
+        return answer, results
+
+
+def exit_reason(code: int) -> str:
+    """Return how a process with this exit code ended: ``"ended with exit code 3"`` or ``"was killed by SIGSEGV"``."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
+    return f"was killed by {name}{' (out of memory?)' if -code == signal.SIGKILL else ''}"
+
+
+def last_words(text: str, limit: int = 200) -> str:
+    """Return the last line that says anything, without control characters and cut at `limit`."""
+    lines = ("".join(filter(str.isprintable, line)).strip() for line in reversed(text.splitlines()))
+    return next(filter(None, lines), "")[:limit]
+
+
+def package_environment() -> dict[str, str]:
+    """Return an environment for a child in which it, and what it starts, finds our packages before any other."""
+    path = os.pathsep.join(filter(None, (str(_PACKAGES), os.getenv("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Return the variables that limit the threads of the usual libraries."""
+    return dict.fromkeys(_THREAD_VARIABLES, str(threads))

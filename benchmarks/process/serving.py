@@ -1,0 +1,88 @@
+"""The child's half of `benchmarks.process.child`: end with the parent, and answer its questions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+
+from backends.base import Array
+from backends.errors import BackendError, RunError, one_line
+from benchmarks.errors import BenchmarkError
+from benchmarks.process.channel import Channel, ChannelClosedError, Message, die_with_parent
+
+__all__ = ["Command", "end_with_parent", "serve", "serve_parent"]
+
+Command = Callable[[Message, dict[str, Array]], tuple[Message, dict[str, Array]]]
+"""Answers one question: JSON and arrays of any shape, both ways."""
+
+
+def end_with_parent() -> None:
+    """End this process with its parent, and all it has started; its standard input is empty from now on.
+
+    To be called first, by a child that was started by `Child`: its standard input is a pipe that only the parent writes
+    to.
+    """
+    _watch_parent()
+    _empty_input()
+
+
+def serve_parent(commands: Mapping[str, Command]) -> None:
+    """Answer the parent's questions until it closes or ends; see `serve`.
+
+    The pipes that were standard input and output are taken away from everybody else: what is printed goes to standard
+    error.
+
+    Parameters
+    ----------
+    commands : Mapping of str to callable
+        What can be asked.
+    """
+    _watch_parent()
+    channel = Channel(os.dup(0), os.dup(1))
+    _empty_input()
+    os.dup2(2, 1)
+    serve(channel, commands)
+
+
+def serve(channel: Channel, commands: Mapping[str, Command]) -> None:
+    """Answer until the other side closes, or until a question ends in an error, which is the last answer.
+
+    Parameters
+    ----------
+    channel : Channel
+        Where the questions come from.
+    commands : Mapping of str to callable
+        What can be asked. Errors of the backends, of measuring and of memory are answers; any other ends the process.
+    """
+    try:
+        while True:
+            question, arrays = channel.receive()
+            try:
+                answer, results = commands[question.pop("command")](question, arrays)
+            except (BackendError, BenchmarkError) as error:
+                channel.send({"error": one_line(error, limit=1000), "kind": type(error).__name__})
+                return
+            except MemoryError as error:
+                channel.send({"error": f"out of memory: {one_line(error)}", "kind": RunError.__name__})
+                return
+            channel.send(answer, results)
+    except ChannelClosedError:
+        return
+
+
+def _watch_parent() -> None:
+    """Start a process that waits for the parent's end and then kills this group: also what a runtime has started.
+
+    It only polls for the hang-up of the pipe that only the parent writes to, so it uses no CPU and reads nothing.
+    """
+    die_with_parent()
+    code = "import os, select; p = select.poll(); p.register(0, 0); p.poll(); os.killpg(0, 9)"
+    subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _empty_input() -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
