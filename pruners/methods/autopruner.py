@@ -82,9 +82,14 @@ class AutoPruner(Method):
     How many stay is decided beforehand: the same share of every group, so that the target is met (the decision
     ``uniform``); that share of each group, in whole units, is its r. Groups that lose nothing get no selection layer.
 
+    **A v that does not become binary.** Nothing forces a v to 0 or 1: alpha ends where its ramp and corrections end,
+    and whether the last v settles can hang on the seed or on the processor's rounding. The step goes on with such a v:
+    its unit stays or goes by its rank, and if it stays, the layers that read it keep v (0.35, say) as a factor.
+
     **No silent jump.** Each step's row of the history says how many units v itself would keep (``chosen``) and how many
     stay (``kept``), how many v are not binary (``not_binary``: within 0.49 of one half) and how far the worst is from 0
-    or 1 (``gap``), and the loss on the task's first training batch before and after the cut, in evaluation mode.
+    or 1 (``gap``), and the loss on the task's first training batch before and after the cut, in evaluation mode. The
+    progress message counts the v that are not binary, too.
 
     ============== ===================================== ================================== ========= =============
     network        groups                                training                           alpha     alpha_step
@@ -106,6 +111,7 @@ class AutoPruner(Method):
     v = 0 closes changes nothing (but for norms across channels). A group of several producers (a residual stage) has
     one v; the paper leaves those alone, as ``constraints.exclude`` does. A group that something else than a convolution
     or linear layer reads gets no selection layer, stays whole, and is named in the history's first row (``ungated``).
+    alpha is not raised further in the last epoch, as the official code does for MobileNetV2 where v is not binary.
     alpha's levels count over the whole training; a training too short for 20 levels of `ramp_every` updates has 20
     shorter ones. Corrections use the last v of the record for the share at the sides. FC biases start at zero. v of
     several processes is averaged before it is recorded. The selection layers are for one input size, and at 224x224 one
@@ -153,7 +159,7 @@ class AutoPruner(Method):
             row["loss_after_cut"] = loss_on(model, batch, task)
             history.append(row)
             if task.progress is not None:
-                task.progress(f"step {number} of {len(steps.chunks)}", number / len(steps.chunks))
+                task.progress(_step_message(number, len(steps.chunks), row["not_binary"]), number / len(steps.chunks))
         assert plan is not None, "a target below the dense cost takes at least one step"
         if self.settings.finetune is not None:
             train(task, model, self.settings.finetune, name="finetune")
@@ -234,3 +240,8 @@ class AutoPruner(Method):
             "not_binary": sum(distance <= _BINARY for distance in from_half),
             "gap": 0.5 - min(from_half),
         }
+
+
+def _step_message(number: int, of: int, not_binary: int) -> str:
+    message = f"step {number} of {of}"
+    return f"{message}, {not_binary} v not binary" if not_binary else message
