@@ -7,10 +7,6 @@ held there in NumPy's type of fixed width and is ``object`` in memory; it must b
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +17,7 @@ import numpy as np
 from backends.base import Array, Precision
 from benchmarks.answers import reference_process
 from benchmarks.errors import InputError, WorkerError, WrongAnswersError
-from benchmarks.process.child import package_environment
+from benchmarks.process.child import Conversation
 from benchmarks.records.measurement import Agreement
 from benchmarks.subject.inputs import InputSizes, take
 
@@ -129,32 +125,12 @@ def compute_reference(model: Path, feeds: Mapping[str, Array], *, timeout_s: flo
     InputError
         The answers are not finite: nothing could be compared with them.
     """
-    with tempfile.TemporaryDirectory(prefix="prune-deploy-reference-") as folder:
-        asked, answered = Path(folder) / "asked.npz", Path(folder) / "answered.npz"
-        write_reference(asked, Reference(inputs=feeds, outputs=feeds, source=""))
-        arguments = [str(model.resolve()), str(asked), str(answered), str(os.getpid())]
-        command = [sys.executable, "-P", "-m", reference_process.__name__, *arguments]
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=package_environment(),
-            start_new_session=True,
-        )
-        with process:
-            try:
-                _, stderr = process.communicate(timeout=timeout_s)
-            except subprocess.TimeoutExpired as error:
-                raise WorkerError(f"the reference of {model} was not computed within {timeout_s:g} s") from error
-            finally:
-                if process.returncode is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-        if process.returncode != 0:
-            lines = stderr.decode(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
-            kind = "ModelLoadError" if process.returncode == reference_process.REFUSED else "WorkerError"
-            raise WorkerError(f"{model}: no reference answers: {lines[-1][:300]}", kind)
-        outputs = _read(answered).outputs
+    program = ["-m", reference_process.__name__]
+    try:
+        with Conversation(program, who="ONNX Runtime", timeout_s=timeout_s) as process:
+            _, outputs = process.ask("answer", {"model": str(model.resolve())}, feeds)
+    except WorkerError as error:
+        raise WorkerError(f"{model}: no reference answers: {error}", error.kind) from error
     for name, array in outputs.items():
         if not np.isfinite(_numbers(array)).all():
             raise InputError(f"{model}: output {name!r} is not finite on the inputs made up for it; give a reference")

@@ -1,13 +1,11 @@
 """Answers of an ONNX file as written, without any optimisation.
 
-``python -m benchmarks.answers.reference_process MODEL IN OUT PARENT`` is a process of its own, because
-the one that decides holds no runtime. It ends with the process PARENT (Linux).
+``python -m benchmarks.answers.reference_process`` is a process of its own, because the one that decides holds no
+runtime.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,36 +13,22 @@ import numpy as np
 
 from backends import modelfile
 from backends.base import Array
-from backends.errors import BackendError, ModelLoadError, RunError, one_line
-from benchmarks.process.channel import die_with_parent
+from backends.errors import ModelLoadError, RunError, one_line
+from benchmarks.process.channel import Message
+from benchmarks.process.serving import serve_parent
 
-__all__ = ["REFUSED", "main", "run_unoptimised"]
-
-REFUSED = 3
-"""Exit code when the model or its inputs are refused; the reason is the last line on standard error."""
+__all__ = ["main", "run_unoptimised"]
 
 
-def main(arguments: list[str]) -> int:
-    """Read inputs, run once, write outputs; return the exit code."""
-    model, asked, answered = map(Path, arguments[:3])
-    die_with_parent()
-    if os.getppid() != int(arguments[3]):
-        return REFUSED  # it died before we could ask to die with it
-    try:
-        _answer(model, asked, answered)
-    except BackendError as error:
-        sys.stderr.write(f"{one_line(error)}\n")
-        return REFUSED
-    return 0
+def main() -> None:
+    """Answer the parent."""
+    serve_parent({"answer": _answer})
 
 
-def _answer(model: Path, asked: Path, answered: Path) -> None:
-    from benchmarks.answers.reference import Reference, read_reference, write_reference
-
+def _answer(question: Message, feeds: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+    model = Path(question["model"])
     modelfile.read(model)
-    feeds = read_reference(asked).inputs
-    outputs = run_unoptimised(model, feeds)
-    write_reference(answered, Reference(inputs=feeds, outputs=outputs, source=""))
+    return {}, run_unoptimised(model, feeds)
 
 
 def run_unoptimised(model: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -95,4 +79,4 @@ def _feed(array: Array) -> object:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

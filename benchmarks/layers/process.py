@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,14 +10,10 @@ from typing import Protocol
 import numpy as np
 
 from backends.base import Array, CompileOptions, LayerInfo
-from benchmarks.errors import WorkerError
 from benchmarks.layers import worker
-from benchmarks.process.channel import Channel, ChannelClosedError, ChannelTimeoutError, Message
-from benchmarks.process.child import package_environment
+from benchmarks.process.child import Conversation, thread_environment
 
 __all__ = ["Ran", "RunSessions", "run_in_process"]
-
-_LAST_WORDS_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +105,13 @@ def run_in_process(
         "budget_ns": round(1e9 * budget_s),
         "total_ns": round(1e9 * total_s),
     }
-    answer, arrays = _ask(question, feeds, f"{backend} on {model}", timeout_s)
+    with Conversation(
+        ["-m", worker.__name__],
+        who=f"{backend} on {model}",
+        timeout_s=timeout_s,
+        environment=thread_environment(options.threads),
+    ) as process:
+        answer, arrays = process.ask("profile", question, feeds)
     return Ran(
         calls_ns=tuple(tuple(np.asarray(arrays[f"calls_{index}"]).tolist()) for index in range(len(arrays))),
         layers=tuple(
@@ -125,55 +121,3 @@ def run_in_process(
         executed_precision=answer["executed_precision"],
         backend_version=answer["backend_version"],
     )
-
-
-def _ask(question: Message, feeds: Mapping[str, Array], who: str, timeout_s: float) -> tuple[Message, dict[str, Array]]:
-    with tempfile.TemporaryFile() as said:
-        # -P: a folder called `backends` in the user's working directory is not ours.
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", worker.__name__, str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            env=package_environment() | {"OMP_NUM_THREADS": str(question["options"]["threads"])},
-            start_new_session=True,
-            bufsize=0,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        peer = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
-        try:
-            channel = Channel(process.stdout.fileno(), process.stdin.fileno(), peer=peer)
-            channel.send(question, feeds, timeout_s=timeout_s)
-            answer, arrays = channel.receive(timeout_s=timeout_s)
-        except ChannelTimeoutError as error:
-            raise WorkerError(f"{who}: no layers within {timeout_s:g} s; its process was killed") from error
-        except ChannelClosedError as error:
-            _end(process)
-            raise WorkerError(_obituary(who, process.returncode, said.fileno())) from error
-        finally:
-            _end(process)
-            process.stdin.close()
-            process.stdout.close()
-            if peer is not None:
-                os.close(peer)
-    if "error" in answer:
-        raise WorkerError(answer["error"], answer["kind"])
-    return answer, arrays
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process and what it has started, and wait for it; a second call does nothing."""
-    if process.returncode is None:
-        with suppress(PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _obituary(who: str, code: int, said: int) -> str:
-    size = os.fstat(said).st_size
-    text = os.pread(said, _LAST_WORDS_BYTES, max(0, size - _LAST_WORDS_BYTES)).decode(errors="replace")
-    lines = [words for line in text.splitlines() if (words := "".join(filter(str.isprintable, line)).strip())]
-    words = f"; its last words: {lines[-1][:200]}" if lines else ""
-    how = f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
-    return f"{who}: its process {how} while its layers were profiled{words}"

@@ -1,13 +1,10 @@
-"""The process that profiles: ``python -m benchmarks.layers.worker PARENT``.
+"""The process that profiles: ``python -m benchmarks.layers.worker``.
 
-It answers one question on the two pipes that were its standard input and output: run this model so often, profiled or
-not, and say how long the calls and the layers took. It ends with the process PARENT (Linux).
+It runs a model so often, profiled or not, and answers how long the calls and the layers took.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -17,8 +14,9 @@ import numpy as np
 
 from backends import registry
 from backends.base import Array, Backend, CompileOptions
-from backends.errors import BackendError, OptionError, RunError, one_line
-from benchmarks.process.channel import Channel, ChannelClosedError, Message, die_with_parent
+from backends.errors import OptionError
+from benchmarks.process.channel import Message
+from benchmarks.process.serving import serve_parent
 
 __all__ = ["main", "run_sessions"]
 
@@ -91,27 +89,8 @@ def run_sessions(
 
 
 def main() -> None:
-    """Answer the parent's one question."""
-    die_with_parent()
-    if os.getppid() != int(sys.argv[1]):
-        return  # it died before we could ask to die with it
-    channel = Channel(os.dup(0), os.dup(1))
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)  # what a runtime prints is no answer
-    try:
-        question, feeds = channel.receive()
-        try:
-            answer, arrays = run_sessions(question, feeds)
-        except BackendError as error:
-            channel.send({"error": one_line(error, limit=1000), "kind": type(error).__name__})
-        except MemoryError as error:
-            channel.send({"error": f"out of memory: {one_line(error)}", "kind": RunError.__name__})
-        else:
-            channel.send(answer, arrays)
-    except ChannelClosedError:
-        return
+    """Answer the parent."""
+    serve_parent({"profile": run_sessions})
 
 
 if __name__ == "__main__":

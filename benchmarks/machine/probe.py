@@ -7,21 +7,21 @@ between two questions. The parent only asks: it never measures itself.
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean, median
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from benchmarks.errors import BenchmarkError, NotComparableError, WorkerError
+from backends.base import Array
+from benchmarks.errors import NotComparableError
 from benchmarks.machine.affinity import format_cores, parse_cores, pin
-from benchmarks.process.channel import Channel, ChannelClosedError, ChannelTimeoutError
-from benchmarks.process.child import package_environment
+from benchmarks.process.channel import Message
+from benchmarks.process.child import Conversation, thread_environment
+from benchmarks.process.serving import serve_parent
 from benchmarks.records.base import Record
 
 __all__ = ["BUDGET_NS", "Calibration", "Probe", "ProbeResult", "ProbeSamples", "calibrate", "main", "measure"]
@@ -34,13 +34,6 @@ _GEMM_SIZE = 128
 _DROPPED_SHARE = 0.1
 _FEWEST = 10
 _TIMEOUT_S = 60.0
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 
 
 class ProbeSamples(Record):
@@ -210,7 +203,7 @@ def measure(
     return ProbeSamples(calls_ns=tuple(calls_ns), cpu_ns=cpu_clock() - cpu_start)
 
 
-class Probe:
+class Probe(Conversation):
     """A process that probes when asked, to be used in a ``with`` statement; it rests otherwise.
 
     Parameters
@@ -222,33 +215,12 @@ class Probe:
     """
 
     def __init__(self, cores: Sequence[int] | None = None, timeout_s: float = _TIMEOUT_S) -> None:
-        self._timeout_s = timeout_s
-        where = [] if cores is None else [format_cores(cores)]
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "benchmarks.machine.probe", *where],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=package_environment() | dict.fromkeys(_THREAD_VARIABLES, "1"),
-            start_new_session=True,
-            bufsize=0,
+        super().__init__(
+            ["-m", "benchmarks.machine.probe", *([] if cores is None else [format_cores(cores)])],
+            who="the probe of the machine",
+            timeout_s=timeout_s,
+            environment=thread_environment(1),
         )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._channel = Channel(self._process.stdout.fileno(), self._process.stdin.fileno())
-
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._process.pid
-
-    def __enter__(self) -> Probe:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def run(self, budget_ns: int = BUDGET_NS) -> ProbeResult:
         """Probe the machine for about `budget_ns`.
@@ -258,29 +230,10 @@ class Probe:
         WorkerError
             The probe died or did not answer in time.
         """
-        try:
-            self._channel.send({"budget_ns": budget_ns}, timeout_s=self._timeout_s)
-            answer, arrays = self._channel.receive(timeout_s=self._timeout_s)
-        except ChannelTimeoutError as error:
-            self.close()
-            raise WorkerError(f"the probe of the machine did not answer in {self._timeout_s:g} s") from error
-        except ChannelClosedError as error:
-            self.close()
-            raise WorkerError("the probe of the machine has died") from error
-        if "error" in answer:
-            raise WorkerError(answer["error"])
+        answer, arrays = self.ask("probe", {"budget_ns": budget_ns})
         spin = ProbeSamples(calls_ns=tuple(arrays["spin_ns"].tolist()), cpu_ns=answer["spin_cpu_ns"])
         gemm = ProbeSamples(calls_ns=tuple(arrays["gemm_ns"].tolist()), cpu_ns=answer["gemm_cpu_ns"])
         return ProbeResult(work=answer["work"], spin=spin, gemm=gemm)
-
-    def close(self) -> None:
-        """End the process and wait for it; a second call does nothing."""
-        if self._process.returncode is None:
-            self._process.kill()
-            self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            pipe.close()
 
 
 def _works() -> tuple[str, Callable[[], object], Callable[[], object]]:
@@ -302,26 +255,21 @@ def _works() -> tuple[str, Callable[[], object], Callable[[], object]]:
 
 
 def main() -> None:
-    """Answer the parent until it closes the pipe or is gone."""
-    channel = Channel(0, 1)
-    try:
-        if len(sys.argv) > 1:
-            pin(parse_cores(sys.argv[1]))
-        work, spin, gemm = _works()
-        while True:
-            question, _ = channel.receive()
-            half_ns = question["budget_ns"] // 2
-            spun, multiplied = measure(spin, half_ns), measure(gemm, half_ns)
-            arrays = {
-                "spin_ns": np.array(spun.calls_ns, np.int64),
-                "gemm_ns": np.array(multiplied.calls_ns, np.int64),
-            }
-            answer = {"work": work, "spin_cpu_ns": spun.cpu_ns, "gemm_cpu_ns": multiplied.cpu_ns}
-            channel.send(answer, arrays)
-    except BenchmarkError as error:
-        channel.send({"error": str(error)})
-    except ChannelClosedError:
-        return
+    """Answer the parent."""
+    if len(sys.argv) > 1:
+        pin(parse_cores(sys.argv[1]))
+    work, spin, gemm = _works()
+
+    def answer(question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        half_ns = question["budget_ns"] // 2
+        spun, multiplied = measure(spin, half_ns), measure(gemm, half_ns)
+        arrays: dict[str, Array] = {
+            "spin_ns": np.array(spun.calls_ns, np.int64),
+            "gemm_ns": np.array(multiplied.calls_ns, np.int64),
+        }
+        return {"work": work, "spin_cpu_ns": spun.cpu_ns, "gemm_cpu_ns": multiplied.cpu_ns}, arrays
+
+    serve_parent({"probe": answer})
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import gc
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,7 @@ class Worker:
         return {
             "prepare": self.prepare,
             "load": self.load,
+            "compile": self.compile,
             "run": self.run,
             "warm_up": self.warm_up,
             "block": self.block,
@@ -133,8 +135,16 @@ class Worker:
             "backend_version": self._backend.availability(options.device).version,
         }, {}
 
+    def compile(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+        """Import the runtime and compile, only to answer: nothing is bound or timed."""
+        compiled = self._create(question["backend"]).compile(
+            Path(question["model"]), CompileOptions(**question["options"])
+        )
+        self._compiled = compiled
+        return {side: [asdict(spec) for spec in getattr(compiled, side)] for side in ("inputs", "outputs")}, {}
+
     def run(self, _: Message, arrays: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
-        """Answer other feeds, to be checked; the timed call keeps its own."""
+        """Answer these feeds, to be checked; the timed call keeps its own."""
         assert self._compiled is not None
         return {}, self._compiled.run(arrays)
 

@@ -13,19 +13,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from backends.base import CompileOptions
 from benchmarks.errors import RecordError, SettingError
+from benchmarks.process.child import Child
 from benchmarks.process.measured import MeasuredProcess
 from benchmarks.runner import Settings, compare
 from benchmarks.subject.subject import SubjectSpec
@@ -35,7 +35,7 @@ __all__ = ["chain", "main", "ratios_of_lines"]
 
 LAYERS = 20
 """Of the baseline: a layer more is 5 %."""
-_SPIN = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
+_SPIN = "from benchmarks.process.serving import end_with_parent\nend_with_parent()\nwhile True: pass"
 _ROWS, _FEATURES = 176, 256
 
 
@@ -173,13 +173,10 @@ def _alone(spec: SubjectSpec) -> tuple[int, ...]:
 @contextmanager
 def _busy(n: int) -> Iterator[None]:
     """Keep `n` processes busy."""
-    spinning = [subprocess.Popen([sys.executable, "-c", _SPIN]) for _ in range(n)]
-    try:
+    with ExitStack() as spinning:
+        for _ in range(n):
+            spinning.enter_context(Child(["-c", _SPIN]))
         yield
-    finally:
-        for process in spinning:
-            process.kill()
-            process.wait()
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +13,18 @@ from typing import Any, Literal
 
 from backends.base import Array
 from benchmarks.errors import WorkerError
-from benchmarks.process.child import package_environment
+from benchmarks.process.child import Child
 
 __all__ = ["BenchmarkAppLoop", "BenchmarkAppNumbers", "Hint", "missing", "run_benchmark_app"]
 
 Hint = Literal["latency", "throughput"]
-_ENTRY = "import sys; from openvino.tools.benchmark.main import main; sys.exit(main())"
+_ENTRY = """
+import sys
+from benchmarks.process.serving import end_with_parent
+from openvino.tools.benchmark.main import main
+end_with_parent()
+sys.exit(main())
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,22 +154,14 @@ def run_benchmark_app(
             "-json_stats": "true",
             **_load(hint, threads),
         }
-        try:
-            done = subprocess.run(
-                [sys.executable, "-P", "-c", _ENTRY, *(word for option in options.items() for word in option)],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=timeout_s,
-                env=package_environment(),
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise WorkerError(f"benchmark_app did not end in {timeout_s:g} s") from error
+        program = ["-c", _ENTRY, *(word for option in options.items() for word in option)]
+        with Child(program, who="benchmark_app") as child:
+            child.wait(timeout_s)
+            printed = child.output()
         report = Path(folder) / "benchmark_report.json"
         if not report.is_file():
-            raise WorkerError(f"benchmark_app wrote no report: {done.stderr.strip()[-200:]}")
-        return _numbers(json.loads(report.read_text(encoding="utf-8")), done.stdout)
+            raise WorkerError(f"benchmark_app wrote no report: {printed.strip()[-200:]}")
+        return _numbers(json.loads(report.read_text(encoding="utf-8")), printed)
 
 
 def _load(hint: Hint, threads: int | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A process of its own for one job (``python -m benchmarks.validation.oracles.child``), read as JSON on standard input.
+"""A process of its own for one job (``python -m benchmarks.validation.oracles.child``).
 
 ``measure`` measures a model in our way, as the counterpart of a tool that has its own process. ``loadgen`` compiles a
 model once and puts LoadGen's load and ours on the same calls in turn: what differs then is the load only.
@@ -7,21 +7,18 @@ model once and puts LoadGen's load and ours on the same calls in turn: what diff
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from backends import registry
-from backends.base import CompiledModel, CompileOptions
-from backends.errors import BackendError, one_line
-from benchmarks.errors import BenchmarkError, WorkerError
-from benchmarks.process.child import package_environment
+from backends.base import Array, CompiledModel, CompileOptions
+from benchmarks.process.channel import Message
+from benchmarks.process.child import Conversation
+from benchmarks.process.serving import serve_parent
 from benchmarks.scenarios.arrivals import poisson_arrivals
 from benchmarks.scenarios.definitions import MultiStream
 from benchmarks.scenarios.entry import parse, question_of, run_scenario
@@ -67,36 +64,20 @@ def ask_child(job: dict[str, Any], *, timeout_s: float = 600.0) -> Any:
     WorkerError
         The job failed, or took too long.
     """
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", __name__],
-            input=json.dumps(job),
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            env=package_environment(),
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise WorkerError(f"{job['name']} of {job['model']} did not end in {timeout_s:g} s") from error
-    if done.returncode:
-        raise WorkerError(f"{job['name']} of {job['model']} failed: {done.stderr.strip()[-300:]}")
-    return json.loads(done.stdout)
+    name = job["name"]
+    with Conversation(["-m", __name__], who=f"{name} of {job['model']}", timeout_s=timeout_s) as process:
+        return process.ask(name, job)[0]["answer"]
 
 
-def main() -> int:
-    """Do the job that comes on standard input; what a runtime prints goes to standard error."""
-    answers = os.dup(1)
-    os.dup2(2, 1)
-    job = json.loads(sys.stdin.read())
-    try:
-        answer = _JOBS[job["name"]](job)
-    except (BackendError, BenchmarkError) as error:
-        sys.stderr.write(f"{one_line(error)}\n")
-        return 1
-    with os.fdopen(answers, "w", encoding="utf-8") as stream:
-        stream.write(json.dumps(answer))
-    return 0
+def main() -> None:
+    """Answer the parent."""
+    serve_parent({name: partial(_answer, work) for name, work in _JOBS.items()})
+
+
+def _answer(
+    work: Callable[[dict[str, Any]], Any], job: Message, _: dict[str, Array]
+) -> tuple[Message, dict[str, Array]]:
+    return {"answer": work(job)}, {}
 
 
 def _measure(job: dict[str, Any]) -> dict[str, float]:
@@ -226,4 +207,4 @@ _JOBS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

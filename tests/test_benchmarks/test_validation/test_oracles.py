@@ -115,13 +115,13 @@ def test_a_child_measures_a_model(cnn, backend):
 
 def test_a_child_that_fails_says_why_in_one_line(tmp_path):
     job = {"name": "measure", "model": str(tmp_path / "none.onnx"), "backend": "ort", "options": OPTIONS}
-    with pytest.raises(WorkerError, match=r"measure of .*none\.onnx failed: .*none\.onnx"):
+    with pytest.raises(WorkerError, match=r"none\.onnx: no such file"):
         ask_child(job)
 
 
 def test_a_child_that_takes_too_long_is_ended(cnn):
     job = {"name": "measure", "model": str(cnn), "backend": "null", "options": OPTIONS, "duration_s": 600}
-    with pytest.raises(WorkerError, match=r"did not end in 0\.01 s"):
+    with pytest.raises(WorkerError, match=r"no answer to 'measure' in 0\.01 s"):
         ask_child(job, timeout_s=0.01)
 
 
