@@ -7,6 +7,7 @@ DeployError                 root; the command line prints it as one line and exi
 ├── BundleError             a bundle is incomplete, changed after it was written, or of an unknown version
 ├── OutputError             results cannot be written (read-only folder, full disk)
 ├── ResultsError            a results file is missing, broken, or of an unknown version
+├── OptionNameError         an option of the command line has another name now
 └── ExtraMissingError       a command needs an optional part that is not installed
 """
 
@@ -17,6 +18,7 @@ __all__ = [
     "DeployError",
     "ExportError",
     "ExtraMissingError",
+    "OptionNameError",
     "OutputError",
     "RecipeError",
     "ResultsError",
@@ -50,6 +52,10 @@ class OutputError(DeployError):
 
 class ResultsError(DeployError):
     """A results file is missing, broken, or of an unknown version."""
+
+
+class OptionNameError(DeployError):
+    """An option of the command line has another name now."""
 
 
 class ExtraMissingError(DeployError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -25,7 +25,7 @@ from pruners.policy import Attention
 from pruners.recover.settings import TrainSettings
 from pruners.target import COSTS, Constraints, Target
 
-__all__ = ["Bench", "Export", "Prune", "Recipe", "Section", "TargetSpec", "load_recipe", "read_yaml"]
+__all__ = ["Bench", "Export", "Prune", "Recipe", "Section", "TargetSpec", "load_recipe", "read_yaml", "with_data_root"]
 
 
 class Section(BaseModel):
@@ -145,6 +145,10 @@ class Recipe(Section):
     bench: Bench = Bench()
 
 
+_Recipe = TypeVar("_Recipe", bound=Section)
+"""One of `deploy run`, or of `deploy study`."""
+
+
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe from YAML.
 
@@ -160,6 +164,14 @@ def load_recipe(path: Path) -> Recipe:
         return Recipe.model_validate(document)
     except ValidationError as error:
         raise RecipeError(f"{path}: {one_line(error, Recipe)}") from error
+
+
+def with_data_root(recipe: _Recipe, root: Path | None) -> _Recipe:
+    """Return the recipe with its data sets in another directory; as it is where none is given."""
+    if root is None:
+        return recipe
+    data: DataSpec = recipe.data  # type: ignore[attr-defined]  # both kinds of recipes have it
+    return recipe.model_copy(update={"data": data.model_copy(update={"root": root.resolve()})})
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def profile_layers(
         The file is missing or broken.
     """
     if not budget_s > 0:
-        raise SettingError(f"the budget must be positive, got {budget_s:g} s")
+        raise SettingError(f"the duration must be positive, got {budget_s:g} s")
     say = progress or (lambda _: None)
     file = modelfile.read(spec.model)
     sizes = resolve_sizes(ModelSpecs(file.inputs, file.outputs), batch=spec.batch, shapes=spec.shapes)

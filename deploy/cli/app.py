@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+
+from deploy.errors import OptionNameError
 
 __all__ = ["COMMANDS", "Entry", "LazyGroup", "app"]
 
@@ -33,82 +35,96 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "run": Entry("deploy.cli.run:run", "Train, prune, fine-tune, export, check and measure as RECIPE says."),
         "bench": Entry(
             "deploy.cli.bench:bench",
-            "Measure an ONNX file: answers first, then latency, throughput and memory, in processes of its own.",
+            "Measure an ONNX file: check its answers, then latency, throughput and memory, in processes of its own.",
         ),
         "compare": Entry(
             "deploy.cli.bench:compare",
-            "Tell whether CANDIDATE is faster or slower than BASELINE; exit code 1 says slower, 3 says not decided.",
+            "Measure two ONNX files in turn, and decide whether CANDIDATE is faster than BASELINE.",
         ),
         "load": Entry(
             "deploy.cli.load:load",
-            "Put a load on an ONNX file: answers first, then throughput, or the highest rate that keeps a latency "
-            "bound.",
+            "Measure an ONNX file under load: throughput, or the highest request rate that keeps a latency bound.",
         ),
         "calibrate": Entry(
             "deploy.cli.calibrate:calibrate",
-            "Measure MODEL against itself: the noise floor of this machine, shown from then on beside every "
-            "comparison.",
+            "Measure a model against itself: the noise floor of this machine, shown with every later comparison.",
         ),
         "layers": Entry(
             "deploy.cli.layers:layers",
-            "Profile an ONNX file: the time of each layer, its MACs and bytes, and its share of the measured roofline.",
+            "Profile an ONNX file layer by layer: time, MACs, bytes, and share of the measured roofline.",
         ),
         "compile": Entry(
             "deploy.cli.compile_:compile_model",
-            "Compile an ONNX file and list its layers: what was fused, and what the runtime put in by itself.",
+            "Compile an ONNX file and list its layers: what was fused, and what the runtime added.",
         ),
-        "report": Entry("deploy.cli.report:report", "Print the tables of a results file, and write its page."),
+        "report": Entry("deploy.cli.report:report", "Print the tables of a results file and write its page."),
         "list": Entry(
             "deploy.cli.list_:list_names", "List backends, pruning methods, networks, data sets and scenarios."
         ),
         "doctor": Entry(
             "deploy.cli.doctor:doctor",
-            "List backends, devices and data with their versions; for what is not usable, why and what to do.",
+            "List backends, devices and data sets with their versions, and for each unusable one why and what to do.",
         ),
-        "plan": Entry("", "Read, draw, compare, apply and carry over pruning plans."),
+        "plan": Entry("", "Read, draw, compare, apply and transfer pruning plans."),
         "study": Entry(
             "",
-            "Questions that take many networks or many measurements to answer. "
-            "deploy study RECIPE.yaml is short for deploy study run RECIPE.yaml.",
+            "Answer a question that takes many networks or many measurements. deploy study RECIPE is short for "
+            "deploy study run RECIPE.",
         ),
     },
     "plan": {
-        "show": Entry("deploy.cli.plan.show:show", "Tell what a plan removes, and draw the kept units of each group."),
+        "show": Entry("deploy.cli.plan.show:show", "Print what a plan removes and draw the kept units of each group."),
         "diff": Entry(
             "deploy.cli.plan.diff:diff",
             "Compare two plans of one network: which groups differ, by how many units, and how much they overlap.",
         ),
         "apply": Entry(
             "deploy.cli.plan.apply:apply",
-            "Apply a plan to a fresh network, or to given weights; verify the result and write it as a bundle.",
+            "Apply a plan to a network with new or given weights, verify the result and write it as a bundle.",
         ),
         "transfer": Entry(
             "deploy.cli.plan.transfer:transfer",
-            "Carry the pattern of plans to another network of the family: the mean kept share of each stage.",
+            "Transfer the pattern of plans to another network of the family: the mean kept share of each stage.",
         ),
     },
     "study": {
         "run": Entry(
             "deploy.cli.study.run:run",
-            "Compare pruning methods as RECIPE says: accuracy over seeds and measured speed, side by side.",
+            "Compare pruning methods as RECIPE says: accuracy over seeds beside measured speed.",
         ),
         "coverage": Entry(
             "deploy.cli.study.coverage:coverage",
-            "Remove 30 % of the units of every network of a list, prove the result, export it and run it on two "
-            "runtimes.",
+            "Remove 30 % of the units of every network of a list, verify, export and run the result on two runtimes.",
         ),
         "oracle": Entry(
             "deploy.cli.study.oracle:oracle",
-            "Ablate each unit of RECIPE's dense network alone, and correlate every criterion with what that does to "
-            "the loss.",
+            "Ablate each unit of RECIPE's dense network alone, and correlate every criterion with the change in loss.",
         ),
         "published": Entry(
             "deploy.cli.study.published:published",
-            "Measure pruned networks that papers published beside their dense parents (random weights).",
+            "Measure pruned networks published in papers beside their dense parents (random weights).",
         ),
     },
 }
 """Name of a group -> name of a command -> where it stands."""
+
+_OLD_FLAGS = {
+    ("bench", "--against"): "the command deploy compare BASELINE CANDIDATE",
+    ("bench", "-a"): "the command deploy compare BASELINE CANDIDATE",
+    ("bench", "--margin"): "an option of deploy compare",
+    ("bench", "--strict"): "an option of deploy compare",
+    ("layers", "--against"): "--baseline",
+    ("layers", "-a"): "--baseline",
+    ("layers", "--budget"): "--duration",
+    ("load", "--budget"): "--duration",
+    ("show", "--html"): "--page",
+    ("apply", "--out"): "--output",
+    ("transfer", "--out"): "--output",
+    ("run", "--out"): "--output",
+    ("coverage", "--out"): "--output",
+    ("published", "--out"): "--output",
+}
+"""(Command, flag of version 0.1.0) -> what it is called now."""
 
 
 class _Commands(Mapping[str, Any]):
@@ -123,7 +139,7 @@ class _Commands(Mapping[str, Any]):
             return typer.main.get_command(_group(name, line))
         module, _, function = where.partition(":")
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name)(getattr(import_module(module), function))
+        single.command(name, cls=_Command)(getattr(import_module(module), function))
         return typer.main.get_command(single)
 
     def __iter__(self) -> Iterator[str]:
@@ -131,6 +147,17 @@ class _Commands(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+class _Command(TyperCommand):
+    """A command that knows what its flags were called before."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for word in args:
+            flag = word.partition("=")[0]
+            if now := _OLD_FLAGS.get((str(self.name), flag)):
+                raise OptionNameError(f"{flag} is now {now}")
+        return super().parse_args(ctx, args)
 
 
 class LazyGroup(TyperGroup):

@@ -1,4 +1,4 @@
-"""``deploy bench`` and ``deploy compare``: measure any ONNX file, alone or in turn with another one."""
+"""``deploy bench`` and ``deploy compare``: measure any ONNX file, or a pair of them taking turns."""
 
 from __future__ import annotations
 
@@ -16,30 +16,26 @@ from deploy.files.atomic import require_writable
 from deploy.report.page import write_page
 from deploy.report.terminal import print_results
 from deploy.results.bench_grid import Grid, bench_models, label_models, numbers, shapes
-from deploy.results.results import Results
 
 __all__ = ["bench", "compare"]
 
 
 def bench(
-    model: Annotated[Path, typer.Option("--model", "-m", help="ONNX file, or a bundle's folder.")],
-    against: Annotated[
-        Path | None, typer.Option("--against", "-a", help="ONNX file measured in turn with it: the baseline.")
-    ] = None,
+    model: given.Model,
     backend: given.Backends = None,
     precision: given.Precision = "fp32",
-    threads: given.Threads = None,
+    threads: given.ThreadsList = None,
     device: given.Device = None,
     batch: given.Batches = None,
     shape: given.Shapes = None,
     trials: given.Trials = None,
     budget: given.Budget = 60.0,
-    margin: given.Margin = 0.03,
-    strict: given.Strict = False,
     percentile: Annotated[
-        float, typer.Option(help="Of one model alone: measure until this percentile is known, for example 99.")
+        float, typer.Option(help="Percentile of the latency to estimate, for example 99; sets how long is measured.")
     ] = 50.0,
-    half_width: Annotated[float, typer.Option(help="Of one model alone: known means within this share of it.")] = 0.02,
+    half_width: Annotated[
+        float, typer.Option(help="Target half-width of its confidence interval, as a share of the percentile.")
+    ] = 0.02,
     cores: given.Cores = None,
     cold: given.Cold = False,
     accept_unfit: given.AcceptUnfit = False,
@@ -47,8 +43,53 @@ def bench(
     output: given.OutputFile = None,
     page: given.PageFile = None,
 ) -> None:
-    """Measure an ONNX file: answers first, then latency, throughput and memory, in processes of its own."""
-    grid = Grid(
+    """Measure an ONNX file: check its answers, then latency, throughput and memory, in processes of its own."""
+    settings = Settings(
+        trials=trials, budget_s=budget, percentile=percentile / 100, half_width=half_width, cold=cold, seed=seed
+    )
+    grid = _grid(backend, precision, threads, device, batch, shape, cores)
+    _measure(label_models(model, None), grid, settings, output, page, accept_unfit=accept_unfit)
+
+
+def compare(
+    baseline: Annotated[Path, typer.Argument(metavar="BASELINE", help="ONNX file or bundle as it was.")],
+    candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE", help="ONNX file or bundle that would replace it.")],
+    backend: given.Backends = None,
+    precision: given.Precision = "fp32",
+    threads: given.ThreadsList = None,
+    device: given.Device = None,
+    batch: given.Batches = None,
+    shape: given.Shapes = None,
+    trials: given.Trials = None,
+    budget: given.Budget = 60.0,
+    margin: given.Margin = 0.03,
+    strict: given.Strict = False,
+    cores: given.Cores = None,
+    cold: given.Cold = False,
+    accept_unfit: given.AcceptUnfit = False,
+    seed: given.Seed = 0,
+    output: given.OutputFile = None,
+    page: given.PageFile = None,
+) -> None:
+    """Measure two ONNX files in turn, and decide whether CANDIDATE is faster than BASELINE.
+
+    Exit code 0: faster or equivalent, 1: slower, 3: not decided.
+    """
+    settings = Settings(trials=trials, budget_s=budget, margin=margin, strict=strict, cold=cold, seed=seed)
+    grid = _grid(backend, precision, threads, device, batch, shape, cores)
+    _measure(label_models(candidate, baseline), grid, settings, output, page, accept_unfit=accept_unfit)
+
+
+def _grid(
+    backend: list[str] | None,
+    precision: str,
+    threads: str | None,
+    device: str | None,
+    batch: str | None,
+    shape: list[str] | None,
+    cores: str | None,
+) -> Grid:
+    return Grid(
         backends=list(dict.fromkeys(backend or ["ort"])),
         precision=precision,
         device=device,
@@ -57,72 +98,26 @@ def bench(
         shapes=shapes(shape or []),
         cores=None if cores is None else parse_cores(cores),
     )
-    settings = Settings(
-        trials=trials,
-        budget_s=budget,
-        margin=margin,
-        strict=strict,
-        percentile=percentile / 100,
-        half_width=half_width,
-        cold=cold,
-        seed=seed,
-    )
+
+
+def _measure(
+    models: dict[str, Path],
+    grid: Grid,
+    settings: Settings,
+    output: Path | None,
+    page: Path | None,
+    *,
+    accept_unfit: bool,
+) -> None:
     if page is not None:
         require_writable(page)
-    results = bench_models(label_models(model, against), grid, settings, say, output)
-    _tell(results, page, accept_unfit=accept_unfit)
-
-
-def compare(
-    baseline: Annotated[Path, typer.Argument(help="ONNX file or bundle: how it was.")],
-    candidate: Annotated[Path, typer.Argument(help="ONNX file or bundle: how it would be.")],
-    backend: given.Backends = None,
-    precision: given.Precision = "fp32",
-    threads: given.Threads = None,
-    device: given.Device = None,
-    batch: given.Batches = None,
-    shape: given.Shapes = None,
-    trials: given.Trials = None,
-    budget: given.Budget = 60.0,
-    margin: given.Margin = 0.03,
-    strict: given.Strict = False,
-    cores: given.Cores = None,
-    cold: given.Cold = False,
-    accept_unfit: given.AcceptUnfit = False,
-    seed: given.Seed = 0,
-    output: given.OutputFile = None,
-    page: given.PageFile = None,
-) -> None:
-    """Tell whether CANDIDATE is faster or slower than BASELINE; exit code 1 says slower, 3 says not decided."""
-    bench(
-        model=candidate,
-        against=baseline,
-        backend=backend,
-        precision=precision,
-        threads=threads,
-        device=device,
-        batch=batch,
-        shape=shape,
-        trials=trials,
-        budget=budget,
-        margin=margin,
-        strict=strict,
-        cores=cores,
-        cold=cold,
-        accept_unfit=accept_unfit,
-        seed=seed,
-        output=output,
-        page=page,
-    )
-
-
-def _tell(results: Results, page: Path | None, *, accept_unfit: bool) -> None:
+    results = bench_models(models, grid, settings, say, output)
     measured = results.all_measurements()
     reasons = [f"{one.subject.label} on {one.subject.backend}: {one.failure}" for one in measured if one.failure]
     if len(reasons) < len(measured):  # else a table would only hide the reasons
         print_results(results)
     for reason in dict.fromkeys(reasons):
-        typer.echo(f"deploy: {reason}", err=True)
+        say(f"deploy: {reason}")
     if page is not None:
         write_page(results, page)
     if (code := exit_code(results, accept_unfit=accept_unfit)) != OK:

@@ -21,9 +21,9 @@ __all__ = ["doctor"]
 
 
 def doctor(
-    data_root: Annotated[Path | None, typer.Option("--data-root", help="Where data sets lie.")] = None,
+    data_root: Annotated[Path | None, typer.Option("--data-root", help="Directory of the data sets.")] = None,
 ) -> None:
-    """List backends, devices and data with their versions; for what is not usable, why and what to do."""
+    """List backends, devices and data sets with their versions, and for each unusable one why and what to do."""
     console = Console(highlight=False, markup=False)
     console.print(
         f"prune-deploy {version('prune-deploy')}, Python {platform.python_version()}, {sys.platform}, "

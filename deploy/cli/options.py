@@ -10,35 +10,51 @@ import typer
 __all__ = [
     "AcceptUnfit",
     "Backends",
+    "Batch",
     "Batches",
     "Budget",
     "Cold",
     "Cores",
+    "DataRoot",
     "Device",
+    "Duration",
     "Margin",
+    "MarkdownPage",
+    "Model",
+    "Only",
     "OutputFile",
     "PageFile",
     "Precision",
+    "RunFolder",
     "Seed",
     "Shapes",
     "Strict",
     "Threads",
+    "ThreadsList",
     "Trials",
 ]
 
+Model: TypeAlias = Annotated[Path, typer.Option("--model", "-m", help="ONNX file, or the folder of a bundle.")]
 Backends: TypeAlias = Annotated[
     list[str] | None, typer.Option("--backend", "-b", help="Repeat for several; default: ort.")
 ]
-Precision: TypeAlias = Annotated[str, typer.Option(help="fp32, bf16 or fp16; what was executed is read back.")]
-Threads: TypeAlias = Annotated[
-    str | None, typer.Option(help="Threads of one inference, or several: 1,2; default: all usable cores.")
+Precision: TypeAlias = Annotated[
+    str, typer.Option(help="fp32, bf16 or fp16; the precision that was executed is read back and reported.")
 ]
+Threads: TypeAlias = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Threads of one inference; default: all usable cores.")
+]
+ThreadsList: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--threads", help="Threads of one inference, or several: 1,2; default: all usable cores."),
+]
+Batch: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Size of a free batch dimension; default: 1.")]
 Batches: TypeAlias = Annotated[
     str | None, typer.Option("--batch", help="Size of a free batch dimension, or several: 1,8; default: 1.")
 ]
-Device: TypeAlias = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: cpu, cuda for trt.")]
+Device: TypeAlias = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: cpu, for trt cuda.")]
 Shapes: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--shape", help="NAME=D0,D1,...: sizes of free dimensions of an input.")
+    list[str] | None, typer.Option("--shape", help="NAME=D0,D1,...: sizes of the free dimensions of an input.")
 ]
 Trials: TypeAlias = Annotated[
     int | None, typer.Option(help="Fresh processes of each model; default: as many as the answer needs.")
@@ -46,17 +62,32 @@ Trials: TypeAlias = Annotated[
 Budget: TypeAlias = Annotated[
     float, typer.Option("--budget", help="Seconds for each backend; no process is started after them.")
 ]
+Duration: TypeAlias = Annotated[float, typer.Option("--duration", help="Seconds that calls are made for, about.")]
 Margin: TypeAlias = Annotated[float, typer.Option(help="Smallest effect that counts, as a share.")]
 Strict: TypeAlias = Annotated[
-    bool, typer.Option("--strict", help="Say faster or slower only when the whole interval lies beyond the margin.")
+    bool, typer.Option("--strict", help="Faster or slower only when the whole interval lies beyond the margin.")
 ]
 AcceptUnfit: TypeAlias = Annotated[
-    bool, typer.Option("--accept-unfit", help="Do not end with exit code 4 on a machine too noisy to be believed.")
+    bool,
+    typer.Option("--accept-unfit", help="Accept results from a machine judged too noisy (otherwise exit code 4)."),
 ]
 Cold: TypeAlias = Annotated[
-    bool, typer.Option("--cold", help="Also tell what compiling costs, with and without what was compiled before.")
+    bool, typer.Option("--cold", help="Also measure compilation, with and without a warm compile cache.")
 ]
-Cores: TypeAlias = Annotated[str | None, typer.Option(help="Bind the measured processes to these cores: 0-3,8.")]
-Seed: TypeAlias = Annotated[int, typer.Option(help="Of made-up inputs and of the order of measuring.")]
+Cores: TypeAlias = Annotated[str | None, typer.Option(help="Pin the measured processes to these cores: 0-3,8.")]
+Seed: TypeAlias = Annotated[int, typer.Option(help="Seed of generated inputs and of the order of measurements.")]
 OutputFile: TypeAlias = Annotated[Path | None, typer.Option("--output", "-o", help="Write results.json here.")]
 PageFile: TypeAlias = Annotated[Path | None, typer.Option("--page", help="Write the HTML page here.")]
+MarkdownPage: TypeAlias = Annotated[
+    Path | None, typer.Option("--markdown", help="Markdown page that receives the result, between its two marks.")
+]
+RunFolder: TypeAlias = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Folder that keeps finished steps; default: runs/NAME.")
+]
+DataRoot: TypeAlias = Annotated[
+    Path | None, typer.Option("--data-root", help="Directory of the data sets; overrides the recipe.")
+]
+Only: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--only", help="Name or pattern, for example 'l1-*'; repeat for several. Default: all."),
+]

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from deploy.cli import options as given
 from deploy.report.page import write_page
 from deploy.report.terminal import print_results
 from deploy.results.results import load, results_of_journal
@@ -17,11 +18,11 @@ __all__ = ["report"]
 def report(
     results: Annotated[
         Path,
-        typer.Argument(help="A results.json, or the .journal of a measurement that was killed."),
+        typer.Argument(metavar="RESULTS", help="A results.json, or the .journal of a measurement that was killed."),
     ],
-    page: Annotated[Path | None, typer.Option(help="Write the HTML page here.")] = None,
+    page: given.PageFile = None,
 ) -> None:
-    """Print the tables of a results file, and write its page."""
+    """Print the tables of a results file and write its page."""
     loaded = results_of_journal(results) if results.suffix == ".journal" else load(results)
     print_results(loaded)
     if page is not None:

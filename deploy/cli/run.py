@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from deploy.cli import options as given
 from deploy.cli.output import say
 from deploy.exit_codes import USAGE, WRONG_ANSWERS
-from deploy.recipe import load_recipe
+from deploy.recipe import load_recipe, with_data_root
 from deploy.report.terminal import print_results
 from deploy.run.pipeline import PrepareError
 from deploy.run.pipeline import run as run_pipeline
@@ -19,28 +20,22 @@ __all__ = ["run"]
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(help="YAML file; see recipes/.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the run; default: runs/NAME.")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option("--data-root", help="Where data sets lie; overrides the recipe.")
-    ] = None,
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see recipes/.")],
+    output: given.RunFolder = None,
+    data_root: given.DataRoot = None,
 ) -> None:
     """Train, prune, fine-tune, export, check and measure as RECIPE says.
 
-    Finished steps are kept: after an interruption the same command goes on where it stopped.
+    Finished steps are kept: after an interruption the same command continues where it stopped.
     """
-    loaded = load_recipe(recipe)
-    if data_root is not None:
-        loaded = loaded.model_copy(update={"data": loaded.data.model_copy(update={"root": data_root.resolve()})})
+    loaded = with_data_root(load_recipe(recipe), data_root)
     store = StageStore(output or Path("runs") / loaded.name)
     try:
         results = run_pipeline(loaded, store, say)
     except PrepareError as error:
         raise typer.Exit(error.exit_code) from None
     print_results(results)
-    typer.echo(f"\nPage: {store.root / 'report.html'}   data: {store.root / 'results.json'}", err=True)
+    say(f"\nPage: {store.root / 'report.html'}   data: {store.root / 'results.json'}")
     if any(not row.agrees for row in results.answers()):
         raise typer.Exit(WRONG_ANSWERS)
     if results.skipped or any(found.failure is not None for found in results.all_measurements()):

@@ -190,9 +190,7 @@ def _reproduce(results: Results) -> str:
 def _bench_command(results: Results, found: Measurement) -> str:
     subject = found.subject
     names = [row.label if row.file == "model.onnx" else row.file for row in results.models]
-    parts = ["deploy", "bench", "--model", names[-1]]
-    if results.comparisons:
-        parts += ["--against", names[0]]
+    parts = ["deploy", "compare", *names] if results.comparisons else ["deploy", "bench", "--model", names[-1]]
     for option, value in (
         ("backend", subject.backend),
         ("precision", subject.precision),

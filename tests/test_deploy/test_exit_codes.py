@@ -101,7 +101,7 @@ def deploy(*arguments, **environment):
 
 
 @pytest.mark.parametrize(
-    "command", [("bench", "--trials", "2", "--budget", "5"), ("load", "--scenario", "offline", "--budget", "1")]
+    "command", [("bench", "--trials", "2", "--budget", "5"), ("load", "--scenario", "offline", "--duration", "1")]
 )
 def test_wrong_answers_end_with_5_from_the_command_line(tmp_path, install_backends, command):
     install_backends(ZEROS, {"zeros": "Zeros"})

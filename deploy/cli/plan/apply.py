@@ -19,17 +19,17 @@ __all__ = ["apply"]
 
 def apply(
     plan_file: given.PlanFile,
-    network: Annotated[str, typer.Option("--network", help="The network that the plan was made for.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle.")],
+    network: Annotated[str, typer.Option("--network", help="The network the plan was made for.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bundle.")],
     weights: Annotated[
-        str, typer.Option("--weights", help="Of the dense network: 'none' (random), 'DEFAULT', or a file.")
+        str, typer.Option("--weights", help="Weights of the dense network: 'none' (random), 'DEFAULT', or a file.")
     ] = "none",
     option: given.Options = None,
     n_classes: given.Classes = None,
     input_shape: given.Shape = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of random weights and of the reference inputs.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of random weights and of the reference inputs.")] = 0,
 ) -> None:
-    """Apply a plan to a fresh network, or to given weights; verify the result and write it as a bundle."""
+    """Apply a plan to a network with new or given weights, verify the result and write it as a bundle."""
     found = read_plan(plan_file)
     request = requested(
         network, plan=found, weights=weights, options=option or (), n_classes=n_classes, input_shape=input_shape
@@ -38,8 +38,8 @@ def apply(
     traced = trace_network(request, seed=seed, policy=found.policy)
     require_fit(found, traced, plan_file)
     say("pruning, checking and exporting")
-    applied = apply_and_write(found, traced, out, seed=seed)
+    applied = apply_and_write(found, traced, output, seed=seed)
     for line in verification_words(applied.verification, applied.form_reason):
         typer.echo(line)
     print_tables([cost_table(traced.graph, [("pruned", found)])])
-    typer.echo(f"\nBundle: {out}")
+    typer.echo(f"\nBundle: {output}")

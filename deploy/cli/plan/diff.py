@@ -17,7 +17,7 @@ __all__ = ["diff"]
 
 
 def diff(
-    plan_a: Annotated[Path, typer.Argument(metavar="A", help="plan.json, or a bundle's folder.")],
+    plan_a: Annotated[Path, typer.Argument(metavar="A", help="plan.json, or the folder of a bundle.")],
     plan_b: Annotated[Path, typer.Argument(metavar="B", help="Another plan of the same network.")],
     network: given.Network = None,
     option: given.Options = None,

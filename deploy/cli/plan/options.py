@@ -7,19 +7,22 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-__all__ = ["Classes", "Network", "Options", "PlanFile", "Shape"]
+from deploy.cli.options import PageFile
 
-PlanFile: TypeAlias = Annotated[Path, typer.Argument(metavar="PLAN", help="plan.json, or a bundle's folder.")]
+__all__ = ["Classes", "Network", "Options", "PageFile", "PlanFile", "Shape"]
+
+PlanFile: TypeAlias = Annotated[Path, typer.Argument(metavar="PLAN", help="plan.json, or the folder of a bundle.")]
 Network: TypeAlias = Annotated[
     str | None,
     typer.Option("--network", help="cifar:, restoration:, torchvision: or timm:NAME, or path/to/file.py:factory."),
 ]
 Options: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--option", help="KEY=VALUE of the network, for example width=0.25; repeatable.")
+    list[str] | None,
+    typer.Option("--option", help="KEY=VALUE of the network (width=0.25); repeat for several."),
 ]
 Classes: TypeAlias = Annotated[
-    int | None, typer.Option("--n-classes", min=1, help="Of the network; default: its own number.")
+    int | None, typer.Option("--n-classes", min=1, help="Classes of the network; default: its own number.")
 ]
 Shape: TypeAlias = Annotated[
-    str | None, typer.Option("--input-shape", help="C,H,W of one image; default: the one that the plan was made with.")
+    str | None, typer.Option("--input-shape", help="C,H,W of one image; default: as the plan was made with.")
 ]

@@ -25,14 +25,14 @@ def show(
     option: given.Options = None,
     n_classes: given.Classes = None,
     input_shape: given.Shape = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page with the chart here.")] = None,
-    svg: Annotated[Path | None, typer.Option("--svg", help="Write the chart alone here.")] = None,
+    page: given.PageFile = None,
+    svg: Annotated[Path | None, typer.Option("--svg", help="Write the chart here.")] = None,
 ) -> None:
-    """Tell what a plan removes, and draw the kept units of each group.
+    """Print what a plan removes and draw the kept units of each group.
 
     With --network every group that may be pruned is drawn, and FLOPs and parameters are counted.
     """
-    for target in (html, svg):
+    for target in (page, svg):
         if target is not None:
             require_writable(target)
     found = read_plan(plan_file)
@@ -44,8 +44,8 @@ def show(
         graph = traced.graph
         tables = [cost_table(graph, [("pruned", found)])]
     rows = group_rows(found, graph)
-    if not rows and (html is not None or svg is not None):
-        raise PlanError(f"{plan_file} removes nothing: there is nothing to draw; give --network to draw it whole")
+    if not rows and (page is not None or svg is not None):
+        raise PlanError(f"{plan_file} removes nothing: there is nothing to draw; --network draws the whole network")
     lead = headline(found)
     for line in (lead, *settings_lines(found, WIDTH), "", *bars(rows, WIDTH)):
         typer.echo(line)
@@ -53,7 +53,7 @@ def show(
         typer.echo("\nGroups that are not listed keep everything; --network shows them too, and counts FLOPs.")
     print_tables(tables)
     title = f"Plan {plan_file}" if network is None else f"Plan {plan_file} for {network}"
-    if html is not None:
-        write_plan_page(found, rows, tables, title, lead, html)
+    if page is not None:
+        write_plan_page(found, rows, tables, title, lead, page)
     if svg is not None:
         write_plan_picture(rows, title, svg)

@@ -23,38 +23,38 @@ def transfer(
     ],
     source: Annotated[str, typer.Option("--from", help="The network that the plans were made for.")],
     target: Annotated[str, typer.Option("--to", help="The network that the new plan is for.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Write the new plan here.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Write the new plan here.")],
     from_option: Annotated[
-        list[str] | None, typer.Option("--from-option", help="KEY=VALUE of the first network; repeatable.")
+        list[str] | None, typer.Option("--from-option", help="KEY=VALUE of the first network; repeat for several.")
     ] = None,
     to_option: Annotated[
-        list[str] | None, typer.Option("--to-option", help="KEY=VALUE of the second network; repeatable.")
+        list[str] | None, typer.Option("--to-option", help="KEY=VALUE of the second network; repeat for several.")
     ] = None,
     from_classes: Annotated[
-        int | None, typer.Option("--from-classes", min=1, help="Of the first network; default: its own number.")
+        int | None, typer.Option("--from-classes", min=1, help="Classes of the first network; default: its own number.")
     ] = None,
     to_classes: Annotated[
-        int | None, typer.Option("--to-classes", min=1, help="Of the second network; default: its own number.")
+        int | None, typer.Option("--to-classes", min=1, help="Classes of the second network; default: its own number.")
     ] = None,
     to_shape: Annotated[
-        str | None, typer.Option("--to-shape", help="C,H,W of its images; default: the one of the first plan.")
+        str | None, typer.Option("--to-shape", help="C,H,W of one image; default: as the first plan was made with.")
     ] = None,
     by: Annotated[str, typer.Option("--by", help="Match stages by size (resolution and width) or by order.")] = "size",
     units: Annotated[
-        str, typer.Option("--units", help="Which units are kept: first, random, or l1 of the weights.")
+        str, typer.Option("--units", help="Units to keep: first, random, or l1 (largest weights).")
     ] = "first",
     weights: Annotated[
-        str, typer.Option("--weights", help="Of the second network, for l1: 'none', 'DEFAULT', or a file.")
+        str, typer.Option("--weights", help="Weights of the second network, for l1: 'none', 'DEFAULT', or a file.")
     ] = "none",
-    multiple_of: Annotated[int, typer.Option("--multiple-of", min=1, help="Kept counts are a multiple of it.")] = 1,
-    seed: Annotated[int, typer.Option("--seed", help="Of random units and random weights.")] = 0,
+    multiple_of: Annotated[int, typer.Option("--multiple-of", min=1, help="Kept counts are multiples of it.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of random units and random weights.")] = 0,
 ) -> None:
-    """Carry the pattern of plans to another network of the family: the mean kept share of each stage.
+    """Transfer the pattern of plans to another network of the family: the mean kept share of each stage.
 
     The layers of a stage make their channels at one resolution, in one width. This is the guided pruning of
     "Rethinking the Value of Network Pruning".
     """
-    require_writable(out)
+    require_writable(output)
     plans = [read_plan(path) for path in plan_files]
     request = requested(source, plan=plans[0], options=from_option or (), n_classes=from_classes)
     first = trace_network(request, policy=plans[0].policy)
@@ -65,6 +65,6 @@ def transfer(
     )
     second = trace_network(request, seed=seed, policy=Policy(attention=plans[0].policy.attention))
     transferred = transfer_plan(plans, first, second, by=by, units=units, multiple_of=multiple_of, seed=seed)
-    transferred.plan.save(out)
+    transferred.plan.save(output)
     print_tables([stage_table(transferred), cost_table(second.graph, [("pruned", transferred.plan)])])
-    typer.echo(f"\nPlan: {out}")
+    typer.echo(f"\nPlan: {output}")

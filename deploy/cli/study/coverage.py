@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.output import print_tables
+from deploy.cli import options as given
+from deploy.cli.output import print_tables, say
 from deploy.exit_codes import WRONG_ANSWERS
 from deploy.report.markdown import require_block, write_block
 from deploy.studies.coverage.catalogue import entries
@@ -20,11 +21,11 @@ __all__ = ["coverage"]
 
 
 def coverage(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the rows; what is there already is not done again.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the rows; finished rows are not repeated.")],
     set_: Annotated[
         str, typer.Option("--set", help="torchvision, segmentation, detection, video, flow, timm or all.")
     ] = "all",
-    only: Annotated[str, typer.Option(help="Pattern of network names, for example 'resnet*'.")] = "",
+    only: given.Only = None,
     engine: Annotated[
         list[str] | None, typer.Option("--engine", help="ours or torch-pruning; repeat for both. Default: ours.")
     ] = None,
@@ -34,14 +35,14 @@ def coverage(
         float, typer.Option(min=1, help="Seconds for one pruning call of the other library.")
     ] = 90.0,
     memory_limit: Annotated[float, typer.Option(min=1, help="Resident gigabytes of one network's processes.")] = 14.0,
-    markdown: Annotated[Path | None, typer.Option(help="Write the tables into this page, between its marks.")] = None,
+    markdown: given.MarkdownPage = None,
 ) -> None:
-    """Remove 30 % of the units of every network of a list, prove the result, export it and run it on two runtimes."""
+    """Remove 30 % of the units of every network of a list, verify, export and run the result on two runtimes."""
     if markdown is not None:
         require_block(markdown, BLOCK)
     limits = Limits(time_s=time_limit, prune_s=prune_limit, memory_gb=memory_limit)
-    asked = jobs_of(choose(entries(), set_, only), engine or ["ours"], CoverageSettings(), limits)
-    rows = run(asked, out, at_once=jobs, said=_say)
+    asked = jobs_of(choose(entries(), set_, only or ()), engine or ["ours"], CoverageSettings(), limits)
+    rows = run(asked, output, at_once=jobs, said=_say)
     if markdown is not None:
         write_block(markdown, BLOCK, as_markdown(rows))
     print_tables(totals(rows))
@@ -54,4 +55,4 @@ def coverage(
 def _say(row: CoverageRow, done: int, total: int) -> None:
     entry = row.job.entry
     why = f" at {row.phase}: {row.reason}" if row.outcome != "ok" else ""
-    typer.echo(f"{done}/{total} {entry.set}:{entry.name} {row.job.engine}: {row.outcome}{why}", err=True)
+    say(f"{done}/{total} {entry.set}:{entry.name} {row.job.engine}: {row.outcome}{why}")

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from deploy.cli import options as given
 from deploy.cli.output import print_tables, say
 from deploy.errors import DeployError
-from deploy.recipe import load_recipe
+from deploy.recipe import load_recipe, with_data_root
 from deploy.run.progress import Progress
 from deploy.run.run_stages import stages_of
 from deploy.run.stages import StageStore
@@ -23,13 +24,11 @@ __all__ = ["oracle"]
 
 
 def oracle(
-    recipe: Annotated[Path, typer.Argument(help="YAML file; see recipes/. Its dense network is trained or resumed.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the run; default: runs/NAME, as `deploy run`.")
-    ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option("--data-root", help="Where data sets lie; overrides the recipe.")
-    ] = None,
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="YAML file; see recipes/. Its dense network is trained or resumed.")
+    ],
+    output: given.RunFolder = None,
+    data_root: given.DataRoot = None,
     criterion: Annotated[
         list[str] | None, typer.Option("--criterion", "-c", help="Repeat for several; default: all of them.")
     ] = None,
@@ -37,15 +36,13 @@ def oracle(
     examples: Annotated[int, typer.Option(min=2, help="Images that units are scored on.")] = 512,
     batch_size: Annotated[int, typer.Option(min=1, help="Images of one batch.")] = 64,
 ) -> None:
-    """Ablate each unit of RECIPE's dense network alone, and correlate every criterion with what that does to the loss.
+    """Ablate each unit of RECIPE's dense network alone, and correlate every criterion with the change in loss.
 
     Prints the table of the Taylor paper (Spearman's correlation per layer, over all layers, and after l2
     normalisation), and writes oracle/oracle.json and oracle/oracle.html into the folder of the run. Finished work is
     kept.
     """
-    loaded = load_recipe(recipe)
-    if data_root is not None:
-        loaded = loaded.model_copy(update={"data": loaded.data.model_copy(update={"root": data_root.resolve()})})
+    loaded = with_data_root(load_recipe(recipe), data_root)
     names = tuple(dict.fromkeys(criterion or criterion_names()))
     for name in names:
         create_criterion(name)

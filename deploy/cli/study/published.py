@@ -29,27 +29,23 @@ __all__ = ["published"]
 
 def published(
     backend: given.Backends = None,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", help="Name or pattern of networks, for example 'l1-*'; repeatable.")
-    ] = None,
+    only: given.Only = None,
     budget: given.Budget = 60.0,
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder that keeps finished rows; the same command goes on where it ended.")
-    ] = Path("published"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder that keeps finished rows.")] = Path(
+        "published"
+    ),
     precision: given.Precision = "fp32",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of one inference; default: all cores.")] = None,
+    threads: given.Threads = None,
     device: given.Device = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images of one inference.")] = 1,
+    batch: given.Batch = None,
     margin: given.Margin = 0.03,
     trials: given.Trials = None,
     seed: given.Seed = 0,
     accept_unfit: given.AcceptUnfit = False,
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", help="Page that receives the table, between its two marks.")
-    ] = None,
-    list_only: Annotated[bool, typer.Option("--list", help="Only show the catalogue; measure nothing.")] = False,
+    markdown: given.MarkdownPage = None,
+    list_only: Annotated[bool, typer.Option("--list", help="Show the catalogue and measure nothing.")] = False,
 ) -> None:
-    """Measure pruned networks that papers published beside their dense parents (random weights)."""
+    """Measure pruned networks published in papers beside their dense parents (random weights)."""
     catalogue = load_catalogue()
     entries = catalogue.select(tuple(only or ()))
     block = "catalogue" if list_only else "measured"
@@ -67,10 +63,10 @@ def published(
         precision=precision,
         device=device,
         threads=(threads,),
-        batches=(batch,),
+        batches=(batch or 1,),
     )
     settings = Settings(budget_s=budget, margin=margin, trials=trials, seed=seed)
-    results = run_study(entries, grid, settings, out, say, keep_unfit=accept_unfit)
+    results = run_study(entries, grid, settings, output, say, keep_unfit=accept_unfit)
     print_tables(promised_table(entries), measured_table(entries, results))
     if markdown is not None:
         write_block(markdown, block, as_markdown(study_table(entries, results)))

@@ -11,6 +11,7 @@ from backends.errors import OptionError
 from deploy.cli import options as given
 from deploy.cli.output import print_tables, say
 from deploy.exit_codes import OK, measured_code, sides
+from deploy.recipe import with_data_root
 from deploy.report.markdown import require_block
 from deploy.studies.methods.cluster import DaskCluster
 from deploy.studies.methods.executor import Executor, LocalProcesses
@@ -27,10 +28,8 @@ __all__ = ["run"]
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(help="YAML file; see recipes/study-*.yaml.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder that keeps finished work; default: runs/NAME.")
-    ] = None,
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see recipes/study-*.yaml.")],
+    output: given.RunFolder = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes that train at the same time.")] = 1,
     cluster: Annotated[
         str,
@@ -40,34 +39,28 @@ def run(
         int,
         typer.Option("--gpus-per-job", min=1, help="GPUs that share a job's training (torchrun starts its processes)."),
     ] = 1,
-    only: Annotated[
-        str, typer.Option("--only", help="Pattern of methods to work on; of the others what is done is shown.")
-    ] = "",
+    only: given.Only = None,
     measure: Annotated[bool, typer.Option("--measure/--no-measure", help="Measure speed after the trainings.")] = True,
-    data_root: Annotated[
-        Path | None, typer.Option("--data-root", help="Where data sets lie; overrides the recipe.")
-    ] = None,
+    data_root: given.DataRoot = None,
     accept_unfit: given.AcceptUnfit = False,
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", help="Page that receives tables and plots, between its two marks.")
-    ] = None,
+    markdown: given.MarkdownPage = None,
 ) -> None:
-    """Compare pruning methods as RECIPE says: accuracy over seeds and measured speed, side by side.
+    """Compare pruning methods as RECIPE says: accuracy over seeds beside measured speed.
 
-    Every training is a process of its own. After an interruption the same command goes on where it stopped.
+    Every training is a process of its own. After an interruption the same command continues where it stopped.
     """
-    loaded = load_study(recipe)
-    if data_root is not None:
-        loaded = loaded.model_copy(update={"data": loaded.data.model_copy(update={"root": data_root.resolve()})})
+    loaded = with_data_root(load_study(recipe), data_root)
     if markdown is not None:
         require_block(markdown, BLOCK)
-    folder = out or Path("runs") / loaded.name
+    folder = output or Path("runs") / loaded.name
     executor = _executor(cluster, folder.resolve(), jobs, gpus_per_job)
-    results = run_study(loaded, folder.resolve(), executor, say, only=only, measured=measure, keep_unfit=accept_unfit)
+    results = run_study(
+        loaded, folder.resolve(), executor, say, only=tuple(only or ()), measured=measure, keep_unfit=accept_unfit
+    )
     _print(results)
     if markdown is not None:
         write_page(results, markdown)
-    typer.echo(f"\nData: {folder / RESULTS}", err=True)
+    say(f"\nData: {folder / RESULTS}")
     missing = any(cell.outcome == "failed" for cell in results.cells) or any(row.reason for row in results.measured)
     measured = sides(row.comparison for row in results.measured)
     if (code := measured_code(measured, missing=missing, accept_unfit=accept_unfit)) != OK:

@@ -31,8 +31,8 @@ _MEMORY_SHARE = 0.85
 _log = logging.getLogger(__name__)
 
 
-def choose(entries: Sequence[ListedNetwork], part: str, pattern: str = "") -> tuple[ListedNetwork, ...]:
-    """Take one set of the list, or all, and of these the networks whose names match a pattern.
+def choose(entries: Sequence[ListedNetwork], part: str, patterns: Sequence[str] = ()) -> tuple[ListedNetwork, ...]:
+    """Take one set of the list, or all, and of these the networks whose names match one of the patterns.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def choose(entries: Sequence[ListedNetwork], part: str, pattern: str = "") -> tu
         The list.
     part : str
         Name of a set, or ``"all"``.
-    pattern : str
-        As `fnmatch` reads it, against ``name`` and ``set:name``; empty: every network.
+    patterns : sequence of str
+        As `fnmatch` reads them, against ``name`` and ``set:name``; empty: every network.
 
     Raises
     ------
@@ -55,10 +55,14 @@ def choose(entries: Sequence[ListedNetwork], part: str, pattern: str = "") -> tu
         entry
         for entry in entries
         if part in ("all", entry.set)
-        and (not pattern or fnmatchcase(entry.name, pattern) or fnmatchcase(f"{entry.set}:{entry.name}", pattern))
+        and any(
+            fnmatchcase(name, pattern)
+            for name in (entry.name, f"{entry.set}:{entry.name}")
+            for pattern in patterns or ("*",)
+        )
     )
     if not found:
-        raise SourceError(f"no network of {part!r} matches {pattern!r}")
+        raise SourceError(f"no network of {part!r} matches {' or '.join(map(repr, patterns))}")
     return found
 
 

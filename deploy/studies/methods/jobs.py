@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 
@@ -93,15 +94,15 @@ def cell_name(method: str, budget: CostBudget, seed: int, recovery: str = "") ->
     return "/".join(filter(None, (method, budget.title, str(seed), recovery)))
 
 
-def jobs_of(recipe: StudyRecipe, *, only: str = "", measure: bool = True, processes: int = 1) -> StudyJobs:
+def jobs_of(recipe: StudyRecipe, *, only: Sequence[str] = (), measure: bool = True, processes: int = 1) -> StudyJobs:
     """List the jobs of a study.
 
     Parameters
     ----------
     recipe : StudyRecipe
         See there.
-    only : str
-        Pattern (``fnmatch``) of names of methods; jobs of the others are not chosen.
+    only : sequence of str
+        Names or patterns (``fnmatch``) of methods; jobs of the others are not chosen. Empty: all.
     measure : bool
         Whether networks are exported.
     processes : int
@@ -111,14 +112,15 @@ def jobs_of(recipe: StudyRecipe, *, only: str = "", measure: bool = True, proces
     Raises
     ------
     RecipeError
-        No method matches.
+        No method matches one of them.
     SourceError
         The network is unknown.
     """
     names = [method.name for method in recipe.all_methods]
-    wanted = {name for name in names if not only or fnmatchcase(name, only)}
-    if not wanted:
-        raise RecipeError(f"no method of this study matches {only!r}{suggestion(only, names)}")
+    for pattern in only:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise RecipeError(f"no method of this study matches {pattern!r}{suggestion(pattern, names)}")
+    wanted = {name for name in names if any(fnmatchcase(name, pattern) for pattern in only or ("*",))}
     make = _Maker(recipe, processes)
     dense = {seed: make.dense(seed) for seed in recipe.seeds}
     pruned, recovered, exported, chosen = {}, {}, {}, {job.folder for job in dense.values()}

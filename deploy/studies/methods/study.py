@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from deploy.errors import SourceError
@@ -29,7 +29,7 @@ def run_study(
     executor: Executor,
     say: Say,
     *,
-    only: str = "",
+    only: Sequence[str] = (),
     measured: bool = True,
     keep_unfit: bool = False,
 ) -> StudyResults:
@@ -45,7 +45,7 @@ def run_study(
         Where the jobs run; measuring happens here, after the jobs, one pair at a time.
     say : callable
         Receives one short line for each step.
-    only : str
+    only : sequence of str
         Pattern of names of methods that are worked on; of the others what is done already is shown.
     measured : bool
         Whether to measure at all.

@@ -10,7 +10,8 @@ from time import perf_counter
 import pytest
 from typer.main import get_command
 
-from deploy.cli.app import COMMANDS, app
+from deploy.cli.app import _OLD_FLAGS, COMMANDS, app
+from deploy.user_errors import guarded
 
 PACKAGES = ("deploy", "pruners", "backends", "benchmarks")
 LIGHT = ["deploy", "deploy.cli", "deploy.cli.app", "deploy.errors", "deploy.exit_codes", "deploy.user_errors"]
@@ -46,3 +47,32 @@ def test_the_list_of_commands_is_quick():
         return perf_counter() - started
 
     assert min(seconds() for _ in range(5)) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "now"),
+    [
+        (("plan", "apply", "plan.json", "--network", "n", "--out", "here"), "--out is now --output"),
+        (("plan", "show", "plan.json", "--html=page.html"), "--html is now --page"),
+        (("study", "recipe.yaml", "--out", "here"), "--out is now --output"),
+        (("layers", "-m", "a.onnx", "-a", "b.onnx"), "-a is now --baseline"),
+        (("load", "-m", "a.onnx", "-s", "offline", "--budget", "3"), "--budget is now --duration"),
+        (("bench", "-m", "a.onnx", "--against", "b.onnx"), "--against is now the command deploy compare"),
+        (("bench", "-m", "a.onnx", "--strict"), "--strict is now an option of deploy compare"),
+    ],
+)
+def test_an_old_flag_is_told_its_new_name(capsys, words, now):
+    with pytest.raises(SystemExit) as ended:
+        guarded(lambda: app(list(words)))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert line.startswith(f"deploy: {now}")
+
+
+@pytest.mark.parametrize(("group", "name"), NAMES)
+def test_an_old_flag_is_no_flag_any_more(group, name):
+    commands = get_command(app).commands
+    command = (commands if group == "deploy" else commands[group].commands)[name]
+    assert not {flag for owner, flag in _OLD_FLAGS if owner == name} & {
+        flag for parameter in command.params for flag in parameter.opts
+    }

@@ -55,7 +55,7 @@ def test_missing_file(tmp_path):
     refused(deploy("run", tmp_path / "none.yaml"), "none.yaml", "no such file")
     refused(deploy("report", tmp_path / "none.json"), "none.json", "no such file")
     good = small_cnn(tmp_path / "good.onnx")
-    refused(deploy("bench", "--model", good, "--against", tmp_path / "none.onnx"), "none.onnx", "no such file")
+    refused(deploy("compare", tmp_path / "none.onnx", good), "none.onnx", "no such file")
 
 
 @pytest.mark.parametrize("backend", ["ort", "openvino", "torch"])
@@ -151,7 +151,7 @@ def test_pair_is_measured_and_told(tmp_path):
     model = small_cnn(tmp_path / "model.onnx", batch="batch")
     out, page = tmp_path / "results.json", tmp_path / "page.html"
     other = small_cnn(tmp_path / "other.onnx", batch="batch")
-    done = deploy("bench", "--model", model, "--against", other, "-b", "ort", "-o", out, "--page", page, *QUICK)
+    done = deploy("compare", other, model, "-b", "ort", "-o", out, "--page", page, *QUICK)
     assert done.returncode == 3, f"two pairs decide nothing: {done.stderr}"
     (comparison,) = json.loads(out.read_text())["comparisons"]
     assert comparison["speedup"]["low"] <= comparison["speedup"]["value"] <= comparison["speedup"]["high"]
@@ -215,7 +215,7 @@ def test_a_calibrated_machine_is_told_beside_a_comparison(tmp_path, monkeypatch)
 def test_a_model_is_put_under_load(tmp_path, arguments, cells):
     model, out = small_cnn(tmp_path / "model.onnx"), tmp_path / "load.jsonl"
     scenario, *options = arguments
-    done = deploy("load", "-m", model, "-s", scenario, *options, "--budget", "0.2", "-o", out, "--accept-unfit")
+    done = deploy("load", "-m", model, "-s", scenario, *options, "--duration", "0.2", "-o", out, "--accept-unfit")
     assert done.returncode == 0, done.stderr
     assert "MLPerf-style" in done.stdout
     for cell in cells:
@@ -232,7 +232,7 @@ def test_a_model_is_put_under_load(tmp_path, arguments, cells):
         (("device",), ("no device with a clock of its own",)),
         (("server",), ("--bound-ms",)),
         (("offline", "--streams", "0"), ("--streams",)),
-        (("offline", "--budget", "inf"), ("--budget",)),
+        (("offline", "--duration", "inf"), ("--duration",)),
     ],
 )
 def test_loads_that_make_no_sense_are_refused(tmp_path, arguments, words):

@@ -43,7 +43,7 @@ def refused(done, *words):
         assert word in lines[0]
 
 
-QUICK = ("--threads", "1", "--budget", "0.2")
+QUICK = ("--threads", "1", "--duration", "0.2")
 
 
 def test_one_model_as_table_and_as_json(layers, model, tmp_path):
@@ -76,7 +76,7 @@ def test_two_models(layers, model, tmp_path):
     folder.mkdir()
     target = tmp_path / "layers.json"
     other = small_cnn(folder / "dense.onnx", batch="batch")
-    done = layers("--model", model, "--against", other, *QUICK, "--output", target)
+    done = layers("--model", model, "--baseline", other, *QUICK, "--output", target)
     assert done.returncode == 0, done.stderr
     assert "What each layer bought on ort" in done.stdout
     [pair] = LayerReport.model_validate_json(target.read_text()).comparisons
@@ -87,17 +87,17 @@ def test_two_models(layers, model, tmp_path):
 
 def test_mistakes_are_one_line(layers, model, tmp_path):
     refused(layers("--model", tmp_path / "none.onnx"), "none.onnx", "no such file")
-    refused(layers("--model", model, "--against", tmp_path / "none.onnx"), "none.onnx", "no such file")
+    refused(layers("--model", model, "--baseline", tmp_path / "none.onnx"), "none.onnx", "no such file")
     refused(layers("--model", model, "--backend", "onnx"), "unknown backend 'onnx'")
     refused(layers("--model", model, "--backend", "null"), "'null' has no layers to profile")
-    refused(layers("--model", model, "--budget", "0"), "budget must be positive")
-    refused(layers("--model", model, "--output", tmp_path / "no" / "layers.json"), "no folder")
+    refused(layers("--model", model, "--duration", "0"), "duration must be positive")
+    refused(layers("--model", model, "--output", tmp_path / "no" / "layers.json"), "cannot write", "layers.json")
     (tmp_path / "cut.onnx").write_bytes(model.read_bytes()[:100])
     refused(layers("--model", tmp_path / "cut.onnx"), "cut.onnx", "truncated")
 
 
 def test_the_baseline_is_read_before_anything_is_profiled(layers, model, tmp_path):
-    done = layers("--model", model, "--against", tmp_path / "none.onnx")
+    done = layers("--model", model, "--baseline", tmp_path / "none.onnx")
     assert "profile its layers" not in done.stderr
-    done = layers("--model", tmp_path / "none.onnx", "--against", model)
+    done = layers("--model", tmp_path / "none.onnx", "--baseline", model)
     assert "profile its layers" not in done.stderr

@@ -133,7 +133,7 @@ def test_show_with_its_network_counts_and_fits_in_100_columns(plan, folder, net,
 
 def test_show_writes_a_page_and_a_picture(plan, folder, tmp_path):
     page, picture = tmp_path / "plan.html", tmp_path / "plan.svg"
-    code, _, _ = plan("show", folder / "a.json", "--html", page, "--svg", picture)
+    code, _, _ = plan("show", folder / "a.json", "--page", page, "--svg", picture)
     assert code == 0
     bars = [node for node in ET.fromstring(picture.read_text()).iter(f"{SVG}rect") if node.get("height") == "12"]
     kept = [float(node.get("width")) for node in bars if node.get("class") == "kept"]
@@ -189,7 +189,7 @@ def test_diff_tells_groups_units_and_overlap(plan, folder, net, built):
 
 def test_apply_writes_a_bundle_that_loads_again(plan, folder, net, built, tmp_path):
     place = tmp_path / "bundle"
-    code, out, err = plan("apply", folder / "a.json", "--network", net, "--out", place, "--seed", "3")
+    code, out, err = plan("apply", folder / "a.json", "--network", net, "--output", place, "--seed", "3")
     assert code == 0, err
     assert "Masked equals compact" in out
     bundle = read_bundle(place)
@@ -210,7 +210,7 @@ def test_apply_writes_a_bundle_that_loads_again(plan, folder, net, built, tmp_pa
 def test_apply_takes_weights(plan, refused, folder, net, built, tmp_path):
     dense = built(seed=9).model
     save_weights(dense, tmp_path / "dense.safetensors")
-    arguments = ("apply", folder / "a.json", "--network", net, "--out", tmp_path / "bundle")
+    arguments = ("apply", folder / "a.json", "--network", net, "--output", tmp_path / "bundle")
     code, _, err = plan(*arguments, "--weights", tmp_path / "dense.safetensors")
     assert code == 0, err
     bundle = read_bundle(tmp_path / "bundle")
@@ -222,7 +222,7 @@ def test_apply_takes_weights(plan, refused, folder, net, built, tmp_path):
 def test_transfer_tells_the_stages_and_writes_the_plan(plan, folder, net, tmp_path):
     target = tmp_path / "deep.json"
     deep = ("--to", net, "--to-option", "depth=4", "--to-classes", "100")
-    code, out, err = plan("transfer", folder / "a.json", folder / "b.json", "--from", net, *deep, "--out", target)
+    code, out, err = plan("transfer", folder / "a.json", folder / "b.json", "--from", net, *deep, "--output", target)
     assert code == 0, err
     rows = [" ".join(line.split()) for line in out.splitlines()]
     assert "16 wide at 16x16, joined 1 56.2 % 1 9 of 16" in rows, "the mean of 8 and 10"
@@ -239,7 +239,7 @@ def test_transfer_tells_the_stages_and_writes_the_plan(plan, folder, net, tmp_pa
 def test_transfer_ranks_by_the_weights_when_asked(plan, folder, net, built, tmp_path):
     code, _, err = plan(
         *("transfer", folder / "a.json", "--from", net, "--to", net, "--units", "l1"),
-        *("--seed", "5", "--out", tmp_path / "l1.json"),
+        *("--seed", "5", "--output", tmp_path / "l1.json"),
     )
     assert code == 0, err
     norms = built(seed=5).model.blocks[0].conv1.weight.detach().abs().sum((1, 2, 3))
@@ -249,11 +249,11 @@ def test_transfer_ranks_by_the_weights_when_asked(plan, folder, net, built, tmp_
 
 def test_transfer_tells_of_stages_without_counterpart(plan, refused, folder, net, tmp_path):
     wide = ("transfer", folder / "a.json", "--from", net, "--to", net, "--to-option", "width=32")
-    code, _, _ = plan(*wide, "--out", tmp_path / "x.json", "--to-shape", "3,16,16", "--by", "order")
+    code, _, _ = plan(*wide, "--output", tmp_path / "x.json", "--to-shape", "3,16,16", "--by", "order")
     assert code == 0
     assert len(read_plan(tmp_path / "x.json").kept) == 4
-    assert "by order" in refused(*wide, "--out", tmp_path / "y.json")
-    assert "choose one of size, order" in refused(*wide, "--out", tmp_path / "y.json", "--by", "name")
+    assert "by order" in refused(*wide, "--output", tmp_path / "y.json")
+    assert "choose one of size, order" in refused(*wide, "--output", tmp_path / "y.json", "--by", "name")
     assert not (tmp_path / "y.json").exists()
 
 
@@ -262,8 +262,8 @@ def test_every_command_refuses_missing_and_broken_plans(refused, folder, net, tm
     rest = {
         "show": (),
         "diff": (folder / "a.json",),
-        "apply": ("--network", net, "--out", tmp_path / "out"),
-        "transfer": ("--from", net, "--to", net, "--out", tmp_path / "out.json"),
+        "apply": ("--network", net, "--output", tmp_path / "out"),
+        "transfer": ("--from", net, "--to", net, "--output", tmp_path / "out.json"),
     }[command]
     assert "none.json: no such file" in refused(command, folder / "none.json", *rest)
     assert "broken.json is not a pruning plan" in refused(command, folder / "broken.json", *rest)
@@ -273,7 +273,7 @@ def test_every_command_refuses_missing_and_broken_plans(refused, folder, net, tm
 
 
 def test_removed_blocks_are_told_counted_and_cut(plan, folder, net, built, tmp_path):
-    code, out, _ = plan("show", folder / "blocks.json", "--network", net, "--html", tmp_path / "page.html")
+    code, out, _ = plan("show", folder / "blocks.json", "--network", net, "--page", tmp_path / "page.html")
     assert code == 0
     assert "22 of 64 units in 3 groups and 1 residual block;" in out.splitlines()[0]
     assert "  removed blocks: blocks.1" in out.splitlines()
@@ -290,13 +290,13 @@ def test_removed_blocks_are_told_counted_and_cut(plan, folder, net, built, tmp_p
     assert (code, out) == (1, "B alone removes the residual blocks blocks.1.\n")
     assert plan("diff", folder / "blocks.json", folder / "blocks.json")[0] == 0
 
-    code, _, err = plan("apply", folder / "blocks.json", "--network", net, "--out", tmp_path / "bundle")
+    code, _, err = plan("apply", folder / "blocks.json", "--network", net, "--output", tmp_path / "bundle")
     assert code == 0, err
     bundle = read_bundle(tmp_path / "bundle")
     network = load_network(bundle)
     assert sum(p.numel() for p in network.parameters()) == graph.parameters(counts, ("blocks.1",))
 
-    code, out, _ = plan("transfer", folder / "blocks.json", "--from", net, "--to", net, "--out", tmp_path / "x.json")
+    code, out, _ = plan("transfer", folder / "blocks.json", "--from", net, "--to", net, "--output", tmp_path / "x.json")
     assert code == 0
     assert "16 wide at 16x16 1 25.0 % 2 8 of 32" in [" ".join(line.split()) for line in out.splitlines()]
     assert "Removed residual blocks are not transferred" in out
@@ -307,9 +307,9 @@ def test_other_networks_are_refused_by_both_fingerprints(refused, folder, net, t
     known, own = "0123456789ab", built().graph.fingerprint[:12]
     for arguments in (
         ("show", folder / "other.json", "--network", net),
-        ("apply", folder / "other.json", "--network", net, "--out", tmp_path / "out"),
+        ("apply", folder / "other.json", "--network", net, "--output", tmp_path / "out"),
         ("diff", folder / "other.json", folder / "other.json", "--network", net),
-        ("transfer", folder / "a.json", folder / "other.json", "--from", net, "--to", net, "--out", tmp_path / "x"),
+        ("transfer", folder / "a.json", folder / "other.json", "--from", net, "--to", net, "--output", tmp_path / "x"),
     ):
         told = refused(*arguments)
         assert f"names graph {known}" in told
@@ -328,10 +328,10 @@ def test_other_mistakes_are_one_line(refused, folder, net, tmp_path):
     assert "did you mean 'cifar:resnet20'" in refused(*show, "cifar:resnet21")
     assert "KEY=VALUE" in refused(*show, net, "--option", "width")
     assert "write C,H,W" in refused(*show, net, "--input-shape", "32x32")
-    assert "cannot write" in refused(*show[:2], "--html", tmp_path / "none" / "x.html")
+    assert "cannot write" in refused(*show[:2], "--page", tmp_path / "none" / "x.html")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.txt").write_text("mine")
-    assert "thesis.txt" in refused("apply", folder / "a.json", "--network", net, "--out", tmp_path / "taken")
+    assert "thesis.txt" in refused("apply", folder / "a.json", "--network", net, "--output", tmp_path / "taken")
     assert (tmp_path / "taken" / "thesis.txt").read_text() == "mine"
 
 

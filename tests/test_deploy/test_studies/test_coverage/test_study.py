@@ -167,13 +167,13 @@ def test_damaged_row_is_told(networks, tmp_path):
 def test_networks_are_chosen_by_set_and_pattern():
     listed = entries()
     assert {entry.set for entry in choose(listed, "flow")} == {"flow"}
-    assert [entry.name for entry in choose(listed, "torchvision", "resnet1?")] == ["resnet18"]
-    assert [entry.name for entry in choose(listed, "all", "timm:resnet18")] == ["resnet18"]
+    assert [entry.name for entry in choose(listed, "torchvision", ["resnet1?"])] == ["resnet18"]
+    assert [entry.name for entry in choose(listed, "all", ["timm:resnet18"])] == ["resnet18"]
     assert choose(listed, "all") == listed
     with pytest.raises(SourceError, match="did you mean 'timm'"):
         choose(listed, "tim")
     with pytest.raises(SourceError, match="no network of 'flow' matches 'resnet18'"):
-        choose(listed, "flow", "resnet18")
+        choose(listed, "flow", ["resnet18"])
     with pytest.raises(SourceError, match="no engine is called 'mine'"):
         jobs_of(listed[:1], ["mine"], CoverageSettings())
 

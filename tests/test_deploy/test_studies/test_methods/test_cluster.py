@@ -83,7 +83,7 @@ def test_a_study_on_a_cluster_ends_in_the_same_networks(tmp_path):
     distributed = pytest.importorskip("distributed")
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(yaml.safe_dump(TINY))
-    command = [sys.executable, "-m", "deploy", "study", str(recipe), "--no-measure", "--out"]
+    command = [sys.executable, "-m", "deploy", "study", str(recipe), "--no-measure", "--output"]
     options = {"cwd": ROOT, "capture_output": True, "text": True, "check": False, "timeout": 600}
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
         address = local.scheduler_address

@@ -131,7 +131,17 @@ def test_trainings_shared_by_more_processes_are_other_jobs():
 def test_more_gpus_than_there_are_is_a_mistake(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(TINY))
-    command = [sys.executable, "-m", "deploy", "study", str(path), "--gpus-per-job", "64", "--out", str(tmp_path / "o")]
+    command = [
+        sys.executable,
+        "-m",
+        "deploy",
+        "study",
+        str(path),
+        "--gpus-per-job",
+        "64",
+        "--output",
+        str(tmp_path / "o"),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "--gpus-per-job 64" in done.stderr

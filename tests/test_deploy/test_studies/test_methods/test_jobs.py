@@ -201,7 +201,7 @@ def test_a_real_study_from_the_command_line(tmp_path):
     whole = {"name": "whole", "method": "l1", "constraints": {"exclude": ["*"]}}
     methods, recoveries = ["l1", "magnitude", whole], [*before, {"mend": {}, "fold_bias": True}, "scratch-b"]
     path = _written(tmp_path, methods=methods, recoveries=recoveries, train={"epochs": 2})
-    done = deploy("study", path, "--out", tmp_path / "out", "--no-measure", "--markdown", tmp_path / "page.md")
+    done = deploy("study", path, "--output", tmp_path / "out", "--no-measure", "--markdown", tmp_path / "page.md")
     results = load_results(tmp_path / "out" / RESULTS)
     cells = {(cell.method, cell.recovery.split()[-1]): cell for cell in results.cells}
     assert done.returncode == 2  # rows are missing: see below
@@ -233,7 +233,7 @@ def test_a_real_study_from_the_command_line(tmp_path):
 def test_a_killed_study_leaves_no_process_and_goes_on_from_its_checkpoint(tmp_path, wait_until, wait_until_gone):
     changes = {"train": {"epochs": 30, "batch_size": 50}, "recoveries": ["scratch-e"]}
     path, out = _written(tmp_path, **changes), tmp_path / "out"
-    command = [sys.executable, "-m", "deploy", "study", str(path), "--out", str(out), "--no-measure"]
+    command = [sys.executable, "-m", "deploy", "study", str(path), "--output", str(out), "--no-measure"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as parent:
         wait_until(lambda: list(out.glob("jobs/dense-*/checkpoints/last.pt")))
         children = psutil.Process(parent.pid).children(recursive=True)
@@ -255,7 +255,7 @@ def test_a_killed_study_leaves_no_process_and_goes_on_from_its_checkpoint(tmp_pa
 
 def test_ctrl_c_ends_the_jobs(tmp_path, wait_until, wait_until_gone):
     path, out = _written(tmp_path), tmp_path / "out"
-    command = [sys.executable, "-m", "deploy", "study", str(path), "--out", str(out), "--no-measure"]
+    command = [sys.executable, "-m", "deploy", "study", str(path), "--output", str(out), "--no-measure"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as parent:
         wait_until(lambda: list(out.glob("jobs/dense-*/log.txt")))
         wait_until(lambda: psutil.Process(parent.pid).children(recursive=True))

@@ -27,7 +27,7 @@ def test_it_has_every_method():
 @pytest.mark.parametrize("only", ["[lu]*", pytest.param("*", marks=pytest.mark.slow)])
 def test_every_cell_is_pruned_and_recovered(tmp_path, only):
     command = [sys.executable, "-m", "deploy", "study", str(RECIPE), "--jobs", "2", "--no-measure", "--only", only]
-    done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "--output", str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     results = load_results(tmp_path / RESULTS)
     asked = set(fnmatch.filter(names(), only))

@@ -149,8 +149,8 @@ def test_keys_hold_what_decides_and_nothing_else():
 
 
 def test_only_leaves_the_other_methods_alone():
-    jobs = jobs_of(recipe(), only="u*")
+    jobs = jobs_of(recipe(), only=["u*"])
     chosen = [job for job in jobs.all if job.folder in jobs.chosen]
     assert {job.recipe.prune.method for job in chosen if job.kind in ("prune", "recover")} == {"uniform"}
     with pytest.raises(RecipeError, match="no method of this study matches 'unifrm'; did you mean 'uniform'"):
-        jobs_of(recipe(), only="unifrm")
+        jobs_of(recipe(), only=["unifrm"])

@@ -148,7 +148,7 @@ def test_the_command_lists_and_refuses_in_one_line(tmp_path):
     assert "thinet-vgg16-tiny" in done.stdout
     assert "l1-vgg16-a" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
-    done = deploy("-m", "deploy", "study", "published", "--only", "nothing", "--out", tmp_path)
+    done = deploy("-m", "deploy", "study", "published", "--only", "nothing", "--output", tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("deploy: no published network is called 'nothing'")
 
@@ -162,7 +162,7 @@ def test_a_child_that_fails_hands_over_its_reason(tmp_path):
 def test_the_measuring_process_holds_no_torch(tmp_path):
     script = (
         "import sys; sys.argv[1:] = ['study', 'published', '--only', 'slimming-vgg19-60', '--trials', '2', '--budget', "
-        f"'2', '--threads', '1', '--accept-unfit', '--out', {str(tmp_path / 'out')!r}]\n"
+        f"'2', '--threads', '1', '--accept-unfit', '--output', {str(tmp_path / 'out')!r}]\n"
         "from deploy.cli.app import app\n"
         "try:\n    app()\n"
         "finally:\n    print('torch' in sys.modules, file=sys.stderr)"
