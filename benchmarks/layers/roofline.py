@@ -22,8 +22,8 @@ from pydantic import PositiveFloat, PositiveInt
 
 from backends.base import Array, CompileOptions, Precision
 from benchmarks.layers.process import RunSessions, run_in_process
-from benchmarks.process.channel import numpy_type
 from benchmarks.records.base import Record
+from benchmarks.subject.dtypes import numpy_type
 
 if TYPE_CHECKING:
     import onnx

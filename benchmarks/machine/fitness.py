@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from benchmarks.machine.interference import Noise
 from benchmarks.machine.probe import Calibration, ProbeResult
 from benchmarks.records.measurement import Fitness, Reason
+from benchmarks.records.noise import Noise
 
 __all__ = ["judge_fitness"]
 

@@ -11,11 +11,12 @@ from typing import Protocol
 from benchmarks.machine.energy import EnergyMeter
 from benchmarks.machine.environment import Watch
 from benchmarks.machine.fitness import judge_fitness
-from benchmarks.machine.interference import Noise, NoiseWatch
+from benchmarks.machine.interference import NoiseWatch
 from benchmarks.machine.lock import machine_lock
 from benchmarks.machine.noise_floor import best_probe, fingerprint, keep_best_probe
 from benchmarks.machine.probe import Probe, ProbeResult, calibrate
 from benchmarks.records.measurement import Environment, Fitness
+from benchmarks.records.noise import Noise
 
 __all__ = ["Conditions", "Machine", "Observer", "ThisMachine"]
 

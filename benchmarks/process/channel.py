@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from backends.base import Array
+from benchmarks.subject.dtypes import numpy_type
 
 __all__ = [
     "Channel",
@@ -31,7 +32,6 @@ __all__ = [
     "ChannelTimeoutError",
     "Message",
     "die_with_parent",
-    "numpy_type",
 ]
 
 Message = dict[str, Any]
@@ -50,17 +50,6 @@ class ChannelGarbageError(ChannelClosedError):
 
 class ChannelTimeoutError(Exception):
     """The other side did not answer in time."""
-
-
-def numpy_type(name: str) -> np.dtype[Any]:
-    """Give the NumPy type called `name`; ``"bfloat16"`` and the like come from ml_dtypes."""
-    try:
-        return np.dtype(name)
-    except TypeError:
-        import ml_dtypes
-
-        kind: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
-        return kind
 
 
 def die_with_parent() -> None:

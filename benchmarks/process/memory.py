@@ -5,17 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
-
-from pydantic import NonNegativeInt, PositiveInt
+from typing import get_args
 
 from benchmarks.errors import SettingError
-from benchmarks.records.base import Record
+from benchmarks.records.memory import MemoryPhase, PhaseName
 
-__all__ = ["MemoryPhase", "PhaseName", "PhaseRecorder", "forget_peak", "peak_bytes", "pss_bytes"]
-
-PhaseName: TypeAlias = Literal["start", "import", "load", "compile", "first_run", "steady"]
-"""In the order of time. Where a runtime does not tell loading from compiling, ``"compile"`` is both."""
+__all__ = ["PhaseRecorder", "forget_peak", "peak_bytes", "pss_bytes"]
 
 _ORDER: tuple[PhaseName, ...] = get_args(PhaseName)
 _EMPTY_RUNTIME: tuple[PhaseName, ...] = ("start", "import")
@@ -24,29 +19,6 @@ _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _ROLLUP = Path("/proc/self/smaps_rollup")
 _RESET_PEAK = "5"  # see proc_pid_clear_refs(5)
-
-
-class MemoryPhase(Record):
-    """Resident memory of the measured process in one phase of its life.
-
-    Parameters
-    ----------
-    name : {"start", "import", "load", "compile", "first_run", "steady"}
-        The phase.
-    peak_bytes : int
-        Largest resident size. It holds what the phases before have left resident.
-    is_running_peak : bool
-        False: the peak of this phase alone. True: the system could not forget earlier peaks, so that this is the
-        largest size since the process started.
-    pss_bytes : int or None
-        Proportional set size at the end of the phase (a page that n processes map counts as 1/n of it); None where the
-        system does not tell.
-    """
-
-    name: PhaseName
-    peak_bytes: PositiveInt
-    is_running_peak: bool
-    pss_bytes: NonNegativeInt | None
 
 
 class PhaseRecorder:

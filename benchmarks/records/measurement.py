@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from benchmarks.machine.interference import Noise
-from benchmarks.process.memory import MemoryPhase
 from benchmarks.records.base import Record
+from benchmarks.records.memory import MemoryPhase
+from benchmarks.records.noise import Noise
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -16,11 +16,11 @@ from backends.base import Array
 from benchmarks.answers.reference import Reference
 from benchmarks.errors import WorkerError, WrongAnswersError
 from benchmarks.machine.environment import cores_available
-from benchmarks.machine.interference import Noise
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.process.measured import Loaded, MeasuredProcess
 from benchmarks.records.base import Record
 from benchmarks.records.measurement import Agreement, Environment, Fitness, Subject
+from benchmarks.records.noise import Noise
 from benchmarks.scenarios import (
     Offline,
     ScenarioResult,

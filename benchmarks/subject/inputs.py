@@ -14,7 +14,7 @@ from backends import modelfile
 from backends.base import Array, TensorSpec
 from backends.modelfile import subgraphs
 from benchmarks.errors import InputError
-from benchmarks.process.channel import numpy_type
+from benchmarks.subject.dtypes import numpy_type
 
 if TYPE_CHECKING:
     import onnx

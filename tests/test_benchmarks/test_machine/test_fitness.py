@@ -9,9 +9,10 @@ import pytest
 
 from benchmarks.errors import NotComparableError
 from benchmarks.machine.fitness import judge_fitness
-from benchmarks.machine.interference import Noise, NoiseWatch
+from benchmarks.machine.interference import NoiseWatch
 from benchmarks.machine.probe import Calibration, Probe, ProbeResult, ProbeSamples, calibrate
 from benchmarks.records.measurement import Fitness
+from benchmarks.records.noise import Noise
 
 BEST = Calibration(work="w", spin_ns=100, gemm_ns=100)
 

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from benchmarks.machine.interference import Noise, NoiseWatch
+from benchmarks.machine.interference import NoiseWatch
+from benchmarks.records.noise import Noise
 
 HZ = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")

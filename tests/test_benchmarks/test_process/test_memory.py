@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.errors import SettingError
-from benchmarks.process.memory import MemoryPhase, PhaseRecorder, forget_peak, pss_bytes
+from benchmarks.process.memory import PhaseRecorder, forget_peak, pss_bytes
+from benchmarks.records.memory import MemoryPhase
 
 ROOT = Path(__file__).parents[3]
 MIB = 1 << 20
