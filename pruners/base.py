@@ -6,9 +6,10 @@ Importing this module imports no torch.
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from pruners.graph import Graph
 
-__all__ = ["Method", "MethodSettings", "Outcome", "PruningMethod", "counts_of", "plan_of", "state_of"]
+__all__ = ["Method", "MethodSettings", "Outcome", "PruningMethod", "counts_of", "key_of", "plan_of", "state_of"]
 
 
 class MethodSettings(BaseModel):
@@ -279,6 +280,19 @@ def state_of(model: nn.Module) -> str:
     for name, module in model.named_modules():
         digest.update(f"{name} {module.training}".encode())
     return digest.hexdigest()
+
+
+def key_of(method: Method, task: PruningTask) -> str:
+    """Hash what decides a pruning, up to its data and how it trains."""
+    parts = {
+        "method": method.name,
+        "settings": method.settings.model_dump(mode="json"),
+        "target": asdict(task.target),
+        "constraints": asdict(task.constraints),
+        "seed": task.seed,
+        "network": state_of(task.model),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:

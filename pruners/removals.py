@@ -7,69 +7,22 @@ stream is the same each time (`pruners.recover.batches.EndlessBatches`), and the
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from pruners.distributed import is_first
 from pruners.errors import MethodError, PlanError
+from pruners.forms.compact import load, save_weights
 from pruners.plan import PruningPlan
-from pruners.task import PruningTask, Removals
+from pruners.task import PruningTask, Removals, Stream
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from pruners.base import Method
-
-__all__ = ["RemovalFolder", "Stream", "key_of"]
+__all__ = ["RemovalFolder"]
 
 _PLAN, _WEIGHTS, _REST = "plan.json", "weights.safetensors", "rest.json"
 _DIGITS = 6
-
-
-class Stream:
-    """Batches in turn, counted.
-
-    Parameters
-    ----------
-    batches : iterable
-        The same ones in the same order each time it is made. Where it has ``skip(n)``, batches are left out by that.
-    """
-
-    def __init__(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        self._batches = iter(batches)
-        self.drawn = 0
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self
-
-    def __next__(self) -> tuple[Tensor, Tensor]:
-        batch = next(self._batches)
-        self.drawn += 1
-        return batch
-
-    def skip_to(self, drawn: int) -> None:
-        """Leave out batches until so many are drawn.
-
-        Raises
-        ------
-        MethodError
-            More were drawn before.
-        """
-        if drawn < self.drawn:
-            raise MethodError(
-                f"a stream of batches is at {self.drawn} and should go on at {drawn}: make the task anew to go on"
-            )
-        skip = getattr(self._batches, "skip", None)
-        if skip is not None:
-            skip(drawn - self.drawn)
-            self.drawn = drawn
-        while self.drawn < drawn:
-            next(self)
 
 
 class RemovalFolder:
@@ -99,8 +52,6 @@ class RemovalFolder:
         MethodError
             What is there can not be read, or was kept by another pruning.
         """
-        from pruners.forms.compact import load
-
         if not (kept := self._kept()):
             return None
         folder = kept[-1]
@@ -124,9 +75,6 @@ class RemovalFolder:
 
     def keep(self, key: str, removals: Removals) -> None:
         """See `Keeper`; a kill meanwhile leaves the earlier ones."""
-        from pruners.distributed import is_first
-        from pruners.forms.compact import save_weights
-
         now = time.monotonic()
         if not is_first() or now - self._kept_at < self._every_s:
             return
@@ -154,18 +102,3 @@ class RemovalFolder:
 
     def _kept(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("[0-9]" * _DIGITS) if path.is_dir())
-
-
-def key_of(method: Method, task: PruningTask) -> str:
-    """Hash what decides a pruning, up to its data and how it trains."""
-    from pruners.base import state_of
-
-    parts = {
-        "method": method.name,
-        "settings": method.settings.model_dump(mode="json"),
-        "target": asdict(task.target),
-        "constraints": asdict(task.constraints),
-        "seed": task.seed,
-        "network": state_of(task.model),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

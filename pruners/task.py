@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from pruners.errors import MethodError
 from pruners.target import Constraints, Target
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pruners.plan import PruningPlan
     from pruners.recover.settings import TrainSettings
 
-__all__ = ["Fit", "Keeper", "Progress", "Pruned", "PruningTask", "Removals"]
+__all__ = ["Fit", "Keeper", "Progress", "Pruned", "PruningTask", "Removals", "Stream"]
 
 Progress = Callable[[str, float], None]
 
@@ -66,11 +67,52 @@ class Removals:
     drawn: int = 0
 
 
+class Stream:
+    """Batches in turn, counted.
+
+    Parameters
+    ----------
+    batches : iterable
+        The same ones in the same order each time it is made. Where it has ``skip(n)``, batches are left out by that.
+    """
+
+    def __init__(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        self._batches = iter(batches)
+        self.drawn = 0
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return self
+
+    def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
+        batch = next(self._batches)
+        self.drawn += 1
+        return batch
+
+    def skip_to(self, drawn: int) -> None:
+        """Leave out batches until so many are drawn.
+
+        Raises
+        ------
+        MethodError
+            More were drawn before.
+        """
+        if drawn < self.drawn:
+            raise MethodError(
+                f"a stream of batches is at {self.drawn} and should go on at {drawn}: make the task anew to go on"
+            )
+        skip = getattr(self._batches, "skip", None)
+        if skip is not None:
+            skip(drawn - self.drawn)
+            self.drawn = drawn
+        while self.drawn < drawn:
+            next(self)
+
+
 class Keeper(Protocol):
     """Keeps the last `Removals` of one pruning."""
 
     def last(self, key: str, task: PruningTask) -> Removals | None:
-        """Return what was kept last for this key (see `key_of`), or None where nothing was."""
+        """Return what was kept last for this key (see `pruners.base.key_of`), or None where nothing was."""
 
     def keep(self, key: str, removals: Removals) -> None:
         """Keep these in the place of earlier ones."""

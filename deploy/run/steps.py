@@ -32,8 +32,8 @@ from pruners.recover.metric import Loss, loss_of
 from pruners.recover.settings import TrainSettings
 from pruners.recover.steps import train_steps
 from pruners.registry import create
-from pruners.removals import RemovalFolder, Stream
-from pruners.task import PruningTask
+from pruners.removals import RemovalFolder
+from pruners.task import PruningTask, Stream
 
 __all__ = [
     "PLAN",

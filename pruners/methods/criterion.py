@@ -15,7 +15,7 @@ from pruners.importance.normalise import Normalisation, normalise
 from pruners.importance.reduce import Reduction
 from pruners.importance.scores import Scores
 from pruners.methods.stepwise import Schedule, Scored, Step, draw, prune_in_steps
-from pruners.removals import Stream
+from pruners.task import Stream
 
 if TYPE_CHECKING:
     from pruners.graph import Graph

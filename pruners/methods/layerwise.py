@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pruners.base import Method, Outcome, plan_of
+from pruners.base import Method, Outcome, key_of, plan_of
 from pruners.decide.choices import choices_of
 from pruners.decide.counts import ratio_counts
 from pruners.decide.goal import budget_of, require_one_removal
 from pruners.decide.uniform import uniform_counts
-from pruners.removals import Stream, key_of
-from pruners.task import Removals
+from pruners.task import Removals, Stream
 
 if TYPE_CHECKING:
     from torch import nn

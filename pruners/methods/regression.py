@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from pruners.base import Method, MethodSettings, Outcome
 from pruners.methods.layerwise import Chosen, Layer, prune_layer_by_layer
-from pruners.removals import Stream
+from pruners.task import Stream
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,15 +8,14 @@ from dataclasses import dataclass, field, replace
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any
 
-from pruners.base import Method, Outcome, plan_of
+from pruners.base import Method, Outcome, key_of, plan_of
 from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices
 from pruners.decide.goal import goal_of, removal_limit
 from pruners.decide.units import top_units
 from pruners.errors import MethodError, VacuousCheckError
 from pruners.importance.scores import Scores
-from pruners.removals import Stream, key_of
-from pruners.task import Removals
+from pruners.task import Removals, Stream
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -13,7 +13,7 @@ from pruners.decide.greedy import greedy_counts
 from pruners.importance.normalise import normalise
 from pruners.importance.scores import Scores, flops_regularise, marginal_mflops
 from pruners.methods.stepwise import Schedule, Scored, Step, draw, prune_in_steps
-from pruners.removals import Stream
+from pruners.task import Stream
 
 if TYPE_CHECKING:
     from pruners.graph import Graph

@@ -11,7 +11,7 @@ from pruners.base import Method, MethodSettings, Outcome
 from pruners.errors import MethodError
 from pruners.methods.layerwise import Chosen, Layer, prune_layer_by_layer
 from pruners.recover.settings import TrainSettings
-from pruners.removals import Stream
+from pruners.task import Stream
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -16,8 +16,9 @@ from pruners.recover.batches import EndlessBatches
 from pruners.recover.settings import TrainSettings
 from pruners.recover.steps import train_steps
 from pruners.registry import create
-from pruners.removals import RemovalFolder, Stream
+from pruners.removals import RemovalFolder
 from pruners.target import Constraints, Target
+from pruners.task import Stream
 from pruners.testing import make_network, make_task
 
 STEPWISE = {
