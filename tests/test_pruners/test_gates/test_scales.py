@@ -106,6 +106,7 @@ def lasso():
     return matrix, matrix @ truth + 0.1 * torch.randn(60, generator=generator, dtype=torch.float64), 0.2
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 def test_the_step_reaches_the_optimum_of_the_lasso(lasso, momentum):
     matrix, answers, strength = lasso
@@ -128,6 +129,7 @@ def test_one_step_is_that_of_the_paper():
     torch.testing.assert_close(found, (z + 0.9 * v, v))
 
 
+@pytest.mark.rounding
 def test_scales_of_a_linear_network_reach_the_optimum_of_the_lasso_of_no_negative(lasso):
     """Hidden units are the LASSO's columns: the gate, driven from outside by its own steps, solves it."""
     matrix, answers, strength = lasso
@@ -149,6 +151,7 @@ def test_scales_of_a_linear_network_reach_the_optimum_of_the_lasso_of_no_negativ
     assert bool((found > 0).any())
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("name", ALL)
 def test_scales_of_one_change_nothing_and_any_scales_fold_exactly(name):
     network = network_of(name)
@@ -226,6 +229,7 @@ def step(network, gate, optimizer, seed, lr):
     gate.after_step(lr)
 
 
+@pytest.mark.rounding
 def test_own_loop_brings_structures_to_zero_and_the_optimizer_leaves_scales_alone():
     found = {}
     for strength in (0.0, 1.0):

@@ -72,6 +72,7 @@ def plan_keeping(graph, kept):
     )
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("name", [*NETWORKS, "shared"])
 def test_in_evaluation_mode_the_index_masks_the_units(name):
     net = network_named(name).eval()
@@ -88,6 +89,7 @@ def test_in_evaluation_mode_the_index_masks_the_units(name):
     assert not any(module._forward_pre_hooks for module in net.modules())
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("name", [*NETWORKS, "shared"])
 def test_in_training_mode_v_multiplies_what_the_layers_read(name):
     """A twin whose columns are multiplied by the v of the batch computes the same."""
@@ -112,6 +114,7 @@ def test_in_training_mode_v_multiplies_what_the_layers_read(name):
     assert torch.allclose(out, twin(IMAGES), atol=1e-5)
 
 
+@pytest.mark.rounding
 def test_s_is_that_of_the_equations():
     net = make_network("plain").train()
     gate, _ = gated(net, alpha=(0.7, 0.7))
@@ -134,6 +137,7 @@ def test_s_is_that_of_the_equations():
         assert gate.scores()[name] == pytest.approx((0.7 * torch.stack(s)).tolist(), abs=1e-4)
 
 
+@pytest.mark.rounding
 def test_maps_of_eight_and_more_are_pooled_two_by_two():
     net = make_network("residual").train()
     gate, _ = gated(net, alpha=(1.0, 1.0))
@@ -248,6 +252,7 @@ def toy(n):
     return TensorDataset(prototypes[labels] + torch.randn(n, 3, 8, 8, generator=generator), labels)
 
 
+@pytest.mark.rounding
 def test_codes_are_binary_at_the_end_and_keep_the_wanted_share():
     """On batches of all the data: with small ones the last v settles or not with the rounding of the processor."""
     data = toy(512)

@@ -150,6 +150,7 @@ def test_the_proximal_step_is_the_closed_form():
     assert list(gate.counts().values())[:2] == [int((before[:8].abs() - 0.15 >= 0.2).sum().clamp(min=4)), 4]
 
 
+@pytest.mark.rounding
 def test_the_search_ends_when_the_latents_above_the_threshold_meet_the_budget():
     net = make_network("plain")
     graph = trace(net, (IMAGES[:2],))
@@ -210,6 +211,7 @@ def test_in_a_loop_of_ones_own_latents_learn_and_weight_decay_reaches_everything
     assert all(parameter.grad is not None for parameter in net.parameters())
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("name", NETWORKS)
 def test_folding_leaves_plain_layers_that_compute_the_same(name):
     net = make_network(name)
@@ -227,6 +229,7 @@ def test_folding_leaves_plain_layers_that_compute_the_same(name):
     assert not torch.equal(twin(IMAGES), expected), "a copy's weights come from the copy's latents"
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_pretrained_start_computes_what_the_network_computed(name):
     net = make_network(name).eval()
@@ -274,6 +277,7 @@ def test_epochs_that_run_out_are_said_and_the_landing_is_exact_all_the_same():
     assert 0.49 < out.macs_after / out.macs_before <= 0.5
 
 
+@pytest.mark.rounding
 def test_a_search_that_reaches_the_target_ends_early_and_its_cut_is_measured():
     trainings = []
 

@@ -40,6 +40,7 @@ def sklearn_coefficients(z, y, penalty):
     return Lasso(alpha=penalty, fit_intercept=False, tol=1e-10, max_iter=100_000).fit(z.numpy(), y.numpy()).coef_
 
 
+@pytest.mark.rounding
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 10**6), n_kept=st.integers(1, 8), noise=st.sampled_from([0.0, 0.1, 3.0]))
 def test_units_are_those_of_scikit_learn_on_the_rows_at_the_same_penalty(seed, n_kept, noise):
@@ -105,6 +106,7 @@ class Small(nn.Module):
         return self.fc(F.relu(self.last(x)).mean((2, 3)))
 
 
+@pytest.mark.rounding
 def test_channels_that_hardly_contribute_go_whatever_their_size():
     torch.manual_seed(0)
     net = Small().eval()
@@ -124,6 +126,7 @@ def outputs_apart(net, pruned):
         return float((pruned.model.eval()(images) - net.eval()(images)).norm() / net(images).norm())
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("network", ["plain", "depthwise", "concat"])
 def test_network_is_nearer_to_the_dense_one_than_by_other_choices_of_as_many_channels(network):
     net = make_network(network)
@@ -170,6 +173,7 @@ def sums(net, images):
     return seen[0] + seen[1]
 
 
+@pytest.mark.rounding
 def test_last_layer_of_a_branch_makes_the_sums_alike():
     torch.manual_seed(0)
     dense, present, fit = branches(residual=True)
@@ -179,6 +183,7 @@ def test_last_layer_of_a_branch_makes_the_sums_alike():
     assert (sums(present, images) - sums(dense, images)).norm() < 0.9 * before
 
 
+@pytest.mark.rounding
 def test_channel_that_its_batchnorm_switches_off_is_not_asked_for_the_shortcut():
     torch.manual_seed(0)
     _, _, with_shortcut = branches(residual=True)
@@ -230,6 +235,7 @@ def test_channels_under_a_norm_are_cut_at_once():
     assert pruned.history[1]["error"] < 0.2
 
 
+@pytest.mark.rounding
 def test_residual_branches_are_pruned_and_the_setting_matters():
     task = make_task(
         make_network("residual"), constraints=FREE, target=Target(of="ratios", ratios={"expand": 0.5, "blocks*": 0.5})

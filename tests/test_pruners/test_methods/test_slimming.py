@@ -59,6 +59,7 @@ class Separable(nn.Module):
         return self.fc(self.features(x).mean((2, 3)))
 
 
+@pytest.mark.rounding
 def test_one_step_is_that_of_the_penalised_loss():
     network = make_network("concat")
     twin = copy.deepcopy(network)
@@ -80,6 +81,7 @@ def test_one_step_is_that_of_the_penalised_loss():
         torch.testing.assert_close(ours, theirs, msg=name)
 
 
+@pytest.mark.rounding
 def test_own_loop_pushes_scales_down_and_prunes_by_them():
     images, labels = batch()
     found = {}
@@ -146,6 +148,7 @@ def test_units_of_several_batch_norms_are_reduced_over_them():
         gate.fold()
 
 
+@pytest.mark.rounding
 def test_every_pass_trains_the_smaller_network_and_its_weights_are_handed_on():
     widths, names = [], []
 

@@ -36,6 +36,7 @@ def setting(scales):
     return fit
 
 
+@pytest.mark.rounding
 def test_what_ended_at_zero_goes_first_and_is_told():
     some = torch.ones(12)
     some[[1, 5, 7]] = 0
@@ -72,6 +73,7 @@ def test_scales_are_folded_into_the_network_that_is_handed_on():
     assert type(only_units.blocks[0].conv2) is nn.Conv2d
 
 
+@pytest.mark.rounding
 def test_blocks_alone_land_at_or_below_and_say_so():
     fit = setting({"blocks.0": 0.4, "blocks.1": 0.2})
     network = make_network("residual")
@@ -197,6 +199,7 @@ def test_scratch_draws_anew_and_the_seed_counts():
     assert not torch.equal(scratch, other)
 
 
+@pytest.mark.rounding
 def test_training_shrinks_what_does_not_help():
     """With a strong penalty structures end at exactly zero, and the network lands all the same."""
     quick = {"epochs": 6, "batch_size": 8, "lr": 0.05}

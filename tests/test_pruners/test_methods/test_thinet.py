@@ -59,6 +59,7 @@ def fit_error(gram, kept):
     return relative_error(gram, kept, scales(gram, kept))
 
 
+@pytest.mark.rounding
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 10**6), n=st.integers(0, C), relu=st.booleans(), mixed=st.booleans())
 def test_both_choices_are_those_of_a_search_over_the_rows(seed, n, relu, mixed):
@@ -83,6 +84,7 @@ def orthogonal(seed, *, common):
     return q[:, 1:] * sizes + common * q[:, :1]
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("n_removed", range(1, C))
 @pytest.mark.parametrize("seed", range(3))
 def test_greedy_is_the_optimum_over_all_sets_of_8_channels_where_channels_are_exchangeable(seed, n_removed):
@@ -95,12 +97,14 @@ def test_greedy_is_the_optimum_over_all_sets_of_8_channels_where_channels_are_ex
             assert tuple(sorted(keep_greedily(gram, C - n_removed))) == kept
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("seed", range(20))
 def test_first_removal_is_always_the_optimum(seed):
     gram = (x := rows_of(seed, relu=True, mixed=True)).T @ x
     assert remove_greedily(gram, 1) == exhaustive(gram, 1)[0]
 
 
+@pytest.mark.rounding
 def test_greedy_is_near_the_optimum_of_correlated_features_and_misses_it_at_times():
     """What the search leaves on the table, over rectified mixtures of 8 features: it is greedy, not optimal."""
     ratios = {"iccv": [], "tpami": []}
@@ -118,6 +122,7 @@ def test_greedy_is_near_the_optimum_of_correlated_features_and_misses_it_at_time
         assert max(values) > 1.01
 
 
+@pytest.mark.rounding
 def test_pair_of_channels_that_cancel_is_what_greedy_can_not_see():
     x = torch.eye(C).double()
     x[:, 1] = -x[:, 0]
@@ -127,6 +132,7 @@ def test_pair_of_channels_that_cancel_is_what_greedy_can_not_see():
     assert 0 not in remove_greedily(gram, 2)
 
 
+@pytest.mark.rounding
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 10**6), kept=st.sets(st.integers(0, C - 1), min_size=1), relu=st.booleans())
 def test_scale_is_numpys_least_squares(seed, kept, relu):
@@ -188,6 +194,7 @@ def halve(method, net, **changes):
     return create(method, images=64, updates_between=0).prune(task)
 
 
+@pytest.mark.rounding
 def test_copies_go_and_the_scale_makes_up_for_them():
     net = doubled()
     pruned = halve("thinet", net)
@@ -200,6 +207,7 @@ def test_copies_go_and_the_scale_makes_up_for_them():
     assert pruned.history[0]["error_scaled"] < 1e-4
 
 
+@pytest.mark.rounding
 def test_each_layer_that_reads_the_channels_is_scaled_by_itself_and_loses_less():
     settings = {"form": "iccv", "images": 64, "updates_between": 0}
     rows = create("thinet", **settings).prune(make_task(make_network("residual"), constraints=FREE)).history
@@ -209,6 +217,7 @@ def test_each_layer_that_reads_the_channels_is_scaled_by_itself_and_loses_less()
     assert all("error_scaled" not in row for row in plain.history)
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize(("form", "network"), [("iccv", "concat"), ("tpami", "residual")])
 def test_masking_until_the_end_is_cutting_after_each_layer(form, network):
     def nothing(model, n_updates):

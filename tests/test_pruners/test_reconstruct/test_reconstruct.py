@@ -197,6 +197,7 @@ def convolutions(draw):
     return layer, torch.randn(draw(st.integers(2, 3)), layer.in_channels, *each(st.integers(5, 7)))
 
 
+@pytest.mark.rounding
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @settings(deadline=None, max_examples=40)
 @given(convolutions())
@@ -289,6 +290,7 @@ def test_batches_that_end_are_told():
             )
 
 
+@pytest.mark.rounding
 @settings(deadline=None, max_examples=25)
 @given(
     rows=st.integers(1, 30),
@@ -322,6 +324,7 @@ def test_moments_do_not_depend_on_the_blocks(monkeypatch):
     assert all(torch.allclose(a, b) for a, b in zip(whole, contribution_moments(*arguments), strict=True))
 
 
+@pytest.mark.rounding
 @settings(deadline=None, max_examples=25)
 @given(
     rows=st.integers(2, 40),
@@ -348,6 +351,7 @@ def test_without_ridge_it_is_numpys_least_squares(rows, columns, outputs, bias, 
         assert torch.allclose(found.weight, weights, atol=1e-6)
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("shape", [(40, 10), (10, 40)])
 def test_ridge_is_its_minimum_over_rows_and_over_columns_and_ends_at_the_present_weights(shape):
     torch.manual_seed(0)

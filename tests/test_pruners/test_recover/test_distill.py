@@ -43,6 +43,7 @@ def weights(model):
     return [value.clone() for value in model.state_dict().values()]
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize(("temperature", "weight"), [(1.0, 0.5), (4.0, 0.9), (20.0, 1.0)])
 def test_loss_is_that_of_the_paper(temperature, weight):
     teacher, images = network(1).eval(), torch.randn(6, 1, 4, 4)
@@ -55,6 +56,7 @@ def test_loss_is_that_of_the_paper(temperature, weight):
     assert torch.allclose(found, wanted, atol=1e-6)
 
 
+@pytest.mark.rounding
 def test_gradient_of_the_soft_term_keeps_its_size_when_the_temperature_rises():
     teacher, images = network(1), torch.randn(6, 1, 4, 4)
     labels = torch.zeros(6, dtype=torch.int64)
@@ -73,6 +75,7 @@ def test_weight_zero_is_training_by_cross_entropy_bit_for_bit():
     assert all(torch.equal(a, b) for a, b in zip(weights(plain), weights(distilled), strict=True))
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_student_of_noisy_labels_comes_closer_to_its_teacher(precision):
     teacher = network(1, width=16)
@@ -115,6 +118,7 @@ def test_teacher_runs_in_evaluation_without_gradient_under_the_same_autocast():
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
 
 
+@pytest.mark.rounding
 def test_own_loop():
     student, objective = network(2), Distillation(network(1))
     optimizer = torch.optim.SGD(student.parameters(), lr=0.05)

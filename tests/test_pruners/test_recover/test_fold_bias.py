@@ -80,6 +80,7 @@ def outputs(net, seed=9):
         return copy.deepcopy(net).eval()(images)
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("form", ["module", "graph"])
 def test_constants_of_dead_filters_are_kept_exactly(form):
     net = drawn(Chain())
@@ -99,6 +100,7 @@ def test_constants_of_dead_filters_are_kept_exactly(form):
     assert all(layer.shift > 0 for layer in found.layers)
 
 
+@pytest.mark.rounding
 def test_the_next_layer_keeps_the_mean_that_it_had_in_the_dense_network():
     net = drawn(Chain())
     plan = half(net, "first")
@@ -133,6 +135,7 @@ def test_means_are_over_the_very_positions_of_the_layer(layer):
         torch.testing.assert_close(compact(images).mean((0, 2, 3)), net(images).mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("network", NETWORKS)
 def test_it_brings_every_kind_of_network_nearer_to_the_dense_one(network):
     net = drawn(make_network(network))

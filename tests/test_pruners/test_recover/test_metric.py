@@ -35,6 +35,7 @@ def denoiser() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, padding_mode="replicate"), nn.ReLU(), nn.Conv2d(4, 1, 1))
 
 
+@pytest.mark.rounding
 def test_psnr_is_scikit_images():
     from skimage.metrics import peak_signal_noise_ratio
 
@@ -67,6 +68,7 @@ def test_evaluation_is_the_mean_over_examples_whatever_the_batch():
     assert squared.loss == pytest.approx(((images - targets) ** 2).mean().item(), rel=1e-5)
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("loss", [None, "mse"])
 def test_a_training_on_images_keeps_the_best_psnr(loss, tmp_path):
     model, train, validation = denoiser(), noisy(), noisy(16, seed=1)

@@ -37,6 +37,7 @@ def only_statistics_changed(before, after):
     assert all(name.split(".")[-1] in {"running_mean", "running_var", "num_batches_tracked"} for name in changed)
 
 
+@pytest.mark.rounding
 @settings(deadline=None, max_examples=20)
 @given(n=st.integers(1, 6), size=st.integers(1, 8), seed=st.integers(0, 99), momentum=st.sampled_from([None, 0.1, 0.9]))
 def test_statistics_are_the_mean_over_the_batches(n, size, seed, momentum):
@@ -53,6 +54,7 @@ def test_statistics_are_the_mean_over_the_batches(n, size, seed, momentum):
     assert (found.layers, found.batches, found.examples) == (1, n, n * size)
 
 
+@pytest.mark.rounding
 def test_it_is_what_torch_averages_with_momentum_none():
     ours, torchs = make_network("residual"), make_network("residual")
     recalibrate(ours, batches())
@@ -105,6 +107,7 @@ def test_no_batchnorm_is_said_and_nothing_is_done():
         assert all(torch.equal(value, before[name]) for name, value in state(net).items())
 
 
+@pytest.mark.rounding
 def test_after_a_cut_the_outputs_of_evaluation_are_those_of_training():
     net = make_network("residual").eval()
     recalibrate(net, batches(20))

@@ -45,6 +45,7 @@ def cut(network, method="uniform", **changes):
     return net, pruned.model, pruned.plan
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("network", ["plain", "depthwise", "concat", "residual"])
 def test_any_choice_is_compensated_on_images_that_were_not_seen(network):
     dense, compact, plan = cut(network)
@@ -100,6 +101,7 @@ def doubled():
     return net, plan
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("form", ["module", "graph"])
 def test_what_copies_carried_is_won_back_exactly_in_both_forms(form):
     net, plan = doubled()
@@ -119,6 +121,7 @@ def test_a_strong_ridge_leaves_the_weights_as_they_are():
     assert torch.allclose(compact.second.weight, before, atol=1e-6)
 
 
+@pytest.mark.rounding
 def test_network_that_was_trained_after_the_cut_is_taken_as_it_is():
     net, plan = doubled()
     compact = apply(net, plan)

@@ -61,6 +61,7 @@ def same(left: list[torch.Tensor], right: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize(
     "changes",
     [
@@ -148,6 +149,7 @@ def test_finished_training_is_not_repeated(tmp_path):
     assert same(weights(model), weights(again))
 
 
+@pytest.mark.rounding
 def test_best_keeps_the_epoch_of_the_best_validation_accuracy(tmp_path):
     model = network()
     history = fit(model, problem(), problem(64, seed=2), settings(keep="best", lr=0.3), checkpoints=tmp_path)
