@@ -1,17 +1,16 @@
 """The story on one page: prepare the two networks, check their answers, measure them together, write the results.
 
-This process holds no runtime: training and export run in one child (`deploy.run.prepare`), every compiled model in
+This process holds no runtime: training and export run in one child (`deploy.run.child`), every compiled model in
 children of its own. Each step is a stage that is skipped when it already finished for the same recipe.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 
 from backends.errors import BackendError
+from benchmarks.process.child import Child, exit_reason
 from benchmarks.records.measurement import Comparison
 from deploy.backend_options import require_backends
 from deploy.bundle.bundle import Bundle, read_bundle
@@ -100,17 +99,15 @@ def _prepare(recipe: Recipe, store: StageStore) -> None:
     """Run the torch half in a child, so that its memory and threads are gone before anything is measured."""
     resolved = store.root / "recipe.json"
     resolved.write_text(recipe.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    command = [sys.executable, "-m", "deploy.run.prepare", str(resolved), str(store.root)]
     # OpenMP threads that wait by spinning hold up the ones they wait for wherever another process wants a core:
     # training beside one busy core took 200 ms a step on two cores, and 88 ms with threads that sleep.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    # The open pipe tells the child that this process lives: see `deploy.run.prepare`.
-    with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as child:
+    variables = {"OMP_WAIT_POLICY": os.getenv("OMP_WAIT_POLICY", "PASSIVE")}
+    program = ["-m", "deploy.run.child", str(resolved), str(store.root)]
+    with Child(program, who="the training process", environment=variables, terminal=True) as child:
         code = child.wait()
     if code < 0:
         raise DeployError(
-            f"the training process was killed by signal {-code}"
-            f"{' (out of memory?)' if code == -9 else ''}; the same command goes on from the last checkpoint"
+            f"the training process {exit_reason(code)}; the same command goes on from the last checkpoint"
         )
     if code:
         raise PrepareError(code)

@@ -1,15 +1,11 @@
-"""The torch half of a run, in a process of its own: train, prune, fine-tune, export two bundles.
+"""The torch half of a run: train, prune, fine-tune, export two bundles.
 
-Started by `deploy.run.pipeline` as ``python -m deploy.run.prepare RECIPE.json FOLDER``; every step is a stage that is
-kept once it finished, and training goes on from its last checkpoint.
+Every step is a stage that is kept once it finished, and training goes on from its last checkpoint.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,12 +35,11 @@ from deploy.run.steps import (
 from deploy.sources.boundary import versions
 from deploy.sources.datasets.data import load
 from deploy.sources.network import provenance
-from deploy.user_errors import guarded
 from pruners.graph import trace
 from pruners.plan import PruningPlan
 from pruners.registry import create
 
-__all__ = ["main", "prepare"]
+__all__ = ["prepare", "prepare_recipe", "refuse_early"]
 
 _REFERENCE_EXAMPLES = 16
 
@@ -114,39 +109,23 @@ def _write_bundle(context: StepContext, folder: Path, model: nn.Module, pruned: 
     )
 
 
-def _refuse_early(recipe: Recipe) -> None:
-    """Find the mistakes that can be found now, not after hours of training."""
+def refuse_early(recipe: Recipe) -> None:
+    """Find the mistakes that can be found now, not after hours of training.
+
+    Raises
+    ------
+    MethodError, TrainingError, PlanError, ExportError
+        The recipe has one.
+    """
     method = create(recipe.prune.method, **recipe.prune.settings)
     require_losses(recipe.data, recipe.train, recipe.finetune, method.settings)
     recipe.prune.target.as_target()
     require_opset(recipe.export.opset)
 
 
-def _end_with_parent() -> None:
-    """Watch the pipe that the parent holds open: when it closes, the parent is gone and nobody wants the work."""
-
-    def watch() -> None:
-        # Not through sys.stdin: its lock would be held while the interpreter shuts down.
-        while os.read(0, 1):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def main() -> None:
-    """Prepare the run that the command line names."""
-    recipe_file, folder = map(Path, sys.argv[1:])
-
-    def work() -> None:
-        recipe = Recipe.model_validate_json(recipe_file.read_text(encoding="utf-8"))
-        _refuse_early(recipe)
-        context = StepContext(recipe=recipe, data=load(recipe.data), progress=Progress())
-        prepare(context, stages_of(recipe, StageStore(folder)))
-
-    _end_with_parent()
-    guarded(work)
-
-
-if __name__ == "__main__":
-    main()
+def prepare_recipe(recipe_file: Path, folder: Path) -> None:
+    """Prepare the run in `folder` as a resolved recipe says."""
+    recipe = Recipe.model_validate_json(recipe_file.read_text(encoding="utf-8"))
+    refuse_early(recipe)
+    context = StepContext(recipe=recipe, data=load(recipe.data), progress=Progress())
+    prepare(context, stages_of(recipe, StageStore(folder)))

@@ -47,8 +47,8 @@ class TrainingBar(Bar):
 
     def epoch(self, row: Epoch) -> None:
         """Leave a line for each epoch in a log."""
-        found = row.validation_score
-        scored = "" if found is None else f", validation {score_brief(row.metric, found)}"
+        score = row.validation_score
+        scored = "" if score is None else f", validation {score_brief(row.metric, score)}"
         line = f"epoch {row.epoch}/{self._epochs}: loss {row.train_loss:.3f}{scored}, {row.seconds:.1f} s"
         self.set(line, row.epoch / self._epochs)
         if not self._console.is_terminal:
@@ -56,7 +56,7 @@ class TrainingBar(Bar):
 
 
 class Progress:
-    """Where the torch half of a run says what it does."""
+    """Shows what the torch half of a run does."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)

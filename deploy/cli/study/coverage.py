@@ -42,7 +42,7 @@ def coverage(
         require_block(markdown, BLOCK)
     limits = Limits(time_s=time_limit, prune_s=prune_limit, memory_gb=memory_limit)
     asked = jobs_of(choose(entries(), set_, only or ()), engine or ["ours"], CoverageSettings(), limits)
-    rows = run(asked, output, at_once=jobs, said=_say)
+    rows = run(asked, output, at_once=jobs, report=_say)
     if markdown is not None:
         write_block(markdown, BLOCK, as_markdown(rows))
     print_tables(totals(rows))

@@ -11,22 +11,25 @@ import os
 import sys
 import tempfile
 import warnings
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.process.channel import die_with_parent
+from benchmarks.process.memory import peak_bytes
+from benchmarks.process.serving import end_with_parent
+from deploy.errors import DeployError
 from deploy.files.atomic import write_file
+from deploy.studies.coverage import checks, ours, tp
 from deploy.studies.coverage.clock import Clock
+from deploy.studies.coverage.models import build, inputs_of
 from deploy.studies.coverage.rows import RUNTIMES, CoverageJob, CoverageRow, Outcome
+from deploy.studies.engine.reasons import REFUSALS, reason_of
 
 __all__ = ["main", "measure"]
 
-_REASON_LIMIT = 400
-_ENGINES = {"ours": "deploy.studies.coverage.ours", "torch-pruning": "deploy.studies.coverage.tp"}
+_ENGINES = {"ours": ours.prune, "torch-pruning": tp.prune}
 
 
-class _RefusedError(Exception):
+class _RefusedError(DeployError):
     """A pruned network is there, but not one that does what was asked."""
 
 
@@ -40,30 +43,21 @@ def measure(job: CoverageJob, clock: Clock) -> CoverageRow:
     clock : Clock
         Where phases are timed.
     """
-    from backends.errors import BackendError
-    from benchmarks.process.memory import peak_bytes
-    from deploy.errors import DeployError
-    from deploy.studies.coverage.checks import WrongAnswerError
-    from pruners.errors import PruneError, first_line
-
     facts: dict[str, Any] = {}
     outcome: Outcome = "ok"
     reason = ""
     try:
         with tempfile.TemporaryDirectory() as folder:
             _run(job, facts, clock, Path(folder))
-    except WrongAnswerError as error:
+    except checks.WrongAnswerError as error:
         outcome, reason = "wrong", str(error)
-    except (_RefusedError, PruneError, DeployError, BackendError) as error:
-        outcome, reason = "refused", str(error)
     except Exception as error:  # noqa: BLE001 - whatever a network or a library raises is its row
-        outcome, reason = "failed", first_line(error)
-    if job.engine != "ours" and outcome == "refused":
-        outcome = "failed"
+        outcome = "refused" if job.engine == "ours" and isinstance(error, REFUSALS) else "failed"
+        reason = reason_of(error)
     return CoverageRow(
         job=job,
         outcome=outcome,
-        reason=" ".join(reason.split())[:_REASON_LIMIT],
+        reason=reason,
         phase="" if outcome == "ok" else clock.phase,
         seconds=clock.seconds,
         cpu_s=round(sum(os.times()[:4]), 2),
@@ -73,16 +67,12 @@ def measure(job: CoverageJob, clock: Clock) -> CoverageRow:
 
 
 def _run(job: CoverageJob, facts: dict[str, Any], clock: Clock, folder: Path) -> None:
-    from deploy.studies.coverage import checks
-    from deploy.studies.coverage.models import build, inputs_of
-
     settings, entry = job.settings, job.entry
     with clock.measure("build"):
         network, inputs = build(entry, seed=settings.seed), inputs_of(entry, seed=settings.seed + 2)
     with clock.measure("cost"):
         facts["macs_before"], facts["parameters_before"] = checks.cost(network, inputs)
-    prune = import_module(_ENGINES[job.engine]).prune
-    compact = prune(network, inputs, entry, settings, facts, clock)
+    compact = _ENGINES[job.engine](network, inputs, entry, settings, facts, clock)
     with clock.measure("cost"):
         facts["macs_after"], facts["parameters_after"] = checks.cost(compact, inputs)
     try:
@@ -110,9 +100,6 @@ def _run(job: CoverageJob, facts: dict[str, Any], clock: Clock, folder: Path) ->
 
 def _dense(step: str, network: Any, inputs: Any, folder: Path, clock: Clock, tolerance: float) -> str:
     """Take the unpruned network to the step at which the pruned one stopped."""
-    from deploy.studies.coverage import checks
-    from pruners.errors import first_line
-
     phase = clock.phase
     try:
         path = checks.export(network, inputs, folder, clock, "dense")
@@ -120,7 +107,7 @@ def _dense(step: str, network: Any, inputs: Any, folder: Path, clock: Clock, tol
             return ""
         apart = checks.runtime_error(step, path, network, inputs, clock)
     except Exception as error:  # noqa: BLE001 - the answer is its text
-        return first_line(error)
+        return reason_of(error)
     finally:
         clock.phase = phase
     return f"differs by {apart:.1e} of the output's range" if apart > tolerance else ""
@@ -138,5 +125,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    die_with_parent()
+    end_with_parent()
     main(sys.argv[1:])

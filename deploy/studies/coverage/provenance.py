@@ -1,4 +1,4 @@
-"""On what a row depends: versions of libraries, and the files of ours that have a part in it."""
+"""What a row depends on: versions of libraries, and our own files that take part in it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from deploy.studies.coverage.rows import Engine
 
-__all__ = ["library_versions", "source_hash"]
+__all__ = ["PATTERNS", "ROOT", "library_versions", "source_hash"]
 
-_ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[3]
 _SHARED = (
     "backends/**/*.py",
     "deploy/export/agreement.py",
@@ -24,6 +24,7 @@ _SHARED = (
     "deploy/export/fold_batch_norm.py",
     "deploy/export/onnx_*.py",
     "deploy/sources/detection.py",
+    "deploy/studies/engine/reasons.py",
     "pruners/modules/perturb.py",
 )
 _OWN: dict[str, tuple[str, ...]] = {
@@ -34,6 +35,8 @@ _OWN: dict[str, tuple[str, ...]] = {
     ),
     "torch-pruning": ("deploy/studies/coverage/tp.py",),
 }
+PATTERNS = tuple(dict.fromkeys([*_SHARED, *(pattern for own in _OWN.values() for pattern in own)]))
+"""All of them, for any engine; relative to `ROOT`."""
 _LIBRARIES = ("torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "openvino")
 
 
@@ -42,18 +45,18 @@ def source_hash(engine: Engine) -> str:
     """Hash our own files on which the rows of `engine` depend; the other library's rows do not depend on our engine."""
     digest = hashlib.sha256()
     for path in sorted(_files((*_SHARED, *_OWN[engine]))):
-        digest.update(f"{path.relative_to(_ROOT).as_posix()}\0".encode())
+        digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 def _files(patterns: Iterable[str]) -> set[Path]:
-    return {path for pattern in patterns for path in _ROOT.glob(pattern)}
+    return {path for pattern in patterns for path in ROOT.glob(pattern)}
 
 
 @cache
 def library_versions(engine: Engine) -> dict[str, str]:
-    """Give the versions of the libraries on which the rows of `engine` depend; empty text for what is missing."""
+    """Return the versions of the libraries on which the rows of `engine` depend; empty text for what is missing."""
     names = (*_LIBRARIES, "torch-pruning") if engine == "torch-pruning" else _LIBRARIES
     return {name: _version(name) for name in names}
 

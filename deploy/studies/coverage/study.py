@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -13,16 +13,20 @@ import psutil
 from pydantic import ValidationError
 
 from deploy.errors import ExtraMissingError, ResultsError, SourceError
-from deploy.files.atomic import output_errors
+from deploy.files.atomic import output_errors, write_file
 from deploy.files.validation_errors import suggestion
+from deploy.studies.coverage.clock import last_event
 from deploy.studies.coverage.provenance import library_versions, source_hash
 from deploy.studies.coverage.rows import CoverageJob, CoverageRow, CoverageSettings, Engine, Limits, ListedNetwork
-from deploy.studies.coverage.worker import Worker
+from deploy.studies.engine.process import JobProcess
+from deploy.studies.engine.schedule import run_jobs
 
-__all__ = ["ENGINES", "choose", "jobs_of", "run", "stored"]
+__all__ = ["CHILD", "ENGINES", "choose", "collect_row", "jobs_of", "run", "start_job", "stored"]
 
 ENGINES: tuple[Engine, ...] = ("ours", "torch-pruning")
-_POLL_S = 0.2
+CHILD = "deploy.studies.coverage.child"
+_EVENTS = "events.jsonl"
+_THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 _BYTES_PER_PARAMETER = 4 * 8
 """About eight copies in fp32: dense, masked, compact, what torch.export and the exporter hold."""
 _BASE_BYTES = 1_500_000_000
@@ -51,7 +55,7 @@ def choose(entries: Sequence[ListedNetwork], part: str, patterns: Sequence[str] 
     parts = list(dict.fromkeys(entry.set for entry in entries))
     if part != "all" and part not in parts:
         raise SourceError(f"no set of networks is called {part!r}{suggestion(part, [*parts, 'all'])}")
-    found = tuple(
+    chosen = tuple(
         entry
         for entry in entries
         if part in ("all", entry.set)
@@ -61,9 +65,9 @@ def choose(entries: Sequence[ListedNetwork], part: str, patterns: Sequence[str] 
             for pattern in patterns or ("*",)
         )
     )
-    if not found:
+    if not chosen:
         raise SourceError(f"no network of {part!r} matches {' or '.join(map(repr, patterns))}")
-    return found
+    return chosen
 
 
 def jobs_of(
@@ -113,7 +117,7 @@ def stored(folder: Path, job: CoverageJob) -> CoverageRow | None:
     try:
         row = CoverageRow.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{path} is no row of this study; delete it") from error
+        raise ResultsError(f"{path} is not a row of this study; delete it") from error
     same_limits = row.job.limits == job.limits
     return row if row.job.key == job.key and (same_limits or not row.limited) else None
 
@@ -123,9 +127,9 @@ def run(
     folder: Path,
     *,
     at_once: int = 1,
-    said: Callable[[CoverageRow, int, int], None] | None = None,
+    report: Callable[[CoverageRow, int, int], None] | None = None,
 ) -> tuple[CoverageRow, ...]:
-    """Do the jobs whose rows are missing, each in a process of its own, and give all rows in the order of the jobs.
+    """Do the jobs whose rows are missing, each in a process of its own, and return all rows in the order of the jobs.
 
     Parameters
     ----------
@@ -135,40 +139,85 @@ def run(
         One file a row; what is there already is not done again.
     at_once : int
         Processes at the same time. Fewer run where large networks would not fit into memory together.
-    said : callable, optional
-        ``said(row, number done, number of jobs to do)`` after each.
+    report : callable, optional
+        ``report(row, number done, number of jobs to do)`` after each.
 
     Raises
     ------
     OutputError
-        The folder can not be written.
+        The folder cannot be written.
     ResultsError
         A file in it is damaged.
     """
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     rows = {job.key: row for job in jobs if (row := stored(folder, job)) is not None}
-    todo = [job for job in jobs if job.key not in rows]
-    total, memory = len(todo), psutil.virtual_memory().total * _MEMORY_SHARE
-    _log.info("%d rows are there, %d are missing", len(rows), total)
-    with ExitStack() as stack:
-        running: list[Worker] = []
-        while todo or running:
-            while todo and len(running) < at_once:
-                if running and sum(map(_bytes, (*(worker.job for worker in running), todo[0]))) > memory:
-                    break
-                worker = Worker(todo[0], folder / todo[0].file_name)
-                stack.callback(worker.close)
-                running.append(worker)
-                todo.pop(0)
-            time.sleep(_POLL_S)
-            for worker in list(running):
-                if (row := worker.poll()) is not None:
-                    running.remove(worker)
-                    rows[worker.job.key] = row
-                    if said is not None:
-                        said(row, total - len(todo) - len(running), total)
+    missing = [job for job in jobs if job.key not in rows]
+    memory, before = psutil.virtual_memory().total * _MEMORY_SHARE, len(rows)
+    _log.info("%d rows are there, %d are missing", before, len(missing))
+
+    def done(job: CoverageJob, row: CoverageRow) -> None:
+        rows[job.key] = row
+        if report is not None:
+            report(row, len(rows) - before, len(missing))
+
+    run_jobs(
+        missing,
+        lambda job: start_job(job, folder),
+        lambda job, process, reason: collect_row(job, folder, process, reason),
+        done,
+        slots=at_once,
+        fit=lambda together: sum(map(_bytes, together)) <= memory,
+    )
     return tuple(rows[job.key] for job in jobs)
+
+
+def start_job(job: CoverageJob, folder: Path, environment: Mapping[str, str] | None = None) -> JobProcess:
+    """Start the process of one network; its row goes into `folder`.
+
+    Parameters
+    ----------
+    environment : Mapping of str to str, optional
+        Variables to add.
+    """
+    scratch = Path(tempfile.mkdtemp(prefix="prune-deploy-"))
+    (scratch / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
+    events = scratch / _EVENTS
+
+    def limit() -> str:
+        _, since = last_event(events)
+        prune_s = job.limits.prune_s
+        late = since is not None and time.time() - since > prune_s
+        return f"no end of the pruning call after {prune_s:g} s" if late else ""
+
+    return JobProcess(
+        [CHILD, str(scratch / "job.json"), str(folder / job.file_name), str(events)],
+        log=scratch / "log.txt",
+        environment={**_THREADS, **(environment or {})},
+        scratch=scratch,
+        time_s=job.limits.time_s,
+        memory_gb=job.limits.memory_gb,
+        limit=limit,
+    )
+
+
+def collect_row(job: CoverageJob, folder: Path, process: JobProcess, reason: str) -> CoverageRow:
+    """Read the row that a process left; write one where it could not, such as when it was killed."""
+    file = folder / job.file_name
+    if not reason and file.is_file():
+        return CoverageRow.model_validate_json(file.read_text(encoding="utf-8"))
+    phase, _ = last_event(process.scratch / _EVENTS)
+    row = CoverageRow(
+        job=job,
+        outcome="failed",
+        reason=reason or "its process left no row",
+        phase=phase,
+        limited=process.limited,
+        seconds={"all": process.seconds},
+        peak_bytes=process.peak_bytes or None,
+    )
+    write_file(file, row.model_dump_json(indent=1) + "\n")
+    return row
 
 
 def _bytes(job: CoverageJob) -> float:

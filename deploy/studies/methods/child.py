@@ -18,22 +18,20 @@ import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from backends.errors import BackendError
 from benchmarks.process.channel import die_with_parent
-from deploy.errors import DeployError
+from benchmarks.process.serving import end_with_parent
 from deploy.run.progress import Progress
 from deploy.run.stages import Stage
 from deploy.run.steps import SharedTrainingDone
 from deploy.sources.datasets.data import load
+from deploy.studies.engine.reasons import REFUSALS, reason_of
 from deploy.studies.methods.gpus import require_gpus
 from deploy.studies.methods.jobs import JOB, StudyJob
 from deploy.studies.methods.results import RESULT, JobResult, write_result
 from deploy.studies.methods.work import perform
-from pruners.errors import PruneError, first_line
 
 __all__ = ["main"]
 
-_REASON_LIMIT = 400
 _GRACE_S = 10.0
 _POLL_S = 0.1
 
@@ -53,13 +51,11 @@ def _first(job: StudyJob, root: Path, folder: Path) -> bool:
     try:
         require_gpus()
         result = perform(job, root, load(job.recipe.data), Progress())
-    except (PruneError, DeployError, BackendError) as error:
-        reason = " ".join(str(error).split())
     except Exception as error:  # noqa: BLE001 - whatever a method, a network or a library raises is its row
-        traceback.print_exc()
-        reason = first_line(error)
-    if reason:
-        result = JobResult(kind=job.kind, title=job.title, key=job.key, reason=reason[:_REASON_LIMIT])
+        if not isinstance(error, REFUSALS):
+            traceback.print_exc()
+        reason = reason_of(error)
+        result = JobResult(kind=job.kind, title=job.title, key=job.key, reason=reason)
     write_result(folder, result.model_copy(update={"seconds": round(time.monotonic() - started, 2)}))
     if not reason:
         Stage(folder, job.key).finish()
@@ -84,8 +80,9 @@ def _another(job: StudyJob, root: Path, folder: Path) -> bool:
 
 
 if __name__ == "__main__":
-    parent = os.getppid()
-    die_with_parent()
-    if os.getppid() == parent:
-        warnings.simplefilter("ignore")
-        main(Path(sys.argv[1]), Path(sys.argv[2]))
+    if "RANK" in os.environ:  # started by torchrun, whose standard input is not the parent's pipe
+        die_with_parent()
+    else:
+        end_with_parent()
+    warnings.simplefilter("ignore")
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

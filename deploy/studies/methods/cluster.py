@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import DeployError, ExtraMissingError
-from deploy.studies.methods.executor import ChildProcess, Running, child_environment
+from deploy.studies.engine.schedule import RunningJob
+from deploy.studies.methods.executor import child_environment, start_job
 
 __all__ = ["DaskCluster", "run_on_worker"]
 
@@ -69,7 +70,7 @@ class DaskCluster:
         root.mkdir(parents=True, exist_ok=True)
         threading.Thread(target=_beat, args=(root / _BEAT,), daemon=True).start()
 
-    def start(self, root: Path, folder: Path) -> Running:
+    def start(self, root: Path, folder: Path) -> RunningJob:
         """Hand the job to a worker."""
         (folder / _STOP).unlink(missing_ok=True)
         future = self._client.submit(
@@ -98,7 +99,7 @@ class _Remote:
 
 
 def run_on_worker(root: str, folder: str, slots: int, processes: int = 1) -> str:
-    """Run one job in a process of its own, on the worker that this is called on; see `Running.poll`.
+    """Run one job in a process of its own, on the worker that this is called on; see `RunningJob.poll`.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def run_on_worker(root: str, folder: str, slots: int, processes: int = 1) -> str
     """
     if not Path(folder, "job.json").is_file():
         return f"its worker does not see {folder}: the study's folder has to be on a disk that all machines share"
-    child = ChildProcess(Path(root), Path(folder), child_environment(slots, processes), processes=processes)
+    child = start_job(Path(root), Path(folder), child_environment(slots, processes), processes=processes)
     beat, heard = b"", time.monotonic()
     try:
         while (ended := child.poll()) is None:

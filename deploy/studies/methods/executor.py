@@ -7,45 +7,20 @@ one process for each.
 from __future__ import annotations
 
 import os
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from benchmarks.machine.environment import cores_available
-from benchmarks.process.child import package_environment
+from deploy.studies.engine.process import JobProcess
+from deploy.studies.engine.schedule import RunningJob
 from deploy.studies.methods.gpus import gpu_environment
 
-__all__ = [
-    "CHILD",
-    "LOG",
-    "ChildProcess",
-    "Executor",
-    "LocalProcesses",
-    "Running",
-    "child_environment",
-    "last_words",
-]
+__all__ = ["CHILD", "LAUNCHER", "LOG", "Executor", "LocalProcesses", "child_environment", "start_job"]
 
 CHILD = "deploy.studies.methods.child"
-_LAUNCHER = "deploy.studies.methods.launcher"
+LAUNCHER = "deploy.studies.methods.launcher"
 LOG = "log.txt"
-_WORDS_LIMIT = 300
-
-
-class Running(Protocol):
-    """A job that was started."""
-
-    def poll(self) -> str | None:
-        """Return None while it runs, then why it ended without a result; empty when it ended by itself."""
-
-    def close(self) -> None:
-        """End it with all its processes; a second call does nothing."""
 
 
 class Executor(Protocol):
@@ -61,15 +36,16 @@ class Executor(Protocol):
     processes: int
     """Processes that share a job's training."""
 
-    def start(self, root: Path, folder: Path) -> Running:
+    def start(self, root: Path, folder: Path) -> RunningJob:
         """Start the job that lies in `folder`, inside the folder `root` of the study."""
 
 
 def child_environment(slots: int, processes: int = 1) -> dict[str, str]:
-    """Give the environment of a job where so many share this machine, each with so many processes."""
+    """Return the variables of a job where so many share this machine, each with so many processes."""
     threads = str(max(1, cores_available() // (slots * processes)))
     # OpenMP threads that wait by spinning hold up the ones they wait for where processes share cores.
-    return {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", **package_environment()}
+    defaults = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
+    return {name: os.getenv(name, value) for name, value in defaults.items()}
 
 
 class LocalProcesses:
@@ -90,80 +66,27 @@ class LocalProcesses:
         self.processes = processes
         self._gpus = tuple(gpus)
         self._environment = child_environment(slots, processes)
-        self._started: list[tuple[int, ChildProcess]] = []
+        self._started: list[tuple[int, JobProcess]] = []
 
-    def start(self, root: Path, folder: Path) -> Running:
+    def start(self, root: Path, folder: Path) -> RunningJob:
         """Start the child; what it says goes to the log in the job's folder."""
         self._started = [(slot, child) for slot, child in self._started if not child.closed]
         slot = min(set(range(len(self._started) + 1)) - {slot for slot, _ in self._started})
         own = gpu_environment(self._gpus, slot, self.processes)
-        child = ChildProcess(root, folder, {**self._environment, **own}, processes=self.processes)
+        child = start_job(root, folder, {**self._environment, **own}, processes=self.processes)
         self._started.append((slot, child))
         return child
 
 
-class ChildProcess:
-    """The process of one job, and its log.
+def start_job(root: Path, folder: Path, environment: Mapping[str, str], *, processes: int = 1) -> JobProcess:
+    """Start the job in `folder`, inside the folder `root` of the study, on this machine.
 
     Parameters
     ----------
-    root, folder : Path
-        Of the study, and of the job in it.
-    environment : dict of str to str
+    environment : Mapping of str to str
         Of the process.
     processes : int
         Processes that share the job's training; with more than one torchrun starts them.
     """
-
-    def __init__(self, root: Path, folder: Path, environment: dict[str, str], *, processes: int = 1) -> None:
-        self._folder = folder
-        self._log: IO[bytes] = (folder / LOG).open("ab")
-        program = [CHILD] if processes == 1 else [_LAUNCHER, str(processes)]
-        # Not in the job's folder: names of sockets, which some libraries make there, may be short only.
-        self._temporary = tempfile.mkdtemp(prefix="prune-deploy-")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", *program, str(root), str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            # A launcher hands on no -P.
-            env={**environment, "TMPDIR": self._temporary, "PYTHONSAFEPATH": "1"},
-            start_new_session=True,  # Ctrl-C is for the parent, which ends its children
-        )
-
-    @property
-    def closed(self) -> bool:
-        """True when it ended with all its processes."""
-        return self._log.closed
-
-    def poll(self) -> str | None:
-        """See `Running`."""
-        code = self._process.poll()
-        if code is None:
-            return None
-        self.close()
-        if code == 0:
-            return ""
-        if code > 0:
-            return f"its process ended with exit code {code}{last_words(self._folder)}"
-        name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
-        return f"its process was killed by {name}{' (out of memory?)' if -code == signal.SIGKILL else ''}"
-
-    def close(self) -> None:
-        """See `Running`."""
-        if self.closed:
-            return
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        shutil.rmtree(self._temporary, ignore_errors=True)
-        self._log.close()
-
-
-def last_words(folder: Path) -> str:
-    """Quote the last line of a job's log."""
-    with suppress(OSError):
-        lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").split("\n")
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return f"; its last words: {said[:_WORDS_LIMIT]}" if said else ""
-    return ""
+    program = [CHILD] if processes == 1 else [LAUNCHER, str(processes)]
+    return JobProcess([*program, str(root), str(folder)], log=folder / LOG, environment=environment)

@@ -6,13 +6,14 @@ its last word is why they failed. A job that is no training is done by one proce
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from pathlib import Path
-from typing import Any
 
-from benchmarks.process.channel import die_with_parent
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import main as torchrun
+
+from benchmarks.process.child import exit_reason
+from benchmarks.process.serving import end_with_parent
 from deploy.studies.methods import child
 from deploy.studies.methods.jobs import JOB, StudyJob
 
@@ -27,26 +28,15 @@ def main(processes: str, root: str, folder: str) -> int:
     if job.kind not in _SHARED:
         child.main(Path(root), Path(folder))
         return 0
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import main as torchrun
-
     try:
         torchrun(["--standalone", "--nproc-per-node", processes, "-m", child.__name__, root, folder])
     except ChildFailedError as error:
-        sys.stderr.write(f"{_told(error, processes)}\n")
+        rank, failure = error.get_first_failure()
+        sys.stderr.write(f"process {rank + 1} of {processes} {exit_reason(failure.exitcode)}\n")
         return 1
     return 0
 
 
-def _told(error: Any, processes: str) -> str:
-    rank, failure = error.get_first_failure()
-    code = failure.exitcode
-    how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
-    memory = " (out of memory?)" if code == -signal.SIGKILL else ""
-    return f"process {rank + 1} of {processes} ended with {how}{memory}"
-
-
 if __name__ == "__main__":
-    parent = os.getppid()
-    die_with_parent()
-    sys.exit(main(*sys.argv[1:]) if os.getppid() == parent else 1)
+    end_with_parent()
+    sys.exit(main(*sys.argv[1:]))

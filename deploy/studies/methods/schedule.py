@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from deploy.files.atomic import output_errors, write_file
 from deploy.report.formatting import score_brief
 from deploy.run.stages import Stage
-from deploy.studies.methods.executor import Executor, Running
+from deploy.studies.engine.schedule import run_jobs
+from deploy.studies.methods.executor import Executor
 from deploy.studies.methods.jobs import JOB, StudyJob
 from deploy.studies.methods.results import RESULT, JobResult, read_result, write_result
 
 __all__ = ["do_jobs", "finished"]
 
 Say = Callable[[str], None]
-_POLL_S = 0.1
 _STANDS_ON = "stands on "
 
 
@@ -60,44 +58,42 @@ def do_jobs(
     """
     results = {job.folder: found for job in jobs if (found := finished(root, job)) is not None}
     waiting = [job for job in jobs if job.folder not in results and job.folder in chosen]
-    total, done = len(waiting), 0
+    total, n_done = len(waiting), 0
     if results:
         say(f"{len(results)} jobs were done before, {total} are left")
     after(results)
 
-    def end(job: StudyJob, result: JobResult, *, told: bool = True) -> None:
-        nonlocal done
-        done += 1
+    def done(job: StudyJob, result: JobResult) -> None:
+        nonlocal n_done
+        n_done += 1
         results[job.folder] = result
-        if told:
-            say(f"[{done}/{total}] {job.title}: {_told(result)}")
+        if not result.reason.startswith(_STANDS_ON):
+            say(f"[{n_done}/{total}] {job.title}: {_told(result)}")
         after(results)
 
-    with ExitStack() as stack:
-        running: list[tuple[StudyJob, Running]] = []
-        while waiting or running:
-            for job in list(waiting):
-                if (broken := _broken_need(job, results)) is not None:
-                    waiting.remove(job)
-                    end(job, _failure(job, _of_need(broken)), told=False)
-                elif len(running) < executor.slots and all(folder in results for folder in job.needs):
-                    waiting.remove(job)
-                    started = executor.start(root, _begin(root, job))
-                    stack.callback(started.close)
-                    running.append((job, started))
-            time.sleep(_POLL_S)
-            for pair in list(running):
-                job, process = pair
-                if (why := process.poll()) is None:
-                    continue
-                running.remove(pair)
-                # A process may die when its work is done, or say itself why it ends.
-                found = read_result(root / job.folder, job.key)
-                if found is None:
-                    found = _failure(job, why or "its process left no result")
-                    write_result(root / job.folder, found)
-                end(job, found)
+    def skip(job: StudyJob) -> JobResult | None:
+        broken = next((results[name] for name in job.needs if name in results and results[name].reason), None)
+        return None if broken is None else _failure(job, _of_need(broken))
+
+    run_jobs(
+        waiting,
+        lambda job: executor.start(root, _begin(root, job)),
+        lambda job, _, reason: _collect(root, job, reason),
+        done,
+        slots=executor.slots,
+        ready=lambda job: all(folder in results for folder in job.needs),
+        skip=skip,
+    )
     return results
+
+
+def _collect(root: Path, job: StudyJob, reason: str) -> JobResult:
+    """Read the result of a job that ended; a process may die when its work is done, or write itself why it ends."""
+    result = read_result(root / job.folder, job.key)
+    if result is None:
+        result = _failure(job, reason or "its process left no result")
+        write_result(root / job.folder, result)
+    return result
 
 
 def _begin(root: Path, job: StudyJob) -> Path:
@@ -107,10 +103,6 @@ def _begin(root: Path, job: StudyJob) -> Path:
     (folder / RESULT).unlink(missing_ok=True)
     write_file(folder / JOB, job.model_dump_json(by_alias=True) + "\n")
     return folder
-
-
-def _broken_need(job: StudyJob, results: dict[str, JobResult]) -> JobResult | None:
-    return next((results[name] for name in job.needs if name in results and results[name].reason), None)
 
 
 def _failure(job: StudyJob, reason: str) -> JobResult:

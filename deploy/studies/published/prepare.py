@@ -5,11 +5,11 @@ Started as ``python -m deploy.studies.published.prepare NAME FOLDER``; leaves ``
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.process.channel import die_with_parent
+from benchmarks.process.child import Child, last_words
+from benchmarks.process.serving import end_with_parent
 from deploy.errors import DeployError
 from deploy.studies.published.catalogue import CatalogueEntry, load_catalogue
 
@@ -31,12 +31,10 @@ def export_apart(entry: CatalogueEntry, folder: Path) -> None:
     BuildError
         The child failed.
     """
-    command = [sys.executable, "-P", "-m", "deploy.studies.published.prepare", entry.name, str(folder)]
-    child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if child.returncode:
-        said = [line for line in child.stderr.splitlines() if line.strip()]
-        reason = said[-1].removeprefix("deploy: ") if said else f"its process ended with code {child.returncode}"
-        raise BuildError(f"{entry.name} cannot be built: {reason}")
+    with Child(["-m", "deploy.studies.published.prepare", entry.name, str(folder)], who=entry.name) as child:
+        if child.wait():
+            reason = last_words(child.output()).removeprefix("deploy: ") or child.exit_reason()
+            raise BuildError(f"{entry.name} cannot be built: {reason}")
 
 
 def export_pair(entry: CatalogueEntry, folder: Path) -> None:
@@ -68,5 +66,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    die_with_parent()
+    end_with_parent()
     main()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,8 +36,21 @@ STAGES = ("train", "prune", "finetune", "export", "check-ort", "bench-ort", "che
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
+    """Start a run in a folder that holds packages of our names."""
     (folder / "recipe.yaml").write_text(RECIPE)
-    command = [sys.executable, "-m", "deploy", "run", str(folder / "recipe.yaml"), "--output", str(folder / "run")]
+    for name in ("deploy", "pruners", "backends", "benchmarks"):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "__init__.py").write_text("raise SystemExit('a stranger was imported')")
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "deploy",
+        "run",
+        str(folder / "recipe.yaml"),
+        "--output",
+        str(folder / "run"),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -102,22 +117,46 @@ def test_a_finished_run_is_not_repeated(whole):
     assert stamps == {stage: (folder / "run" / stage / "done.json").stat().st_mtime_ns for stage in STAGES}
 
 
-@pytest.mark.parametrize(
-    "killed_in", [("train", "bench-ort"), pytest.param(STAGES, marks=pytest.mark.slow)], ids=["some", "all"]
-)
-def test_killed_again_and_again_it_ends_in_the_same_network(whole, tmp_path, killed_in):
-    """SIGKILL as soon as a stage has begun, one after the other."""
-    for stage in killed_in:
-        running = start(tmp_path)
-        deadline = time.monotonic() + 300
-        begun = tmp_path / "run" / stage / "started.json"
-        while not begun.exists() and running.poll() is None:
-            assert time.monotonic() < deadline, f"{stage} never began"
-            time.sleep(0.01)
-        os.kill(running.pid, signal.SIGKILL)
-        running.communicate()
+def copy_before(whole: Path, folder: Path, stage: str) -> None:
+    """Copy the stages of a finished run that come before `stage`."""
+    for name in STAGES[: STAGES.index(stage)]:
+        shutil.copytree(whole / "run" / name, folder / "run" / name)
+
+
+def kill_in(folder: Path, stage: str, file: str = "started.json") -> None:
+    """Start the run, and kill it as soon as `file` of a stage is there."""
+    running = start(folder)
+    deadline = time.monotonic() + 300
+    begun = folder / "run" / stage / file
+    while not begun.exists() and running.poll() is None:
+        assert time.monotonic() < deadline, f"{stage} never began"
+        time.sleep(0.01)
+    os.kill(running.pid, signal.SIGKILL)
+    running.communicate()
+    _wait_until_free(folder / "run" / ".lock")
+
+
+def test_killed_in_training_it_ends_in_the_same_network(whole, tmp_path):
+    kill_in(tmp_path, "train")
+    assert not done(tmp_path, "train"), "it was over before it could be killed"
+    kill_in(tmp_path, "train", "done.json")
+    trained = (folder / "run" / "train" / "weights.safetensors" for folder in (tmp_path, whole[0]))
+    assert len({file.read_bytes() for file in trained}) == 1
+
+
+def test_killed_while_measuring_it_measures_again(whole, tmp_path):
+    copy_before(whole[0], tmp_path, "bench-openvino")
+    kill_in(tmp_path, "bench-openvino")
+    assert not done(tmp_path, "bench-openvino"), "it was over before it could be killed"
+    finish(tmp_path)
+    assert done(tmp_path, "bench-openvino")
+
+
+@pytest.mark.slow
+def test_killed_in_every_stage_it_ends_in_the_same_network(whole, tmp_path):
+    for stage in STAGES:
+        kill_in(tmp_path, stage)
         assert not done(tmp_path, stage), f"{stage} was over before it could be killed"
-        _wait_until_free(tmp_path / "run" / ".lock")
     finish(tmp_path)
     assert weights(tmp_path) == weights(whole[0])
     for stage in STAGES:
@@ -125,9 +164,7 @@ def test_killed_again_and_again_it_ends_in_the_same_network(whole, tmp_path, kil
 
 
 def _wait_until_free(lock: Path) -> None:
-    """The child notices the closed pipe at once; give the system a moment to bury it."""
-    import fcntl
-
+    """Wait for the child, which notices the closed pipe at once."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
 

@@ -20,6 +20,21 @@ from deploy.studies.coverage.tp import output_layers  # noqa: E402
 NETWORK = """
 from torch import nn
 
+def outputs_only():
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
+
+def raises():
+    raise LookupError("no such block")
+
+class Barely(nn.Module):
+    # nearly all the work is in a layer whose channels are outputs
+    def __init__(self):
+        super().__init__()
+        self.small, self.read, self.large = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1), nn.Conv2d(3, 64, 7, padding=3)
+
+    def forward(self, x):
+        return self.read(self.small(x).relu()), self.large(x)
+
 def network():
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
@@ -32,11 +47,11 @@ INSTALLED = importlib.util.find_spec("torch_pruning") is not None
 @pytest.fixture
 def job(tmp_path):
     (tmp_path / "network.py").write_text(NETWORK)
-    entry = ListedNetwork(
-        set="own", name="n", maker=f"{tmp_path}/network.py:network", inputs=((1, 3, 8, 8),), millions=0.01
-    )
 
-    def make(engine="ours", **settings):
+    def make(engine="ours", function="network", **settings):
+        entry = ListedNetwork(
+            set="own", name="n", maker=f"{tmp_path}/network.py:{function}", inputs=((1, 3, 8, 8),), millions=0.01
+        )
         return CoverageJob(entry=entry, engine=engine, settings=CoverageSettings(**settings), source="", versions={})
 
     return make
@@ -55,6 +70,25 @@ def test_a_wrong_cut_is_wrong(job, tmp_path, monkeypatch):
     row = child.measure(job(), Clock(tmp_path / "events"))
     assert (row.outcome, row.phase) == ("wrong", "verify")
     assert row.ort_error is None
+
+
+def test_a_network_that_cannot_be_pruned_is_refused_with_its_reason(job, tmp_path):
+    row = child.measure(job(function="outputs_only"), Clock(tmp_path / "events"))
+    assert row.outcome == "refused"
+    assert "output of the network" in row.reason
+
+
+def test_too_little_is_refused_but_run_all_the_same(job, tmp_path):
+    row = child.measure(job(function="Barely"), Clock(tmp_path / "events"))
+    assert row.outcome == "refused"
+    assert "fewer multiply-accumulates" in row.reason
+    assert row.ort_error < 1e-3
+
+
+def test_what_a_network_raises_is_a_failure_with_its_phase(job, tmp_path):
+    row = child.measure(job(function="raises"), Clock(tmp_path / "events"))
+    assert (row.outcome, row.phase) == ("failed", "build")
+    assert row.reason == "LookupError: no such block"
 
 
 def test_a_runtime_that_disagrees_is_wrong(job, tmp_path, monkeypatch):

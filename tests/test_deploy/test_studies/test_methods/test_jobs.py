@@ -15,9 +15,10 @@ import yaml
 from deploy.errors import OutputError, SourceError
 from deploy.run.stages import Stage, StageStore
 from deploy.studies.methods.executor import LocalProcesses
-from deploy.studies.methods.jobs import StudyJob
+from deploy.studies.methods.jobs import StudyJob, jobs_of
 from deploy.studies.methods.recipe import StudyRecipe, load_study
 from deploy.studies.methods.results import JobResult, Scores, load_results, write_result
+from deploy.studies.methods.schedule import do_jobs
 from deploy.studies.methods.study import RESULTS, run_study
 
 ROOT = Path(__file__).parents[4]
@@ -251,6 +252,17 @@ def test_a_killed_study_leaves_no_process_and_goes_on_from_its_checkpoint(tmp_pa
     assert [cell.recovered for cell in killed.cells] == [cell.recovered for cell in whole.cells]
     rows = json.loads((dense / "history.json").read_text())["epochs"]
     assert len(rows) == 30
+
+
+def test_a_job_finds_us_where_the_folder_holds_packages_of_our_names(tmp_path, monkeypatch):
+    for name in ("deploy", "pruners", "backends", "benchmarks"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('a stranger was imported')")
+    monkeypatch.chdir(tmp_path)
+    (dense,) = jobs_of(recipe()).dense.values()
+    results = do_jobs([dense], tmp_path / "out", LocalProcesses(1), lambda _: None, chosen=frozenset({dense.folder}))
+    assert results[dense.folder].reason == ""
+    assert results[dense.folder].epochs == 1
 
 
 def test_ctrl_c_ends_the_jobs(tmp_path, wait_until, wait_until_gone):
