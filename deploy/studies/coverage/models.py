@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deploy.errors import SourceError
+from deploy.sources.detection import DetectorCore
 from deploy.studies.coverage.rows import ListedNetwork
 from pruners.modules.perturb import randomize_for_sensitivity
 from pruners.modules.random_inputs import random_inputs
@@ -56,8 +57,6 @@ def build(entry: ListedNetwork, *, seed: int) -> nn.Module:
         warnings.simplefilter("ignore")
         network = _maker(entry)(**entry.options)
     if entry.wrapper == "detector":
-        from deploy.sources.detection import DetectorCore
-
         network = DetectorCore(network)
     elif entry.wrapper == "flow":
         network = FlowCore(network)

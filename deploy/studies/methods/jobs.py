@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from importlib.metadata import entry_points
 from typing import Literal, TypeAlias
 
 from benchmarks.records.base import Record
@@ -13,6 +14,7 @@ from deploy.recipe import Recipe
 from deploy.run.run_stages import train_key
 from deploy.run.stages import stage_key
 from deploy.studies.methods.recipe import CostBudget, MethodSpec, Recovery, StudyRecipe
+from pruners.registry import ENTRY_POINT_GROUP, create
 
 __all__ = ["JOB", "MODEL", "Kind", "StudyJob", "StudyJobs", "cell_name", "jobs_of"]
 
@@ -156,8 +158,6 @@ class _Maker:
         )
 
     def prune(self, method: MethodSpec, budget: CostBudget, dense: StudyJob) -> StudyJob:
-        from pruners.registry import create
-
         run = self._run(dense.recipe.seed, method, budget)
         settings = create(method.method, **method.settings).settings.model_dump(mode="json")
         key = stage_key("prune", dense.key, run.prune.model_dump(mode="json"), settings, _provider(method.method))
@@ -195,10 +195,6 @@ class _Maker:
 
 def _provider(method: str) -> str:
     """Name the package that brings a method of somebody else's, with its version; empty for ours."""
-    from importlib.metadata import entry_points
-
-    from pruners.registry import ENTRY_POINT_GROUP
-
     for point in entry_points(group=ENTRY_POINT_GROUP, name=method):
         if point.dist is not None:
             return f"{point.dist.name} {point.dist.version}"

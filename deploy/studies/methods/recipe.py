@@ -14,7 +14,9 @@ from deploy.recipe import Bench, Prune, Section, read_yaml
 from deploy.run.loss_check import require_losses
 from deploy.sources.datasets.data import DataSpec, metric_of
 from deploy.sources.network_spec import NetworkSpec
+from pruners.errors import PruneError
 from pruners.recover.settings import TrainSettings
+from pruners.registry import create, method_class
 from pruners.target import COSTS, Cost, Target
 
 __all__ = ["BASELINES", "CostBudget", "Mending", "MethodSpec", "Recovery", "RecoveryKind", "StudyRecipe", "load_study"]
@@ -223,8 +225,6 @@ class StudyRecipe(Section):
         ValueError
             The constraints hold an unknown or illegal key.
         """
-        from pruners.registry import method_class
-
         removes = method_class(method.method).removes
         target = budget.target(removes)
         asked = {"method": method.method, "settings": method.settings, "target": {target.of: target.kept_fraction}}
@@ -249,9 +249,6 @@ def load_study(path: Path) -> StudyRecipe:
     RecipeError
         The file is missing, is not YAML, or has an unknown, missing or illegal key; an unknown method or setting.
     """
-    from pruners.errors import PruneError
-    from pruners.registry import create
-
     document = read_yaml(path)
     try:
         recipe = StudyRecipe.model_validate(document)

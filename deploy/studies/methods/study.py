@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from deploy.backend_options import require_backends
 from deploy.errors import SourceError
 from deploy.files.validation_errors import suggestion
 from deploy.report.formatting import score_name
 from deploy.run.stages import StageStore
-from deploy.sources.datasets.data import metric_of
+from deploy.sources.boundary import versions
+from deploy.sources.datasets.data import data_availability, metric_of
 from deploy.studies.methods.executor import Executor
 from deploy.studies.methods.jobs import StudyJobs, cell_name, jobs_of
 from deploy.studies.methods.measuring import measure
 from deploy.studies.methods.recipe import StudyRecipe
 from deploy.studies.methods.results import Cell, JobResult, MeasuredRow, StudyResults
 from deploy.studies.methods.schedule import do_jobs
+from pruners.registry import method_class
 
 __all__ = ["RESULTS", "run_study", "split_rule"]
 
@@ -61,8 +64,6 @@ def run_study(
     OutputError
         The folder cannot be written to, or another study works in it.
     """
-    from deploy.backend_options import require_backends
-
     jobs = jobs_of(recipe, only=only, measure=measured, processes=executor.processes)
     if measured:
         require_backends(recipe.bench.backends, recipe.bench.device)
@@ -111,8 +112,6 @@ def split_rule(recipe: StudyRecipe, results: Iterable[Cell] = ()) -> str:
 
 def _require_data(recipe: StudyRecipe) -> None:
     """Find out before any work whether the images are there."""
-    from deploy.sources.datasets.data import data_availability
-
     kind = recipe.data.name.partition(":")[0]
     known = {one.name: one for one in data_availability(recipe.data.root)}
     if kind not in known:
@@ -128,8 +127,6 @@ def _gather(
     rows: tuple[MeasuredRow, ...],
     processes: int,
 ) -> StudyResults:
-    from deploy.sources.boundary import versions
-
     cells = tuple(_cells(recipe, jobs, results))
     return StudyResults(
         name=recipe.name,
@@ -143,8 +140,6 @@ def _gather(
 
 
 def _cells(recipe: StudyRecipe, jobs: StudyJobs, results: dict[str, JobResult]) -> Iterable[Cell]:
-    from pruners.registry import method_class
-
     for method in recipe.all_methods:
         for budget in recipe.all_budgets:
             for recovery in recipe.recoveries:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from benchmarks.stats.summary import summarise
 from deploy.report.formatting import (
     NOTHING,
     difference_unit,
@@ -199,8 +200,6 @@ def _costs(cells: list[Cell], notes: Notes) -> tuple[str, str]:
 
 def _measured(results: StudyResults, method: str, budget: str, backend: str, notes: Notes) -> tuple[str, str, str]:
     """Write latency, speed-up and realised share of the first seed."""
-    from benchmarks.stats.summary import summarise
-
     rows = [r for r in results.measured if (r.method, r.budget, r.backend) == (method, budget, backend)]
     found = rows[0].comparison if rows else None
     if found is None or found.speedup is None:

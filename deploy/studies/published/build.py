@@ -1,24 +1,28 @@
 """From an entry of the catalogue to two torch modules with random weights: the dense parent and the pruned network.
 
 A pruning of the parent goes through our own engine (a plan, then `pruners.surgery.apply`); removed blocks and other
-heads are built. This module imports torch late.
+heads are built.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from math import floor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+from deploy.sources.network import build
+from deploy.sources.network_spec import NetworkSpec
 from deploy.studies.published.catalogue import CatalogueEntry, CatalogueError, Counts, Network, Pair, Ratios
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from pruners.graph import Graph
-    from pruners.groups import ChannelGroup
-    from pruners.plan import PruningPlan
+from deploy.studies.published.networks import BUILDERS
+from pruners.graph import Graph, trace
+from pruners.groups import ChannelGroup
+from pruners.plan import PruningPlan
+from pruners.surgery import apply
 
 __all__ = ["build_dense", "build_pair", "check_counts", "count", "example", "kept_counts", "plan_of", "prune"]
 
@@ -36,12 +40,6 @@ def build_dense(network: Network) -> nn.Module:
     SourceError, ExtraMissingError
         See `deploy.sources.network.build`.
     """
-    import torch
-
-    from deploy.sources.network import build
-    from deploy.sources.network_spec import NetworkSpec
-    from deploy.studies.published.networks import BUILDERS
-
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(_SEED)
         if not network.name.startswith("published:"):
@@ -59,8 +57,6 @@ def build_dense(network: Network) -> nn.Module:
 
 def example(network: Network, batch: int = _TRACED_BATCH) -> tuple[Tensor]:
     """Draw one batch of images, always the same ones."""
-    import torch
-
     generator = torch.Generator().manual_seed(_SEED)
     return (torch.randn(batch, *network.input_shape, generator=generator),)
 
@@ -89,9 +85,6 @@ def prune(entry: CatalogueEntry, dense: nn.Module, *, graph: Graph | None = None
     graph : Graph, optional
         Of `dense`, where it is known.
     """
-    from pruners.graph import trace
-    from pruners.surgery import apply
-
     graph = trace(dense, example(entry.parent)) if graph is None else graph
     # Random weights: `check_counts` finds wrong shapes, and the export runs the network.
     return apply(dense, plan_of(entry, graph), graph=graph, check=False).eval()
@@ -105,8 +98,6 @@ def plan_of(entry: CatalogueEntry, graph: Graph) -> PruningPlan:
     CatalogueError
         See `kept_counts`.
     """
-    from pruners.plan import PruningPlan
-
     counts = kept_counts(entry, graph.groups)
     return PruningPlan.from_kept(
         {name: tuple(range(kept)) for name, kept in counts.items()},
@@ -164,11 +155,6 @@ def count(module: nn.Module, network: Network) -> Counts:
 
     A copy on the meta device is run, so that only shapes flow. Biases, norms and activations have no MACs.
     """
-    import copy
-
-    import torch
-    from torch import nn
-
     twin = copy.deepcopy(module).to("meta").eval()
     macs = 0
 

@@ -22,7 +22,7 @@ from deploy.results.bench_grid import Grid
 from deploy.run.pairs import measure_pair, measured_key, read_pair
 from deploy.run.stages import StageStore
 from deploy.studies.published.catalogue import CatalogueEntry
-from deploy.studies.published.prepare import LABELS, BuildError, export_apart
+from deploy.studies.published.export import LABELS, BuildError, export_apart
 
 __all__ = ["PublishedResults", "PublishedRow", "run_study"]
 

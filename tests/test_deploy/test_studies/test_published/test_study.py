@@ -16,7 +16,7 @@ from benchmarks.settings import Settings
 from deploy.report.markdown import markdown
 from deploy.results.bench_grid import Grid
 from deploy.studies.published.catalogue import load_catalogue
-from deploy.studies.published.prepare import BuildError, export_apart
+from deploy.studies.published.export import BuildError, export_apart
 from deploy.studies.published.study import PublishedResults, run_study
 from deploy.studies.published.tables import (
     catalogue_table,

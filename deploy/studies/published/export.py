@@ -1,0 +1,32 @@
+"""The two ONNX files of a published network, written by a process of their own: this one holds no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.process.child import Child, last_words
+from deploy.errors import DeployError
+from deploy.studies.published.catalogue import CatalogueEntry
+
+__all__ = ["LABELS", "BuildError", "export_apart"]
+
+LABELS = ("dense", "pruned")
+"""Names of the two ONNX files and of the two models of the comparison, the baseline first."""
+
+
+class BuildError(DeployError):
+    """A published network could not be built or exported; the message is the child's own."""
+
+
+def export_apart(entry: CatalogueEntry, folder: Path) -> None:
+    """Build and export both networks in a child.
+
+    Raises
+    ------
+    BuildError
+        The child failed.
+    """
+    with Child(["-m", "deploy.studies.published.child", entry.name, str(folder)], who=entry.name) as child:
+        if child.wait():
+            reason = last_words(child.output()).removeprefix("deploy: ") or child.exit_reason()
+            raise BuildError(f"{entry.name} cannot be built: {reason}")
