@@ -1,6 +1,6 @@
 """``python -m deploy``."""
 
-from deploy.cli import main
+from prune_deploy import main
 
 if __name__ == "__main__":
     main()

@@ -39,15 +39,16 @@ def test_extras():
 
 
 def test_the_wheel_holds_four_typed_packages():
-    packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    *packages, command = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
     assert packages == ["deploy", "pruners", "backends", "benchmarks"]
     assert all((ROOT / package / "py.typed").is_file() for package in packages)
+    assert (ROOT / command).is_file()
 
 
 def test_the_command_is_installed_under_the_version_of_the_source():
     assert version("prune-deploy") == PROJECT["project"]["version"]
     scripts = entry_points(group="console_scripts", name="deploy")
-    assert [script.value for script in scripts] == ["deploy.cli:main"]
+    assert [script.value for script in scripts] == ["prune_deploy:main"]
 
 
 def test_the_constraints_pin_every_direct_dependency():

@@ -1,0 +1,43 @@
+"""The command ``deploy``, outside its packages: see that they are ours before any of them is imported.
+
+A package called ``deploy`` in a folder of ``PYTHONPATH`` is found before ours, and nothing in ours could say so.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+
+__all__ = ["main"]
+
+_PACKAGES = ("backends", "benchmarks", "deploy", "pruners")
+_USAGE = 2
+
+
+def main() -> NoReturn:
+    """Run the command line and exit; with exit code 2 where another package hides one of ours."""
+    if stranger := _stranger():
+        sys.stderr.write(f"deploy: {stranger}\n")
+        raise SystemExit(_USAGE)
+    from deploy.cli import main as command_line
+
+    command_line()
+
+
+def _stranger() -> str:
+    """Return which folder hides one of our packages, in one line; empty where none does."""
+    for name in _PACKAGES:
+        ours = Path(__file__).resolve().parent / name
+        spec = find_spec(name)
+        origin = None if spec is None else spec.origin
+        if origin is None:
+            return f"the package {name!r} is missing from {ours.parent}; install prune-deploy again"
+        folder = Path(origin).resolve().parent if Path(origin).name == "__init__.py" else Path(origin).resolve()
+        if folder != ours:
+            named = {Path(entry).resolve() for entry in os.getenv("PYTHONPATH", "").split(os.pathsep) if entry}
+            cure = "take it out of PYTHONPATH" if folder.parent in named else "start `deploy` in another folder"
+            return f"{folder} hides the package {name!r} of prune-deploy: {folder.parent} comes first; {cure}"
+    return ""
