@@ -11,40 +11,39 @@ import fcntl
 import json
 import os
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from benchmarks.comparison import compared
 from benchmarks.errors import NotComparableError, RecordError
 from benchmarks.records.base import Record
 from benchmarks.records.measurement import (
     Agreement,
     Comparison,
+    Conditions,
     Cost,
     Environment,
-    Interval,
     Measurement,
     Subject,
     Trial,
 )
 from benchmarks.settings import Settings
-from benchmarks.stats.log_ratios import Verdict, log_ratios, require_comparable
-from benchmarks.stopping import judge_pairs
+from benchmarks.side import Side
 
-__all__ = ["INTERRUPTED", "Begun", "Contents", "Journal", "Side", "journal_path", "recover"]
+__all__ = ["INTERRUPTED", "Begun", "Contents", "Journal", "journal_path", "recover"]
 
 INTERRUPTED = "Interrupted"
 """``failure_kind`` of a side of which no trial had ended."""
 
 _FORMAT = "prune-deploy journal"
-_VERSION = 1
+_VERSION = 2
+_READ = (1, 2)  # 2: also the conditions of the machine
 _SEAL = ',"crc32":"{:08x}"}}\n'
 _SEAL_BYTES = len(_SEAL.format(0))
-_MIN_PAIRS = 2
 
 Entry = TypeVar("Entry", bound=Record)
 
@@ -61,64 +60,37 @@ class Begun(Record):
 
 
 @dataclass(slots=True)
-class Side:
-    """What a journal holds of one side.
-
-    Parameters
-    ----------
-    begun : Begun
-        What was known before.
-    trials : list of Trial
-        Those that ended, in their order.
-    agreement : Agreement or None
-        The latest check of its answers.
-    backend_version : str or None
-        As the runtime said.
-    failure, failure_kind : str or None
-        Why it has no samples.
-    """
-
-    begun: Begun
-    trials: list[Trial] = field(default_factory=list)
-    agreement: Agreement | None = None
-    backend_version: str | None = None
-    failure: str | None = None
-    failure_kind: str | None = None
-
-    def measurement(self) -> Measurement:
-        """Give the record of what had been measured; like a run's own, it has trials or a failure."""
-        failure, kind = self.failure, self.failure_kind
-        if failure is None and not self.trials:
-            failure, kind = "the run was interrupted before its first trial ended", INTERRUPTED
-        doubt = f"the run was interrupted after {len(self.trials)} trials"
-        return Measurement(
-            subject=self.begun.subject,
-            backend_version=self.backend_version,
-            environment=self.begun.environment,
-            agreement=self.agreement,
-            trials=() if failure is not None else tuple(self.trials),
-            failure=failure,
-            failure_kind=kind,
-            doubts=() if failure is not None else (doubt,),
-            seed=self.begun.seed,
-            started_utc=self.begun.started_utc,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Contents:
     """What a journal holds.
 
     Parameters
     ----------
+    begun : dict of str to Begun
+        What was known of each side before its first trial, in the order in which they began.
     sides : dict of str to Side
-        In the order in which they began.
+        What was gathered of each.
+    conditions : Conditions or None
+        Of the machine, as last judged; None where the run ended before that, or its journal is of version 1.
     torn : str
         A word on a last line that was cut off and is ignored; empty where there is none.
     """
 
-    sides: dict[str, Side]
+    begun: dict[str, Begun] = field(default_factory=dict)
+    sides: dict[str, Side] = field(default_factory=dict)
+    conditions: Conditions | None = None
     torn: str = ""
+
+    def measurement(self, name: str) -> Measurement:
+        """Return the record of what had been measured of one side; like a run's own, it has trials or a failure."""
+        begun, side = self.begun[name], self.sides[name]
+        if side.failure is None and not side.trials:
+            side.failure, side.failure_kind = "the run was interrupted before its first trial ended", INTERRUPTED
+        return side.measurement(
+            self.conditions or Conditions(environment=begun.environment),
+            seed=begun.seed,
+            started_utc=begun.started_utc,
+            caveats=[f"the run was interrupted after {len(side.trials)} trials"],
+        )
 
 
 class Journal:
@@ -165,6 +137,10 @@ class Journal:
     def failure(self, side: str, reason: str, kind: str) -> None:
         """Write why a side has no samples."""
         self._append({"entry": "failure", "side": side, "reason": reason, "kind": kind})
+
+    def conditions(self, conditions: Conditions) -> None:
+        """Write what the machine was like until now: the last one counts."""
+        self._append({"entry": "conditions", "data": conditions.model_dump(mode="json")})
 
     def finish(self) -> None:
         """Delete the journal: the final record is saved. A second call does nothing."""
@@ -240,45 +216,26 @@ def recover(path: Path) -> tuple[Measurement | Comparison, str]:
         See `Journal.read`; or the journal holds no side, or of two sides not what a comparison needs.
     """
     contents = _read(path)
-    sides = list(contents.sides.values())
-    if len(sides) == 1:
-        return sides[0].measurement(), contents.torn
-    if len(sides) != 2:
+    names = list(contents.sides)
+    if len(names) == 1:
+        return contents.measurement(names[0]), contents.torn
+    if len(names) != 2:
         raise RecordError(f"{path}: nothing to recover: the run was interrupted before it knew its models")
-    baseline, candidate = sides
-    costs, margin = [side.begun.cost for side in sides], candidate.begun.margin
-    if costs[0] is None or costs[1] is None or margin is None:
+    baseline, candidate = contents.sides.values()
+    of_baseline, of_candidate = contents.begun.values()
+    if of_baseline.cost is None or of_candidate.cost is None or of_candidate.margin is None:
         raise RecordError(f"{path}: two models, but not their costs: it is the journal of two measurements")
     if baseline.failure is None and candidate.failure is None:
         n_pairs = min(len(baseline.trials), len(candidate.trials))
         del baseline.trials[n_pairs:], candidate.trials[n_pairs:]
-    of_baseline, of_candidate = baseline.measurement(), candidate.measurement()
-    speedup: Interval | None = None
-    verdict: Verdict | Literal["failed"] = "failed"
-    ratios: tuple[float, ...] = ()
-    if of_baseline.failure is None and of_candidate.failure is None:
-        verdict = "inconclusive"
-        try:
-            require_comparable(of_candidate, of_baseline)
-            ratios = log_ratios(of_candidate.trials, of_baseline.trials)
-        except NotComparableError as error:
-            raise RecordError(f"{path}: {error}") from error
-        if len(ratios) >= _MIN_PAIRS:
-            # What interrupted the run did not look at the ratios: their number counts as fixed.
-            decision = judge_pairs(ratios, Settings(trials=len(ratios), margin=margin), spent=True)
-            assert decision.verdict != "continue", "all pairs there will ever be were looked at"
-            speedup, verdict = decision.speedup, decision.verdict
-    comparison = Comparison(
-        baseline=of_baseline,
-        candidate=of_candidate,
-        baseline_cost=costs[0],
-        candidate_cost=costs[1],
-        speedup=speedup,
-        log_ratios=ratios,
-        margin=margin,
-        verdict=verdict,
-    )
-    return comparison, contents.torn
+    # What interrupted the run did not look at the ratios: their number counts as fixed.
+    settings = Settings(trials=max(1, len(candidate.trials)), margin=of_candidate.margin)
+    costs = of_baseline.cost, of_candidate.cost
+    first, second = map(contents.measurement, names)
+    try:
+        return compared(first, second, costs, settings), contents.torn
+    except NotComparableError as error:
+        raise RecordError(f"{path}: {error}") from error
 
 
 def _read(path: Path) -> Contents:
@@ -295,15 +252,18 @@ def _read(path: Path) -> Contents:
         elif number == len(lines) and not rest and entries:
             torn = "a damaged last line is ignored"
         else:
-            raise RecordError(f"{path} is no journal, or is damaged: line {number} does not fit its checksum")
+            raise RecordError(f"{path} is not a journal, or is damaged: line {number} does not fit its checksum")
     if not entries or entries[0].get("journal") != _FORMAT:
         raise RecordError(f"{path} is not a journal of a measurement")
-    if entries[0].get("version") != _VERSION:
-        raise RecordError(f"{path} is a journal of version {entries[0].get('version')}; this program reads {_VERSION}")
+    if (version := entries[0].get("version")) not in _READ:
+        raise RecordError(f"{path} is a journal of version {version}; this program reads 1 to {_VERSION}")
+    contents = Contents(torn=torn)
     try:
-        return Contents(_sides(entries[1:]), torn)
+        for entry in entries[1:]:
+            _take(contents, entry)
     except (KeyError, ValidationError) as error:
         raise RecordError(f"{path} is damaged: an entry is not what it says") from error
+    return contents
 
 
 def _opened(line: bytes) -> dict[str, Any] | None:
@@ -315,23 +275,27 @@ def _opened(line: bytes) -> dict[str, Any] | None:
     return entry
 
 
-def _sides(entries: Iterable[dict[str, Any]]) -> dict[str, Side]:
-    sides: dict[str, Side] = {}
-    for entry in entries:
-        kind, name = entry["entry"], entry["side"]
-        if kind == "begun":
-            sides[name] = Side(_record(Begun, entry["data"]))
-        elif kind == "checked":
-            sides[name].backend_version = entry["backend_version"]
-            if entry["agreement"] is not None:
-                sides[name].agreement = _record(Agreement, entry["agreement"])
-        elif kind == "trial":
-            sides[name].trials.append(_record(Trial, entry["data"]))
-        elif kind == "failure":
-            sides[name].failure, sides[name].failure_kind = entry["reason"], entry["kind"]
-        else:
-            raise KeyError(kind)
-    return sides
+def _take(contents: Contents, entry: dict[str, Any]) -> None:
+    kind = entry["entry"]
+    if kind == "conditions":
+        contents.conditions = _record(Conditions, entry["data"])
+        return
+    name = entry["side"]
+    if kind == "begun":
+        contents.begun[name] = begun = _record(Begun, entry["data"])
+        contents.sides[name] = Side(subject=begun.subject)
+        return
+    side = contents.sides[name]
+    if kind == "checked":
+        side.backend_version = entry["backend_version"]
+        if entry["agreement"] is not None:
+            side.agreement = _record(Agreement, entry["agreement"])
+    elif kind == "trial":
+        side.trials.append(_record(Trial, entry["data"]))
+    elif kind == "failure":
+        side.failure, side.failure_kind = entry["reason"], entry["kind"]
+    else:
+        raise KeyError(kind)
 
 
 def _record(kind: type[Entry], data: object) -> Entry:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 from backends.base import Array
 from benchmarks.answers.reference import Reference
+from benchmarks.comparison import MIN_PAIRS, compared
 from benchmarks.errors import NotComparableError, SettingError
 from benchmarks.journal import Journal
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.process.measured import Launch, MeasuredProcess
-from benchmarks.records.measurement import Comparison, Interval, Measurement
+from benchmarks.records.measurement import Comparison, Measurement
 from benchmarks.settings import Settings
-from benchmarks.side import Side
-from benchmarks.stats.log_ratios import Verdict, log_ratios, require_comparable
-from benchmarks.stopping import enough_pairs, enough_trials, judge_pairs
+from benchmarks.side import PreparedSide
+from benchmarks.stopping import enough_pairs, enough_trials
 from benchmarks.subject.cost import cost
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.trials import Schedule
@@ -23,8 +22,6 @@ from benchmarks.trials import Schedule
 __all__ = ["Progress", "Settings", "SubjectSpec", "compare", "measure"]
 
 Progress = Callable[[str], None]
-
-_MIN_PAIRS = 2
 
 
 def measure(
@@ -73,7 +70,7 @@ def measure(
         The file is missing or broken, or there is no such backend.
     """
     settings, say = settings or Settings(), progress or _silent
-    side = Side.prepare(spec, feeds, reference, settings, say)
+    side = PreparedSide.prepare(spec, feeds, reference, settings, say)
     # Whoever reads the journal of a killed run wants to know what the model costs.
     costs = [] if journal is None else [cost(spec.model, shapes=spec.shapes)]
     schedule = Schedule([side], settings, say, launch, machine or ThisMachine(), journal, costs)
@@ -129,15 +126,15 @@ def compare(
         See `measure`.
     """
     settings, say = settings or Settings(), progress or _silent
-    if settings.trials is not None and settings.trials < _MIN_PAIRS:
-        raise SettingError(f"a comparison wants at least {_MIN_PAIRS} trials (6 for a verdict), got {settings.trials}")
+    if settings.trials is not None and settings.trials < MIN_PAIRS:
+        raise SettingError(f"a comparison wants at least {MIN_PAIRS} trials (6 for a verdict), got {settings.trials}")
     if candidate.options.precision != baseline.options.precision:
         raise NotComparableError(
             f"precision differs: {baseline.options.precision} of the baseline, {candidate.options.precision} of the "
             f"candidate; measure both with the same"
         )
     sides = [
-        Side.prepare(spec, feeds, reference, settings, say)
+        PreparedSide.prepare(spec, feeds, reference, settings, say)
         for spec, reference in ((baseline, baseline_reference), (candidate, candidate_reference))
     ]
     if sides[0].sizes.batch != sides[1].sizes.batch:
@@ -147,32 +144,13 @@ def compare(
         )
     if feeds is None:
         _share_real_inputs(sides, (baseline_reference, candidate_reference))
-    costs = [cost(spec.model, shapes=spec.shapes) for spec in (baseline, candidate)]
+    costs = cost(baseline.model, shapes=baseline.shapes), cost(candidate.model, shapes=candidate.shapes)
     schedule = Schedule(sides, settings, say, launch, machine or ThisMachine(), journal, costs)
     of_baseline, of_candidate = schedule.run(lambda spent: enough_pairs(sides[0], sides[1], settings, spent=spent))
-    speedup: Interval | None = None
-    verdict: Verdict | Literal["failed"] = "failed"
-    ratios: tuple[float, ...] = ()
-    if of_baseline.failure is None and of_candidate.failure is None:
-        require_comparable(of_candidate, of_baseline)
-        ratios = log_ratios(of_candidate.trials, of_baseline.trials)
-        decision = judge_pairs(ratios, settings, spent=True)
-        assert decision.verdict != "continue", "no further pair is made"
-        speedup, verdict = decision.speedup, decision.verdict
-    return Comparison(
-        baseline=of_baseline,
-        candidate=of_candidate,
-        baseline_cost=costs[0],
-        candidate_cost=costs[1],
-        speedup=speedup,
-        log_ratios=ratios,
-        margin=settings.margin,
-        verdict=verdict,
-        ended=of_baseline.ended,
-    )
+    return compared(of_baseline, of_candidate, costs, settings, ended=of_baseline.ended)
 
 
-def _share_real_inputs(sides: Sequence[Side], references: Sequence[Reference | None]) -> None:
+def _share_real_inputs(sides: Sequence[PreparedSide], references: Sequence[Reference | None]) -> None:
     """Time both on the same inputs: those of the first that has real ones."""
     real = next((side for side, given in zip(sides, references, strict=True) if given), None)
     if real is not None and sides[0].sizes == sides[1].sizes:

@@ -1,37 +1,118 @@
-"""One of the models of a measurement: what is known of it before, and what is gathered on the way."""
+"""One of the models of a measurement: what is gathered of it, and what a run knows of it before."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from backends import registry
 from backends.base import Array
+from backends.errors import one_line
 from benchmarks.answers.reference import Reference, check, compute_reference, feeds_of, require_agreement
 from benchmarks.errors import WorkerError
-from benchmarks.machine.machine import Conditions
 from benchmarks.process.measured import MeasuredWorker
-from benchmarks.records.measurement import Agreement, ColdCosts, Measurement, Subject, Trial
+from benchmarks.records.measurement import (
+    Agreement,
+    ColdCosts,
+    Conditions,
+    Measurement,
+    Subject,
+    Trial,
+)
 from benchmarks.settings import Settings
 from benchmarks.stats.caveats import doubts_about
 from benchmarks.subject.inputs import InputSizes, example_inputs, index_bounds, model_specs, resolve_sizes
 from benchmarks.subject.subject import SubjectSpec, identify
 
-__all__ = ["Side"]
+__all__ = ["PreparedSide", "Side"]
 
 _COMPUTES_NOTHING = "null"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Side:
-    """One model.
+    """What was gathered of one model, by a run that is under way or as its journal holds it.
+
+    Parameters
+    ----------
+    subject : Subject
+        The model with its hash, and its options.
+    trials : list of Trial
+        Those that ended, in their order.
+    agreement : Agreement or None
+        The worst check of its answers.
+    backend_version : str or None
+        As reported by the runtime.
+    cold : ColdCosts or None
+        Of compiling, where that was asked for.
+    failure, failure_kind : str or None
+        Why there are no samples, and the class of the error behind it.
+    """
+
+    subject: Subject
+    trials: list[Trial] = field(default_factory=list)
+    agreement: Agreement | None = None
+    backend_version: str | None = None
+    cold: ColdCosts | None = None
+    failure: str | None = None
+    failure_kind: str | None = None
+
+    def fail(self, error: Exception, kind: str) -> None:
+        """Remember why there are no samples."""
+        self.failure, self.failure_kind = one_line(error, limit=1000), kind
+
+    def measurement(
+        self,
+        conditions: Conditions,
+        *,
+        seed: int,
+        started_utc: str,
+        budget_s: float | None = None,
+        ended: str = "",
+        caveats: Sequence[str] = (),
+    ) -> Measurement:
+        """Return the record: the trials with what speaks against them, or the failure.
+
+        Parameters
+        ----------
+        conditions : Conditions
+            Of the machine meanwhile.
+        seed, started_utc, budget_s, ended
+            See `Measurement`.
+        caveats : sequence of str
+            What is known against the numbers beside what they show themselves.
+        """
+        trials = () if self.failure is not None else tuple(self.trials)
+        doubts = [*caveats, *doubts_about(trials, conditions.fitness)] if trials else []
+        if trials and self.subject.backend == _COMPUTES_NOTHING:
+            doubts.append(f"answers were not checked: backend {self.subject.backend!r} computes nothing")
+        return Measurement(
+            subject=self.subject,
+            backend_version=self.backend_version,
+            environment=conditions.environment,
+            noise=conditions.noise,
+            fitness=conditions.fitness,
+            agreement=self.agreement,
+            trials=trials,
+            cold=self.cold if trials else None,
+            failure=self.failure,
+            failure_kind=self.failure_kind,
+            doubts=tuple(doubts),
+            seed=seed,
+            budget_s=budget_s,
+            ended=ended,
+            started_utc=started_utc,
+        )
+
+
+@dataclass(eq=False, kw_only=True)
+class PreparedSide(Side):
+    """A side that can be measured.
 
     Parameters
     ----------
     spec : SubjectSpec
         What the caller asked for.
-    subject : Subject
-        The same with its hash.
     sizes : InputSizes
         Of the timed call.
     feeds : Mapping of str to ndarray
@@ -41,16 +122,9 @@ class Side:
     """
 
     spec: SubjectSpec
-    subject: Subject
     sizes: InputSizes
     feeds: Mapping[str, Array]
     reference: Reference | None
-    trials: list[Trial] = field(default_factory=list)
-    agreement: Agreement | None = None
-    backend_version: str | None = None
-    cold: ColdCosts | None = None
-    failure: str | None = None
-    failure_kind: str | None = None
 
     @classmethod
     def prepare(
@@ -60,7 +134,7 @@ class Side:
         reference: Reference | None,
         settings: Settings,
         say: Callable[[str], None],
-    ) -> Side:
+    ) -> PreparedSide:
         """Read the file, settle sizes and inputs, and compute the reference where none was given.
 
         Raises
@@ -84,7 +158,7 @@ class Side:
                 )
             )
         subject = identify(spec, sizes.batch)
-        side = cls(spec, subject, sizes, feeds, reference)
+        side = cls(subject=subject, spec=spec, sizes=sizes, feeds=feeds, reference=reference)
         if reference is None and spec.backend != _COMPUTES_NOTHING:
             say(f"{subject.label}: computing the reference answers")
             try:
@@ -92,10 +166,6 @@ class Side:
             except WorkerError as error:
                 side.fail(error, error.kind)
         return side
-
-    def fail(self, error: Exception, kind: str) -> None:
-        """Remember why there are no samples."""
-        self.failure, self.failure_kind = " ".join(str(error).split()), kind
 
     def verify(self, worker: MeasuredWorker) -> None:
         """Check the answers of a freshly compiled model.
@@ -111,27 +181,3 @@ class Side:
         if self.agreement is None or agreement.max_abs_error >= self.agreement.max_abs_error:
             self.agreement = agreement
         require_agreement(agreement)
-
-    def measurement(self, conditions: Conditions, settings: Settings, ended: str, started_utc: str) -> Measurement:
-        """Give the record."""
-        trials = () if self.failure is not None else tuple(self.trials)
-        doubts = list(doubts_about(trials, conditions.fitness)) if trials else []
-        if trials and self.reference is None:
-            doubts.append(f"answers were not checked: backend {self.spec.backend!r} computes nothing")
-        return Measurement(
-            subject=self.subject,
-            backend_version=self.backend_version,
-            environment=conditions.environment,
-            noise=conditions.noise,
-            fitness=conditions.fitness,
-            agreement=self.agreement,
-            trials=trials,
-            cold=self.cold if trials else None,
-            failure=self.failure,
-            failure_kind=self.failure_kind,
-            doubts=tuple(doubts),
-            seed=settings.seed,
-            budget_s=settings.budget_s,
-            ended=ended,
-            started_utc=started_utc,
-        )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TypedDict
 
 from benchmarks.errors import WorkerError, WrongAnswersError
 from benchmarks.journal import Begun, Journal
@@ -21,7 +22,7 @@ from benchmarks.process.cold_start import cold_costs
 from benchmarks.process.measured import Launch, Loaded, MeasuredWorker, Warm
 from benchmarks.records.measurement import Cost, Environment, Measurement, Trial
 from benchmarks.settings import Settings, plan_blocks
-from benchmarks.side import Side
+from benchmarks.side import PreparedSide
 
 __all__ = ["Enough", "Schedule"]
 
@@ -36,7 +37,7 @@ class Schedule:
 
     Parameters
     ----------
-    sides : sequence of Side
+    sides : sequence of PreparedSide
         One, or the baseline and the candidate.
     settings : Settings
         See there.
@@ -54,7 +55,7 @@ class Schedule:
 
     def __init__(
         self,
-        sides: Sequence[Side],
+        sides: Sequence[PreparedSide],
         settings: Settings,
         say: Callable[[str], None],
         launch: Launch,
@@ -78,18 +79,28 @@ class Schedule:
         backends = " and ".join(dict.fromkeys(side.subject.backend for side in self._sides))
         with self._machine.measuring(f"{names} on {backends}", self._say) as observer:
             started_utc = datetime.now(UTC).isoformat(timespec="seconds")
-            gpu = any(side.spec.options.device != "cpu" for side in self._sides)
-            self._begin_journal(observer.environment(gpu=gpu), started_utc)
+            self._begin_journal(observer.environment(gpu=self._took_part()["gpu"]), started_utc)
             ended = self._trials(enough, observer)
             if self._settings.cold:
                 self._measure_cold()
-            versions = {side.spec.backend: side.backend_version for side in self._sides if side.backend_version}
-            conditions = observer.finish(
-                versions,
-                gpu=gpu,
-                threads=max(side.spec.options.threads for side in self._sides),
+            conditions = observer.finish(**self._took_part())
+        return [
+            side.measurement(
+                conditions,
+                seed=self._settings.seed,
+                budget_s=self._settings.budget_s,
+                ended=ended,
+                started_utc=started_utc,
             )
-        return [side.measurement(conditions, self._settings, ended, started_utc) for side in self._sides]
+            for side in self._sides
+        ]
+
+    def _took_part(self) -> _TookPart:
+        return {
+            "versions": {side.spec.backend: side.backend_version for side in self._sides if side.backend_version},
+            "gpu": any(side.spec.options.device != "cpu" for side in self._sides),
+            "threads": max(side.spec.options.threads for side in self._sides),
+        }
 
     def _trials(self, enough: Enough, observer: Observer) -> str:
         deadline_s = self._machine.now_s() + self._settings.budget_s
@@ -115,6 +126,8 @@ class Schedule:
                     self._journal.checked(self._key(side), side.agreement, side.backend_version)
                     self._journal.trial(self._key(side), record)
             observer.between_trials()
+            if self._journal is not None:
+                self._journal.conditions(observer.so_far(**self._took_part()))
         return "every model failed"
 
     def _measure_cold(self) -> None:
@@ -139,7 +152,7 @@ class Schedule:
             if side.failure is not None:
                 self._journal.failure(self._key(side), side.failure, side.failure_kind or "")
 
-    def _trial(self, active: Sequence[Side], observer: Observer) -> list[Trial]:
+    def _trial(self, active: Sequence[PreparedSide], observer: Observer) -> list[Trial]:
         with ExitStack() as stack:
             live: dict[int, _Live] = {}
             for index in self._shuffled(len(active)):
@@ -161,7 +174,7 @@ class Schedule:
                     trials.append(one.trial())
             return trials
 
-    def _start(self, side: Side, stack: ExitStack, observer: Observer) -> _Live:
+    def _start(self, side: PreparedSide, stack: ExitStack, observer: Observer) -> _Live:
         with self._blaming(side):
             worker = self._launch(side.spec, timeout_s=self._settings.timeout_s)
             stack.callback(worker.close)
@@ -187,7 +200,7 @@ class Schedule:
         return orders[:rounds]
 
     @contextmanager
-    def _blaming(self, side: Side) -> Iterator[None]:
+    def _blaming(self, side: PreparedSide) -> Iterator[None]:
         try:
             yield
         except WorkerError as error:
@@ -197,13 +210,13 @@ class Schedule:
             self._fail(side, error, WrongAnswersError.__name__)
             raise _SideFailedError from error
 
-    def _fail(self, side: Side, error: Exception, kind: str) -> None:
+    def _fail(self, side: PreparedSide, error: Exception, kind: str) -> None:
         side.fail(error, kind)
         self._say(f"{side.subject.label}: failed: {side.failure}")
         if self._journal is not None:
             self._journal.failure(self._key(side), side.failure or "", kind)
 
-    def _key(self, side: Side) -> str:
+    def _key(self, side: PreparedSide) -> str:
         # Two labels may be equal.
         return _KEYS[self._sides.index(side)]
 
@@ -212,7 +225,7 @@ class Schedule:
 class _Live:
     """One process of a trial that is under way."""
 
-    side: Side
+    side: PreparedSide
     worker: MeasuredWorker
     order: int
     loaded: Loaded
@@ -255,6 +268,12 @@ class _Live:
             executed_precision=self.loaded.executed_precision,
             properties=self.loaded.properties,
         )
+
+
+class _TookPart(TypedDict):
+    versions: dict[str, str]
+    gpu: bool
+    threads: int
 
 
 class _SideFailedError(Exception):

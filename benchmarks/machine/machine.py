@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 from benchmarks.machine.energy import EnergyMeter
@@ -15,21 +14,12 @@ from benchmarks.machine.interference import NoiseWatch
 from benchmarks.machine.lock import machine_lock
 from benchmarks.machine.noise_floor import best_probe, fingerprint, keep_best_probe
 from benchmarks.machine.probe import Probe, ProbeResult, calibrate
-from benchmarks.records.measurement import Environment, Fitness
+from benchmarks.records.measurement import Conditions, Environment
 from benchmarks.records.noise import Noise
 
-__all__ = ["Conditions", "Machine", "Observer", "ThisMachine"]
+__all__ = ["Machine", "Observer", "ThisMachine"]
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conditions:
-    """What the machine was like while something was measured; None where nobody looked."""
-
-    environment: Environment
-    noise: Noise | None = None
-    fitness: Fitness | None = None
 
 
 class Observer(Protocol):
@@ -49,6 +39,9 @@ class Observer(Protocol):
 
     def between_trials(self) -> None:
         """Probe the machine: no measured process is alive."""
+
+    def so_far(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
+        """Sum up what was seen until now; the observation goes on."""
 
     def finish(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
         """Sum up; all measured processes have ended and were waited for."""
@@ -109,15 +102,19 @@ class _Observer:
     def between_trials(self) -> None:
         self._probes.append(self._probe.run())
 
+    def so_far(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
+        return self._conditions(self._noise.finish(), versions, gpu=gpu, threads=threads)
+
     def finish(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
         noise = self._noise.finish()
         self._probe.close()  # the CPU time of a child counts as ours when it has ended
+        conditions = self._conditions(noise, versions, gpu=gpu, threads=threads)
+        machine = fingerprint(conditions.environment)
+        keep_best_probe(calibrate(self._probes, best_probe(machine)), machine)
+        return conditions
+
+    def _conditions(self, noise: Noise, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
         environment = self._watch.finish(versions, gpu=gpu)
-        machine = fingerprint(environment)
-        best = calibrate(self._probes, best_probe(machine))
-        keep_best_probe(best, machine)
-        return Conditions(
-            environment=environment,
-            noise=noise,
-            fitness=judge_fitness(noise, self._probes, best, threads),
-        )
+        best = calibrate(self._probes, best_probe(fingerprint(environment)))
+        fitness = judge_fitness(noise, self._probes, best, threads)
+        return Conditions(environment=environment, noise=noise, fitness=fitness)

@@ -20,6 +20,7 @@ __all__ = [
     "ColdCosts",
     "Comparison",
     "CompileCost",
+    "Conditions",
     "Cost",
     "Environment",
     "Fitness",
@@ -163,6 +164,14 @@ class Fitness(Record):
     def verdict(self) -> Literal["fit", "doubtful", "unfit"]:
         """The worst of the reasons: "unfit" means that the numbers should not be believed at all."""
         return self.reasons[0].severity if self.reasons else "fit"
+
+
+class Conditions(Record):
+    """What the machine was like while something was measured; None where nobody looked."""
+
+    environment: Environment
+    noise: Noise | None = None
+    fitness: Fitness | None = None
 
 
 class CompileCost(Record):

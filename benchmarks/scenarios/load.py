@@ -32,7 +32,7 @@ from benchmarks.scenarios import (
     spin_ns_for,
 )
 from benchmarks.settings import Settings
-from benchmarks.side import Side
+from benchmarks.side import PreparedSide
 from benchmarks.subject.subject import SubjectSpec
 
 __all__ = ["LoadMeasurement", "OfflineFor", "measure_load"]
@@ -130,7 +130,7 @@ def measure_load(
     """
     settings, say = settings or Settings(), progress or (lambda _: None)
     spec = replace(spec, options=replace(spec.options, streams=scenario.streams))
-    side = Side.prepare(spec, feeds, reference, settings, say)
+    side = PreparedSide.prepare(spec, feeds, reference, settings, say)
     machine = machine or ThisMachine()
     loaded: Loaded | None = None
     result: ScenarioResult | None = None

@@ -16,10 +16,10 @@ import numpy as np
 
 from backends.base import Array
 from benchmarks.errors import SettingError, WorkerError
-from benchmarks.machine.machine import Conditions, Observer
+from benchmarks.machine.machine import Observer
 from benchmarks.process.measured import Closing, Loaded, Warm
 from benchmarks.process.warmup import WarmUpLimits
-from benchmarks.records.measurement import Environment, Memory
+from benchmarks.records.measurement import Conditions, Environment, Memory
 from benchmarks.subject.subject import SubjectSpec
 
 __all__ = ["Service", "SimulatedMachine", "SimulatedProcess", "Weather"]
@@ -144,10 +144,14 @@ class _NothingToSee:
     def between_trials(self) -> None:
         """Look at nothing."""
 
-    def finish(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
+    def so_far(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
         """Have seen nothing."""
         environment = self.environment(gpu=gpu)
         return Conditions(environment=environment.model_copy(update={"cpu_cores": threads, "packages": dict(versions)}))
+
+    def finish(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
+        """Have seen nothing."""
+        return self.so_far(versions, gpu=gpu, threads=threads)
 
 
 class SimulatedMachine:

@@ -330,7 +330,7 @@ def results_of_journal(path: Path) -> Results:
     found, torn = recover(path)
     notes = (f"the run was interrupted{f'; {torn}' if torn else ''}",)
     if not isinstance(found, Comparison):
-        (begun,) = (side.begun for side in Journal.read(path).sides.values())
+        (begun,) = Journal.read(path).begun.values()
         if begun.cost is None:
             raise ResultsError(f"{path} lacks the model's cost ({len(found.trials)} trials are in it): measure again")
         row = _row_of(found, begun.cost)

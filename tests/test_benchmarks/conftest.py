@@ -13,9 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from backends.base import CompileOptions
 from benchmarks.errors import WorkerError
-from benchmarks.machine.machine import Conditions
 from benchmarks.process.measured import Closing, Loaded, Warm
-from benchmarks.records.measurement import Environment, Memory
+from benchmarks.records.measurement import Conditions, Environment, Fitness, Memory
 from benchmarks.runner import SubjectSpec
 
 
@@ -147,6 +146,7 @@ class SimulatedMachine:
     now_ns: float = 0.0
     measured: bool = False
     energy: object = None
+    fitness: Fitness | None = None
     running: set = field(default_factory=set)
     log: list = field(default_factory=list)
 
@@ -195,9 +195,13 @@ class SimulatedObserver:
     def between_trials(self):
         assert not self.world.running, "a process lives on between two trials"
 
+    def so_far(self, versions, *, gpu, threads):
+        environment = self.environment(gpu=gpu).model_copy(update={"packages": dict(versions)})
+        return Conditions(environment=environment, fitness=self.world.fitness)
+
     def finish(self, versions, *, gpu, threads):
         assert not self.world.running
-        return Conditions(environment=self.environment(gpu=gpu).model_copy(update={"packages": dict(versions)}))
+        return self.so_far(versions, gpu=gpu, threads=threads)
 
 
 class SimulatedWorker:

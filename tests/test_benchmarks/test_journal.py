@@ -13,9 +13,26 @@ import pytest
 
 from benchmarks.errors import RecordError
 from benchmarks.journal import INTERRUPTED, Begun, Journal, journal_path, recover
-from benchmarks.records.measurement import Agreement, Comparison, Cost, Environment, Measurement, Memory, Subject, Trial
+from benchmarks.records.measurement import (
+    Agreement,
+    Comparison,
+    Conditions,
+    Cost,
+    Environment,
+    Fitness,
+    Measurement,
+    Memory,
+    Reason,
+    Subject,
+    Trial,
+)
+from benchmarks.runner import compare
+from deploy.exit_codes import UNFIT as UNFIT_CODE
+from deploy.exit_codes import measured_code
 
 ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+UNFIT = Fitness(reasons=(Reason(severity="unfit", words="the hypervisor took 40% of the cores' time"),))
 COST = Cost(macs=10, parameters=1, weight_bytes=4, activation_bytes=4, file_bytes=9)
 AGREEMENT = Agreement(reference="r", max_abs_error=float("inf"), output_range=1.0, tolerance=1e-3, n_inputs=1, ok=False)
 
@@ -41,7 +58,7 @@ def path(tmp_path):
     return journal_path(tmp_path / "result.json")
 
 
-def write_pairs(path, baseline, candidate):
+def write_pairs(path, baseline, candidate, fitness=None):
     """Write a comparison of which so many trials of each side had ended."""
     with Journal(path) as journal:
         for side in ("baseline", "candidate"):
@@ -51,6 +68,8 @@ def write_pairs(path, baseline, candidate):
                 journal.trial("baseline", trial(2 * index, 2000 + index))
             if index < candidate:
                 journal.trial("candidate", trial(2 * index + 1, 1000 + index))
+        if fitness is not None:
+            journal.conditions(Conditions(environment=begun().environment, fitness=fitness))
 
 
 def test_a_measurement_is_rebuilt_from_its_trials(path):
@@ -65,7 +84,7 @@ def test_a_measurement_is_rebuilt_from_its_trials(path):
     assert found.trials == tuple(trial(order) for order in range(3))
     assert (found.subject, found.seed, found.started_utc) == (begun().subject, 7, "then")
     assert (found.backend_version, found.agreement) == ("1.2", AGREEMENT)
-    assert found.doubts == ("the run was interrupted after 3 trials",)
+    assert found.doubts[0] == "the run was interrupted after 3 trials"
 
 
 def test_a_failure_and_an_early_end_are_rows_with_a_reason(path, tmp_path):
@@ -98,6 +117,38 @@ def test_a_comparison_is_rebuilt_from_the_pairs_that_ended(path, baseline, candi
     if pairs > 1:
         assert found.speedup.value == pytest.approx(2, rel=0.01)
     assert Comparison.model_validate_json(found.model_dump_json()) == found
+
+
+def test_an_unfit_run_is_recovered_as_unfit(path):
+    write_pairs(path, 7, 7, UNFIT)
+    found, _ = recover(path)
+    assert found.unfit
+    assert found.verdict == "faster"
+    assert UNFIT.reasons[0].words in found.candidate.doubts
+    assert measured_code(found.sides) == UNFIT_CODE
+
+
+def test_a_killed_comparison_on_an_unfit_machine_is_recovered_as_unfit(path, new_world, specs):
+    class Killed(BaseException):
+        pass
+
+    def progress(line):
+        if line.startswith("trial 4"):
+            raise Killed
+
+    world = new_world(latency_ns={"baseline": 2e6, "candidate": 1e6}, fitness=UNFIT)
+    with pytest.raises(Killed), Journal(path) as journal:
+        compare(*specs, launch=world.launch, machine=world, journal=journal, progress=progress)
+    found, _ = recover(path)
+    assert len(found.log_ratios) == 3
+    assert found.unfit
+
+
+def test_a_journal_that_kept_no_conditions_is_read_and_its_fitness_unknown():
+    found, torn = recover(GOLDEN / "comparison-1.journal")
+    assert (torn, found.verdict, len(found.log_ratios)) == ("", "faster", 7)
+    assert found.baseline.fitness is None
+    assert not found.unfit
 
 
 def test_the_other_side_of_a_failure_keeps_its_trials(path):
