@@ -1,36 +1,22 @@
-"""Whether an ONNX file still gives torch's answers, and the same score, under a backend."""
+"""Whether an ONNX file still gives torch's answers under a backend. Imports torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import PositiveInt
+from torch import Tensor, nn
 
-from backends.base import Array, CompileOptions, TensorSpec
-from benchmarks.records.base import Record
+from backends.base import Array, CompileOptions
 from benchmarks.records.measurement import Agreement
 from deploy.errors import ExportError
+from deploy.export.capture import batched_inputs, batches, copy_for_export, tensors_of
 from deploy.export.inference import compiled_elsewhere
-from deploy.sources.metric import Metric
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-    from torch.utils.data import Dataset
-
-__all__ = ["TOLERANCE", "BackendScore", "compare_with_torch", "score_on_backend", "torch_answers"]
+__all__ = ["TOLERANCE", "compare_with_torch", "torch_answers"]
 
 TOLERANCE = 1e-3
 """Largest error that counts as the same answer, as a share of the output's range. In fp32 about 1e-6 is seen."""
-
-
-class BackendScore(Record):
-    """Mean score of a compiled model over examples: accuracy in [0, 1], or PSNR in dB."""
-
-    metric: Metric
-    score: float
-    n: PositiveInt
 
 
 def compare_with_torch(
@@ -76,8 +62,6 @@ def compare_with_torch(
     BackendError
         The backend cannot compile or run the file.
     """
-    from deploy.export.capture import batched_inputs, batches, copy_for_export
-
     network, examples = copy_for_export(model, inputs)
     batched = batched_inputs(examples)
     n = examples[batched[0]].shape[0] if batched else 1
@@ -85,7 +69,7 @@ def compare_with_torch(
     with compiled_elsewhere(path, backend, options) as remote:
         if len(remote.inputs) != len(examples):
             raise ExportError(f"{path} has {len(remote.inputs)} inputs, got {len(examples)}")
-        fixed = _batch(remote.inputs)
+        fixed = remote.fixed_batch
         sizes = (n, 1 if n > 1 else 2) if batched and fixed is None else (fixed or n,)
         for size in sizes:
             for batch in batches(examples, size):
@@ -136,14 +120,10 @@ def torch_answers(model: nn.Module, inputs: tuple[Tensor, ...], names: tuple[str
     ExportError
         The network fails or returns another number of tensors, or its answers are not finite.
     """
-    from deploy.export.capture import copy_for_export
-
     return _named(*copy_for_export(model, inputs), names)
 
 
 def _named(network: nn.Module, inputs: tuple[Tensor, ...], names: tuple[str, ...]) -> dict[str, Array]:
-    from deploy.export.capture import tensors_of
-
     who = type(network).__name__
     results = tensors_of(network, inputs)
     if len(results) != len(names):
@@ -153,73 +133,3 @@ def _named(network: nn.Module, inputs: tuple[Tensor, ...], names: tuple[str, ...
         if not np.isfinite(array).all():
             raise ExportError(f"{who} itself gives infinite or undefined values in output {name!r} on these inputs")
     return arrays
-
-
-def score_on_backend(
-    path: Path,
-    backend: str,
-    options: CompileOptions | None,
-    data: Dataset[Any],
-    *,
-    metric: Metric = "accuracy",
-    batch_size: int = 64,
-    timeout_s: float = 600.0,
-) -> BackendScore:
-    """Score the answers of an ONNX file on `data` under a backend.
-
-    The examples are streamed to the process that holds the model: neither side keeps the data set.
-
-    Parameters
-    ----------
-    path : Path
-        ONNX file with one input; the first output holds a score for each class, or an image.
-    backend : str
-        Name in `backends.registry`.
-    options : CompileOptions or None
-        None: fp32, one thread, CPU.
-    data : Dataset
-        Pairs of an input without batch axis and its target: the index of its class, or an image in [0, 1].
-    metric : {"accuracy", "psnr"}
-        What fits the targets; see `pruners.recover.losses.score_each`.
-    batch_size : int, default=64
-        Used where the batch dimension is free; a fixed one is followed, the last batch filled up.
-    timeout_s : float, default=600.0
-        Seconds for compiling, and for each batch.
-
-    Raises
-    ------
-    ExportError
-        The file does not give class scores, or images, of such examples, or there are none.
-    BackendError
-        The backend cannot compile or run the file.
-    """
-    import torch
-    from torch.utils.data import DataLoader
-
-    from deploy.export.capture import one_batch
-    from pruners.recover.losses import score_each
-
-    total, n = 0.0, 0
-    rank, wanted = (2, "a row of scores an example") if metric == "accuracy" else (4, "an image an example")
-    with compiled_elsewhere(path, backend, options, timeout_s=timeout_s) as remote:
-        if len(remote.inputs) != 1:
-            raise ExportError(f"{path} has {len(remote.inputs)} inputs; {metric} needs one image input")
-        image, output = remote.inputs[0].name, remote.outputs[0]
-        if len(output.shape) != rank:
-            raise ExportError(f"{path}: output {output.name!r} is {output}; {metric} needs {wanted}")
-        size = _batch(remote.inputs) or batch_size
-        loader: DataLoader[Any] = DataLoader(data, batch_size=size)
-        for images, targets in loader:
-            (batch,) = one_batch((images,), size)
-            answers = remote.run({image: batch.numpy()})[output.name][: len(targets)]
-            total += float(score_each(metric, torch.from_numpy(np.array(answers, np.float32)), targets).sum())
-            n += len(targets)
-    if not n:
-        raise ExportError("the data set is empty: there is no score")
-    return BackendScore(metric=metric, score=total / n, n=n)
-
-
-def _batch(inputs: tuple[TensorSpec, ...]) -> int | None:
-    """Return the batch that is baked into the file; None when it is free."""
-    first = next((spec.shape[0] for spec in inputs if spec.shape), None)
-    return first if isinstance(first, int) else None

@@ -32,6 +32,12 @@ class RemoteModel:
     outputs: tuple[TensorSpec, ...]
     process: Conversation
 
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch that is baked into the file; None when it is free."""
+        first = next((spec.shape[0] for spec in self.inputs if spec.shape), None)
+        return first if isinstance(first, int) else None
+
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run once.
 

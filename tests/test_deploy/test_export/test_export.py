@@ -20,7 +20,8 @@ from torch.utils.data import Dataset, TensorDataset
 from backends.base import CompileOptions
 from backends.errors import BackendError, RunError, UnknownBackendError
 from deploy.errors import ExportError, OutputError
-from deploy.export.agreement import compare_with_torch, score_on_backend
+from deploy.export.agreement import compare_with_torch
+from deploy.export.backend_score import score_on_backend
 from deploy.export.export import OPSETS, export_onnx
 from deploy.export.fold_batch_norm import fold_batch_norms
 from deploy.export.inference import compiled_elsewhere
