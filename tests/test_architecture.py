@@ -1,10 +1,13 @@
-"""The import arrows of the house, and how light the light half is."""
+"""The import arrows of the house, how light the light half is, and how large a room may be."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,33 @@ FORBIDDEN = {
     "pruners": {"deploy", "benchmarks", "backends", "onnx"} | RUNTIMES,
     "deploy": RUNTIMES,
 }
+
+MAX_LINES, MAX_ENTRIES, MAX_LATE_IMPORTS, MAX_LAUNCHERS = 400, 20, 150, 7
+ENTRIES_OF = {"pruners": 28}
+DATA_TABLES: set[str] = set()
+"""Files of rows without logic: they may be longer."""
+TO_SPLIT = {
+    "backends/base.py",
+    "backends/onnx_to_torch/operators.py",
+    "backends/testing.py",
+    "backends/trt.py",
+    "benchmarks/machine/interference.py",
+    "benchmarks/subject/cost.py",
+    "deploy/results/results.py",
+    "pruners/recover/fit.py",
+    "pruners/testing.py",
+    "tests/test_backends/test_trt.py",
+    "tests/test_benchmarks/test_any_onnx.py",
+    "tests/test_deploy/test_bundle/test_bundle.py",
+    "tests/test_deploy/test_export/test_export.py",
+    "tests/test_deploy/test_report/test_report.py",
+    "tests/test_deploy/test_results/test_results.py",
+    "tests/test_deploy/test_sources/test_network.py",
+    "tests/test_pruners/test_forms/test_module_form.py",
+    "tests/test_pruners/test_importance/test_criteria.py",
+    "tests/test_pruners/test_methods/test_autopruner.py",
+}
+TO_UNTIE = {"backends.onnx_to_torch", "pruners.weights"}
 
 
 def _sources(package: str) -> list[Path]:
@@ -89,3 +119,84 @@ def test_import_is_light(module, heavy):
 def test_packages_are_typed():
     for package in PACKAGES:
         assert (ROOT / package / "py.typed").is_file()
+
+
+def _modules() -> dict[str, ast.Module]:
+    """Parse every module of the four packages, by dotted name."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
+            path.read_text(encoding="utf-8")
+        )
+        for package in PACKAGES
+        for path in _sources(package)
+    }
+
+
+def _own_imports(tree: ast.Module, modules: set[str]) -> Iterator[tuple[ast.stmt, str]]:
+    """Yield each import of one of our modules, wherever it stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                if (name := full if full in modules else node.module) in modules:
+                    yield node, name
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name in modules:
+                    yield node, alias.name
+
+
+def test_no_circle_of_imports_anywhere():
+    trees = _modules()
+    graph = {name: {other for _, other in _own_imports(tree, set(trees))} - {name} for name, tree in trees.items()}
+    for room in TO_UNTIE:
+        for name in graph:
+            if name.startswith(f"{room}."):
+                graph[name] = {other for other in graph[name] if not other.startswith(f"{room}.")}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"imports in a circle: {' <- '.join(error.args[1])}")
+
+
+def test_few_imports_of_our_own_modules_hide_inside_functions():
+    trees = _modules()
+    late = [
+        f"{name} imports {other} in line {node.lineno}"
+        for name, tree in trees.items()
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node, other in _own_imports(ast.Module(function.body, []), set(trees))
+    ]
+    assert len(set(late)) <= MAX_LATE_IMPORTS, "\n".join(late)
+
+
+def test_few_modules_start_processes():
+    launchers = [
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in _sources(package)
+        if re.search(r"Popen|subprocess\.run|create_subprocess", path.read_text(encoding="utf-8"))
+    ]
+    assert len(launchers) <= MAX_LAUNCHERS, launchers
+
+
+@pytest.mark.parametrize("top", [*PACKAGES, "tests", "docs", "recipes"])
+def test_no_folder_is_crowded(top):
+    folders = [ROOT / top, *(path for path in (ROOT / top).rglob("*") if path.is_dir())]
+    for folder in folders:
+        if "__pycache__" in folder.parts:
+            continue
+        entries = [one.name for one in folder.iterdir() if not one.name.startswith(".") and one.name != "__pycache__"]
+        name = str(folder.relative_to(ROOT))
+        assert len(entries) <= ENTRIES_OF.get(name, MAX_ENTRIES), f"{name} shows {len(entries)} entries"
+
+
+@pytest.mark.parametrize("top", [*PACKAGES, "tests"])
+def test_no_file_is_long(top):
+    longer = {
+        str(path.relative_to(ROOT)): n
+        for path in (ROOT / top).rglob("*.py")
+        if (n := len(path.read_text(encoding="utf-8").splitlines())) > MAX_LINES
+    }
+    assert not longer.keys() - DATA_TABLES - TO_SPLIT, longer
