@@ -25,25 +25,30 @@ QUICK = {
 }
 
 
-# These take a pruning or two more, and depend little on the network's kind.
+# These take a pruning or two more, and depend little on the network's kind, but on how a method goes about it: at once,
+# in steps, layer by layer, in a training. One method of each is enough for every day.
 LONG = ("killed_training_goes_on", "killed_between_removals_goes_on", "same_seed_gives_the_same_network")
+ONE_OF_EACH = ("l1", "taylor", "thinet", "sss")
 
 
-def marks(network, promise):
-    """Give the marks of a check; what another one covers nearly as well is slow."""
-    repeats = network == "plain" or (network != "residual" and promise.__name__ in LONG)
+def marks(method, network, promise):
+    """Return the marks of a check; what another one covers nearly as well is slow."""
+    long = promise.__name__ in LONG
+    repeats = network == "plain" or (long and (network != "residual" or method not in ONE_OF_EACH))
     return [pytest.mark.slow] if repeats else []
 
 
 PROMISES = [
-    pytest.param(network, promise, id=f"{network}-{promise.__name__}", marks=marks(network, promise))
+    pytest.param(
+        method, network, promise, id=f"{method}-{network}-{promise.__name__}", marks=marks(method, network, promise)
+    )
+    for method in names("channels")
     for network in testing.NETWORKS
     for promise in testing.PROMISES
 ]
 
 
-@pytest.mark.parametrize(("network", "promise"), PROMISES)
-@pytest.mark.parametrize("method", names("channels"))
+@pytest.mark.parametrize(("method", "network", "promise"), PROMISES)
 def test_promise(method, network, promise):
     promise(testing.run(method, network, **QUICK.get(method, {})))
 

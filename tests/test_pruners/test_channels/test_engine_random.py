@@ -130,11 +130,18 @@ def networks(draw):
 steps = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 3)), min_size=1, max_size=8)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(networks(), st.data())
-def test_masked_equals_compact_on_random_networks(model, data):
-    x = torch.randn(2, 3, 6, 6)
-    check_plans(model, x, data)
+def drawn(n_examples):
+    return settings(max_examples=n_examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.mark.parametrize("n_examples", [10, pytest.param(25, marks=pytest.mark.slow)])
+def test_masked_equals_compact_on_random_networks(n_examples):
+    @drawn(n_examples)
+    @given(networks(), st.data())
+    def check(model, data):
+        check_plans(model, torch.randn(2, 3, 6, 6), data)
+
+    check()
 
 
 class RandomTokens(nn.Module):
@@ -187,11 +194,15 @@ token_steps = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(token_steps, st.sampled_from(["heads", "head_size"]), st.integers(0, 99), st.data())
-def test_masked_equals_compact_on_random_token_networks(steps, attention, seed, data):
-    torch.manual_seed(seed)
-    check_plans(RandomTokens(steps), torch.randn(2, 4, 5), data, Policy(attention=attention))
+@pytest.mark.parametrize("n_examples", [6, pytest.param(15, marks=pytest.mark.slow)])
+def test_masked_equals_compact_on_random_token_networks(n_examples):
+    @drawn(n_examples)
+    @given(token_steps, st.sampled_from(["heads", "head_size"]), st.integers(0, 99), st.data())
+    def check(steps, attention, seed, data):
+        torch.manual_seed(seed)
+        check_plans(RandomTokens(steps), torch.randn(2, 4, 5), data, Policy(attention=attention))
+
+    check()
 
 
 def check_plans(model, x, data, policy=None):
