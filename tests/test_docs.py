@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from benchmarks.machine.lock import LOCK_VARIABLE
 from deploy.cli.app import app
 
 ROOT = Path(__file__).parent.parent
@@ -60,6 +62,7 @@ def test_python_of_a_page_runs(tmp_path, page, leaves):
     script = tmp_path / "page.py"
     script.write_text("\n".join(blocks), encoding="utf-8")
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    environment[LOCK_VARIABLE] = os.environ[LOCK_VARIABLE]
     done = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
     )

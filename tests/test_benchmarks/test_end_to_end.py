@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from backends import registry
 from backends.base import CompileOptions
 from benchmarks.answers.reference import Reference
+from benchmarks.machine.lock import LOCK_VARIABLE
 from benchmarks.process.warmup import WarmUpLimits
 from benchmarks.runner import Settings, SubjectSpec, compare, measure
 from benchmarks.stats.summary import summarise
@@ -89,7 +91,7 @@ print(*sorted({{"torch", "pruners", "deploy", "onnxruntime", "openvino"}} & sys.
         capture_output=True,
         text=True,
         check=False,
-        env={"PYTHONPATH": f"{blocked}:{ROOT}", "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": f"{blocked}:{ROOT}", "PATH": "/usr/bin:/bin", LOCK_VARIABLE: os.environ[LOCK_VARIABLE]},
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []

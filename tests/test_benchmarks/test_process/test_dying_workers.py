@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -215,16 +216,25 @@ def test_a_process_killed_while_it_is_measured_is_a_row(zeros_model, ours):
     """Kill the worker in the middle of a trial, as the kernel does when memory is short."""
 
     def kill():
-        wait_until(lambda: any(is_worker(pid) for pid in ours()), 60)
+        """Kill a worker that has been there for a second, or its follower, where it has just ended by itself."""
+        assert wait_until(lambda: any(is_worker(pid) for pid in ours()), 60), "no worker was started"
         time.sleep(1.0)
-        for pid in filter(is_worker, ours()):
-            os.kill(pid, signal.SIGKILL)
 
-    killer = threading.Thread(target=kill, daemon=True)
-    killer.start()
-    settings = replace(QUICK, trials=1000, budget_s=1000)
-    measurement = measure(SubjectSpec(model=zeros_model, backend="slow"), settings=settings)
-    killer.join()
+        def killed():
+            for pid in filter(is_worker, ours()):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    return True
+            return False
+
+        assert wait_until(killed, 60), "there was no worker to kill"
+
+    with ThreadPoolExecutor(1) as helpers:
+        killer = helpers.submit(kill)
+        # If nobody kills it, it ends in time, and the test fails.
+        settings = replace(QUICK, trials=1000, budget_s=90)
+        measurement = measure(SubjectSpec(model=zeros_model, backend="slow"), settings=settings)
+        killer.result()
     require_row(measurement, "WorkerError", "killed by SIGKILL (out of memory?)")
     assert wait_until(lambda: not ours())
 

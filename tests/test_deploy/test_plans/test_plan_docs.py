@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from benchmarks.machine.lock import LOCK_VARIABLE
 from deploy.cli.app import app
 
 ROOT = Path(__file__).parents[3]
@@ -38,6 +40,7 @@ def test_code_runs_and_prints_what_the_page_shows(tmp_path):
     (printed,) = re.findall(r"It prints\n\n```text\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "page.py").write_text(code, encoding="utf-8")
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    environment[LOCK_VARIABLE] = os.environ[LOCK_VARIABLE]
     done = subprocess.run(
         [sys.executable, "page.py"], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
     )
