@@ -3,39 +3,91 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What is installed: `ci` (what `make test` needs) or `all` (what `make nightly` needs as well).
+EXTRAS ?= all
+PYTHONS := 3.11 3.12 3.13 3.14
 
-.PHONY: setup demo test lint benchmark gpu clean
+FOUND = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+WANTED = $(PYTHON) is $(if $(FOUND),Python $(FOUND),not a Python that starts); prune-deploy works with Python \
+$(PYTHONS): make PYTHON=python3.13
+
+# Whole files are handed to the test processes: what the tests of a file share is made once. Three of them keep two cores
+# busy while some wait for their children; no test depends on how long something takes.
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+# Cores are often shared: threads that sleep while they wait hold nobody up.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: setup demo lint ruff format types contracts test pytest nightly benchmark slow newest resolve rounding gpu
+.PHONY: coverage lines clean
 
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
+	$(if $(filter $(PYTHONS),$(FOUND)),,$(error $(WANTED)))
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/deploy run recipes/demo.yaml
 
-lint: $(STAMP)
+lint: ruff format types contracts
+
+ruff: $(STAMP)
 	$(BIN)/ruff check .
+
+format: $(STAMP)
 	$(BIN)/ruff format --check .
+
+types: $(STAMP)
 	$(BIN)/mypy
+
+contracts: $(STAMP)
 	$(BIN)/lint-imports
 
-# Cores are often shared: threads that sleep while they wait hold nobody up.
-test: export OMP_WAIT_POLICY ?= PASSIVE
-# Three files at a time, so that two cores have work while measurements wait for each other; no test depends on how long
-# something takes, and what the tests of a file share is made once.
-test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_pruners -n 3 --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m pytest --ignore=tests/test_pruners -n 3 --dist loadfile --no-loadscope-reorder
+# Tests and lint run side by side, and each to its end: whatever fails, the others say what they have to say.
+test: $(STAMP)
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 pytest lint
 
+pytest: $(STAMP)
+	OMP_NUM_THREADS=1 $(PYTEST) -n 3
+
+# Everything else that needs no GPU.
+nightly: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all]"
+	@$(MAKE) --no-print-directory --keep-going benchmark slow newest resolve
+
+# What times something: alone on the machine.
+TIMED := tests/test_speed.py tests/test_pruners/test_analysis_time.py tests/test_benchmarks/test_validation/test_oracles.py
 benchmark: $(STAMP)
-	$(BIN)/python -m pytest tests -m slow
+	$(BIN)/python -m pytest $(TIMED) -m slow
+
+slow: $(STAMP)
+	OMP_NUM_THREADS=1 $(PYTEST) -n 2 -m "(slow or optional) and not gpu" $(TIMED:%=--ignore=%)
+
+newest: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python tools/newest_python.py
+
+resolve: $(STAMP)
+	$(BIN)/python tools/resolve.py
+
+# What trainings end in, with the instructions of other processors, other numbers of threads and other seeds.
+rounding: $(STAMP)
+	$(BIN)/python tools/rounding.py
 
 gpu: $(STAMP)
 	$(BIN)/python -m pytest tests -m gpu
 
+# Statements that `make test` and `make nightly` run, those of child processes included.
+coverage: $(STAMP)
+	$(BIN)/python -m coverage erase
+	-OMP_NUM_THREADS=1 $(BIN)/python -m coverage run $(subst $(BIN)/python ,,$(PYTEST)) -n 2 -m "not gpu"
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --skip-covered --skip-empty --sort=cover
+
+lines:
+	@$(PYTHON) tools/lines.py
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-newest .mypy_cache .ruff_cache .pytest_cache .coverage*

@@ -1,4 +1,8 @@
-"""Tests remember nothing of this machine, and wait for no measurement that somebody makes on it."""
+"""Tests remember nothing of this machine, and wait for no measurement that somebody makes on it.
+
+Each test process has a lock of its own, so that its measurements wait for nobody, not for those of the test process
+beside it either: no test depends on how long something takes.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,42 @@ import signal
 import textwrap
 
 import pytest
+
+SEED = int(os.environ.get("PRUNE_DEPLOY_TEST_SEED", "0"))
+"""Other than 0, it is another draw of all that a test leaves to chance; `make rounding` sets it."""
+
+
+def pytest_configure() -> None:
+    """With a seed, draw the first weights of every layer as they are, but for one part in a million."""
+    if not SEED:
+        return
+    import torch
+    from torch import nn
+
+    def nudge(kind: type[nn.Module]) -> None:
+        draw = kind.reset_parameters
+
+        def reset_parameters(self: nn.Module) -> None:
+            draw(self)
+            generator = torch.Generator().manual_seed(SEED)
+            with torch.no_grad():
+                for parameter in self.parameters(recurse=False):
+                    if parameter.device.type == "cpu" and parameter.is_floating_point():
+                        noise = torch.randn(parameter.shape, generator=generator)
+                        parameter.mul_(1 + 1e-6 * noise.to(parameter.dtype))
+
+        kind.reset_parameters = reset_parameters
+
+    nudge(nn.modules.conv._ConvNd)
+    nudge(nn.Linear)
+
+
+def pytest_runtest_setup() -> None:
+    """With a seed, begin each test at another place of torch's random numbers."""
+    if SEED:
+        import torch
+
+        torch.manual_seed(SEED)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -33,6 +33,7 @@ def test_extras():
         "compare",
         "cluster",
         "dev",
+        "ci",
         "all",
     }
     assert "torch>=2.11" in extras["prune"]

@@ -8,16 +8,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MODULES = [
+NEEDS = {"pruners.gates.lightning_callback": "pytorch_lightning"}  # what CI does not install
+NAMES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for package in ("deploy", "pruners", "backends", "benchmarks")
     for path in sorted((ROOT / package).rglob("*.py"))
     if path.name != "__main__.py"
 ]
+MODULES = [pytest.param(name, marks=pytest.mark.optional) if name in NEEDS else name for name in NAMES]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_exported_names_exist_and_are_documented(name):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     module = importlib.import_module(name)
     assert module.__doc__, f"{name} has no docstring"
     assert len(module.__doc__.strip(". \n")) > 10, f"{name} has an empty docstring"

@@ -1,4 +1,4 @@
-"""What must be quick, measured; run by `make benchmark`, never in the ordinary suite."""
+"""What must be quick, measured; run by `make benchmark` and `make nightly`, never in the ordinary suite."""
 
 from __future__ import annotations
 

@@ -62,6 +62,7 @@ def test_every_reason_has_a_hint(installed, gpus, device, reason, hint, monkeypa
 # --- engines for a named compute capability ------------------------------------------------------------------------
 
 
+@pytest.mark.optional
 @pytest.mark.parametrize(
     "promise",
     [
@@ -78,6 +79,7 @@ def test_promises_that_need_no_gpu(promise, rtx, tmp_path):
     promise(rtx, tmp_path, ADA)
 
 
+@pytest.mark.optional
 def test_an_engine_is_built_and_cannot_run_here(rtx, tmp_path):
     compiled = rtx.compile(testing.small_cnn(tmp_path / "m.onnx"), ADA)
     assert compiled.executed_precision == "fp32"
@@ -88,12 +90,14 @@ def test_an_engine_is_built_and_cannot_run_here(rtx, tmp_path):
     compiled.close()
 
 
+@pytest.mark.optional
 def test_a_free_batch_gets_an_optimisation_profile(rtx, tmp_path):
     compiled = rtx.compile(testing.small_cnn(tmp_path / "m.onnx", batch="batch"), ADA)
     assert compiled.properties["free_dimensions"] == "batch: 1 to 64, tuned for 1"
     assert compiled.inputs[0].shape == ("batch", 3, 8, 8)
 
 
+@pytest.mark.optional
 def test_half_precision_comes_from_the_file(rtx, tmp_path):
     path = tmp_path / "half.onnx"
     weight = onnx.numpy_helper.from_array(np.ones((16, 16), np.float16), "w")
@@ -107,6 +111,7 @@ def test_half_precision_comes_from_the_file(rtx, tmp_path):
         rtx.compile(path, ADA)
 
 
+@pytest.mark.optional
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -120,6 +125,7 @@ def test_options_it_cannot_honour(options, said, rtx, tmp_path):
         rtx.compile(testing.small_cnn(tmp_path / "m.onnx"), options)
 
 
+@pytest.mark.optional
 def test_the_parser_names_an_operator_of_another_domain(rtx, tmp_path):
     path = tmp_path / "m.onnx"
     infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in ("x", "y")]
@@ -515,6 +521,7 @@ def test_the_engine_tells_its_memory(engine):
     assert compiled.properties["device_memory_bytes"] == "4096"
 
 
+@pytest.mark.optional
 def test_an_engine_for_another_machine_is_not_kept(rtx, tmp_path):
     path = testing.small_cnn(tmp_path / "m.onnx")
     with pytest.raises(ArtefactError, match="compiled for sm_89 and cannot be loaded here"):

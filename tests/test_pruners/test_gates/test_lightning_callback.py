@@ -19,11 +19,14 @@ from pruners.testing import make_network
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    import pytorch_lightning as pl
+    pl = pytest.importorskip("pytorch_lightning", reason="pytorch-lightning is not installed")
 
     from pruners.gates.lightning_callback import GateCallback
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.optional,
+    pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = torch.randn(32, 3, 8, 8, generator=GENERATOR)
 LABELS = torch.randint(0, 5, (32,), generator=GENERATOR)

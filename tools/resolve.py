@@ -1,0 +1,77 @@
+"""Ask pip's resolver for every Python and processor that is supported; run by `make nightly`.
+
+Nothing is installed. Each answer has to exist as wheels, within the ranges of `pyproject.toml` and the versions of
+`constraints.txt`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYTHONS = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
+PROCESSORS = ("x86_64", "aarch64")
+OLDEST_GLIBC, NEWEST_GLIBC = 5, 39
+
+# pip takes the wheels of the Python and the processor it is told, but reads the markers of requirements for those it
+# runs on itself.
+PIP = """
+import runpy, sys
+import pip._vendor.packaging.markers as markers
+own, version, processor = markers.default_environment, sys.argv[1], sys.argv[2]
+told = {"python_version": version, "python_full_version": version + ".0", "platform_machine": processor}
+markers.default_environment = lambda: {**own(), **told}
+sys.argv = ["pip", *sys.argv[3:]]
+runpy.run_module("pip", run_name="__main__")
+"""
+
+
+def requirements(extra: str) -> list[str]:
+    """Return what the package needs with an extra, extras of its own resolved."""
+    wanted = []
+    for requirement in PROJECT["optional-dependencies"][extra]:
+        own = re.fullmatch(r"prune-deploy\[(.+)\]", requirement)
+        wanted += [line for name in own[1].split(",") for line in requirements(name)] if own else [requirement]
+    return wanted
+
+
+def resolve(python: str, processor: str) -> tuple[int, str]:
+    """Return pip's exit code and what it said of errors."""
+    platforms = [f"manylinux_2_{minor}_{processor}" for minor in range(NEWEST_GLIBC, OLDEST_GLIBC - 1, -1)]
+    platforms += [f"manylinux2014_{processor}", f"linux_{processor}"]
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = Path(folder) / "requirements.txt"
+        wanted.write_text("\n".join([*PROJECT["dependencies"], *requirements("all")]) + "\n", encoding="utf-8")
+        command = [sys.executable, "-c", PIP, python, processor, "install", "--quiet", "--dry-run"]
+        command += ["--ignore-installed", "--only-binary=:all:", "--implementation", "cp", "--python-version", python]
+        command += [word for platform in platforms for word in ("--platform", platform)]
+        command += ["--target", f"{folder}/nowhere", "-c", str(ROOT / "constraints.txt"), "-r", str(wanted)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"}
+        )
+    errors = [line for line in done.stderr.splitlines() if "ERROR" in line or "Traceback" in line]
+    return done.returncode, "\n".join(errors) or done.stderr[-2000:]
+
+
+def main() -> int:
+    failed = 0
+    for python in PYTHONS:
+        for processor in PROCESSORS:
+            started = time.monotonic()
+            code, errors = resolve(python, processor)
+            failed += code != 0
+            answer = "resolved" if code == 0 else f"not resolved:\n{errors}"
+            print(f"Python {python} on {processor}: {answer} ({time.monotonic() - started:.0f} s)", flush=True)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
