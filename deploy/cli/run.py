@@ -12,7 +12,7 @@ from deploy.cli.output import say
 from deploy.exit_codes import USAGE, WRONG_ANSWERS
 from deploy.recipe import load_recipe, with_data_root
 from deploy.report.terminal import print_results
-from deploy.run.pipeline import PrepareError
+from deploy.run.child import ChildFailedError
 from deploy.run.pipeline import run as run_pipeline
 from deploy.run.stages import StageStore
 
@@ -32,7 +32,7 @@ def run(
     store = StageStore(output or Path("runs") / loaded.name)
     try:
         results = run_pipeline(loaded, store, say)
-    except PrepareError as error:
+    except ChildFailedError as error:
         raise typer.Exit(error.exit_code) from None
     print_results(results)
     say(f"\nPage: {store.root / 'report.html'}   data: {store.root / 'results.json'}")

@@ -1,28 +1,67 @@
-"""The process that prepares a run (``python -m deploy.run.child RECIPE.json FOLDER``); see `deploy.run.pipeline`."""
+"""The torch half of a command, in a process of its own: its memory and threads are gone before anything is measured.
+
+Started as ``python -m deploy.run.child MODULE:FUNCTION ARGUMENT...``; a mistake of the user is one line on standard
+error, as in the command itself.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
+from benchmarks.process.child import Child, exit_reason
 from benchmarks.process.serving import end_with_parent
+from deploy.errors import DeployError
 from deploy.user_errors import guarded
 
-__all__ = ["main"]
+__all__ = ["ChildFailedError", "call_in_child", "main", "program_of"]
 
 
-def main() -> None:
-    """Prepare the run that the command line names."""
+class ChildFailedError(DeployError):
+    """The child ended without finishing; it has printed why."""
 
-    def work() -> None:
-        # Inside the guard: an interrupt while torch is imported is one line too.
-        from deploy.run.prepare import prepare_recipe
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"the training process ended with exit code {exit_code}")
+        self.exit_code = exit_code
 
-        prepare_recipe(*map(Path, sys.argv[1:]))
 
-    guarded(work)
+def program_of(function: str, *arguments: str | Path) -> list[str]:
+    """Return what follows ``python`` to call `function`, as ``"module:name"``, with text arguments."""
+    return ["-m", "deploy.run.child", function, *map(str, arguments)]
+
+
+def call_in_child(function: str, *arguments: str | Path) -> None:
+    """Call a function in a child that shares the terminal.
+
+    Raises
+    ------
+    ChildFailedError
+        It failed; its own message is already on standard error.
+    DeployError
+        It was killed.
+    """
+    # OpenMP threads that wait by spinning hold up the ones they wait for wherever another process wants a core:
+    # training beside one busy core took 200 ms a step on two cores, and 88 ms with threads that sleep.
+    variables = {"OMP_WAIT_POLICY": os.getenv("OMP_WAIT_POLICY", "PASSIVE")}
+    with Child(program_of(function, *arguments), environment=variables, terminal=True) as child:
+        code = child.wait()
+    if code < 0:
+        raise DeployError(
+            f"the training process {exit_reason(code)}; the same command goes on from the last checkpoint"
+        )
+    if code:
+        raise ChildFailedError(code)
+
+
+def main(function: str, *arguments: str) -> None:
+    """Call the function that the command line names."""
+    module, _, name = function.partition(":")
+    # The import stands inside the guard: an interrupt while torch is imported is one line too.
+    guarded(lambda: getattr(import_module(module), name)(*arguments))
 
 
 if __name__ == "__main__":
     end_with_parent()
-    main()
+    main(*sys.argv[1:])

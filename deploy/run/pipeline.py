@@ -1,38 +1,30 @@
 """The story on one page: prepare the two networks, check their answers, measure them together, write the results.
 
-This process holds no runtime: training and export run in one child (`deploy.run.child`), every compiled model in
+This process holds no runtime: training and export run in one child (`deploy.run.prepare`), every compiled model in
 children of its own. Each step is a stage that is skipped when it already finished for the same recipe.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from backends.errors import BackendError
-from benchmarks.process.child import Child, exit_reason
 from benchmarks.records.measurement import Comparison
 from deploy.backend_options import require_backends
 from deploy.bundle.bundle import Bundle, read_bundle
-from deploy.errors import BundleError, DeployError, ExportError
+from deploy.errors import BundleError, ExportError
+from deploy.files.atomic import write_file
 from deploy.recipe import Recipe
 from deploy.report.page import write_page
 from deploy.results.results import Results, Skipped, results_of_run
+from deploy.run.child import call_in_child
 from deploy.run.measure import check_backend, measure_backend
 from deploy.run.run_stages import stages_of
 from deploy.run.stages import Stage, StageStore
 
-__all__ = ["PrepareError", "run"]
+__all__ = ["run"]
 
 Say = Callable[[str], None]
-
-
-class PrepareError(DeployError):
-    """The preparing child ended without finishing; it has said why itself."""
-
-    def __init__(self, exit_code: int) -> None:
-        super().__init__(f"preparing the networks ended with exit code {exit_code}")
-        self.exit_code = exit_code
 
 
 def run(recipe: Recipe, store: StageStore, say: Say) -> Results:
@@ -50,7 +42,7 @@ def run(recipe: Recipe, store: StageStore, say: Say) -> Results:
 
     Raises
     ------
-    PrepareError
+    ChildFailedError
         The preparing child failed; its own message is already on stderr.
     DeployError, BackendError, BenchmarkError
         A backend is not usable, or something cannot be read or written.
@@ -96,18 +88,6 @@ def _bundles(stage: Stage, recipe: Recipe, store: StageStore, say: Say) -> dict[
 
 
 def _prepare(recipe: Recipe, store: StageStore) -> None:
-    """Run the torch half in a child, so that its memory and threads are gone before anything is measured."""
     resolved = store.root / "recipe.json"
-    resolved.write_text(recipe.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    # OpenMP threads that wait by spinning hold up the ones they wait for wherever another process wants a core:
-    # training beside one busy core took 200 ms a step on two cores, and 88 ms with threads that sleep.
-    variables = {"OMP_WAIT_POLICY": os.getenv("OMP_WAIT_POLICY", "PASSIVE")}
-    program = ["-m", "deploy.run.child", str(resolved), str(store.root)]
-    with Child(program, who="the training process", environment=variables, terminal=True) as child:
-        code = child.wait()
-    if code < 0:
-        raise DeployError(
-            f"the training process {exit_reason(code)}; the same command goes on from the last checkpoint"
-        )
-    if code:
-        raise PrepareError(code)
+    write_file(resolved, recipe.model_dump_json(indent=1) + "\n")
+    call_in_child("deploy.run.prepare:prepare_recipe", resolved, store.root)

@@ -123,9 +123,9 @@ def refuse_early(recipe: Recipe) -> None:
     require_opset(recipe.export.opset)
 
 
-def prepare_recipe(recipe_file: Path, folder: Path) -> None:
-    """Prepare the run in `folder` as a resolved recipe says."""
-    recipe = Recipe.model_validate_json(recipe_file.read_text(encoding="utf-8"))
+def prepare_recipe(recipe_file: str, folder: str) -> None:
+    """Prepare the run in `folder` as a resolved recipe says; called in a child by `deploy.run.pipeline`."""
+    recipe = Recipe.model_validate_json(Path(recipe_file).read_text(encoding="utf-8"))
     refuse_early(recipe)
     context = StepContext(recipe=recipe, data=load(recipe.data), progress=Progress())
-    prepare(context, stages_of(recipe, StageStore(folder)))
+    prepare(context, stages_of(recipe, StageStore(Path(folder))))

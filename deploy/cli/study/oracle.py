@@ -11,13 +11,10 @@ from deploy.cli import options as given
 from deploy.cli.output import print_tables, say
 from deploy.errors import DeployError
 from deploy.recipe import load_recipe, with_data_root
-from deploy.run.progress import Progress
-from deploy.run.run_stages import stages_of
+from deploy.run.child import ChildFailedError
 from deploy.run.stages import StageStore
-from deploy.run.steps import StepContext
-from deploy.sources.datasets.data import load
 from deploy.studies.oracle.page import oracle_table, write_oracle_page
-from deploy.studies.oracle.study import OracleSettings, run_oracle
+from deploy.studies.oracle.study import FOLDER, RESULTS, OracleSettings, run_study
 from pruners.importance.criteria import create_criterion, criterion_names
 
 __all__ = ["oracle"]
@@ -48,13 +45,15 @@ def oracle(
         create_criterion(name)
     settings = OracleSettings(criteria=names, split=_split(split), n_examples=examples, batch_size=batch_size)
     store = StageStore(output or Path("runs") / loaded.name)
-    folder = store.root / "oracle"
+    folder = store.root / FOLDER
     with store.locked():
-        context = StepContext(recipe=loaded, data=load(loaded.data), progress=Progress())
-        results = run_oracle(context, settings, stages_of(loaded, store).train, folder)
+        try:
+            results = run_study(loaded, settings, store)
+        except ChildFailedError as error:
+            raise typer.Exit(error.exit_code) from None
         write_oracle_page(results, folder / "oracle.html")
     print_tables(oracle_table(results))
-    say(f"Page: {folder / 'oracle.html'}   data: {folder / 'oracle.json'}")
+    say(f"Page: {folder / 'oracle.html'}   data: {folder / RESULTS}")
 
 
 def _split(name: str) -> Literal["train", "validation"]:

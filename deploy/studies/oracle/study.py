@@ -1,43 +1,25 @@
-"""The oracle study: train a recipe's dense network, ablate each unit alone, and compare every criterion with that.
-
-Scores are taken on training or validation images; test images are not read for it.
-"""
+"""The oracle study: train a recipe's dense network, ablate each unit alone, and compare every criterion with that."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from torch import Tensor, nn
-from torch.utils.data import Subset
-
+from benchmarks.records.base import Record
 from deploy.files.atomic import write_file
-from deploy.run.stages import Stage, stage_key
-from deploy.run.steps import StepContext, examples, load_dense, scoring_loss, train_dense
-from deploy.studies.oracle.results import CriterionRow, OracleResults, load_oracle
-from pruners.errors import MethodError, NothingToPruneError
-from pruners.graph import trace
-from pruners.importance.criteria import create_criterion
-from pruners.importance.criterion import Criterion
-from pruners.importance.evidence import Evidence
-from pruners.importance.measures.oracle import ablate
-from pruners.importance.ranks import correlate
-from pruners.importance.scores import Scores
-from pruners.recover.batches import ordered_batches
-from pruners.recover.evaluate import evaluate
+from deploy.recipe import Recipe
+from deploy.run.child import call_in_child
+from deploy.run.run_stages import stages_of
+from deploy.run.stages import StageStore, stage_key
+from deploy.studies.oracle.results import OracleResults, load_oracle
 
-__all__ = ["OracleSettings", "run_oracle"]
+__all__ = ["FOLDER", "RESULTS", "OracleSettings", "run_study"]
 
-_RESULTS = "oracle.json"
+FOLDER = "oracle"
+"""Of the study, inside that of the run."""
+RESULTS = "oracle.json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OracleSettings:
+class OracleSettings(Record):
     """What the study looks at.
 
     Parameters
@@ -58,126 +40,29 @@ class OracleSettings:
     batch_size: int = 64
 
 
-def run_oracle(context: StepContext, settings: OracleSettings, trained: Stage, folder: Path) -> OracleResults:
-    """Train the dense network as `deploy run` does, or take the one that it left, and study it.
+def run_study(recipe: Recipe, settings: OracleSettings, store: StageStore) -> OracleResults:
+    """Study the dense network that `deploy run` left, or train it first; a study that finished is only read.
 
     Parameters
     ----------
-    context : StepContext
-        Recipe and data.
+    recipe : Recipe
+        Its network and data.
     settings : OracleSettings
         What the study looks at.
-    trained : Stage
-        Of the dense network's training.
-    folder : Path
-        Of the study; ends up with ``oracle.json``. A study that finished is only read.
+    store : StageStore
+        Folder of the run; ends up with ``oracle/oracle.json``.
 
     Raises
     ------
-    MethodError
-        A criterion does not exist, or the network has no feature map to ablate.
-    NothingToPruneError
-        The network has no group that could lose a unit.
+    ChildFailedError
+        The child that computes failed; its own message is already on standard error.
     """
-    criteria = [create_criterion(name) for name in settings.criteria]
     asked = [list(settings.criteria), settings.split, settings.n_examples, settings.batch_size]
-    stage = Stage(folder, stage_key(trained.key, asked))
-    if stage.done:
-        return load_oracle(folder / _RESULTS)
-    if not trained.done:
-        train_dense(context, trained.begin())
-        trained.finish()
-    stage.begin()
-    results = _compare(context, settings, criteria, trained.folder)
-    write_file(folder / _RESULTS, results.model_dump_json(indent=1) + "\n")
-    stage.finish()
-    return results
-
-
-def _compare(
-    context: StepContext, settings: OracleSettings, criteria: Sequence[Criterion], trained: Path
-) -> OracleResults:
-    recipe, data, progress = context.recipe, context.data, context.progress
-    model = load_dense(context, trained)
-    evidence = _evidence(context, model, settings)
-    validation = evaluate(model, data.validation, metric=data.metric)
-    with progress.bar("ablate each unit") as bar:
-        started = time.perf_counter()
-        oracle = ablate(evidence, bar.set)
-        seconds = time.perf_counter() - started
-    with progress.bar("score by each criterion") as bar:
-        rows = []
-        for done, criterion in enumerate(criteria):
-            bar.set(criterion.name, done / len(criteria))
-            rows.append(_row(criterion, evidence, oracle.absolute))
-    return OracleResults(
-        name=recipe.name,
-        network=recipe.network.model_dump(mode="json"),
-        data=recipe.data.name,
-        split=settings.split,
-        n_examples=oracle.n_examples,
-        batch_size=settings.batch_size,
-        seed=recipe.seed,
-        metric=validation.metric,
-        score=validation.score,
-        loss=oracle.loss,
-        seconds=seconds,
-        losses=oracle.changes,
-        rows=tuple(rows),
-        tool_version=version("prune-deploy"),
-    )
-
-
-def _evidence(context: StepContext, model: nn.Module, settings: OracleSettings) -> Evidence:
-    graph = trace(model, (examples(context, 2),))
-    groups = tuple(group.name for group in graph.groups if group.prunable and group.n_units > 1)
-    if not groups:
-        raise NothingToPruneError("the network has no group of channels that could be ablated")
-    return Evidence(
-        model=model,
-        graph=graph,
-        groups=groups,
-        batches=_drawn(context, settings),
-        loss=scoring_loss(context),
-        seed=context.recipe.seed,
-    )
-
-
-def _drawn(context: StepContext, settings: OracleSettings) -> list[tuple[Tensor, Tensor]]:
-    data: Any = context.data.train_plain if settings.split == "train" else context.data.validation
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(context.recipe.seed))
-    chosen = Subset(data, order[: settings.n_examples].tolist())
-    return list(ordered_batches(chosen, batch_size=settings.batch_size))
-
-
-def _row(criterion: Criterion, evidence: Evidence, oracle: Scores) -> CriterionRow:
-    started = time.perf_counter()
-    scores, left_out = _scores(criterion, evidence)
-    seconds = time.perf_counter() - started
-    correlation = correlate(scores, {name: oracle[name] for name in scores})
-    return CriterionRow(
-        criterion=criterion.name,
-        paper=criterion.paper,
-        per_group=dict(correlation.per_group),
-        per_layer=correlation.per_layer,
-        overall=correlation.overall,
-        overall_l2=correlation.overall_l2,
-        seconds=seconds,
-        left_out=left_out,
-    )
-
-
-def _scores(criterion: Criterion, evidence: Evidence) -> tuple[Scores, dict[str, str]]:
-    """Score all groups; where the criterion refuses one, each by itself, with the reasons of those it refuses."""
-    try:
-        return criterion.scores(evidence), {}
-    except MethodError:
-        pass
-    scores: Scores = {}
-    left_out: dict[str, str] = {}
-    for name in evidence.groups:
-        try:
-            scores |= criterion.scores(replace(evidence, groups=(name,)))
-        except MethodError as error:
-            left_out[name] = str(error)
-    return scores, left_out
+    stage = store.stage(FOLDER, stage_key(stages_of(recipe, store).train.key, asked))
+    if not stage.done:
+        stage.begin()
+        resolved = store.root / "recipe.json"
+        write_file(resolved, recipe.model_dump_json(indent=1) + "\n")
+        call_in_child("deploy.studies.oracle.work:study_recipe", resolved, store.root, settings.model_dump_json())
+        stage.finish()
+    return load_oracle(stage.folder / RESULTS)

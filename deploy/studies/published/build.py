@@ -10,24 +10,60 @@ import copy
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from math import floor
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from deploy.export.export import export_onnx
 from deploy.sources.network import build
 from deploy.sources.network_spec import NetworkSpec
-from deploy.studies.published.catalogue import CatalogueEntry, CatalogueError, Counts, Network, Pair, Ratios
+from deploy.studies.published.catalogue import (
+    CatalogueEntry,
+    CatalogueError,
+    Counts,
+    Network,
+    Pair,
+    Ratios,
+    load_catalogue,
+)
+from deploy.studies.published.export import LABELS
 from deploy.studies.published.networks import BUILDERS
 from pruners.graph import Graph, trace
 from pruners.groups import ChannelGroup
 from pruners.plan import PruningPlan
 from pruners.surgery import apply
 
-__all__ = ["build_dense", "build_pair", "check_counts", "count", "example", "kept_counts", "plan_of", "prune"]
+__all__ = [
+    "build_dense",
+    "build_pair",
+    "check_counts",
+    "count",
+    "example",
+    "export_pair",
+    "kept_counts",
+    "plan_of",
+    "prune",
+]
 
 _SEED = 0
 _TRACED_BATCH = 2
+
+
+def export_pair(name: str, folder: str) -> None:
+    """Build a network of the catalogue and its parent, and write them as ONNX files with a free batch dimension.
+
+    Called in a child by `deploy.studies.published.export`.
+
+    Raises
+    ------
+    CatalogueError, ExportError
+        They are not what the catalogue counts, or cannot be exported.
+    """
+    (entry,) = load_catalogue().select((name,))
+    for label, network in zip(LABELS, build_pair(entry), strict=True):
+        export_onnx(network, example(entry.parent), Path(folder, f"{label}.onnx"))
 
 
 def build_dense(network: Network) -> nn.Module:

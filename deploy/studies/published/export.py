@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks.process.child import Child, last_words
 from deploy.errors import DeployError
+from deploy.run.child import program_of
 from deploy.studies.published.catalogue import CatalogueEntry
 
 __all__ = ["LABELS", "BuildError", "export_apart"]
@@ -26,7 +27,8 @@ def export_apart(entry: CatalogueEntry, folder: Path) -> None:
     BuildError
         The child failed.
     """
-    with Child(["-m", "deploy.studies.published.child", entry.name, str(folder)], who=entry.name) as child:
+    program = program_of("deploy.studies.published.build:export_pair", entry.name, folder)
+    with Child(program, who=entry.name) as child:
         if child.wait():
             reason = last_words(child.output()).removeprefix("deploy: ") or child.exit_reason()
             raise BuildError(f"{entry.name} cannot be built: {reason}")

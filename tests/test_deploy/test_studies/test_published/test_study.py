@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,11 +36,6 @@ GRID = Grid(backends=["ort"], threads=(1,), batches=(1,))
 QUICK = Settings(trials=2, budget_s=2.0, rounds=3, block_ns=1_000_000)
 
 
-@pytest.fixture(autouse=True)
-def _own_lock(tmp_path, monkeypatch):
-    monkeypatch.setenv("PRUNE_DEPLOY_LOCK", str(tmp_path / "lock"))
-
-
 class Exports:
     """Write two tiny models, and remember for whom."""
 
@@ -61,47 +57,58 @@ def study(folder, entries=(A,), *, export, settings=QUICK, grid=GRID):
     return found, lines
 
 
-def test_finished_rows_are_kept_and_other_settings_are_measured_anew(tmp_path):
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Measure one network, beside one that cannot be built."""
+    folder = tmp_path_factory.mktemp("published")
+    export = Exports(broken=(B.name,))
+    found, _ = study(folder, (A, B), export=export)
+    assert export.made == [A.name, B.name]
+    return folder, found
+
+
+@pytest.fixture
+def again(measured, tmp_path):
+    """Copy the measured study, to go on with it."""
+    return shutil.copytree(measured[0], tmp_path / "out")
+
+
+def test_finished_rows_are_kept_and_a_broken_one_is_tried_again(measured, again):
     export = Exports()
-    first, _ = study(tmp_path / "out", export=export)
-    again, lines = study(tmp_path / "out", export=export)
-    assert export.made == [A.name]
-    assert again == first
+    found, lines = study(again, (A, B), export=export)
+    assert export.made == [B.name]
+    assert found.rows[0] == measured[1].rows[0]
+    assert all(row.comparison is not None for row in found.rows)
     assert any("measured before" in line for line in lines)
-    assert not (tmp_path / "out" / A.name / "models").exists()  # made again from the catalogue when needed
-    study(tmp_path / "out", export=export, settings=Settings(trials=2, budget_s=2.0, rounds=3, block_ns=2_000_000))
-    assert export.made == [A.name, A.name]
+    assert not (again / A.name / "models").exists()  # made again from the catalogue when needed
 
 
 @pytest.mark.slow
-def test_a_damaged_row_is_measured_again(tmp_path):
+def test_other_settings_are_measured_anew(again):
     export = Exports()
-    study(tmp_path / "out", export=export)
-    (tmp_path / "out" / A.name / "ort" / "comparison.json").write_text("{")
-    found, lines = study(tmp_path / "out", export=export)
-    assert export.made == [A.name, A.name]
+    study(again, export=export, settings=Settings(trials=2, budget_s=2.0, rounds=3, block_ns=2_000_000))
+    assert export.made == [A.name]
+
+
+@pytest.mark.slow
+def test_a_damaged_row_is_measured_again(again):
+    export = Exports()
+    (again / A.name / "ort" / "comparison.json").write_text("{")
+    found, lines = study(again, export=export)
+    assert export.made == [A.name]
     assert found.rows[0].comparison is not None
     assert any("measuring again" in line for line in lines)
 
 
-def test_the_file_holds_the_raw_comparisons(tmp_path):
-    found, _ = study(tmp_path / "out", export=Exports())
-    document = (tmp_path / "out" / "published.json").read_text()
+def test_the_file_holds_the_raw_comparisons_and_reasons(measured):
+    folder, found = measured
+    document = (folder / "published.json").read_text()
     assert PublishedResults.model_validate_json(document) == found
-    [row] = json.loads(document)["rows"]
-    assert len(row["comparison"]["log_ratios"]) == 2
-    assert row["comparison"]["baseline"]["subject"]["label"] == "dense"
-
-
-def test_a_broken_network_is_a_row_with_its_reason_and_is_tried_again(tmp_path):
-    export = Exports(broken=(A.name,))
-    found, _ = study(tmp_path / "out", (A, B), export=export)
-    assert [row.comparison is None for row in found.rows] == [True, False]
-    assert found.rows[0].reason == "l1-resnet56-a cannot be built: no such layer"
-    mended = Exports()
-    found, _ = study(tmp_path / "out", (A, B), export=mended)
-    assert mended.made == [A.name]
-    assert all(row.comparison is not None for row in found.rows)
+    whole, broken = json.loads(document)["rows"]
+    assert len(whole["comparison"]["log_ratios"]) == 2
+    assert whole["comparison"]["baseline"]["subject"]["label"] == "dense"
+    assert broken["comparison"] is None
+    assert broken["reason"] == "l1-resnet56-b cannot be built: no such layer"
 
 
 def test_an_absent_backend_is_refused_before_anything_is_built(tmp_path):
@@ -111,8 +118,8 @@ def test_an_absent_backend_is_refused_before_anything_is_built(tmp_path):
     assert not export.made
 
 
-def test_tables_tell_promise_and_measurement(tmp_path):
-    found, _ = study(tmp_path / "out", (A, B), export=Exports(broken=(B.name,)))
+def test_tables_tell_promise_and_measurement(measured):
+    _, found = measured
     wide = study_table((A, B), found)
     assert wide.columns == (
         *("network", "paper", "FLOPs said", "counted", "parameters", "theirs"),
