@@ -9,13 +9,10 @@ int64, then the texts.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 import os
 import select
-import signal
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -31,12 +28,10 @@ __all__ = [
     "ChannelGarbageError",
     "ChannelTimeoutError",
     "Message",
-    "die_with_parent",
 ]
 
 Message = dict[str, Any]
 _CHUNK_BYTES = 1 << 20
-_PR_SET_PDEATHSIG = 1
 _HEADER_BYTES = 1 << 26  # no message comes near
 
 
@@ -50,15 +45,6 @@ class ChannelGarbageError(ChannelClosedError):
 
 class ChannelTimeoutError(Exception):
     """The other side did not answer in time."""
-
-
-def die_with_parent() -> None:
-    """Ask Linux to kill this process with its parent, even while it is stopped; elsewhere the closed pipe ends it."""
-    if sys.platform != "linux":
-        return
-    libc: Any = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
 
 
 class Channel:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from backends.base import Array
 from backends.errors import BackendError, RunError, one_line
 from benchmarks.errors import BenchmarkError
-from benchmarks.process.channel import Channel, ChannelClosedError, Message, die_with_parent
+from benchmarks.process.channel import Channel, ChannelClosedError, Message
 
-__all__ = ["Command", "end_with_parent", "serve", "serve_parent"]
+__all__ = ["Command", "die_with_parent", "end_with_parent", "serve", "serve_parent"]
 
 Command = Callable[[Message, dict[str, Array]], tuple[Message, dict[str, Array]]]
 """Answers one question: JSON and arrays of any shape, both ways."""
+_PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> None:
@@ -70,6 +74,15 @@ def serve(channel: Channel, commands: Mapping[str, Command]) -> None:
             channel.send(answer, results)
     except ChannelClosedError:
         return
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process with its parent, even while it is stopped; elsewhere the closed pipe ends it."""
+    if sys.platform != "linux":
+        return
+    libc: Any = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
 
 
 def _watch_parent() -> None:

@@ -18,8 +18,7 @@ import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.process.channel import die_with_parent
-from benchmarks.process.serving import end_with_parent
+from benchmarks.process.serving import die_with_parent, end_with_parent
 from deploy.run.progress import Progress
 from deploy.run.stages import Stage
 from deploy.run.steps import SharedTrainingDone
