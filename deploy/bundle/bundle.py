@@ -36,6 +36,7 @@ from deploy.bundle.manifest import (
     NominalCost,
     Provenance,
 )
+from deploy.bundle.pruning import Proof, PruningRecord, pruning_of_file
 from deploy.errors import BundleError, ExportError, OutputError
 from deploy.export.export import DEFAULT_OPSET, export_onnx
 from deploy.files.atomic import displaced, file_sha256, output_errors, replace_folder, staged_folder
@@ -55,6 +56,7 @@ __all__ = [
     "bundle_of",
     "load_network",
     "read_bundle",
+    "read_manifest",
     "write_bundle",
 ]
 
@@ -95,6 +97,22 @@ class Bundle:
         return self.folder / PLAN if PLAN in self.manifest.files else None
 
     @property
+    def pruning(self) -> PruningRecord | None:
+        """What was removed, and the proof; older bundles do not know the proof, their plan counts the units.
+
+        Raises
+        ------
+        BundleError
+            The plan cannot be read.
+        """
+        if self.manifest.pruning is not None or self.plan is None:
+            return self.manifest.pruning
+        try:
+            return pruning_of_file(self.plan)
+        except (OSError, ValueError, KeyError) as error:
+            raise BundleError(f"{self.plan} is not a pruning plan: {one_line(error)}") from error
+
+    @property
     def reference(self) -> Path:
         """Real inputs and torch's answers."""
         return self.folder / REFERENCE
@@ -119,6 +137,7 @@ def write_bundle(
     dynamic_batch: bool = True,
     batch: int | None = None,
     external_data: bool = False,
+    proof: Proof | None = None,
 ) -> Bundle:
     """Export `model`, check it, and write the whole bundle: it appears complete or not at all.
 
@@ -152,6 +171,8 @@ def write_bundle(
         there are fewer. Defaults to the number of examples.
     external_data : bool, default=False
         See `export_onnx`.
+    proof : Proof, optional
+        How the compact network was checked against `plan`; None: unknown.
 
     Returns
     -------
@@ -211,6 +232,7 @@ def write_bundle(
             scores=scores,
             cost=cost,
             provenance=provenance,
+            pruning=None if plan is None else PruningRecord.of(plan.kept, plan.sizes, plan.blocks, proof),
             files={file.name: _record(file) for file in sorted(stage.iterdir())},
         )
         (stage / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -234,7 +256,7 @@ def read_bundle(path: Path) -> Bundle:
     folder = path.parent if path.name == MODEL and not path.is_dir() else path
     if not folder.exists() and displaced(folder).is_dir():
         folder = displaced(folder)  # a process was killed between the two renames of `write_bundle`
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     for name, record in manifest.files.items():
         file = folder / name
         if not file.is_file():
@@ -249,6 +271,34 @@ def read_bundle(path: Path) -> Bundle:
                 f"{MANIFEST} says {record.size_bytes} bytes, {record.sha256[:12]}); write the bundle again"
             )
     return Bundle(folder=folder, manifest=manifest)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read what a bundle says about itself, without looking at its other files.
+
+    Raises
+    ------
+    BundleError
+        There is no manifest, it is broken, or of an unknown version.
+    """
+    file = folder / MANIFEST
+    try:
+        document = json.loads(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}") from error
+    except OSError as error:
+        raise BundleError(f"{file} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise BundleError(f"{file} is not JSON: it is damaged; write the bundle again") from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version not in range(1, SCHEMA_VERSION + 1):
+        raise BundleError(f"{file} has schema_version {version!r}; this program reads 1 to {SCHEMA_VERSION}")
+    if version == 1 and "accuracy" in document:
+        document["scores"] = document.pop("accuracy")
+    try:
+        return Manifest.model_validate({**document, "schema_version": SCHEMA_VERSION})
+    except ValidationError as error:
+        raise BundleError(f"{file} is not a legal manifest: {_first(error)}") from error
 
 
 def bundle_of(model: Path) -> Bundle | None:
@@ -330,27 +380,6 @@ def _refuse_strangers(folder: Path) -> None:
 
 def _record(file: Path) -> FileRecord:
     return FileRecord(size_bytes=file.stat().st_size, sha256=file_sha256(file))
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    file = folder / MANIFEST
-    try:
-        document = json.loads(file.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}") from error
-    except OSError as error:
-        raise BundleError(f"{file} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise BundleError(f"{file} is not JSON: it is damaged; write the bundle again") from error
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if version not in range(1, SCHEMA_VERSION + 1):
-        raise BundleError(f"{file} has schema_version {version!r}; this program reads 1 to {SCHEMA_VERSION}")
-    if version == 1 and "accuracy" in document:
-        document["scores"] = document.pop("accuracy")
-    try:
-        return Manifest.model_validate({**document, "schema_version": SCHEMA_VERSION})
-    except ValidationError as error:
-        raise BundleError(f"{file} is not a legal manifest: {_first(error)}") from error
 
 
 def _first(error: ValidationError) -> str:

@@ -1,9 +1,10 @@
-"""What a bundle says of itself: the records of ``bundle.json``, and the names of the files in it.
+"""What a bundle says about itself: the records of ``bundle.json``, and the names of the files in it.
 
 Versions of the format
 ----------------------
 1   the first
 2   `scores` with a metric in the place of `accuracy`, which was top-1 accuracy
+3   `pruning`: what was removed and how it was checked
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, model_valida
 from backends.base import TensorSpec
 from benchmarks.records.base import Record
 from benchmarks.records.measurement import Agreement
+from deploy.bundle.pruning import PruningRecord
 from deploy.export.export import ExportInfo
 from deploy.sources.metric import Metric, require_legal
 
@@ -35,7 +37,7 @@ __all__ = [
     "Provenance",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST, MODEL, DATA = "bundle.json", "model.onnx", "model.onnx.data"
 WEIGHTS, PLAN, REFERENCE = "weights.safetensors", "plan.json", "reference.npz"
 _REQUIRED = frozenset({MODEL, WEIGHTS, REFERENCE})
@@ -98,7 +100,7 @@ class Provenance(Record):
 class Manifest(Record):
     """``bundle.json``."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     name: str = Field(min_length=1)
     created_utc: str
     inputs: tuple[TensorSpec, ...]
@@ -108,6 +110,7 @@ class Manifest(Record):
     scores: NetworkScores
     cost: NominalCost
     provenance: Provenance
+    pruning: PruningRecord | None = Field(None, description="None: a dense network, or written by an older version")
     files: dict[str, FileRecord]
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from rich.console import Console
 
-from deploy.report.tables import Table
+from deploy.report.table import Table
 from deploy.report.terminal import print_table
 
 __all__ = ["print_tables", "say"]

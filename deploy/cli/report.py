@@ -10,7 +10,8 @@ import typer
 from deploy.cli import options as given
 from deploy.report.page import write_page
 from deploy.report.terminal import print_results
-from deploy.results.results import load, results_of_journal
+from deploy.results.gather import results_of_journal
+from deploy.results.results import load
 
 __all__ = ["report"]
 

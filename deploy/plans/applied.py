@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from deploy.bundle.bundle import Bundle, write_bundle
 from deploy.bundle.manifest import NetworkOrigin, NetworkScores, NominalCost, Provenance
+from deploy.bundle.pruning import MaskedCheck, Proof
+from deploy.plans.source import Traced
+from deploy.sources.boundary import versions
+from deploy.sources.network import provenance
 from pruners.errors import VerificationError
+from pruners.forms.graph_network import GraphNetwork
+from pruners.graph import trace
+from pruners.modules.random_inputs import random_inputs
 from pruners.plan import InputSpec, PruningPlan
+from pruners.surgery import apply
+from pruners.verify import verify
 
-if TYPE_CHECKING:
-    from deploy.bundle.bundle import Bundle
-    from deploy.plans.source import Traced
-    from pruners.verify import Verification
-
-__all__ = ["Applied", "apply_and_write"]
+__all__ = ["apply_and_write"]
 
 _EXAMPLES = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
-    """What came of applying a plan.
-
-    Parameters
-    ----------
-    bundle : Bundle
-        As written.
-    verification : Verification
-        Masked against compact network.
-    form_reason : str
-        Why the network is in graph form (see `pruners.forms.graph_network`); empty where it is of its own class.
-    """
-
-    bundle: Bundle
-    verification: Verification
-    form_reason: str
-
-
-def apply_and_write(plan: PruningPlan, traced: Traced, folder: Path, *, seed: int) -> Applied:
+def apply_and_write(plan: PruningPlan, traced: Traced, folder: Path, *, seed: int) -> Bundle:
     """Make the compact network, verify it, and write its bundle.
 
-    The bundle has no accuracies and no data; its reference inputs are made up from `seed`.
+    The bundle has no scores and no data; its reference inputs are made up from `seed`.
 
     Parameters
     ----------
@@ -55,24 +39,20 @@ def apply_and_write(plan: PruningPlan, traced: Traced, folder: Path, *, seed: in
     seed : int
         With which the network was built.
 
+    Returns
+    -------
+    Bundle
+        With the proof.
+
     Raises
     ------
     PlanError, NothingToPruneError, SurgeryError
         The plan does not fit the network, removes nothing, or the module cannot be made smaller.
     VerificationError
-        Masked and compact network differ, or the compact one does not cost what the plan foretold.
+        Masked and compact network differ, or the compact one does not cost what the plan predicted.
     ExportError, OutputError
         The bundle cannot be made or written.
     """
-    from deploy.bundle.bundle import write_bundle
-    from deploy.sources.boundary import versions
-    from deploy.sources.network import provenance
-    from pruners.forms.graph_network import GraphNetwork
-    from pruners.graph import trace
-    from pruners.modules.random_inputs import random_inputs
-    from pruners.surgery import apply
-    from pruners.verify import verify
-
     request, graph = traced.request, traced.graph
     compact = apply(traced.model, plan, graph=graph, check=False)
     verification = verify(traced.model, plan, compact, graph=graph)
@@ -80,11 +60,11 @@ def apply_and_write(plan: PruningPlan, traced: Traced, folder: Path, *, seed: in
     after = trace(compact, random_inputs(specs, batch=2, seed=seed), policy=graph.policy)
     counts = {name: len(kept) for name, kept in plan.kept.items()}
     cost = NominalCost(macs=after.macs(), parameters=after.parameters())
-    foretold = NominalCost(macs=graph.macs(counts, plan.blocks), parameters=graph.parameters(counts, plan.blocks))
-    if cost != foretold:
-        raise VerificationError(f"the compact network costs {cost}, the plan foretold {foretold}")
+    predicted = NominalCost(macs=graph.macs(counts, plan.blocks), parameters=graph.parameters(counts, plan.blocks))
+    if cost != predicted:
+        raise VerificationError(f"the compact network costs {cost}, the plan predicted {predicted}")
     record = provenance(request.spec)
-    bundle = write_bundle(
+    return write_bundle(
         folder,
         compact,
         random_inputs(specs, seed=seed),
@@ -100,9 +80,9 @@ def apply_and_write(plan: PruningPlan, traced: Traced, folder: Path, *, seed: in
             versions=versions("prune-deploy", "torch", "torchvision"),
             parent_sha256=record.get("weights_sha256"),
         ),
-    )
-    return Applied(
-        bundle=bundle,
-        verification=verification,
-        form_reason=compact.reason if isinstance(compact, GraphNetwork) else "",
+        proof=Proof(
+            verification=MaskedCheck.model_validate(verification.to_json()),
+            form="graph" if isinstance(compact, GraphNetwork) else "module",
+            form_reason=compact.reason if isinstance(compact, GraphNetwork) else "",
+        ),
     )

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
-from deploy.bundle.manifest import PLAN
+from deploy.bundle.bundle import Bundle, read_manifest
+from deploy.bundle.manifest import MANIFEST, PLAN
+from deploy.bundle.pruning import PruningRecord
 from deploy.errors import SourceError
 from deploy.sources.network_spec import NetworkSpec
 from pruners.errors import PlanError
@@ -22,7 +24,16 @@ if TYPE_CHECKING:
     from pruners.graph import Graph
     from pruners.policy import Policy
 
-__all__ = ["NetworkRequest", "Traced", "image_shape", "read_plan", "requested", "require_fit", "trace_network"]
+__all__ = [
+    "NetworkRequest",
+    "Traced",
+    "image_shape",
+    "read_plan",
+    "read_pruning",
+    "requested",
+    "require_fit",
+    "trace_network",
+]
 
 _TRACED_BATCH = 2
 
@@ -65,13 +76,26 @@ def read_plan(path: Path) -> PruningPlan:
     Raises
     ------
     PlanError
-        There is none, or it is no legal plan.
+        There is none, or it is not a legal plan.
     """
     if path.is_dir():
         if not (path / PLAN).is_file():
             raise PlanError(f"{path}: the folder has no {PLAN}; a dense network has no plan")
         return PruningPlan.load(path / PLAN)
     return PruningPlan.load(path)
+
+
+def read_pruning(path: Path) -> PruningRecord | None:
+    """Read from a bundle's manifest how its plan was checked; None for a plan that lies in no bundle.
+
+    Raises
+    ------
+    BundleError
+        The manifest is broken.
+    """
+    if not (path / MANIFEST).is_file():
+        return None
+    return Bundle(folder=path, manifest=read_manifest(path)).pruning
 
 
 def image_shape(plan: PruningPlan) -> tuple[int, int, int]:

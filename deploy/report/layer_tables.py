@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from deploy.report.formatting import NOTHING, count, duration, percent, rate, ratio, size
-from deploy.report.tables import Table
+from deploy.report.table import Notes, Table, left
 
 if TYPE_CHECKING:
     from benchmarks.layers.comparison import LayerComparison, LayerPair
@@ -58,12 +58,12 @@ def comparison_tables(comparison: LayerComparison, top: int | None = None) -> tu
     timed = [pair for pair in ordered if pair.baseline_ns is not None or pair.candidate_ns is not None]
     kept = [pair for pair in timed if pair.name != "gaps"]
     shown, rest = (kept, []) if top is None else (kept[:top], kept[top:])
-    reasons = list(dict.fromkeys(reason for pair in shown for reason in pair.reasons))
-    rows = [_pair_cells(pair, reasons) for pair in shown]
+    notes = Notes()
+    rows = [_pair_cells(pair, notes) for pair in shown]
     if rest:
         old, new = (sum(getattr(pair, side) or 0 for pair in rest) for side in ("baseline_ns", "candidate_ns"))
         rows.append((f"{len(rest)} others", NOTHING, _ratio(old, new), _signed(old), _signed(new), ""))
-    rows += [_pair_cells(pair, reasons) for pair in timed if pair.name == "gaps"]
+    rows += [_pair_cells(pair, notes) for pair in timed if pair.name == "gaps"]
     before, after = comparison.baseline, comparison.candidate
     rows.append(
         (
@@ -77,15 +77,15 @@ def comparison_tables(comparison: LayerComparison, top: int | None = None) -> tu
     )
     labels = (before.subject.label, after.subject.label)
     unmatched = [pair.name for pair in kept if not pair.matched]
-    left = f" In one model only: {_listed(unmatched)}." if unmatched else ""
+    only_one = f" In one model only: {_listed(unmatched)}." if unmatched else ""
     return (
         Table(
             f"What each layer bought on {after.subject.backend}",
-            ("layer", "MACs", "time", *labels, "why"),
+            (*left("layer"), "MACs", "time", *labels, *left("why")),
             tuple(rows),
-            notes=tuple(reasons),
+            notes=notes.texts,
             caption=f"MACs and time: {labels[0]} / {labels[1]}. Not a measurement of the speed-up: `deploy bench` is."
-            + left,
+            + only_one,
         ),
     )
 
@@ -103,8 +103,10 @@ def _time_table(profile: LayerProfile, shown: Sequence[LayerRow], rest: Sequence
         for row in shown
     ]
     if rest:
-        left = sum(row.time_ns or 0 for row in rest)
-        rows.append((f"{len(rest)} others", "", _signed(left), percent(left / profile.latency_ns, 1), NOTHING, NOTHING))
+        rest_ns = sum(row.time_ns or 0 for row in rest)
+        rows.append(
+            (f"{len(rest)} others", "", _signed(rest_ns), percent(rest_ns / profile.latency_ns, 1), NOTHING, NOTHING)
+        )
     gaps = next(row for row in profile.rows if row.kind == "gaps")
     rows.append(("gaps", "", _signed(gaps.time_ns), percent(gaps.share or 0, 1), NOTHING, NOTHING))
     rows.append(("one call", "", duration(profile.latency_ns), percent(1, 1), NOTHING, NOTHING))
@@ -113,9 +115,8 @@ def _time_table(profile: LayerProfile, shown: Sequence[LayerRow], rest: Sequence
     subject = profile.subject
     return Table(
         f"Where the time of {subject.label} goes on {subject.backend}",
-        ("layer", "operators", "time", "share", "roofline", "bound"),
+        (*left("layer", "operators"), "time", "share", "roofline", *left("bound")),
         tuple(rows),
-        n_left=2,
         notes=(*profile.notes, *folded),
         caption=f"{profile.executed_precision}, threads: {subject.threads}, batch: {subject.batch}. "
         f"{profile.n_profiled} profiled calls.{_peaks(profile.roofline)}",
@@ -137,7 +138,7 @@ def _work_table(profile: LayerProfile, shown: Sequence[LayerRow]) -> Table:
     rows.append(("one call", count(profile.macs), NOTHING, f"{2 * profile.macs / profile.latency_ns:.1f}", NOTHING))
     return Table(
         "What these layers do",
-        ("layer", "MACs", "bytes moved", "GFLOP/s", "GB/s"),
+        (*left("layer"), "MACs", "bytes moved", "GFLOP/s", "GB/s"),
         tuple(rows),
         caption="1 MAC is 2 FLOPs. Bytes: inputs, weights and outputs of the layer, each once.",
     )
@@ -157,20 +158,20 @@ def _sums_table(profile: LayerProfile) -> Table:
     )
     return Table(
         f"In all: {profile.subject.label} on {profile.subject.backend}",
-        ("", "number", "time", "share"),
+        (*left(""), "number", "time", "share"),
         tuple(rows),
         caption="Gaps: the unprofiled call minus all layers, which were timed in another process.",
     )
 
 
-def _pair_cells(pair: LayerPair, reasons: Sequence[str]) -> tuple[str, ...]:
+def _pair_cells(pair: LayerPair, notes: Notes) -> tuple[str, ...]:
     return (
         pair.name,
         NOTHING if pair.macs_ratio is None else ratio(pair.macs_ratio),
         NOTHING if pair.time_ratio is None else ratio(pair.time_ratio),
         _signed(pair.baseline_ns),
         _signed(pair.candidate_ns),
-        "".join(f"[{reasons.index(reason) + 1}]" for reason in pair.reasons),
+        notes.after("", pair.reasons),
     )
 
 

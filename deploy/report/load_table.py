@@ -11,7 +11,7 @@ from benchmarks.scenarios import SCENARIOS, DeviceResult, MultiStreamResult, Off
 from benchmarks.scenarios.load import LoadMeasurement
 from benchmarks.stats.summary import percentile, percentile_interval, supports
 from deploy.report.formatting import NOTHING, duration, rate
-from deploy.report.tables import Table
+from deploy.report.table import Table, left
 from deploy.report.terminal import print_table
 
 __all__ = ["load_table", "print_load"]
@@ -38,9 +38,8 @@ def load_table(found: Sequence[LoadMeasurement]) -> Table:
     subject = found[0].subject
     return Table(
         f"Measured: {result.scenario} (MLPerf-style)",
-        ("backend", "streams", "per second", "p50", "p90", "p99", "p99 in", "requests"),
+        (*left("backend"), "streams", "per second", "p50", "p90", "p99", "p99 in", "requests"),
         tuple(rows),
-        n_left=1,
         notes=tuple(dict.fromkeys(notes)),
         caption=f"{SCENARIOS[result.scenario].definition}.{bound} {subject.precision}, threads per inference: "
         f"{subject.threads}, {subject.device}, batch {subject.batch}. p99 in: 95 % interval of the "

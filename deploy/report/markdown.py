@@ -8,18 +8,16 @@ from pathlib import Path
 
 from deploy.errors import OutputError
 from deploy.files.atomic import require_writable, write_file
-from deploy.report.tables import Table
+from deploy.report.table import Table
 
 __all__ = ["markdown", "require_block", "write_block"]
 
 
 def markdown(table: Table) -> str:
-    """Write a table as Markdown: names to the left, numbers to the right, notes below."""
-    texts = ("backend", "verdict", "source")
-    left = [index < table.n_left or name in texts for index, name in enumerate(table.columns)]
+    """Write a table as Markdown: notes below it."""
     lines = [
         _line(table.columns),
-        _line([":---" if one else "---:" for one in left]),
+        _line([":---" if table.is_left(index) else "---:" for index in range(len(table.columns))]),
         *(_line([cell.replace("|", "\\|") for cell in row]) for row in table.rows),
     ]
     below = [table.caption] if table.caption else []

@@ -1,4 +1,4 @@
-"""Plans in words and tables: what one removes, how two differ, what became of a pattern, what a check found."""
+"""Plans as text and tables: what one removes, how two differ, what became of a pattern, how it was checked."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from deploy.report.formatting import NOTHING, count, percent, ratio
-from deploy.report.tables import Table
+from deploy.report.table import Table, left
 
 if TYPE_CHECKING:
+    from deploy.bundle.pruning import PruningRecord
     from deploy.plans.difference import PlanDifference
     from deploy.plans.transferred import TransferredPlan
     from pruners.graph import Graph
     from pruners.plan import PruningPlan
-    from pruners.verify import Verification
 
 __all__ = [
     "cost_table",
+    "difference_lines",
     "difference_table",
-    "difference_words",
     "headline",
+    "proof_lines",
     "settings_lines",
     "stage_table",
-    "verification_words",
 ]
 
 
 def headline(plan: PruningPlan) -> str:
-    """Say in one sentence what a plan removes."""
+    """Write in one sentence what a plan removes."""
     of = sum(plan.sizes.values())
     inputs = ", ".join("x".join(map(str, spec.shape)) for spec in plan.inputs)
     parts = [f"{plan.removed_units} of {of} units in {len(plan.kept)} groups"] if plan.kept else []
@@ -49,7 +49,7 @@ def settings_lines(plan: PruningPlan, width: int) -> tuple[str, ...]:
 
 
 def cost_table(graph: Graph, plans: Sequence[tuple[str, PruningPlan]]) -> Table:
-    """Tell FLOPs and parameters of the dense network and of each plan, for one example."""
+    """Count FLOPs and parameters of the dense network and of each plan, for one example."""
     removed = [({name: len(kept) for name, kept in plan.kept.items()}, plan.blocks) for _, plan in plans]
     rows = []
     for title, factor, cost in (("FLOPs", 2, graph.macs), ("MACs", 1, graph.macs), ("parameters", 1, graph.parameters)):
@@ -60,33 +60,33 @@ def cost_table(graph: Graph, plans: Sequence[tuple[str, PruningPlan]]) -> Table:
     columns = tuple(name for label, _ in plans for name in (label, "fewer"))
     return Table(
         "On paper, for one example",
-        ("", "dense", *columns),
+        (*left(""), "dense", *columns),
         tuple(rows),
         caption="FLOPs = 2 x MACs. Fewer: dense / pruned. What it buys in time is measured, not counted.",
     )
 
 
-def difference_words(found: PlanDifference) -> tuple[str, ...]:
-    """Say whether two plans remove the same."""
-    different = [row for row in found.groups if not row.equal]
-    if found.equal:
-        return (f"A and B keep the same units in all {len(found.groups)} groups that they name.",)
-    told = []
+def difference_lines(difference: PlanDifference) -> tuple[str, ...]:
+    """Write whether two plans remove the same."""
+    different = [row for row in difference.groups if not row.equal]
+    if difference.equal:
+        return (f"A and B keep the same units in all {len(difference.groups)} groups that they name.",)
+    lines = []
     if different:
         alone = sum(row.kept_a + row.kept_b - 2 * row.common for row in different)
-        mean = sum(row.jaccard for row in found.groups) / len(found.groups)
-        told.append(
-            f"A and B differ in {len(different)} of the {len(found.groups)} groups that they name: {alone} units are "
-            f"kept by one of them alone; mean overlap {percent(mean)}."
+        mean = sum(row.jaccard for row in difference.groups) / len(difference.groups)
+        lines.append(
+            f"A and B differ in {len(different)} of the {len(difference.groups)} groups that they name: {alone} units "
+            f"are kept by one of them alone; mean overlap {percent(mean)}."
         )
-    for label, blocks in (("A", found.blocks_a), ("B", found.blocks_b)):
+    for label, blocks in (("A", difference.blocks_a), ("B", difference.blocks_b)):
         if blocks:
-            told.append(f"{label} alone removes the residual blocks {', '.join(blocks)}.")
-    return tuple(told)
+            lines.append(f"{label} alone removes the residual blocks {', '.join(blocks)}.")
+    return tuple(lines)
 
 
-def difference_table(found: PlanDifference) -> Table:
-    """Tell of the groups that differ."""
+def difference_table(difference: PlanDifference) -> Table:
+    """List the groups that differ."""
     rows = tuple(
         (
             row.name,
@@ -97,19 +97,19 @@ def difference_table(found: PlanDifference) -> Table:
             str(row.common),
             percent(row.jaccard),
         )
-        for row in found.groups
+        for row in difference.groups
         if not row.equal
     )
     return Table(
         "Groups that differ",
-        ("group", "units", "A keeps", "B keeps", "B - A", "both", "overlap"),
+        (*left("group"), "units", "A keeps", "B keeps", "B - A", "both", "overlap"),
         rows,
         caption="Overlap (Jaccard): units that both keep / units that A or B keeps.",
     )
 
 
 def stage_table(transferred: TransferredPlan) -> Table:
-    """Tell what became of each stage."""
+    """List what became of each stage."""
     rows = tuple(
         (
             stage.name,
@@ -120,28 +120,39 @@ def stage_table(transferred: TransferredPlan) -> Table:
         )
         for stage in transferred.stages
     )
-    said = {
+    remarks = {
         "A stage that the pattern does not know stays whole.": any(stage.share is None for stage in transferred.stages),
         "One that the new network lacks is left out.": any(not stage.groups_to for stage in transferred.stages),
         "Removed residual blocks are not transferred: they have no counterpart.": transferred.blocks_left_behind > 0,
     }
     return Table(
         "Stages",
-        ("stage", "groups before", "kept share", "groups now", "units kept"),
+        (*left("stage"), "groups before", "kept share", "groups now", "units kept"),
         rows,
-        caption=" ".join(words for words, needed in said.items() if needed),
+        caption=" ".join(remark for remark, needed in remarks.items() if needed),
     )
 
 
-def verification_words(found: Verification, form_reason: str) -> tuple[str, ...]:
-    """Say what comparing masked and compact network gave, and in which form the compact one is."""
-    told = [
-        f"Masked equals compact: {found.removed_channels} channels removed, largest difference "
-        f"{found.relative_error:.1e} of the output's range (allowed {found.tolerance:.0e}), while masking moves it by "
-        f"{percent(max(found.sensitivity, found.probe_sensitivity))}."
-    ]
-    if found.reference == "masked values":
-        told.append("Compared with masked values: statistics are taken over the channels and blocks that stay.")
-    if form_reason:
-        told.append(f"The network is in graph form: {form_reason}.")
-    return tuple(told)
+def proof_lines(pruning: PruningRecord | None) -> tuple[str, ...]:
+    """Write how masked and compact network were compared, in which form the compact one is, and where it landed."""
+    if pruning is None:
+        return ()
+    proof = pruning.proof
+    if proof is None:
+        return ("Proof: unknown, the bundle was written by a version that did not keep it.",)
+    check = proof.verification
+    if check.reference == "zeros":
+        lines = [f"{check.zeros} of {check.weights} weights are 0; no channel was removed."]
+    else:
+        lines = [
+            f"Masked equals compact: {check.removed_channels} channels removed, largest difference "
+            f"{check.relative_error or 0:.1e} of the output's range (allowed {check.tolerance or 0:.0e}), while "
+            f"masking moves it by {percent(check.moved or 0)}."
+        ]
+    if check.reference == "masked values":
+        lines.append("Compared with masked values: statistics are taken over the channels and blocks that stay.")
+    if proof.form_reason:
+        lines.append(f"The network is in graph form: {proof.form_reason}.")
+    if proof.landing:
+        lines.append(f"Landing: {proof.landing}.")
+    return tuple(lines)

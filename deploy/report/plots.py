@@ -1,4 +1,4 @@
-"""The two plots of the page: how latencies are distributed, and FLOPs against time.
+"""The two plots of measurements: how latencies are distributed, and FLOPs against time.
 
 Each backend has panels of its own: backends are measured one after the other, and what was measured at different times
 is not drawn on one axis. Baseline and candidate differ by line and marker as well as by colour.
@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from benchmarks.records.measurement import Comparison, Measurement
 from benchmarks.stats.summary import percentile, summarise, supports
+from deploy.report.axes import Axis, draw_x_axis, draw_y_axis, factor_ticks, plain, round_ticks
 from deploy.report.formatting import count, duration, interval, percent
-from deploy.report.svg import Axis, element, factor_ticks, picture, polyline, round_ticks, text
+from deploy.report.svg import element, line, picture, polyline, text
 
 __all__ = ["flops_plot", "latency_plot"]
 
@@ -42,14 +43,11 @@ def latency_plot(baseline: Measurement | None, candidate: Measurement | None, na
     skewed = high > _SKEWED * low  # on a linear axis a long tail would press all the rest against the edge
     x = Axis(low, high, 48, width - 16, logarithmic=skewed)
     y = Axis(0, 1, height - 44, 34)
-    drawn = [_frame(x, y, height, f"latency of one request [{unit}]{', logarithmic' if skewed else ''}")]
-    drawn += [
-        _x_tick(x, y, tick * scale, f"{tick:g}")
-        for tick in (factor_ticks if skewed else round_ticks)(low / scale, high / scale)
-    ]
-    drawn += [_y_tick(x, y, share, percent(share)) for share in (0, 0.25, 0.5, 0.75, 0.9, 1)]
-    drawn.append(text(8, 20, "share of calls", class_="axis"))
-    told = []
+    ticks = plain((factor_ticks if skewed else round_ticks)(low / scale, high / scale), scale)
+    below = f"latency of one request [{unit}]{', logarithmic' if skewed else ''}"
+    drawn = draw_x_axis(x, (y.start, y.end), ticks, below)
+    drawn += draw_y_axis(x, y, [(share, percent(share)) for share in (0, 0.25, 0.5, 0.75, 0.9, 1)], "share of calls")
+    percentiles = []
     for (role, found), ordered in zip(shown, calls, strict=True):
         for trial in found.trials:
             if len(found.trials) > 1:
@@ -59,13 +57,13 @@ def latency_plot(baseline: Measurement | None, candidate: Measurement | None, na
             if supports(len(ordered), share):
                 ns = percentile(ordered, share)
                 drawn.append(_marker(role, x.at(min(ns, high)), y.at(share)))
-                told.append(f"{found.subject.label} p{100 * share:.0f} {duration(ns)}")
+                percentiles.append(f"{found.subject.label} p{100 * share:.0f} {duration(ns)}")
     drawn += _legend([(role, found.subject.label) for role, found in shown], width)
     backend = shown[0][1].subject.backend
     return picture(
         name,
         f"Latency on {backend}",
-        f"Cumulative distribution of the latency of one request: {', '.join(told)}.",
+        f"Cumulative distribution of the latency of one request: {', '.join(percentiles)}.",
         width,
         height,
         *drawn,
@@ -90,31 +88,30 @@ def flops_plot(pair: Comparison, name: str) -> str:
     x = Axis(0, 1.15 * max(1, *flops), 48, width - 16)
     y = Axis(0, 1.2 * max(times), height - 44, 34)
     power, prefix = _power(x.high)
-    drawn = [_frame(x, y, height, f"FLOPs of one example [{prefix}FLOP]")]
-    drawn += [_x_tick(x, y, tick * power, f"{tick:g}") for tick in round_ticks(0, x.high / power, 5)]
-    drawn += [_y_tick(x, y, tick * scale, f"{tick:g}") for tick in round_ticks(0, y.high / scale, 5)]
-    drawn.append(text(8, 20, f"median latency [{unit}]", class_="axis"))
+    flop_ticks = plain(round_ticks(0, x.high / power, 5), power)
+    drawn = draw_x_axis(x, (y.start, y.end), flop_ticks, f"FLOPs of one example [{prefix}FLOP]")
+    drawn += draw_y_axis(x, y, plain(round_ticks(0, y.high / scale, 5), scale), f"median latency [{unit}]")
     (x0, x1), (y0, y1) = [x.at(value) for value in flops], [y.at(value) for value in times]
-    drawn.append(_line(x.at(0), y.at(0), x0, y0, "promise"))
-    told = f"{pair.baseline.subject.label}: {count(flops[0])}FLOP, {duration(times[0])}; "
-    told += f"{pair.candidate.subject.label}: {count(flops[1])}FLOP, {duration(times[1])}."
+    drawn.append(line(x.at(0), y.at(0), x0, y0, "promise"))
+    description = f"{pair.baseline.subject.label}: {count(flops[0])}FLOP, {duration(times[0])}; "
+    description += f"{pair.candidate.subject.label}: {count(flops[1])}FLOP, {duration(times[1])}."
     if flops[0] and flops[1]:
         promised = times[0] * flops[1] / flops[0]
         # The part of the promise that was not kept, as a distance that can be seen.
-        drawn.append(_line(x1, y.at(promised), x1, y1, "gap"))
+        drawn.append(line(x1, y.at(promised), x1, y1, "gap"))
         drawn.append(element("circle", cx=x1, cy=y.at(promised), r=3, class_="promised"))
-        told += f" Had time followed FLOPs, it would take {duration(promised)}."
+        description += f" Had time followed FLOPs, it would take {duration(promised)}."
     drawn.append(_arrow(x0, y0, x1, y1))
     drawn += [_marker("baseline", x0, y0), _marker("candidate", x1, y1)]
     drawn.append(
         text(min(x0 + 6, x.end), y0 - 11, _short(pair.baseline.subject.label), class_="label", text_anchor="end")
     )
     drawn.append(_beside(x1, y1, _short(pair.candidate.subject.label), x.start))
-    drawn.append(_line(width - 166, 16, width - 146, 16, "promise"))
+    drawn.append(line(width - 166, 16, width - 146, 16, "promise"))
     drawn.append(text(width - 140, 20, "if time followed FLOPs", class_="axis"))
     if pair.speedup is not None:
-        told += f" Speed-up {interval(pair.speedup)} at a FLOP ratio of {pair.flop_ratio:.2f}x."
-    return picture(name, f"FLOPs against time on {pair.candidate.subject.backend}", told, width, height, *drawn)
+        description += f" Speed-up {interval(pair.speedup)} at a FLOP ratio of {pair.flop_ratio:.2f}x."
+    return picture(name, f"FLOPs against time on {pair.candidate.subject.backend}", description, width, height, *drawn)
 
 
 def _near_the_end(ordered: Sequence[int]) -> int:
@@ -143,30 +140,6 @@ def _curve(ordered: Sequence[int], x: Axis, y: Axis) -> list[tuple[float, float]
     return [(x.at(ordered[rank - 1]), y.at(rank / n)) for rank in ranks if ordered[rank - 1] <= x.high]
 
 
-def _frame(x: Axis, y: Axis, height: float, below: str) -> str:
-    return element(
-        "g",
-        _line(x.start, y.start, x.end, y.start, "frame"),
-        text((x.start + x.end) / 2, height - 8, below, class_="axis", text_anchor="middle"),
-    )
-
-
-def _x_tick(x: Axis, y: Axis, value: float, words: str) -> str:
-    at = x.at(value)
-    return _line(at, y.start, at, y.start + 4, "frame") + text(
-        at, y.start + 18, words, class_="axis", text_anchor="middle"
-    )
-
-
-def _y_tick(x: Axis, y: Axis, value: float, words: str) -> str:
-    at = y.at(value)
-    return _line(x.start, at, x.end, at, "grid") + text(x.start - 6, at + 4, words, class_="axis", text_anchor="end")
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> str:
-    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
-
-
 def _arrow(x1: float, y1: float, x2: float, y2: float) -> str:
     """Draw a line whose head ends short of the second point, where a marker stands."""
     length = ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5
@@ -175,7 +148,7 @@ def _arrow(x1: float, y1: float, x2: float, y2: float) -> str:
     dx, dy = (x2 - x1) / length, (y2 - y1) / length
     tip, neck = (x2 - 9 * dx, y2 - 9 * dy), (x2 - 18 * dx, y2 - 18 * dy)
     head = [tip, (neck[0] - 4 * dy, neck[1] + 4 * dx), (neck[0] + 4 * dy, neck[1] - 4 * dx), tip]
-    return _line(x1 + 8 * dx, y1 + 8 * dy, *neck, "arrow") + polyline(head, "arrowhead")
+    return line(x1 + 8 * dx, y1 + 8 * dy, *neck, "arrow") + polyline(head, "arrowhead")
 
 
 def _marker(role: str, x: float, y: float) -> str:
@@ -203,7 +176,7 @@ def _legend(labels: Sequence[tuple[str, str]], width: float) -> list[str]:
         shown = _short(label)
         drawn.append(text(right, 20, shown, class_="label", text_anchor="end"))
         right -= 8 * len(shown) + 38
-        drawn.append(_line(right, 16, right + 30, 16, f"{role} line"))
+        drawn.append(line(right, 16, right + 30, 16, f"{role} line"))
         drawn.append(_marker(role, right + 15, 16))
         right -= 18
     return drawn

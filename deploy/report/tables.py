@@ -1,4 +1,4 @@
-"""What is told, as plain tables of text: the terminal and the page show the same rows.
+"""Results as plain tables of text: the terminal and the page show the same rows.
 
 A table has few enough columns to stand in 80 characters; what does not fit goes to another table, never into wrapped
 cells. Nothing is said by colour alone.
@@ -7,7 +7,6 @@ cells. Nothing is said by colour alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from statistics import median
 
@@ -30,52 +29,28 @@ from deploy.report.formatting import (
     size,
     verdict,
 )
+from deploy.report.table import Notes, Table, left
 from deploy.results.results import ModelRow, Results
 from deploy.sources.metric import Metric
 
-__all__ = ["Table", "tables"]
+__all__ = ["tables"]
 
 _SLACK: dict[Metric, float] = {"accuracy": 0.001, "psnr": 0.01}
-"""0.1 points, 0.01 dB: a compiled model whose score differs by more is told of."""
+"""0.1 points, 0.01 dB: a compiled model whose score differs by more gets a footnote."""
 
+_UNKNOWN = "written by a version that did not keep the proof"
+_COMPARED = {
+    "masked parameters": "",
+    "masked values": "masked values: statistics are taken over the channels and blocks that stay",
+    "zeros": "zeros: single weights are 0, no channel was removed, so there is nothing to compare",
+}
 _ZEROS = " Single weights that are 0 are counted: dense runtimes multiply by them as by any other number."
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One table.
-
-    Parameters
-    ----------
-    title : str
-        Its heading.
-    columns : tuple of str
-        Headings of the columns.
-    rows : tuple of tuple of str
-        As many cells as columns each.
-    n_left : int
-        Leading columns that hold names; the others hold numbers and are aligned on the right.
-    notes : tuple of str
-        Footnotes; cells refer to them by ``[1]``, ``[2]``.
-    caption : str
-        One line of explanation.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    n_left: int = 1
-    notes: tuple[str, ...] = ()
-    caption: str = ""
 
 
 def tables(results: Results) -> tuple[Table, ...]:
     """Derive every table; one that would have no row is left out."""
-    found = [_paper(results), _latency(results), _starting(results), _memory(results), _cold(results)]
-    if results.comparisons:
-        found.append(_bought(results))
-    found.append(_answers(results))
-    return tuple(table for table in found if table.rows)
+    derive = (_paper, _proof, _latency, _starting, _memory, _cold, _bought, _answers)
+    return tuple(table for table in (one(results) for one in derive) if table.rows)
 
 
 def _paper(results: Results) -> Table:
@@ -117,83 +92,114 @@ def _paper(results: Results) -> Table:
     ends = (f"{pair[0].label} / {pair[1].label}",) if pair else ()
     return Table(
         "On paper",
-        ("for one example", *(row.label for row in models), *ends),
+        (*left("for one example"), *(row.label for row in models), *ends),
         tuple(rows),
         caption="FLOPs = 2 x MACs, counted on the ONNX file: multiply-accumulates of its layers."
         + (_ZEROS if any(row.zeros for row in models) else ""),
     )
 
 
+def _proof(results: Results) -> Table:
+    """Show for each pruned network how it was checked against the dense one."""
+    rows, notes = [], Notes()
+    for row in results.models:
+        if row.method is None and row.pruning is None:
+            continue
+        proof = None if row.pruning is None else row.pruning.proof
+        if proof is None:
+            rows.append((row.label, notes.after("unknown", [_UNKNOWN]), *[NOTHING] * 5))
+            continue
+        check = proof.verification
+        reasons = [proof.landing or "", proof.form_reason and f"graph form: {proof.form_reason}"]
+        reasons += [_COMPARED[check.reference]]
+        rows.append(
+            (
+                notes.after(row.label, reasons),
+                check.reference,
+                str(check.removed_channels),
+                NOTHING if check.relative_error is None else f"{check.relative_error:.1e}",
+                NOTHING if check.tolerance is None else f"{check.tolerance:.0e}",
+                NOTHING if check.moved is None else percent(check.moved),
+                proof.form,
+            )
+        )
+    return Table(
+        "Proof: the pruned network is the dense one without what was removed",
+        (*left("model", "compared with"), "channels", "difference", "allowed", "effect", *left("form")),
+        tuple(rows),
+        notes=notes.texts,
+        caption="Channels: removed, over all layers that make them. Difference: between the outputs of the masked and the compact "
+        "network. Effect: how far masking moves the dense network's output. Both as a share of the output's range.",
+    )
+
+
 def _latency(results: Results) -> Table:
-    rows, notes = [], _Notes()
+    rows, notes = [], Notes()
     for found in results.all_measurements():
         subject = found.subject
         if found.failure is not None:
-            mark = notes.mark(f"{subject.label} on {subject.backend} failed: {found.failure}")
-            rows.append((place(results, found), subject.label, f"failed {mark}", *[NOTHING] * 5))
+            failure = f"{subject.label} on {subject.backend} failed: {found.failure}"
+            rows.append((place(results, found), subject.label, notes.after("failed", [failure]), *[NOTHING] * 5))
             continue
-        told = summarise(found)
-        tail = (NOTHING if ns is None else duration(ns) for ns in (told.p90_ns, told.p99_ns))
-        marks = notes.marks(found.doubts)
+        summary = summarise(found)
+        tail = (NOTHING if ns is None else duration(ns) for ns in (summary.p90_ns, summary.p99_ns))
         rows.append(
             (
                 place(results, found),
-                f"{subject.label} {marks}".rstrip(),
-                duration(told.p50_ns),
-                _over_processes(told.trial_median_ns),
+                notes.after(subject.label, found.doubts),
+                duration(summary.p50_ns),
+                _half_width(summary.trial_median_ns),
                 *tail,
-                duration(told.mean_ns),
-                rate(told.throughput_per_s),
+                duration(summary.mean_ns),
+                rate(summary.throughput_per_s),
             )
         )
     for one in results.skipped:
-        mark = notes.mark(f"{one.backend} was skipped: {one.reason}{'; ' if one.hint else ''}{one.hint}")
-        rows.append((one.backend, NOTHING, f"skipped {mark}", *[NOTHING] * 5))
+        reason = f"{one.backend} was skipped: {one.reason}{'; ' if one.hint else ''}{one.hint}"
+        rows.append((one.backend, NOTHING, notes.after("skipped", [reason]), *[NOTHING] * 5))
     return Table(
-        "Measured: latency of one request",
-        ("backend", "model", "p50", "+-", "p90", "p99", "mean", "examples/s"),
+        "Latency of one request",
+        (*left("backend", "model"), "p50", "+-", "p90", "p99", "mean", "examples/s"),
         tuple(rows),
-        n_left=2,
-        notes=notes.found,
-        caption=f"{_setting(results)} +-: half the interval of the median over processes.",
+        notes=notes.texts,
+        caption=f"{_setting(results)} +-: half-width of the median's confidence interval across processes.",
     )
 
 
-def _over_processes(found: Interval | None) -> str:
-    return NOTHING if found is None else percent(relative_half_width(found), 1)
+def _half_width(median: Interval | None) -> str:
+    return NOTHING if median is None else percent(relative_half_width(median), 1)
 
 
 def _starting(results: Results) -> Table:
-    rows, notes = [], _Notes()
+    rows, notes = [], Notes()
     for found in results.all_measurements():
         if found.failure is not None:
             continue
-        told = summarise(found)
+        summary = summarise(found)
         rows.append(
             (
                 place(results, found),
-                f"{found.subject.label} {_energy_mark(found, notes)}".rstrip(),
-                duration(told.load_ns),
-                duration(told.first_run_ns),
+                notes.after(found.subject.label, _energy(found)),
+                duration(summary.load_ns),
+                duration(summary.first_run_ns),
                 duration(median(trial.steady_ns for trial in found.trials)),
                 duration(found.cpu_ns_per_call or 0),
-                f"{told.n_calls} / {told.n_trials}",
+                f"{summary.n_calls} / {summary.n_trials}",
             )
         )
     return Table(
-        "Measured: starting, and what a call takes of the processor",
-        ("backend", "model", "load", "first run", "steady", "CPU/call", "calls/proc."),
+        "Start-up time and CPU time per call",
+        (*left("backend", "model"), "load", "first run", "steady", "CPU/call", "calls/proc."),
         tuple(rows),
-        n_left=2,
-        notes=notes.found,
+        notes=notes.texts,
         caption="Load: ONNX file to compiled model. Steady: from then until latency no longer changed. "
-        "CPU/call: processor time of all threads.",
+        "CPU/call: CPU time of all threads.",
     )
 
 
-def _energy_mark(found: Measurement, notes: _Notes) -> str:
+def _energy(found: Measurement) -> list[str]:
     used = found.energy_uj_per_call
-    return "" if used is None else notes.mark(f"{used / 1e3:.3g} mJ per call of the whole package or board")
+    return [] if used is None else [f"{used / 1e3:.3g} mJ per call of the whole package or board"]
 
 
 def _memory(results: Results) -> Table:
@@ -201,138 +207,129 @@ def _memory(results: Results) -> Table:
     for found in results.all_measurements():
         if found.failure is not None:
             continue
-        told = summarise(found)
+        summary = summarise(found)
         rows.append(
             (
                 place(results, found),
                 found.subject.label,
-                size(told.peak_bytes),
-                size(told.model_bytes),
-                _middle_size([trial.memory.steady_bytes for trial in found.trials]),
-                _middle_size([trial.memory.weights_bytes for trial in found.trials]),
+                size(summary.peak_bytes),
+                size(summary.model_bytes),
+                _median_size([trial.memory.steady_bytes for trial in found.trials]),
+                _median_size([trial.memory.weights_bytes for trial in found.trials]),
             )
         )
     return Table(
-        "Measured: memory of the process",
-        ("backend", "model", "peak", "of it model", "steady", "weights"),
+        "Memory of the process",
+        (*left("backend", "model"), "peak", "model share", "steady", "weights"),
         tuple(rows),
-        n_left=2,
-        caption="Peak: resident memory (VmHWM); of it model: above the empty runtime. Steady: its share of memory "
-        "(PSS) while it runs. Weights: as the runtime tells.",
+        caption="Peak: resident memory (VmHWM). Model share: above the empty runtime. Steady: proportional share of "
+        "memory (PSS) while it runs. Weights: as reported by the runtime.",
     )
 
 
 def _cold(results: Results) -> Table:
-    rows, notes = [], _Notes()
+    rows, notes = [], Notes()
     for found in results.all_measurements():
         if found.cold is None:
             continue
         bare, kept = found.cold.without_cache, found.cold.with_cache
         loaded = NOTHING if kept is None or kept.loaded_ns is None else duration(kept.loaded_ns)
         stored = NOTHING if bare.stored_bytes is None else size(bare.stored_bytes)
-        mark = notes.mark(f"{found.subject.backend}: {bare.reason}") if bare.reason else ""
         rows.append(
             (
                 place(results, found),
-                f"{found.subject.label} {mark}".rstrip(),
+                notes.after(found.subject.label, [f"{found.subject.backend}: {bare.reason}"] if bare.reason else []),
                 duration(bare.compiled_ns),
                 loaded,
                 stored,
             )
         )
     return Table(
-        "Measured: making the model ready in a fresh process",
-        ("backend", "model", "compile", "from cache", "kept"),
+        "Compiling and loading in a fresh process",
+        (*left("backend", "model"), "compile", "from cache", "kept"),
         tuple(rows),
-        n_left=2,
-        notes=notes.found,
-        caption="From cache: what was compiled before, read, checked by its hash and loaded.",
+        notes=notes.texts,
+        caption="From cache: an earlier compilation, checked by its hash and loaded.",
     )
 
 
-def _middle_size(values: Sequence[int | None]) -> str:
+def _median_size(values: Sequence[int | None]) -> str:
     known = [value for value in values if value is not None]
     return size(round(median(known))) if known else NOTHING
 
 
 def _bought(results: Results) -> Table:
-    rows, notes = [], _Notes()
+    rows, notes = [], Notes()
     confidences = set()
     for pair in results.comparisons:
         promise = flop_ratio(pair)
-        said = verdict(pair)
-        if pair.verdict == "failed":
-            said += " " + notes.marks(tuple(_failures(pair)))
-        doubts = _doubts(results, pair)
+        outcome = notes.after(verdict(pair), _failures(pair) if pair.verdict == "failed" else [])
         if pair.speedup is not None:
             confidences.add(f"{percent(pair.speedup.confidence, 1)} from {pair.speedup.n} pairs of processes")
         rows.append(
             (
-                f"{place(results, pair.candidate)} {notes.marks(doubts)}".rstrip(),
+                notes.after(place(results, pair.candidate), _caveats(results, pair)),
                 NOTHING if promise is None else ratio(promise),
                 NOTHING if pair.speedup is None else interval(pair.speedup),
                 realised(pair),
-                said.rstrip(),
+                outcome,
             )
         )
-    sureness = f" Intervals: {', '.join(sorted(confidences))}." if confidences else ""
+    intervals = f" Intervals: {', '.join(sorted(confidences))}." if confidences else ""
     return Table(
         "What the pruning bought",
-        ("backend", "FLOP ratio", "speed-up", "realised", "verdict"),
+        (*left("backend"), "FLOP ratio", "speed-up", "realised", *left("verdict")),
         tuple(rows),
-        notes=notes.found,
-        caption=f"Both models ran in turn, block by block. Realised = speed-up / FLOP ratio.{sureness}",
+        notes=notes.texts,
+        caption=f"Both models ran in turn, block by block. Realised = speed-up / FLOP ratio.{intervals}",
     )
 
 
 def _answers(results: Results) -> Table:
-    rows, notes = [], _Notes()
-    for found, told in zip(results.all_measurements(), results.answers(), strict=True):
-        row = results.model(told.label)
-        scored = None if row is None else row.backend_scores.get(told.backend)
+    rows, notes = [], Notes()
+    for found, answer in zip(results.all_measurements(), results.answers(), strict=True):
+        row = results.model(answer.label)
+        scored = None if row is None else row.backend_scores.get(answer.backend)
         error = allowed = NOTHING
-        if told.agreement is not None:
-            error = f"{told.agreement.max_abs_error:.1e}"
-            allowed = f"{told.agreement.tolerance * told.agreement.output_range:.1e}"
-        if not told.agrees:
-            said = f"WRONG {notes.mark(told.failure)}" if told.failure else "WRONG"
-        elif told.agreement is not None:
-            said = "right"
+        if answer.agreement is not None:
+            error = f"{answer.agreement.max_abs_error:.1e}"
+            allowed = f"{answer.agreement.tolerance * answer.agreement.output_range:.1e}"
+        if not answer.agrees:
+            outcome = notes.after("WRONG", [answer.failure or ""])
         else:
-            said = "not checked"
+            outcome = "not checked" if answer.agreement is None else "right"
         written = NOTHING
         if row is not None and scored is not None:
-            written = f"{score(row.metric, scored)} {_score_mark(row, scored, told.backend, notes)}".rstrip()
+            written = notes.after(score(row.metric, scored), _score_notes(row, scored, answer.backend))
         precisions = sorted({trial.executed_precision for trial in found.trials})
         rows.append(
             (
-                told.backend,
-                told.label,
-                said,
+                answer.backend,
+                answer.label,
+                outcome,
                 error,
                 allowed,
                 ", ".join(precisions) or NOTHING,
                 written,
             )
         )
-    references = sorted({told.agreement.reference for told in results.answers() if told.agreement is not None})
+    references = sorted({one.agreement.reference for one in results.answers() if one.agreement is not None})
     return Table(
         "Are the answers still right?",
-        ("backend", "model", "answers", "max error", "allowed", "executed", f"test {_scores_name(results)}"),
+        (*left("backend", "model", "answers"), "max error", "allowed", "executed", f"test {_scores_name(results)}"),
         tuple(rows),
-        n_left=3,
-        notes=notes.found,
+        notes=notes.texts,
         caption=f"Checked before any timing, against: {'; '.join(references) or 'nothing'}.",
     )
 
 
-def _score_mark(row: ModelRow, scored: float, backend: str, notes: _Notes) -> str:
+def _score_notes(row: ModelRow, scored: float, backend: str) -> list[str]:
     if row.score_test is None or abs(scored - row.score_test) <= _SLACK[row.metric] + 1e-9:
-        return ""
-    return notes.mark(
+        return []
+    return [
         f"{row.label} on {backend}: test {score_name(row.metric)} differs from torch's "
         f"{score(row.metric, row.score_test)} by {score_change(row.metric, scored - row.score_test)}"
-    )
+    ]
 
 
 def _scores_name(results: Results) -> str:
@@ -340,15 +337,14 @@ def _scores_name(results: Results) -> str:
     return next(iter(names)) if len(names) == 1 else "score"
 
 
-def _doubts(results: Results, pair: Comparison) -> tuple[str, ...]:
-    """List the doubts about both sides; one that both share is told once."""
+def _caveats(results: Results, pair: Comparison) -> list[str]:
+    """List the caveats of both models; one that both share stands once, without a model's name."""
     backend, shared = place(results, pair.candidate), set(pair.baseline.doubts) & set(pair.candidate.doubts)
-    told = [
-        f"{backend}: {doubt}" if doubt in shared else f"{side.subject.label} on {backend}: {doubt}"
+    return [
+        f"{backend}: {caveat}" if caveat in shared else f"{side.subject.label} on {backend}: {caveat}"
         for side in pair.sides
-        for doubt in side.doubts
+        for caveat in side.doubts
     ]
-    return tuple(dict.fromkeys(told))
 
 
 def _failures(pair: Comparison) -> list[str]:
@@ -360,7 +356,7 @@ def _failures(pair: Comparison) -> list[str]:
 
 
 def _setting(results: Results) -> str:
-    """Say under which options was measured; more than one set of them is told as such."""
+    """Write the options of the measurements; several sets are joined by "Or"."""
     return " Or: ".join(dict.fromkeys(_options(found) for found in results.all_measurements()))
 
 
@@ -368,20 +364,3 @@ def _options(found: Measurement) -> str:
     subject = found.subject
     threads = "1 thread" if subject.threads == 1 else f"{subject.threads} threads"
     return f"{subject.precision}, {threads}, {subject.device}, batch {subject.batch}, one request at a time."
-
-
-class _Notes:
-    """Footnotes in the order in which they are first referred to; the same words have one number."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, int] = {}
-
-    @property
-    def found(self) -> tuple[str, ...]:
-        return tuple(self._found)
-
-    def mark(self, note: str) -> str:
-        return f"[{self._found.setdefault(note, len(self._found) + 1)}]"
-
-    def marks(self, notes: tuple[str, ...]) -> str:
-        return "".join(self.mark(note) for note in notes)

@@ -9,7 +9,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from deploy.report.formatting import answer
-from deploy.report.tables import Table, tables
+from deploy.report.table import MARK, Table
+from deploy.report.tables import tables
 from deploy.results.results import Results
 
 __all__ = ["print_results", "print_table", "renderables"]
@@ -47,8 +48,13 @@ def _rendered(table: Table) -> RenderableType:
     # Text, not str: labels and messages come from outside and may hold what rich takes for markup.
     drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for index, name in enumerate(table.columns):
-        left = index < table.n_left or name == "verdict"
-        drawn.add_column(Text(name), justify="left" if left else "right", overflow="fold")
+        marks = (mark for row in table.rows for mark in MARK.findall(row[index]))
+        drawn.add_column(
+            Text(name),
+            justify="left" if table.is_left(index) else "right",
+            overflow="fold",
+            min_width=max(map(len, marks), default=None),  # a mark stays on one line
+        )
     for row in table.rows:
         drawn.add_row(*(Text(cell) for cell in row))
     below = [Text(table.caption, style="dim")] if table.caption else []

@@ -7,19 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from benchmarks.answers.reference import Reference, read_reference
 from benchmarks.errors import InputError
+from benchmarks.journal import Journal, journal_path
+from benchmarks.records.measurement import Comparison, Measurement
+from benchmarks.runner import compare, measure
+from benchmarks.settings import Settings
+from benchmarks.subject.cost import cost
+from benchmarks.subject.subject import SubjectSpec
 from deploy.backend_options import compile_options, require_backends
+from deploy.bundle.bundle import bundle_of
 from deploy.files.atomic import require_writable
-
-if TYPE_CHECKING:
-    from benchmarks.answers.reference import Reference
-    from benchmarks.journal import Journal
-    from benchmarks.records.measurement import Comparison, Measurement
-    from benchmarks.settings import Settings
-    from benchmarks.subject.subject import SubjectSpec
-    from deploy.results.results import Results
+from deploy.results.gather import results_of_bench
+from deploy.results.results import Results
 
 __all__ = ["Grid", "bench_models", "label_models", "numbers", "onnx_file", "reference_of", "shapes"]
 
@@ -58,8 +59,6 @@ class Grid:
 
     def specs(self, models: Mapping[str, Path]) -> Iterator[list[SubjectSpec]]:
         """Give, for each point of the grid, the models that are measured in turn."""
-        from benchmarks.subject.subject import SubjectSpec
-
         for backend, given, batch in product(self.backends, self.threads, self.batches):
             threads = given if given or self.cores is None else len(self.cores)
             options = compile_options(backend, precision=self.precision, threads=threads, device=self.device)
@@ -102,9 +101,6 @@ def bench_models(
     OutputError
         `output` cannot be written; found before anything is measured.
     """
-    from benchmarks.subject.cost import cost
-    from deploy.results.results import results_of_bench
-
     if output is not None:
         require_writable(output)
     require_backends(grid.backends, grid.device)
@@ -191,9 +187,6 @@ def reference_of(model: Path) -> Reference | None:
     BundleError
         The bundle was changed.
     """
-    from benchmarks.answers.reference import read_reference
-    from deploy.bundle.bundle import bundle_of
-
     bundle = bundle_of(model)
     return None if bundle is None else read_reference(bundle.reference)
 
@@ -207,8 +200,6 @@ def _measure(
     measurements: list[Measurement],
     journal: Journal | None,
 ) -> None:
-    from benchmarks.runner import compare, measure
-
     def tell(line: str) -> None:
         say(f"{specs[0].backend}: {line}")
 
@@ -240,8 +231,6 @@ def _measure(
 
 @contextmanager
 def _journal(output: Path | None) -> Iterator[Journal | None]:
-    from benchmarks.journal import Journal, journal_path
-
     if output is None:
         yield None
         return

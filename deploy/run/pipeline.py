@@ -16,7 +16,8 @@ from deploy.errors import BundleError, ExportError
 from deploy.files.atomic import write_file
 from deploy.recipe import Recipe
 from deploy.report.page import write_page
-from deploy.results.results import Results, Skipped, results_of_run
+from deploy.results.gather import results_of_run
+from deploy.results.results import Results, Skipped
 from deploy.run.child import call_in_child
 from deploy.run.measure import check_backend, measure_backend
 from deploy.run.run_stages import stages_of

@@ -13,6 +13,7 @@ from torch import nn
 
 from deploy.bundle.bundle import write_bundle
 from deploy.bundle.manifest import NetworkOrigin, NetworkScores, NominalCost, Provenance
+from deploy.bundle.pruning import Proof
 from deploy.export.export import require_opset
 from deploy.recipe import Recipe
 from deploy.run.loss_check import require_losses
@@ -28,6 +29,7 @@ from deploy.run.steps import (
     load_dense,
     load_plan,
     prune_dense,
+    pruning_facts,
     removals_folder,
     train_dense,
     zeros_of,
@@ -106,7 +108,14 @@ def _write_bundle(context: StepContext, folder: Path, model: nn.Module, pruned: 
         opset=recipe.export.opset,
         dynamic_batch=recipe.export.dynamic_batch,
         batch=None if recipe.export.dynamic_batch else recipe.bench.batch,
+        proof=None if pruned is None else _proof(pruned),
     )
+
+
+def _proof(pruned: Path) -> Proof:
+    """Return how the pruning in this folder was checked, and where it landed."""
+    facts = pruning_facts(pruned)
+    return Proof.model_validate({name: facts[name] for name in Proof.model_fields})
 
 
 def refuse_early(recipe: Recipe) -> None:

@@ -12,7 +12,7 @@ from deploy.cli.plan import options as given
 from deploy.cli.plan.output import print_tables
 from deploy.plans.applied import apply_and_write
 from deploy.plans.source import read_plan, requested, require_fit, trace_network
-from deploy.report.plan_text import cost_table, verification_words
+from deploy.report.plan_text import cost_table, proof_lines
 
 __all__ = ["apply"]
 
@@ -38,8 +38,8 @@ def apply(
     traced = trace_network(request, seed=seed, policy=found.policy)
     require_fit(found, traced, plan_file)
     say("pruning, checking and exporting")
-    applied = apply_and_write(found, traced, output, seed=seed)
-    for line in verification_words(applied.verification, applied.form_reason):
+    bundle = apply_and_write(found, traced, output, seed=seed)
+    for line in proof_lines(bundle.pruning):
         typer.echo(line)
     print_tables([cost_table(traced.graph, [("pruned", found)])])
     typer.echo(f"\nBundle: {output}")

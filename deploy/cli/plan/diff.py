@@ -11,7 +11,7 @@ from deploy.cli.plan import options as given
 from deploy.cli.plan.output import print_tables
 from deploy.plans.difference import differences
 from deploy.plans.source import read_plan, requested, require_fit, trace_network
-from deploy.report.plan_text import cost_table, difference_table, difference_words
+from deploy.report.plan_text import cost_table, difference_lines, difference_table
 
 __all__ = ["diff"]
 
@@ -37,7 +37,7 @@ def diff(
         for each, path in ((a, plan_a), (b, plan_b)):
             require_fit(each, traced, path)
         tables.append(cost_table(traced.graph, [("A", a), ("B", b)]))
-    for line in difference_words(found):
+    for line in difference_lines(found):
         typer.echo(line)
     print_tables(tables)
     raise typer.Exit(0 if found.equal else 1)

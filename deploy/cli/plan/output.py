@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import typer
 from rich.console import Console
 
-from deploy.report.tables import Table
+from deploy.report.table import Table
 from deploy.report.terminal import print_table
 
 __all__ = ["WIDTH", "print_tables"]

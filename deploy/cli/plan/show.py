@@ -10,10 +10,10 @@ import typer
 from deploy.cli.plan import options as given
 from deploy.cli.plan.output import WIDTH, print_tables
 from deploy.files.atomic import require_writable
-from deploy.plans.source import read_plan, requested, require_fit, trace_network
+from deploy.plans.source import read_plan, read_pruning, requested, require_fit, trace_network
 from deploy.report.plan_picture import write_plan_page, write_plan_picture
 from deploy.report.plan_rows import bars, group_rows
-from deploy.report.plan_text import cost_table, headline, settings_lines
+from deploy.report.plan_text import cost_table, headline, proof_lines, settings_lines
 from pruners.errors import PlanError
 
 __all__ = ["show"]
@@ -47,7 +47,7 @@ def show(
     if not rows and (page is not None or svg is not None):
         raise PlanError(f"{plan_file} removes nothing: there is nothing to draw; --network draws the whole network")
     lead = headline(found)
-    for line in (lead, *settings_lines(found, WIDTH), "", *bars(rows, WIDTH)):
+    for line in (lead, *settings_lines(found, WIDTH), *proof_lines(read_pruning(plan_file)), "", *bars(rows, WIDTH)):
         typer.echo(line)
     if graph is None:
         typer.echo("\nGroups that are not listed keep everything; --network shows them too, and counts FLOPs.")

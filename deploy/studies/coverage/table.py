@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from deploy.report.markdown import markdown as as_markdown
-from deploy.report.tables import Table
+from deploy.report.table import Table, left
 from deploy.studies.coverage.catalogue import SETS
 from deploy.studies.coverage.rows import CoverageRow, Engine, ListedNetwork
 
@@ -59,7 +59,18 @@ def totals(rows: Sequence[CoverageRow]) -> Table:
         lines.append(_counts("all", pairs))
     return Table(
         title="Coverage",
-        columns=("set", "models", "ok", "refused", "WRONG", "runtime", "failed", "TP ok", "TP wrong", "TP failed"),
+        columns=(
+            *left("set"),
+            "models",
+            "ok",
+            "refused",
+            "WRONG",
+            "runtime",
+            "failed",
+            "TP ok",
+            "TP wrong",
+            "TP failed",
+        ),
         rows=tuple(lines),
         caption="runtime: one that is wrong where another is right on the same file, or on the unpruned network too. "
         "TP: Torch-Pruning, which refuses nothing: what it raises is a failure",
@@ -94,7 +105,7 @@ def markdown(rows: Sequence[CoverageRow]) -> str:
     )
     for name in dict.fromkeys(pair.entry.set for pair in pairs):
         own = [pair for pair in pairs if pair.entry.set == name]
-        table = Table(title=name, columns=_COLUMNS, rows=tuple(_line(pair) for pair in own), n_left=3)
+        table = Table(title=name, columns=_COLUMNS, rows=tuple(_line(pair) for pair in own))
         parts += [f"### {name}", as_markdown(table).rstrip()]
     for title, engine in (("What this project did not do", "ours"), ("What Torch-Pruning did not do", "torch-pruning")):
         lines = [_why(row) for row in rows if row.job.engine == engine and row.outcome != "ok"]
@@ -110,10 +121,9 @@ def markdown(rows: Sequence[CoverageRow]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+_OUTCOMES = ("ok", "refused", "WRONG", "runtime", "failed", "TP ok", "TP wrong", "TP failed")
 _COLUMNS = (
-    "network",
-    "input",
-    "outcome",
+    *left("network", "input", "outcome"),
     "units",
     "FLOPs",
     "masked = compact",

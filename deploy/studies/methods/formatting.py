@@ -10,7 +10,7 @@ from deploy.studies.methods.recipe import BASELINES
 from deploy.studies.methods.results import Cell, StudyResults
 from deploy.studies.methods.summary import Difference, Mean, Win, against, wins
 
-__all__ = ["Notes", "answers", "cost", "difference", "failures", "mean", "several"]
+__all__ = ["answers", "cost", "difference", "failures", "mean", "several"]
 
 
 def mean(found: Mean | None, metric: Metric) -> str:
@@ -42,22 +42,6 @@ def cost(pairs: Sequence[tuple[int, int]]) -> str:
 def several(values: Iterable[str]) -> str:
     """Write each value once."""
     return ", ".join(dict.fromkeys(values)) or NOTHING
-
-
-class Notes:
-    """Footnotes, each said once."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def of(self, told: Iterable[str]) -> str:
-        """Return the marks of some texts, with a space before each."""
-        marks = ""
-        for text in dict.fromkeys(filter(None, told)):
-            if text not in self.texts:
-                self.texts.append(text)
-            marks += f" [{self.texts.index(text) + 1}]"
-        return marks
 
 
 def failures(results: StudyResults) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from deploy.report.axes import Axis, draw_x_axis, draw_y_axis, plain, round_ticks
 from deploy.report.formatting import percent, score, score_name, score_title, score_unit
-from deploy.report.svg import Axis, element, number, picture, polyline, round_ticks, text
-from deploy.sources.metric import Metric
+from deploy.report.svg import element, line, number, picture, polyline, text
 from deploy.studies.methods.results import StudyResults
 from deploy.studies.methods.summary import Mean, cells_of, mean_of, scores_of
 
@@ -93,9 +93,13 @@ def pareto_plot(results: StudyResults, recovery: str, backend: str = "") -> str:
     y = Axis(low - pad, high + pad, height - _BOTTOM, _TOP)
     what = f"time on {backend}" if backend else "MACs"
     drawn = [element("style", _STYLE), element("rect", x=0, y=0, width=width, height=height, class_="ground")]
-    drawn += _axes(x, y, f"{what}, as a share of the dense network's", height, metric)
-    line = front(found)
-    drawn.append(polyline([(x.at(p.cost[1]), y.at(p.score.value)) for p in line], "front"))
+    shown = 100 if metric == "accuracy" else 1
+    cost_ticks, score_ticks = plain(round_ticks(x.low, x.high)), round_ticks(shown * y.low, shown * y.high)
+    cost_title = f"{what}, as a share of the dense network's"
+    drawn += draw_x_axis(x, (y.start, y.end), cost_ticks, cost_title, grid=True)
+    drawn += draw_y_axis(x, y, plain(score_ticks, 1 / shown), f"test {score_name(metric)} [{score_unit(metric)}]")
+    drawn += [line(x.start, y.start, x.end, y.start, "frame"), line(x.start, y.start, x.start, y.end, "frame")]
+    drawn.append(polyline([(x.at(p.cost[1]), y.at(p.score.value)) for p in front(found)], "front"))
     if dense is not None:
         drawn += _whiskers(x, y, (1.0, 1.0, 1.0), dense, "#59636e")
         drawn.append(element("circle", cx=x.at(1), cy=y.at(dense.value), r=6, fill="none", stroke="#1d2329"))
@@ -113,14 +117,14 @@ def pareto_plot(results: StudyResults, recovery: str, backend: str = "") -> str:
         drawn.append(_marker(index, width - _RIGHT + 18, row))
         drawn.append(text(width - _RIGHT + 32, row + 4, f"{index + 1} {name}"))
     row = _TOP + 8 + 20 * len(methods)
-    drawn.append(element("line", x1=width - _RIGHT + 10, y1=row, x2=width - _RIGHT + 28, y2=row, class_="front"))
+    drawn.append(line(width - _RIGHT + 10, row, width - _RIGHT + 28, row, "front"))
     drawn.append(text(width - _RIGHT + 32, row + 4, "Pareto front"))
-    told = "; ".join(
+    description = "; ".join(
         f"{p.method} at {p.budget}: {score(metric, p.score.value)} with {percent(p.cost[1])} of the {what}"
         for p in found
     )
     title = f"{score_title(metric)} against {what}, {recovery}"
-    svg = picture("pareto", title, f"{told}.", width, height, *drawn)
+    svg = picture("pareto", title, f"{description}.", width, height, *drawn)
     return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
 
 
@@ -143,36 +147,15 @@ def _spread(mean: Mean) -> float:
     return mean.deviation or 0.0
 
 
-def _axes(x: Axis, y: Axis, name: str, height: float, metric: Metric) -> list[str]:
-    drawn = [
-        text(8, 20, f"test {score_name(metric)} [{score_unit(metric)}]", class_="axis"),
-        text((x.start + x.end) / 2, height - 8, name, class_="axis"),
-    ]
-    drawn[1] = text((x.start + x.end) / 2, height - 8, name, class_="axis", text_anchor="middle")
-    for tick in round_ticks(x.low, x.high):
-        at = x.at(tick)
-        drawn.append(element("line", x1=at, y1=y.start, x2=at, y2=y.end, class_="grid"))
-        drawn.append(text(at, y.start + 18, f"{tick:g}", class_="axis", text_anchor="middle"))
-    shown = 100 if metric == "accuracy" else 1
-    for tick in round_ticks(shown * y.low, shown * y.high):
-        at = y.at(tick / shown)
-        drawn.append(element("line", x1=x.start, y1=at, x2=x.end, y2=at, class_="grid"))
-        drawn.append(text(x.start - 6, at + 4, f"{tick:g}", class_="axis", text_anchor="end"))
-    drawn.append(element("line", x1=x.start, y1=y.start, x2=x.end, y2=y.start))
-    drawn.append(element("line", x1=x.start, y1=y.start, x2=x.start, y2=y.end))
-    return drawn
-
-
 def _whiskers(x: Axis, y: Axis, cost: tuple[float, float, float], score: Mean, colour: str) -> list[str]:
     """Draw the interval of the cost, and one standard deviation of the score to each side."""
     at, low, high = x.at(cost[1]), y.at(score.value - _spread(score)), y.at(score.value + _spread(score))
     level = y.at(score.value)
     drawn = []
     if cost[0] != cost[2]:
-        ends = {"x1": x.at(cost[0]), "x2": x.at(cost[2]), "y1": level, "y2": level}
-        drawn.append(element("line", **ends, class_="whisker", style=f"stroke:{colour}"))
+        drawn.append(line(x.at(cost[0]), level, x.at(cost[2]), level, "whisker", style=f"stroke:{colour}"))
     if low != high:
-        drawn.append(element("line", x1=at, x2=at, y1=low, y2=high, class_="whisker", style=f"stroke:{colour}"))
+        drawn.append(line(at, low, at, high, "whisker", style=f"stroke:{colour}"))
     return drawn
 
 

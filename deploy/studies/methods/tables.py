@@ -17,8 +17,8 @@ from deploy.report.formatting import (
     score_unit,
     verdict,
 )
-from deploy.report.tables import Table
-from deploy.studies.methods.formatting import Notes, cost, difference, mean, several
+from deploy.report.table import Notes, Table, left
+from deploy.studies.methods.formatting import cost, difference, mean, several
 from deploy.studies.methods.recipe import BASELINES
 from deploy.studies.methods.results import Cell, MeasuredRow, StudyResults
 from deploy.studies.methods.summary import against, cells_of, mean_of, scores_of
@@ -43,9 +43,9 @@ def _score_tables(results: StudyResults) -> Iterator[Table]:
         rows = tuple((method, *_after(results, method, budget, notes)) for method in _methods(results))
         yield Table(
             title=f"{score_title(results.metric)} on test images in {score_unit(results.metric)}, {budget} left",
-            columns=("method", *recoveries),
+            columns=(*left("method"), *recoveries),
             rows=rows,
-            notes=tuple(notes.texts),
+            notes=notes.texts,
             caption=f"The dense network: {mean(dense, results.metric)}. {_over(results)} {results.split}",
         )
 
@@ -73,10 +73,9 @@ def paper_table(results: StudyResults) -> Table:
     tail = " Latency: median of one request. Realised: share of the speed-up that FLOPs say." if backends else ""
     return Table(
         title=f"{score_title(results.metric)} on test images, cost and speed",
-        columns=("method", "budget", "dense", "as pruned", *recoveries, "MACs", "params", *measured),
+        columns=(*left("method", "budget"), "dense", "as pruned", *recoveries, "MACs", "params", *measured),
         rows=tuple(rows),
-        n_left=2,
-        notes=tuple(notes.texts),
+        notes=notes.texts,
         caption=f"{score_title(results.metric)} in {score_unit(results.metric)}. {_over(results)} "
         f"MACs and params: {_LEFT}.{tail} {results.split}",
     )
@@ -96,9 +95,8 @@ def against_table(results: StudyResults) -> Table:
                     rows.append((method, budget, name, *(difference(one, results.metric) for one in found)))
     return Table(
         title=f"Test {score_name(results.metric)} minus that of the baselines, in {difference_unit(results.metric)}",
-        columns=("method", "budget", "baseline", *recoveries),
+        columns=(*left("method", "budget", "baseline"), *recoveries),
         rows=tuple(rows),
-        n_left=3,
         caption="Mean of the differences seed by seed, and its 95 % interval; *: the interval holds no 0.",
     )
 
@@ -116,10 +114,9 @@ def cost_table(results: StudyResults) -> Table:
                 rows.append((method, budget, *_costs(cells, notes), mean(pruned, results.metric)))
     return Table(
         title="On paper",
-        columns=("method", "budget", "MACs", "params", f"{score_name(results.metric)} as pruned"),
+        columns=(*left("method", "budget"), "MACs", "params", f"{score_name(results.metric)} as pruned"),
         rows=tuple(rows),
-        n_left=2,
-        notes=tuple(notes.texts),
+        notes=notes.texts,
         caption=f"MACs and params of one example: {_LEFT}, mean over seeds.",
     )
 
@@ -136,10 +133,9 @@ def measured_tables(results: StudyResults) -> Iterator[Table]:
         )
         yield Table(
             title=f"Measured beside the dense network: {backend}",
-            columns=("method", "budget", "speed-up", "realised", "verdict"),
+            columns=(*left("method", "budget"), "speed-up", "realised", *left("verdict")),
             rows=rows,
-            n_left=2,
-            notes=tuple(notes.texts),
+            notes=notes.texts,
             caption="Speed-up of one request with its 95 % interval; realised: share of what FLOPs say.",
         )
 
@@ -170,9 +166,8 @@ def recovery_table(results: StudyResults) -> Table:
                     )
     return Table(
         title="How they were trained",
-        columns=("recovery", "method", "budget", "lr", "epochs", "validation", "training"),
+        columns=(*left("recovery", "method", "budget"), "lr", "epochs", "validation", "training"),
         rows=tuple(rows),
-        n_left=3,
         caption=f"lr: the largest learning rate. validation: {score_name(results.metric)} in "
         f"{score_unit(results.metric)}. training: all epochs, mean over seeds; "
         "it depends on what else the machine did.",
@@ -184,17 +179,17 @@ def _after(results: StudyResults, method: str, budget: str, notes: Notes) -> lis
     written = []
     for recovery in _recoveries(results):
         cells = cells_of(results, method=method, budget=budget, recovery=recovery)
-        missing = notes.of(f"seed {cell.seed}: {cell.reason}" for cell in cells if cell.outcome != "ok")
-        written.append(mean(mean_of(list(scores_of(cells).values())), results.metric) + missing)
+        missing = (f"seed {cell.seed}: {cell.reason}" for cell in cells if cell.outcome != "ok")
+        written.append(notes.after(mean(mean_of(list(scores_of(cells).values())), results.metric), missing))
     return written
 
 
 def _costs(cells: list[Cell], notes: Notes) -> tuple[str, str]:
     shares = [cell.zeros / cell.params[1] for cell in cells if cell.zeros and cell.params is not None]
-    told = [f"{percent(share)} of them are 0, and counted: dense runtimes multiply by 0 too" for share in shares[:1]]
+    zeros = [f"{percent(share)} of them are 0, and counted: dense runtimes multiply by 0 too" for share in shares[:1]]
     return (
-        cost([cell.macs for cell in cells if cell.macs is not None]) + notes.of(cell.landing for cell in cells),
-        cost([cell.params for cell in cells if cell.params is not None]) + notes.of(told),
+        notes.after(cost([cell.macs for cell in cells if cell.macs is not None]), (cell.landing for cell in cells)),
+        notes.after(cost([cell.params for cell in cells if cell.params is not None]), zeros),
     )
 
 
@@ -204,19 +199,17 @@ def _measured(results: StudyResults, method: str, budget: str, backend: str, not
     found = rows[0].comparison if rows else None
     if found is None or found.speedup is None:
         return NOTHING, NOTHING, NOTHING
-    tail = notes.of(_doubts(rows[0]))
-    told = f"{interval(found.speedup)}, {verdict(found)}{tail}"
-    return duration(summarise(found.candidate).p50_ns), told, realised(found)
+    speedup = notes.after(f"{interval(found.speedup)}, {verdict(found)}", _doubts(rows[0]))
+    return duration(summarise(found.candidate).p50_ns), speedup, realised(found)
 
 
 def _pair(row: MeasuredRow, notes: Notes) -> tuple[str, str, str]:
     found = row.comparison
     if found is None:
-        return NOTHING, NOTHING, f"none{notes.of([row.reason])}"
+        return NOTHING, NOTHING, notes.after("none", [row.reason])
     if found.speedup is None:
-        told = [side.failure or "" for side in found.sides]
-        return NOTHING, NOTHING, f"failed{notes.of(told)}"
-    return interval(found.speedup), realised(found), f"{verdict(found)}{notes.of(_doubts(row))}"
+        return NOTHING, NOTHING, notes.after("failed", (side.failure or "" for side in found.sides))
+    return interval(found.speedup), realised(found), notes.after(verdict(found), _doubts(row))
 
 
 def _doubts(row: MeasuredRow) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deploy.report.formatting import NOTHING, interval, ratio, realised, verdict
-from deploy.report.tables import Table
+from deploy.report.table import Notes, Table, left
 from deploy.studies.published.catalogue import Catalogue, CatalogueEntry
 from deploy.studies.published.study import PublishedResults, PublishedRow
 
@@ -18,14 +18,14 @@ __all__ = [
 ]
 
 _PROMISED = ("FLOPs said", "counted", "parameters", "theirs")
-_MEASURED = ("backend", "speed-up", "verdict", "realised")
+_MEASURED = (*left("backend"), "speed-up", *left("verdict"), "realised")
 
 
 def promised_table(entries: Sequence[CatalogueEntry]) -> Table:
     """Tell by which factors each network is smaller, as published and as counted here."""
     return Table(
         title="What the papers promise",
-        columns=("network", *_PROMISED),
+        columns=(*left("network"), *_PROMISED),
         rows=tuple((entry.name, *_promised(entry)) for entry in entries),
         caption="factors, parent over pruned; theirs: the speed-up that the authors measured, on their machine",
     )
@@ -34,13 +34,13 @@ def promised_table(entries: Sequence[CatalogueEntry]) -> Table:
 def measured_table(entries: Sequence[CatalogueEntry], results: PublishedResults) -> Table:
     """Tell what this machine gives, one row for each network and backend."""
     rows = [(entry.name, row) for entry in entries for row in results.of(entry)]
-    return _with_notes("What this machine gives", ("network", *_MEASURED), [((name,), row) for name, row in rows], 2)
+    return _with_notes("What this machine gives", left("network"), [((name,), row) for name, row in rows])
 
 
 def study_table(entries: Sequence[CatalogueEntry], results: PublishedResults) -> Table:
     """Join promise and measurement in one wide table."""
     rows = [((entry.name, entry.method, *_promised(entry)), row) for entry in entries for row in results.of(entry)]
-    return _with_notes("Published and measured", ("network", "paper", *_PROMISED, *_MEASURED), rows, 2)
+    return _with_notes("Published and measured", (*left("network", "paper"), *_PROMISED), rows)
 
 
 def catalogue_table(entries: Sequence[CatalogueEntry]) -> Table:
@@ -61,14 +61,15 @@ def catalogue_table(entries: Sequence[CatalogueEntry]) -> Table:
                 entry.source + (f"; {entry.note}" if entry.note else ""),
             )
         )
-    columns = ("name", "network", "parent", "parameters", "MACs", "largest miss", "paper counts", "source")
-    return Table(title="The catalogue", columns=columns, rows=tuple(rows), n_left=3)
+    numbers = ("parameters", "MACs", "largest miss", "paper counts")
+    columns = (*left("name", "network", "parent"), *numbers, *left("source"))
+    return Table(title="The catalogue", columns=columns, rows=tuple(rows))
 
 
 def left_out_table(catalogue: Catalogue) -> Table:
     """Tell what is not in the catalogue, and why."""
     rows = tuple((one.title, one.reason) for one in catalogue.left_out)
-    return Table(title="Left out", columns=("network", "why"), rows=rows, n_left=2)
+    return Table(title="Left out", columns=left("network", "why"), rows=rows)
 
 
 def _promised(entry: CatalogueEntry) -> tuple[str, ...]:
@@ -81,25 +82,18 @@ def _promised(entry: CatalogueEntry) -> tuple[str, ...]:
     )
 
 
-def _with_notes(
-    title: str, columns: tuple[str, ...], rows: list[tuple[tuple[str, ...], PublishedRow]], n_left: int
-) -> Table:
-    notes: list[str] = []
+def _with_notes(title: str, columns: tuple[str, ...], rows: list[tuple[tuple[str, ...], PublishedRow]]) -> Table:
+    notes = Notes()
     cells = []
     for head, row in rows:
-        told = _told(row)
-        mark = ""
-        if told:
-            if told not in notes:
-                notes.append(told)
-            mark = f" [{notes.index(told) + 1}]"
-        pair = row.comparison
+        note, pair = [_told(row)], row.comparison
         if pair is None or pair.speedup is None:
-            cells.append((*head, row.backend, NOTHING, f"failed{mark}", NOTHING))
+            cells.append((*head, row.backend, NOTHING, notes.after("failed", note), NOTHING))
         else:
-            cells.append((*head, row.backend, interval(pair.speedup), f"{verdict(pair)}{mark}", realised(pair)))
+            verdict_cell = notes.after(verdict(pair), note)
+            cells.append((*head, row.backend, interval(pair.speedup), verdict_cell, realised(pair)))
     caption = "realised: share of the counted FLOP ratio that became speed"
-    return Table(title=title, columns=columns, rows=tuple(cells), n_left=n_left, notes=tuple(notes), caption=caption)
+    return Table(title=title, columns=(*columns, *_MEASURED), rows=tuple(cells), notes=notes.texts, caption=caption)
 
 
 def _told(row: PublishedRow) -> str:

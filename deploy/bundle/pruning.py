@@ -1,0 +1,120 @@
+"""What was removed from a network, and the proof that nothing else was: records of manifests and of results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from benchmarks.records.base import Record
+
+__all__ = ["GroupCount", "MaskedCheck", "Proof", "PruningRecord", "pruning_of_file"]
+
+
+class GroupCount(Record):
+    """How many units of one group are kept."""
+
+    name: str
+    kept: NonNegativeInt
+    of: PositiveInt = Field(description="units before pruning")
+
+    @model_validator(mode="after")
+    def _legal(self) -> GroupCount:
+        if self.kept > self.of:
+            raise ValueError(f"group {self.name!r} keeps {self.kept} of {self.of} units")
+        return self
+
+    @property
+    def share(self) -> float:
+        """Kept share, in [0, 1]."""
+        return self.kept / self.of
+
+
+class MaskedCheck(Record):
+    """The comparison of masked and compact network, as `pruners.verify.Verification` describes it."""
+
+    reference: Literal["masked parameters", "masked values", "zeros"] = Field(
+        description="what the compact network was compared with; 'zeros': single weights are 0, no channel went"
+    )
+    removed_channels: NonNegativeInt = Field(0, description="output channels removed, over all layers")
+    removed_parameters: NonNegativeInt = 0
+    max_abs_error: float | None = Field(None, description="largest difference, with the weights as given")
+    relative_error: float | None = Field(None, description="largest difference, as a share of the output's range")
+    sensitivity: float | None = Field(
+        None, description="how far masking moves the output, as a share of its range, with the weights as given"
+    )
+    probe_sensitivity: float | None = Field(None, description="the same with weights that depend on every channel")
+    batch_sizes: tuple[PositiveInt, ...] = ()
+    tolerance: float | None = Field(None, description="largest relative_error that is taken for rounding")
+    zeros: NonNegativeInt = Field(0, description="weights that were set to zero, of `weights`")
+    weights: NonNegativeInt = 0
+
+    @property
+    def moved(self) -> float | None:
+        """How far masking moves the output at most, as a share of its range: what gives the check its meaning."""
+        known = [value for value in (self.sensitivity, self.probe_sensitivity) if value is not None]
+        return max(known, default=None)
+
+
+class Proof(Record):
+    """How the compact network was checked when it was made, and in which form it is."""
+
+    verification: MaskedCheck
+    landing: str | None = Field(
+        None,
+        description="where the plan landed and why, if 1 % or more below the target; empty: on it; None: no target",
+    )
+    form: Literal["module", "graph"] = Field(description="of its own class, or a graph module")
+    form_reason: str = Field("", description="why it is not of its own class; else empty")
+
+
+class PruningRecord(Record):
+    """What a plan removes, and how that was checked."""
+
+    groups: tuple[GroupCount, ...] = Field(description="groups that lose units; all others keep everything")
+    blocks: tuple[str, ...] = Field((), description="residual blocks that are removed whole")
+    proof: Proof | None = Field(None, description="None: unknown, as in bundles of older versions")
+
+    @property
+    def removed_units(self) -> int:
+        """Units removed, over all groups."""
+        return sum(group.of - group.kept for group in self.groups)
+
+    @classmethod
+    def of(
+        cls,
+        kept: Mapping[str, Sequence[int]],
+        sizes: Mapping[str, int],
+        blocks: Sequence[str] = (),
+        proof: Proof | None = None,
+    ) -> PruningRecord:
+        """Count what a plan keeps.
+
+        Parameters
+        ----------
+        kept : Mapping of str to sequence of int
+            Kept units by group, as in `pruners.plan.PruningPlan`.
+        sizes : Mapping of str to int
+            Units before pruning.
+        blocks : sequence of str
+            Residual blocks that are removed.
+        proof : Proof, optional
+            None: unknown.
+        """
+        groups = tuple(GroupCount(name=name, kept=len(units), of=sizes[name]) for name, units in kept.items())
+        return cls(groups=groups, blocks=tuple(blocks), proof=proof)
+
+
+def pruning_of_file(plan: Path) -> PruningRecord:
+    """Count what a ``plan.json`` keeps, without the package `pruners`: a machine that only measures has none.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError
+        The file is not a pruning plan.
+    """
+    document: dict[str, Any] = json.loads(plan.read_text(encoding="utf-8"))
+    return PruningRecord.of(document["kept"], document["sizes"], document.get("blocks", ()))

@@ -1,0 +1,42 @@
+"""Pages from templates: one HTML file with everything inside. No script, nothing fetched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from deploy.report.table import MARK
+
+__all__ = ["render"]
+
+
+def render(template: str, **context: Any) -> str:
+    """Fill a template of the folder ``templates``; text is escaped, finished pictures are passed as `Markup`.
+
+    Parameters
+    ----------
+    template : str
+        Name of the file.
+    **context : Any
+        What the template names.
+    """
+    environment = Environment(
+        loader=PackageLoader("deploy.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["unbroken"] = _unbroken
+    return environment.get_template(template).render(context)
+
+
+def _unbroken(cell: str) -> Markup:
+    """Keep what refers to footnotes on one line."""
+    mark = MARK.search(cell)
+    if mark is None:
+        return escape(cell)
+    return Markup('{}<span class="unbroken">{}</span>').format(cell[: mark.start()], mark.group())
