@@ -91,7 +91,7 @@ def test_no_module_hides_a_standard_or_wrapped_library():
         ("benchmarks.runner", {"torch", *RUNTIMES}),
         ("pruners", {"torch"}),
         ("pruners.registry", {"torch"}),
-        ("deploy.cli.app", {"torch", "onnx", "numpy", "pydantic", "yaml", *RUNTIMES}),
+        ("deploy.cli.app", {"torch", "onnx", "numpy", "pydantic", "yaml", "jinja2", *RUNTIMES}),
         ("deploy.recipe", {"torch", *RUNTIMES}),
         ("deploy.run.pipeline", {"torch", *RUNTIMES}),
         ("deploy.bundle.bundle", {"torch", *RUNTIMES}),

@@ -128,8 +128,9 @@ def _proof(results: Results) -> Table:
         (*left("model", "compared with"), "channels", "difference", "allowed", "effect", *left("form")),
         tuple(rows),
         notes=notes.texts,
-        caption="Channels: removed, over all layers that make them. Difference: between the outputs of the masked and the compact "
-        "network. Effect: how far masking moves the dense network's output. Both as a share of the output's range.",
+        caption="Channels: removed, over all layers that make them. Difference: between the outputs of the masked and "
+        "the compact network. Effect: how far masking moves the dense network's output. Both as a share of the "
+        "output's range.",
     )
 
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.bundle.bundle import load_network, read_bundle
+from deploy.bundle.pruning import GroupCount
 from deploy.cli.app import app
 from deploy.plans.source import NetworkRequest, read_plan, requested, trace_network
-from deploy.report.plan_rows import GroupRow, bars
+from deploy.report.plan_rows import bars
 from deploy.sources.network_spec import NetworkSpec
 from deploy.user_errors import guarded
 from pruners.forms.compact import save_weights
@@ -156,7 +157,7 @@ def test_show_says_when_there_is_nothing_to_draw(plan, refused, folder, tmp_path
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.text("ab.", min_size=1, max_size=70), st.integers(1, 4096), st.integers(1, 4096))))
 def test_bars_fit_and_never_hide_what_is_kept_or_removed(rows):
-    drawn = bars([GroupRow(name=name, kept=min(a, b), of=max(a, b)) for name, a, b in rows], 100)
+    drawn = bars([GroupCount(name=name, kept=min(a, b), of=max(a, b)) for name, a, b in rows], 100)
     assert len(drawn) == len(rows)
     for line, (_, a, b) in zip(drawn, rows, strict=True):
         assert len(line) <= 100
@@ -197,6 +198,11 @@ def test_apply_writes_a_bundle_that_loads_again(plan, folder, net, built, tmp_pa
     assert bundle.manifest.provenance.data is None
     assert bundle.manifest.provenance.method == "by hand"
     assert bundle.manifest.provenance.seeds == {"network": 3, "inputs": 3}
+    kept = {group.name: group.kept for group in bundle.pruning.groups}
+    assert kept == {name: len(units) for name, units in read_plan(place).kept.items()}
+    assert bundle.pruning.proof.verification.relative_error <= 1e-4
+    assert bundle.pruning.proof.landing is None, "there was no target"
+    assert next(line for line in out.splitlines() if "Masked equals" in line) in plan("show", place)[1]
     network = load_network(bundle)
     assert network.conv.weight.shape == (8, 3, 3, 3)
     assert sum(p.numel() for p in network.parameters()) == bundle.manifest.cost.parameters

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import random
@@ -13,7 +12,6 @@ import pytest
 from pydantic import ValidationError
 
 from benchmarks.journal import Begun, Journal
-from benchmarks.layers.comparison import LayerReport
 from benchmarks.records.measurement import (
     Agreement,
     Comparison,
@@ -21,26 +19,22 @@ from benchmarks.records.measurement import (
     Environment,
     Measurement,
     Memory,
-    Record,
     Subject,
     Trial,
 )
-from benchmarks.scenarios import SCENARIOS
-from benchmarks.scenarios.load import LoadMeasurement
 from benchmarks.settings import Settings
 from benchmarks.stats.log_ratios import log_ratios
 from benchmarks.stopping import judge_pairs
+from deploy.bundle.pruning import PruningRecord
 from deploy.errors import OutputError, ResultsError
 from deploy.recipe import Recipe
 from deploy.results import results as results_module
+from deploy.results.gather import results_of_bench, results_of_journal, results_of_run
 from deploy.results.results import (
     ModelRow,
     Results,
     Skipped,
     load,
-    results_of_bench,
-    results_of_journal,
-    results_of_run,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -198,7 +192,7 @@ def test_files_of_version_1_stay_readable():
         ("{", "is not JSON"),
         ("[]", "is not a results file"),
         ('{"title": "x"}', "it has no schema_version"),
-        ('{"schema_version": 7}', "schema_version 7; this program reads 1 to 3"),
+        ('{"schema_version": 7}', "schema_version 7; this program reads 1 to 4"),
         ('{"schema_version": true, "title": 1}', "is not a legal results file"),
         ('{"schema_version": 1, "titel": "x"}', "did you mean 'title'"),
         ("\x00\udcff", "is not JSON"),
@@ -258,7 +252,7 @@ def bundle(label: str):
     return SimpleNamespace(
         model=Path(f"/tmp/run/{label}/model.onnx"),
         sha256=subject(label, "ort").sha256,
-        plan=None if dense else Path("plan.json"),
+        pruning=None if dense else PruningRecord.of({"conv": range(20)}, {"conv": 32}),
         manifest=SimpleNamespace(
             scores=SimpleNamespace(metric="accuracy", validation=0.9, test=0.8, n_test=100),
             cost=SimpleNamespace(zeros=0),
@@ -267,10 +261,7 @@ def bundle(label: str):
     )
 
 
-def test_a_run_is_gathered(monkeypatch):
-    monkeypatch.setattr(
-        "pruners.plan.PruningPlan.load", classmethod(lambda cls, path: SimpleNamespace(removed_units=12))
-    )
+def test_a_run_is_gathered():
     bundles = {label: bundle(label) for label in ("dense", "pruned")}
     accuracy = {"dense": {"ort": 0.8}, "pruned": {"ort": 0.79}}
     recipe = Recipe.model_validate(RECIPE)
@@ -278,6 +269,7 @@ def test_a_run_is_gathered(monkeypatch):
     dense, pruned = results.models
     assert (dense.label, dense.method, dense.plan_removed_units) == ("dense", None, None)
     assert (pruned.label, pruned.method, pruned.plan_removed_units) == ("pruned", "taylor", 12)
+    assert (dense.pruning, pruned.pruning) == (None, bundles["pruned"].pruning)
     assert pruned.cost == COSTS["pruned"]
     assert pruned.backend_scores == {"ort": 0.79}
     assert pruned.file == "model.onnx"
@@ -320,58 +312,6 @@ def test_a_bench_of_one_bare_file_is_gathered(tmp_path):
         results_of_bench([], [], {"small": COSTS["pruned"]}, {"small": file})
 
 
-def records_in(kind: type[Record]) -> dict[str, type[Record]]:
-    """Collect every record that can occur inside `kind`."""
-    known = {one.__name__: one for one in subclasses(Record)}
-    inside = kind.model_json_schema().get("$defs", {}).keys()
-    return {kind.__name__: kind, **{name: known[name] for name in inside if name in known}}
-
-
-def subclasses(kind: type) -> list[type]:
-    return [one for child in kind.__subclasses__() for one in (child, *subclasses(child))]
-
-
-def require_documented(page: str, records: dict[str, list[str]]) -> None:
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    for name, fields in records.items():
-        assert f"## {name}\n" in text, f"docs/{page} has no section {name}"
-        section = text.split(f"## {name}\n", 1)[1].split("\n## ", 1)[0]
-        for field in fields:
-            assert f"| `{field}` |" in section, f"docs/{page} does not explain {name}.{field}"
-        documented = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
-        assert documented == fields
-
-
-def fields_in(*kinds: type[Record]) -> dict[str, list[str]]:
-    records = {name: record for kind in kinds for name, record in records_in(kind).items()}
-    return {name: list(record.model_fields) for name, record in records.items()}
-
-
-def test_the_page_documents_every_field():
-    fields = fields_in(Results)
-    assert {"Results", "ModelRow", "Comparison", "Measurement", "Trial", "Environment", "NodeCost"} <= fields.keys()
-    require_documented("results.md", fields)
-
-
-def test_the_page_of_load_and_layers_documents_every_other_field():
-    fields = fields_in(LoadMeasurement, LayerReport)
-    assert {"LoadMeasurement", "ServerResult", "ServerProbe", "LayerRow", "Roofline"} <= fields.keys()
-    scenarios = {kind.__name__: [field.name for field in dataclasses.fields(kind)] for kind in SCENARIOS.values()}
-    elsewhere = fields_in(Results).keys()
-    require_documented("records.md", {n: f for n, f in {**fields, **scenarios}.items() if n not in elsewhere})
-
-
-def test_files_of_load_and_layers_stay_readable():
-    lines = (GOLDEN.parent / "load-1.jsonl").read_text(encoding="utf-8").splitlines()
-    loads = [LoadMeasurement.model_validate_json(line) for line in lines]
-    assert {load.result and load.result.scenario for load in loads} == {*SCENARIOS, None}
-    assert json.loads(loads[0].model_dump_json()) == json.loads(lines[0])
-    text = (GOLDEN.parent / "layers-1.json").read_text(encoding="utf-8")
-    report = LayerReport.model_validate_json(text)
-    assert report.profiles[0].macs > 0
-    assert json.loads(report.model_dump_json()) == json.loads(text)
-
-
 def test_the_module_reads_no_torch_and_no_pruners():
     import subprocess
     import sys
@@ -384,7 +324,7 @@ def test_the_module_reads_no_torch_and_no_pruners():
 
 
 def test_the_simulation_tells_what_it_was_asked_for():
-    assert results_module.SCHEMA_VERSION == 3
+    assert results_module.SCHEMA_VERSION == 4
     assert math.isclose(simulated().comparisons[0].speedup.value, 1.6, rel_tol=0.05)
     assert json.loads(GOLDEN.read_text(encoding="utf-8"))["schema_version"] == 1
 

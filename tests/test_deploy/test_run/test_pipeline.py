@@ -98,6 +98,30 @@ def test_a_run_ends_in_an_answer(whole):
     assert "</html>" in (folder / "run" / "report.html").read_text()
 
 
+def test_the_page_shows_the_proof_and_each_groups_counts_equal_to_the_plan(whole):
+    folder, out = whole
+    run = folder / "run"
+    plan = PruningPlan.load(run / "prune" / "plan.json")
+    counts = {name: (len(kept), plan.sizes[name]) for name, kept in plan.kept.items()}
+    facts = json.loads((run / "prune" / "pruned.json").read_text())
+    manifest = json.loads((run / "export" / "pruned" / "bundle.json").read_text())["pruning"]
+    dense, pruned = load(run / "results.json").models
+    assert dense.pruning is None
+    assert pruned.pruning.model_dump(mode="json") == manifest
+    assert {group.name: (group.kept, group.of) for group in pruned.pruning.groups} == counts
+    proof = pruned.pruning.proof
+    assert proof.verification.reference == facts["verification"]["reference"]
+    assert proof.verification.relative_error == facts["verification"]["relative_error"]
+    assert (proof.landing, proof.form) == (facts["landing"], facts["form"])
+    page = (run / "report.html").read_text()
+    for name, (kept, of) in counts.items():
+        row = page[page.index(f">{name}</th>") :].split("</tr>")[0]
+        assert [cell.split("</td>")[0] for cell in row.split("<td>")[1:3]] == [str(kept), str(of)]
+    assert facts["verification"]["reference"] in page
+    assert f"{facts['verification']['relative_error']:.1e}" in page
+    assert "Proof: the pruned network is the dense one without what was removed" in out
+
+
 def test_the_pruned_network_can_be_built_again(whole):
     from deploy.bundle.bundle import load_network, read_bundle
 
