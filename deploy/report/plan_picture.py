@@ -13,8 +13,8 @@ from deploy.bundle.pruning import GroupCount, PruningRecord
 from deploy.files.atomic import write_file
 from deploy.report.axes import Axis, round_ticks
 from deploy.report.formatting import percent
-from deploy.report.html import render
 from deploy.report.plan_rows import group_table, shorten
+from deploy.report.rendering import render
 from deploy.report.svg import element, line, picture, text
 
 if TYPE_CHECKING:

@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.journal import Journal, recover
 from benchmarks.machine.noise_floor import fingerprint, load
 from benchmarks.records.measurement import Comparison, Cost, Environment, Measurement
 from deploy.bundle.bundle import Bundle, bundle_of
 from deploy.errors import ResultsError
-from deploy.recipe import Recipe
 from deploy.results.results import ModelRow, Results, Skipped
+
+if TYPE_CHECKING:
+    from deploy.recipe import Recipe  # it imports pruners, which a machine that only measures has not
 
 __all__ = ["results_of_bench", "results_of_journal", "results_of_run"]
 
