@@ -43,7 +43,7 @@ class MethodSettings(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What the hook of a method gives to the base class.
+    """What a method's hook returns to the base class.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ class Method(PruningMethod):
         gone = outcome.plan.blocks
         predicted = {"MACs": graph.macs(counts, gone), "parameters": graph.parameters(counts, gone)}
         if measured != predicted:
-            raise VerificationError(f"the compact network has {measured}, the plan foretold {predicted}")
+            raise VerificationError(f"the compact network has {measured}, the plan predicts {predicted}")
         return Pruned(
             model=compact,
             plan=outcome.plan,
@@ -191,7 +191,7 @@ class Method(PruningMethod):
         """
 
     def _check_plan(self, task: PruningTask, graph: Graph, plan: PruningPlan, counts: Mapping[str, int]) -> None:
-        """Check what does not need the weights: same graph, legal counts, what is excluded whole, target met."""
+        """Check what does not need the weights: the graph, legal counts, excluded groups whole, target met."""
         if plan.graph != graph.fingerprint:
             raise self._broken("its plan was made for another network; join the plans of successive steps")
         groups = {group.name: group for group in graph.groups}
@@ -223,7 +223,7 @@ class Method(PruningMethod):
 
 
 def _landing(task: PruningTask, graph: Graph, plan: PruningPlan) -> str:
-    """Say where the plan landed if that is not on the target; empty when it is, and with given ratios."""
+    """Return where the plan landed if not on the target; empty when it did, and with given ratios."""
     if task.target.of == "ratios":
         return ""
     inside = groups_inside(graph.groups, graph.removed_blocks(plan))
@@ -300,7 +300,7 @@ def _shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _one_line(error: ValidationError, settings: type[MethodSettings]) -> str:
-    """Say which setting, what came, and what was probably meant."""
+    """Return the error in one line: which setting, which value, and what was probably meant."""
     problem = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":

@@ -1,7 +1,7 @@
 """Several processes that prune one network alike: scores of all of them, and the plan of the first.
 
-Under ``torch.distributed`` each process scores units on its own batches. Without it every function here gives back
-what it got. All processes have to call alike, and in the same order.
+Under ``torch.distributed`` each process scores units on its own batches. Without it every function here returns
+its argument. All processes have to call alike, and in the same order.
 """
 
 from __future__ import annotations
@@ -30,22 +30,34 @@ __all__ = [
 
 
 def active() -> bool:
-    """Tell whether more than one process works here."""
+    """Return whether several processes work together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def is_first() -> bool:
-    """Tell whether this process is the only one, or the first of several."""
+    """Return whether this process is the only one, or the first of several."""
     return not active() or dist.get_rank() == 0
 
 
 def world_size() -> int:
-    """Count the processes that work here."""
+    """Return the number of processes that work together."""
     return dist.get_world_size() if active() else 1
 
 
 def reduce_means(means: Sequence[Tensor], n: int) -> tuple[list[Tensor], int]:
-    """Average tensors over the processes, weighted by `n`; give them as float64, and the sum of the `n`.
+    """Average tensors over the processes, weighted by `n`.
+
+    Parameters
+    ----------
+    means : sequence of Tensor
+        Of any shapes, the same in every process.
+    n : int
+        Examples that this process's means were taken over.
+
+    Returns
+    -------
+    tuple of (list of Tensor, int)
+        The averages as float64, and the sum of all `n`.
 
     Raises
     ------
@@ -87,7 +99,7 @@ def joined_rows(values: Tensor) -> Tensor:
 
 
 def broadcast_buffers(model: nn.Module) -> None:
-    """Give every process the buffers of process 0: statistics of BatchNorm, which each took from its own images."""
+    """Copy the buffers of process 0 to every process: statistics of BatchNorm, which each took from its own images."""
     if not active():
         return
     for buffer in model.buffers():
@@ -97,7 +109,7 @@ def broadcast_buffers(model: nn.Module) -> None:
 
 
 def broadcast_plan(plan: PruningPlan) -> PruningPlan:
-    """Give the plan of process 0 to every process. It travels as JSON.
+    """Return the plan of process 0 in every process; it travels as JSON.
 
     Raises
     ------

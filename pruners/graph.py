@@ -217,7 +217,7 @@ def trace(
     Raises
     ------
     TraceError
-        torch.export can not trace the network, or a kind of tensor in it is not understood.
+        torch.export cannot trace the network, or a kind of tensor in it is not understood.
     """
     if policy is None:
         policy = Policy() if after is None else after[0].policy
@@ -285,12 +285,12 @@ def _walk_training(
 
 def _saved_tensors(model: nn.Module) -> dict[str, Tensor]:
     seen: set[int] = set()
-    found = {}
+    saved = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         if isinstance(tensor, Tensor) and id(tensor) not in seen:
             seen.add(id(tensor))
-            found[name] = tensor
-    return found
+            saved[name] = tensor
+    return saved
 
 
 def _tensor_terms(
@@ -305,8 +305,8 @@ def _tensor_terms(
         term = [AxisSize(tensor.element_size())] if bytes_each else []
         for axis, size in enumerate(tensor.shape):
             pairs = per_axis.get((path, axis), [])
-            whole = sum(groups[index].n_units * count for index, count in pairs)
-            term.append(AxisSize(size - whole, tuple(pairs)))
+            in_groups = sum(groups[index].n_units * count for index, count in pairs)
+            term.append(AxisSize(size - in_groups, tuple(pairs)))
         terms.append((path, tuple(term)))
     return terms
 

@@ -53,7 +53,7 @@ def method_class(name: str) -> type[PruningMethod]:
     UnknownMethodError
         No such method; the message names the nearest one.
     MethodError
-        The table or an entry point names something that cannot be imported or is no method.
+        The table or an entry point names something that cannot be imported or is not a method.
     """
     table = _table()
     if name not in table:
@@ -62,12 +62,12 @@ def method_class(name: str) -> type[PruningMethod]:
         raise UnknownMethodError(f"unknown method {name!r}{meant} (there are: {', '.join(table)})")
     module, _, attribute = table[name].partition(":")
     try:
-        found = getattr(import_module(module), attribute)
+        loaded = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise MethodError(f"method {name!r} cannot be loaded from {table[name]}: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, PruningMethod)):
+    if not (isinstance(loaded, type) and issubclass(loaded, PruningMethod)):
         raise MethodError(f"method {name!r}: {table[name]} is not a subclass of pruners.base.PruningMethod")
-    return found
+    return loaded
 
 
 def create(name: str, **settings: Any) -> PruningMethod:

@@ -45,26 +45,26 @@ class RemovalFolder:
         self._kept_at = time.monotonic()
 
     def last(self, key: str, task: PruningTask) -> Removals | None:
-        """See `Keeper`.
+        """Return what was kept last for this key, or None where nothing was.
 
         Raises
         ------
         MethodError
-            What is there can not be read, or was kept by another pruning.
+            What was kept cannot be read, or was kept by another pruning.
         """
         if not (kept := self._kept()):
             return None
         folder = kept[-1]
         try:
             rest = json.loads((folder / _REST).read_text(encoding="utf-8"))
-            found, place, drawn = rest["key"], rest["place"], rest["drawn"]
+            own_key, place, drawn = rest["key"], rest["place"], rest["drawn"]
             history, places = tuple(rest["history"]), {name: rest["streams"][name] for name in self._streams}
-            if found == key:
+            if own_key == key:
                 plan = PruningPlan.load(folder / _PLAN)
                 model = load(task.model, plan, folder / _WEIGHTS, form=task.constraints.form)
         except (OSError, ValueError, KeyError, TypeError, PlanError) as error:
             raise MethodError(f"{folder} is broken ({error}); delete {self.folder} to start over") from error
-        if found != key:
+        if own_key != key:
             raise MethodError(
                 f"{folder} is of another pruning (method, settings, network, target or seed); delete {self.folder} to "
                 "start over"
@@ -74,7 +74,7 @@ class RemovalFolder:
         return Removals(place=place, plan=plan, model=model, history=history, drawn=drawn)
 
     def keep(self, key: str, removals: Removals) -> None:
-        """See `Keeper`; a kill meanwhile leaves the earlier ones."""
+        """Keep these in the place of earlier ones; a kill meanwhile leaves the earlier ones."""
         now = time.monotonic()
         if not is_first() or now - self._kept_at < self._every_s:
             return

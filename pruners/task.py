@@ -31,11 +31,11 @@ class Fit(Protocol):
         Parameters
         ----------
         model : Module
-            See there.
+            The network that is trained.
         settings : TrainSettings
-            See there.
+            How long and how.
         name : str
-            Tells the trainings of one method apart: a method that is run again after it was killed calls alike, and
+            Distinguishes the trainings of one method: a method that is run again after it was killed calls alike, and
             what was finished is not trained again.
         gate : Gate, optional
             Attached to the model.
@@ -127,20 +127,22 @@ class PruningTask:
     model : Module
         The dense network; it is never modified.
     example_inputs : tuple of Tensor
-        One call's inputs, batch axis first, on the model's device.
-    target, constraints
-        See there.
+        Inputs of one call, each of shape (batch, ...), on the model's device.
+    target : Target
+        How small the network shall become.
+    constraints : Constraints
+        What the plan must respect besides.
     seed : int
         Seeds whatever the method draws.
     batches : callable, optional
         ``batches()`` gives a fresh, endless, seeded iterator over training batches ``(inputs, targets)``; targets are
-        labels, or images.
+        int64 labels of shape (batch,), or images.
     loss : callable, optional
         ``loss(outputs, targets)`` -> scalar Tensor, averaged over the batch.
     train : callable, optional
         ``train(model, n_updates)``: fine-tune in place between two removals.
     fit : callable, optional
-        See `Fit`; for methods that train by the epoch.
+        A `Fit`; for methods that train by the epoch.
     keeper : Keeper, optional
         Where a method that removes in steps keeps what it has done, and goes on from when it is run again; see
         `pruners.removals.RemovalFolder`.

@@ -39,12 +39,12 @@ class Grouping:
 
     def positions(self, value: Value, axis: int) -> dict[int, dict[int, list[int]]]:
         """Return, per group and unit, the positions on an axis of a labelled tensor."""
-        found: dict[int, dict[int, list[int]]] = {}
+        by_group: dict[int, dict[int, list[int]]] = {}
         for position, root in enumerate(_roots_along(self.walk, value, axis)):
             if root in self.unit_of:
                 group, unit = self.unit_of[root]
-                found.setdefault(group, {}).setdefault(unit, []).append(position)
-        return found
+                by_group.setdefault(group, {}).setdefault(unit, []).append(position)
+        return by_group
 
     def size(self, value: Value, axis: int) -> AxisSize:
         """Return the size of an axis as a function of kept units."""

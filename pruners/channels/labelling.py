@@ -27,7 +27,7 @@ def label_tensors(model: nn.Module, labels: Labels) -> dict[str, Value]:
     dict of str to Value
         By the first name of a shared tensor.
     """
-    found: dict[str, Value] = {}
+    values: dict[str, Value] = {}
     seen: set[int] = set()
     for name, tensor in named_tensors(model).items():
         if id(tensor) in seen or not tensor.is_floating_point():
@@ -39,8 +39,8 @@ def label_tensors(model: nn.Module, labels: Labels) -> dict[str, Value]:
             for axis, size in enumerate(shape)
             if size > 1
         )
-        found[name] = Value(shape, slots)
-    return found
+        values[name] = Value(shape, slots)
+    return values
 
 
 def walk_program(program: Program, tensors: Mapping[str, Value], labels: Labels, policy: Policy) -> Propagation:

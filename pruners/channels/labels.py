@@ -101,7 +101,7 @@ class Labels:
         return torch.arange(start, self._count)
 
     def lock(self, labels: Tensor, lock: Lock) -> None:
-        """Forbid to remove `labels`; the first lock of a label is the one that is told."""
+        """Forbid to remove `labels`; the first lock of a label is the one reported."""
         index = self._reason_index.setdefault(lock, len(self.reasons))
         if index == len(self.reasons):
             self.reasons.append(lock)
@@ -136,12 +136,12 @@ class Labels:
 
     def inexact(self) -> set[int]:
         """Return, after `solve`, the classes that a statistic is taken over."""
-        found: set[int] = set()
+        roots: set[int] = set()
         for slot, axes in self._flagged:
             classes = compact(self.roots(slot))
             if set(varying(classes)) & set(axes):
-                found |= set(classes.reshape(-1).tolist())
-        return found
+                roots |= set(classes.reshape(-1).tolist())
+        return roots
 
     def tie(self, slot: Tensor, axes: Iterable[int], lock: Lock) -> Tensor:
         """Make labels live or die together along `axes`; return the slot without them (size 1 there)."""
@@ -158,11 +158,11 @@ class Labels:
 
     def least(self) -> dict[int, int]:
         """Return, after `solve`, for each class with a floor the largest one."""
-        found: dict[int, int] = {}
+        least_of: dict[int, int] = {}
         for labels, least in self.floors:
             for label in set(self._parent[labels].tolist()):
-                found[label] = max(least, found.get(label, 1))
-        return found
+                least_of[label] = max(least, least_of.get(label, 1))
+        return least_of
 
     def solve(self) -> None:
         """Bring `roots` up to date with everything said so far."""

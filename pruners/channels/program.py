@@ -65,7 +65,7 @@ def export(model: nn.Module, example_inputs: tuple[Tensor, ...], *, training: bo
     Raises
     ------
     TraceError
-        The inputs are not tensors, the model can not be copied, or torch.export refuses it.
+        The inputs are not tensors, the model cannot be copied, or torch.export refuses it.
     """
     if not example_inputs or not all(isinstance(item, Tensor) for item in example_inputs):
         raise TraceError(
@@ -74,7 +74,7 @@ def export(model: nn.Module, example_inputs: tuple[Tensor, ...], *, training: bo
     try:
         twin = copy_of(model).train(training)
     except FOREIGN as error:
-        raise TraceError(f"{type(model).__name__} can not be copied: {first_line(error)}") from error
+        raise TraceError(f"{type(model).__name__} cannot be copied: {first_line(error)}") from error
     program, batch = _dynamic(twin, example_inputs, training=training)
     dynamic = program is not None
     if program is None:
@@ -126,12 +126,12 @@ def _export(
         with torch.set_grad_enabled(training), _quiet():
             return torch.export.export(twin, inputs, dynamic_shapes=dynamic_shapes, strict=False)
     except FOREIGN as error:
-        raise TraceError(f"torch.export can not trace {type(twin).__name__}: {first_line(error)}") from error
+        raise TraceError(f"torch.export cannot trace {type(twin).__name__}: {first_line(error)}") from error
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what torch.export says about a copy: the error that it raises is told, and the copy is thrown away."""
+    """Silence what torch.export says about a copy: its error is passed on, and the copy is thrown away."""
     loggers = [logging.getLogger(name) for name in _CHATTY]
     before = [logger.disabled for logger in loggers]
     try:

@@ -225,8 +225,8 @@ class Propagation:
     def _merge(
         self, axes: set[int], members: list[tuple[int, Tensor]], shapes: Sequence[tuple[int, ...]], *, wait: bool
     ) -> Tensor:
-        """Unite slots that meet on some axis; hold what meets a tensor that can not shrink with it."""
-        lock = Lock(f"{self.node.name} joins it with a tensor that can not shrink")
+        """Unite slots that meet on some axis; hold what meets a tensor that cannot shrink with it."""
+        lock = Lock(f"{self.node.name} joins it with a tensor that cannot shrink")
         members = sorted(members, key=lambda member: -len(varying(member[1])))
         first = members[0][1]
         for _, slot in members[1:]:
@@ -249,7 +249,7 @@ class Propagation:
 def operator_name(target: Any) -> str:
     """Return the name of an operator without overload and in-place underscore, ATen's without namespace.
 
-    An empty string for what is no operator.
+    An empty string for what is not an operator.
     """
     if not isinstance(target, torch._ops.OpOverload):
         return ""

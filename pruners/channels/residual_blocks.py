@@ -52,7 +52,7 @@ def find_blocks(program: Program, walk: Propagation, names: Collection[str]) -> 
     """
     nodes = list(program.module.graph.nodes)
     order = {node: position for position, node in enumerate(nodes)}
-    found: list[ResidualBlock] = []
+    blocks: list[ResidualBlock] = []
     used: dict[str, int] = {}
     unknown = set(names) - set(program.tensors.values())
     for node in nodes:
@@ -70,7 +70,7 @@ def find_blocks(program: Program, walk: Propagation, names: Collection[str]) -> 
         read = {program.tensors[str(n.target)] for n in branch if str(n.target) in program.tensors}
         layers = {tensor.rpartition(".")[0] for tensor in read}
         unread = {tensor for tensor in unknown if tensor.rpartition(".")[0] in layers}
-        found.append(
+        blocks.append(
             ResidualBlock(
                 name=name if used[name] == 1 else f"{name}#{used[name]}",
                 addition=node.name,
@@ -79,7 +79,7 @@ def find_blocks(program: Program, walk: Propagation, names: Collection[str]) -> 
                 nodes=frozenset(n.name for n in branch),
             )
         )
-    return tuple(found)
+    return tuple(blocks)
 
 
 def _branch(end: fx.Node, start: fx.Node, addition: fx.Node, order: dict[fx.Node, int]) -> list[fx.Node] | None:
@@ -96,7 +96,7 @@ def _branch(end: fx.Node, start: fx.Node, addition: fx.Node, order: dict[fx.Node
             continue
         if node in seen:
             continue
-        # what comes before `start` and is no size: the branch has another source than its input
+        # what comes before `start` and is not a size: the branch has another source than its input
         if node.op == "placeholder" or (node.op != "get_attr" and order[node] < order[start] and not _is_size(node)):
             return None
         seen.add(node)

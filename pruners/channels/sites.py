@@ -44,11 +44,11 @@ def find_sites(
 
     A site is the end of the element-wise chain after a producer: normalisation, activation, scale, depthwise
     convolution, as long as each value has one reader. A value that only scales another one
-    (squeeze-and-excitation) is no feature map; it is listed only for a group that has no other.
+    (squeeze-and-excitation) is not a feature map; it is listed only for a group that has no other.
     """
     walk = grouping.walk
     nodes = {node.name: node for node in module.graph.nodes}
-    found: dict[str, list[tuple[bool, Site]]] = {}
+    sites: dict[str, list[tuple[bool, Site]]] = {}
     for start in walk.starts:
         end = _end_of_chain(nodes[start], walk.carriers)
         value = walk.values[end.name]
@@ -61,12 +61,12 @@ def find_sites(
                     continue
                 indices = tuple(tuple(units.get(unit, ())) for unit in range(group.n_units))
                 site = Site(node=end.name, axis=axis, indices=indices)
-                own = found.setdefault(group.name, [])
+                own = sites.setdefault(group.name, [])
                 if all(site != other for _, other in own):
                     own.append((_only_scales(end), site))
     return {
         name: tuple(site for scales, site in own if not scales or all(only for only, _ in own))
-        for name, own in found.items()
+        for name, own in sites.items()
     }
 
 

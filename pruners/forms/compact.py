@@ -26,7 +26,7 @@ def save_weights(module: nn.Module, path: Path) -> None:
     Raises
     ------
     SurgeryError
-        The state holds something that is no tensor.
+        The state holds something that is not a tensor.
     """
     from safetensors.torch import save_file
 
@@ -65,7 +65,7 @@ def load(
         The plan was made for another network, or the file is missing, truncated, no safetensors, or has other
         tensors than the compact network.
     SurgeryError
-        The network can not be resized.
+        The network cannot be resized.
     """
     stored = _read(weights)
     module = apply(dense, plan, graph=graph, check=False, form=form) if plan.removes else copy_of(dense)
@@ -95,19 +95,19 @@ def _read(weights: Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise PlanError(f"{weights}: no such file") from error
     except (SafetensorError, OSError) as error:
-        raise PlanError(f"{weights} is no complete safetensors file: {error}") from error
+        raise PlanError(f"{weights} is not a complete safetensors file: {error}") from error
 
 
 def _first_names(module: nn.Module) -> Mapping[str, Tensor]:
-    found: dict[str, Tensor] = {}
+    state: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in module.state_dict(keep_vars=True).items():
         if not isinstance(tensor, Tensor):
-            raise SurgeryError(f"the state of {type(module).__name__} holds {name!r}, which is no tensor")
+            raise SurgeryError(f"the state of {type(module).__name__} holds {name!r}, which is not a tensor")
         if id(tensor) not in seen:
             seen.add(id(tensor))
-            found[name] = tensor
-    return found
+            state[name] = tensor
+    return state
 
 
 def _form(tensor: Tensor) -> str:

@@ -84,7 +84,7 @@ def compact_network(model: nn.Module, plan: PruningPlan, graph: Graph, gone: _Po
             return own
         if form == "module":
             raise SurgeryError(
-                f"{type(model).__name__} can not be made smaller as itself: {reason}; "
+                f"{type(model).__name__} cannot be made smaller as itself: {reason}; "
                 'ask for form="auto" to get it as a graph'
             )
     return network(_training_graph(model, graph, survivors, plan), reason)
@@ -107,14 +107,14 @@ def _cut_tensors(model: nn.Module, gone: _Positions, dropped: frozenset[str]) ->
 
 def _constants(program: Program) -> dict[str, Tensor]:
     """Return what the program fetches and the network has no name for."""
-    found = {}
+    constants = {}
     for target, name in _fetches(program).items():
         if target not in program.tensors:
             tensor = operator.attrgetter(target)(program.module)
             if not isinstance(tensor, Tensor):
                 raise SurgeryError(f"the program runs a part of the network ({target}) under a mode of its own")
-            found[name] = tensor.detach().clone()
-    return found
+            constants[name] = tensor.detach().clone()
+    return constants
 
 
 def _not_saved(model: nn.Module) -> frozenset[str]:
@@ -165,12 +165,12 @@ class _Judge:
         self._trains = not _fails_in_training(model, self._examples[-1])
 
     def disagreement(self, module: nn.Module) -> str:
-        """Say in one line how `module` differs from the graph form; nothing if it does not."""
+        """Return in one line how `module` differs from the graph form; empty if it does not."""
         try:
             twin = self._loaded(module)
             for example, expected in zip(self._examples, self._expected, strict=True):
-                if found := _difference(expected, outputs_of(twin, example), _AGREEMENT[self._dtype]):
-                    return found
+                if difference := _difference(expected, outputs_of(twin, example), _AGREEMENT[self._dtype]):
+                    return difference
         except FOREIGN as error:
             return f"its code says {first_line(error)}"
         if self._trains and (failure := _fails_in_training(module, self._examples[-1])):

@@ -95,8 +95,8 @@ class _Cut:
 
     def value(self, item: Any) -> Value | None:
         """Return the labelled value of an argument of the copied graph."""
-        found = self.walk.values.get(self.originals[item].name) if isinstance(item, fx.Node) else None
-        return found if isinstance(found, Value) else None
+        value = self.walk.values.get(self.originals[item].name) if isinstance(item, fx.Node) else None
+        return value if isinstance(value, Value) else None
 
     @property
     def result(self) -> Any:

@@ -1,4 +1,4 @@
-"""`GraphNetwork`: a network that runs the program it was traced to, where its own code can not run it any more."""
+"""`GraphNetwork`: a network that runs the program it was traced to, where its own code cannot run it any more."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class GraphNetwork(nn.Module):
         Raises
         ------
         TrainingError
-            In training mode, if the original can not be traced in training mode.
+            In training mode, if the original cannot be traced in training mode.
         SurgeryError
             Inputs of other shapes than those that it was traced with; the batch size may differ where that could be
             traced.
@@ -136,7 +136,7 @@ def _holder(root: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def _check_shapes(original: str, graph: fx.Graph, inputs: tuple[Any, ...]) -> None:
-    """Compare the sizes that the graph was traced with; a size that it takes as it comes is no plain number."""
+    """Compare the sizes that the graph was traced with; a size that it takes as it comes is not a plain number."""
     traced = [node.meta["val"].shape for node in graph.nodes if node.op == "placeholder"]
     given = [item.shape for item in inputs if isinstance(item, Tensor)]
     if len(given) != len(traced):

@@ -1,6 +1,6 @@
 """Run the original with the removed channels masked everywhere, statistics taken over the survivors.
 
-An oracle beside the masking of parameters: where a norm averages over a pruned axis, zeroing parameters can not equal
+An oracle beside the masking of parameters: where a norm averages over a pruned axis, zeroing parameters cannot equal
 removing channels. Here every value of the full-size program is masked, and means, deviations and norms count only what
 survives, which is what the compact network computes. Nothing is cut, so that errors of the surgery show.
 """
@@ -220,9 +220,9 @@ def _spread(root: bool, with_mean: bool) -> Callable[..., Any]:
             correction, dim = (1 if dim else 0), None
         axes = _axes(dim, x.ndim)
         mean, squares, count = _moments(x, mask, axes)
-        found = squares / (count - (1 if correction is None else correction)).clamp(min=1)
-        found = _squeezed(found.sqrt() if root else found, axes, keepdim)
-        return (found, _squeezed(mean, axes, keepdim)) if with_mean else found
+        spread = squares / (count - (1 if correction is None else correction)).clamp(min=1)
+        spread = _squeezed(spread.sqrt() if root else spread, axes, keepdim)
+        return (spread, _squeezed(mean, axes, keepdim)) if with_mean else spread
 
     return statistic
 

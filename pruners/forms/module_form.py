@@ -64,22 +64,27 @@ def module_form(
     """
     try:
         twin = copy_of(model)
-        sizes = _cut_(twin, gone)
-        remove_blocks_(twin, removed_blocks)
-        settled = _update_(twin, sizes)
+        settled = resize_(twin, gone, removed_blocks)
     except (*FOREIGN, PruneError) as error:
         return None, str(error) if isinstance(error, PruneError) else first_line(error)
     reason = fit_(twin, changes, settled, disagreement)
     return (None, reason) if reason else (twin, "")
 
 
-def resize_(module: nn.Module, gone: Mapping[str, Positions]) -> None:
+def resize_(module: nn.Module, gone: Mapping[str, Positions], removed_blocks: Sequence[str] = ()) -> frozenset[str]:
     """Take the given positions out of named tensors, in place, wherever a tensor is used.
 
     Parameters
     ----------
     gone : Mapping of str to Mapping of int to sequence of int
         Name of a parameter or buffer -> axis -> positions.
+    removed_blocks : sequence of str, optional
+        As `module_form` takes them.
+
+    Returns
+    -------
+    frozenset of str
+        Paths of the modules whose attributes are known to be right now.
 
     Raises
     ------
@@ -88,7 +93,9 @@ def resize_(module: nn.Module, gone: Mapping[str, Positions]) -> None:
     SurgeryError
         A layer's own code does not allow these sizes.
     """
-    _update_(module, _cut_(module, gone))
+    sizes = _cut_(module, gone)
+    remove_blocks_(module, removed_blocks)
+    return _update_(module, sizes)
 
 
 def remove_blocks_(module: nn.Module, names: Sequence[str]) -> None:

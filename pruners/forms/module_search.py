@@ -150,7 +150,7 @@ def _choices(n_options: Sequence[int]) -> Iterator[_Choice]:
 
 @dataclass(eq=False)
 class _Calls:
-    """Follows which modules are running; told by forward hooks, which copies of the module take along."""
+    """Follows which modules are running; by forward hooks, which copies of the module take along."""
 
     running: list[str] = field(default_factory=list)
     finished: int = 0

@@ -1,3 +1,7 @@
-"""Torch modules as found: copies, modes, attributes, outputs compared, random inputs."""
+"""Torch modules as they come: copied, run and compared.
+
+`copies`, `modes` and `attributes` deal with the objects, `random_inputs`, `outputs` and `perturb` with what they
+compute.
+"""
 
 __all__: list[str] = []

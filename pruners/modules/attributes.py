@@ -90,22 +90,22 @@ def slots_of(model: nn.Module, changes: Sequence[SizeChange], settled: frozenset
         there is none that is equal at all: integers equal to it in the modules around, taken to stay.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
-    found: dict[str, _OfModule] = {}
+    by_path: dict[str, _OfModule] = {}
     per_module: dict[str, list[SizeChange]] = {}
     for change in dict.fromkeys(changes):
         path = re.sub(r"@\d+", "", change.module)
         if path in modules and path not in settled and change.old != change.new:
             per_module.setdefault(path, []).append(change)
     for path, own in per_module.items():
-        here = found.setdefault(path, _OfModule(dict(_integers(modules[path]))))
+        here = by_path.setdefault(path, _OfModule(dict(_integers(modules[path]))))
         unexplained = [change for change in own if not here.follow_equal(change)]
         for change in unexplained:
             here.may_follow_in_ratio(change)
             for outer in _around(path) if change.old not in here.present.values() else ():
                 if outer not in settled:
-                    there = found.setdefault(outer, _OfModule(dict(_integers(modules[outer], nested=False))))
+                    there = by_path.setdefault(outer, _OfModule(dict(_integers(modules[outer], nested=False))))
                     there.may_follow_equal(change)
-    return {path: slots for path, of_module in found.items() if (slots := of_module.slots())}
+    return {path: slots for path, of_module in by_path.items() if (slots := of_module.slots())}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from pruners.errors import FOREIGN, VerificationError
+from pruners.errors import FOREIGN
 from pruners.modules.random_inputs import random_inputs
 from pruners.plan import InputSpec
 
-__all__ = ["batch_sizes", "device_of", "in_fp32", "outputs_of", "range_of"]
+__all__ = ["batch_sizes", "device_of", "in_fp32", "outputs_of"]
 
 
 def batch_sizes(model: nn.Module, specs: Sequence[InputSpec]) -> tuple[int | None, ...]:
@@ -60,17 +60,3 @@ def outputs_of(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
         for buffer, value in zip(module.buffers(), before, strict=True):
             buffer.copy_(value)
     return [leaf.double() for leaf in leaves if isinstance(leaf, Tensor)]
-
-
-def range_of(output: Tensor) -> float:
-    """Return the span of an output's entries, what errors are relative to.
-
-    Raises
-    ------
-    VerificationError
-        It holds NaN or infinity.
-    """
-    span = float(output.max() - output.min()) or float(output.abs().max()) or 1.0
-    if not torch.isfinite(output).all():
-        raise VerificationError("the network gives NaN or infinity on random inputs")
-    return span

@@ -17,12 +17,12 @@ __all__ = ["CLASS_PROMISES"]
 
 def class_is_described(method: str) -> None:
     """Check that the class says its name, its paper and whether it needs data, and has a docstring."""
-    found = method_class(method)
-    assert found.name == method
-    assert found.paper
-    assert found.__doc__
-    assert isinstance(found.needs_data, bool)
-    assert all(item.description for item in found.Settings.model_fields.values())
+    declared = method_class(method)
+    assert declared.name == method
+    assert declared.paper
+    assert declared.__doc__
+    assert isinstance(declared.needs_data, bool)
+    assert all(item.description for item in declared.Settings.model_fields.values())
 
 
 def unknown_setting_is_refused(method: str) -> None:

@@ -1,3 +1,6 @@
-"""A pruned network carried on: plans over stages, and weights from one network to another."""
+"""From one network to another.
+
+`stages` finds the parts of a network that correspond, `transfer` makes a plan from the shares that other plans keep.
+"""
 
 __all__: list[str] = []

@@ -32,7 +32,7 @@ class Stage:
         Channels that this layer makes for the group before pruning.
     joined : bool
         Whether several layers make the channels together (they are added, as in the residual stream, or multiplied).
-        Such groups are no layers of their own stage: pruning them narrows every block at once.
+        Such groups are not layers of a single stage: pruning them narrows every block at once.
     sizes : tuple of int
         Height and width of the map, or whatever its axes are; for people, not compared.
     """
@@ -48,18 +48,18 @@ class Stage:
 
 
 def stages_of(graph: Graph) -> dict[str, Stage]:
-    """Give the stage of every prunable group, in the order in which the network makes them.
+    """Return the stage of every prunable group, in the order in which the network makes them.
 
     A group belongs to the stage of the first layer that makes its channels. Grouped and depthwise convolutions make
     none: they carry those that they are given. A group whose layers are not found in the graph (their weights
     go by another name there, because they are tied) has no stage and is not listed.
     """
     makers = _Makers(graph)
-    found = {}
+    stages = {}
     for group in graph.groups:
         if group.prunable and group.n_units > 1 and (stage := makers.stage(group)) is not None:
-            found[group.name] = stage
-    return found
+            stages[group.name] = stage
+    return stages
 
 
 class _Makers:

@@ -37,7 +37,7 @@ class StageShare:
     Parameters
     ----------
     stage : Stage
-        See there.
+        Resolution, width and kind of its groups.
     groups : tuple of str
         Its groups, in order.
     kept, of : int
@@ -95,7 +95,7 @@ def average(graph: Graph, plans: Sequence[PruningPlan]) -> Pattern:
         There is no plan, or one was made for another network.
     """
     if not plans:
-        raise PlanError("there is no plan to average; give at least one")
+        raise PlanError("no plan to average: give at least one")
     for plan in plans:
         graph.check(plan)
     names: dict[Stage, list[str]] = {}
@@ -128,12 +128,12 @@ def _left(graph: Graph, plan: PruningPlan) -> dict[str, int]:
 
 
 def matched(pattern: Pattern, graph: Graph, by: Matching = "size") -> dict[str, StageShare]:
-    """Say which stage of the pattern each group of another network follows; groups without one are not listed.
+    """Return which stage of the pattern each group of another network follows; groups without one are not listed.
 
     Parameters
     ----------
     pattern : Pattern
-        See `average`.
+        As `average` returns it.
     graph : Graph
         Of the network that the pattern is carried to.
     by : {"size", "order"}
@@ -160,13 +160,13 @@ def matched(pattern: Pattern, graph: Graph, by: Matching = "size") -> dict[str, 
                     "match them by size"
                 )
             known |= dict(zip(theirs, ours, strict=True))
-    found = {name: known[stage] for name, stage in stages.items() if stage in known}
-    if not found:
+    pattern_stages = {name: known[stage] for name, stage in stages.items() if stage in known}
+    if not pattern_stages:
         raise PlanError(
             "no stage of the network has the resolution and width of a stage of the pattern; match them by order, or "
             "choose a network of the same family"
         )
-    return found
+    return pattern_stages
 
 
 def transfer(
@@ -183,11 +183,11 @@ def transfer(
     Parameters
     ----------
     pattern : Pattern
-        See `average`.
+        As `average` returns it.
     graph : Graph
         Of the network that the plan is for.
     by : {"size", "order"}
-        See `matched`; a stage without counterpart stays whole.
+        How stages correspond, as in `matched`; a stage without counterpart stays whole.
     units : {"first", "random"} or Mapping of str to sequence of float
         Which units are kept: the first ones, randomly drawn ones, or those with the highest of these scores (a number
         for each unit of each group). For a network that is trained from scratch it does not matter.
@@ -205,17 +205,17 @@ def transfer(
     SelectorError
         The constraints name unknown layers.
     """
-    found = matched(pattern, graph, by)
+    shares = matched(pattern, graph, by)
     choices = choices_of(graph.groups, constraints or Constraints())
     counts = {
         name: choices.nearest(name, float(share.share * choices.whole[name]))
-        for name, share in found.items()
+        for name, share in shares.items()
         if name in choices.legal
     }
     sizes = {name: choices.whole[name] for name in counts}
     if counts == sizes:
         raise NothingToPruneError("the pattern removes no unit of this network: its matched stages keep everything")
-    used = list(dict.fromkeys(found[name] for name in counts))
+    used = list(dict.fromkeys(shares[name] for name in counts))
     return PruningPlan.from_kept(
         _chosen(units, counts, sizes, seed),
         sizes,

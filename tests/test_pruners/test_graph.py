@@ -118,7 +118,7 @@ def test_a_shuffle_of_equal_pieces_is_followed():
     [
         (lambda x: x.cumsum(1), "cumsum takes its channels in order"),
         (lambda x: x.cummax(1)[0], "aten.cummax.default is unknown to the label engine"),
-        (lambda x: x + torch.arange(8.0)[:, None, None], "joins it with a tensor that can not shrink"),
+        (lambda x: x + torch.arange(8.0)[:, None, None], "joins it with a tensor that cannot shrink"),
         (lambda x: x[:, [1, 0, 3, 2, 5, 4, 7, 6]], "names positions of it"),
         (lambda x: x[:, ::2].repeat(1, 2, 1, 1), "takes given positions of it"),
         (lambda x: x.roll(1, 1), "shifts positions of it"),
@@ -295,7 +295,7 @@ def test_the_fingerprint_is_of_the_structure_not_of_the_weights():
 
 def test_a_network_that_can_not_be_traced_is_one_line():
     net = Net(lambda n, x: n.a(x) if x.sum() > 0 else x, a=nn.Linear(4, 4))
-    with pytest.raises(TraceError, match=r"^torch.export can not trace Net: [^\n]*$"):
+    with pytest.raises(TraceError, match=r"^torch.export cannot trace Net: [^\n]*$"):
         trace(net, (torch.randn(2, 4),))
     with pytest.raises(TraceError, match="example_inputs is a tuple of tensors"):
         trace(net, ("text",))

@@ -1,3 +1,6 @@
-"""What each operator does to channels: one file for each class of operators."""
+"""What each operator does to channels.
+
+One file for each kind of operator: products, element-wise functions, movements of entries, reductions, windows.
+"""
 
 __all__: list[str] = []

@@ -128,7 +128,7 @@ def glu(walk: Propagation, x: Value, dim: int = -1) -> Value:
     for slot in x.slots:
         if slot.shape[axis] > 1:
             left, right = slot.chunk(2, axis)
-            walk.labels.unite(left, right, Lock(f"{walk.node.name} gates it by a tensor that can not shrink"))
+            walk.labels.unite(left, right, Lock(f"{walk.node.name} gates it by a tensor that cannot shrink"))
             slot = compact(left)
         slots.append(slot)
     return Value(walk.shape, tuple(slots))
@@ -214,7 +214,7 @@ def cat(walk: Propagation, tensors: Sequence[Value], dim: int = 0) -> Value:
     for item in tensors:
         own = [slot for slot in item.slots if slot.shape[axis] > 1]
         for slot in own[1:]:
-            walk.labels.unite(own[0], slot, Lock(f"{walk.node.name} joins it with a tensor that can not shrink"))
+            walk.labels.unite(own[0], slot, Lock(f"{walk.node.name} joins it with a tensor that cannot shrink"))
         pieces.append(own[0] if own else torch.zeros(1, dtype=torch.int64).expand([1] * len(walk.shape)))
     if any(bool(piece.any()) for piece in pieces):
         wide = [max(piece.shape[a] for piece in pieces) for a in range(len(walk.shape))]

@@ -135,7 +135,7 @@ def unpool(walk: Propagation, x: Value, positions: Value, *_: Any) -> Value:
 
 @rule("logsumexp", "prod", "argmax", "argmin", "any", "all", "median", "mode", "quantile")
 def mix(walk: Propagation, x: Value, *_: Any, **__: Any) -> Any:
-    """Mix entries so that those that go can not be told apart from zeros."""
+    """Mix entries so that those that go cannot be told apart from zeros."""
     return walk.refuse([x], f"{walk.node.target} mixes its channels")
 
 

@@ -18,7 +18,7 @@ from pruners.task import PruningTask
 
 
 class Parts(nn.Module):
-    """A layer in three unequal parts: cut to equal sizes, they can not be told apart any more."""
+    """A layer in three unequal parts: cut to equal sizes, they cannot be told apart any more."""
 
     def __init__(self):
         super().__init__()

@@ -52,10 +52,10 @@ def test_files_that_do_not_fit_are_one_line(saved, plan_for, tmp_path):
         load(Tied(), plan, tmp_path / "nowhere")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(PlanError, match=r"is no complete safetensors file: [^\n]*$"):
+    with pytest.raises(PlanError, match=r"is not a complete safetensors file: [^\n]*$"):
         load(Tied(), plan, path)
     path.write_bytes(b"")
-    with pytest.raises(PlanError, match="is no complete safetensors file"):
+    with pytest.raises(PlanError, match="is not a complete safetensors file"):
         load(Tied(), plan, path)
     save_weights(Tied(), path)
     with pytest.raises(PlanError, match=r"'a.weight' is float32\(6, 3\), the plan makes it float32\(3, 3\)"):

@@ -96,7 +96,7 @@ def test_a_size_in_the_code_gives_the_graph_and_the_reason(plan_for, tmp_path):
     assert "Baked as a graph" in repr(compact)
     assert compact.state_dict().keys() == model.state_dict().keys()
     assert compact.get_parameter("a.weight").shape == (4, 3, 1, 1)
-    with pytest.raises(SurgeryError, match=r"^Baked can not be made smaller as itself: [^\n]*form=\"auto\""):
+    with pytest.raises(SurgeryError, match=r"^Baked cannot be made smaller as itself: [^\n]*form=\"auto\""):
         apply(model, plan, graph=graph, form="module")
 
     save_weights(compact, tmp_path / "w.safetensors")
@@ -170,7 +170,7 @@ def test_without_a_training_path_the_graph_form_only_evaluates(plan_for):
     graph = trace(model, (IMAGE,))
     compact = apply(model, plan_for(graph), graph=graph)
     assert compact(IMAGE).shape == (2, 2)
-    with pytest.raises(TrainingError, match=r"in evaluation mode only: torch\.export can not trace"):
+    with pytest.raises(TrainingError, match=r"in evaluation mode only: torch\.export cannot trace"):
         compact.train()(IMAGE)
 
 

@@ -98,7 +98,7 @@ def test_a_network_with_sizes_in_its_code_becomes_a_graph_and_says_why(name, pla
     plan = plan_for(graph, removed=0.3)
     compact = apply(model, plan, graph=graph, check=False)
     assert isinstance(compact, GraphNetwork)
-    with pytest.raises(SurgeryError, match=r'can not be made smaller as itself: .*ask for form="auto"') as told:
+    with pytest.raises(SurgeryError, match=r'cannot be made smaller as itself: .*ask for form="auto"') as told:
         apply(model, plan, graph=graph, check=False, form="module")
     assert compact.reason in str(told.value)
     assert "\n" not in compact.reason
