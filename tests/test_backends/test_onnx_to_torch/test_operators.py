@@ -183,6 +183,7 @@ MANY = {
 }
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("case", [*CASES, *MANY])
 def test_operator_equals_the_reference(case, tmp_path):
     op, feeds, constants, attributes, *rest = {**CASES, **MANY}[case]
@@ -196,6 +197,7 @@ def test_operator_equals_the_reference(case, tmp_path):
         np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.rounding
 def test_group_norm(tmp_path):
     """ONNX's evaluator has no shapes for it; ONNX Runtime is the judge."""
     path = tmp_path / "model.onnx"
@@ -212,6 +214,7 @@ def test_the_withdrawn_group_norm_is_refused(tmp_path):
         create("torch").compile(path)
 
 
+@pytest.mark.rounding
 def test_local_response_norm(tmp_path):
     """ONNX's evaluator forgets the last channels here; ONNX Runtime is the judge."""
     path = tmp_path / "model.onnx"
@@ -291,6 +294,7 @@ def test_sizes_of_a_free_batch_become_integers(tmp_path):
     assert [layer.kind for layer in compiled.layers()] == ["size", "mul", "reshape"]
 
 
+@pytest.mark.rounding
 def test_half_precision_is_inside_only(tmp_path):
     path = tmp_path / "model.onnx"
     write(path, "MatMul", ROWS, (values(5, 7),))

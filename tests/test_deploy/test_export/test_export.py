@@ -157,6 +157,7 @@ def assert_one_line(error: pytest.ExceptionInfo[BaseException], *parts: str) -> 
         assert part in text
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_residual_network_is_folded_and_agrees(tmp_path: Path, dynamic: bool) -> None:
     model, path = randomised(Residual()), tmp_path / "model.onnx"
@@ -469,6 +470,7 @@ def norm_graph(layer: onnx.NodeProto, constants: dict[str, np.ndarray], rank: in
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize(
     ("operator", "weight", "bias", "attributes", "n"),
     [
@@ -527,6 +529,7 @@ def labelled(model: nn.Module, n: int) -> tuple[Dataset, int]:
     return TensorDataset(x, labels), correct
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_accuracy_on_a_backend_equals_torch(tmp_path: Path, dynamic: bool) -> None:
     model, path = randomised(Residual()), tmp_path / "model.onnx"
@@ -538,6 +541,7 @@ def test_accuracy_on_a_backend_equals_torch(tmp_path: Path, dynamic: bool) -> No
     assert result.score == correct / 23
 
 
+@pytest.mark.rounding
 def test_psnr_on_a_backend_equals_torch(tmp_path: Path) -> None:
     model, path = nn.Conv2d(3, 3, 3, padding=1), tmp_path / "model.onnx"
     export_onnx(model, (images(4),), path)

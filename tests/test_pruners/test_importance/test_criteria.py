@@ -253,6 +253,7 @@ def test_mutual_information_by_hand():
     assert gain.tolist() == pytest.approx([entropy, 0, 0], abs=1e-12)
 
 
+@pytest.mark.rounding
 def test_mutual_information_of_a_network_by_counting(net, evidence, examples):
     images, labels = examples
     bins = 5
@@ -279,6 +280,7 @@ def test_mutual_information_asks_for_classes(evidence):
         create_criterion("mutual_information").scores(wrong)
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("per_example", [False, True])
 def test_taylor_first_order_is_the_squared_slope(smooth, examples, per_example):
     batches = in_batches(examples, 1 if per_example else 4)
@@ -300,6 +302,7 @@ def test_taylor_first_order_of_single_maps(smooth):
             assert value == pytest.approx(sum(s * s for s in slopes) / len(slopes), rel=1e-5, abs=1e-12)
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("joint", [True, False])
 def test_taylor_fo_bn_by_finite_differences(net, evidence, joint):
     """Scale and shift of BatchNorm, times a gate: both norms of the stage at once, or each alone."""
@@ -345,6 +348,7 @@ def test_gates_behind_batchnorm_and_relu_are_those_on_batchnorm():
     assert on_maps == pytest.approx(on_norm, rel=1e-9)
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("group", ["conv1", "inner"])
 def test_hessian_diagonal_and_second_order_by_finite_differences(smooth, group):
     """Many draws against the curvature of the loss along each unit's gate."""
@@ -371,6 +375,7 @@ def exact_diagonal(net, name, images, labels):
     return hessian.reshape(weight.numel(), weight.numel()).diagonal().reshape(weight.shape)
 
 
+@pytest.mark.rounding
 def test_obd_against_the_exact_hessian():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
@@ -443,6 +448,7 @@ DRAWN = ("random", "obd", "hessian_diagonal", "taylor_so")
 """Random signs stay with positions; that these criteria rank units, and not positions, their exact values show."""
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("name", [name for name in criterion_names() if name not in DRAWN])
 def test_scores_move_with_their_units(name, net, evidence):
     criterion = create_criterion(name)
@@ -469,6 +475,7 @@ def test_random_scores_follow_seed_and_name_alone(evidence):
     assert random.scores(reseeded)["inner"] != alone["inner"]
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", [name for name in DATA_DRIVEN if name != "mutual_information"])
 def test_under_autocast_scores_stay_near(name, dtype):
