@@ -348,7 +348,6 @@ def test_gates_behind_batchnorm_and_relu_are_those_on_batchnorm():
     assert on_maps == pytest.approx(on_norm, rel=1e-9)
 
 
-@pytest.mark.rounding
 @pytest.mark.parametrize("group", ["conv1", "inner"])
 def test_hessian_diagonal_and_second_order_by_finite_differences(smooth, group):
     """Many draws against the curvature of the loss along each unit's gate."""
@@ -375,7 +374,6 @@ def exact_diagonal(net, name, images, labels):
     return hessian.reshape(weight.numel(), weight.numel()).diagonal().reshape(weight.shape)
 
 
-@pytest.mark.rounding
 def test_obd_against_the_exact_hessian():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()

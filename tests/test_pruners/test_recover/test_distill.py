@@ -54,7 +54,7 @@ def test_loss_is_that_of_the_paper(temperature, weight):
     wanted = (1 - weight) * F.cross_entropy(scores, labels) + weight * temperature**2 * divergence
     loss = Distillation(teacher, temperature=temperature, weight=weight)(scores, images, labels)
     # The divergence is a difference of numbers near 1, rounded in fp32, times the temperature squared.
-    assert float(loss) == pytest.approx(float(wanted), rel=1e-5, abs=1e-6 * temperature**2)
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5, abs=1e-6 * temperature**2)
 
 
 @pytest.mark.rounding
