@@ -31,7 +31,7 @@ from benchmarks.records.measurement import (
     Subject,
     Trial,
 )
-from benchmarks.settings import Settings
+from benchmarks.settings import NOT_A_VERDICT, Settings
 from benchmarks.side import Side
 
 __all__ = ["INTERRUPTED", "Begun", "Contents", "Journal", "journal_path", "recover"]
@@ -57,6 +57,7 @@ class Begun(Record):
     margin: float | None = None
     seed: int = 0
     started_utc: str = ""
+    fast: bool = False
 
 
 @dataclass(slots=True)
@@ -85,11 +86,16 @@ class Contents:
         begun, side = self.begun[name], self.sides[name]
         if side.failure is None and not side.trials:
             side.failure, side.failure_kind = "the run was interrupted before its first trial ended", INTERRUPTED
+        caveats = [f"the run was interrupted after {len(side.trials)} trials"]
+        if begun.fast:
+            caveats.append(NOT_A_VERDICT)
+        if self.conditions is None:
+            caveats.append("whether the machine was fit for measuring is not known: the journal does not say")
         return side.measurement(
             self.conditions or Conditions(environment=begun.environment),
             seed=begun.seed,
             started_utc=begun.started_utc,
-            caveats=[f"the run was interrupted after {len(side.trials)} trials"],
+            caveats=caveats,
         )
 
 
@@ -229,7 +235,7 @@ def recover(path: Path) -> tuple[Measurement | Comparison, str]:
         n_pairs = min(len(baseline.trials), len(candidate.trials))
         del baseline.trials[n_pairs:], candidate.trials[n_pairs:]
     # What interrupted the run did not look at the ratios: their number counts as fixed.
-    settings = Settings(trials=max(1, len(candidate.trials)), margin=of_candidate.margin)
+    settings = Settings(trials=max(1, len(candidate.trials)), margin=of_candidate.margin, fast=of_candidate.fast)
     costs = of_baseline.cost, of_candidate.cost
     first, second = map(contents.measurement, names)
     try:

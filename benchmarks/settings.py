@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from benchmarks.errors import SettingError
 from benchmarks.process.warmup import WarmUpLimits
 
-__all__ = ["BlockPlan", "Settings", "plan_blocks"]
+__all__ = ["NOT_A_VERDICT", "BlockPlan", "Settings", "plan_blocks"]
+
+NOT_A_VERDICT = "not a verdict: measured with --fast"
+"""Why a quick measurement decides nothing."""
 
 _MIN_ROUNDS = 3
 _MIN_CALLS = 4
@@ -18,6 +21,10 @@ _HAND_OVER_NS = 1_000_000
 _USUAL_TRIALS = 8
 # Starting, compiling and warming up a process takes the rest of a trial.
 _TIMED_SHARE = 0.6
+_QUICK_TRIALS = 2
+_QUICK_BUDGET_S = 10.0
+_QUICK_BLOCK_NS = 1_000_000
+_QUICK_WARM_UP_NS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +60,8 @@ class Settings:
         Of inputs made up and of the order in which is measured.
     timeout_s : float, default=600.0
         Seconds in which a measured process must answer any one question (compiling is the longest).
+    fast : bool, default=False
+        The numbers are a first look: a comparison is never decided. See `quick`.
     """
 
     trials: int | None = None
@@ -67,6 +76,7 @@ class Settings:
     cold: bool = False
     seed: int = 0
     timeout_s: float = 600.0
+    fast: bool = False
 
     def __post_init__(self) -> None:
         if self.trials is not None and self.trials < 1:
@@ -84,6 +94,21 @@ class Settings:
                 raise SettingError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
         if not self.timeout_s > 0:
             raise SettingError(f"timeout_s must be positive, got {self.timeout_s}")
+
+    def quick(self) -> Settings:
+        """Return the same with a short warm-up, few calls and, where none were asked for, two trials: for a first look.
+
+        A comparison made with them is never decided.
+        """
+        return replace(
+            self,
+            trials=self.trials or _QUICK_TRIALS,
+            budget_s=min(self.budget_s, _QUICK_BUDGET_S),
+            rounds=_MIN_ROUNDS,
+            block_ns=_QUICK_BLOCK_NS,
+            warm_up=WarmUpLimits(min_ns=_QUICK_WARM_UP_NS, max_ns=20 * _QUICK_WARM_UP_NS),
+            fast=True,
+        )
 
 
 @dataclass(frozen=True, slots=True)

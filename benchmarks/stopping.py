@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from benchmarks.records.measurement import Interval, Trial
-from benchmarks.settings import Settings
+from benchmarks.settings import NOT_A_VERDICT, Settings
 from benchmarks.side import Side
 from benchmarks.stats.group_sequential import Looks, plan_looks
 from benchmarks.stats.log_ratios import log_ratios
@@ -82,7 +82,7 @@ def judge_pairs(ratios: Sequence[float], settings: Settings, *, spent: bool) -> 
     """Say what the pairs made so far show.
 
     A number of pairs that was fixed before is looked at once, at its end; else see `benchmarks.stats.sequential_test`.
-    Fewer than 6 pairs have an interval, of smaller confidence, and no verdict.
+    Fewer than 6 pairs, and pairs of a quick measurement, have an interval and no verdict.
 
     Parameters
     ----------
@@ -112,7 +112,11 @@ def judge_pairs(ratios: Sequence[float], settings: Settings, *, spent: bool) -> 
         decision = Decision(verdict="inconclusive", speedup=None, look=None, spent=0.0, reason=reason)
     else:
         decision = decide(ratios, settings.margin, plan_looks(_ERROR, n, n_looks=1), strict=settings.strict)
-    if decision.verdict == "continue" or decision.speedup is not None:
+    if decision.verdict == "continue":
+        return decision
+    if settings.fast:
+        decision = decision.model_copy(update={"verdict": "inconclusive", "reason": NOT_A_VERDICT})
+    if decision.speedup is not None:
         return decision
     inner = median_interval(ratios)
     speedup = Interval(

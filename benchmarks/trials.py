@@ -21,7 +21,7 @@ from benchmarks.machine.machine import Machine, Observer
 from benchmarks.process.cold_start import cold_costs
 from benchmarks.process.measured import Launch, Loaded, MeasuredWorker, Warm
 from benchmarks.records.measurement import Cost, Environment, Measurement, Trial
-from benchmarks.settings import Settings, plan_blocks
+from benchmarks.settings import NOT_A_VERDICT, Settings, plan_blocks
 from benchmarks.side import PreparedSide
 
 __all__ = ["Enough", "Schedule"]
@@ -91,6 +91,7 @@ class Schedule:
                 budget_s=self._settings.budget_s,
                 ended=ended,
                 started_utc=started_utc,
+                caveats=[NOT_A_VERDICT] if self._settings.fast else [],
             )
             for side in self._sides
         ]
@@ -147,6 +148,7 @@ class Schedule:
                 margin=self._settings.margin,
                 seed=self._settings.seed,
                 started_utc=started_utc,
+                fast=self._settings.fast,
             )
             self._journal.begin(self._key(side), begun)
             if side.failure is not None:

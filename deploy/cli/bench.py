@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.machine.affinity import parse_cores
-from benchmarks.settings import Settings
+from benchmarks.settings import NOT_A_VERDICT, Settings
 from deploy.cli import options as given
 from deploy.cli.output import say
 from deploy.exit_codes import OK, exit_code
@@ -38,6 +38,7 @@ def bench(
     ] = 0.02,
     cores: given.Cores = None,
     cold: given.Cold = False,
+    fast: given.Fast = False,
     accept_unfit: given.AcceptUnfit = False,
     seed: given.Seed = 0,
     output: given.OutputFile = None,
@@ -48,7 +49,7 @@ def bench(
         trials=trials, budget_s=budget, percentile=percentile / 100, half_width=half_width, cold=cold, seed=seed
     )
     grid = _grid(backend, precision, threads, device, batch, shape, cores)
-    _measure(label_models(model, None), grid, settings, output, page, accept_unfit=accept_unfit)
+    _measure(label_models(model, None), grid, settings, output, page, fast=fast, accept_unfit=accept_unfit)
 
 
 def compare(
@@ -66,6 +67,7 @@ def compare(
     strict: given.Strict = False,
     cores: given.Cores = None,
     cold: given.Cold = False,
+    fast: given.Fast = False,
     accept_unfit: given.AcceptUnfit = False,
     seed: given.Seed = 0,
     output: given.OutputFile = None,
@@ -77,7 +79,7 @@ def compare(
     """
     settings = Settings(trials=trials, budget_s=budget, margin=margin, strict=strict, cold=cold, seed=seed)
     grid = _grid(backend, precision, threads, device, batch, shape, cores)
-    _measure(label_models(candidate, baseline), grid, settings, output, page, accept_unfit=accept_unfit)
+    _measure(label_models(candidate, baseline), grid, settings, output, page, fast=fast, accept_unfit=accept_unfit)
 
 
 def _grid(
@@ -107,10 +109,13 @@ def _measure(
     output: Path | None,
     page: Path | None,
     *,
+    fast: bool,
     accept_unfit: bool,
 ) -> None:
     if page is not None:
         require_writable(page)
+    if fast:
+        settings = settings.quick()
     results = bench_models(models, grid, settings, say, output)
     measured = results.all_measurements()
     reasons = [f"{one.subject.label} on {one.subject.backend}: {one.failure}" for one in measured if one.failure]
@@ -120,5 +125,7 @@ def _measure(
         say(f"deploy: {reason}")
     if page is not None:
         write_page(results, page)
+    if fast:
+        say(NOT_A_VERDICT)
     if (code := exit_code(results, accept_unfit=accept_unfit)) != OK:
         raise typer.Exit(code)

@@ -18,6 +18,7 @@ __all__ = [
     "DataRoot",
     "Device",
     "Duration",
+    "Fast",
     "Margin",
     "MarkdownPage",
     "Model",
@@ -70,6 +71,9 @@ Strict: TypeAlias = Annotated[
 AcceptUnfit: TypeAlias = Annotated[
     bool,
     typer.Option("--accept-unfit", help="Accept results from a machine judged too noisy (otherwise exit code 4)."),
+]
+Fast: TypeAlias = Annotated[
+    bool, typer.Option("--fast", help="First look in a few seconds: short warm-up, two trials, never a verdict.")
 ]
 Cold: TypeAlias = Annotated[
     bool, typer.Option("--cold", help="Also measure compilation, with and without a warm compile cache.")

@@ -58,11 +58,11 @@ def path(tmp_path):
     return journal_path(tmp_path / "result.json")
 
 
-def write_pairs(path, baseline, candidate, fitness=None):
+def write_pairs(path, baseline, candidate, fitness=None, **more):
     """Write a comparison of which so many trials of each side had ended."""
     with Journal(path) as journal:
         for side in ("baseline", "candidate"):
-            journal.begin(side, begun(side, cost=COST, margin=0.03))
+            journal.begin(side, begun(side, cost=COST, margin=0.03, **more))
         for index in range(max(baseline, candidate)):
             if index < baseline:
                 journal.trial("baseline", trial(2 * index, 2000 + index))
@@ -85,6 +85,7 @@ def test_a_measurement_is_rebuilt_from_its_trials(path):
     assert (found.subject, found.seed, found.started_utc) == (begun().subject, 7, "then")
     assert (found.backend_version, found.agreement) == ("1.2", AGREEMENT)
     assert found.doubts[0] == "the run was interrupted after 3 trials"
+    assert "whether the machine was fit for measuring is not known: the journal does not say" in found.doubts
 
 
 def test_a_failure_and_an_early_end_are_rows_with_a_reason(path, tmp_path):
@@ -117,6 +118,13 @@ def test_a_comparison_is_rebuilt_from_the_pairs_that_ended(path, baseline, candi
     if pairs > 1:
         assert found.speedup.value == pytest.approx(2, rel=0.01)
     assert Comparison.model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_quick_run_is_recovered_without_a_verdict(path):
+    write_pairs(path, 7, 7, fast=True)
+    found, _ = recover(path)
+    assert (found.verdict, found.speedup.n) == ("inconclusive", 7)
+    assert "not a verdict: measured with --fast" in found.candidate.doubts
 
 
 def test_an_unfit_run_is_recovered_as_unfit(path):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.errors import SettingError
-from benchmarks.settings import Settings
+from benchmarks.settings import NOT_A_VERDICT, Settings
 from benchmarks.stopping import judge_pairs
 
 
@@ -76,3 +76,13 @@ def test_pairs_between_two_looks_are_looked_at_when_the_budget_ends():
     decision = judge_pairs(ratios, Settings(), spent=True)
     assert decision.speedup.n == 10
     assert decision.reason.startswith("the budget of 60 s ended after 10 pairs")
+
+
+def test_a_quick_measurement_is_never_a_verdict():
+    settings = Settings(trials=8, budget_s=600).quick()
+    assert (settings.trials, settings.budget_s, Settings().quick().trials) == (8, 10, 2)
+    decision = judge_pairs([0.5] * 8, settings, spent=True)
+    assert (decision.verdict, decision.reason) == ("inconclusive", NOT_A_VERDICT)
+    assert decision.speedup.low > 1
+    few = judge_pairs([0.5] * 2, Settings().quick(), spent=True)
+    assert (few.verdict, few.reason, few.speedup.n) == ("inconclusive", NOT_A_VERDICT, 2)

@@ -124,3 +124,15 @@ def test_a_machine_that_is_far_slower_than_at_its_best_ends_with_4(tmp_path):
     assert done.returncode == 4, done.stderr
     assert "times as long as at this machine's best" in done.stdout + done.stderr
     assert deploy(*command, "--accept-unfit", PRUNE_DEPLOY_STATE=str(state)).returncode == 0
+
+
+def test_a_quick_comparison_claims_nothing(tmp_path):
+    model = small_cnn(tmp_path / "m.onnx")
+    saved = tmp_path / "results.json"
+    done = deploy("compare", model, model, "--fast", "--accept-unfit", "--output", saved)
+    assert done.returncode == 3, done.stderr
+    assert "not a verdict: measured with --fast" in done.stderr
+    (found,) = load(saved).comparisons
+    assert found.verdict == "inconclusive"
+    assert all("not a verdict: measured with --fast" in side.doubts for side in found.sides)
+    assert deploy("bench", "-m", model, "--fast", "--accept-unfit").returncode == 0
