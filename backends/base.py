@@ -5,17 +5,25 @@ No runtime is imported here, and none at the import of any backend file: only in
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, TypeAlias, final
+from typing import ClassVar, final
 
 import numpy as np
 import numpy.typing as npt
 
 from backends.errors import ArtefactError, BackendUnavailableError, FeedError, ModelLoadError, OptionError
+from backends.records import (
+    PRECISIONS,
+    Array,
+    Availability,
+    CompileOptions,
+    LayerInfo,
+    Precision,
+    RuntimeMemory,
+    TensorSpec,
+)
 
 __all__ = [
     "PRECISIONS",
@@ -32,149 +40,7 @@ __all__ = [
     "TensorSpec",
 ]
 
-Array: TypeAlias = npt.NDArray[np.generic]
-Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "int8")
-_DEVICE = re.compile(r"cpu|cuda(:\d+)?|sm_\d{2,3}")
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector a kernel loads
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorSpec:
-    """Name, shape and type of one input or output.
-
-    Parameters
-    ----------
-    name : str
-        Name in the ONNX graph.
-    shape : tuple of int or str
-        A string names a free dimension (``"batch"``).
-    dtype : str
-        NumPy name, for example ``"float32"`` or ``"int64"``; ``"object"`` is text.
-    """
-
-    name: str
-    shape: tuple[int | str, ...]
-    dtype: str
-
-    def accepts(self, array: Array) -> bool:
-        """Tell whether `array` has this type and fits this shape."""
-        return (
-            array.dtype.name == self.dtype
-            and array.ndim == len(self.shape)
-            and all(isinstance(want, str) or want == got for want, got in zip(self.shape, array.shape, strict=True))
-        )
-
-    def __str__(self) -> str:
-        return f"{self.dtype}({', '.join(map(str, self.shape))})"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompileOptions:
-    """What the caller decides; it has the same meaning on every backend.
-
-    A backend that cannot honour an option raises `OptionError`: it never picks another value by itself.
-
-    Parameters
-    ----------
-    precision : {"fp32", "bf16", "fp16", "int8"}
-        Arithmetic of the compute layers. ``"fp32"`` is IEEE single precision: TF32 and a runtime's own
-        lower-precision default are switched off. ``"int8"``: all layers that the file quantises multiply integers; the
-        layers that it leaves in floating point are counted in `CompiledModel.properties`.
-    threads : int
-        Threads that compute one inference, at least 1: the thread of the caller and its helpers.
-    streams : int
-        Inferences that may be in flight at once, at least 1, each by a `BoundCall` and a thread of its own. How many
-        threads may then compute at once is read back in ``properties["compute_threads"]``: ``threads * streams`` where
-        each stream has its own, less where the streams share their helpers.
-    device : str
-        ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or ``"sm_XY"``: compile for that NVIDIA compute capability without
-        running (backends that can).
-    profile : bool
-        Collect per-layer times. Slows the run down, so it is never set while latency is measured.
-    """
-
-    precision: Precision = "fp32"
-    threads: int = 1
-    streams: int = 1
-    device: str = "cpu"
-    profile: bool = False
-
-    def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise OptionError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
-        if self.threads < 1:
-            raise OptionError(f"threads must be at least 1, got {self.threads}")
-        if self.streams < 1:
-            raise OptionError(f"streams must be at least 1, got {self.streams}")
-        if not _DEVICE.fullmatch(self.device):
-            raise OptionError(f"device {self.device!r} is not one of cpu, cuda, cuda:N, sm_XY (for example sm_89)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Availability:
-    """Whether a backend can be used here, and if not, why and what to do about it.
-
-    Parameters
-    ----------
-    ok : bool
-        True when a model can be compiled for the device and run on it; for ``"sm_XY"``: compiled only.
-    version : str or None
-        Version of the runtime, None when it is not installed.
-    devices : tuple of str
-        What it can run on, in words.
-    reason : str
-        Why it is not usable; empty when `ok`.
-    hint : str
-        What the user can do; empty when `ok`.
-    """
-
-    ok: bool
-    version: str | None = None
-    devices: tuple[str, ...] = ()
-    reason: str = ""
-    hint: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerInfo:
-    """One layer of the compiled model, as the runtime reports it.
-
-    Parameters
-    ----------
-    name : str
-        The runtime's name.
-    kind : str
-        The runtime's own layer or kernel type.
-    nodes : tuple of str
-        Names of the ONNX nodes fused into it; empty for layers the runtime inserted (layout conversions, casts).
-    time_ns : int or None
-        Mean time of one execution in nanoseconds, where profiled.
-    """
-
-    name: str
-    kind: str
-    nodes: tuple[str, ...] = ()
-    time_ns: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuntimeMemory:
-    """What a runtime says of its own memory; None where it does not tell.
-
-    Parameters
-    ----------
-    weights_bytes : int or None
-        Weights as the runtime holds them.
-    arena_bytes : int or None
-        Memory kept for activations and scratch, for one inference in flight.
-    source : str
-        Where the numbers come from, in the runtime's words; empty when it tells nothing.
-    """
-
-    weights_bytes: int | None = None
-    arena_bytes: int | None = None
-    source: str = ""
 
 
 def _aligned_copy(array: Array) -> Array:

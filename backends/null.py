@@ -105,5 +105,5 @@ class NullBackend(Backend):
 
     def _import_artefact(self, blob: bytes, model: Path, options: CompileOptions) -> CompiledModel:
         if blob != _ARTEFACT:
-            raise ArtefactError("this is no artefact of backend 'null'")
+            raise ArtefactError("this is not an artefact of backend 'null'")
         return self._compile(model, options)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import operator
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import fx
 
-from backends.onnx_to_torch import kernels as kernels
-from backends.onnx_to_torch.convert import Int, Ints, Value, as_ints
-
-if TYPE_CHECKING:
-    from backends.onnx_to_torch.convert import Call
+from backends.onnx_to_torch import kernels
+from backends.onnx_to_torch.node import Call, Int, Ints, Value, as_ints
 
 __all__ = ["compute_sizes"]
 

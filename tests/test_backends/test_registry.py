@@ -23,15 +23,13 @@ HEAVY = (
     "benchmarks",
     "deploy",
 )
-# The torch_* files hold torch code and are imported by the torch backends' hooks only.
-MODULES = [
-    "backends",
-    *sorted(
-        f"backends.{path.stem}"
-        for path in Path(registry.__file__).parent.glob("*.py")
-        if path.stem not in ("__init__", "torch_convert", "torch_kernels", "torch_operators", "torch_sizes")
-    ),
-]
+ROOM = Path(registry.__file__).parent
+# onnx_to_torch/ holds torch code and is imported by the torch backends' hooks only.
+MODULES = sorted(
+    ".".join(path.relative_to(ROOM.parent).with_suffix("").parts).removesuffix(".__init__")
+    for path in ROOM.rglob("*.py")
+    if "onnx_to_torch" not in path.parts
+)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -235,7 +235,7 @@ def test_an_unknown_use_is_refused_by_name(case, tmp_path):
     op, feeds, constants, attributes = REFUSED[case]
     path = tmp_path / "model.onnx"
     write(path, op, feeds, constants, **attributes)
-    with pytest.raises(ModelLoadError, match=rf"do not know .* of operator {op} \(node \'node\'\)"):
+    with pytest.raises(ModelLoadError, match=rf"do not support .* of operator {op} \(node \'node\'\)"):
         create("torch").compile(path)
 
 

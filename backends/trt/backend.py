@@ -1,0 +1,113 @@
+"""The adapter of TensorRT and TensorRT-RTX."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from backends import modelfile
+from backends.base import Backend, CompiledModel
+from backends.errors import ArtefactError, ModelLoadError, OptionError
+from backends.installed import import_runtime, version_of
+from backends.modelfile import ModelFile
+from backends.records import Availability, CompileOptions
+from backends.trt.build import Dialect, build, make_logger
+from backends.trt.device import set_device
+from backends.trt.installed import INSTALL, NO_GPU, NO_GPU_HINT, gpu_index, gpus, has_cuda_bindings, installed
+from backends.trt.layers import layers_of_report
+from backends.trt.model import RunnableModel, TrtModel
+
+__all__ = ["TrtBackend"]
+
+
+class TrtBackend(Backend):
+    """``tensorrt`` where it is installed, else ``tensorrt_rtx``; the latter for ``device="sm_XY"``."""
+
+    name = "trt"
+    default_device = "cuda"
+    default_threads = 1  # of the CPU, which only hands the work over
+    why_no_artefacts = ""
+
+    def load_runtime(self) -> None:
+        """Import TensorRT."""
+        import onnx  # noqa: F401
+
+        for name in installed():
+            import_runtime(name, INSTALL[name])
+
+    def availability(self, device: str = "cpu") -> Availability:
+        """Return whether TensorRT is installed and `device` is there; ``sm_XY`` needs no GPU."""
+        packages = installed()
+        version = ", ".join(f"{name} {version_of(name, f'{name}-cu13', f'{name}-cu12')}" for name in packages) or None
+        if not packages:
+            return Availability(
+                ok=False,
+                reason="neither tensorrt nor tensorrt_rtx is installed",
+                hint=f"pip install {INSTALL['tensorrt_rtx']} (or {INSTALL['tensorrt']})",
+            )
+        devices_here = gpus()
+        devices = (*devices_here, *(["sm_XY (compile only)"] if "tensorrt_rtx" in packages else []))
+        reason, hint = "", ""
+        if device.startswith("sm_"):
+            if "tensorrt_rtx" not in packages:
+                reason = "only TensorRT-RTX compiles for a named compute capability, and it is not installed"
+                hint = f"pip install {INSTALL['tensorrt_rtx']}"
+        elif not devices_here:
+            reason, hint = NO_GPU, NO_GPU_HINT
+        elif device == "cpu":
+            reason, hint = "it runs on NVIDIA GPUs only", "pass --device cuda"
+        elif gpu_index(device) >= len(devices_here):
+            reason = f"there is no {device}; this machine has {len(devices_here)} GPU(s)"
+            hint = f"pass --device cuda:0 to cuda:{len(devices_here) - 1}"
+        elif not has_cuda_bindings():
+            reason, hint = "cuda-bindings is not installed", f"pip install {INSTALL[packages[0]]}"
+        return Availability(ok=not reason, version=version, devices=devices, reason=reason, hint=hint)
+
+    def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
+        dialect, file = _checked(model, options)
+        log = make_logger(dialect.module)
+        built = build(dialect, file, options, log)
+        if options.device.startswith("sm_"):
+            return TrtModel(file, layers_of_report(log.report), built[1])
+        return RunnableModel(dialect, file, options, built, log)
+
+    def _import_artefact(self, blob: bytes, model: Path, options: CompileOptions) -> CompiledModel:
+        if options.device.startswith("sm_"):
+            raise ArtefactError(f"an engine for {options.device} cannot be loaded here")
+        dialect, file = _checked(model, options)
+        head, _, plan = blob.partition(b"\n")
+        try:
+            properties = {str(key): str(value) for key, value in json.loads(head).items()}
+        except (ValueError, AttributeError) as error:
+            raise ArtefactError("this is not an artefact of backend 'trt'") from error
+        try:
+            return RunnableModel(dialect, file, options, (plan, properties), make_logger(dialect.module))
+        except ModelLoadError as error:
+            raise ArtefactError(str(error)) from error
+
+
+def _checked(model: Path, options: CompileOptions) -> tuple[Dialect, ModelFile]:
+    """Check the options, make the GPU the current one, and read the file."""
+    named = options.device.startswith("sm_")
+    name = "tensorrt_rtx" if named else installed()[0]
+    dialect = Dialect.of(import_runtime(name, INSTALL[name]))
+    if options.threads != 1:
+        raise OptionError(f"backend 'trt' computes on a GPU: threads must be 1, got {options.threads}")
+    if named and options.device not in dialect.capabilities:
+        raise OptionError(
+            f"{name} does not compile for {options.device}; it does for {', '.join(dialect.capabilities)}"
+        )
+    if named and options.profile:
+        raise OptionError(f"{options.device} is compiled without running: layers have no times; leave profile off")
+    if options.precision == "int8":
+        raise OptionError("backend 'trt' measures no quantised models; measure them on ort or openvino")
+    file = modelfile.read(model)
+    modelfile.require_numbers(file, "trt")
+    if file.precision != options.precision:
+        raise OptionError(
+            f"backend 'trt' computes in the types of the file: {model} is {file.precision}, "
+            f"{options.precision} was asked for; export the model in {options.precision}"
+        )
+    if not named:
+        set_device(gpu_index(options.device))
+    return dialect, file

@@ -1,0 +1,44 @@
+"""What of TensorRT and CUDA is installed, and which GPUs there are; nothing of them is imported."""
+
+from __future__ import annotations
+
+import ctypes
+from importlib.util import find_spec
+
+__all__ = ["INSTALL", "NO_GPU", "NO_GPU_HINT", "gpu_index", "gpus", "has_cuda_bindings", "installed"]
+
+INSTALL = {"tensorrt": "'prune-deploy[tensorrt]'", "tensorrt_rtx": "'prune-deploy[tensorrt-rtx]'"}
+NO_GPU = "no NVIDIA GPU or driver found on this machine"
+NO_GPU_HINT = "run it on a machine with an NVIDIA GPU, or compile without running, for example with --device sm_89"
+
+
+def installed() -> tuple[str, ...]:
+    """Return which of ``tensorrt`` and ``tensorrt_rtx`` are installed."""
+    return tuple(name for name in ("tensorrt", "tensorrt_rtx") if find_spec(name) is not None)
+
+
+def has_cuda_bindings() -> bool:
+    """Return whether ``cuda.bindings`` is installed."""
+    return find_spec("cuda") is not None and find_spec("cuda.bindings") is not None
+
+
+def gpu_index(device: str) -> int:
+    """Return the number of the GPU in ``"cuda"`` or ``"cuda:N"``."""
+    return int(device.partition(":")[2] or 0)
+
+
+def gpus() -> tuple[str, ...]:
+    """Return the names of the GPUs, asking the driver alone: no context is made and no runtime loaded."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return ()
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return ()
+    names = []
+    for index in range(count.value):
+        text = ctypes.create_string_buffer(256)
+        driver.cuDeviceGetName(text, len(text), index)
+        names.append(f"cuda:{index} ({text.value.decode(errors='replace')})")
+    return tuple(names)
