@@ -5,31 +5,29 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from pydantic import Field
 
 from pruners.base import MethodSettings, PruningMethod, state_of
 from pruners.errors import NothingToPruneError, TargetError, VerificationError
+from pruners.graph import Graph, trace
+from pruners.modules.copies import copy_of
 from pruners.modules.modes import copy_modes
 from pruners.plan import PruningPlan
 from pruners.target import Constraints
 from pruners.task import Pruned, PruningTask
+from pruners.weights.decide import WeightBudget, keep_by_ratios, keep_largest
+from pruners.weights.layers import Scope, WeightLayer, weight_layers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from pruners.graph import Graph
-    from pruners.weights.decide import WeightBudget
-    from pruners.weights.layers import WeightLayer
-
-__all__ = ["Scope", "WeightMethod", "WeightSettings", "WeightTask"]
-
-Scope: TypeAlias = Literal["global", "local", "lamp"]
+__all__ = ["WeightMethod", "WeightSettings", "WeightTask"]
 
 
 class WeightSettings(MethodSettings):
-    """What every method that removes weights can be told."""
+    """The settings of every method that sets weights to zero."""
 
     layers: Literal["all", "convolutions"] = Field("all", description="whose weights may be set to zero")
     scope: Scope = Field("global", description="what is compared: global, local (within a layer) or lamp")
@@ -63,8 +61,6 @@ class WeightTask:
 
     def keep(self, weights: Mapping[str, Tensor], limit: float | None = None) -> dict[str, Tensor]:
         """Choose the weights that stay: those of the ratios, or what meets `limit` (default: the target's)."""
-        from pruners.weights.decide import keep_by_ratios, keep_largest
-
         if self.budget is None:
             return keep_by_ratios(weights, self.task.target.ratios)
         return keep_largest(weights, self.budget, self.budget.limit if limit is None else limit, self.scope)
@@ -97,11 +93,6 @@ class WeightMethod(PruningMethod):
         SelectorError, TargetError, NothingToPruneError
             The target or the constraints name unknown layers, cannot be met, or are about channels.
         """
-        from pruners.graph import trace
-        from pruners.modules.copies import copy_of
-        from pruners.weights.decide import WeightBudget
-        from pruners.weights.layers import weight_layers
-
         self._require_data(task)
         _require_free(task.constraints)
         before = state_of(task.model)

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from pruners.errors import SelectorError, TargetError
 from pruners.target import Target
-from pruners.weights.base import Scope
-from pruners.weights.layers import WeightLayer
+from pruners.weights.layers import Scope, WeightLayer
 
 if TYPE_CHECKING:
     from pruners.graph import Graph

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import prod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from torch import Tensor, nn
 
@@ -15,7 +15,10 @@ from pruners.errors import NothingToPruneError, SelectorError
 if TYPE_CHECKING:
     from pruners.graph import Graph
 
-__all__ = ["WeightLayer", "weight_layers"]
+__all__ = ["Scope", "WeightLayer", "weight_layers"]
+
+Scope: TypeAlias = Literal["global", "local", "lamp"]
+"""What weights are compared with: all weights, those of their layer, or all by their LAMP scores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,18 +67,18 @@ def weight_layers(
     """
     macs = _macs_by_weight(graph)
     types = (nn.modules.conv._ConvNd,) if kinds == "convolutions" else (nn.modules.conv._ConvNd, nn.Linear)
-    found = [
+    layers = [
         WeightLayer(name=name, n_weights=layer.weight.numel(), macs_each=macs[f"{name}.weight"] / layer.weight.numel())
         for name, layer in model.named_modules()
         if isinstance(layer, types) and f"{name}.weight" in macs
     ]
     for pattern in exclude:
-        if not any(fnmatchcase(layer.name, pattern) for layer in found):
+        if not any(fnmatchcase(layer.name, pattern) for layer in layers):
             raise SelectorError(
                 f"pattern {pattern!r} matches no convolution or linear layer; there are "
-                f"{', '.join(layer.name for layer in found)}"
+                f"{', '.join(layer.name for layer in layers)}"
             )
-    left = tuple(layer for layer in found if not any(fnmatchcase(layer.name, pattern) for pattern in exclude))
+    left = tuple(layer for layer in layers if not any(fnmatchcase(layer.name, pattern) for pattern in exclude))
     if not left:
         raise NothingToPruneError("every layer with weights is excluded, or the network has no such layer")
     return left
@@ -84,11 +87,11 @@ def weight_layers(
 def _macs_by_weight(graph: Graph) -> dict[str, float]:
     """Add up the multiply-accumulates of one example over all uses of each weight, by the weight's name."""
     nodes = {node.name: node for node in graph.module.graph.nodes}
-    found: dict[str, float] = {}
+    macs_of: dict[str, float] = {}
     for term in graph.grouping.walk.mac_terms:
         macs = prod(value.shape[axis] for value, axis in term.axes) / graph.program.batch
         for item in nodes[term.node].all_input_nodes:
             name = graph.program.tensors.get(str(item.target)) if item.op == "get_attr" else None
             if name is not None and name.endswith(".weight"):
-                found[name] = found.get(name, 0.0) + macs
-    return found
+                macs_of[name] = macs_of.get(name, 0.0) + macs
+    return macs_of
