@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, PositiveInt, model_validator
 
 from pruners.recover.settings import TrainSettings
-from pruners.weights.base import WeightMethod, WeightSettings, WeightTask
+from pruners.weights.base import WeightMethod, WeightSettings
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from pruners.weights.task import WeightTask
 
 __all__ = ["Magnitude", "MagnitudeSettings"]
 

@@ -4,66 +4,32 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from pydantic import Field
 
 from pruners.base import MethodSettings, PruningMethod, state_of
 from pruners.errors import NothingToPruneError, TargetError, VerificationError
-from pruners.graph import Graph, trace
-from pruners.modules.copies import copy_of
 from pruners.modules.modes import copy_modes
 from pruners.plan import PruningPlan
 from pruners.target import Constraints
 from pruners.task import Pruned, PruningTask
-from pruners.weights.decide import WeightBudget, keep_by_ratios, keep_largest
-from pruners.weights.layers import Scope, WeightLayer, weight_layers
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-__all__ = ["WeightMethod", "WeightSettings", "WeightTask"]
+    from pruners.weights.task import WeightTask
+
+__all__ = ["WeightMethod", "WeightSettings"]
 
 
 class WeightSettings(MethodSettings):
     """The settings of every method that sets weights to zero."""
 
     layers: Literal["all", "convolutions"] = Field("all", description="whose weights may be set to zero")
-    scope: Scope = Field("global", description="what is compared: global, local (within a layer) or lamp")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class WeightTask:
-    """What there is to decide from.
-
-    Parameters
-    ----------
-    task : PruningTask
-        What was asked.
-    layers : tuple of WeightLayer
-        Whose weights may be set to zero.
-    budget : WeightBudget or None
-        None with a target of ratios.
-    scope : {"global", "local", "lamp"}
-        See `pruners.weights.decide.keep_largest`.
-    """
-
-    task: PruningTask
-    layers: tuple[WeightLayer, ...]
-    budget: WeightBudget | None
-    scope: Scope
-
-    @property
-    def names(self) -> list[str]:
-        """Paths of the layers."""
-        return [layer.name for layer in self.layers]
-
-    def keep(self, weights: Mapping[str, Tensor], limit: float | None = None) -> dict[str, Tensor]:
-        """Choose the weights that stay: those of the ratios, or what meets `limit` (default: the target's)."""
-        if self.budget is None:
-            return keep_by_ratios(weights, self.task.target.ratios)
-        return keep_largest(weights, self.budget, self.budget.limit if limit is None else limit, self.scope)
+    scope: Literal["global", "local", "lamp"] = Field(
+        "global", description="what is compared: global, local (within a layer) or lamp"
+    )
 
 
 class WeightMethod(PruningMethod):
@@ -93,30 +59,27 @@ class WeightMethod(PruningMethod):
         SelectorError, TargetError, NothingToPruneError
             The target or the constraints name unknown layers, cannot be met, or are about channels.
         """
+        from pruners.weights.task import weight_task
+
         self._require_data(task)
         _require_free(task.constraints)
         before = state_of(task.model)
-        graph = trace(task.model, task.example_inputs)
-        layers = weight_layers(task.model, graph, self.settings.layers, task.constraints.exclude)
-        budget = None if task.target.of == "ratios" else WeightBudget(layers, task.target, graph)
-        what = WeightTask(task=task, layers=layers, budget=budget, scope=self.settings.scope)
-        wanted = what.keep({layer.name: layer.weight(task.model).detach() for layer in layers})
+        what = weight_task(task, self.settings.layers, self.settings.scope)
+        wanted = what.keep({layer.name: layer.weight(task.model).detach() for layer in what.layers})
         if all(bool(mask.all()) for mask in wanted.values()):
             raise NothingToPruneError(f"method {self.name!r}: no weight would be set to zero; ask for a smaller target")
-        model = copy_of(task.model)
-        model, history = self._sparse(what, model)
+        model, history = self._sparse(what, what.copy())
         if state_of(task.model) != before:
             raise self._broken("the task's model was modified; work on a copy")
         copy_modes(task.model, model)
-        return self._pruned(what, graph, model, history)
+        return self._pruned(what, model, history)
 
     @abstractmethod
     def _sparse(self, what: WeightTask, model: nn.Module) -> tuple[nn.Module, tuple[Mapping[str, Any], ...]]:
         """Return the network with zeros, made from `model` (a copy), and one JSON row per step."""
 
-    def _pruned(
-        self, what: WeightTask, graph: Graph, model: nn.Module, history: tuple[Mapping[str, Any], ...]
-    ) -> Pruned:
+    def _pruned(self, what: WeightTask, model: nn.Module, history: tuple[Mapping[str, Any], ...]) -> Pruned:
+        graph = what.graph
         kept = {layer.name: int((layer.weight(model) != 0).sum()) for layer in what.layers}
         zeros = sum(layer.n_weights - kept[layer.name] for layer in what.layers)
         if what.budget is not None and what.budget.cost(kept) > what.budget.limit * (1 + 1e-9):
