@@ -78,15 +78,15 @@ def differences(a: PruningPlan, b: PruningPlan) -> PlanDifference:
             f"the plans were made for different networks: the first names graph {a.graph[:12]}, the second "
             f"{b.graph[:12]}; units are compared within one network only"
         )
-    found = []
+    groups = []
     for name in dict.fromkeys((*a.kept, *b.kept)):
         of = a.sizes.get(name) or b.sizes[name]
         first, second = (set(plan.kept.get(name, range(of))) for plan in (a, b))
-        found.append(
+        groups.append(
             GroupDifference(name=name, of=of, kept_a=len(first), kept_b=len(second), common=len(first & second))
         )
     return PlanDifference(
-        groups=tuple(found),
+        groups=tuple(groups),
         blocks_a=tuple(name for name in a.blocks if name not in b.blocks),
         blocks_b=tuple(name for name in b.blocks if name not in a.blocks),
     )

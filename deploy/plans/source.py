@@ -45,7 +45,7 @@ class NetworkRequest:
     Parameters
     ----------
     spec : NetworkSpec
-        See there.
+        Name, weights and options.
     n_classes : int or None
         None leaves the network's own.
     input_shape : tuple of int
@@ -99,7 +99,7 @@ def read_pruning(path: Path) -> PruningRecord | None:
 
 
 def image_shape(plan: PruningPlan) -> tuple[int, int, int]:
-    """Give (channels, height, width) of the images that the plan's network takes.
+    """Return (channels, height, width) of the images that the plan's network takes.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def requested(
     name, weights : str
         As in `NetworkSpec`.
     plan : PruningPlan
-        Tells the shape of an image where none is given.
+        Gives the shape of an image where none is given.
     options : sequence of str
         ``KEY=VALUE``, the value as in YAML.
     n_classes : int, optional
@@ -170,7 +170,7 @@ def trace_network(request: NetworkRequest, *, seed: int = 0, policy: Policy | No
     Parameters
     ----------
     request : NetworkRequest
-        See there.
+        What to build.
     seed : int
         For torch's generator.
     policy : Policy, optional

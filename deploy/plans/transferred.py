@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 from deploy.errors import SourceError
-
-if TYPE_CHECKING:
-    from deploy.plans.source import Traced
-    from pruners.plan import PruningPlan
-    from pruners.transfer.transfer import Matching
+from deploy.plans.source import Traced
+from pruners.importance.measures.l1 import l1_norms
+from pruners.plan import PruningPlan
+from pruners.target import Constraints
+from pruners.transfer.stages import stages_of
+from pruners.transfer.transfer import Matching, average, matched, transfer
 
 __all__ = ["TransferredPlan", "TransferredStage", "transfer_plan"]
 
@@ -44,7 +45,7 @@ class TransferredStage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferredPlan:
-    """What came of carrying a pattern over.
+    """What came of transferring a pattern.
 
     Parameters
     ----------
@@ -89,15 +90,10 @@ def transfer_plan(
     Raises
     ------
     SourceError
-        `by` or `units` is none of the choices.
+        `by` or `units` is not one of the choices.
     PlanError, NothingToPruneError
         See `pruners.transfer.transfer.transfer`.
     """
-    from pruners.importance.measures.l1 import l1_norms
-    from pruners.target import Constraints
-    from pruners.transfer.stages import stages_of
-    from pruners.transfer.transfer import Matching, average, matched, transfer
-
     matching: Matching
     match by:
         case "size" | "order":
@@ -117,16 +113,16 @@ def transfer_plan(
     followed = matched(pattern, target.graph, matching)
     constraints = Constraints(multiple_of=multiple_of)
     plan = transfer(pattern, target.graph, by=matching, units=chosen, seed=seed, constraints=constraints)
-    found = [
+    rows = [
         _stage(str(share.stage), float(share.share), len(share.groups), plan, target, names)
         for share in pattern.shares
         for names in [[name for name, other in followed.items() if other == share]]
     ]
     for stage in dict.fromkeys(stage for name, stage in stages.items() if name not in followed):
         names = [name for name, other in stages.items() if other == stage]
-        found.append(_stage(str(stage), None, 0, plan, target, names))
+        rows.append(_stage(str(stage), None, 0, plan, target, names))
     blocks = {name for each in plans for name in each.blocks}
-    return TransferredPlan(plan=plan, stages=tuple(found), blocks_left_behind=len(blocks))
+    return TransferredPlan(plan=plan, stages=tuple(rows), blocks_left_behind=len(blocks))
 
 
 def _stage(

@@ -1,4 +1,4 @@
-"""How numbers become text, and what came out in one plain sentence. ASCII only: it is also read without a tty."""
+"""How numbers become text, and the result in one plain sentence. ASCII only: it is also read without a tty."""
 
 from __future__ import annotations
 
@@ -110,13 +110,13 @@ def ratio(value: float) -> str:
     return f"{value:.2f}x"
 
 
-def interval(found: Interval) -> str:
+def interval(estimate: Interval) -> str:
     """Write a factor with its interval: ``"1.62x [1.58, 1.66]"``."""
-    return f"{ratio(found.value)} [{found.low:.2f}, {found.high:.2f}]"
+    return f"{ratio(estimate.value)} [{estimate.low:.2f}, {estimate.high:.2f}]"
 
 
 def flop_ratio(pair: Comparison) -> float | None:
-    """Give what the FLOP count promises; None where one of the networks has no FLOPs to compare."""
+    """Return what the FLOP count promises; None where one of the networks has no FLOPs to compare."""
     return pair.flop_ratio if pair.baseline_cost.macs and pair.candidate_cost.macs else None
 
 
@@ -125,13 +125,13 @@ def realised(pair: Comparison) -> str:
     promise = flop_ratio(pair)
     if promise is None or pair.speedup is None:
         return NOTHING
-    found = pair.speedup
-    low, value, high = (100 * end / promise for end in (found.low, found.value, found.high))
+    speedup = pair.speedup
+    low, value, high = (100 * end / promise for end in (speedup.low, speedup.value, speedup.high))
     return f"{value:.0f} % [{low:.0f}, {high:.0f}]"
 
 
 def verdict(pair: Comparison) -> str:
-    """Say what the comparison showed, in words that stand alone."""
+    """Write what the comparison showed, in words that stand alone."""
     if pair.verdict == "failed":
         return "failed"
     if pair.verdict == "equivalent":
@@ -139,14 +139,14 @@ def verdict(pair: Comparison) -> str:
     return pair.verdict.upper() if pair.verdict == "slower" else pair.verdict
 
 
-def place(results: Results, found: Measurement) -> str:
+def place(results: Results, measurement: Measurement) -> str:
     """Name a backend; where one was measured with several options, those too: ``"ort, 2 threads, batch 8"``."""
     subjects = [one.subject for one in results.all_measurements()]
-    told = [found.subject.backend]
+    parts = [measurement.subject.backend]
     for name, write in (("threads", _threads), ("batch", "batch {}".format)):
         if len({getattr(subject, name) for subject in subjects}) > 1:
-            told.append(write(getattr(found.subject, name)))
-    return ", ".join(told)
+            parts.append(write(getattr(measurement.subject, name)))
+    return ", ".join(parts)
 
 
 def _threads(number: int) -> str:
@@ -154,10 +154,10 @@ def _threads(number: int) -> str:
 
 
 def answer(results: Results) -> str:
-    """Say in one sentence what the pruning bought, or how fast a single model is."""
+    """Write in one sentence what the pruning bought, or how fast a single model is."""
     if results.comparisons:
         return _of_pairs(results)
-    parts = [_alone(results, found) for found in results.measurements]
+    parts = [_alone(results, measurement) for measurement in results.measurements]
     parts += [f"{one.backend} was skipped: {one.reason}" for one in results.skipped]
     return f"On this machine {'; '.join(parts) or 'nothing was measured'}."
 
@@ -192,51 +192,52 @@ def _promise(promise: float | None) -> str:
 
 
 def _bought(results: Results, pair: Comparison) -> str:
-    backend, found = place(results, pair.candidate), pair.speedup
-    if found is None:
+    backend, speedup = place(results, pair.candidate), pair.speedup
+    if speedup is None:
         return f"{backend} failed: {_reason(pair)}"
     promise = flop_ratio(pair)
-    share = "" if promise is None else f" ({percent(found.value / promise)} of the promise)"
+    share = "" if promise is None else f" ({percent(speedup.value / promise)} of the promise)"
     match pair.verdict:
         case "faster":
-            return f"{backend} got {interval(found)} faster{share}"
+            return f"{backend} got {interval(speedup)} faster{share}"
         case "slower":
-            return f"{backend} got SLOWER: {interval(found)} of the speed before{share}"
+            return f"{backend} got SLOWER: {interval(speedup)} of the speed before{share}"
         case "equivalent":
-            return f"{backend} showed no difference of {percent(pair.margin)}: {interval(found)}{share}"
+            return f"{backend} showed no difference of {percent(pair.margin)}: {interval(speedup)}{share}"
         case _:
-            return f"{backend} was INCONCLUSIVE, {_why_open(pair, found)}: {interval(found)}{share}"
+            return f"{backend} was INCONCLUSIVE, {_why_open(pair, speedup)}: {interval(speedup)}{share}"
 
 
-def _why_open(pair: Comparison, found: Interval) -> str:
-    """Say what kept a comparison from a verdict."""
-    if found.confidence < NEEDED_CONFIDENCE:
-        return f"{found.n} pairs of processes are too few for a verdict"
+def _why_open(pair: Comparison, speedup: Interval) -> str:
+    """Write what kept a comparison from a verdict."""
+    if speedup.confidence < NEEDED_CONFIDENCE:
+        return f"{speedup.n} pairs of processes are too few for a verdict"
     ended = f"; {pair.ended}" if pair.ended else ""
-    if found.low <= 1 <= found.high:
+    if speedup.low <= 1 <= speedup.high:
         return f"the interval holds both faster and slower{ended}"
-    if found.low >= 1 + pair.margin or found.high <= 1 / (1 + pair.margin):
+    if speedup.low >= 1 + pair.margin or speedup.high <= 1 / (1 + pair.margin):
         return f"too few pairs of processes to be sure{ended}"
     return f"a difference, but not surely one of {percent(pair.margin)}{ended}"
 
 
 def _reason(pair: Comparison) -> str:
-    told = dict.fromkeys(side.failure for side in (pair.candidate, pair.baseline) if side.failure)
-    if len(told) < 2:
-        return next(iter(told), "no samples")
+    reasons = dict.fromkeys(side.failure for side in (pair.candidate, pair.baseline) if side.failure)
+    if len(reasons) < 2:
+        return next(iter(reasons), "no samples")
     sides = (pair.candidate, pair.baseline)
     return "; ".join(f"{side.subject.label}: {side.failure}" for side in sides if side.failure)
 
 
-def _alone(results: Results, found: Measurement) -> str:
-    subject, where = found.subject, place(results, found)
-    if found.failure is not None:
-        return f"{subject.label} failed on {where}: {found.failure}"
-    told = summarise(found)
-    tail = "" if told.p90_ns is None else f", p90 {duration(told.p90_ns)}"
+def _alone(results: Results, measurement: Measurement) -> str:
+    subject, where = measurement.subject, place(results, measurement)
+    if measurement.failure is not None:
+        return f"{subject.label} failed on {where}: {measurement.failure}"
+    summary = summarise(measurement)
+    tail = "" if summary.p90_ns is None else f", p90 {duration(summary.p90_ns)}"
+    processes = "1 process" if summary.n_trials == 1 else f"{summary.n_trials} processes"
     return (
-        f"{subject.label} takes {duration(told.p50_ns)} on {where} "
-        f"(median of {told.n_calls} calls in {told.n_trials} {'process' if told.n_trials == 1 else 'processes'}{tail})"
+        f"{subject.label} takes {duration(summary.p50_ns)} on {where} "
+        f"(median of {summary.n_calls} calls in {processes}{tail})"
     )
 
 

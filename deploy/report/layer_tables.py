@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from benchmarks.layers.comparison import LayerComparison, LayerPair
+from benchmarks.layers.layer_profile import LayerProfile, LayerRow, RowKind
+from benchmarks.layers.roofline import Roofline
 from deploy.report.formatting import NOTHING, count, duration, percent, rate, ratio, size
 from deploy.report.table import Notes, Table, left
-
-if TYPE_CHECKING:
-    from benchmarks.layers.comparison import LayerComparison, LayerPair
-    from benchmarks.layers.layer_profile import LayerProfile, LayerRow, RowKind
-    from benchmarks.layers.roofline import Roofline
 
 __all__ = ["comparison_tables", "profile_tables"]
 
@@ -30,7 +27,7 @@ def profile_tables(profile: LayerProfile, top: int | None = None) -> tuple[Table
     Parameters
     ----------
     profile : LayerProfile
-        See there.
+        Of the model.
     top : int, optional
         So many layers have a row of their own; the others share one. Left out: all.
     """
@@ -50,7 +47,7 @@ def comparison_tables(comparison: LayerComparison, top: int | None = None) -> tu
     Parameters
     ----------
     comparison : LayerComparison
-        See there.
+        Of the two models.
     top : int, optional
         So many pairs, those that took longest in the baseline; the others share a row. Left out: all.
     """
@@ -147,10 +144,10 @@ def _work_table(profile: LayerProfile, shown: Sequence[LayerRow]) -> Table:
 def _sums_table(profile: LayerProfile) -> Table:
     rows = []
     for kind, name in _PLURALS.items():
-        found = [row for row in profile.rows if row.kind == kind and row.time_ns is not None]
-        if found:
-            total = sum(row.time_ns or 0 for row in found)
-            number = NOTHING if kind == "gaps" else str(len(found))
+        rows_of_kind = [row for row in profile.rows if row.kind == kind and row.time_ns is not None]
+        if rows_of_kind:
+            total = sum(row.time_ns or 0 for row in rows_of_kind)
+            number = NOTHING if kind == "gaps" else str(len(rows_of_kind))
             rows.append((name, number, _signed(total), percent(total / profile.latency_ns, 1)))
     rows.append(("one call, not profiled", NOTHING, duration(profile.latency_ns), percent(1, 1)))
     rows.append(
@@ -187,12 +184,12 @@ def _what(row: LayerRow) -> str:
 def _peaks(roofline: Roofline | None) -> str:
     if roofline is None:
         return ""
-    found = []
+    peaks = []
     if roofline.peak_flops is not None:
-        found.append(f"{rate(roofline.peak_flops)}FLOP/s (matrix product of {roofline.gemm_size})")
+        peaks.append(f"{rate(roofline.peak_flops)}FLOP/s (matrix product of {roofline.gemm_size})")
     if roofline.peak_bytes_per_s is not None:
-        found.append(f"{rate(roofline.peak_bytes_per_s)}B/s (copy of {size(roofline.copied_bytes)})")
-    return f" Roofline, measured through {roofline.backend}: {', '.join(found)}."
+        peaks.append(f"{rate(roofline.peak_bytes_per_s)}B/s (copy of {size(roofline.copied_bytes)})")
+    return f" Roofline, measured through {roofline.backend}: {', '.join(peaks)}."
 
 
 def _signed(ns: int | None) -> str:

@@ -20,22 +20,22 @@ _SHARES = (0.5, 0.9, 0.99)
 _N_CELLS = len(_SHARES) + 1
 
 
-def load_table(found: Sequence[LoadMeasurement]) -> Table:
+def load_table(measurements: Sequence[LoadMeasurement]) -> Table:
     """Derive the table: one row for each measurement; all are of one scenario."""
     rows, notes = [], []
-    for one in found:
-        subject, result = one.subject, one.result
+    for measurement in measurements:
+        subject, result = measurement.subject, measurement.result
         first = (subject.backend, str(subject.streams))
         if result is None:
             rows.append((*first, "failed", *[NOTHING] * (_N_CELLS + 1)))
             continue
-        reasons = one.fitness.reasons if one.fitness is not None else ()
-        told = [str(reason) for reason in reasons] + _too_much(result)
-        notes += [f"{subject.backend}, streams {subject.streams}: {one}" for one in told]
+        reasons = measurement.fitness.reasons if measurement.fitness is not None else ()
+        remarks = [str(reason) for reason in reasons] + _limit(result)
+        notes += [f"{subject.backend}, streams {subject.streams}: {remark}" for remark in remarks]
         rows.append((*first, *_cells(result)))
-    result = next(one.result for one in found if one.result is not None)
+    result = next(one.result for one in measurements if one.result is not None)
     bound = f" Bound: {duration(result.settings.bound_ns)}." if isinstance(result, ServerResult) else ""
-    subject = found[0].subject
+    subject = measurements[0].subject
     return Table(
         f"Measured: {result.scenario} (MLPerf-style)",
         (*left("backend"), "streams", "per second", "p50", "p90", "p99", "p99 in", "requests"),
@@ -47,9 +47,9 @@ def load_table(found: Sequence[LoadMeasurement]) -> Table:
     )
 
 
-def print_load(found: Sequence[LoadMeasurement], console: Console | None = None) -> None:
+def print_load(measurements: Sequence[LoadMeasurement], console: Console | None = None) -> None:
     """Print the table, to stdout if no console is given."""
-    print_table(load_table(found), console or Console(highlight=False))
+    print_table(load_table(measurements), console or Console(highlight=False))
 
 
 def _cells(result: ScenarioResult) -> tuple[str, ...]:
@@ -73,7 +73,7 @@ def _cells(result: ScenarioResult) -> tuple[str, ...]:
     return (rate(held * result.batch), *_percentiles(latencies.tolist()), str(len(latencies)))
 
 
-def _too_much(result: ScenarioResult) -> list[str]:
+def _limit(result: ScenarioResult) -> list[str]:
     if not isinstance(result, ServerResult) or result.found.failed_per_s is None:
         return []
     return [f"{rate(result.found.failed_per_s * result.batch)} per second no longer keep the bound"]
@@ -87,7 +87,7 @@ def _percentiles(latencies_ns: list[int]) -> list[str]:
 
 def _within(latencies_ns: list[int], share: float) -> str:
     try:
-        found = percentile_interval(latencies_ns, share)
+        interval = percentile_interval(latencies_ns, share)
     except SettingError:  # too few, or so correlated that they are worth too few: the service's percentile is unknown
         return NOTHING
-    return f"{duration(found.low)} to {duration(found.high)}"
+    return f"{duration(interval.low)} to {duration(interval.high)}"

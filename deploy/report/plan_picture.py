@@ -16,9 +16,9 @@ from deploy.report.formatting import percent
 from deploy.report.plan_rows import group_table, shorten
 from deploy.report.rendering import render
 from deploy.report.svg import element, line, picture, text
+from deploy.report.table import Table
 
 if TYPE_CHECKING:
-    from deploy.report.table import Table
     from pruners.plan import PruningPlan
 
 __all__ = ["plan_page", "plan_picture", "write_plan_page", "write_plan_picture"]

@@ -36,8 +36,12 @@ def latency_plot(baseline: Measurement | None, candidate: Measurement | None, na
         Identifier that is unique on the page.
     """
     width, height = _SIZE
-    shown = [(role, found) for role, found in zip(_ROLES, (baseline, candidate), strict=True) if found is not None]
-    calls = [sorted(ns for trial in found.trials for ns in trial.calls_ns) for _, found in shown]
+    shown = [
+        (role, measurement)
+        for role, measurement in zip(_ROLES, (baseline, candidate), strict=True)
+        if measurement is not None
+    ]
+    calls = [sorted(ns for trial in measurement.trials for ns in trial.calls_ns) for _, measurement in shown]
     low, high = _widened(min(ordered[0] for ordered in calls), max(_near_the_end(ordered) for ordered in calls))
     scale, unit = _unit(high)
     skewed = high > _SKEWED * low  # on a linear axis a long tail would press all the rest against the edge
@@ -48,17 +52,17 @@ def latency_plot(baseline: Measurement | None, candidate: Measurement | None, na
     drawn = draw_x_axis(x, (y.start, y.end), ticks, below)
     drawn += draw_y_axis(x, y, [(share, percent(share)) for share in (0, 0.25, 0.5, 0.75, 0.9, 1)], "share of calls")
     percentiles = []
-    for (role, found), ordered in zip(shown, calls, strict=True):
-        for trial in found.trials:
-            if len(found.trials) > 1:
+    for (role, measurement), ordered in zip(shown, calls, strict=True):
+        for trial in measurement.trials:
+            if len(measurement.trials) > 1:
                 drawn.append(polyline(_curve(sorted(trial.calls_ns), x, y), f"{role} trial"))
         drawn.append(polyline(_curve(ordered, x, y), f"{role} line"))
         for share in (0.5, 0.9):
             if supports(len(ordered), share):
                 ns = percentile(ordered, share)
                 drawn.append(_marker(role, x.at(min(ns, high)), y.at(share)))
-                percentiles.append(f"{found.subject.label} p{100 * share:.0f} {duration(ns)}")
-    drawn += _legend([(role, found.subject.label) for role, found in shown], width)
+                percentiles.append(f"{measurement.subject.label} p{100 * share:.0f} {duration(ns)}")
+    drawn += _legend([(role, measurement.subject.label) for role, measurement in shown], width)
     backend = shown[0][1].subject.backend
     return picture(
         name,
@@ -81,7 +85,7 @@ def flops_plot(pair: Comparison, name: str) -> str:
         Identifier that is unique on the page.
     """
     width, height = _SIZE
-    times = [summarise(found).p50_ns for found in pair.sides]
+    times = [summarise(measurement).p50_ns for measurement in pair.sides]
     flops = [cost.flops for cost in (pair.baseline_cost, pair.candidate_cost)]
     scale, unit = _unit(max(times))
     # Headroom keeps markers and their labels inside.

@@ -1,7 +1,7 @@
 """Results as plain tables of text: the terminal and the page show the same rows.
 
 A table has few enough columns to stand in 80 characters; what does not fit goes to another table, never into wrapped
-cells. Nothing is said by colour alone.
+cells. Nothing is shown by colour alone.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ def _paper(results: Results) -> Table:
             rows.append((name, *cells, *([factor] if pair else [])))
 
     for metric, part in product(dict.fromkeys(row.metric for row in models), ("validation", "test")):
-        found: list[float | None] = [getattr(row, f"score_{part}") if row.metric == metric else None for row in models]
+        scores: list[float | None] = [getattr(row, f"score_{part}") if row.metric == metric else None for row in models]
         change = NOTHING
-        if pair and found[0] is not None and found[1] is not None:
-            change = score_change(metric, found[1] - found[0])
-        cells = [NOTHING if value is None else score(metric, value) for value in found]
+        if pair and scores[0] is not None and scores[1] is not None:
+            change = score_change(metric, scores[1] - scores[0])
+        cells = [NOTHING if value is None else score(metric, value) for value in scores]
         add(f"{score_name(metric)}, {part}", cells, change)
     add("test examples", [NOTHING if row.n_test is None else str(row.n_test) for row in models], "")
     for name, numbers, write in (
@@ -136,18 +136,18 @@ def _proof(results: Results) -> Table:
 
 def _latency(results: Results) -> Table:
     rows, notes = [], Notes()
-    for found in results.all_measurements():
-        subject = found.subject
-        if found.failure is not None:
-            failure = f"{subject.label} on {subject.backend} failed: {found.failure}"
-            rows.append((place(results, found), subject.label, notes.after("failed", [failure]), *[NOTHING] * 5))
+    for measurement in results.all_measurements():
+        subject = measurement.subject
+        if measurement.failure is not None:
+            failure = f"{subject.label} on {subject.backend} failed: {measurement.failure}"
+            rows.append((place(results, measurement), subject.label, notes.after("failed", [failure]), *[NOTHING] * 5))
             continue
-        summary = summarise(found)
+        summary = summarise(measurement)
         tail = (NOTHING if ns is None else duration(ns) for ns in (summary.p90_ns, summary.p99_ns))
         rows.append(
             (
-                place(results, found),
-                notes.after(subject.label, found.doubts),
+                place(results, measurement),
+                notes.after(subject.label, measurement.doubts),
                 duration(summary.p50_ns),
                 _half_width(summary.trial_median_ns),
                 *tail,
@@ -173,18 +173,18 @@ def _half_width(median: Interval | None) -> str:
 
 def _starting(results: Results) -> Table:
     rows, notes = [], Notes()
-    for found in results.all_measurements():
-        if found.failure is not None:
+    for measurement in results.all_measurements():
+        if measurement.failure is not None:
             continue
-        summary = summarise(found)
+        summary = summarise(measurement)
         rows.append(
             (
-                place(results, found),
-                notes.after(found.subject.label, _energy(found)),
+                place(results, measurement),
+                notes.after(measurement.subject.label, _energy(measurement)),
                 duration(summary.load_ns),
                 duration(summary.first_run_ns),
-                duration(median(trial.steady_ns for trial in found.trials)),
-                duration(found.cpu_ns_per_call or 0),
+                duration(median(trial.steady_ns for trial in measurement.trials)),
+                duration(measurement.cpu_ns_per_call or 0),
                 f"{summary.n_calls} / {summary.n_trials}",
             )
         )
@@ -198,25 +198,25 @@ def _starting(results: Results) -> Table:
     )
 
 
-def _energy(found: Measurement) -> list[str]:
-    used = found.energy_uj_per_call
+def _energy(measurement: Measurement) -> list[str]:
+    used = measurement.energy_uj_per_call
     return [] if used is None else [f"{used / 1e3:.3g} mJ per call of the whole package or board"]
 
 
 def _memory(results: Results) -> Table:
     rows = []
-    for found in results.all_measurements():
-        if found.failure is not None:
+    for measurement in results.all_measurements():
+        if measurement.failure is not None:
             continue
-        summary = summarise(found)
+        summary = summarise(measurement)
         rows.append(
             (
-                place(results, found),
-                found.subject.label,
+                place(results, measurement),
+                measurement.subject.label,
                 size(summary.peak_bytes),
                 size(summary.model_bytes),
-                _median_size([trial.memory.steady_bytes for trial in found.trials]),
-                _median_size([trial.memory.weights_bytes for trial in found.trials]),
+                _median_size([trial.memory.steady_bytes for trial in measurement.trials]),
+                _median_size([trial.memory.weights_bytes for trial in measurement.trials]),
             )
         )
     return Table(
@@ -230,16 +230,17 @@ def _memory(results: Results) -> Table:
 
 def _cold(results: Results) -> Table:
     rows, notes = [], Notes()
-    for found in results.all_measurements():
-        if found.cold is None:
+    for measurement in results.all_measurements():
+        if measurement.cold is None:
             continue
-        bare, kept = found.cold.without_cache, found.cold.with_cache
+        bare, kept = measurement.cold.without_cache, measurement.cold.with_cache
+        reasons = [f"{measurement.subject.backend}: {bare.reason}"] if bare.reason else []
         loaded = NOTHING if kept is None or kept.loaded_ns is None else duration(kept.loaded_ns)
         stored = NOTHING if bare.stored_bytes is None else size(bare.stored_bytes)
         rows.append(
             (
-                place(results, found),
-                notes.after(found.subject.label, [f"{found.subject.backend}: {bare.reason}"] if bare.reason else []),
+                place(results, measurement),
+                notes.after(measurement.subject.label, reasons),
                 duration(bare.compiled_ns),
                 loaded,
                 stored,
@@ -288,7 +289,7 @@ def _bought(results: Results) -> Table:
 
 def _answers(results: Results) -> Table:
     rows, notes = [], Notes()
-    for found, answer in zip(results.all_measurements(), results.answers(), strict=True):
+    for measurement, answer in zip(results.all_measurements(), results.answers(), strict=True):
         row = results.model(answer.label)
         scored = None if row is None else row.backend_scores.get(answer.backend)
         error = allowed = NOTHING
@@ -302,7 +303,7 @@ def _answers(results: Results) -> Table:
         written = NOTHING
         if row is not None and scored is not None:
             written = notes.after(score(row.metric, scored), _score_notes(row, scored, answer.backend))
-        precisions = sorted({trial.executed_precision for trial in found.trials})
+        precisions = sorted({trial.executed_precision for trial in measurement.trials})
         rows.append(
             (
                 answer.backend,
@@ -358,10 +359,10 @@ def _failures(pair: Comparison) -> list[str]:
 
 def _setting(results: Results) -> str:
     """Write the options of the measurements; several sets are joined by "Or"."""
-    return " Or: ".join(dict.fromkeys(_options(found) for found in results.all_measurements()))
+    return " Or: ".join(dict.fromkeys(_options(measurement) for measurement in results.all_measurements()))
 
 
-def _options(found: Measurement) -> str:
-    subject = found.subject
+def _options(measurement: Measurement) -> str:
+    subject = measurement.subject
     threads = "1 thread" if subject.threads == 1 else f"{subject.threads} threads"
     return f"{subject.precision}, {threads}, {subject.device}, batch {subject.batch}, one request at a time."

@@ -17,11 +17,11 @@ __all__ = ["print_results", "print_table", "renderables"]
 
 
 def renderables(results: Results) -> list[RenderableType]:
-    """Give one renderable per table, then the notes, then the answer in one sentence."""
-    found: list[RenderableType] = [_rendered(table) for table in tables(results)]
-    found += [Text(f"Note: {note}") for note in results.notes]
-    found.append(Text(answer(results), style="bold"))
-    return found
+    """Return one renderable per table, then the notes, then the answer in one sentence."""
+    parts: list[RenderableType] = [_rendered(table) for table in tables(results)]
+    parts += [Text(f"Note: {note}") for note in results.notes]
+    parts.append(Text(answer(results), style="bold"))
+    return parts
 
 
 def print_results(results: Results, console: Console | None = None) -> None:
@@ -30,7 +30,7 @@ def print_results(results: Results, console: Console | None = None) -> None:
     Parameters
     ----------
     results : Results
-        See there.
+        Of a run, a bench or a journal.
     console : Console, optional
         Defaults to stdout.
     """

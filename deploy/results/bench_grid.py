@@ -58,7 +58,7 @@ class Grid:
     cores: tuple[int, ...] | None = None
 
     def specs(self, models: Mapping[str, Path]) -> Iterator[list[SubjectSpec]]:
-        """Give, for each point of the grid, the models that are measured in turn."""
+        """Yield, for each point of the grid, the models that are measured in turn."""
         for backend, given, batch in product(self.backends, self.threads, self.batches):
             threads = given if given or self.cores is None else len(self.cores)
             options = compile_options(backend, precision=self.precision, threads=threads, device=self.device)
@@ -86,7 +86,7 @@ def bench_models(
     models : Mapping of str to Path
         One or two ONNX files by label, the baseline first.
     grid : Grid
-        See there.
+        Its points.
     settings : Settings
         Of each point.
     say : callable
@@ -99,7 +99,7 @@ def bench_models(
     BackendError, BenchmarkError
         A file is broken, a backend is not usable here, or an option makes no sense.
     OutputError
-        `output` cannot be written; found before anything is measured.
+        `output` cannot be written; noticed before anything is measured.
     """
     if output is not None:
         require_writable(output)
@@ -136,7 +136,7 @@ def label_models(model: Path, against: Path | None) -> dict[str, Path]:
 
 
 def onnx_file(path: Path) -> Path:
-    """Give the ONNX file of a bundle's folder, or the file itself."""
+    """Return the ONNX file of a bundle's folder, or the file itself."""
     return path / "model.onnx" if path.is_dir() else path
 
 
@@ -151,12 +151,12 @@ def numbers(text: str | None, option: str) -> tuple[int | None, ...]:
     if text is None:
         return (None,)
     try:
-        found = tuple(dict.fromkeys(int(word) for word in text.split(",")))
+        read = tuple(dict.fromkeys(int(word) for word in text.split(",")))
     except ValueError:
-        found = ()
-    if not found or min(found) < 1:
+        read = ()
+    if not read or min(read) < 1:
         raise InputError(f"{option} {text!r}: write whole numbers of at least 1, for example 1 or 1,8")
-    return found
+    return read
 
 
 def shapes(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -167,16 +167,16 @@ def shapes(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
     InputError
         Of another form.
     """
-    found: dict[str, tuple[int, ...]] = {}
+    read: dict[str, tuple[int, ...]] = {}
     for text in given:
         name, _, sizes = text.rpartition("=")
         try:
-            found[name] = tuple(int(size) for size in sizes.split(","))
+            read[name] = tuple(int(size) for size in sizes.split(","))
         except ValueError:
             name = ""
         if not name:
             raise InputError(f"--shape {text!r}: write NAME=D0,D1,... with whole numbers")
-    return found
+    return read
 
 
 def reference_of(model: Path) -> Reference | None:

@@ -1,4 +1,4 @@
-"""`Results`: everything that one run or one bench found out, as one versioned JSON file.
+"""`Results`: everything that one run or one bench measured, as one versioned JSON file.
 
 Raw samples are in it; every percentile, ratio and sentence is derived from them when a person looks.
 docs/results.md explains each field.
@@ -133,16 +133,17 @@ class Results(Record):
         return (*(side for pair in self.comparisons for side in pair.sides), *self.measurements)
 
     def answers(self) -> tuple[Answer, ...]:
-        """Tell for every compiled model whether its answers were right."""
+        """Return for every compiled model whether its answers were right."""
         return tuple(
             Answer(
-                label=found.subject.label,
-                backend=found.subject.backend,
-                agreement=found.agreement,
-                failure=found.failure,
-                agrees=found.failure_kind != _WRONG_ANSWERS and (found.agreement is None or found.agreement.ok),
+                label=measurement.subject.label,
+                backend=measurement.subject.backend,
+                agreement=measurement.agreement,
+                failure=measurement.failure,
+                agrees=measurement.failure_kind != _WRONG_ANSWERS
+                and (measurement.agreement is None or measurement.agreement.ok),
             )
-            for found in self.all_measurements()
+            for measurement in self.all_measurements()
         )
 
     def model(self, label: str) -> ModelRow | None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from torch import nn
 
-from deploy.bundle.bundle import write_bundle
 from deploy.bundle.manifest import NetworkOrigin, NetworkScores, NominalCost, Provenance
 from deploy.bundle.pruning import Proof
+from deploy.bundle.write import write_bundle
 from deploy.export.export import require_opset
 from deploy.recipe import Recipe
 from deploy.run.loss_check import require_losses

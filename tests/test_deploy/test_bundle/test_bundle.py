@@ -15,18 +15,11 @@ from safetensors import SafetensorError
 from torch import nn
 
 from benchmarks.records.measurement import Agreement
-from deploy.bundle import bundle as bundle_module
-from deploy.bundle.bundle import (
-    Bundle,
-    NetworkOrigin,
-    NetworkScores,
-    NominalCost,
-    Provenance,
-    bundle_of,
-    load_network,
-    read_bundle,
-    write_bundle,
-)
+from deploy.bundle import write as write_module
+from deploy.bundle.bundle import Bundle, bundle_of, read_bundle
+from deploy.bundle.manifest import NetworkOrigin, NetworkScores, NominalCost, Provenance
+from deploy.bundle.rebuild import load_network
+from deploy.bundle.write import write_bundle
 from deploy.errors import BundleError, ExportError, OutputError
 from deploy.files import atomic
 from pruners.plan import InputSpec, PruningPlan
@@ -248,7 +241,7 @@ def test_a_write_that_fails_half_way_leaves_what_was_there(
     def fail(*args: object, **kwargs: object) -> None:
         raise failure
 
-    monkeypatch.setattr(np if step == "savez" else bundle_module, step, fail)
+    monkeypatch.setattr(np if step == "savez" else write_module, step, fail)
     earlier = read_bundle(copied)
     for folder in (copied, copied.with_name("new")):
         with pytest.raises(OutputError if isinstance(failure, OSError) else KeyboardInterrupt) as error:
@@ -264,7 +257,7 @@ def test_a_disk_that_fills_up_under_the_weights_is_one_line(tmp_path: Path, monk
     def full(*args: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("pruners.forms.compact.save_weights", full)
+    monkeypatch.setattr("deploy.bundle.write.save_weights", full)
     with pytest.raises(OutputError, match=r"No space left on device .*; free some space") as error:
         write(tmp_path / "small")
     assert "\n" not in str(error.value)
@@ -308,7 +301,7 @@ def test_only_a_bundle_is_ever_replaced(tmp_path: Path) -> None:
 
 def test_a_network_that_does_not_agree_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = Agreement(reference="torch", max_abs_error=0.5, output_range=1.0, tolerance=1e-3, n_inputs=1, ok=False)
-    monkeypatch.setattr("deploy.export.agreement.compare_with_torch", lambda *args: bad)
+    monkeypatch.setattr("deploy.bundle.write.compare_with_torch", lambda *args: bad)
     with pytest.raises(ExportError, match=r"does not agree with torch: largest error 0\.5"):
         write(tmp_path / "small")
     assert entries(tmp_path) == set()

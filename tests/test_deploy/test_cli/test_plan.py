@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.bundle.bundle import load_network, read_bundle
+from deploy.bundle.bundle import read_bundle
 from deploy.bundle.pruning import GroupCount
+from deploy.bundle.rebuild import load_network
 from deploy.cli.app import app
 from deploy.plans.source import NetworkRequest, read_plan, requested, trace_network
 from deploy.report.plan_rows import bars
