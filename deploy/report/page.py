@@ -54,7 +54,7 @@ def _context(results: Results) -> dict[str, Any]:
         repeat = yaml.safe_dump(results.recipe, sort_keys=False, allow_unicode=True)
     else:
         repeat_by = "Measured by (with the files named above):"
-        repeat = "\n".join(dict.fromkeys(_bench_command(results, one) for one in results.all_measurements()))
+        repeat = "\n".join(dict.fromkeys(_repeat_command(results, one) for one in results.all_measurements()))
     return {
         "title": results.title,
         "answer": answer(results),
@@ -129,7 +129,7 @@ def _machine(seen: Environment) -> list[tuple[str, str]]:
     return [(name, "unknown" if value is None else value) for name, value in facts if name != "GPU" or value]
 
 
-def _bench_command(results: Results, measurement: Measurement) -> str:
+def _repeat_command(results: Results, measurement: Measurement) -> str:
     subject = measurement.subject
     names = [row.label if row.file == "model.onnx" else row.file for row in results.models]
     parts = ["deploy", "compare", *names] if results.comparisons else ["deploy", "bench", "--model", names[-1]]
