@@ -10,8 +10,8 @@ import typer
 from benchmarks.machine.affinity import parse_cores
 from benchmarks.settings import NOT_A_VERDICT, Settings
 from deploy.cli import options as given
-from deploy.cli.output import say
-from deploy.exit_codes import OK, exit_code
+from deploy.cli.output import leave, say
+from deploy.exit_codes import exit_code
 from deploy.files.atomic import require_writable
 from deploy.report.page import write_page
 from deploy.report.terminal import print_results
@@ -127,5 +127,4 @@ def _measure(
         write_page(results, page)
     if fast:
         say(NOT_A_VERDICT)
-    if (code := exit_code(results, accept_unfit=accept_unfit)) != OK:
-        raise typer.Exit(code)
+    leave(exit_code(results, accept_unfit=accept_unfit))

@@ -14,8 +14,8 @@ from benchmarks.settings import Settings
 from benchmarks.subject.subject import SubjectSpec
 from deploy.backend_options import compile_options, require_backends
 from deploy.cli import options as given
-from deploy.cli.output import say
-from deploy.exit_codes import UNFIT
+from deploy.cli.output import leave, say
+from deploy.exit_codes import OK, UNFIT
 from deploy.report.formatting import duration, percent
 from deploy.results.bench_grid import onnx_file, reference_of
 
@@ -74,8 +74,7 @@ def calibrate(
         for reason in fitness.reasons if fitness is not None else ():
             say(f"{name}: {reason}")
         unfit = unfit or comparison.baseline.unfit
-    if unfit and not accept_unfit:
-        raise typer.Exit(UNFIT)
+    leave(UNFIT if unfit and not accept_unfit else OK)
 
 
 def _say(backend: str, line: str) -> None:

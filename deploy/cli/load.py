@@ -14,8 +14,8 @@ from benchmarks.settings import Settings
 from benchmarks.subject.subject import SubjectSpec
 from deploy.backend_options import compile_options, require_backends
 from deploy.cli import options as given
-from deploy.cli.output import say
-from deploy.exit_codes import OK, measured_code
+from deploy.cli.output import leave, say
+from deploy.exit_codes import measured_code
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.load_table import print_load
 from deploy.results.bench_grid import numbers, onnx_file, reference_of, shapes
@@ -78,8 +78,7 @@ def load(
         print_load(rows)
     for reason in dict.fromkeys(f"{row.subject.backend}: {row.failure}" for row in rows if row.failure):
         say(f"deploy: {reason}")
-    if (code := measured_code(rows, accept_unfit=accept_unfit)) != OK:
-        raise typer.Exit(code)
+    leave(measured_code(rows, accept_unfit=accept_unfit))
 
 
 def _scenario(

@@ -5,15 +5,33 @@ from __future__ import annotations
 import typer
 from rich.console import Console
 
+from deploy.exit_codes import OK, UNFIT
 from deploy.report.table import Table
 from deploy.report.terminal import print_table
 
-__all__ = ["print_tables", "say"]
+__all__ = ["leave", "print_tables", "say"]
 
 
 def say(line: str) -> None:
     """Print one line on stderr."""
     typer.echo(line, err=True)
+
+
+def leave(code: int) -> None:
+    """End the command with the exit code of what it measured; of an unfit machine one line says so.
+
+    Raises
+    ------
+    typer.Exit
+        The code is not 0.
+    """
+    if code == UNFIT:
+        say(
+            "deploy: the machine was not fit for measuring (the reasons stand beside the numbers): measure again when "
+            "it is quieter, or accept the numbers with --accept-unfit"
+        )
+    if code != OK:
+        raise typer.Exit(code)
 
 
 def print_tables(*tables: Table) -> None:

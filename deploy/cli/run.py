@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from deploy.cli import options as given
-from deploy.cli.output import say
-from deploy.exit_codes import USAGE, WRONG_ANSWERS
+from deploy.cli.output import leave, say
+from deploy.exit_codes import WRONG_ANSWERS, measured_code
 from deploy.recipe import load_recipe, with_data_root
 from deploy.report.terminal import print_results
 from deploy.run.child import ChildFailedError
@@ -23,20 +23,22 @@ def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see recipes/.")],
     output: given.RunFolder = None,
     data_root: given.DataRoot = None,
+    accept_unfit: given.AcceptUnfit = False,
 ) -> None:
     """Train, prune, fine-tune, export, check and measure as RECIPE says.
 
-    Finished steps are kept: after an interruption the same command continues where it stopped.
+    Finished steps are kept: after an interruption the same command continues where it stopped. What was measured on an
+    unfit machine is not finished: exit code 4, and the same command measures it again.
     """
     loaded = with_data_root(load_recipe(recipe), data_root)
     store = StageStore(output or Path("runs") / loaded.name)
     try:
-        results = run_pipeline(loaded, store, say)
+        results = run_pipeline(loaded, store, say, accept_unfit=accept_unfit)
     except ChildFailedError as error:
         raise typer.Exit(error.exit_code) from None
     print_results(results)
     say(f"\nPage: {store.root / 'report.html'}   data: {store.root / 'results.json'}")
     if any(not row.agrees for row in results.answers()):
         raise typer.Exit(WRONG_ANSWERS)
-    if results.skipped or any(found.failure is not None for found in results.all_measurements()):
-        raise typer.Exit(USAGE)
+    missing = bool(results.skipped)
+    leave(measured_code(results.all_measurements(), missing=missing, accept_unfit=accept_unfit))

@@ -56,9 +56,11 @@ def check_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stag
     return known
 
 
-def measure_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stage: Stage, say: Say) -> Comparison:
-    """Measure dense and pruned in turn under one backend; their answers are checked first."""
-    known = read_pair(stage, say)
+def measure_backend(
+    name: str, recipe: Recipe, bundles: Mapping[str, Bundle], stage: Stage, say: Say, *, keep_unfit: bool
+) -> Comparison:
+    """Measure dense and pruned in turn under one backend; their answers are checked first. See `measure_pair`."""
+    known = read_pair(stage, say, keep_unfit=keep_unfit)
     if known is not None:
         return known
     bench, options = recipe.bench, _options(name, recipe.bench)
@@ -73,7 +75,7 @@ def measure_backend(name: str, recipe: Recipe, bundles: Mapping[str, Bundle], st
         specs["dense"],
         Settings(trials=bench.trials, budget_s=bench.budget_s, margin=bench.margin, seed=recipe.seed),
         lambda line: say(f"{name}: {line}"),
-        keep_unfit=True,
+        keep_unfit=keep_unfit,
         candidate_reference=references["pruned"],
         baseline_reference=references["dense"],
     )

@@ -38,16 +38,27 @@ def measured_key(what: Any, grid: Grid, settings: Settings) -> str:
     return stage_key(version("prune-deploy"), what, asdict(grid), asdict(settings), identity(), runtime)
 
 
-def read_pair(stage: Stage, say: Callable[[str], None]) -> Comparison | None:
-    """Return the comparison of a finished stage; None where there is none, or a damaged one."""
+def read_pair(stage: Stage, say: Callable[[str], None], *, keep_unfit: bool) -> Comparison | None:
+    """Return the comparison of a finished stage; None where it has to be measured (again).
+
+    Parameters
+    ----------
+    keep_unfit : bool
+        Take also what was measured on a machine that was unfit for it.
+    """
     if not stage.done:
         return None
+    file = stage.folder / _FILE
     try:
-        return load_comparison(stage.folder / _FILE)
+        known = load_comparison(file)
+        if keep_unfit or not known.unfit:
+            return known
+        reason = f"{file} was measured on an unfit machine"
     except RecordError as error:
-        say(f"{error}: measuring again")
-        stage.redo()
-        return None
+        reason = str(error)
+    say(f"{reason}: measuring again")
+    stage.redo()
+    return None
 
 
 def measure_pair(

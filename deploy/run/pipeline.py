@@ -28,7 +28,7 @@ __all__ = ["run"]
 Say = Callable[[str], None]
 
 
-def run(recipe: Recipe, store: StageStore, say: Say) -> Results:
+def run(recipe: Recipe, store: StageStore, say: Say, *, accept_unfit: bool = False) -> Results:
     """Run the whole recipe, or what is left of it.
 
     Parameters
@@ -40,6 +40,8 @@ def run(recipe: Recipe, store: StageStore, say: Say) -> Results:
         ``export/pruned``.
     say : callable
         Receives one line for each step.
+    accept_unfit : bool, default=False
+        Also finish what was measured on a machine that was unfit for it; else the next run measures it again.
 
     Raises
     ------
@@ -66,7 +68,8 @@ def run(recipe: Recipe, store: StageStore, say: Say) -> Results:
                 continue
             for label, value in backend_scores.items():
                 scores[label][name] = value
-            comparisons.append(measure_backend(name, recipe, bundles, stages.bench[name], say))
+            pair = measure_backend(name, recipe, bundles, stages.bench[name], say, keep_unfit=accept_unfit)
+            comparisons.append(pair)
         results = results_of_run(recipe, bundles, scores, comparisons, skipped=skipped)
         results.save(store.root / "results.json")
         write_page(results, store.root / "report.html")

@@ -9,8 +9,8 @@ import typer
 
 from backends.errors import OptionError
 from deploy.cli import options as given
-from deploy.cli.output import print_tables, say
-from deploy.exit_codes import OK, measured_code, sides
+from deploy.cli.output import leave, print_tables, say
+from deploy.exit_codes import measured_code, sides
 from deploy.recipe import with_data_root
 from deploy.report.markdown import require_block
 from deploy.studies.methods.cluster import DaskCluster
@@ -63,8 +63,7 @@ def run(
     say(f"\nData: {folder / RESULTS}")
     missing = any(cell.outcome == "failed" for cell in results.cells) or any(row.reason for row in results.measured)
     measured = sides(row.comparison for row in results.measured)
-    if (code := measured_code(measured, missing=missing, accept_unfit=accept_unfit)) != OK:
-        raise typer.Exit(code)
+    leave(measured_code(measured, missing=missing, accept_unfit=accept_unfit))
 
 
 def _executor(cluster: str, folder: Path, jobs: int, gpus_per_job: int) -> Executor:

@@ -112,7 +112,7 @@ class _Pairs:
         (backend,) = self.grid.backends
         key = measured_key(shapes, self.grid, self.settings)
         stage = self.store.stage(f"measured/{backend}-{key[:_SHOWN]}", key)
-        known = read_pair(stage, self.say)
+        known = read_pair(stage, self.say, keep_unfit=self.keep_unfit)
         if known is not None:
             self.say(f"{backend}: {name} was measured before")
             return known, ""

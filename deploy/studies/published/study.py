@@ -119,7 +119,7 @@ def _measure_entry(
     for backend in grid.backends:
         own = replace(grid, backends=[backend])
         stage = store.stage(f"{entry.name}/{backend}", measured_key(entry.model_dump(mode="json"), own, settings))
-        comparison, reason = read_pair(stage, say), ""
+        comparison, reason = read_pair(stage, say, keep_unfit=keep_unfit), ""
         if comparison is not None:
             say(f"{backend}: measured before")
         elif broken:

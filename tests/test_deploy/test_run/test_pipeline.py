@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.records.measurement import Fitness, Reason
+from deploy.cli.app import app
+from deploy.exit_codes import UNFIT
 from deploy.results.results import load
 from pruners.plan import PruningPlan
 
@@ -50,6 +53,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
         str(folder / "recipe.yaml"),
         "--output",
         str(folder / "run"),
+        "--accept-unfit",  # nothing here depends on how quiet the machine is
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -161,6 +165,32 @@ def kill_in(folder: Path, stage: str, file: str = "started.json") -> None:
     _wait_until_free(folder / "run" / ".lock")
 
 
+def run_here(folder: Path, *options: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        app(["run", str(folder / "recipe.yaml"), "--output", str(folder / "run"), *options])
+    return ended.value.code
+
+
+def test_what_an_unfit_machine_measured_is_no_finished_stage(whole, tmp_path, monkeypatch, capsys):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "run" / "bench-openvino")
+    unfit = Fitness(reasons=(Reason(severity="unfit", words="the machine was elsewhere"),))
+    monkeypatch.setattr("benchmarks.machine.machine.judge_fitness", lambda *_: unfit)
+    assert run_here(tmp_path) == UNFIT
+    refusals = [line for line in capsys.readouterr().err.splitlines() if line.startswith("deploy: ")]
+    assert len(refusals) == 1
+    assert "--accept-unfit" in refusals[0]
+    assert not done(tmp_path, "bench-openvino")
+    measured = load(tmp_path / "run" / "results.json").comparisons[1]
+    assert measured.unfit, "the numbers are there all the same"
+    assert run_here(tmp_path, "--accept-unfit") == 0
+    assert done(tmp_path, "bench-openvino")
+    assert load(tmp_path / "run" / "results.json").comparisons[1] != measured, "it was measured again"
+    monkeypatch.undo()
+    assert run_here(tmp_path) in {0, UNFIT}  # this machine may really be unfit
+    assert "measured on an unfit machine" in capsys.readouterr().err
+
+
 def test_killed_in_training_it_ends_in_the_same_network(whole, tmp_path):
     kill_in(tmp_path, "train")
     assert not done(tmp_path, "train"), "it was over before it could be killed"
@@ -200,6 +230,7 @@ def test_single_weights_that_are_zero_stay_so_and_are_told(tmp_path):
     lines = [line for line in recipe.splitlines() if "settings:" not in line]
     (tmp_path / "recipe.yaml").write_text("\n".join(lines).replace("[ort, openvino]", "[ort]"))
     command = [sys.executable, "-m", "deploy", "run", str(tmp_path / "recipe.yaml"), "--output", str(tmp_path / "run")]
+    command.append("--accept-unfit")
     ended = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
