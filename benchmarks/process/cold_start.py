@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from backends.errors import ArtefactError
+from benchmarks.errors import WorkerError
 from benchmarks.process.measured import MeasuredProcess
 from benchmarks.records.measurement import ColdCosts, CompileCost
 from benchmarks.subject.subject import SubjectSpec
@@ -36,15 +38,22 @@ def cold_costs(spec: SubjectSpec, *, timeout_s: float = 600.0, say: Callable[[st
     if say is not None:
         say(f"{spec.label or spec.model.stem}: compiling from nothing, and loading what was compiled")
     with tempfile.TemporaryDirectory(prefix="prune-deploy-cold-") as folder:
-        first = _compile(spec, Path(folder), timeout_s)
+        file = Path(folder) / "compiled"
+        first = _in_process(spec, file, None, timeout_s)
         if first.stored_bytes is None:
             return ColdCosts(without_cache=first)
-        return ColdCosts(without_cache=first, with_cache=_compile(spec, Path(folder), timeout_s))
+        try:
+            return ColdCosts(without_cache=first, with_cache=_in_process(spec, file, first.compiled_ns, timeout_s))
+        except WorkerError as error:
+            if error.kind != ArtefactError.__name__:
+                raise
+            reason = f"what was stored cannot be loaded: {error}"
+            return ColdCosts(without_cache=first.model_copy(update={"reason": reason}))
 
 
-def _compile(spec: SubjectSpec, folder: Path, timeout_s: float) -> CompileCost:
+def _in_process(spec: SubjectSpec, file: Path, compiled_ns: int | None, timeout_s: float) -> CompileCost:
     process = MeasuredProcess(spec, timeout_s=timeout_s)
     try:
-        return CompileCost.model_validate(process.compile_cached(folder))
+        return process.compile_cached(file, compiled_ns)
     finally:
         process.close()

@@ -15,7 +15,7 @@ from benchmarks.process import worker as worker_module
 from benchmarks.process.channel import Message
 from benchmarks.process.child import Conversation, thread_environment
 from benchmarks.process.warmup import WarmUpLimits
-from benchmarks.records.measurement import Memory
+from benchmarks.records.measurement import CompileCost, Memory
 from benchmarks.subject.subject import SubjectSpec
 
 __all__ = ["Closing", "Launch", "Loaded", "MeasuredProcess", "MeasuredWorker", "Warm"]
@@ -134,11 +134,12 @@ class MeasuredProcess(Conversation):
         _, arrays = self.ask("block", {"calls": n_calls, "dropped": n_dropped})
         return _durations(arrays["calls_ns"])
 
-    def compile_cached(self, folder: Path) -> Message:
-        """Import the runtime and compile through a cache in `folder`; see `CompileCost`."""
+    def compile_cached(self, file: Path, compiled_ns: int | None = None) -> CompileCost:
+        """Import the runtime and compile, keeping the result in `file`; with `compiled_ns`, load it from there."""
         self.ask("prepare", {"backend": self._spec.backend})
         options, model = asdict(self._spec.options), str(self._spec.model.resolve())
-        return self.ask("compile_cached", {"model": model, "options": options, "folder": str(folder)})[0]
+        question = {"model": model, "options": options, "file": str(file), "compiled_ns": compiled_ns}
+        return CompileCost.model_validate(self.ask("compile_cached", question)[0])
 
     def scenario(self, question: Message, streams: int) -> tuple[Message, dict[str, Array]]:
         """Put a load on the warm model with so many calls at once; see `benchmarks.scenarios.run_scenario`."""

@@ -19,6 +19,7 @@ from backends import registry
 from backends.base import Array, Backend, BoundCall, CompiledModel, CompileOptions
 from benchmarks.machine.affinity import parse_cores, pin
 from benchmarks.process.channel import Message
+from benchmarks.process.compile_cache import compile_and_keep, load_kept
 from benchmarks.process.memory import PhaseRecorder
 from benchmarks.process.serving import Command, serve_parent
 from benchmarks.process.warmup import WarmUp, WarmUpLimits
@@ -198,13 +199,14 @@ class Worker:
         return run_scenario(question["question"], calls, self._clock)
 
     def compile_cached(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
-        """Compile through a cache of compiled models, and keep nothing."""
-        from benchmarks.process.compile_cache import ArtefactCache
-
-        options = CompileOptions(**question["options"])
-        cache, model = ArtefactCache(Path(question["folder"])), Path(question["model"])
-        compiled, cost = cache.compile(self._backend, model, options, lambda _: None)
-        compiled.close()
+        """Compile and keep the result in a file, or load it from there, and drop the model."""
+        options, model, file = CompileOptions(**question["options"]), Path(question["model"]), Path(question["file"])
+        if question["compiled_ns"] is None:
+            cost = compile_and_keep(self._backend, model, options, file, clock=self._clock)
+        else:
+            cost = load_kept(
+                self._backend, model, options, file, compiled_ns=question["compiled_ns"], clock=self._clock
+            )
         return cost.model_dump(mode="json"), {}
 
     def finish(self, _: Message, __: dict[str, Array]) -> tuple[Message, dict[str, Array]]:

@@ -25,6 +25,28 @@ def test_a_model_is_compiled_and_then_loaded_from_what_was_kept(conv_model, back
     assert costs.with_cache.loaded_ns > 0
 
 
+def test_what_the_runtime_refuses_to_load_again_is_said(conv_model, install_backends):
+    source = """
+    from backends.errors import ArtefactError
+    from backends.null import NullBackend
+
+    class Fickle(NullBackend):
+        name = "fickle"
+
+        def _compile(self, model, options):
+            compiled = super()._compile(model, options)
+            compiled.artefact = lambda: b"1"
+            return compiled
+
+        def _import_artefact(self, blob, model, options):
+            raise ArtefactError("made by another build")
+    """
+    install_backends(source, {"fickle": "Fickle"})
+    costs = cold_costs(SubjectSpec(model=conv_model, backend="fickle"))
+    assert costs.with_cache is None
+    assert "made by another build" in costs.without_cache.reason
+
+
 def test_a_runtime_that_keeps_nothing_says_why(conv_model):
     if not registry.probe("torch").ok:
         pytest.skip("torch is not usable here")
@@ -40,7 +62,7 @@ def test_a_process_is_bound_to_the_cores_asked_for(conv_model):
     core = min(os.sched_getaffinity(0))
     process = MeasuredProcess(SubjectSpec(model=conv_model, backend="null", cores=(core,)), timeout_s=60)
     try:
-        process.compile_cached(conv_model.parent)
+        process.compile_cached(conv_model.parent / "kept")
         assert os.sched_getaffinity(process.pid) == {core}
     finally:
         process.close()
