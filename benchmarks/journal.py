@@ -177,7 +177,7 @@ class Journal:
         Raises
         ------
         RecordError
-            The file is missing, is no journal, or a line other than the last is damaged.
+            The file is missing, is not a journal, or a line other than the last is damaged.
         """
         return _read(path)
 

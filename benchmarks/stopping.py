@@ -108,7 +108,7 @@ def judge_pairs(ratios: Sequence[float], settings: Settings, *, spent: bool) -> 
         reason = f"{n} of {settings.trials} pairs"
         return Decision(verdict="continue", speedup=None, look=None, spent=0.0, reason=reason)
     elif n < _FEWEST_FOR_A_VERDICT:
-        reason = f"{n} pairs are too few: {_FEWEST_FOR_A_VERDICT} are the fewest for a verdict"
+        reason = f"{n} pairs; a verdict needs at least {_FEWEST_FOR_A_VERDICT}"
         decision = Decision(verdict="inconclusive", speedup=None, look=None, spent=0.0, reason=reason)
     else:
         decision = decide(ratios, settings.margin, plan_looks(_ERROR, n, n_looks=1), strict=settings.strict)
@@ -130,7 +130,7 @@ def judge_pairs(ratios: Sequence[float], settings: Settings, *, spent: bool) -> 
 
 
 def _half_width(trials: Sequence[Trial], share: float) -> float | None:
-    """Say how well a percentile is known: half the interval of the trials' own percentiles, as a share.
+    """Say how well a percentile is known: half-width of the interval of the trials' own percentiles, as a share.
 
     None where a single trial has too few calls to show the percentile.
     """

@@ -75,7 +75,7 @@ class Memory(Record):
     peak_bytes: NonNegativeInt = Field(description="peak of the whole process (VmHWM)")
     phases: tuple[MemoryPhase, ...] = Field((), description="of the process's life; none in files of version 1")
     weights_bytes: NonNegativeInt | None = Field(
-        None, description="weights as the runtime tells; None where it does not"
+        None, description="weights, as reported by the runtime; None where it reports none"
     )
 
     @property

@@ -32,7 +32,7 @@ class Noise(Record):
     cpu_pressure, io_pressure, memory_pressure : float or None
         Share of the time in which somebody waited for this (PSI, "some").
     involuntary_switches : int or None
-        How often threads of the measured processes lost their core.
+        How often threads of the measured processes were preempted.
     waited_ns : int or None
         How long these threads were ready and had no core, summed.
     cpu_ns : int or None

@@ -27,7 +27,8 @@ def doubts_about(trials: tuple[Trial, ...], fitness: Fitness | None) -> tuple[st
     """
     doubts = []
     if len(trials) < _TRIALS_FOR_AN_INTERVAL:
-        doubts.append(f"only {len(trials)} trials: {_TRIALS_FOR_AN_INTERVAL} are the fewest for a 95 % interval")
+        trials_made = "1 trial" if len(trials) == 1 else f"{len(trials)} trials"
+        doubts.append(f"{trials_made}; a 95 % interval needs at least {_TRIALS_FOR_AN_INTERVAL}")
     n_calls = sum(len(trial.calls_ns) for trial in trials)
     if not supports(n_calls, 0.99):
         doubts.append(f"only {n_calls} timed calls: too few for a p99")

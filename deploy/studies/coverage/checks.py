@@ -67,7 +67,7 @@ def runtime_error(runtime: str, path: Path, network: nn.Module, inputs: tuple[Te
     Raises
     ------
     BackendError
-        It can not compile or run the file.
+        It cannot compile or run the file.
     ExportError
         Outputs have other shapes, or torch's own answers are not finite.
     """

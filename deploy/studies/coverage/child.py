@@ -1,6 +1,6 @@
 """One network under one engine, in this process: ``python -m deploy.studies.coverage.child JOB ROW EVENTS``.
 
-It writes its row as a whole. Where it can not (killed, out of memory), the parent writes one from the events.
+It writes its row as a whole. Where it cannot (killed, out of memory), the parent writes one from the events.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def _check_detector(
     clock: Clock,
 ) -> None:
     if facts["form"] != "module":
-        raise SurgeryError(f"the core came back as a graph, in which the detector can not run: {facts['form_reason']}")
+        raise SurgeryError(f"the core came back as a graph, in which the detector cannot run: {facts['form_reason']}")
     with clock.measure("detector"):
         masked = mask(network, plan, graph=graph)
         facts["detections"] = compare_detectors(

@@ -1,6 +1,6 @@
 """One job of a study, in a process of its own: ``python -m deploy.studies.methods.child STUDY_FOLDER JOB_FOLDER``.
 
-Its result is written as a whole, and whatever a method or a network raises is a result too. Where it can not write one
+Its result is written as a whole, and whatever a method or a network raises is a result too. Where it cannot write one
 (killed, out of memory), the parent does.
 
 Where a launcher started several for one job, all do the same work and share the trainings in it. The first one's is

@@ -153,7 +153,7 @@ def test_doubts_are_said_in_words(comparison):
         "latency moved by +20% from the first to the last third of the blocks",
     )
     few = doubts_about((trial,), None)
-    assert few[:2] == ("only 1 trials: 6 are the fewest for a 95 % interval", "only 9 timed calls: too few for a p99")
+    assert few[:2] == ("1 trial; a 95 % interval needs at least 6", "only 9 timed calls: too few for a p99")
 
 
 def test_scenarios_say_what_a_call_contains():
