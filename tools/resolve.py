@@ -20,6 +20,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 PYTHONS = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
 PROCESSORS = ("x86_64", "aarch64")
 OLDEST_GLIBC, NEWEST_GLIBC = 5, 39
+# Published as source that holds nothing but these names, whose wheels are what is asked for.
+STANDS_FOR = {"tensorrt-rtx": ("tensorrt_rtx_cu13_bindings", "tensorrt_rtx_cu13_libs")}
 
 # pip takes the wheels of the Python and the processor it is told, but reads the markers of requirements for those it
 # runs on itself.
@@ -39,7 +41,13 @@ def requirements(extra: str) -> list[str]:
     wanted = []
     for requirement in PROJECT["optional-dependencies"][extra]:
         own = re.fullmatch(r"prune-deploy\[(.+)\]", requirement)
-        wanted += [line for name in own[1].split(",") for line in requirements(name)] if own else [requirement]
+        if own:
+            wanted += [line for name in own[1].split(",") for line in requirements(name)]
+            continue
+        named = re.match(r"[\w-]+", requirement)
+        marker = requirement.partition(";")[2]
+        wheels = STANDS_FOR.get(named[0] if named else "")
+        wanted += [f"{wheel};{marker}" if marker else wheel for wheel in wheels] if wheels else [requirement]
     return wanted
 
 
