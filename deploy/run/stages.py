@@ -13,6 +13,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from deploy.errors import OutputError
+from deploy.files.atomic import write_file
 
 __all__ = ["Stage", "StageStore", "stage_key", "write_json"]
 
@@ -26,10 +27,8 @@ def stage_key(*parts: Any) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` to a temporary name, then rename."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    """Write `value` as JSON; the file appears whole or not at all."""
+    write_file(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
 class Stage:
@@ -87,7 +86,7 @@ class StageStore:
     Raises
     ------
     OutputError
-        The folder cannot be made or written to: found before any work is done.
+        The folder cannot be made or written to: refused before any work.
     """
 
     def __init__(self, root: Path) -> None:

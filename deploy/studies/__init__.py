@@ -1,3 +1,7 @@
-"""Studies that ask one question of a recipe's network; each is a module that computes and one that tells."""
+"""Studies of many networks or many measurements; all of them go on where they stopped.
+
+`methods` compares pruning methods, `published` the networks of papers, `coverage` how far pruning reaches, `oracle`
+criteria with ablation; they share the `engine` that runs their jobs.
+"""
 
 __all__: list[str] = []

@@ -72,8 +72,8 @@ def runtime_error(runtime: str, path: Path, network: nn.Module, inputs: tuple[Te
         Outputs have other shapes, or torch's own answers are not finite.
     """
     with clock.measure(runtime):
-        found = compare_with_torch(path, network, inputs, backend=runtime)
-    return found.max_abs_error / found.output_range
+        agreement = compare_with_torch(path, network, inputs, backend=runtime)
+    return agreement.max_abs_error / agreement.output_range
 
 
 def compare_detectors(masked: Any, compact: Any, *, seed: int) -> int:
@@ -106,5 +106,5 @@ def compare_detectors(masked: Any, compact: Any, *, seed: int) -> int:
             if not apart <= _TOLERANCE or not math.isfinite(span):
                 raise WrongAnswerError(f"the whole detector's {key} differ by {apart:.1e} of their size")
     if not n:
-        raise WrongAnswerError("the whole detector found no box: nothing was compared")
+        raise WrongAnswerError("the whole detector detected no box: nothing was compared")
     return n

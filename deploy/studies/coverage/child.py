@@ -1,6 +1,7 @@
 """One network under one engine, in this process: ``python -m deploy.studies.coverage.child JOB ROW EVENTS``.
 
-It writes its row as a whole. Where it cannot (killed, out of memory), the parent writes one from the events.
+Its row appears whole or not at all. Where it cannot write one (killed, out of memory), the parent does, from
+the events.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ _ENGINES = {"ours": ours.prune, "torch-pruning": tp.prune}
 
 
 class _RefusedError(DeployError):
-    """A pruned network is there, but not one that does what was asked."""
+    """The pruned network does not do what was asked."""
 
 
 def measure(job: CoverageJob, clock: Clock) -> CoverageRow:
-    """Build, prune, prove, export and run one network; whatever goes wrong is told in the row.
+    """Build, prune, prove, export and run one network; whatever goes wrong is in the row.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How long each phase of a child takes; it tells its parent what it is doing, so that a killed child has a phase."""
+"""How long each phase of a child takes; its events show the parent in which phase a killed child was."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def prune(
     facts: dict[str, Any],
     clock: Clock,
 ) -> nn.Module:
-    """Prune by L1 norm, prove the result, and write what was found into `facts` as it becomes known.
+    """Prune by L1 norm, prove the result, and put each result into `facts` as it becomes known.
 
     Raises
     ------
@@ -68,15 +68,15 @@ def prune(
     facts["form_reason"] = str(getattr(compact, "reason", ""))
     with clock.measure("verify"):
         try:
-            found = verify(network, plan, compact, graph=graph, seed=settings.seed)
+            proof = verify(network, plan, compact, graph=graph, seed=settings.seed)
         except VacuousCheckError:
             raise
         except VerificationError as error:
             raise WrongAnswerError(str(error)) from error
     facts.update(
-        removed_channels=found.removed_channels,
-        equality_error=found.relative_error,
-        sensitivity=max(found.sensitivity, found.probe_sensitivity),
+        removed_channels=proof.removed_channels,
+        equality_error=proof.relative_error,
+        sensitivity=max(proof.sensitivity, proof.probe_sensitivity),
     )
     if entry.wrapper == "detector":
         _check_detector(network, plan, graph, compact, settings, facts, clock)
@@ -109,7 +109,7 @@ def plan_l1(network: nn.Module, graph: Graph, ratio: float) -> PruningPlan:
 
 
 def commonest_reason(graph: Graph) -> str:
-    """Tell why most of the fixed units are fixed; empty where all groups are free."""
+    """Return why most of the fixed units are fixed; empty where all groups are free."""
     weight: dict[str, int] = {}
     for group in graph.groups:
         if group.fixed:

@@ -1,4 +1,4 @@
-"""What is asked of one network, and what was found: the records of the coverage study."""
+"""The records of the coverage study: what is asked of one network, and what came out."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class CoverageSettings(Record):
 
 
 class Limits(Record):
-    """What ends a network's process; no part of the answer where it was not passed.
+    """What ends a network's process; a limit that was not passed is not part of the answer.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class CoverageJob(Record):
 
 
 class CoverageRow(Record):
-    """What was found; what was not reached is None.
+    """The outcome of one network under one engine; what was not reached is None.
 
     Parameters
     ----------

@@ -30,11 +30,11 @@ class _Pair:
 
 
 def _pairs(rows: Iterable[CoverageRow]) -> list[_Pair]:
-    found: dict[str, _Pair] = {}
+    pairs: dict[str, _Pair] = {}
     for row in rows:
         entry = row.job.entry
-        found.setdefault(f"{entry.set}:{entry.name}", _Pair(entry)).rows[row.job.engine] = row
-    return list(found.values())
+        pairs.setdefault(f"{entry.set}:{entry.name}", _Pair(entry)).rows[row.job.engine] = row
+    return list(pairs.values())
 
 
 def lost(rows: Iterable[CoverageRow]) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ def _counts(name: str, pairs: Sequence[_Pair]) -> tuple[str, ...]:
 
 
 def markdown(rows: Sequence[CoverageRow]) -> str:
-    """Give all tables as Markdown: totals, what is lost, a line a network, and why what is not ok is not."""
+    """Return all tables as Markdown: totals, what is lost, a line per network, and why networks are not ok."""
     pairs = _pairs(rows)
     parts = [_conditions(rows), as_markdown(totals(rows)).rstrip()]
     missing = lost(rows)
@@ -206,5 +206,5 @@ def _why(row: CoverageRow) -> str:
 
 def _conditions(rows: Sequence[CoverageRow]) -> str:
     versions = {name: version for row in rows for name, version in row.job.versions.items()}
-    said = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-    return f"With {said}; one thread, fp32, CPU."
+    libraries = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    return f"With {libraries}; one thread, fp32, CPU."

@@ -82,15 +82,15 @@ def _attempt(
     if entry.wrapper == "detector":
         images = [torch.rand(3, 120, 140, generator=torch.Generator().manual_seed(settings.seed))]
         with clock.measure("detector"), torch.no_grad():
-            found = copy.deepcopy(pruned).get_submodule("detector")(images)
-        facts["detections"] = len(found[0]["boxes"])
+            detections = copy.deepcopy(pruned).get_submodule("detector")(images)
+        facts["detections"] = len(detections[0]["boxes"])
     return pruned
 
 
 def output_layers(network: nn.Module, inputs: tuple[Tensor, ...]) -> list[nn.Module]:
     """Find the layers whose output becomes an output of the network without another layer between.
 
-    The library has to be told of them: it would prune the scores of classes otherwise.
+    The library must be told which they are: it would prune the scores of classes otherwise.
     """
     owners = {
         id(parameter): layer
@@ -103,7 +103,7 @@ def output_layers(network: nn.Module, inputs: tuple[Tensor, ...]) -> list[nn.Mod
         leaves = [leaf for leaf in pytree.tree_leaves(network(*inputs)) if isinstance(leaf, Tensor)]
     todo: list[Any] = [leaf.grad_fn for leaf in leaves if leaf.grad_fn is not None]
     seen: set[Any] = set()
-    found: dict[int, nn.Module] = {}
+    last: dict[int, nn.Module] = {}
     while todo:
         node = todo.pop()
         if node in seen:
@@ -113,10 +113,10 @@ def output_layers(network: nn.Module, inputs: tuple[Tensor, ...]) -> list[nn.Mod
         weights = [*_parameters(ahead), *(p for step in ahead for p in _parameters(_next(step)))]
         layers = [owners[id(parameter)] for parameter in weights if id(parameter) in owners]
         if layers and _is_layer(node):
-            found.update({id(layer): layer for layer in layers})
+            last.update({id(layer): layer for layer in layers})
         else:
             todo += ahead
-    return list(found.values())
+    return list(last.values())
 
 
 def _is_layer(node: Any) -> bool:
@@ -134,7 +134,7 @@ def _parameters(nodes: list[Any]) -> list[Tensor]:
 
 
 def _heads(network: nn.Module) -> tuple[dict[nn.Module, int], dict[nn.Module, int]]:
-    """Give heads of layers that make queries, keys and values, and torch's own attention layers, grouped by head."""
+    """Return the heads of layers that make queries, keys and values, and of torch's own attention layers."""
     heads: dict[nn.Module, int] = {}
     groups: dict[nn.Module, int] = {}
     for layer in network.modules():

@@ -1,7 +1,7 @@
 """One job of a study, in a process of its own: ``python -m deploy.studies.methods.child STUDY_FOLDER JOB_FOLDER``.
 
-Its result is written as a whole, and whatever a method or a network raises is a result too. Where it cannot write one
-(killed, out of memory), the parent does.
+Its result appears whole or not at all, and whatever a method or a network raises is a result too. Where it cannot write
+one (killed, out of memory), the parent does.
 
 Where a launcher started several for one job, all do the same work and share the trainings in it. The first one's is
 kept; the others work in folders that go when they end.
@@ -69,9 +69,9 @@ def _another(job: StudyJob, root: Path, folder: Path) -> bool:
             perform(job, root, load(job.recipe.data), Progress(), own=Path(own))
         except SharedTrainingDone:
             return True
-        except Exception:  # noqa: BLE001 - told in the log, and by the launcher where the first one has nothing to tell
+        except Exception:  # noqa: BLE001 - it is in the log, and the launcher reports it where the first one does not
             traceback.print_exc()
-    # What is wrong for all, the first one tells better than a launcher.
+    # An error of all of them is better reported by the first one than by the launcher.
     ends = time.monotonic() + _GRACE_S
     while not (folder / RESULT).exists() and time.monotonic() < ends:
         time.sleep(_POLL_S)

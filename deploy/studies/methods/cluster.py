@@ -89,8 +89,8 @@ class _Remote:
             return None
         if self._future.status != "finished":
             return f"the cluster gave it up: {self._future.exception()!r}"
-        said: str = self._future.result()
-        return said
+        reason: str = self._future.result()
+        return reason
 
     def close(self) -> None:
         if not self._future.done():

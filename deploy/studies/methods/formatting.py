@@ -1,4 +1,4 @@
-"""How the numbers of a study become text, and which method won, in sentences. ASCII only."""
+"""Numbers of a study as text, and sentences on which method won. ASCII only."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from deploy.studies.methods.summary import Difference, Mean, Win, against, wins
 __all__ = ["answers", "cost", "difference", "failures", "mean", "several"]
 
 
-def mean(found: Mean | None, metric: Metric) -> str:
+def mean(average: Mean | None, metric: Metric) -> str:
     """Write a mean of scores in percent or in dB, without the unit: ``"98.06 +- 0.20"``."""
-    if found is None:
+    if average is None:
         return NOTHING
-    value = score_number(metric, found.value)
-    return value if found.deviation is None else f"{value} +- {score_number(metric, found.deviation)}"
+    value = score_number(metric, average.value)
+    return value if average.deviation is None else f"{value} +- {score_number(metric, average.deviation)}"
 
 
-def difference(found: Difference | None, metric: Metric) -> str:
+def difference(gap: Difference | None, metric: Metric) -> str:
     """Write a difference in points or in dB, with its interval, and a star where that holds no 0."""
-    if found is None:
+    if gap is None:
         return NOTHING
-    value = score_number(metric, found.value, signed=True)
-    if found.half_width is None:
+    value = score_number(metric, gap.value, signed=True)
+    if gap.half_width is None:
         return value
-    return f"{value} +- {score_number(metric, found.half_width)}{' *' if found.exceeds else ''}"
+    return f"{value} +- {score_number(metric, gap.half_width)}{' *' if gap.exceeds else ''}"
 
 
 def cost(pairs: Sequence[tuple[int, int]]) -> str:
@@ -45,7 +45,7 @@ def several(values: Iterable[str]) -> str:
 
 
 def failures(results: StudyResults) -> tuple[str, ...]:
-    """Say which cells failed, one line for each reason."""
+    """List the cells that failed, one line for each reason."""
     failed: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in results.cells:
         if cell.outcome == "failed":
@@ -58,9 +58,9 @@ def failures(results: StudyResults) -> tuple[str, ...]:
 
 
 def answers(results: StudyResults) -> tuple[str, ...]:
-    """Say for each budget and recovery which method won, by how much, and whether that is more than noise."""
-    said = tuple(_answer(win, results) for win in wins(results))
-    return said or ("No method is done with all seeds: there is nothing to say yet.",)
+    """State for each budget and recovery which method won, by how much, and whether that is more than noise."""
+    lines = tuple(_answer(win, results) for win in wins(results))
+    return lines or ("No method is done with all seeds: there is nothing to say yet.",)
 
 
 def _answer(win: Win, results: StudyResults) -> str:
@@ -71,9 +71,9 @@ def _answer(win: Win, results: StudyResults) -> str:
         return f"{text}; no other method is done."
     text += _margin(win.second, win.margin, metric)
     for name in BASELINES:
-        found = against(results, win.method, name, win.budget, win.recovery)
-        if name not in (win.method, win.second) and found is not None:
-            text += f"; {difference(found, metric)} against {name}"
+        gap = against(results, win.method, name, win.budget, win.recovery)
+        if name not in (win.method, win.second) and gap is not None:
+            text += f"; {difference(gap, metric)} against {name}"
     return f"{text}. One test image is {100 / win.n_test:.2g} points." if metric == "accuracy" else f"{text}."
 
 

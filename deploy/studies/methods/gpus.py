@@ -19,17 +19,17 @@ _DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")
 
 def visible_gpus() -> tuple[str, ...]:
     """List the GPUs that a process started now would see, as ``CUDA_VISIBLE_DEVICES`` names them."""
-    said = os.environ.get(_VISIBLE)
-    if said is not None:
+    visible = os.environ.get(_VISIBLE)
+    if visible is not None:
         # CUDA looks no further than the first name that is none.
-        return tuple(takewhile(lambda name: name and not name.startswith("-"), map(str.strip, said.split(","))))
+        return tuple(takewhile(lambda name: name and not name.startswith("-"), map(str.strip, visible.split(","))))
     with suppress(OSError):
         return tuple(str(index) for index, _ in enumerate(_DRIVER_GPUS.iterdir()))
     return ()
 
 
 def gpu_environment(gpus: Sequence[str], slot: int, processes: int) -> Mapping[str, str]:
-    """Give the job of a slot its share, one for each of its processes; slots share where there are too few."""
+    """Return the variables that give a job its GPUs, one for each process; slots share where there are too few."""
     if not gpus:
         return {}
     own = [gpus[(slot * processes + number) % len(gpus)] for number in range(processes)]
@@ -37,7 +37,7 @@ def gpu_environment(gpus: Sequence[str], slot: int, processes: int) -> Mapping[s
 
 
 def require_gpus() -> None:
-    """Make sure that a job sees the GPUs that it was given: it would train on the CPU else, and say nothing.
+    """Make sure that a job sees the GPUs that it was given: otherwise it would train on the CPU without a word.
 
     Raises
     ------

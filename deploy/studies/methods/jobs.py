@@ -102,7 +102,7 @@ def jobs_of(recipe: StudyRecipe, *, only: Sequence[str] = (), measure: bool = Tr
     Parameters
     ----------
     recipe : StudyRecipe
-        See there.
+        What is compared.
     only : sequence of str
         Names or patterns (``fnmatch``) of methods; jobs of the others are not chosen. Empty: all.
     measure : bool

@@ -59,13 +59,13 @@ def measure(
             for budget in recipe.all_budgets:
                 for seed in seeds:
                     name = cell_name(method.name, budget, seed)
-                    found, reason, same = pairs.of(jobs.exported[name], name)
+                    comparison, reason, same = pairs.of(jobs.exported[name], name)
                     yield MeasuredRow(
                         method=method.name,
                         budget=budget.title,
                         seed=seed,
                         backend=backend,
-                        comparison=found,
+                        comparison=comparison,
                         reason=reason,
                         same_as=same,
                     )
@@ -102,11 +102,11 @@ class _Pairs:
                 return None, f"{job.title}: {'not done yet' if side is None else side.reason}", ""
         shapes = [side.architecture for side in sides if side is not None]
         if shapes[1] in self.known:
-            found, reason, whose = self.known[shapes[1]]
-            return found, reason, whose
-        found, reason = self._measure(pruned, name, shapes)
-        self.known[shapes[1]] = (found, reason, name)
-        return found, reason, ""
+            comparison, reason, whose = self.known[shapes[1]]
+            return comparison, reason, whose
+        comparison, reason = self._measure(pruned, name, shapes)
+        self.known[shapes[1]] = (comparison, reason, name)
+        return comparison, reason, ""
 
     def _measure(self, pruned: StudyJob, name: str, shapes: list[str]) -> tuple[Comparison | None, str]:
         (backend,) = self.grid.backends

@@ -59,8 +59,8 @@ def _conditions(results: StudyResults) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     hours = sum(cell.training_seconds for cell in results.cells) / 3600
     shared = f", each shared by {results.processes} processes" if results.processes > 1 else ""
-    said = f"With {versions}. All recoveries together: {hours:.2f} hours of training{shared}."
+    summary = f"With {versions}. All recoveries together: {hours:.2f} hours of training{shared}."
     machine = next((row.comparison.baseline.environment for row in results.measured if row.comparison), None)
     if machine is None:
-        return said
-    return f"{said} Measured on {machine.cpu or machine.system}, {machine.cpu_cores} cores."
+        return summary
+    return f"{summary} Measured on {machine.cpu or machine.system}, {machine.cpu_cores} cores."

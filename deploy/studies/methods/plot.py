@@ -32,7 +32,7 @@ class Point:
     Parameters
     ----------
     method, budget : str
-        See there.
+        Their names in the tables.
     cost : tuple of float
         Least, middle and most of what is left, as shares of the dense network's.
     score : Mean
@@ -46,22 +46,22 @@ class Point:
 
 
 def points(results: StudyResults, recovery: str, backend: str = "") -> tuple[Point, ...]:
-    """List what there is to draw: by time under `backend`, or by MACs where none is given."""
-    found = []
+    """Return what is drawn: by time under `backend`, or by MACs where none is given."""
+    drawn = []
     for budget in dict.fromkeys(cell.budget for cell in results.cells):
         for method in dict.fromkeys(cell.method for cell in results.cells):
             cells = cells_of(results, method=method, budget=budget, recovery=recovery)
             score = mean_of(list(scores_of(cells).values()))
             cost = _time(results, method, budget, backend) if backend else _macs([c.macs for c in cells if c.macs])
             if score is not None and cost is not None:
-                found.append(Point(method=method, budget=budget, cost=cost, score=score))
-    return tuple(found)
+                drawn.append(Point(method=method, budget=budget, cost=cost, score=score))
+    return tuple(drawn)
 
 
-def front(found: Sequence[Point]) -> tuple[Point, ...]:
+def front(drawn: Sequence[Point]) -> tuple[Point, ...]:
     """Keep the points that no other beats in both, by rising cost."""
     best: list[Point] = []
-    for point in sorted(found, key=lambda one: (one.cost[1], -one.score.value)):
+    for point in sorted(drawn, key=lambda one: (one.cost[1], -one.score.value)):
         if not best or point.score.value > best[-1].score.value:
             best.append(point)
     return tuple(best)
@@ -73,39 +73,39 @@ def pareto_plot(results: StudyResults, recovery: str, backend: str = "") -> str:
     Parameters
     ----------
     results : StudyResults
-        See there.
+        All of the study.
     recovery : str
         Whose scores are drawn.
     backend : str
         Under which time was measured; empty: MACs.
     """
-    found = points(results, recovery, backend)
-    if not found:
+    shown = points(results, recovery, backend)
+    if not shown:
         return ""
     dense = mean_of(list({c.seed: c.dense.score_test for c in results.cells if c.dense is not None}.values()))
-    spans = [(p.score.value - _spread(p.score), p.score.value + _spread(p.score)) for p in found]
+    spans = [(p.score.value - _spread(p.score), p.score.value + _spread(p.score)) for p in shown]
     spans += [] if dense is None else [(dense.value - _spread(dense), dense.value + _spread(dense))]
     low, high = min(one[0] for one in spans), max(one[1] for one in spans)
     metric = results.metric
     pad = 0.08 * (high - low) or (0.01 if metric == "accuracy" else 0.1)
     width, height = _SIZE
-    x = Axis(0, 1.05 * max(1.0, *(p.cost[2] for p in found)), _LEFT, width - _RIGHT)
+    x = Axis(0, 1.05 * max(1.0, *(p.cost[2] for p in shown)), _LEFT, width - _RIGHT)
     y = Axis(low - pad, high + pad, height - _BOTTOM, _TOP)
     what = f"time on {backend}" if backend else "MACs"
     drawn = [element("style", _STYLE), element("rect", x=0, y=0, width=width, height=height, class_="ground")]
-    shown = 100 if metric == "accuracy" else 1
-    cost_ticks, score_ticks = plain(round_ticks(x.low, x.high)), round_ticks(shown * y.low, shown * y.high)
+    scale = 100 if metric == "accuracy" else 1
+    cost_ticks, score_ticks = plain(round_ticks(x.low, x.high)), round_ticks(scale * y.low, scale * y.high)
     cost_title = f"{what}, as a share of the dense network's"
     drawn += draw_x_axis(x, (y.start, y.end), cost_ticks, cost_title, grid=True)
-    drawn += draw_y_axis(x, y, plain(score_ticks, 1 / shown), f"test {score_name(metric)} [{score_unit(metric)}]")
+    drawn += draw_y_axis(x, y, plain(score_ticks, 1 / scale), f"test {score_name(metric)} [{score_unit(metric)}]")
     drawn += [line(x.start, y.start, x.end, y.start, "frame"), line(x.start, y.start, x.start, y.end, "frame")]
-    drawn.append(polyline([(x.at(p.cost[1]), y.at(p.score.value)) for p in front(found)], "front"))
+    drawn.append(polyline([(x.at(p.cost[1]), y.at(p.score.value)) for p in front(shown)], "front"))
     if dense is not None:
         drawn += _whiskers(x, y, (1.0, 1.0, 1.0), dense, "#59636e")
         drawn.append(element("circle", cx=x.at(1), cy=y.at(dense.value), r=6, fill="none", stroke="#1d2329"))
         drawn.append(text(x.at(1) - 9, y.at(dense.value) - 9, "dense", text_anchor="end"))
-    methods = list(dict.fromkeys(p.method for p in found))
-    for point in found:
+    methods = list(dict.fromkeys(p.method for p in shown))
+    for point in shown:
         index = methods.index(point.method)
         colour = _COLOURS[index % len(_COLOURS)]
         drawn += _whiskers(x, y, point.cost, point.score, colour)
@@ -121,7 +121,7 @@ def pareto_plot(results: StudyResults, recovery: str, backend: str = "") -> str:
     drawn.append(text(width - _RIGHT + 32, row + 4, "Pareto front"))
     description = "; ".join(
         f"{p.method} at {p.budget}: {score(metric, p.score.value)} with {percent(p.cost[1])} of the {what}"
-        for p in found
+        for p in shown
     )
     title = f"{score_title(metric)} against {what}, {recovery}"
     svg = picture("pareto", title, f"{description}.", width, height, *drawn)
@@ -132,9 +132,9 @@ def _time(results: StudyResults, method: str, budget: str, backend: str) -> tupl
     """Return the share of the dense network's time that is left, of the first seed that was measured."""
     for row in results.measured:
         if (row.method, row.budget, row.backend) == (method, budget, backend) and row.comparison is not None:
-            found = row.comparison.speedup
-            if found is not None:
-                return 1 / found.high, 1 / found.value, 1 / found.low
+            speedup = row.comparison.speedup
+            if speedup is not None:
+                return 1 / speedup.high, 1 / speedup.value, 1 / speedup.low
     return None
 
 

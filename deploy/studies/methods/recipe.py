@@ -113,7 +113,7 @@ class Recovery(Section):
         if self.fold_bias and self.reconstruct:
             raise ValueError("reconstruct fits layers to what fold_bias would add to them: take one of the two")
         if self.mend is not None and not self.before:
-            raise ValueError(f"mend wants one of {', '.join(get_args(Mending))}: true")
+            raise ValueError(f"mend needs one of {', '.join(get_args(Mending))}: true")
         return self
 
     @property
@@ -228,13 +228,13 @@ class StudyRecipe(Section):
         removes = method_class(method.method).removes
         target = budget.target(removes)
         asked = {"method": method.method, "settings": method.settings, "target": {target.of: target.kept_fraction}}
-        # What is said of channels to all methods does not concern those that remove none.
+        # Constraints on channels do not concern methods that remove none.
         common = {
             key: value for key, value in self.constraints.items() if removes == "channels" or key in _OF_WEIGHTS_TOO
         }
         constraints = {**common, **method.constraints}
         if own := constraints.keys() & asked.keys():
-            raise ValueError(f"constraints: {min(own)!r} is no constraint of a method")
+            raise ValueError(f"constraints: {min(own)!r} is not a constraint of a method")
         try:
             return Prune.model_validate({**constraints, **asked})
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What a study finds: the result of each job, and ``study.json`` with every cell and every comparison.
+"""Results of a study: the result of each job, and ``study.json`` with every cell and every comparison.
 
 Versions of both formats
 ------------------------
@@ -76,7 +76,7 @@ class JobResult(Record):
     landing : str
         Where the plan landed, when that is far from the target.
     history : tuple of dict
-        What the method told of its steps.
+        What the method reported about its steps.
     drawn : str
         How new weights were drawn.
     before : dict
@@ -190,11 +190,11 @@ class StudyResults(Record):
     @property
     def metric(self) -> Metric:
         """What its scores are."""
-        found = (scores.metric for cell in self.cells for scores in (cell.dense, cell.recovered) if scores is not None)
-        return next(found, "accuracy")
+        scores = (scores for cell in self.cells for scores in (cell.dense, cell.recovered) if scores is not None)
+        return next((one.metric for one in scores), "accuracy")
 
     def save(self, path: Path) -> None:
-        """Write it as a whole."""
+        """Write it, whole or not at all."""
         write_file(path, self.model_dump_json(indent=1) + "\n")
 
 
@@ -207,21 +207,21 @@ def load_results(path: Path) -> StudyResults:
         It is missing, broken, or of an unknown version.
     """
     try:
-        found = StudyResults.model_validate_json(path.read_text(encoding="utf-8"))
+        results = StudyResults.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{path} holds no results of a study") from error
-    return found.model_copy(update={"schema_version": 2})
+        raise ResultsError(f"{path} does not hold results of a study") from error
+    return results.model_copy(update={"schema_version": 2})
 
 
 def read_result(folder: Path, key: str) -> JobResult | None:
-    """Read the result of the job with this key; None where there is none, or none that can be read."""
+    """Read the result of the job with this key; None where there is none that can be read."""
     try:
-        found = JobResult.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
+        result = JobResult.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError):
         return None
-    return found if found.key == key else None
+    return result if result.key == key else None
 
 
 def write_result(folder: Path, result: JobResult) -> None:
-    """Write the result of a job as a whole."""
+    """Write the result of a job, whole or not at all."""
     write_file(folder / RESULT, result.model_dump_json(indent=1) + "\n")

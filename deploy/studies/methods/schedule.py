@@ -23,8 +23,8 @@ def finished(root: Path, job: StudyJob) -> JobResult | None:
     """Read the result of a job that is done, or None."""
     if not Stage(root / job.folder, job.key).done:
         return None
-    found = read_result(root / job.folder, job.key)
-    return found if found is not None and not found.reason else None
+    result = read_result(root / job.folder, job.key)
+    return result if result is not None and not result.reason else None
 
 
 def do_jobs(
@@ -36,7 +36,7 @@ def do_jobs(
     chosen: frozenset[str],
     after: Callable[[dict[str, JobResult]], None] = lambda _: None,
 ) -> dict[str, JobResult]:
-    """Do what is not done, and give the result of every job that has one, by folder.
+    """Do what is not done, and return the result of every job that has one, by folder.
 
     A job that failed is tried again the next time. What runs when this ends, however it ends, is ended too, and goes on
     from its last checkpoint the next time.
@@ -56,7 +56,7 @@ def do_jobs(
     after : callable
         Receives all results whenever one is new.
     """
-    results = {job.folder: found for job in jobs if (found := finished(root, job)) is not None}
+    results = {job.folder: result for job in jobs if (result := finished(root, job)) is not None}
     waiting = [job for job in jobs if job.folder not in results and job.folder in chosen]
     total, n_done = len(waiting), 0
     if results:
@@ -68,7 +68,7 @@ def do_jobs(
         n_done += 1
         results[job.folder] = result
         if not result.reason.startswith(_STANDS_ON):
-            say(f"[{n_done}/{total}] {job.title}: {_told(result)}")
+            say(f"[{n_done}/{total}] {job.title}: {_outcome(result)}")
         after(results)
 
     def skip(job: StudyJob) -> JobResult | None:
@@ -110,15 +110,15 @@ def _failure(job: StudyJob, reason: str) -> JobResult:
 
 
 def _of_need(broken: JobResult) -> str:
-    """Say once what failed first, however long the chain is."""
+    """Name what failed first, once, however long the chain is."""
     return (
         broken.reason if _STANDS_ON in broken.reason else f"{_STANDS_ON}{broken.title}, which failed: {broken.reason}"
     )
 
 
-def _told(result: JobResult) -> str:
+def _outcome(result: JobResult) -> str:
     if result.reason:
         return f"FAILED: {result.reason}"
-    found = result.scores
-    scored = "" if found is None else f"validation {score_brief(found.metric, found.score_validation)}, "
+    scores = result.scores
+    scored = "" if scores is None else f"validation {score_brief(scores.metric, scores.score_validation)}, "
     return f"{scored}{result.seconds:.0f} s"

@@ -41,7 +41,7 @@ def run_study(
     Parameters
     ----------
     recipe : StudyRecipe
-        See there.
+        What is compared.
     root : Path
         Folder of the study; made when missing. ``study.json`` in it is written after every job.
     executor : Executor
@@ -72,9 +72,9 @@ def run_study(
     with store.locked():
 
         def save(results: dict[str, JobResult], rows: Iterable[MeasuredRow] = ()) -> StudyResults:
-            found = _gather(recipe, jobs, results, tuple(rows), executor.processes)
-            found.save(root / RESULTS)
-            return found
+            study = _gather(recipe, jobs, results, tuple(rows), executor.processes)
+            study.save(root / RESULTS)
+            return study
 
         def after(results: dict[str, JobResult]) -> None:
             save(results)
@@ -90,7 +90,7 @@ def run_study(
 
 
 def split_rule(recipe: StudyRecipe, results: Iterable[Cell] = ()) -> str:
-    """Say how images were divided, and what is chosen on which of them."""
+    """Describe how images were divided, and what is chosen on which of them."""
     data, train, metric = recipe.data, recipe.train, metric_of(recipe.data)
     scored = score_name(metric)
     sizes = next(
@@ -111,13 +111,13 @@ def split_rule(recipe: StudyRecipe, results: Iterable[Cell] = ()) -> str:
 
 
 def _require_data(recipe: StudyRecipe) -> None:
-    """Find out before any work whether the images are there."""
+    """Check before any work that the images are there."""
     kind = recipe.data.name.partition(":")[0]
     known = {one.name: one for one in data_availability(recipe.data.root)}
     if kind not in known:
         raise SourceError(f"unknown data set {kind!r}{suggestion(kind, tuple(known))}")
     if not known[kind].ok:
-        raise SourceError(f"data set {kind!r} is not there: {known[kind].reason}; {known[kind].hint}")
+        raise SourceError(f"data set {kind!r} is missing: {known[kind].reason}; {known[kind].hint}")
 
 
 def _gather(
@@ -146,7 +146,7 @@ def _cells(recipe: StudyRecipe, jobs: StudyJobs, results: dict[str, JobResult]) 
                 for seed in recipe.seeds:
                     name = cell_name(method.name, budget, seed)
                     prune, job = jobs.pruned[name], jobs.recovered[f"{name}/{recovery.title}"]
-                    pruned, found = results.get(prune.folder), results.get(job.folder)
+                    pruned, recovered = results.get(prune.folder), results.get(job.folder)
                     dense = results.get(jobs.dense[seed].folder)
                     cell = Cell(
                         method=method.name,
@@ -165,9 +165,9 @@ def _cells(recipe: StudyRecipe, jobs: StudyJobs, results: dict[str, JobResult]) 
                     if pruned is not None:
                         facts = {name: getattr(pruned, name) for name in ("macs", "params", "zeros", "landing")}
                         cell = cell.model_copy(update={"pruned": pruned.scores, **facts})
-                    if found is not None:
+                    if recovered is not None:
                         shared = ("reason", "lr", "epochs", "kept_epoch", "seconds", "training_seconds")
-                        facts = {name: getattr(found, name) for name in shared}
-                        outcome = "failed" if found.reason else "ok"
-                        cell = cell.model_copy(update={"outcome": outcome, "recovered": found.scores, **facts})
+                        facts = {name: getattr(recovered, name) for name in shared}
+                        outcome = "failed" if recovered.reason else "ok"
+                        cell = cell.model_copy(update={"outcome": outcome, "recovered": recovered.scores, **facts})
                     yield cell

@@ -83,7 +83,7 @@ def mean_of(values: Sequence[float]) -> Mean | None:
 
 
 def rule(metric: Metric) -> str:
-    """Say when a difference counts as more than noise."""
+    """Return the rule by which a difference counts as more than noise."""
     least = ", and a standard deviation of at least half a test image" if metric == "accuracy" else ""
     return (
         "A difference between two methods exceeds the seed noise when the 95 % interval of the mean of their "
@@ -101,15 +101,15 @@ def paired(
     deviation of the differences counts as half of that at least.
     """
     differences = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
-    found = mean_of(differences)
-    if found is None:
+    average = mean_of(differences)
+    if average is None:
         return None
     half_width = None
-    if found.deviation is not None:
-        t = _T[found.n - 2] if found.n - 2 < len(_T) else _T_MANY
+    if average.deviation is not None:
+        t = _T[average.n - 2] if average.n - 2 < len(_T) else _T_MANY
         least = 0.5 / n_test if metric == "accuracy" else 0.0
-        half_width = t * max(found.deviation, least) / math.sqrt(found.n)
-    return Difference(value=found.value, half_width=half_width, n=found.n)
+        half_width = t * max(average.deviation, least) / math.sqrt(average.n)
+    return Difference(value=average.value, half_width=half_width, n=average.n)
 
 
 def cells_of(results: StudyResults, *, method: str = "", budget: str = "", recovery: str = "") -> tuple[Cell, ...]:
@@ -140,7 +140,7 @@ def wins(results: StudyResults) -> tuple[Win, ...]:
     Methods that set single weights to zero are controls: their networks are no smaller. Methods are compared after the
     same recovery only: taking each one's best would be a choice made on test images.
     """
-    found = []
+    best_of = []
     for budget in dict.fromkeys(cell.budget for cell in results.cells):
         for recovery in dict.fromkeys(cell.recovery for cell in results.cells):
             cells = [c for c in cells_of(results, budget=budget, recovery=recovery) if c.removes == "channels"]
@@ -154,7 +154,7 @@ def wins(results: StudyResults) -> tuple[Win, ...]:
             best, second = ranked[0], ranked[1] if len(ranked) > 1 else ""
             mean = mean_of(list(complete[best].values()))
             assert mean is not None
-            found.append(
+            best_of.append(
                 Win(
                     budget=budget,
                     recovery=recovery,
@@ -165,7 +165,7 @@ def wins(results: StudyResults) -> tuple[Win, ...]:
                     n_test=_n_test(cells),
                 )
             )
-    return tuple(found)
+    return tuple(best_of)
 
 
 def _n_test(cells: Iterable[Cell]) -> int:

@@ -29,9 +29,9 @@ _LEFT = "what is left, with its share of the dense network's"
 
 
 def tables(results: StudyResults) -> tuple[Table, ...]:
-    """Give the tables for the terminal; one without rows is left out."""
-    found = (*_score_tables(results), against_table(results), cost_table(results), *measured_tables(results))
-    return tuple(table for table in (*found, recovery_table(results)) if table.rows)
+    """Return the tables for the terminal; one without rows is left out."""
+    made = (*_score_tables(results), against_table(results), cost_table(results), *measured_tables(results))
+    return tuple(table for table in (*made, recovery_table(results)) if table.rows)
 
 
 def _score_tables(results: StudyResults) -> Iterator[Table]:
@@ -51,7 +51,7 @@ def _score_tables(results: StudyResults) -> Iterator[Table]:
 
 
 def paper_table(results: StudyResults) -> Table:
-    """Tell all of each method and budget in one row: scores, MACs, parameters, and what was measured."""
+    """Tabulate each method and budget in one row: scores, MACs, parameters, and what was measured."""
     recoveries = _recoveries(results)
     backends = list(dict.fromkeys(row.backend for row in results.measured))
     notes, rows = Notes(), []
@@ -90,9 +90,9 @@ def against_table(results: StudyResults) -> Table:
         for method in _methods(results):
             removes = {cell.removes for cell in cells_of(results, method=method)}
             for name in baselines if removes == {"channels"} and method not in baselines else ():
-                found = [against(results, method, name, budget, recovery) for recovery in recoveries]
-                if any(found):
-                    rows.append((method, budget, name, *(difference(one, results.metric) for one in found)))
+                gaps = [against(results, method, name, budget, recovery) for recovery in recoveries]
+                if any(gaps):
+                    rows.append((method, budget, name, *(difference(one, results.metric) for one in gaps)))
     return Table(
         title=f"Test {score_name(results.metric)} minus that of the baselines, in {difference_unit(results.metric)}",
         columns=(*left("method", "budget", "baseline"), *recoveries),
@@ -102,7 +102,7 @@ def against_table(results: StudyResults) -> Table:
 
 
 def cost_table(results: StudyResults) -> Table:
-    """Tell what each pruned network costs on paper, and how good it is before any recovery."""
+    """Tabulate what each pruned network costs, counted, and how good it is before any recovery."""
     notes, rows = Notes(), []
     for budget in _budgets(results):
         for method in _methods(results):
@@ -141,13 +141,13 @@ def measured_tables(results: StudyResults) -> Iterator[Table]:
 
 
 def recovery_table(results: StudyResults) -> Table:
-    """Tell how each network was trained, and what it took."""
+    """Tabulate how each network was trained, and how long it took."""
     rows = []
     for recovery in _recoveries(results):
         for budget in _budgets(results):
             for method in _methods(results):
-                found = cells_of(results, method=method, budget=budget, recovery=recovery)
-                cells = [cell for cell in found if cell.outcome == "ok"]
+                all_cells = cells_of(results, method=method, budget=budget, recovery=recovery)
+                cells = [cell for cell in all_cells if cell.outcome == "ok"]
                 chosen = [cell.recovered.score_validation for cell in cells if cell.recovered is not None]
                 if cells:
                     lr = several(f"{cell.lr:g}" for cell in cells if cell.lr is not None)
@@ -175,7 +175,7 @@ def recovery_table(results: StudyResults) -> Table:
 
 
 def _after(results: StudyResults, method: str, budget: str, notes: Notes) -> list[str]:
-    """Write the score after each recovery; a seed that is missing is told in a note."""
+    """Write the score after each recovery; a missing seed gets a note."""
     written = []
     for recovery in _recoveries(results):
         cells = cells_of(results, method=method, budget=budget, recovery=recovery)
@@ -196,31 +196,31 @@ def _costs(cells: list[Cell], notes: Notes) -> tuple[str, str]:
 def _measured(results: StudyResults, method: str, budget: str, backend: str, notes: Notes) -> tuple[str, str, str]:
     """Write latency, speed-up and realised share of the first seed."""
     rows = [r for r in results.measured if (r.method, r.budget, r.backend) == (method, budget, backend)]
-    found = rows[0].comparison if rows else None
-    if found is None or found.speedup is None:
+    pair = rows[0].comparison if rows else None
+    if pair is None or pair.speedup is None:
         return NOTHING, NOTHING, NOTHING
-    speedup = notes.after(f"{interval(found.speedup)}, {verdict(found)}", _doubts(rows[0]))
-    return duration(summarise(found.candidate).p50_ns), speedup, realised(found)
+    speedup = notes.after(f"{interval(pair.speedup)}, {verdict(pair)}", _caveats(rows[0]))
+    return duration(summarise(pair.candidate).p50_ns), speedup, realised(pair)
 
 
 def _pair(row: MeasuredRow, notes: Notes) -> tuple[str, str, str]:
-    found = row.comparison
-    if found is None:
+    pair = row.comparison
+    if pair is None:
         return NOTHING, NOTHING, notes.after("none", [row.reason])
-    if found.speedup is None:
-        return NOTHING, NOTHING, notes.after("failed", (side.failure or "" for side in found.sides))
-    return interval(found.speedup), realised(found), notes.after(verdict(found), _doubts(row))
+    if pair.speedup is None:
+        return NOTHING, NOTHING, notes.after("failed", (side.failure or "" for side in pair.sides))
+    return interval(pair.speedup), realised(pair), notes.after(verdict(pair), _caveats(row))
 
 
-def _doubts(row: MeasuredRow) -> list[str]:
-    """Say in one note what makes the numbers of a pair doubtful, and whose they are when they are another network's."""
-    told = [f"has the shape of {row.same_as}, which was measured in its place"] if row.same_as else []
+def _caveats(row: MeasuredRow) -> list[str]:
+    """Return what makes the numbers of a pair doubtful, and whose they are when they are another network's."""
+    notes = [f"has the shape of {row.same_as}, which was measured in its place"] if row.same_as else []
     sides = () if row.comparison is None else row.comparison.sides
     doubts = dict.fromkeys(doubt for side in sides for doubt in side.doubts)
     unfit = row.comparison is not None and row.comparison.unfit
     if doubts and not row.same_as:
-        told.append(f"{'the machine was NOT FIT for measuring: ' if unfit else ''}{'; '.join(doubts)}")
-    return told
+        notes.append(f"{'the machine was NOT FIT for measuring: ' if unfit else ''}{'; '.join(doubts)}")
+    return notes
 
 
 def _over(results: StudyResults) -> str:

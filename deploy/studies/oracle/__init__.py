@@ -1,3 +1,3 @@
-"""Criteria held against the measured effect of each unit (`deploy study oracle`)."""
+"""Which criterion ranks units as their ablation does: `study` starts `work` in a child, `results` and `page` show."""
 
 __all__: list[str] = []

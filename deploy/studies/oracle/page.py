@@ -50,7 +50,7 @@ def oracle_plot(results: OracleResults, name: str = "oracle") -> str:
     Parameters
     ----------
     results : OracleResults
-        See there.
+        All of the study.
     name : str
         Identifier that is unique on the page.
     """

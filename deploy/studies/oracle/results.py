@@ -1,4 +1,4 @@
-"""What the oracle study found, as one JSON file. Imports no torch."""
+"""Results of the oracle study, as one JSON file. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CriterionRow(_Record):
     """How one criterion ranks units, against the oracle.
 
     Correlations are Spearman's; None where there is nothing to rank. `left_out` says of which groups the criterion
-    can say nothing, and why: correlations are over the others.
+    does not apply, and why: correlations are over the others.
     """
 
     criterion: str

@@ -1,3 +1,7 @@
-"""Pruned architectures that papers published as numbers: a catalogue, a builder, and a study that measures them."""
+"""Pruned networks that papers published, measured beside their dense parents.
+
+`catalogue` reads what is published (``catalogue/*.yaml``), `build` makes the networks (some from `networks`) in a
+child that `export` starts; `study` measures, `tables` shows.
+"""
 
 __all__: list[str] = []

@@ -72,7 +72,7 @@ def build_dense(network: Network) -> nn.Module:
     Raises
     ------
     CatalogueError
-        There is no such builder, or it refuses the options.
+        The builder is missing, or it refuses the options.
     SourceError, ExtraMissingError
         See `deploy.sources.network.build`.
     """
@@ -147,7 +147,7 @@ def plan_of(entry: CatalogueEntry, graph: Graph) -> PruningPlan:
 
 
 def kept_counts(entry: CatalogueEntry, groups: Sequence[ChannelGroup]) -> dict[str, int]:
-    """Give the channels that each group keeps: as listed, or by the shares of `Ratios`.
+    """Return the channels that each group keeps: as listed, or by the shares of `Ratios`.
 
     Raises
     ------
@@ -214,9 +214,9 @@ def check_counts(entry: CatalogueEntry, dense: nn.Module, pruned: nn.Module) -> 
     CatalogueError
         A count differs, be it by one.
     """
-    found = Pair(dense=count(dense, entry.parent), pruned=count(pruned, entry.network or entry.parent))
+    pair = Pair(dense=count(dense, entry.parent), pruned=count(pruned, entry.network or entry.parent))
     for label in ("dense", "pruned"):
-        have, want = getattr(found, label), getattr(entry.counts, label)
+        have, want = getattr(pair, label), getattr(entry.counts, label)
         if have != want:
             raise CatalogueError(
                 f"{entry.name}: the {label} network has {have.parameters} parameters and {have.macs} MACs, the "

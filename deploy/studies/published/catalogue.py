@@ -39,7 +39,7 @@ TOLERANCE = 0.01
 
 
 class CatalogueError(DeployError):
-    """A catalogue file is broken, an entry contradicts its paper, or a pattern names none."""
+    """A catalogue file is broken, an entry contradicts its paper, or a pattern matches none."""
 
 
 class _Data(BaseModel):
@@ -56,7 +56,7 @@ class Network(_Data):
 
 
 class Ratios(_Data):
-    """An architecture told as shares: every layer that a pattern names keeps ``floor(channels * (1 - removed))``."""
+    """An architecture given as shares: every layer that a pattern names keeps ``floor(channels * (1 - removed))``."""
 
     removed: dict[str, float] = Field(description="pattern of layer names -> removed share", min_length=1)
     whole: tuple[str, ...] = Field((), description="layers that a pattern names and that are left alone")
@@ -122,7 +122,7 @@ class Published(_Data):
 class CatalogueEntry(_Data):
     """One pruned network.
 
-    Its architecture is told in one of three ways: `kept` (a list of channel counts), `ratios`, or `network` (another
+    Its architecture is given in one of three ways: `kept` (a list of channel counts), `ratios`, or `network` (another
     network of the same family: removed blocks, another head).
     """
 
@@ -141,9 +141,9 @@ class CatalogueEntry(_Data):
 
     @model_validator(mode="after")
     def _legal(self) -> CatalogueEntry:
-        told = [one for one in (self.kept, self.ratios, self.network) if one is not None]
-        if len(told) != 1:
-            raise ValueError(f"{self.name}: tell the architecture in one of kept, ratios and network")
+        given = [one for one in (self.kept, self.ratios, self.network) if one is not None]
+        if len(given) != 1:
+            raise ValueError(f"{self.name}: give the architecture in one of kept, ratios and network")
         missed = self.misses()
         if not any(name.startswith(("pruned", "kept")) for name in missed):
             raise ValueError(f"{self.name}: nothing is published of the pruned network, so nothing can be checked")
@@ -153,24 +153,24 @@ class CatalogueEntry(_Data):
         return self
 
     def misses(self) -> dict[str, float]:
-        """Give by how much the exact count lies above (+) or below (-) each published figure, as a share of it."""
-        said, counted = self.published, self.counts
-        found: dict[str, float] = {}
+        """Return by how much the exact count lies above (+) or below (-) each published figure, as a share of it."""
+        published, counted = self.published, self.counts
+        misses: dict[str, float] = {}
         for label, figures, counts in (
-            ("dense", said.dense, counted.dense),
-            ("pruned", said.pruned, counted.pruned),
+            ("dense", published.dense, counted.dense),
+            ("pruned", published.pruned, counted.pruned),
         ):
             if figures.parameters is not None:
-                found[f"{label} parameters"] = counts.parameters / figures.parameters - 1
+                misses[f"{label} parameters"] = counts.parameters / figures.parameters - 1
             if figures.operations is not None:
-                found[f"{label} MACs"] = counts.macs / said.macs(figures.operations) - 1
-        if said.removed.parameters is not None:
+                misses[f"{label} MACs"] = counts.macs / published.macs(figures.operations) - 1
+        if published.removed.parameters is not None:
             kept = counted.pruned.parameters / counted.dense.parameters
-            found["kept share of parameters"] = kept / (1 - said.removed.parameters) - 1
-        if said.removed.operations is not None:
+            misses["kept share of parameters"] = kept / (1 - published.removed.parameters) - 1
+        if published.removed.operations is not None:
             kept = counted.pruned.macs / counted.dense.macs
-            found["kept share of MACs"] = kept / (1 - said.removed.operations) - 1
-        return found
+            misses["kept share of MACs"] = kept / (1 - published.removed.operations) - 1
+        return misses
 
 
 class LeftOut(_Data):
@@ -247,7 +247,7 @@ def read_catalogue(documents: Mapping[str, str]) -> Catalogue:
                 LeftOut.model_validate({**item, "method": document["method"]}) for item in document.get("left_out", ())
             ]
         except (yaml.YAMLError, KeyError, TypeError) as error:
-            raise CatalogueError(f"{name} is no catalogue file: {' '.join(str(error).split())}") from error
+            raise CatalogueError(f"{name} is not a catalogue file: {' '.join(str(error).split())}") from error
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "entry"

@@ -148,7 +148,7 @@ class PreActResNet50(nn.Module):
     Raises
     ------
     ValueError
-        A name is no block's.
+        A name is not a block's.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Measure what is published: every network of the catalogue beside its dense parent, row by row, resumable."""
+"""Measure published networks: each one of the catalogue beside its dense parent, row by row, resumable."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def run_study(
         for position, entry in enumerate(entries, 1):
             say(f"[{position}/{len(entries)}] {entry.title}")
             rows += _measure_entry(entry, grid, settings, store, say, export, keep_unfit=keep_unfit)
-            found = PublishedResults(rows=tuple(rows))
-            write_file(folder / "published.json", found.model_dump_json() + "\n")
+            results = PublishedResults(rows=tuple(rows))
+            write_file(folder / "published.json", results.model_dump_json() + "\n")
     return PublishedResults(rows=tuple(rows))
 
 
@@ -147,7 +147,7 @@ def _say_for(backend: str, say: Say, line: str) -> None:
 
 
 def _exported(entry: CatalogueEntry, models: Path, export: Export, say: Say) -> dict[str, Path]:
-    """Give both ONNX files; they are made once for all backends."""
+    """Return both ONNX files; they are made once for all backends."""
     paths = {label: models / f"{label}.onnx" for label in LABELS}
     done = models / "done"
     if not done.exists():

@@ -22,7 +22,7 @@ _MEASURED = (*left("backend"), "speed-up", *left("verdict"), "realised")
 
 
 def promised_table(entries: Sequence[CatalogueEntry]) -> Table:
-    """Tell by which factors each network is smaller, as published and as counted here."""
+    """Tabulate by which factors each network is smaller, as published and as counted here."""
     return Table(
         title="What the papers promise",
         columns=(*left("network"), *_PROMISED),
@@ -32,7 +32,7 @@ def promised_table(entries: Sequence[CatalogueEntry]) -> Table:
 
 
 def measured_table(entries: Sequence[CatalogueEntry], results: PublishedResults) -> Table:
-    """Tell what this machine gives, one row for each network and backend."""
+    """Tabulate what this machine measures, one row for each network and backend."""
     rows = [(entry.name, row) for entry in entries for row in results.of(entry)]
     return _with_notes("What this machine gives", left("network"), [((name,), row) for name, row in rows])
 
@@ -44,7 +44,7 @@ def study_table(entries: Sequence[CatalogueEntry], results: PublishedResults) ->
 
 
 def catalogue_table(entries: Sequence[CatalogueEntry]) -> Table:
-    """Tell what each network costs exactly, how far that is from what is published, and where it was published."""
+    """Tabulate what each network costs exactly, how far that is from what is published, and where it was published."""
     rows = []
     for entry in entries:
         dense, pruned = entry.counts.dense, entry.counts.pruned
@@ -67,18 +67,18 @@ def catalogue_table(entries: Sequence[CatalogueEntry]) -> Table:
 
 
 def left_out_table(catalogue: Catalogue) -> Table:
-    """Tell what is not in the catalogue, and why."""
+    """Tabulate what is not in the catalogue, and why."""
     rows = tuple((one.title, one.reason) for one in catalogue.left_out)
     return Table(title="Left out", columns=left("network", "why"), rows=rows)
 
 
 def _promised(entry: CatalogueEntry) -> tuple[str, ...]:
-    said, counted = entry.published, entry.counts
+    published, counted = entry.published, entry.counts
     return (
-        NOTHING if said.ratio is None else ratio(said.ratio),
+        NOTHING if published.ratio is None else ratio(published.ratio),
         ratio(counted.dense.macs / counted.pruned.macs),
         ratio(counted.dense.parameters / counted.pruned.parameters),
-        NOTHING if said.measured is None else ratio(said.measured.speedup),
+        NOTHING if published.measured is None else ratio(published.measured.speedup),
     )
 
 
@@ -86,7 +86,7 @@ def _with_notes(title: str, columns: tuple[str, ...], rows: list[tuple[tuple[str
     notes = Notes()
     cells = []
     for head, row in rows:
-        note, pair = [_told(row)], row.comparison
+        note, pair = [_caveat(row)], row.comparison
         if pair is None or pair.speedup is None:
             cells.append((*head, row.backend, NOTHING, notes.after("failed", note), NOTHING))
         else:
@@ -96,8 +96,8 @@ def _with_notes(title: str, columns: tuple[str, ...], rows: list[tuple[tuple[str
     return Table(title=title, columns=(*columns, *_MEASURED), rows=tuple(cells), notes=notes.texts, caption=caption)
 
 
-def _told(row: PublishedRow) -> str:
-    """Say what a reader must know of a row: why it failed, or that the machine was not fit."""
+def _caveat(row: PublishedRow) -> str:
+    """Return what a reader must know about a row: why it failed, or that the machine was unfit."""
     pair = row.comparison
     if pair is None:
         return row.reason

@@ -137,7 +137,7 @@ def test_entries_that_contradict_themselves_or_the_paper_are_refused(changes, sa
 
 
 def test_broken_files_and_names_used_twice_are_refused():
-    with pytest.raises(CatalogueError, match=r"a\.yaml is no catalogue file"):
+    with pytest.raises(CatalogueError, match=r"a\.yaml is not a catalogue file"):
         read_catalogue({"a.yaml": "entries: ["})
     text = yaml.safe_dump(DOCUMENT)
     with pytest.raises(CatalogueError, match="two entries are called 'small'"):
