@@ -20,7 +20,7 @@ from backends.precision import precision_of
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["ModelFile", "initializers", "read", "require_numbers"]
+__all__ = ["ModelFile", "external_files", "initializers", "read", "require_numbers", "subgraphs"]
 
 _KEPT_BYTES = 4096
 """Initializers up to this size keep their data: shapes and axes are among them."""

@@ -17,7 +17,7 @@ from backends.base import TensorSpec
 from benchmarks.records.base import Record
 from benchmarks.records.measurement import Agreement
 from deploy.bundle.pruning import PruningRecord
-from deploy.export.export import ExportInfo
+from deploy.export.export_info import ExportInfo
 from deploy.sources.metric import Metric, require_legal
 
 __all__ = [

@@ -28,7 +28,8 @@ from deploy.bundle.pruning import Proof, PruningRecord
 from deploy.errors import ExportError, OutputError
 from deploy.export.agreement import compare_with_torch, torch_answers
 from deploy.export.capture import one_batch
-from deploy.export.export import DEFAULT_OPSET, export_onnx
+from deploy.export.export import export_onnx
+from deploy.export.export_info import DEFAULT_OPSET
 from deploy.files.atomic import output_errors, replace_folder, staged_folder
 from pruners.forms.compact import save_weights
 from pruners.plan import PruningPlan

@@ -23,7 +23,7 @@ from deploy.errors import ExportError
 from deploy.export.attention import in_four_axes
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
     from torch import nn
 
 __all__ = [
@@ -49,7 +49,7 @@ class Translation:
 
     Parameters
     ----------
-    proto : onnx.ModelProto
+    model : onnx_ir.Model
         Optimised by the exporter's own rules.
     arguments : tuple
         Names of the arguments of ``forward``, in the order of the graph's inputs.
@@ -57,7 +57,7 @@ class Translation:
         BatchNormalization nodes before the optimiser ran.
     """
 
-    proto: onnx.ModelProto
+    model: ir.Model
     arguments: tuple[object, ...]
     n_batch_norms: int
 
@@ -203,7 +203,7 @@ def _translate(network: nn.Module, inputs: tuple[Tensor, ...], *, opset: int, dy
             raise RuntimeError("the exporter returned nothing")
         n_batch_norms = sum(node.op_type == "BatchNormalization" for node in program.model.graph)
         program.optimize()
-        return Translation(program.model_proto, tuple(captured.graph_signature.user_inputs), n_batch_norms)
+        return Translation(program.model, tuple(captured.graph_signature.user_inputs), n_batch_norms)
 
 
 def _translates_fixed(network: nn.Module, inputs: tuple[Tensor, ...], *, opset: int) -> bool:

@@ -1,75 +1,33 @@
-"""A torch module as an ONNX file: captured, translated, folded, named, checked, written as a whole.
-
-This module imports no torch until a network is exported: `ExportInfo` is also read where torch is not installed.
-"""
+"""A torch module as an ONNX file: captured, translated, folded, named, checked, written as a whole."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 import onnx
-from pydantic import NonNegativeInt, PositiveInt
+import onnx_ir as ir
+from torch import Tensor, nn
 
 from backends import modelfile
-from backends.base import TensorSpec
-from benchmarks.records.base import Record
+from backends.modelfile import subgraphs
 from deploy.errors import ExportError
+from deploy.export.capture import batched_inputs, copy_for_export, output_keys, translate
 from deploy.export.drop_empty_scatter import drop_empty_writes
+from deploy.export.export_info import DEFAULT_OPSET, ExportInfo, require_opset
 from deploy.export.fold_batch_norm import batch_norms, fold_batch_norms
 from deploy.export.onnx_check import check_onnx, model_files, opset_of
-from deploy.export.onnx_graph import subgraphs
 from deploy.export.onnx_names import name_nodes, name_parameters, rename_dimension, rename_values, strip_metadata
 from deploy.files.atomic import file_sha256, output_errors, staged_folder, sync
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-__all__ = ["BATCH", "DEFAULT_OPSET", "OPSETS", "ExportInfo", "export_onnx", "require_opset"]
+__all__ = ["BATCH", "export_onnx"]
 
 BATCH = "batch"
 """Name of the free dimension."""
 
-DEFAULT_OPSET = 20
-OPSETS = range(18, 24)
-"""Operator sets that can be asked for: the exporter is written at 18 and converts upwards."""
-
 _EMBEDDED_LIMIT_BYTES = 1_900_000_000
 """Weights above this go to external data: a protobuf message ends at 2 GiB."""
-
-
-class ExportInfo(Record):
-    """How an ONNX file was made, and what it takes and gives."""
-
-    opset: PositiveInt
-    ir_version: PositiveInt
-    exporter: Literal["torch.onnx dynamo"] = "torch.onnx dynamo"
-    torch_version: str
-    onnxscript_version: str
-    onnx_version: str
-    dynamic_batch: bool
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    n_nodes: PositiveInt
-    batch_norms_folded: NonNegativeInt
-    batch_norms_left: tuple[str, ...]
-    external_data: bool
-    file_bytes: PositiveInt
-    sha256: str
-
-
-def require_opset(opset: int) -> None:
-    """Refuse an operator set that cannot be exported.
-
-    Raises
-    ------
-    ExportError
-        It is none of `OPSETS`.
-    """
-    if opset not in OPSETS:
-        raise ExportError(f"opset {opset} cannot be exported; choose one of {OPSETS[0]} to {OPSETS[-1]}")
 
 
 def export_onnx(
@@ -123,9 +81,6 @@ def export_onnx(
     OutputError
         The file cannot be written.
     """
-    # Late: this module is also read where torch is not installed.
-    from deploy.export.capture import batched_inputs, copy_for_export, output_keys, translate
-
     require_opset(opset)
     name = type(model).__name__
     network, inputs = copy_for_export(model, example_inputs)
@@ -135,12 +90,12 @@ def export_onnx(
     _check_names(name, "input", input_names, len(inputs))
     _check_names(name, "output", output_names, len(keys))
     translation = translate(network, inputs, opset=opset, dynamic_batch=dynamic_batch)
-    proto = translation.proto
+    drop_empty_writes(translation.model)
+    fold_batch_norms(translation.model)
+    proto = ir.to_proto(translation.model)
     if (written := opset_of(proto)) != opset:
         raise ExportError(f"{name} cannot be converted to opset {opset}; choose {written}")
 
-    drop_empty_writes(proto)
-    fold_batch_norms(proto)
     name_parameters(proto)
     name_nodes(proto, [key for key, _ in network.named_parameters(remove_duplicate=False)])
     _name_interface(proto, name, input_names or [str(key) for key in translation.arguments], output_names, keys)

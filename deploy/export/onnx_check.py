@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -10,9 +9,8 @@ import onnx
 from backends import modelfile
 from backends.errors import ModelLoadError, OptionError, one_line
 from deploy.errors import ExportError
-from deploy.export.onnx_graph import subgraphs
 
-__all__ = ["check_onnx", "external_files", "model_files", "opset_of"]
+__all__ = ["check_onnx", "model_files", "opset_of"]
 
 
 def check_onnx(path: Path) -> None:
@@ -53,29 +51,7 @@ def check_onnx(path: Path) -> None:
 
 def model_files(path: Path) -> tuple[Path, ...]:
     """List the ONNX file and the files that hold its external data, the ONNX file first."""
-    return (path, *(path.parent / name for name in external_files(onnx.load(path, load_external_data=False))))
-
-
-def external_files(model: onnx.ModelProto) -> tuple[str, ...]:
-    """List the files, relative to the model's folder, that hold weights of `model`."""
-    found = {
-        entry.value
-        for graph in subgraphs(model.graph)
-        for tensor in _tensors(graph)
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return tuple(sorted(found))
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.TENSOR:
-                yield attribute.t
-            yield from attribute.tensors
+    return (path, *(path.parent / name for name in modelfile.external_files(onnx.load(path, load_external_data=False))))
 
 
 def opset_of(model: onnx.ModelProto) -> int:

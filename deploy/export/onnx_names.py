@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
 
-from deploy.export.onnx_graph import subgraphs
+from backends.modelfile import subgraphs
 
 __all__ = ["name_nodes", "name_parameters", "rename_dimension", "rename_values", "strip_metadata"]
 

@@ -14,7 +14,7 @@ from torch import nn
 from deploy.bundle.manifest import NetworkOrigin, NetworkScores, NominalCost, Provenance
 from deploy.bundle.pruning import Proof
 from deploy.bundle.write import write_bundle
-from deploy.export.export import require_opset
+from deploy.export.export_info import require_opset
 from deploy.recipe import Recipe
 from deploy.run.loss_check import require_losses
 from deploy.run.progress import Progress
