@@ -279,7 +279,7 @@ def _require_same_text(name: str, answer: Array, expected: Array) -> None:
 
 
 def _numbers(array: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Give what can be subtracted: a complex number is two, a text none."""
+    """Return what can be subtracted: a complex number is two, a text none."""
     if array.dtype.hasobject:
         return np.empty(0)
     if array.dtype.kind == "c":

@@ -68,7 +68,7 @@ def run_unoptimised(model: Path, feeds: Mapping[str, Array]) -> dict[str, Array]
 
 
 def _feed(array: Array) -> object:
-    """Give what ONNX Runtime takes: bfloat16, which NumPy lacks, needs its ONNX name."""
+    """Return what ONNX Runtime takes: bfloat16, which NumPy lacks, needs its ONNX name."""
     if array.dtype.name != "bfloat16":
         return array
     import onnx

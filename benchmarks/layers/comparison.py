@@ -2,7 +2,7 @@
 
 Pruning keeps the names of the ONNX nodes where both files were exported alike. Layers that share a node belong
 together; where the runtime fused differently, several layers of one model stand against several of the other. A reason
-is told only from what was measured or is written in the file.
+is reported only from what was measured or is written in the file.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def _time_ns(rows: list[LayerRow]) -> int | None:
 
 
 def _reasons(before: list[LayerRow], after: list[LayerRow], *, gained: bool) -> list[str]:
-    """Say what is known of a layer whose time did not follow its MACs."""
+    """Return what is known of a layer whose time did not follow its MACs."""
     old, new = (max(side, key=lambda row: row.macs) for side in (before, after))
     reasons = []
     if not gained:
@@ -186,12 +186,12 @@ def _channel_reasons(old: LayerRow, new: LayerRow) -> list[str]:
     """Name channel counts that filled the blocks of the kernels before and do not any more."""
     if old.channels is None or new.channels is None:
         return []
-    found = []
+    notes = []
     for side, before, after in zip(("input", "output"), old.channels, new.channels, strict=True):
         block = next((size for size in _BLOCKS if before % size == 0), None)
         lost = block is not None and after % block != 0 and after != before
         if lost and block is not None:
             # The smallest block that does not fit any more says most.
             least = min(size for size in _BLOCKS if size <= block and after % size)
-            found.append(f"{after} {side} channels are not a multiple of {least}, {before} were")
-    return found
+            notes.append(f"{after} {side} channels are not a multiple of {least}, {before} were")
+    return notes

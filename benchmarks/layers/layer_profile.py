@@ -75,11 +75,6 @@ class LayerProfile(Record):
         return sum(row.macs for row in self.rows)
 
     @property
-    def layers_ns(self) -> int:
-        """Time of all that the runtime profiled."""
-        return sum(row.time_ns or 0 for row in self.rows if row.kind != "gaps")
-
-    @property
     def profiling_cost(self) -> float:
         """How much longer a call took while it was profiled, as a share."""
         return self.profiled_ns / self.latency_ns - 1
@@ -111,7 +106,7 @@ def join(
     latency_ns : float
         The unprofiled call.
     roofline : Roofline or None
-        Left out, no share of it is told.
+        Left out, no share of it is computed.
 
     Returns
     -------
@@ -124,8 +119,8 @@ def join(
         macs[node.name] += batch * node.macs
     ops = {node.name: node.op for node in cost.nodes}
     places: dict[str, list[int]] = defaultdict(list)
-    for place, found in enumerate(graph.nodes):
-        places[found.name].append(place)
+    for place, graph_node in enumerate(graph.nodes):
+        places[graph_node.name].append(place)
     owner = _owners(layers)
     rows: list[LayerRow] = []
     for index, layer in enumerate(layers):
@@ -182,15 +177,15 @@ def _judged(row: LayerRow, latency_ns: float, roofline: Roofline | None) -> Laye
     """Add what follows from the time of a row."""
     if row.time_ns is None:
         return row
-    told: dict[str, object] = {"share": row.time_ns / latency_ns}
+    derived: dict[str, object] = {"share": row.time_ns / latency_ns}
     if row.time_ns > 0:
         seconds = row.time_ns / 1e9
         if row.macs:
-            told["flops_per_s"] = 2 * row.macs / seconds
+            derived["flops_per_s"] = 2 * row.macs / seconds
         if row.moved_bytes:
-            told["bytes_per_s"] = row.moved_bytes / seconds
+            derived["bytes_per_s"] = row.moved_bytes / seconds
         shortest = None if roofline is None else roofline.shortest(row.macs, row.moved_bytes)
         if shortest is not None:
-            told["bound"] = shortest.bound
-            told["roofline_share"] = shortest.seconds / seconds
-    return row.model_copy(update=told)
+            derived["bound"] = shortest.bound
+            derived["roofline_share"] = shortest.seconds / seconds
+    return row.model_copy(update=derived)

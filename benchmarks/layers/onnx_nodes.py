@@ -197,7 +197,7 @@ def _channels(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> tuple[int, i
 
 
 def _size(shape: Shape, element_type: int) -> int | None:
-    """Give the bytes of a tensor of numbers; text has no size of its own."""
+    """Return the bytes of a tensor of numbers; text has no size of its own."""
     import onnx
 
     try:

@@ -18,7 +18,7 @@ __all__ = ["Ran", "RunSessions", "run_in_process"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """What a process tells of the sessions in which it compiled and ran one model.
+    """The sessions in which a process compiled and ran one model.
 
     Parameters
     ----------

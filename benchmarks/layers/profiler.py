@@ -39,7 +39,7 @@ def profile_layers(
     run: RunSessions = run_in_process,
     measure_roofline: MeasureRoofline = roofline_of_this_process,
 ) -> LayerProfile:
-    """Say where the time of a call goes.
+    """Return where the time of a call goes.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def profile_layers(
         Inputs of the call; left out, they are made up from `seed`.
     budget_s : float, default=2.0
         Seconds of unprofiled calls, and again of profiled ones. The latter are made in 15 sessions of at most 20
-        calls: of each layer the median of their means is told, so that what else runs on the machine does not show,
+        calls: of each layer the median of their means is reported, so that what else runs on the machine does not show,
         and each mean averages out that the runtimes' clocks count whole microseconds.
     seed : int, default=0
         Of made-up inputs.
@@ -58,7 +58,7 @@ def profile_layers(
     run : callable
         How a model is run in a process of its own.
     measure_roofline : callable
-        Gives the roofline of a backend with its options.
+        Returns the roofline of a backend with its options.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def profile_layers(
         notes.append(f"the roofline could not be measured: {error}")
     rows = join(_typical(profiled.layers), counted, graph, batch=sizes.batch, latency_ns=latency_ns, roofline=roofline)
     profiled_ns = [duration for calls in profiled.calls_ns for duration in calls]
-    found = LayerProfile(
+    profile = LayerProfile(
         subject=identify(spec, sizes.batch),
         backend_version=timed.backend_version,
         executed_precision=profiled.executed_precision,
@@ -128,7 +128,7 @@ def profile_layers(
         roofline=roofline,
         rows=rows,
     )
-    return found.model_copy(update={"notes": (*notes, *_notes(found))})
+    return profile.model_copy(update={"notes": (*notes, *_notes(profile))})
 
 
 def _typical(sessions: Sequence[tuple[LayerInfo, ...]]) -> tuple[LayerInfo, ...]:
@@ -136,30 +136,30 @@ def _typical(sessions: Sequence[tuple[LayerInfo, ...]]) -> tuple[LayerInfo, ...]
     first = sessions[0]
     shape = [(layer.kind, layer.nodes) for layer in first]
     alike = [layers for layers in sessions if [(layer.kind, layer.nodes) for layer in layers] == shape]
-    found = []
+    medians = []
     for index, layer in enumerate(first):
         times = [time_ns for layers in alike if (time_ns := layers[index].time_ns) is not None]
-        found.append(replace(layer, time_ns=round(median(times)) if times else None))
-    return tuple(found)
+        medians.append(replace(layer, time_ns=round(median(times)) if times else None))
+    return tuple(medians)
 
 
-def _notes(found: LayerProfile) -> list[str]:
-    """Say what keeps the rows from being read as they stand."""
+def _notes(profile: LayerProfile) -> list[str]:
+    """Return what keeps the rows from being read as they stand."""
     notes = []
-    if found.profiling_cost > _SLOWED:
+    if profile.profiling_cost > _SLOWED:
         notes.append(
-            f"profiling made the calls {100 * found.profiling_cost:.0f} % longer: short layers are told too long, "
+            f"profiling made the calls {100 * profile.profiling_cost:.0f} % longer: short layers look too long, "
             f"and the gaps too short"
         )
-    if any(row.kind == "gaps" and (row.time_ns or 0) < 0 for row in found.rows):
+    if any(row.kind == "gaps" and (row.time_ns or 0) < 0 for row in profile.rows):
         notes.append("the gaps are negative: the profiled layers took longer together than an unprofiled call")
-    if any(_beats(row) for row in found.rows):
+    if any(_beats(row) for row in profile.rows):
         notes.append(
             "a layer over 100 % of the roofline has its data in a cache (the roofline is that of main memory), or "
             "multiplies less than its MACs say"
         )
-    if found.roofline is not None and found.roofline.peak_flops is None:
-        notes.append(f"no matrix product was measured in {found.subject.precision}: layers with MACs have no roofline")
+    if profile.roofline is not None and profile.roofline.peak_flops is None:
+        notes.append(f"no matrix product was measured in {profile.subject.precision}: no roofline for layers with MACs")
     return notes
 
 

@@ -1,4 +1,4 @@
-"""What the machine gives to one runtime: a matrix product and a copy, run and profiled by the runtime itself.
+"""What the machine offers one runtime: a matrix product and a copy, run and profiled by the runtime itself.
 
 The peak of arithmetic is that of one large matrix product, the peak of memory that of one elementwise operation on
 tensors that no cache holds (bytes read plus bytes written). Both come from the runtime's own layer times, like the
@@ -66,7 +66,7 @@ class Roofline(Record):
     last_level_cache_bytes: PositiveInt | None = None
 
     def shortest(self, macs: int, moved_bytes: int | None) -> Shortest | None:
-        """Give the shortest time for so much work.
+        """Return the shortest time for so much work.
 
         Returns
         -------
@@ -162,14 +162,14 @@ def last_level_cache_bytes(root: Path = Path("/")) -> int | None:
         Where ``sys`` is.
     """
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    found = []
+    sizes = []
     for file in (root / "sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         try:
             text = file.read_text(encoding="ascii").strip()
-            found.append(int(text.rstrip("KMG")) * units.get(text[-1:], 1))
+            sizes.append(int(text.rstrip("KMG")) * units.get(text[-1:], 1))
         except (OSError, ValueError):
             continue
-    return max(found, default=0) or None
+    return max(sizes, default=0) or None
 
 
 def _gemm(path: Path, size: int, kind: str) -> dict[str, Array]:

@@ -39,9 +39,9 @@ def run_sessions(
     feeds : Mapping of str to ndarray
         Inputs of a call.
     create : callable
-        Gives the backend of a name.
+        Returns the backend of a name.
     clock : callable
-        Gives nanoseconds.
+        Returns nanoseconds.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def run_sessions(
     Raises
     ------
     OptionError
-        The backend gives no layer times.
+        The backend has no layer times.
     BackendError
         See `Backend.compile` and `CompiledModel.bind`.
     """
@@ -81,7 +81,7 @@ def run_sessions(
         finally:
             compiled.close()
         if options.profile and not any(layer.time_ns for layer in layers):
-            raise OptionError(f"backend {question['backend']!r} gives no time of any layer of {question['model']}")
+            raise OptionError(f"backend {question['backend']!r} has no layer times of {question['model']}")
         sessions.append([asdict(layer) for layer in layers])
         arrays[f"calls_{index}"] = np.array(durations, np.int64)
     version = backend.availability(options.device).version

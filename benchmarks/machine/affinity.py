@@ -1,4 +1,4 @@
-"""Which cores there are, which of them to take, and keeping a process on them."""
+"""Which cores there are, and keeping a process on some of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ __all__ = [
     "LogicalCore",
     "Topology",
     "allowed_cores",
-    "choose_cores",
     "format_cores",
     "parse_cores",
     "pin",
@@ -36,16 +35,10 @@ class LogicalCore:
         Its number.
     siblings : tuple of int
         The logical cores of the same physical core, itself among them, ascending.
-    package : int or None
-        Socket.
-    capacity : int or None
-        How fast it is beside the others, in a unit of the system's own; None where all are alike or nothing is said.
     """
 
     index: int
     siblings: tuple[int, ...]
-    package: int | None = None
-    capacity: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +51,6 @@ class Topology:
     def physical(self) -> int:
         """How many physical cores they are."""
         return len({core.siblings for core in self.cores})
-
-    def shares_a_core(self, cores: Iterable[int]) -> bool:
-        """Say whether two of `cores` are threads of one physical core."""
-        chosen = set(cores)
-        return any(len(chosen & set(core.siblings)) > 1 for core in self.cores if core.index in chosen)
 
 
 def parse_cores(text: str) -> tuple[int, ...]:
@@ -81,17 +69,17 @@ def parse_cores(text: str) -> tuple[int, ...]:
     Raises
     ------
     SettingError
-        It is no such list.
+        It is not such a list.
     """
     cores: set[int] = set()
     for part in text.strip().split(","):
         match = _RANGE.fullmatch(part.strip())
         if match is None:
-            raise SettingError(f"{text!r} is no list of cores; write for example 0-3,8")
+            raise SettingError(f"{text!r} is not a list of cores; write for example 0-3,8")
         first = int(match[1])
         last = int(match[2] or first)
         if last < first or last >= _MOST_CORES:
-            raise SettingError(f"{part.strip()!r} in {text!r} is no range of cores")
+            raise SettingError(f"{part.strip()!r} in {text!r} is not a range of cores")
         cores.update(range(first, last + 1))
     return tuple(sorted(cores))
 
@@ -110,7 +98,7 @@ def format_cores(cores: Iterable[int]) -> str:
 def read_topology(root: Path = Path("/"), allowed: Iterable[int] | None = None) -> Topology:
     """Read which logical cores share a physical one.
 
-    A core of which nothing is said counts as a physical core of its own.
+    A core of which the system says nothing counts as a physical core of its own.
 
     Parameters
     ----------
@@ -121,42 +109,6 @@ def read_topology(root: Path = Path("/"), allowed: Iterable[int] | None = None) 
     """
     usable = allowed_cores() if allowed is None else tuple(sorted(set(allowed)))
     return Topology(tuple(_core(root / _CPUS / f"cpu{index}", index) for index in usable))
-
-
-def choose_cores(n: int, topology: Topology) -> tuple[int, ...]:
-    """Choose cores for `n` threads: one of each physical core as long as there are any, the fastest and nearest first.
-
-    Parameters
-    ----------
-    n : int
-        How many.
-    topology : Topology
-        The cores to choose from.
-
-    Returns
-    -------
-    tuple of int of length n
-        Ascending.
-
-    Raises
-    ------
-    SettingError
-        There are fewer than `n`, or `n` is not positive.
-    """
-    if not 1 <= n <= len(topology.cores):
-        raise SettingError(f"{n} cores were asked for; this process may use {len(topology.cores)}")
-    seen: set[tuple[int, ...]] = set()
-    first: list[LogicalCore] = []  # one of each physical core
-    second: list[LogicalCore] = []
-    for core in topology.cores:
-        (second if core.siblings in seen else first).append(core)
-        seen.add(core.siblings)
-
-    def preference(core: LogicalCore) -> tuple[int, int, int]:
-        return -(core.capacity or 0), core.package or 0, core.index
-
-    ordered = sorted(first, key=preference) + sorted(second, key=preference)
-    return tuple(sorted(core.index for core in ordered[:n]))
 
 
 def allowed_cores(pid: int = 0) -> tuple[int, ...]:
@@ -175,7 +127,7 @@ def allowed_cores(pid: int = 0) -> tuple[int, ...]:
     Raises
     ------
     SettingError
-        There is no such process.
+        The process does not exist.
     """
     if not hasattr(os, "sched_getaffinity"):
         return tuple(range(os.cpu_count() or 1))
@@ -193,7 +145,7 @@ def allowed_cores(pid: int = 0) -> tuple[int, ...]:
 def pin(cores: Iterable[int], pid: int = 0) -> None:
     """Keep a process, with all its threads, on some cores; threads that it starts later inherit this.
 
-    A runtime may place its own threads elsewhere afterwards: `allowed_cores` tells.
+    A runtime may place its own threads elsewhere afterwards: see `allowed_cores`.
 
     Parameters
     ----------
@@ -253,29 +205,18 @@ def _threads(pid: int) -> list[int]:
     except FileNotFoundError as error:
         if pid == 0 or not Path("/proc/self").exists():
             return [pid]
-        raise SettingError(f"there is no process {pid}") from error
+        raise SettingError(f"process {pid} does not exist") from error
 
 
 def _core(folder: Path, index: int) -> LogicalCore:
     siblings = _list(folder / "topology/thread_siblings_list") or _list(folder / "topology/core_cpus_list")
     if siblings is None or index not in siblings:
         siblings = (index,)
-    # Arm tells the capacity; elsewhere the highest frequency orders fast and slow cores.
-    capacity = _number(folder / "cpu_capacity")
-    if capacity is None:
-        capacity = _number(folder / "cpufreq/cpuinfo_max_freq")
-    return LogicalCore(index, siblings, _number(folder / "topology/physical_package_id"), capacity)
+    return LogicalCore(index, siblings)
 
 
 def _list(path: Path) -> tuple[int, ...] | None:
     try:
         return parse_cores(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
     except (OSError, ValueError):
         return None

@@ -29,7 +29,7 @@ class _Source(Protocol):
         """Take one reading; raises `OSError` or `ValueError` where there is none."""
 
     def energy_uj(self) -> int | None:
-        """Give the microjoules between the first and the last reading; None where there are too few."""
+        """Return the microjoules between the first and the last reading; None where there are too few."""
 
 
 class EnergyMeter:
@@ -43,7 +43,7 @@ class EnergyMeter:
     root : Path, default="/"
         Where ``sys`` is.
     clock : callable
-        Gives nanoseconds.
+        Returns nanoseconds.
     period_s : float, default=0.05
         Seconds between two readings.
     """
@@ -62,7 +62,7 @@ class EnergyMeter:
 
     @property
     def why(self) -> str | None:
-        """Why there is no figure, in words; None where there is one."""
+        """The reason why there is no figure; None where there is one."""
         return self._why
 
     @property
@@ -151,7 +151,7 @@ class _Counters:
         self._last = now
 
     def energy_uj(self) -> int | None:
-        """Give the sum of all counters."""
+        """Return the sum of all counters."""
         return self._sum_uj
 
 
@@ -170,7 +170,7 @@ class _Rail:
         self._readings.append((self._clock(), power_uw))
 
     def energy_uj(self) -> int | None:
-        """Give the area below the readings."""
+        """Return the area below the readings."""
         if len(self._readings) < _FEWEST_READINGS:
             return None
         areas = [(later - time_ns) * (first + second) for (time_ns, first), (later, second) in pairwise(self._readings)]

@@ -55,13 +55,13 @@ class CpuTimes:
         return cls(total, total - idle - (steal or 0.0), steal, mine)
 
     def steal_fraction(self, later: CpuTimes) -> float | None:
-        """Give the share of the CPU time until `later` that the hypervisor took."""
+        """Return the share of the CPU time until `later` that the hypervisor took."""
         if self.steal is None or later.steal is None or later.total <= self.total:
             return None
         return _share((later.steal - self.steal) / (later.total - self.total))
 
     def busy_fraction(self, later: CpuTimes) -> float | None:
-        """Give the share of the CPU time until `later` that other processes used."""
+        """Return the share of the CPU time until `later` that other processes used."""
         if later.total <= self.total:
             return None
         others = (later.busy - self.busy) - (later.own - self.own)
@@ -85,7 +85,7 @@ class Watch:
         self._start = CpuTimes.now()
 
     def finish(self, packages: Mapping[str, str] | None = None, *, gpu: bool = False) -> Environment:
-        """Say what was observed.
+        """Return what was observed.
 
         Parameters
         ----------
@@ -155,13 +155,13 @@ def _share(value: float) -> float:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue  # run from a source tree that is not installed
-    return found
+    return versions
 
 
 def _read(path: Path) -> str | None:

@@ -38,7 +38,7 @@ _MEMORY_PRESSURE_DOUBTFUL = 0.01
 _WAITED_DOUBTFUL = 0.05
 # The scheduler's own work takes a core away some ten times a second.
 _SWITCHES_DOUBTFUL_PER_S = 100
-# At the looks cores may rest, so only the highest clock seen says something; all-core clocks end at about 0.7.
+# Cores may rest when they are looked at, so only the highest clock seen counts; all-core clocks end at about 0.7.
 _FREQUENCY_DOUBTFUL = 0.6
 
 
@@ -50,7 +50,7 @@ def judge_fitness(
 ) -> Fitness:
     """Judge whether the machine was fit to be measured on.
 
-    What the system does not tell speaks neither for nor against.
+    What the system does not report counts neither for nor against.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def judge_fitness(
     probes : sequence of ProbeResult
         Those made before, between and after.
     best : Calibration, default=None
-        The best of this machine; without it a machine that is slow all the time cannot be told from one that is well.
+        The best of this machine; without it a machine that is slow all the time looks like a healthy one.
     threads : int, default=1
         Threads of the measured model.
 
@@ -76,16 +76,16 @@ def judge_fitness(
 def _grave(noise: Noise, probes: Sequence[ProbeResult], best: Calibration | None, threads: int) -> Iterator[str]:
     slowdown = _slowdown(probes, best)
     if slowdown is not None and slowdown > _SLOWDOWN_UNFIT:
-        yield f"the probe took {slowdown:.1f} times as long as at this machine's best"
+        yield f"the probe ran {slowdown:.1f}x slower than this machine's best"
     throttled = _throttled_fraction(noise)
     if throttled is not None and throttled > _THROTTLED_UNFIT:
-        yield f"the container was stopped by its CPU quota in {throttled:.0%} of the periods"
+        yield f"the container was stopped by its CPU quota in {_percent(throttled)} of the periods"
     if noise.quota_cores is not None and threads > noise.quota_cores:
         yield f"{threads} threads, and a CPU quota of {noise.quota_cores:g} cores"
     if _above(noise.steal_fraction, _STEAL_UNFIT):
-        yield f"the hypervisor took {noise.steal_fraction:.0%} of the cores' time"
+        yield f"the hypervisor took {_percent(noise.steal_fraction)} of the cores' time"
     if _above(noise.memory_pressure, _MEMORY_PRESSURE_UNFIT):
-        yield f"programs waited for memory {noise.memory_pressure:.0%} of the time"
+        yield f"tasks waited for memory {_percent(noise.memory_pressure)} of the time (PSI)"
     rate = _per_second(noise.swapped_in_bytes, noise)
     if rate is not None and rate > _SWAP_IN_UNFIT_BYTES_PER_S:
         yield f"{rate / 1e6:.1f} MB/s came back from swap"
@@ -95,23 +95,23 @@ def _light(noise: Noise, probes: Sequence[ProbeResult], best: Calibration | None
     yield from _light_probes(probes, best)
     throttled = _throttled_fraction(noise)
     if throttled is not None and 0 < throttled <= _THROTTLED_UNFIT:
-        yield f"the container was stopped by its CPU quota in {throttled:.1%} of the periods"
+        yield f"the container was stopped by its CPU quota in {_percent(throttled, 1)} of the periods"
     if _within(noise.steal_fraction, _STEAL_DOUBTFUL, _STEAL_UNFIT):
-        yield f"the hypervisor took {noise.steal_fraction:.0%} of the cores' time"
+        yield f"the hypervisor took {_percent(noise.steal_fraction)} of the cores' time"
     if _above(noise.others_fraction, _OTHERS_DOUBTFUL):
-        yield f"other processes used {noise.others_fraction:.0%} of the cores' time"
+        yield f"other processes used {_percent(noise.others_fraction)} of the cores' time"
     if _above(noise.siblings_busy_fraction, _SIBLINGS_DOUBTFUL):
-        yield f"the other threads of the same physical cores were busy {noise.siblings_busy_fraction:.0%} of the time"
+        yield f"SMT siblings of the cores were busy {_percent(noise.siblings_busy_fraction)} of the time"
     if noise.physical_cores < threads <= len(noise.cores):
         yield f"{threads} threads share {noise.physical_cores} physical core{'s' * (noise.physical_cores != 1)} (SMT)"
     if threads > len(noise.cores):
         yield f"{threads} threads on {len(noise.cores)} cores"
     if _above(noise.cpu_pressure, _CPU_PRESSURE_DOUBTFUL):
-        yield f"somebody waited for a core {noise.cpu_pressure:.0%} of the time"
+        yield f"tasks waited for a CPU {_percent(noise.cpu_pressure)} of the time (PSI)"
     if _above(noise.io_pressure, _IO_PRESSURE_DOUBTFUL):
-        yield f"somebody waited for a disk {noise.io_pressure:.0%} of the time"
+        yield f"tasks waited for a disk {_percent(noise.io_pressure)} of the time (PSI)"
     if _within(noise.memory_pressure, _MEMORY_PRESSURE_DOUBTFUL, _MEMORY_PRESSURE_UNFIT):
-        yield f"programs waited for memory {noise.memory_pressure:.0%} of the time"
+        yield f"tasks waited for memory {_percent(noise.memory_pressure)} of the time (PSI)"
     yield from _light_processes(noise)
     yield from _light_hardware(noise)
 
@@ -119,7 +119,7 @@ def _light(noise: Noise, probes: Sequence[ProbeResult], best: Calibration | None
 def _light_probes(probes: Sequence[ProbeResult], best: Calibration | None) -> Iterator[str]:
     slowdown = _slowdown(probes, best)
     if _within(slowdown, _SLOWDOWN_DOUBTFUL, _SLOWDOWN_UNFIT):
-        yield f"the probe took {slowdown:.2f} times as long as at this machine's best"
+        yield f"the probe ran {slowdown:.2f}x slower than this machine's best"
     if not probes:
         return
     if (jitter := median(probe.jitter for probe in probes)) > _JITTER_DOUBTFUL:
@@ -128,7 +128,7 @@ def _light_probes(probes: Sequence[ProbeResult], best: Calibration | None) -> It
     products = [probe.gemm.median_ns for probe in probes]
     drift = max(max(spins) / min(spins), max(products) / min(products))
     if drift > _DRIFT_DOUBTFUL:
-        yield f"the core's own speed changed by {drift - 1:.0%} between the probes"
+        yield f"the core's own speed changed by {_percent(drift - 1)} between the probes"
 
 
 def _light_processes(noise: Noise) -> Iterator[str]:
@@ -138,11 +138,11 @@ def _light_processes(noise: Noise) -> Iterator[str]:
         noise.waited_ns is not None
         and (waited := noise.waited_ns / (noise.waited_ns + noise.cpu_ns)) > _WAITED_DOUBTFUL
     ):
-        yield f"the measured threads waited for a core {waited:.0%} of their time"
+        yield f"the measured threads waited for a CPU {_percent(waited)} of their time"
     if noise.involuntary_switches is not None:
         switches = noise.involuntary_switches * 1e9 / noise.cpu_ns
         if switches > _SWITCHES_DOUBTFUL_PER_S:
-            yield f"the measured threads lost their core {switches:.0f} times a second"
+            yield f"the measured threads were preempted {switches:.0f} times per second"
 
 
 def _light_hardware(noise: Noise) -> Iterator[str]:
@@ -153,7 +153,7 @@ def _light_hardware(noise: Noise) -> Iterator[str]:
     if noise.frequency_max_khz is not None and noise.frequency_limit_khz:
         share = noise.frequency_max_khz / noise.frequency_limit_khz
         if share < _FREQUENCY_DOUBTFUL:
-            yield f"the clock was at most {noise.frequency_max_khz / 1e6:.2f} GHz, {share:.0%} of what the core can"
+            yield f"the clock was at most {noise.frequency_max_khz / 1e6:.2f} GHz, {_percent(share)} of its limit"
     rate = _per_second(noise.swapped_in_bytes, noise)
     if (noise.swapped_in_bytes or noise.swapped_out_bytes) and not _above(rate, _SWAP_IN_UNFIT_BYTES_PER_S):
         moved = (noise.swapped_in_bytes or 0) + (noise.swapped_out_bytes or 0)
@@ -173,6 +173,10 @@ def _throttled_fraction(noise: Noise) -> float | None:
 
 def _per_second(amount: int | None, noise: Noise) -> float | None:
     return None if amount is None or noise.duration_ns == 0 else amount * 1e9 / noise.duration_ns
+
+
+def _percent(share: float | None, digits: int = 0) -> str:
+    return f"{100 * (share or 0.0):.{digits}f} %"
 
 
 def _above(value: float | None, limit: float) -> bool:

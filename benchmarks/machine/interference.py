@@ -73,7 +73,7 @@ class NoiseWatch:
     cores : iterable of int, default=None
         The logical cores they use; by default those that this process may use.
     clock : callable
-        Gives nanoseconds.
+        Returns nanoseconds.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class NoiseWatch:
                 self._cooled.append(state > 0)
 
     def finish(self) -> Noise:
-        """End the interval and say what was seen.
+        """End the interval and return what was seen.
 
         Raises
         ------
@@ -249,17 +249,17 @@ class _Process:
 
 
 def _ticks(root: Path) -> dict[int, _Ticks]:
-    found = {}
+    ticks = {}
     for line in (_text(root / "proc/stat") or "").splitlines():
         name, *fields = line.split()
         if name.startswith("cpu") and name[3:].isdigit() and len(fields) >= 8:
             # user, nice (both with guests in them), system, idle, waiting for a disk, two kinds of interrupts, stolen
             user, nice, system, idle, waiting, hard, soft, steal = map(int, fields[:8])
             busy = user + nice + system + hard + soft
-            found[int(name[3:])] = _Ticks(busy + idle + waiting + steal, busy, steal)
+            ticks[int(name[3:])] = _Ticks(busy + idle + waiting + steal, busy, steal)
         elif not name.startswith("cpu"):
             break
-    return found
+    return ticks
 
 
 def _between(start: _Machine, end: _Machine, cores: Iterable[int]) -> _Ticks | None:
@@ -332,7 +332,7 @@ def _quota(group: Path) -> _Quota | None:
 
 
 def _quota_between(start: _Machine, end: _Machine) -> _Quota | None:
-    """Give the group that was stopped most: each one above ours stops us as well."""
+    """Return the group that was stopped most: each one above ours stops us as well."""
     groups = [
         _Quota(
             after.periods - before.periods, after.throttled - before.throttled, after.throttled_ns - before.throttled_ns

@@ -34,7 +34,7 @@ _guard = threading.Lock()
 
 
 def lock_path() -> Path:
-    """Give the lock file of this machine: what `LOCK_VARIABLE` says, else a fixed name in the temporary folder."""
+    """Return the lock file of this machine: what `LOCK_VARIABLE` says, else a fixed name in the temporary folder."""
     named = os.environ.get(LOCK_VARIABLE)
     return Path(named) if named else Path(tempfile.gettempdir()) / _NAME
 
@@ -61,7 +61,7 @@ def machine_lock(
     wait_s : float, default=None
         Seconds to wait at most, 0 for not at all; by default as long as it takes.
     say : callable, default=None
-        Is told once, in one line, for whom this waits.
+        Receives once, in one line, for whom this waits.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def _open(file: Path) -> int:
     status = os.fstat(descriptor)
     problem = None
     if not stat.S_ISREG(status.st_mode):
-        problem = "it is no regular file"
+        problem = "it is not a regular file"
     elif status.st_nlink > 1:
         problem = "it is a second name of another file"
     elif (text := os.pread(descriptor, _MOST_BYTES, 0)) and not text.startswith(_FIRST_LINE.encode()):
@@ -150,7 +150,7 @@ def _acquire(descriptor: int, file: Path, deadline: float | None, say: Callable[
     except ImportError as error:
         raise BenchmarkError("this system has no locks that end with their process") from error
 
-    looks = 0
+    attempts = 0
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -160,12 +160,12 @@ def _acquire(descriptor: int, file: Path, deadline: float | None, say: Callable[
             raise _unusable(file, f"its file system cannot lock: {error.strerror}") from error
         else:
             return
-        looks += 1
+        attempts += 1
         holder = _holder(descriptor)
         if deadline is not None and time.monotonic() >= deadline:
             raise MachineBusyError(f"the machine is taken by {holder or 'another process'}; nothing was measured")
         # A holder writes who it is just after it has got the lock.
-        if say is not None and (holder is not None or looks >= _LOOKS_FOR_A_NAME):
+        if say is not None and (holder is not None or attempts >= _LOOKS_FOR_A_NAME):
             say(f"waiting for {holder or 'another process'}")
             say = None
         if say is None and deadline is None:

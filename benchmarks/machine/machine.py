@@ -26,7 +26,7 @@ class Observer(Protocol):
     """Looks at the machine while it measures."""
 
     def environment(self, *, gpu: bool) -> Environment:
-        """Say what the machine is, without the versions of runtimes that nobody has loaded yet."""
+        """Return what the machine is, without the versions of runtimes that nobody has loaded yet."""
 
     def follow(self, pid: int) -> None:
         """Take a process that was just started for a measured one."""
@@ -35,7 +35,7 @@ class Observer(Protocol):
         """Look between two blocks; the last time before a measured process ends."""
 
     def energy(self) -> EnergyMeter | None:
-        """Give what counts energy, not started; None where nothing does."""
+        """Return what counts energy, not started; None where nothing does."""
 
     def between_trials(self) -> None:
         """Probe the machine: no measured process is alive."""
@@ -51,7 +51,7 @@ class Machine(Protocol):
     """What the runner needs of a machine."""
 
     def now_s(self) -> float:
-        """Give seconds since some start."""
+        """Return seconds since some start."""
 
     def measuring(self, purpose: str, say: Say) -> AbstractContextManager[Observer]:
         """Keep every other measurement away, and observe."""

@@ -43,7 +43,7 @@ _NORMAL = 1.4826  # median absolute deviation to standard deviation, of normal v
 
 
 class NoiseFloor(Record):
-    """What comparing a model with itself said about a machine."""
+    """What comparing a model with itself showed about a machine."""
 
     schema_version: Literal[1] = 1
     fingerprint: str = Field(pattern=r"^[0-9a-f]{16}$", description="of the machine; see `fingerprint`")
@@ -64,7 +64,7 @@ class NoiseFloor(Record):
     )
 
     def can_decide(self, margin: float) -> bool:
-        """Tell whether a comparison with this margin will mostly end with a verdict on this machine."""
+        """Return whether a comparison with this margin will mostly end with a verdict on this machine."""
         return self.smallest_margin is not None and margin >= self.smallest_margin
 
 
@@ -84,9 +84,9 @@ def noise_floor(
 
     The smallest margin that can be decided is the smallest at which the interval of one of the looks lies within the
     margin in 95 % of the comparisons re-sampled from the pairs. Seen from a true change as large as that margin, the
-    same intervals exclude "no difference": such a change is told from none with 95 %. That its *median* also reaches
-    the margin, which *faster* and *slower* ask for, is even chance just there; changes of twice the margin and more are
-    found nearly always.
+    same intervals exclude "no difference": such a change is seen with 95 %. That its *median* also reaches the margin,
+    which *faster* and *slower* ask for, is even chance just there; changes of twice the margin and more are seen nearly
+    always.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def noise_floor(
     fingerprint, backend, model_latency_ns, started_utc
         See `NoiseFloor`.
     margin : float, default=0.03
-        At which the rate of false alarms is told.
+        At which the rate of false alarms is computed.
     looks : Looks, optional
         Of the comparisons that will be made: how many pairs they may use. The default of `Looks` if left out.
     n_resamples : int, default=2000
@@ -133,7 +133,7 @@ def noise_floor(
 
 
 def fingerprint(environment: Environment) -> str:
-    """Give a short hash of what about a machine does not change from run to run, versions of packages included."""
+    """Return a short hash of what about a machine does not change from run to run, versions of packages included."""
     stable = {
         "cpu": environment.cpu,
         "cpu_cores": environment.cpu_cores,
@@ -145,7 +145,7 @@ def fingerprint(environment: Environment) -> str:
 
 
 def state_folder(variables: Mapping[str, str] = os.environ) -> Path:
-    """Give the folder for what is remembered about this machine: ``$PRUNE_DEPLOY_STATE``, else the user's state folder.
+    """Return where facts about this machine are kept: ``$PRUNE_DEPLOY_STATE``, else the user's state folder.
 
     Parameters
     ----------
@@ -281,7 +281,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _needed_delta(ratios: Sequence[float], looks: Looks) -> float:
-    """Give the smallest delta whose range holds the interval of one of the looks."""
+    """Return the smallest delta whose range holds the interval of one of the looks."""
     needed = math.inf
     for n, order in looks.schedule:
         ordered = sorted(ratios[:n])

@@ -1,4 +1,4 @@
-"""How fast and how evenly the machine works right now, told by work whose speed is known.
+"""How fast and how evenly the machine works right now, measured by work whose speed is known.
 
 ``python -m benchmarks.machine.probe [CORES]`` does fixed work each time its parent asks, and is blocked on a read
 between two questions. The parent only asks: it never measures itself.
@@ -67,11 +67,6 @@ class ProbeSamples(Record):
         rank = -(-9 * len(self.calls_ns) // 10)
         return max(1.0, sorted(self.calls_ns)[rank - 1] / self.median_ns)
 
-    @property
-    def waited_fraction(self) -> float:
-        """Share of the wall time without a core."""
-        return max(0.0, 1 - self.cpu_ns / sum(self.calls_ns))
-
 
 class Calibration(Record):
     """The fastest that a machine was ever seen to do the work of a probe.
@@ -111,37 +106,17 @@ class ProbeResult(Record):
         """90th percentile over median, of the less even of both works."""
         return max(self.spin.jitter, self.gemm.jitter)
 
-    @property
-    def waited_fraction(self) -> float:
-        """Share of the probe's time in which it wanted a core and had none."""
-        wall_ns = sum(self.spin.calls_ns) + sum(self.gemm.calls_ns)
-        return max(0.0, 1 - (self.spin.cpu_ns + self.gemm.cpu_ns) / wall_ns)
-
     def slowdown(self, best: Calibration) -> float:
-        """Say how many times longer the work took than at best, interruptions included.
+        """Return how many times longer the work took than at best, interruptions included.
 
         Raises
         ------
         NotComparableError
             The calibration is of other work.
         """
-        self._require_same(best)
-        return max(self.spin.mean_ns / best.spin_ns, self.gemm.mean_ns / best.gemm_ns)
-
-    def core_slowdown(self, best: Calibration) -> float:
-        """Say how many times slower the core itself was than at best: clock, shared units, stolen time.
-
-        Raises
-        ------
-        NotComparableError
-            The calibration is of other work.
-        """
-        self._require_same(best)
-        return max(self.spin.median_ns / best.spin_ns, self.gemm.median_ns / best.gemm_ns)
-
-    def _require_same(self, best: Calibration) -> None:
         if best.work != self.work:
             raise NotComparableError(f"the probe did {self.work!r}, its calibration is of {best.work!r}")
+        return max(self.spin.mean_ns / best.spin_ns, self.gemm.mean_ns / best.gemm_ns)
 
 
 def calibrate(probes: Iterable[ProbeResult], previous: Calibration | None = None) -> Calibration:
@@ -186,7 +161,7 @@ def measure(
     budget_ns : int
         In all; at least 10 repetitions are counted however long they take.
     clock, cpu_clock : callable
-        Give nanoseconds of wall time and of this process's CPU time.
+        Return nanoseconds of wall time and of this process's CPU time.
     """
     start = clock()
     call()

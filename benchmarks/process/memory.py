@@ -29,11 +29,11 @@ class PhaseRecorder:
     Parameters
     ----------
     peak : callable
-        Gives the largest resident size so far, in bytes.
+        Returns the largest resident size so far, in bytes.
     forget : callable
-        Lowers the peak to the present size; tells whether it did.
+        Lowers the peak to the present size; returns whether it did.
     pss : callable
-        Gives the proportional set size in bytes, or None.
+        Returns the proportional set size in bytes, or None.
     """
 
     def __init__(
@@ -103,8 +103,8 @@ def peak_bytes(status: Path = _STATUS) -> int:
     status : Path
         The process's status file.
     """
-    found = _kilobytes(status, "VmHWM:")
-    return _maxrss_bytes() if found is None else found
+    peak = _kilobytes(status, "VmHWM:")
+    return _maxrss_bytes() if peak is None else peak
 
 
 def pss_bytes(rollup: Path = _ROLLUP) -> int | None:

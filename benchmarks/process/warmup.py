@@ -88,7 +88,7 @@ class WarmUp:
     Parameters
     ----------
     limits : WarmUpLimits
-        See there.
+        The least and the most warming up.
 
     References
     ----------
@@ -161,15 +161,15 @@ class WarmUp:
 
 
 def _grouped(medians: list[float]) -> _Floats:
-    """Give the logarithms of the medians of up to 24 (if need be, 47) equal groups; what does not fit is the oldest."""
+    """Return the logarithms of the medians of up to 24 (at most 47) equal groups; what does not fit is the oldest."""
     size = max(1, len(medians) // _GROUPS)
     kept = np.array(medians[len(medians) % size :], np.float64)
-    found: _Floats = np.log(np.maximum(np.median(kept.reshape(-1, size), axis=1), 1.0))
-    return found
+    logs: _Floats = np.log(np.maximum(np.median(kept.reshape(-1, size), axis=1), 1.0))
+    return logs
 
 
 def _changes(values: _Floats, tolerance: float, *, correlated: bool) -> bool:
-    """Tell whether the values change somewhere: more than noise does, and by more than the tolerance."""
+    """Return whether the values change somewhere: more than noise does, and by more than the tolerance."""
     n = values.size
     after = np.arange(1, n)
     signs = np.sign(values[None, :] - values[:, None]).sum(axis=1)
@@ -183,7 +183,7 @@ def _changes(values: _Floats, tolerance: float, *, correlated: bool) -> bool:
 
 
 def _is_within(values: _Floats, margin: float) -> bool:
-    """Tell whether the shift from the older to the younger half is known to lie within the margin."""
+    """Return whether the shift from the older to the younger half is known to lie within the margin."""
     older, younger = values[: values.size // 2], values[values.size // 2 :]
     shifts = np.sort((younger[None, :] - older[:, None]).ravel())
     error = math.sqrt(shifts.size * (values.size + 1) / 12 * _widening(older, younger))
@@ -192,7 +192,7 @@ def _is_within(values: _Floats, margin: float) -> bool:
 
 
 def _widening(older: _Floats, younger: _Floats) -> float:
-    """Give the factor of the variance of a rank sum for values that follow each other: (1 + rho) / (1 - rho).
+    """Return the factor of the variance of a rank sum for values that follow each other: (1 + rho) / (1 - rho).
 
     rho is the lag-1 correlation of the ranks within the parts, with its bias of 2 / n added. A trend, too, makes
     neighbours alike: the factor ends where two halves without overlap would still be more than noise.

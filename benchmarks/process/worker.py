@@ -44,7 +44,7 @@ def timed_calls(call: Callable[[], None], n_calls: int, clock: Callable[[], int]
     n_calls : int
         How often.
     clock : callable
-        Gives nanoseconds.
+        Returns nanoseconds.
 
     Returns
     -------
@@ -71,9 +71,9 @@ class Worker:
     Parameters
     ----------
     clock : callable
-        Gives nanoseconds; the only clock used.
+        Returns nanoseconds; the only clock used.
     create : callable
-        Gives the backend of a name.
+        Returns the backend of a name.
     """
 
     def __init__(
@@ -183,6 +183,7 @@ class Worker:
 
     def scenario(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
         """Put a load on the warm model: one bound call for each stream."""
+        # Not at the top: what is imported is resident in every measured process, and few need it.
         from benchmarks.scenarios import Device, run_on_device, run_scenario, settings_of
 
         assert self._compiled is not None

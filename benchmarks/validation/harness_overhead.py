@@ -40,13 +40,13 @@ class Overhead:
         One call in the bare loop, in nanoseconds.
     added_ns : Interval
         To the sum of loop and call, for each call, in nanoseconds: median over rounds.
-    told_ns : Interval
+    excess_ns : Interval
         What the mean sample says beyond a call of the bare loop, in nanoseconds: median over rounds.
     """
 
     call_ns: float
     added_ns: Interval
-    told_ns: Interval
+    excess_ns: Interval
 
 
 def overhead(call: Callable[[], None], n_calls: int, rounds: int = _ROUNDS) -> Overhead:
@@ -62,7 +62,7 @@ def overhead(call: Callable[[], None], n_calls: int, rounds: int = _ROUNDS) -> O
         Pairs of loops.
     """
     clock = time.perf_counter_ns
-    bare, added, told = [], [], []
+    bare, added, excess = [], [], []
     timed_calls(call, n_calls, clock)
     for _ in range(rounds):
         start = clock()
@@ -74,8 +74,8 @@ def overhead(call: Callable[[], None], n_calls: int, rounds: int = _ROUNDS) -> O
         timed_ns = (clock() - start) / n_calls
         bare.append(bare_ns)
         added.append(timed_ns - bare_ns)
-        told.append(float(samples.mean()) - bare_ns)
-    return Overhead(call_ns=median(bare), added_ns=median_interval(added), told_ns=median_interval(told))
+        excess.append(float(samples.mean()) - bare_ns)
+    return Overhead(call_ns=median(bare), added_ns=median_interval(added), excess_ns=median_interval(excess))
 
 
 def main() -> None:
@@ -85,12 +85,12 @@ def main() -> None:
         feeds = {"x": np.ones((_ROWS, _FEATURES), np.float32)}
         for backend, n_calls in (("null", _NULL_CALLS), ("ort", _MODEL_CALLS)):
             compiled = registry.create(backend).compile(path, CompileOptions())
-            found = overhead(compiled.bind(feeds), n_calls)
-            added, told = found.added_ns, found.told_ns
+            measured = overhead(compiled.bind(feeds), n_calls)
+            added, excess = measured.added_ns, measured.excess_ns
             sys.stdout.write(
-                f"{backend}: a call takes {found.call_ns / 1e3:.2f} us; timing it adds {added.value:.0f} ns "
-                f"[{added.low:.0f}, {added.high:.0f}] ({added.value / found.call_ns:.2%}); "
-                f"the mean sample says {told.value:+.0f} ns [{told.low:.0f}, {told.high:.0f}]\n"
+                f"{backend}: a call takes {measured.call_ns / 1e3:.2f} us; timing it adds {added.value:.0f} ns "
+                f"[{added.low:.0f}, {added.high:.0f}] ({added.value / measured.call_ns:.2%}); "
+                f"the mean sample says {excess.value:+.0f} ns [{excess.low:.0f}, {excess.high:.0f}]\n"
             )
             compiled.close()
 

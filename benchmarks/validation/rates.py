@@ -1,4 +1,4 @@
-"""What came out of many comparisons, and how it is told in a table."""
+"""What came out of many comparisons, and its table."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def rates_of(
 
 
 def row(rates: Rates) -> str:
-    """Give the line of a table."""
+    """Return the line of a table."""
 
     def share(value: float | None) -> str:
         return "-" if value is None else f"{100 * value:.1f} %"

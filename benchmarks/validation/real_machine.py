@@ -87,21 +87,21 @@ def ratios_of_lines(path: Path) -> list[float]:
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise RecordError(f"{path} is no text") from error
+        raise RecordError(f"{path} is not text") from error
     if not lines:
         raise SettingError(f"{path} holds no comparison")
     ratios: list[float] = []
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-            found, slowdown = [float(ratio) for ratio in row["log_ratios"]], int(row["slowdown"])
+            drawn, slowdown = [float(ratio) for ratio in row["log_ratios"]], int(row["slowdown"])
         except (ValueError, TypeError, KeyError) as error:
             raise RecordError(f"{path}, line {number} is not a comparison of {__name__}") from error
-        if not found:
+        if not drawn:
             raise SettingError(f"{path}, line {number} is a comparison that failed: it has no pairs")
         if slowdown:
             raise SettingError(f"{path}, line {number} compares two models; a model with itself is drawn from")
-        ratios += found
+        ratios += drawn
     return ratios
 
 
@@ -129,8 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for label, path in models.items()
         }
         for number in range(len(done), given.comparisons):
-            found = _comparison(specs, Settings(seed=number, budget_s=given.budget))
-            line = json.dumps({"slowdown": given.slowdown, **found})
+            row = _comparison(specs, Settings(seed=number, budget_s=given.budget))
+            line = json.dumps({"slowdown": given.slowdown, **row})
             with given.output.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
             done.append(line)
@@ -146,16 +146,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _comparison(specs: dict[str, SubjectSpec], settings: Settings) -> dict[str, object]:
     start = time.monotonic()
-    found = compare(specs["candidate"], specs["baseline"], settings=settings)
+    comparison = compare(specs["candidate"], specs["baseline"], settings=settings)
     seconds = time.monotonic() - start
     naive = [_alone(specs[label]) for label in ("baseline", "candidate")]
     return {
-        "verdict": found.verdict,
-        "speedup": None if found.speedup is None else found.speedup.value,
-        "ended": found.ended,
+        "verdict": comparison.verdict,
+        "speedup": None if comparison.speedup is None else comparison.speedup.value,
+        "ended": comparison.ended,
         "seconds": round(seconds, 1),
-        "latency_ns": found.baseline.trials[0].calls_ns[0] if found.baseline.trials else None,
-        "log_ratios": found.log_ratios,
+        "latency_ns": comparison.baseline.trials[0].calls_ns[0] if comparison.baseline.trials else None,
+        "log_ratios": comparison.log_ratios,
         "naive": naive_verdict(naive[0], naive[1]),
         "naive_medians_ns": [float(np.median(calls)) for calls in naive],
     }

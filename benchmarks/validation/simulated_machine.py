@@ -64,12 +64,12 @@ class Service:
             raise SettingError(f"a correlation lies in [0, 1), a share in [0, 1]: {self}")
 
     def slowness(self, age_ns: float) -> float:
-        """Give the factor of a call that starts this long after its process, in nanoseconds."""
+        """Return the factor of a call that starts this long after its process, in nanoseconds."""
         throttled = self.throttled_factor if age_ns >= 1e9 * self.throttled_after_s else 1.0
         return throttled * (1 + self.drift_per_s * age_ns / 1e9)
 
     def sample(self, rng: np.random.Generator, n_calls: int, start_ns: int = 0) -> list[int]:
-        """Give the durations of calls without a pause, the first at `start_ns`; all in nanoseconds."""
+        """Return the durations of calls without a pause, the first at `start_ns`; all in nanoseconds."""
         samples, now_ns = [], start_ns
         for factor in _Calls(self, rng).factors(n_calls):
             samples.append(max(1, round(self.median_ns * factor * self.slowness(now_ns))))
@@ -86,7 +86,7 @@ class _Calls:
         self._level = float(rng.standard_normal())
 
     def factors(self, n_calls: int) -> list[float]:
-        """Give by how much each of the next calls differs from the median."""
+        """Return by how much each of the next calls differs from the median."""
         service = self._service
         levels = self._rng.standard_normal(n_calls)
         if service.correlation > 0:
@@ -124,7 +124,7 @@ class Weather:
 
     def __post_init__(self) -> None:
         if min(self.sigma, self.bursts_per_s) < 0 or min(self.time_constant_s, self.burst_s, self.burst_factor) <= 0:
-            raise SettingError(f"there is no such weather: {self}")
+            raise SettingError(f"impossible weather: {self}")
 
 
 class _NothingToSee:
@@ -166,7 +166,7 @@ class SimulatedMachine:
     luck : float, default=0.0
         Spread of the logarithm of a factor that each process is born with (memory layout, placement).
     weather : Weather
-        See there.
+        How much slower than an idle machine it is, and when.
     hand_over_ns : int, default=500 us
         Nanoseconds that the first call after a rest takes longer.
     start_ns : int, default=500 ms
@@ -209,7 +209,7 @@ class SimulatedMachine:
         return SimulatedProcess(self, service, _Calls(service, self._rng), luck)
 
     def now_s(self) -> float:
-        """Give the simulated time; with `measuring` this is a `benchmarks.machine.machine.Machine`."""
+        """Return the simulated time; with `measuring` this is a `benchmarks.machine.machine.Machine`."""
         return self.now_ns / 1e9
 
     @contextmanager
@@ -218,7 +218,7 @@ class SimulatedMachine:
         yield _NothingToSee()
 
     def weather_at(self, at_ns: int) -> float:
-        """Give the factor by which a call that starts then takes longer than on an idle machine."""
+        """Return the factor by which a call that starts then takes longer than on an idle machine."""
         tick = at_ns // _TICK_NS
         while tick >= len(self._forecast):
             self._forecast += self._next_ticks(4096)

@@ -1,6 +1,6 @@
 """Do other people's tools say the same? ``python -m benchmarks.validation.tool_agreement``.
 
-One model, the same settings, our figure and theirs in turn; a row tells the ratio of the two. LoadGen puts its load on
+One model, the same settings, our figure and theirs in turn; a row holds the ratio of the two. LoadGen puts its load on
 the very calls that ours is put on, in one process, round by round. The loop of benchmark_app runs beside ours in one
 process too, on a model that it compiled with its hint. Last comes benchmark_app as people run it, in a process of its
 own, and our measurement in one of its own, pair by pair: on a busy machine these rows are the widest. The ratio is the
@@ -33,7 +33,7 @@ from benchmarks.validation.oracles.child import ask_child
 
 __all__ = [
     "TOLERANCE",
-    "Agreement",
+    "ToolAgreement",
     "against_benchmark_app",
     "against_its_loop",
     "against_loadgen",
@@ -48,7 +48,7 @@ _HINTS: tuple[benchmark_app.Hint, ...] = ("latency", "throughput")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement:
+class ToolAgreement:
     """One quantity as we and another tool measured it.
 
     Parameters
@@ -68,18 +68,18 @@ class Agreement:
     def ratio(self) -> Interval:
         """Ours over theirs: median over the rounds."""
         logs = [math.log(our / their) for our, their in zip(self.ours, self.theirs, strict=True)]
-        found = median_interval(logs)
+        interval = median_interval(logs)
         return Interval(
-            value=math.exp(found.value),
-            low=math.exp(found.low),
-            high=math.exp(found.high),
-            confidence=found.confidence,
-            n=found.n,
+            value=math.exp(interval.value),
+            low=math.exp(interval.low),
+            high=math.exp(interval.high),
+            confidence=interval.confidence,
+            n=interval.n,
         )
 
     @property
     def verdict(self) -> Literal["agrees", "differs", "unclear"]:
-        """Say ``agrees`` where the whole interval is within 2 %, ``differs`` where none of it is, else ``unclear``."""
+        """``agrees`` where the whole interval is within 2 %, ``differs`` where none of it is, else ``unclear``."""
         ratio = self.ratio
         if ratio.confidence < _CONFIDENCE:
             return "unclear"
@@ -90,7 +90,7 @@ class Agreement:
 
 def against_loadgen(
     model: Path, *, rounds: int, queries: int, threads: int = 1, utilisation: float = 0.5, seed: int = 0
-) -> list[Agreement]:
+) -> list[ToolAgreement]:
     """Put LoadGen's load and ours on ONNX Runtime in turn.
 
     Parameters
@@ -106,7 +106,7 @@ def against_loadgen(
     utilisation : float, default=0.5
         Rate of the Server scenario as a share of what the model does without pause.
     seed : int, default=0
-        Of the arrivals in the first round; both sides have the same arrivals.
+        Of the arrivals in the first round; both have the same arrivals.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def against_loadgen(
     return [_agreement("LoadGen", quantity, [row[quantity] for row in rows]) for quantity in rows[0]]
 
 
-def against_its_loop(model: Path, *, rounds: int, queries: int) -> list[Agreement]:
+def against_its_loop(model: Path, *, rounds: int, queries: int) -> list[ToolAgreement]:
     """Measure OpenVINO in turn with the loop of benchmark_app, in one process.
 
     Parameters
@@ -145,7 +145,7 @@ def against_its_loop(model: Path, *, rounds: int, queries: int) -> list[Agreemen
     WorkerError
         OpenVINO is not installed, or a run failed.
     """
-    found = []
+    agreements = []
     for hint in _HINTS:
         job = {
             "name": "benchmark_app",
@@ -155,11 +155,11 @@ def against_its_loop(model: Path, *, rounds: int, queries: int) -> list[Agreemen
             "queries": queries,
         }
         rows = ask_child(job)
-        found += [_agreement("its loop", quantity, [row[quantity] for row in rows]) for quantity in rows[0]]
-    return found
+        agreements += [_agreement("its loop", quantity, [row[quantity] for row in rows]) for quantity in rows[0]]
+    return agreements
 
 
-def against_benchmark_app(model: Path, *, pairs: int, duration_s: int) -> list[Agreement]:
+def against_benchmark_app(model: Path, *, pairs: int, duration_s: int) -> list[ToolAgreement]:
     """Measure OpenVINO in pairs of processes, with the streams and threads that benchmark_app's hints chose.
 
     Parameters
@@ -176,7 +176,7 @@ def against_benchmark_app(model: Path, *, pairs: int, duration_s: int) -> list[A
     WorkerError
         OpenVINO is not installed, or a run failed.
     """
-    found = []
+    agreements = []
     for hint in _HINTS:
         chosen = benchmark_app.run_benchmark_app(model, hint, 1)
         options = {"threads": max(1, chosen.threads // chosen.streams), "streams": chosen.requests}
@@ -195,9 +195,9 @@ def against_benchmark_app(model: Path, *, pairs: int, duration_s: int) -> list[A
                 theirs, ours = benchmark_app.run_benchmark_app(model, hint, duration_s), ask_child(job)
             latencies.append((ours["median_ns"], theirs.median_ns))
             throughputs.append((ours["throughput_per_s"], theirs.throughput_per_s))
-        found.append(_agreement("benchmark_app", f"{hint} hint, median", latencies))
-        found.append(_agreement("benchmark_app", f"{hint} hint, per second", throughputs))
-    return found
+        agreements.append(_agreement("benchmark_app", f"{hint} hint, median", latencies))
+        agreements.append(_agreement("benchmark_app", f"{hint} hint, per second", throughputs))
+    return agreements
 
 
 def save_cnn(path: Path, *, layers: int = 12, channels: int = 64, side: int = 28) -> Path:
@@ -251,7 +251,7 @@ def main(arguments: Sequence[str] | None = None, write: Callable[[str], object] 
     parser.add_argument("--pairs", type=int, default=12, help="of processes, against benchmark_app (default: 12)")
     parser.add_argument("--seconds", type=int, default=2, help="of each of these processes (default: 2)")
     asked = parser.parse_args(arguments)
-    rows: list[Agreement] = []
+    rows: list[ToolAgreement] = []
     try:
         with tempfile.TemporaryDirectory(prefix="prune-deploy-agreement-") as folder:
             model = asked.model or save_cnn(Path(folder) / "cnn.onnx")
@@ -272,12 +272,12 @@ def main(arguments: Sequence[str] | None = None, write: Callable[[str], object] 
     return 1 if "differs" in verdicts else 3 if "unclear" in verdicts else 0
 
 
-def _agreement(tool: str, quantity: str, pairs: Sequence[tuple[float, float]]) -> Agreement:
+def _agreement(tool: str, quantity: str, pairs: Sequence[tuple[float, float]]) -> ToolAgreement:
     ours, theirs = zip(*pairs, strict=True)
-    return Agreement(tool=tool, quantity=quantity, ours=ours, theirs=theirs)
+    return ToolAgreement(tool=tool, quantity=quantity, ours=ours, theirs=theirs)
 
 
-def _written(write: Callable[[str], object], rows: list[Agreement]) -> list[Agreement]:
+def _written(write: Callable[[str], object], rows: list[ToolAgreement]) -> list[ToolAgreement]:
     for row in rows:
         ratio, scale = row.ratio, 1.0 if "per second" in row.quantity else 1e6
         write(

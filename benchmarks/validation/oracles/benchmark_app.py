@@ -52,7 +52,7 @@ class BenchmarkAppNumbers:
 
 
 def missing() -> str:
-    """Say why benchmark_app cannot be used here and what to do; empty where it can."""
+    """Return why benchmark_app cannot be used here and what to do; empty where it can."""
     if find_spec("openvino") is None:
         return "openvino is not installed: pip install 'prune-deploy[openvino]'"
     return ""

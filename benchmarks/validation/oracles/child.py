@@ -127,8 +127,8 @@ def _benchmark_app(job: dict[str, Any]) -> list[dict[str, tuple[float, float]]]:
 def _round(calls: _Calls, queries: int, rate_per_s: float, seed: int, number: int) -> dict[str, tuple[float, float]]:
     """Do each scenario in our way and at once in LoadGen's, or the other way round in every second round."""
     arrivals = seed + number
-    found: dict[str, tuple[float, float]] = {}
-    sides: tuple[tuple[Callable[[], dict[str, float]], Callable[[], dict[str, float]]], ...] = (
+    pairs: dict[str, tuple[float, float]] = {}
+    arms: tuple[tuple[Callable[[], dict[str, float]], Callable[[], dict[str, float]]], ...] = (
         (lambda: _our_requests(calls, queries), lambda: _their_load("SingleStream", calls[:1], queries)),
         *(
             (
@@ -139,13 +139,13 @@ def _round(calls: _Calls, queries: int, rate_per_s: float, seed: int, number: in
         ),
         (lambda: _our_offline(calls, queries), lambda: _their_load("Offline", calls, queries)),
     )
-    for our_side, their_side in sides:
+    for our_arm, their_arm in arms:
         if number % 2:
-            ours, theirs = our_side(), their_side()
+            ours, theirs = our_arm(), their_arm()
         else:
-            theirs, ours = their_side(), our_side()
-        found |= {quantity: (ours[quantity], theirs[quantity]) for quantity in ours}
-    return found
+            theirs, ours = their_arm(), our_arm()
+        pairs |= {quantity: (ours[quantity], theirs[quantity]) for quantity in ours}
+    return pairs
 
 
 def _our_requests(calls: _Calls, queries: int) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 It comes from the optional wheel ``mlcommons-loadgen`` (``pip install 'prune-deploy[loadgen]'``), whose module is called
 ``mlperf_loadgen``. LoadGen keeps its state in the process and one test runs at a time, so it belongs into a process of
-its own: see `benchmarks.validation.oracles.child`. What it measures here is no MLPerf result.
+its own: see `benchmarks.validation.oracles.child`. What it measures here is not an MLPerf result.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ class LoadGenNumbers:
 
 
 def missing() -> str:
-    """Say why LoadGen cannot be used here and what to do; empty where it can."""
+    """Return why LoadGen cannot be used here and what to do; empty where it can."""
     if find_spec("mlperf_loadgen") is None:
         return "mlperf_loadgen is not installed: pip install 'prune-deploy[loadgen]' (no wheel for Linux on ARM)"
     return ""
 
 
 def percentile_of_loadgen(samples_ns: Sequence[int], share: float) -> int:
-    """Give a percentile as LoadGen does: the value at index ``int(n * share)`` of the sorted samples.
+    """Return a percentile as LoadGen does: the value at index ``int(n * share)`` of the sorted samples.
 
     Parameters
     ----------

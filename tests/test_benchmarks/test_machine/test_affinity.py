@@ -1,4 +1,4 @@
-"""Core lists are read right, physical cores come first, and what is refused is said."""
+"""Core lists and siblings are read right, and what is refused is said."""
 
 from __future__ import annotations
 
@@ -9,20 +9,17 @@ import sys
 import pytest
 
 from benchmarks.errors import SettingError
-from benchmarks.machine.affinity import allowed_cores, choose_cores, format_cores, parse_cores, pin, read_topology
+from benchmarks.machine.affinity import allowed_cores, format_cores, parse_cores, pin, read_topology
 
 linux = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be chosen on this system")
 
 
 def machine(root, cores):
-    """Write a fake tree; `cores` maps a number to (siblings, package, extra files)."""
-    for index, (siblings, package, extra) in cores.items():
-        folder = root / f"sys/devices/system/cpu/cpu{index}"
-        files = {"topology/thread_siblings_list": siblings, "topology/physical_package_id": package, **extra}
-        for name, text in files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{text}\n")
+    """Write a fake tree; `cores` maps a number to its siblings."""
+    for index, siblings in cores.items():
+        path = root / f"sys/devices/system/cpu/cpu{index}/topology/thread_siblings_list"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{siblings}\n")
     return read_topology(root, allowed=cores)
 
 
@@ -46,45 +43,24 @@ def test_what_is_no_list_is_refused_in_one_line(text):
     assert "\n" not in str(caught.value).replace(repr(text), "")
 
 
-def test_threads_get_a_physical_core_each_before_siblings_are_taken(tmp_path):
+def test_threads_of_one_physical_core_are_siblings(tmp_path):
     # The numbering of most servers: 0-3 are the first threads, 4-7 the second ones of the same cores.
-    topology = machine(tmp_path, {i: (f"{i % 4},{i % 4 + 4}", 0, {}) for i in range(8)})
+    topology = machine(tmp_path, {i: f"{i % 4},{i % 4 + 4}" for i in range(8)})
     assert topology.physical == 4
-    assert choose_cores(4, topology) == (0, 1, 2, 3)
-    assert choose_cores(5, topology) == (0, 1, 2, 3, 4)
-    assert topology.shares_a_core((0, 4))
-    assert not topology.shares_a_core((0, 1, 2, 3))
+    assert topology.cores[5].siblings == (1, 5)
 
 
-def test_neighbouring_siblings_are_told_apart(tmp_path):
-    topology = machine(tmp_path, {i: (f"{i // 2 * 2}-{i // 2 * 2 + 1}", 0, {}) for i in range(4)})
-    assert choose_cores(2, topology) == (0, 2)
-
-
-def test_only_allowed_cores_are_chosen(tmp_path):
-    machine(tmp_path, {i: (f"{i // 2 * 2}-{i // 2 * 2 + 1}", 0, {}) for i in range(4)})
+def test_only_allowed_cores_are_read(tmp_path):
+    machine(tmp_path, {i: f"{i // 2 * 2}-{i // 2 * 2 + 1}" for i in range(4)})
     topology = read_topology(tmp_path, allowed=[1, 2, 3])
-    assert choose_cores(2, topology) == (1, 2)
-    with pytest.raises(SettingError, match="4 cores were asked for; this process may use 3"):
-        choose_cores(4, topology)
-    with pytest.raises(SettingError):
-        choose_cores(0, topology)
-
-
-def test_fast_cores_and_one_socket_come_first(tmp_path):
-    little, big = {"cpu_capacity": 400}, {"cpu_capacity": 1024}
-    mixed = machine(tmp_path / "arm", {i: (i, 0, big if i in (2, 3) else little) for i in range(4)})
-    assert choose_cores(2, mixed) == (2, 3)
-    by_frequency = {i: (i, 0, {"cpufreq/cpuinfo_max_freq": 5000000 if i == 3 else 3000000}) for i in range(4)}
-    assert choose_cores(1, machine(tmp_path / "hybrid", by_frequency)) == (3,)
-    sockets = machine(tmp_path / "two", {i: (i, i % 2, {}) for i in range(4)})
-    assert choose_cores(2, sockets) == (0, 2)
+    assert [core.index for core in topology.cores] == [1, 2, 3]
+    assert topology.physical == 2
 
 
 def test_where_nothing_is_said_every_core_stands_alone(tmp_path):
     topology = read_topology(tmp_path, allowed=[0, 1])
     assert topology.physical == 2
-    assert choose_cores(2, topology) == (0, 1)
+    assert [core.siblings for core in topology.cores] == [(0,), (1,)]
 
 
 @linux
@@ -139,4 +115,3 @@ def test_this_machine_can_be_read():
     topology = read_topology()
     assert tuple(core.index for core in topology.cores) == allowed_cores()
     assert 1 <= topology.physical <= len(topology.cores)
-    assert not topology.shares_a_core(choose_cores(topology.physical, topology))

@@ -151,7 +151,7 @@ def test_what_the_study_of_real_comparisons_writes_is_read(tmp_path, new_world, 
         (b'{"verdict": "equivalent"}\n', RecordError, "line 1 is no comparison"),
         (b'{"slowdown": 0, "log_ratios": []}\n', SettingError, "line 1 is a comparison that failed"),
         (b"", SettingError, "holds no comparison"),
-        (b"\xff\xfe", RecordError, "is no text"),
+        (b"\xff\xfe", RecordError, "is not text"),
         (None, RecordError, "cannot be read: No such file"),
     ],
 )

@@ -18,7 +18,7 @@ from benchmarks.validation import tool_agreement
 from benchmarks.validation.oracles import benchmark_app, loadgen
 from benchmarks.validation.oracles.child import ask_child
 from benchmarks.validation.tool_agreement import (
-    Agreement,
+    ToolAgreement,
     against_benchmark_app,
     against_its_loop,
     against_loadgen,
@@ -46,7 +46,7 @@ def cnn(tmp_path):
 
 
 def test_the_ratio_is_the_median_over_rounds_with_its_interval():
-    row = Agreement(
+    row = ToolAgreement(
         tool="theirs",
         quantity="p50",
         ours=(98.0, 100.0, 99.0, 101.0, 100.0, 1000.0, 102.0),
@@ -68,7 +68,7 @@ def test_the_ratio_is_the_median_over_rounds_with_its_interval():
     ],
 )
 def test_agreement_is_claimed_only_where_the_interval_shows_it(ours, verdict):
-    row = Agreement(tool="theirs", quantity="p50", ours=tuple(ours), theirs=(100.0,) * len(ours))
+    row = ToolAgreement(tool="theirs", quantity="p50", ours=tuple(ours), theirs=(100.0,) * len(ours))
     assert row.verdict == verdict
 
 
