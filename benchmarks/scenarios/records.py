@@ -11,7 +11,6 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from benchmarks.records.base import Record
 from benchmarks.scenarios.arrivals import Nanoseconds
 from benchmarks.scenarios.definitions import Device, MultiStream, Offline, Server
-from benchmarks.scenarios.queueing import issue_delays
 from benchmarks.scenarios.search import Found
 from benchmarks.scenarios.server import judge
 from benchmarks.stats.summary import percentile
@@ -42,11 +41,6 @@ class MultiStreamResult(Record):
         """Latency of each call of all callers, in the order in which they were made, in nanoseconds."""
         issued, done = (_array([ns for one in times for ns in one]) for times in (self.issued_ns, self.done_ns))
         return (done - issued)[np.argsort(issued, kind="stable")]
-
-    @property
-    def ran_out_of_room(self) -> bool:
-        """Whether a caller made as many calls as are kept, so that all ended before the asked duration."""
-        return max(map(len, self.done_ns)) == self.settings.max_calls
 
     @property
     def throughput_per_s(self) -> float:
@@ -92,21 +86,6 @@ class ServerProbe(Record):
     def holds(self) -> bool:
         """Whether the percentile keeps the bound, by the early-stopping rule."""
         return judge(self.latencies_ns, self.planned, self.bound_ns, self.share)
-
-    @property
-    def stopped_early(self) -> bool:
-        """Whether it was ended because the bound could not hold any more."""
-        return len(self.scheduled_ns) < self.planned
-
-    @property
-    def served_per_s(self) -> float:
-        """Requests answered per second, from the first arrival to the last answer."""
-        return 1e9 * len(self.done_ns) / max(1, max(self.done_ns) - self.scheduled_ns[0])
-
-    @property
-    def issue_delays_ns(self) -> Nanoseconds:
-        """What the harness itself added to each request, in nanoseconds; see `queueing.issue_delays`."""
-        return issue_delays(_array(self.scheduled_ns), _array(self.issued_ns), _array(self.done_ns), self.streams)
 
     def percentile_ns(self, share: float) -> int:
         """Give a percentile of the latencies in nanoseconds; see `benchmarks.stats.summary.percentile`."""

@@ -6,7 +6,7 @@ it spins in C with the interpreter's lock released, or a stream that finishes me
 
 Measured on a shared two-core virtual machine, waiting 2 ms: asleep only, a stream is late by 85 us (median), with
 the slack of the timer taken away by 40 us, and by 1.3 us with the last 200 us spent spinning, which takes a tenth of a
-core at that rate. What it was late in a run is in the samples: see `benchmarks.scenarios.queueing.issue_delays`.
+core at that rate.
 """
 
 from __future__ import annotations

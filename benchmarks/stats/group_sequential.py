@@ -8,7 +8,6 @@ make it smaller.
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
@@ -18,7 +17,7 @@ from pydantic import Field, PositiveInt, model_validator
 from benchmarks.errors import SettingError
 from benchmarks.records.base import Record
 
-__all__ = ["Looks", "family_looks", "plan_looks", "two_sided"]
+__all__ = ["Looks", "plan_looks"]
 
 _Schedule = tuple[tuple[int, int], ...]
 
@@ -51,11 +50,6 @@ class Looks(Record):
         return _spent(self.schedule)[-1]
 
     @property
-    def union_bound(self) -> float:
-        """Sum of the two-sided errors of the single looks: what `error` would be if no look shared a pair."""
-        return min(1.0, float(sum(two_sided(n, order) for n, order in self.schedule)))
-
-    @property
     def max_pairs(self) -> int:
         """Pairs of the last look."""
         return self.schedule[-1][0]
@@ -73,14 +67,6 @@ class Looks(Record):
         before = tuple(look for look in self.schedule if look[0] < n)
         order = _widest_order(before, n, self.error)
         return Looks(schedule=(*before, (n, order))) if order > 0 else None
-
-    def as_extreme(self, probability: Fraction) -> float:
-        """Give the probability that the sign test of any look shows this p-value or a smaller one by chance."""
-        schedule: _Schedule = ()
-        for n, _ in self.schedule:
-            order = max((k for k in range(1, n // 2 + 1) if two_sided(n, k) <= probability), default=0)
-            schedule += ((n, order),) if order > 0 else ()
-        return _spent(schedule)[-1] if schedule else 0.0
 
 
 def plan_looks(error: float = 0.05, pairs: int = 20, n_looks: int = 4) -> Looks:
@@ -124,29 +110,6 @@ def plan_looks(error: float = 0.05, pairs: int = 20, n_looks: int = 4) -> Looks:
         order = _widest_order(schedule, n, error * (index + 1) / n_looks)
         schedule += ((n, order),)
     return Looks(schedule=schedule)
-
-
-def family_looks(n_comparisons: int, error: float = 0.05, pairs: int = 20) -> Looks:
-    """Make the schedule of each of several comparisons of one gate, so that all verdicts together keep the error.
-
-    Each comparison gets the share ``error / n_comparisons``. This bounds wrong verdicts of every kind, *equivalent*
-    among them, keeps the intervals true together, and is known before the first look, when it must be. Holm's method
-    finds more, but bounds false differences only (`benchmarks.stats.sequential_test.holm`). It costs little: for ten
-    comparisons the first look is at 11 pairs, not at 8.
-
-    Raises
-    ------
-    SettingError
-        No comparison, or too few pairs for the share of each.
-    """
-    if n_comparisons < 1:
-        raise SettingError(f"a family has at least one comparison, got {n_comparisons}")
-    return plan_looks(error / n_comparisons, pairs)
-
-
-def two_sided(n: int, order: int) -> Fraction:
-    """Give the error of one look: the probability that fewer than `order` of n fair coins show heads, or tails."""
-    return Fraction(2 * sum(math.comb(n, i) for i in range(order)), 2**n)
 
 
 def _fewest(error: float) -> int:

@@ -13,16 +13,13 @@ MLCommons, inference rules, "Early stopping"; the same rule as LoadGen's, comput
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
-
-import numpy as np
 
 from benchmarks.errors import SettingError
 from benchmarks.stats.binomial import lower_tail, most_within
 
-__all__ = ["CONFIDENCE", "BoundCheck", "allowed_over_latency", "holds_bound", "percentile_estimate", "queries_needed"]
+__all__ = ["CONFIDENCE", "BoundCheck", "allowed_over_latency", "holds_bound", "queries_needed"]
 
 CONFIDENCE = 0.99
 """LoadGen's."""
@@ -98,36 +95,6 @@ def allowed_over_latency(n: int, share: float, confidence: float = CONFIDENCE, t
     """
     over = _over_share(share, confidence, tolerance)
     return most_within(n, over, _error(confidence)) if n > 0 else None
-
-
-def percentile_estimate(
-    samples: Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]],
-    share: float,
-    confidence: float = CONFIDENCE,
-    tolerance: float = 0.0,
-) -> int:
-    """Give LoadGen's estimate of a percentile: a one-sided upper bound of it, not its middle.
-
-    With t = ``allowed_over_latency(n, share)`` it is the t-th largest sample. With a probability of `confidence` at
-    least `share` of all queries are as fast as that or faster.
-
-    Parameters
-    ----------
-    samples : sequence of int, or ndarray of shape (n,)
-        In any order; in nanoseconds for latencies.
-    share, confidence, tolerance : float
-        See `queries_needed`.
-
-    Raises
-    ------
-    SettingError
-        Fewer samples than ``queries_needed(share, 1)``: p90 wants 64, p99 662, p99.9 6636.
-    """
-    n, needed = len(samples), queries_needed(share, 1, confidence, tolerance)
-    allowed = allowed_over_latency(n, share, confidence, tolerance)
-    if not allowed:
-        raise SettingError(f"an estimate of p{100 * share:g} wants {needed} samples, got {n}")
-    return int(np.partition(np.asarray(samples, np.int64), n - allowed)[n - allowed])
 
 
 def holds_bound(

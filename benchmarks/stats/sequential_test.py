@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 from statistics import median
 from typing import Literal
 
@@ -18,19 +17,14 @@ from pydantic import Field, NonNegativeInt
 from benchmarks.errors import SettingError
 from benchmarks.records.base import Record
 from benchmarks.records.measurement import Interval
-from benchmarks.stats.group_sequential import Looks, family_looks, plan_looks, two_sided
+from benchmarks.stats.group_sequential import Looks
 from benchmarks.stats.log_ratios import Verdict
 
 __all__ = [
     "Decision",
-    "Looks",
     "SequentialVerdict",
     "decide",
     "early_end",
-    "family_looks",
-    "holm",
-    "p_value",
-    "plan_looks",
 ]
 
 SequentialVerdict = Verdict | Literal["continue"]
@@ -154,50 +148,6 @@ def early_end(
     return last.model_copy(update={"reason": reason})
 
 
-def p_value(ratios: Sequence[float], looks: Looks) -> float:
-    """Give the two-sided p-value of "no difference" for a comparison that may have stopped at any of its looks.
-
-    With x the smallest sign-test p-value of the looks reached, it is the probability that any look of the whole
-    schedule shows x or less when nothing differs: exact for every rule of stopping at a look.
-
-    Raises
-    ------
-    SettingError
-        A ratio is not finite.
-    """
-    _require_sound(ratios)
-    reached = [n for n, _ in looks.schedule if n <= len(ratios)]
-    if not reached:
-        return 1.0
-    smallest = min(_sign_test(ratios[:n]) for n in reached)
-    return looks.as_extreme(smallest) if smallest < 1 else 1.0
-
-
-def holm(p_values: Sequence[float], error: float = 0.05) -> tuple[bool, ...]:
-    """Tell which of several comparisons show a difference when the family may cry wolf with probability `error`.
-
-    The i-th smallest of m p-values must stay within ``error / (m - i + 1)``, and so must all smaller ones. For
-    comparisons that were measured with schedules of their own; it says nothing about *equivalent*.
-
-    Parameters
-    ----------
-    p_values : sequence of float
-        See `p_value`.
-    error : float, default=0.05
-        Probability of one or more differences where there are none, whatever the dependence between comparisons.
-
-    References
-    ----------
-    S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6 (1979).
-    """
-    shown = [False] * len(p_values)
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        if p_values[index] > error / (len(p_values) - rank):
-            break
-        shown[index] = True
-    return tuple(shown)
-
-
 def _require_sound(ratios: Sequence[float], margin: float = 0.5) -> None:
     for index, ratio in enumerate(ratios):
         if not math.isfinite(ratio):
@@ -229,10 +179,3 @@ def _because(verdict: Verdict, margin: float, *, moved: bool, strict: bool) -> s
     if strict:
         return f"the whole interval is {verdict} by more than {percent}"
     return f"the whole interval is {verdict}, its median by at least {percent}"
-
-
-def _sign_test(ratios: Sequence[float]) -> Fraction:
-    """Make the exact two-sided sign test of a median of zero; a zero speaks for no difference."""
-    n = len(ratios)
-    against = n - max(sum(ratio > 0 for ratio in ratios), sum(ratio < 0 for ratio in ratios))
-    return min(Fraction(1), two_sided(n, against + 1))

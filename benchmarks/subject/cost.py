@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import re
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,13 +32,12 @@ from backends.modelfile import external_files, subgraphs
 from benchmarks.errors import CostError
 from benchmarks.records.measurement import Cost, NodeCost
 from benchmarks.subject.inputs import ModelSpecs, resolve_sizes
+from benchmarks.subject.mac_formulas import FORMULAS, Shape, integer_attribute
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = ["cost"]
-
-Shape = tuple[int, ...]
 
 _STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _LAYERS = frozenset(
@@ -113,7 +112,7 @@ def _with_shapes(proto: onnx.ModelProto, inputs: Mapping[str, Shape], model: Pat
     for graph in (inner for outer in (proto.graph, *proto.functions) for inner in _graphs(outer)):
         for node in graph.node:
             standard = node.domain in _STANDARD and onnx.defs.has(node.op_type, node.domain)
-            if not standard and (node.domain, node.op_type) not in own and node.op_type not in _FORMULAS:
+            if not standard and (node.domain, node.op_type) not in own and node.op_type not in FORMULAS:
                 name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
                 raise CostError(f"{model}: unknown operator {name!r} (node {node.name!r}); its cost is not known")
     known: dict[str, int] = {}
@@ -256,9 +255,9 @@ def _macs_and_parameters(node: onnx.NodeProto, graph: _Graph) -> tuple[int, int]
     if node.op_type in _CONTROL_FLOW:
         return _control_flow(node, graph)
     macs = 0
-    if node.op_type in _FORMULAS and not all(name in graph.constant for name in node.output):
+    if node.op_type in FORMULAS and not all(name in graph.constant for name in node.output):
         try:
-            macs = _FORMULAS[node.op_type](node, graph)
+            macs = FORMULAS[node.op_type](node, graph.shape)
         except IndexError as error:
             raise CostError(
                 f"node {node.name!r} ({node.op_type}) has too few inputs, or one of too low rank"
@@ -303,13 +302,13 @@ def _control_flow(node: onnx.NodeProto, graph: _Graph) -> tuple[int, int]:
 
 
 def _is_layer(operator: str) -> bool:
-    return operator in _FORMULAS or operator in _UNCOUNTED
+    return operator in FORMULAS or operator in _UNCOUNTED
 
 
 def _repetitions(node: onnx.NodeProto, body: onnx.GraphProto, graph: _Graph) -> int | None:
     """Say how often a body runs, None where the data decides."""
     if node.op_type == "Scan":
-        n_scanned = _attribute(node, "num_scan_inputs")
+        n_scanned = integer_attribute(node, "num_scan_inputs")
         axes = next((list(each.ints) for each in node.attribute if each.name == "scan_input_axes"), [0])
         # The first version of Scan has a batch axis, and lengths of its own in input 0.
         shape = graph.shapes.get(node.input[len(node.input) - n_scanned]) if n_scanned and node.input[0] else None
@@ -327,86 +326,6 @@ def _repetitions(node: onnx.NodeProto, body: onnx.GraphProto, graph: _Graph) -> 
     begins = not condition or graph.number(condition) == 1
     times = graph.number(trips) if goes_on and begins else None
     return None if times is None else max(0, times)
-
-
-def _convolution(node: onnx.NodeProto, graph: _Graph) -> int:
-    # Each output element sums over the weights of one filter, whose first axis counts the filters.
-    return math.prod(graph.shape(node, node.output[0])) * math.prod(graph.shape(node, node.input[1])[1:])
-
-
-def _quantised_convolution(node: onnx.NodeProto, graph: _Graph) -> int:
-    # Each tensor is followed by its scale and zero point: the filters are input 3.
-    return math.prod(graph.shape(node, node.output[0])) * math.prod(graph.shape(node, node.input[3])[1:])
-
-
-def _transposed_convolution(node: onnx.NodeProto, graph: _Graph) -> int:
-    # Each input element meets the weights of its channel, whose first axis counts the input channels.
-    return math.prod(graph.shape(node, node.input[0])) * math.prod(graph.shape(node, node.input[1])[1:])
-
-
-def _gemm(node: onnx.NodeProto, graph: _Graph) -> int:
-    left = graph.shape(node, node.input[0])
-    inner = left[0] if _attribute(node, "transA") else left[1]
-    return math.prod(graph.shape(node, node.output[0])) * inner
-
-
-def _matrix_product(node: onnx.NodeProto, graph: _Graph) -> int:
-    left = graph.shape(node, node.input[0])
-    inner = left[-2] if _attribute(node, "transA") and len(left) > 1 else left[-1]
-    return math.prod(graph.shape(node, node.output[0])) * inner
-
-
-def _recurrence(node: onnx.NodeProto, graph: _Graph) -> int:
-    steps = math.prod(graph.shape(node, node.input[0])[:2])
-    return steps * sum(math.prod(graph.shape(node, name)) for name in node.input[1:3])
-
-
-def _attention(node: onnx.NodeProto, graph: _Graph) -> int:
-    """Count query times key, and their product times value: inputs Q, K, V, mask, past_key."""
-    keys = graph.shape(node, node.input[1])[-2]
-    if len(node.input) > 4 and node.input[4]:
-        keys += graph.shape(node, node.input[4])[-2]
-    return keys * (math.prod(graph.shape(node, node.input[0])) + math.prod(graph.shape(node, node.output[0])))
-
-
-def _einsum(node: onnx.NodeProto, graph: _Graph) -> int:
-    equation = next(attribute.s.decode() for attribute in node.attribute if attribute.name == "equation")
-    terms = equation.replace(" ", "").partition("->")[0].split(",")
-    if len(terms) == 1:
-        return 0
-    if "." in equation or len(terms) > 2:
-        raise CostError(f"node {node.name!r}: the MACs of Einsum {equation!r} are not counted")
-    sizes: dict[str, int] = {}
-    for term, name in zip(terms, node.input, strict=True):
-        for letter, size in zip(term, graph.shape(node, name), strict=True):
-            sizes[letter] = max(size, sizes.get(letter, 1))
-    return math.prod(sizes.values())
-
-
-_FORMULAS: Mapping[str, Callable[[onnx.NodeProto, _Graph], int]] = {
-    "Attention": _attention,
-    "CausalConvWithState": _convolution,
-    "Conv": _convolution,
-    "ConvInteger": _convolution,
-    "ConvTranspose": _transposed_convolution,
-    "DeformConv": _convolution,
-    "Einsum": _einsum,
-    "FusedConv": _convolution,
-    "FusedGemm": _gemm,
-    "FusedMatMul": _matrix_product,
-    "GRU": _recurrence,
-    "Gemm": _gemm,
-    "LSTM": _recurrence,
-    "MatMul": _matrix_product,
-    "MatMulInteger": _matrix_product,
-    "QLinearConv": _quantised_convolution,
-    "QLinearMatMul": _matrix_product,
-    "RNN": _recurrence,
-}
-
-
-def _attribute(node: onnx.NodeProto, name: str) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == name), 0)
 
 
 def _floating() -> frozenset[int]:

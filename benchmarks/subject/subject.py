@@ -6,14 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from backends import modelfile
 from backends.base import CompileOptions
 from benchmarks.records.measurement import Subject
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["SubjectSpec", "content_sha256", "identify"]
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import resource
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -24,8 +20,7 @@ from benchmarks.errors import BenchmarkError, InputError
 from benchmarks.process.warmup import WarmUpLimits
 from benchmarks.runner import Settings, SubjectSpec, measure
 from benchmarks.subject.cost import cost
-from benchmarks.subject.inputs import example_inputs, index_bounds, model_specs, resolve_sizes
-from benchmarks.subject.subject import content_sha256
+from benchmarks.subject.inputs import ModelSpecs, example_inputs, index_bounds, model_specs, resolve_sizes
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
@@ -254,8 +249,6 @@ def test_texts_keep_their_value_in_a_reference_and_are_compared_exactly(tmp_path
     assert np.array_equal(reference.inputs["x"], texts)
     assert reference.outputs["b"].dtype == ml_dtypes.bfloat16
     specs = (modelfile.TensorSpec(name="x", shape=("batch", 2), dtype="object"),)
-    from benchmarks.subject.inputs import ModelSpecs
-
     sizes = resolve_sizes(ModelSpecs(specs, ()), batch=2)
     assert feeds_of(reference, sizes)["x"].tolist() == texts.tolist()
     agreement = check(lambda feeds: {"y": feeds["x"], "b": brains}, reference, sizes, precision="fp32")
@@ -314,81 +307,6 @@ def test_indices_stay_inside_the_axis_they_choose_from(save_model, weight, tmp_p
     path = save_model(tmp_path / "m.onnx", nodes, given, outs, held)
     assert index_bounds(path) == {"i": 40, "j": 1, "k": 30}
     whole_path(path)
-
-
-GIB = 1 << 30
-
-
-def sparse_model(save_model, path, gigabytes):
-    """Write a model whose weights are a hole of that size in a file beside it."""
-    rows = gigabytes * GIB // (4 * 1024)
-    table = TensorProto(name="w", data_type=FLOAT, dims=[rows, 1024], data_location=TensorProto.EXTERNAL)
-    for key, value in {"location": "w.bin", "offset": 0, "length": rows * 4096}.items():
-        table.external_data.add(key=key, value=str(value))
-    node = helper.make_node("Gather", ["w", "i"], ["y"])
-    save_model(path, [node], [("i", TensorProto.INT64, ["batch"])], [("y", FLOAT, ["batch", 1024])], [table])
-    with (path.parent / "w.bin").open("wb") as data:
-        data.truncate(rows * 4096)
-    return path, rows
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_more_than_two_gigabytes_beside_the_file_are_described_without_reading_them(save_model, tmp_path):
-    path, rows = sparse_model(save_model, tmp_path / "m.onnx", 3)
-    assert (tmp_path / "w.bin").stat().st_blocks == 0, "the test needs a file system with holes"
-    code = f"""
-from pathlib import Path
-from benchmarks.subject.cost import cost
-from benchmarks.subject.inputs import example_inputs, index_bounds, model_specs, resolve_sizes
-path = Path({str(path)!r})
-found = cost(path)
-assert (found.parameters, found.weight_bytes) == ({rows} * 1024, {3 * GIB}), found
-specs = model_specs(path)
-feeds = example_inputs(specs.inputs, bounds=index_bounds(path))
-assert 0 <= feeds["i"].min() <= feeds["i"].max() < {rows}
-print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) * 1024 < GIB // 2
-
-
-@pytest.mark.slow
-def test_more_than_two_gigabytes_are_hashed_and_run(save_model, tmp_path):
-    path, _ = sparse_model(save_model, tmp_path / "m.onnx", 3)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert len(content_sha256(path)) == 64
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
-    measurement = measure(SubjectSpec(model=path, backend="ort"), settings=QUICK)
-    assert measurement.failure is None or "\n" not in measurement.failure
-
-
-def test_more_than_two_gigabytes_inside_the_file_are_described_although_no_runtime_loads_them(save_model, tmp_path):
-    path = tmp_path / "m.onnx"
-    size = 2 * GIB + 4096
-    node = helper.make_node("Gather", ["w", "i"], ["y"])
-    save_model(path, [node], [("i", TensorProto.INT64, [3])], [("y", FLOAT, [3, 1024])])
-    head = onnx.load(path)
-    rest = head.graph.SerializeToString()
-    head.ClearField("graph")
-    table = TensorProto(name="w", data_type=FLOAT, dims=[size // 4096, 1024]).SerializeToString()
-    tensor = table + b"\x4a" + varint(size)  # raw_data, field 9
-    graph = rest + b"\x2a" + varint(len(tensor) + size) + tensor  # initializer, field 5
-    front = head.SerializeToString() + b"\x3a" + varint(len(graph) + size) + graph  # graph, field 7
-    path.write_bytes(front)
-    os.truncate(path, len(front) + size)
-    assert model_specs(path).inputs[0].shape == (3,)
-    assert cost(path).weight_bytes == size
-    line = refusal(OrtBackend().compile, path)
-    assert line is not None
-
-
-def varint(number):
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*encoded, number])
 
 
 def test_answers_that_are_not_finite_are_refused_in_one_line(save_model, tmp_path):

@@ -15,7 +15,6 @@ from benchmarks.scenarios.arrivals import poisson_arrivals
 from benchmarks.scenarios.definitions import MultiStream, Server
 from benchmarks.scenarios.multi import run_multi_stream
 from benchmarks.scenarios.offline import offline_calls, run_offline
-from benchmarks.scenarios.queueing import simulate_server
 from benchmarks.scenarios.server import find_server_rate, judge, run_server
 from benchmarks.scenarios.streams import LEAD_NS, Halt, run_streams
 from benchmarks.scenarios.waiting import SPIN_NS, sharp_timers, spin_ns_for, wait_until
@@ -55,7 +54,7 @@ def served(simulated, scheduled, *, bound_ns=10**12, share=0.99):
 
 
 @pytest.mark.parametrize("utilisation", [0.3, 0.9, 1.5])
-def test_the_server_is_the_simulated_queue(utilisation):
+def test_the_server_is_the_simulated_queue(simulate_server, utilisation):
     scheduled = poisson_arrivals(1000 * utilisation, 800, seed=1)
     services = np.random.default_rng(2).exponential(MS, 800).astype(np.int64)
     samples = served(SimulatedTime(services), scheduled)

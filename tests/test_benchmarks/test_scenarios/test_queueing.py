@@ -9,7 +9,6 @@ import pytest
 
 from benchmarks.errors import SettingError
 from benchmarks.scenarios.arrivals import poisson_arrivals
-from benchmarks.scenarios.queueing import issue_delays, simulate_server
 
 SERVICE_NS = 1_000_000
 N = 4_000_000
@@ -38,7 +37,7 @@ def rate_per_s(utilisation):
 
 
 @pytest.mark.parametrize("utilisation", [0.5, 0.6, 0.7, 0.8, 0.9])
-def test_p99_of_random_services_is_that_of_m_m_1(utilisation):
+def test_p99_of_random_services_is_that_of_m_m_1(simulate_server, utilisation):
     arrivals = poisson_arrivals(rate_per_s(utilisation), N, seed=1)
     services = np.random.default_rng(2).exponential(SERVICE_NS, N).astype(np.int64)
     _, done = simulate_server(arrivals, services)
@@ -47,7 +46,7 @@ def test_p99_of_random_services_is_that_of_m_m_1(utilisation):
 
 
 @pytest.mark.parametrize("utilisation", [0.5, 0.6, 0.7, 0.8, 0.9])
-def test_p99_of_constant_services_is_that_of_m_d_1(utilisation):
+def test_p99_of_constant_services_is_that_of_m_d_1(simulate_server, utilisation):
     arrivals = poisson_arrivals(rate_per_s(utilisation), N, seed=3)
     _, done = simulate_server(arrivals, np.full(N, SERVICE_NS))
     theory = md1_response(utilisation, 0.99) * SERVICE_NS
@@ -62,7 +61,7 @@ def test_the_formula_of_m_d_1_has_the_mean_of_pollaczek_and_khinchine():
 
 
 @pytest.mark.parametrize("utilisation", [0.5, 0.8])
-def test_two_streams_are_m_m_2(utilisation):
+def test_two_streams_are_m_m_2(simulate_server, utilisation):
     n = 500_000
     arrivals = poisson_arrivals(2 * rate_per_s(utilisation), n, seed=4)
     services = np.random.default_rng(5).exponential(SERVICE_NS, n).astype(np.int64)
@@ -70,23 +69,12 @@ def test_two_streams_are_m_m_2(utilisation):
     assert (done - arrivals).mean() == pytest.approx(SERVICE_NS / (1 - utilisation**2), rel=0.05)
 
 
-def test_a_hand_made_queue():
+def test_a_hand_made_queue(simulate_server):
     arrivals, services = np.array([0, 1, 2, 30]), np.array([10, 10, 3, 5])
     issued, done = simulate_server(arrivals, services)
     assert (issued.tolist(), done.tolist()) == ([0, 10, 20, 30], [10, 20, 23, 35])
     issued, done = simulate_server(arrivals, services, streams=2)
     assert (issued.tolist(), done.tolist()) == ([0, 1, 10, 30], [10, 11, 13, 35])
-
-
-@pytest.mark.parametrize("streams", [1, 3])
-def test_a_perfect_server_has_no_issue_delay_and_a_late_one_has_its_own(streams):
-    arrivals = poisson_arrivals(2000.0, 1000, seed=0)
-    services = np.random.default_rng(0).exponential(SERVICE_NS, 1000).astype(np.int64)
-    issued, done = simulate_server(arrivals, services, streams)
-    assert not issue_delays(arrivals, issued, done, streams).any()
-    _, done = simulate_server(arrivals, services + 700, streams)
-    late = done - services
-    assert (issue_delays(arrivals, late, done, streams) == 700).all()
 
 
 def test_arrivals_are_poisson_and_their_seed_decides():
@@ -117,10 +105,3 @@ def test_the_first_gap_is_that_of_the_reference_twister():
 def test_arrivals_that_make_no_sense_are_refused(arguments):
     with pytest.raises(SettingError):
         poisson_arrivals(*arguments)
-
-
-def test_a_queue_that_makes_no_sense_is_refused():
-    with pytest.raises(SettingError, match="as many services, got 2"):
-        simulate_server(np.arange(3), np.arange(2))
-    with pytest.raises(SettingError, match="at least 1, got 0"):
-        simulate_server(np.arange(3), np.arange(3), streams=0)

@@ -10,7 +10,6 @@ import pytest
 
 from benchmarks.errors import SettingError
 from benchmarks.scenarios.arrivals import poisson_arrivals
-from benchmarks.scenarios.queueing import simulate_server
 from benchmarks.scenarios.search import highest_rate
 from benchmarks.scenarios.server import judge
 from benchmarks.stats.percentile_bounds import queries_needed
@@ -76,7 +75,7 @@ def test_a_search_that_makes_no_sense_is_refused(arguments):
 
 @pytest.mark.parametrize("utilisation", [0.5, 0.7, 0.85])
 @pytest.mark.parametrize("seed", [0, 1000])
-def test_the_rate_found_on_m_d_1_is_that_of_theory(utilisation, seed):
+def test_the_rate_found_on_m_d_1_is_that_of_theory(simulate_server, utilisation, seed):
     service_ns, n = 1_000_000, queries_needed(0.99, 1000)
     # P(wait <= time) of M/D/1 is 0.99 at these times, in services; by `test_scenarios_queueing.md1_response`.
     wait = {0.5: 3.33626, 0.7: 6.48550, 0.85: 14.20861}[utilisation]

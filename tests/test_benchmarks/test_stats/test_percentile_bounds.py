@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from decimal import Decimal, localcontext
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.errors import SettingError
-from benchmarks.stats.percentile_bounds import allowed_over_latency, holds_bound, percentile_estimate, queries_needed
+from benchmarks.stats.percentile_bounds import allowed_over_latency, holds_bound, queries_needed
 
 OVER = (0, 1, 2, 5, 10, 20, 100)
 TABLE = {
@@ -68,27 +67,6 @@ def test_the_allowed_queries_are_the_most_that_the_rule_grants(n, share):
 def test_a_million_queries_are_counted_too(share):
     allowed = allowed_over_latency(1_000_000, share)
     assert queries_needed(share, allowed) <= 1_000_000 < queries_needed(share, allowed + 1)
-
-
-@pytest.mark.parametrize(("share", "needed"), [(0.5, 11), (0.9, 64), (0.99, 662), (0.999, 6636)])
-def test_an_estimate_wants_as_many_samples_as_loadgen(share, needed):
-    samples = np.random.default_rng(0).permutation(needed)
-    assert percentile_estimate(samples, share) == needed - 1
-    with pytest.raises(SettingError, match=f"wants {needed} samples, got {needed - 1}"):
-        percentile_estimate(samples[1:], share)
-
-
-def test_the_estimate_is_the_largest_but_as_many_as_are_allowed():
-    # 2010 queries may have 10 over latency: the tenth largest is told.
-    assert percentile_estimate(list(range(2010, 0, -1)), 0.99) == 2001
-    assert percentile_estimate(range(1, 2010), 0.99) == 2001, "9 of 2009: the ninth largest"
-
-
-@pytest.mark.parametrize(("share", "n"), [(0.5, 40), (0.9, 100), (0.99, 700)])
-def test_the_estimate_is_above_the_percentile_as_often_as_it_says(share, n):
-    draws = (1e9 * np.random.default_rng(n).random((4000, n))).astype(np.int64)
-    above = np.mean([percentile_estimate(draw, share) >= 1e9 * share for draw in draws])
-    assert 0.99 - 0.005 <= above < 1
 
 
 def test_a_tail_that_is_exactly_as_rare_as_asked_is_rare_enough():

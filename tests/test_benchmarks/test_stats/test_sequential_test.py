@@ -10,8 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from benchmarks.errors import SettingError
-from benchmarks.stats.group_sequential import two_sided
-from benchmarks.stats.sequential_test import Looks, decide, early_end, family_looks, holm, p_value, plan_looks
+from benchmarks.stats.group_sequential import Looks, plan_looks
+from benchmarks.stats.sequential_test import decide, early_end
 
 LOOKS = Looks()
 DELTA = math.log(1.03)
@@ -28,10 +28,9 @@ def draws(kind, *, spread, shift=0.0, runs=RUNS, n=20, seed=0):
     return (shift + spread * ERRORS[kind](np.random.default_rng(seed), (runs, n))).tolist()
 
 
-def test_the_default_spends_what_the_sum_over_its_looks_says_at_most():
+def test_the_default_spends_less_than_five_percent():
     assert LOOKS.schedule == ((8, 1), (11, 2), (14, 3), (20, 5))
-    assert LOOKS.union_bound == pytest.approx(0.0443, abs=5e-5)
-    assert LOOKS.error < LOOKS.union_bound
+    assert LOOKS.error == pytest.approx(0.028, abs=5e-4)
     assert Looks(schedule=((8, 1),)).error == LOOKS.spent[0] == 2 / 2**8
 
 
@@ -211,56 +210,3 @@ def test_a_last_look_spends_no_more_than_was_planned(n):
     assert missed / 1000 <= LOOKS.error + 0.015
     shortened = LOOKS.shortened(n)
     assert shortened is None or shortened.error <= LOOKS.error
-
-
-@pytest.mark.parametrize("members", [1, 3, 10])
-def test_a_family_of_comparisons_keeps_the_error_together(members):
-    families = np.reshape(draws("two modes", spread=0.1, runs=1000 * members), (1000, members, 20)).tolist()
-
-    def share_wrong(looks):
-        verdicts = [{decide(pairs, 0.03, looks).verdict for pairs in family} for family in families]
-        return sum(not verdict.isdisjoint({"faster", "slower"}) for verdict in verdicts) / 1000
-
-    assert members * family_looks(members).error <= 0.05
-    assert share_wrong(family_looks(members)) <= 0.05 + 0.02
-    if members == 10:
-        assert share_wrong(LOOKS) > 0.15, "nothing had to be controlled"
-
-
-def test_a_family_wants_a_member_and_pairs_enough():
-    with pytest.raises(SettingError, match="at least one"):
-        family_looks(0)
-    with pytest.raises(SettingError, match="pairs"):
-        family_looks(100, pairs=10)
-
-
-@pytest.mark.parametrize("kind", ERRORS)
-def test_p_values_stay_true_although_one_stops_at_the_best_look(kind):
-    runs = draws(kind, spread=1.0, runs=1000)
-    smallest = [min(p_value(pairs[:n], LOOKS) for n in (8, 11, 14, 20)) for pairs in runs]
-    for level in (0.01, 0.05, 0.2):
-        assert sum(p <= level for p in smallest) / 1000 <= level + 4 * math.sqrt(level / 1000)
-
-
-def test_p_values_of_the_first_look_count_the_looks_that_were_planned():
-    all_faster = p_value([0.1] * 8, LOOKS)
-    assert 2 / 2**8 < all_faster <= 4 * 2 / 2**8
-    assert p_value([0.1] * 8, Looks(schedule=((8, 1),))) == 2 / 2**8
-    assert p_value([0.1] * 20, LOOKS) < 1e-5
-    assert p_value([0.1] * 7, LOOKS) == 1
-    assert p_value([0.0] * 20, LOOKS) == 1
-
-
-def test_the_interval_excludes_zero_exactly_when_the_single_look_p_value_says_so():
-    looks = Looks(schedule=((12, 3),))
-    for pairs in draws("normal", spread=1.0, shift=0.5, runs=300, n=12):
-        speedup = decide(pairs, 0.03, looks).speedup
-        assert (not speedup.low <= 1 <= speedup.high) == (p_value(pairs, looks) <= float(two_sided(12, 3)))
-
-
-def test_holm_steps_down_and_stops_at_the_first_that_fails():
-    assert holm([0.010, 0.04, 0.02, 0.9]) == (True, False, False, False)
-    assert holm([0.010, 0.04, 0.015, 0.02]) == (True, True, True, True)
-    assert holm([0.020, 0.02]) == (True, True)
-    assert holm([0.030, 0.03]) == (False, False)
-    assert holm([]) == ()
