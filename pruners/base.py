@@ -200,12 +200,13 @@ class Method(PruningMethod):
         held = held_blocks(graph.blocks, graph.groups, task.constraints)
         for name in plan.blocks:
             if name not in {block.name for block in graph.blocks}:
-                raise self._broken(f"its plan names block {name!r}, the network has none")
+                raise self._broken(f"its plan names block {name!r}, which the network does not have")
             if name in held:
                 raise self._broken(f"block {name!r} goes, but {held[name]!r} in it is excluded or has bounds")
         for name, count in counts.items():
             if name not in groups or groups[name].n_units != plan.sizes[name]:
-                raise self._broken(f"its plan names group {name!r} of {plan.sizes[name]} units, the network has none")
+                wrong = f"group {name!r} of {plan.sizes[name]} units"
+                raise self._broken(f"its plan names {wrong}, which the network does not have")
             if name in excluded:
                 raise self._broken(f"group {name!r} is excluded, but loses units")
             if count not in choices.legal.get(name, ()):

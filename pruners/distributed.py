@@ -77,25 +77,36 @@ def reduce_means(means: Sequence[Tensor], n: int) -> tuple[list[Tensor], int]:
 
 
 def total(values: Tensor) -> Tensor:
-    """Add up tensors of equal shape over the processes."""
+    """Return the sum of `values`, of one shape and dtype in all processes, over the processes."""
     return _all_reduce(values.cpu(), "sum").to(values.device) if active() else values
 
 
 def largest(values: Tensor) -> Tensor:
-    """Take the elementwise largest over the processes."""
+    """Return the elementwise maximum of `values`, of one shape and dtype in all processes, over the processes."""
     return _all_reduce(values.cpu(), "max").to(values.device) if active() else values
 
 
 def joined_rows(values: Tensor) -> Tensor:
-    """Put the rows of all processes below each other, in the order of the processes; each may have another number."""
+    """Return the rows of all processes, in the order of the processes.
+
+    Parameters
+    ----------
+    values : Tensor of shape (n, ...)
+        n may differ between the processes.
+
+    Returns
+    -------
+    Tensor of shape (sum of n, ...)
+        Of the same dtype, on the same device.
+    """
     if not active():
         return values
     rank, n = dist.get_rank(), torch.zeros(dist.get_world_size(), dtype=torch.int64)
     n[rank] = len(values)
     ends = total(n).cumsum(0).tolist()
-    whole = torch.zeros((ends[-1], *values.shape[1:]), dtype=values.dtype)
-    whole[ends[rank] - len(values) : ends[rank]] = values.cpu()
-    return total(whole).to(values.device)
+    rows = torch.zeros((ends[-1], *values.shape[1:]), dtype=values.dtype)
+    rows[ends[rank] - len(values) : ends[rank]] = values.cpu()
+    return total(rows).to(values.device)
 
 
 def broadcast_buffers(model: nn.Module) -> None:

@@ -140,7 +140,7 @@ class Graph:
         Parameters
         ----------
         inputs : tuple of Tensor
-            As the network takes them; another batch size needs `dynamic_batch`.
+            Each of shape (batch, ...); a batch size other than the example's needs `dynamic_batch`.
         taps : Mapping of str to callable, optional
             For a node's name (`Site.node`) a function of its value that gives what the rest of the network sees
             in its place; differentiable if the function is.
@@ -207,7 +207,7 @@ def trace(
     model : Module
         Any module that torch.export can trace.
     example_inputs : tuple of Tensor
-        Inputs of one call, on the model's device; batch axis first.
+        Inputs of one call, each of shape (batch, ...), on the model's device.
     policy : Policy, optional
         What is pruned where there is a choice; default: that of the graph in `after`.
     after : tuple of Graph and PruningPlan, optional

@@ -20,7 +20,7 @@ __all__ = ["label_tensors", "walk_program"]
 
 
 def label_tensors(model: nn.Module, labels: Labels) -> dict[str, Value]:
-    """Give every entry along every axis of every floating-point parameter and buffer a label of its own.
+    """Label every entry along every axis of every floating-point parameter and buffer.
 
     Returns
     -------

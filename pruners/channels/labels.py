@@ -57,7 +57,7 @@ def varying(slot: Tensor) -> tuple[int, ...]:
 
 
 def compact(labels: Tensor) -> Tensor:
-    """Shrink each axis along which the labels are constant to size 1."""
+    """Return labels (int64) with each axis along which they are constant shrunk to size 1."""
     for axis, size in enumerate(labels.shape):
         if size > 1:
             first = labels.narrow(axis, 0, 1)
@@ -91,11 +91,11 @@ class Labels:
         return twin
 
     def partition(self) -> Tensor:
-        """Return, after `solve`, the removable class of every label."""
+        """Return, after `solve`, the removable class of every label: int64, of shape (n_labels,)."""
         return self._roots
 
     def fresh(self, count: int) -> Tensor:
-        """Return `count` new labels, ascending."""
+        """Return `count` new labels, ascending: int64, of shape (count,)."""
         start = self._count
         self._count += count
         return torch.arange(start, self._count)

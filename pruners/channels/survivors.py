@@ -53,7 +53,7 @@ class Survivors:
         self._gone[self._removed] = True
 
     def along(self, value: Value, axis: int) -> Tensor | None:
-        """Return which positions along an axis survive, as a vector of truth values; None where all do."""
+        """Return which positions along an axis survive, as a bool tensor of shape (size,); None where all do."""
         for slot in value.slots:
             if slot.shape[axis] == 1:
                 continue
@@ -73,7 +73,7 @@ class Survivors:
         return tuple(self.size(value, axis) for axis in value.axes)
 
     def mask(self, value: Value) -> Tensor | None:
-        """Return truth values that broadcast to the tensor: False where an entry is gone; None where none is."""
+        """Return a bool tensor that broadcasts to the tensor: False where an entry is gone; None where none is."""
         mask: Tensor | None = None
         for axis in value.axes:
             stay = self.along(value, axis)

@@ -44,9 +44,14 @@ def masked_outputs(
     tensors : Mapping of str to Tensor
         Parameters and buffers, full size, by the model's names.
     inputs : tuple of Tensor
-        At the traced batch size, or any where the program runs with it.
+        Each of shape (batch, ...), with the traced batch size, or any where the program runs with it.
     left_out : Mapping of str to str, optional
         Residual blocks that are left out: node of the addition -> node whose value takes its place.
+
+    Returns
+    -------
+    list of Tensor
+        All tensors that the program returns, as float64.
 
     Raises
     ------

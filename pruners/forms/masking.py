@@ -42,13 +42,13 @@ def mask(model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None) -> 
 
 
 def graph_of(model: nn.Module, plan: PruningPlan) -> Graph:
-    """Trace `model` with inputs as the plan describes them."""
+    """Return the graph of `model`, traced with inputs as the plan describes them."""
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     return trace(model, random_inputs(plan.inputs, device=device), policy=plan.policy)
 
 
 def mask_(module: nn.Module, gone: Mapping[str, Mapping[int, Sequence[int]]]) -> None:
-    """Zero the given positions of named tensors in place."""
+    """Zero the given positions (tensor name -> axis -> positions) of parameters and buffers, in place."""
     with torch.no_grad():
         for path, axes in gone.items():
             tensor = tensor_named(module, path)

@@ -35,7 +35,15 @@ def tensor_named(module: nn.Module, path: str) -> Tensor:
 
 
 def slice_without(tensor: Tensor, axes: Positions) -> Tensor:
-    """Return a copy of `tensor` without the given positions of its axes; the order of its axes in memory stays."""
+    """Return a copy of `tensor` without the given positions of its axes.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        Of any shape and dtype; the order of its axes in memory stays.
+    axes : Mapping of int to sequence of int
+        Axis -> positions along it, ascending.
+    """
     with torch.no_grad():
         strides = tensor.stride()
         order = sorted(range(tensor.ndim), key=lambda axis: -strides[axis])

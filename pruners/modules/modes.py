@@ -21,7 +21,7 @@ def copy_modes(source: nn.Module, target: nn.Module) -> None:
 
 @contextmanager
 def modes_restored(model: nn.Module) -> Iterator[None]:
-    """Give every module of `model` the mode back that it has now."""
+    """Restore afterwards the train or eval mode that every module of `model` has now."""
     modes = {module: module.training for module in model.modules()}
     try:
         yield

@@ -49,6 +49,11 @@ def outputs_of(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
     """Run a network without gradients, deterministically and without TF32; return all its tensors in float64.
 
     What the network draws itself is drawn alike in each call, and buffers that it writes are put back.
+
+    Parameters
+    ----------
+    inputs : tuple of Tensor
+        Of one call, each of shape (batch, ...), on the network's device.
     """
     cudnn = torch.backends.cudnn
     exact = cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False)

@@ -27,8 +27,9 @@ def randomize_for_sensitivity(module: nn.Module, inputs: tuple[Tensor, ...], *, 
     module : Module
         In evaluation mode; its parameters and buffers change.
     inputs : tuple of Tensor
-        Of one run, during which each convolution and linear layer is divided by the spread of its output and gets a
-        bias that leaves most of its channels above zero, and each norm's statistics are set near those of its input.
+        Of one run, each of shape (batch, ...). During it each convolution and linear layer is divided by the spread
+        of its output and gets a bias that leaves most of its channels above zero, and each norm's statistics are set
+        near those of its input.
     seed : int
         Seeds what is drawn.
     """

@@ -23,6 +23,11 @@ def random_inputs(
     batch : int, optional
         Replaces the first axis of every input; default as described.
 
+    Returns
+    -------
+    tuple of Tensor
+        Of the shapes and dtypes of `specs`.
+
     Raises
     ------
     PlanError

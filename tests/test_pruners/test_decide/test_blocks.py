@@ -142,7 +142,7 @@ FLOPS = Target(of="flops", kept_fraction=0.7)
             {"constraints": Constraints(exclude=("blocks.0.conv1",))},
             "'blocks.0' goes, but 'blocks.0.conv1'",
         ),
-        ({}, ("blocks.7",), {}, "names block 'blocks.7', the network has none"),
+        ({}, ("blocks.7",), {}, "names block 'blocks.7', which the network does not have"),
         ({}, ("blocks.0",), {"target": Target(of="flops", kept_fraction=0.3)}, "does not meet the target of 0.3"),
         (
             {"blocks.0.conv1": tuple(range(6))},
