@@ -10,7 +10,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,7 +20,7 @@ from pruners.decide.choices import Choices, choices_of, excluded_groups
 from pruners.decide.counts import ratio_counts
 from pruners.decide.goal import budget_of, require_one_removal
 from pruners.decide.landing import landing_of
-from pruners.errors import MethodError, NothingToPruneError, VerificationError
+from pruners.errors import MethodError, NothingToPruneError, VerificationError, did_you_mean
 from pruners.modules.modes import copy_modes
 from pruners.plan import PruningPlan
 from pruners.policy import Policy
@@ -306,9 +305,8 @@ def _one_line(error: ValidationError, settings: type[MethodSettings]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = sorted(settings.model_fields)
-        near = get_close_matches(key, known, n=1)
-        if near:
-            return f"unknown setting {key!r}; did you mean {near[0]!r}?"
+        if meant := did_you_mean(key, known):
+            return f"unknown setting {key!r}{meant}"
         return f"unknown setting {key!r} (there are: {', '.join(known)})" if known else f"has no settings, got {key!r}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"setting {key!r}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}"

@@ -16,6 +16,9 @@ PruneError                  root; the command line prints it as one line and exi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 __all__ = [
     "FOREIGN",
     "MethodError",
@@ -30,6 +33,7 @@ __all__ = [
     "UnknownMethodError",
     "VacuousCheckError",
     "VerificationError",
+    "did_you_mean",
     "first_line",
 ]
 
@@ -100,3 +104,9 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an error that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` with the known name that is nearest to `name`; empty where none is near."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

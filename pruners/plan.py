@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pruners.errors import PlanError
+from pruners.files import replacing
 from pruners.policy import Policy
 
 __all__ = ["InputSpec", "PruningPlan"]
@@ -120,10 +121,9 @@ class PruningPlan(BaseModel):
         )
 
     def save(self, path: Path) -> None:
-        """Write the plan as JSON: to a temporary name, then renamed."""
-        temporary = path.with_name(f".{path.name}.part")
-        temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        """Write the plan as JSON, complete or not at all."""
+        with replacing(path) as part:
+            part.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> PruningPlan:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
 from pruners.base import PruningMethod
-from pruners.errors import MethodError, UnknownMethodError
+from pruners.errors import MethodError, UnknownMethodError, did_you_mean
 
 __all__ = ["ENTRY_POINT_GROUP", "create", "method_class", "names"]
 
@@ -57,9 +56,7 @@ def method_class(name: str) -> type[PruningMethod]:
     """
     table = _table()
     if name not in table:
-        near = get_close_matches(name, table, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise UnknownMethodError(f"unknown method {name!r}{meant} (there are: {', '.join(table)})")
+        raise UnknownMethodError(f"unknown method {name!r}{did_you_mean(name, table)} (there are: {', '.join(table)})")
     module, _, attribute = table[name].partition(":")
     try:
         loaded = getattr(import_module(module), attribute)

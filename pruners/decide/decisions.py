@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import NamedTuple
 
 from pruners.decide.budget import Budget
@@ -14,7 +13,7 @@ from pruners.decide.landing import land
 from pruners.decide.local import local_moves
 from pruners.decide.moves import Moves, within_classes
 from pruners.decide.uniform import uniform_moves
-from pruners.errors import MethodError
+from pruners.errors import MethodError, did_you_mean
 
 __all__ = ["decide", "decision_names"]
 
@@ -90,9 +89,8 @@ def decide(
         The budget is not reachable.
     """
     if name not in _DECISIONS:
-        near = get_close_matches(name, _DECISIONS, n=1)
-        meant = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(_DECISIONS)}"
-        raise MethodError(f"unknown decision {name!r}; {meant}")
+        meant = did_you_mean(name, _DECISIONS) or f"; there are: {', '.join(_DECISIONS)}"
+        raise MethodError(f"unknown decision {name!r}{meant}")
     decision = _DECISIONS[name]
     moves = decision.order(choices, scores)
     if classes is not None:

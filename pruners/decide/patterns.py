@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from pruners.errors import SelectorError
+from pruners.errors import SelectorError, did_you_mean
 from pruners.groups import ChannelGroup
 
 __all__ = ["excluded_groups", "groups_by_pattern", "groups_by_ratio", "listed", "producers"]
@@ -85,11 +84,8 @@ def groups_by_ratio(groups: Iterable[ChannelGroup], ratios: Mapping[str, float])
 
 
 def _suggestion(pattern: str, names: list[str]) -> str:
-    near = get_close_matches(pattern, names, n=1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
     known = list(dict.fromkeys(names))
-    return f" (there are: {listed(known)})" if known else ""
+    return did_you_mean(pattern, known) or (f" (there are: {listed(known)})" if known else "")
 
 
 def listed(values: Sequence[object]) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pruners.errors import PlanError, SurgeryError
+from pruners.files import replacing
 from pruners.forms.forms import Form
 from pruners.graph import Graph
 from pruners.modules.copies import copy_of
@@ -19,7 +20,7 @@ __all__ = ["load", "save_weights"]
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
-    """Write parameters and persistent buffers as safetensors, to a temporary name and then renamed.
+    """Write parameters and persistent buffers as safetensors, complete or not at all.
 
     A tensor with several names (tied weights) is written once, under its first one.
 
@@ -31,9 +32,8 @@ def save_weights(module: nn.Module, path: Path) -> None:
     from safetensors.torch import save_file
 
     weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in _first_names(module).items()}
-    temporary = path.with_name(f".{path.name}.part")
-    save_file(weights, temporary, metadata={"format": "pt"})
-    temporary.replace(path)
+    with replacing(path) as part:
+        save_file(weights, part, metadata={"format": "pt"})
 
 
 def load(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from pruners.errors import MethodError
+from pruners.errors import MethodError, did_you_mean
 
 if TYPE_CHECKING:
     from pruners.importance.criterion import Criterion
@@ -49,9 +48,7 @@ def criterion_class(name: str) -> type[Criterion]:
         No such criterion; the message names the nearest one.
     """
     if name not in _TABLE:
-        near = get_close_matches(name, _TABLE, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise MethodError(f"unknown criterion {name!r}{meant} (there are: {', '.join(_TABLE)})")
+        raise MethodError(f"unknown criterion {name!r}{did_you_mean(name, _TABLE)} (there are: {', '.join(_TABLE)})")
     module, _, attribute = _TABLE[name].partition(":")
     found: type[Criterion] = getattr(import_module(f"pruners.importance.measures.{module}"), attribute)
     return found

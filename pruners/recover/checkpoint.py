@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from pruners.errors import TrainingError
+from pruners.files import replacing
 
 __all__ = ["fingerprint", "read", "write"]
 
@@ -32,12 +32,8 @@ def fingerprint(model: nn.Module, settings: dict[str, Any], n_examples: int, n_p
 
 def write(path: Path, state: dict[str, Any]) -> None:
     """Replace the checkpoint at `path`: the old one stays until the new one is on disk."""
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with replacing(path) as part:
+        torch.save(state, part)
 
 
 def read(path: Path, expected: dict[str, str]) -> dict[str, Any] | None:

@@ -118,7 +118,7 @@ def test_a_kill_while_a_step_is_written_leaves_the_one_before(tmp_path, monkeypa
         path.write_bytes(b"half")
         raise KilledError
 
-    monkeypatch.setattr("pruners.forms.compact.save_weights", half)
+    monkeypatch.setattr("pruners.removals.save_weights", half)
     with pytest.raises(KilledError):
         create("taylor", **STEPWISE["taylor"]).prune(task(tmp_path))
     monkeypatch.undo()

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pruners import testing
 from pruners.errors import MethodError, NothingToPruneError, SelectorError, TargetError
 from pruners.forms.compact import load, save_weights
 from pruners.gates.gate import GATE
@@ -21,7 +20,9 @@ from pruners.graph import trace
 from pruners.recover.settings import TrainSettings
 from pruners.registry import create, method_class, names
 from pruners.target import Constraints, Target
-from pruners.testing import NETWORKS, make_network, make_task
+from pruners.testing import NETWORKS, MethodRun, make_network, make_task
+from pruners.testing.class_promises import class_is_described, unknown_setting_is_refused
+from pruners.testing.promises import killed_training_goes_on
 from pruners.weights.decide import WeightBudget, keep_largest
 from pruners.weights.layers import weight_layers
 
@@ -71,14 +72,14 @@ def test_the_same_seed_gives_the_same_network(method):
 
 @pytest.mark.parametrize("method", QUICK)
 def test_class_promises(method):
-    testing.class_is_described(method)
-    testing.unknown_setting_is_refused(method)
+    class_is_described(method)
+    unknown_setting_is_refused(method)
 
 
 def test_lottery_goes_on_where_it_was_killed():
     pruned = create("lottery", **QUICK["lottery"]).prune(asked())
-    trial = testing.Trial("lottery", QUICK["lottery"], asked(), {}, pruned, None, epochs=3)
-    testing.killed_training_goes_on(trial)
+    done = MethodRun("lottery", QUICK["lottery"], asked(), {}, pruned, None, epochs=3)
+    killed_training_goes_on(done)
 
 
 def test_the_smallest_weights_of_the_whole_network_go():

@@ -125,11 +125,11 @@ def test_killed_in_the_middle_of_an_epoch_it_ends_in_the_same_weights(tmp_path):
         torch.save(model.state_dict(), Path(sys.argv[1]) / "final.pt")
         """
     )
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parents[1]}"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}
 
     def start(folder: Path, mode: str) -> int:
         folder.mkdir(exist_ok=True)
-        command = [sys.executable, "-c", script, str(folder), str(Path(__file__).parents[1]), mode]
+        command = [sys.executable, "-c", script, str(folder), str(Path(__file__).parent), mode]
         return subprocess.run(command, env=environment, check=False, capture_output=True).returncode
 
     assert start(tmp_path / "killed", "kill") == -signal.SIGKILL
