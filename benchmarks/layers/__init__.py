@@ -1,3 +1,7 @@
-"""Times per layer: profiled in a process of its own, matched to ONNX nodes, held against a roofline."""
+"""Times per layer, profiled in a process of its own.
+
+`profiler` runs `process` and `worker`; `layer_profile` joins layers with ONNX nodes (`onnx_nodes`) and holds them to a
+`roofline`, and `comparison` pairs the layers of two models.
+"""
 
 __all__: list[str] = []

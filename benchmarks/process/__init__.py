@@ -1,3 +1,7 @@
-"""The measured process: how it is started and spoken to, what it does, what it uses."""
+"""Child processes: how any child of ours is started, asked and ended, and what the measured one does.
+
+`child` is the parent's half and `serving` the child's, over a `channel`. `measured` and `worker` are the halves of a
+measured process; it warms up (`warmup`), records its memory (`memory`) and may compile cold.
+"""
 
 __all__: list[str] = []
