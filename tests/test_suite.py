@@ -113,3 +113,20 @@ def test_whatever_fails_the_others_of_make_test_are_run(tmp_path):
     assert done.returncode == 2
     for asked in ("python -m pytest", "ruff check", "ruff format", "mypy", "lint-imports"):
         assert f"asked {asked}" in done.stdout, done.stdout
+
+
+def test_every_room_stands_in_the_map():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    shown = [
+        line.split("|") for line in text.partition("The rooms, one line each")[2].splitlines() if line.startswith("| `")
+    ]
+    named = {}
+    for _, room, what, _ in shown:
+        folder = room.strip(" `/")
+        named[folder] = what
+        assert (ROOT / folder).is_dir(), f"{folder} is in the map and nowhere else"
+    for package in ("backends", "benchmarks", "deploy", "pruners"):
+        for path in sorted((ROOT / package).rglob("__init__.py")):
+            folder = path.parent.relative_to(ROOT)
+            inside = named.get(str(folder.parent), "")
+            assert str(folder) in named or f"`{folder.name}/`" in inside, f"{folder} has no line in the map"
