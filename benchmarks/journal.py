@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from benchmarks.arm import Arm
 from benchmarks.comparison import compared
 from benchmarks.errors import NotComparableError, RecordError
 from benchmarks.records.base import Record
@@ -32,12 +33,11 @@ from benchmarks.records.measurement import (
     Trial,
 )
 from benchmarks.settings import NOT_A_VERDICT, Settings
-from benchmarks.side import Side
 
 __all__ = ["INTERRUPTED", "Begun", "Contents", "Journal", "journal_path", "recover"]
 
 INTERRUPTED = "Interrupted"
-"""``failure_kind`` of a side of which no trial had ended."""
+"""``failure_kind`` of an arm of which no trial had ended."""
 
 _FORMAT = "prune-deploy journal"
 _VERSION = 2
@@ -49,7 +49,7 @@ Entry = TypeVar("Entry", bound=Record)
 
 
 class Begun(Record):
-    """What is known of one side before its first trial."""
+    """What is known of one arm before its first trial."""
 
     subject: Subject
     environment: Environment
@@ -67,8 +67,8 @@ class Contents:
     Parameters
     ----------
     begun : dict of str to Begun
-        What was known of each side before its first trial, in the order in which they began.
-    sides : dict of str to Side
+        What was known of each arm before its first trial, in the order in which they began.
+    arms : dict of str to Arm
         What was gathered of each.
     conditions : Conditions or None
         Of the machine, as last judged; None where the run ended before that, or its journal is of version 1.
@@ -77,21 +77,21 @@ class Contents:
     """
 
     begun: dict[str, Begun] = field(default_factory=dict)
-    sides: dict[str, Side] = field(default_factory=dict)
+    arms: dict[str, Arm] = field(default_factory=dict)
     conditions: Conditions | None = None
     torn: str = ""
 
     def measurement(self, name: str) -> Measurement:
-        """Return the record of what had been measured of one side; like a run's own, it has trials or a failure."""
-        begun, side = self.begun[name], self.sides[name]
-        if side.failure is None and not side.trials:
-            side.failure, side.failure_kind = "the run was interrupted before its first trial ended", INTERRUPTED
-        caveats = [f"the run was interrupted after {len(side.trials)} trials"]
+        """Return the record of what had been measured of one arm; like a run's own, it has trials or a failure."""
+        begun, arm = self.begun[name], self.arms[name]
+        if arm.failure is None and not arm.trials:
+            arm.failure, arm.failure_kind = "the run was interrupted before its first trial ended", INTERRUPTED
+        caveats = [f"the run was interrupted after {len(arm.trials)} trials"]
         if begun.fast:
             caveats.append(NOT_A_VERDICT)
         if self.conditions is None:
             caveats.append("whether the machine was fit for measuring is not known: the journal does not say")
-        return side.measurement(
+        return arm.measurement(
             self.conditions or Conditions(environment=begun.environment),
             seed=begun.seed,
             started_utc=begun.started_utc,
@@ -127,22 +127,22 @@ class Journal:
             raise RecordError(f"cannot write the journal {path}: {error.strerror or error}") from error
         self._append({"journal": _FORMAT, "version": _VERSION})
 
-    def begin(self, side: str, begun: Begun) -> None:
-        """Write what is known of a side before its first trial; `side` is its key, for example ``"baseline"``."""
-        self._append_record("begun", side, begun)
+    def begin(self, arm: str, begun: Begun) -> None:
+        """Write what is known of an arm before its first trial; `arm` is its key, for example ``"baseline"``."""
+        self._append_record("begun", arm, begun)
 
-    def checked(self, side: str, agreement: Agreement | None, backend_version: str | None) -> None:
+    def checked(self, arm: str, agreement: Agreement | None, backend_version: str | None) -> None:
         """Write what a compiled model said of itself and how it answered."""
         known = agreement.model_dump(mode="json") if agreement is not None else None
-        self._append({"entry": "checked", "side": side, "agreement": known, "backend_version": backend_version})
+        self._append({"entry": "checked", "side": arm, "agreement": known, "backend_version": backend_version})
 
-    def trial(self, side: str, trial: Trial) -> None:
+    def trial(self, arm: str, trial: Trial) -> None:
         """Write a trial that has ended."""
-        self._append_record("trial", side, trial)
+        self._append_record("trial", arm, trial)
 
-    def failure(self, side: str, reason: str, kind: str) -> None:
-        """Write why a side has no samples."""
-        self._append({"entry": "failure", "side": side, "reason": reason, "kind": kind})
+    def failure(self, arm: str, reason: str, kind: str) -> None:
+        """Write why an arm has no samples."""
+        self._append({"entry": "failure", "side": arm, "reason": reason, "kind": kind})
 
     def conditions(self, conditions: Conditions) -> None:
         """Write what the machine was like until now: the last one counts."""
@@ -181,8 +181,8 @@ class Journal:
         """
         return _read(path)
 
-    def _append_record(self, entry: str, side: str, record: Record) -> None:
-        self._append({"entry": entry, "side": side, "data": record.model_dump(mode="json")})
+    def _append_record(self, entry: str, arm: str, record: Record) -> None:
+        self._append({"entry": entry, "side": arm, "data": record.model_dump(mode="json")})
 
     def _append(self, entry: dict[str, Any]) -> None:
         body = json.dumps(entry, separators=(",", ":")).encode()[:-1]
@@ -196,14 +196,14 @@ class Journal:
 
 
 def journal_path(target: Path) -> Path:
-    """Say where the journal of a run is whose final record goes to `target`."""
+    """Return where the journal of a run is whose final record goes to `target`."""
     return target.with_name(f"{target.name}.journal")
 
 
 def recover(path: Path) -> tuple[Measurement | Comparison, str]:
     """Rebuild from a journal what its run would have given, had it been asked for the trials that ended.
 
-    Of two sides the first is the baseline. Pairs of which only one trial ended are left out.
+    Of two arms the first is the baseline. Pairs of which only one trial ended are left out.
 
     Parameters
     ----------
@@ -214,20 +214,20 @@ def recover(path: Path) -> tuple[Measurement | Comparison, str]:
     -------
     (Measurement or Comparison, str)
         And a word on what was cut off, empty where nothing was. A comparison of fewer than 6 pairs is inconclusive; one
-        in which a side has no trial has failed.
+        in which an arm has no trial has failed.
 
     Raises
     ------
     RecordError
-        See `Journal.read`; or the journal holds no side, or of two sides not what a comparison needs.
+        See `Journal.read`; or the journal holds no arm, or of two arms not what a comparison needs.
     """
     contents = _read(path)
-    names = list(contents.sides)
+    names = list(contents.arms)
     if len(names) == 1:
         return contents.measurement(names[0]), contents.torn
     if len(names) != 2:
         raise RecordError(f"{path}: nothing to recover: the run was interrupted before it knew its models")
-    baseline, candidate = contents.sides.values()
+    baseline, candidate = contents.arms.values()
     of_baseline, of_candidate = contents.begun.values()
     if of_baseline.cost is None or of_candidate.cost is None or of_candidate.margin is None:
         raise RecordError(f"{path}: two models, but not their costs: it is the journal of two measurements")
@@ -273,7 +273,7 @@ def _read(path: Path) -> Contents:
 
 
 def _opened(line: bytes) -> dict[str, Any] | None:
-    """Give the entry of a whole line, None of a damaged one."""
+    """Return the entry of a whole line, None of a damaged one."""
     body = line[: 1 - _SEAL_BYTES]
     if line[len(body) :] + b"\n" != _SEAL.format(zlib.crc32(body)).encode():
         return None
@@ -289,17 +289,17 @@ def _take(contents: Contents, entry: dict[str, Any]) -> None:
     name = entry["side"]
     if kind == "begun":
         contents.begun[name] = begun = _record(Begun, entry["data"])
-        contents.sides[name] = Side(subject=begun.subject)
+        contents.arms[name] = Arm(subject=begun.subject)
         return
-    side = contents.sides[name]
+    arm = contents.arms[name]
     if kind == "checked":
-        side.backend_version = entry["backend_version"]
+        arm.backend_version = entry["backend_version"]
         if entry["agreement"] is not None:
-            side.agreement = _record(Agreement, entry["agreement"])
+            arm.agreement = _record(Agreement, entry["agreement"])
     elif kind == "trial":
-        side.trials.append(_record(Trial, entry["data"]))
+        arm.trials.append(_record(Trial, entry["data"]))
     elif kind == "failure":
-        side.failure, side.failure_kind = entry["reason"], entry["kind"]
+        arm.failure, arm.failure_kind = entry["reason"], entry["kind"]
     else:
         raise KeyError(kind)
 

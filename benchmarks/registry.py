@@ -15,7 +15,7 @@ def names() -> tuple[str, ...]:
 
 
 def describe(name: str) -> str:
-    """Say what scenario `name` measures.
+    """Return what scenario `name` measures.
 
     Raises
     ------

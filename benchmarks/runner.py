@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from backends.base import Array
 from benchmarks.answers.reference import Reference
+from benchmarks.arm import PreparedArm
 from benchmarks.comparison import MIN_PAIRS, compared
 from benchmarks.errors import NotComparableError, SettingError
 from benchmarks.journal import Journal
@@ -13,7 +14,6 @@ from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.process.measured import Launch, MeasuredProcess
 from benchmarks.records.measurement import Comparison, Measurement
 from benchmarks.settings import Settings
-from benchmarks.side import PreparedSide
 from benchmarks.stopping import enough_pairs, enough_trials
 from benchmarks.subject.cost import cost
 from benchmarks.subject.subject import SubjectSpec
@@ -70,11 +70,11 @@ def measure(
         The file is missing or broken, or there is no such backend.
     """
     settings, say = settings or Settings(), progress or _silent
-    side = PreparedSide.prepare(spec, feeds, reference, settings, say)
+    arm = PreparedArm.prepare(spec, feeds, reference, settings, say)
     # Whoever reads the journal of a killed run wants to know what the model costs.
     costs = [] if journal is None else [cost(spec.model, shapes=spec.shapes)]
-    schedule = Schedule([side], settings, say, launch, machine or ThisMachine(), journal, costs)
-    return schedule.run(lambda spent: enough_trials(side.trials, settings, spent=spent))[0]
+    schedule = Schedule([arm], settings, say, launch, machine or ThisMachine(), journal, costs)
+    return schedule.run(lambda spent: enough_trials(arm.trials, settings, spent=spent))[0]
 
 
 def compare(
@@ -133,28 +133,28 @@ def compare(
             f"precision differs: {baseline.options.precision} of the baseline, {candidate.options.precision} of the "
             f"candidate; measure both with the same"
         )
-    sides = [
-        PreparedSide.prepare(spec, feeds, reference, settings, say)
+    arms = [
+        PreparedArm.prepare(spec, feeds, reference, settings, say)
         for spec, reference in ((baseline, baseline_reference), (candidate, candidate_reference))
     ]
-    if sides[0].sizes.batch != sides[1].sizes.batch:
+    if arms[0].sizes.batch != arms[1].sizes.batch:
         raise NotComparableError(
-            f"batch differs: {sides[0].sizes.batch} of the baseline, {sides[1].sizes.batch} of the candidate; "
+            f"batch differs: {arms[0].sizes.batch} of the baseline, {arms[1].sizes.batch} of the candidate; "
             f"measure both with the same"
         )
     if feeds is None:
-        _share_real_inputs(sides, (baseline_reference, candidate_reference))
+        _share_real_inputs(arms, (baseline_reference, candidate_reference))
     costs = cost(baseline.model, shapes=baseline.shapes), cost(candidate.model, shapes=candidate.shapes)
-    schedule = Schedule(sides, settings, say, launch, machine or ThisMachine(), journal, costs)
-    of_baseline, of_candidate = schedule.run(lambda spent: enough_pairs(sides[0], sides[1], settings, spent=spent))
+    schedule = Schedule(arms, settings, say, launch, machine or ThisMachine(), journal, costs)
+    of_baseline, of_candidate = schedule.run(lambda spent: enough_pairs(arms[0], arms[1], settings, spent=spent))
     return compared(of_baseline, of_candidate, costs, settings, ended=of_baseline.ended)
 
 
-def _share_real_inputs(sides: Sequence[PreparedSide], references: Sequence[Reference | None]) -> None:
+def _share_real_inputs(arms: Sequence[PreparedArm], references: Sequence[Reference | None]) -> None:
     """Time both on the same inputs: those of the first that has real ones."""
-    real = next((side for side, given in zip(sides, references, strict=True) if given), None)
-    if real is not None and sides[0].sizes == sides[1].sizes:
-        sides[0].feeds = sides[1].feeds = real.feeds
+    real = next((arm for arm, given in zip(arms, references, strict=True) if given), None)
+    if real is not None and arms[0].sizes == arms[1].sizes:
+        arms[0].feeds = arms[1].feeds = real.feeds
 
 
 def _silent(_: str) -> None:

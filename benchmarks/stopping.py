@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from benchmarks.arm import Arm
 from benchmarks.records.measurement import Interval, Trial
 from benchmarks.settings import NOT_A_VERDICT, Settings
-from benchmarks.side import Side
-from benchmarks.stats.group_sequential import Looks, plan_looks
+from benchmarks.stats.group_sequential import InterimAnalyses, plan_analyses
 from benchmarks.stats.log_ratios import log_ratios
 from benchmarks.stats.sequential_test import Decision, decide, early_end
 from benchmarks.stats.summary import median_interval, percentile, supports
@@ -18,14 +18,14 @@ __all__ = ["MOST_TRIALS", "enough_pairs", "enough_trials", "judge_pairs"]
 MOST_TRIALS = 30
 """Of one model measured alone; what they do not settle is not a matter of more trials."""
 
-_LOOKS = Looks()
+_ANALYSES = InterimAnalyses()
 _ERROR = 0.05
 _FEWEST_PAIRS = 2  # fewer have no interval
 _FEWEST_FOR_A_VERDICT = 6  # fewer have none of 95 %
 
 
 def enough_trials(trials: Sequence[Trial], settings: Settings, *, spent: bool) -> str | None:
-    """Tell whether one model was measured often enough: its percentile is known as well as was asked for.
+    """Return whether one model was measured often enough: its percentile is known as well as was asked for.
 
     Parameters
     ----------
@@ -51,24 +51,24 @@ def enough_trials(trials: Sequence[Trial], settings: Settings, *, spent: bool) -
     return None
 
 
-def enough_pairs(baseline: Side, candidate: Side, settings: Settings, *, spent: bool) -> str | None:
-    """Tell whether a comparison can end: its verdict is clear, or more pairs would not be looked at.
+def enough_pairs(baseline: Arm, candidate: Arm, settings: Settings, *, spent: bool) -> str | None:
+    """Return whether a comparison can end: its verdict is clear, or more pairs would not be looked at.
 
-    When one side failed the other one is measured as if alone.
+    When one arm failed the other one is measured as if alone.
 
     Parameters
     ----------
-    baseline, candidate : Side
+    baseline, candidate : Arm
         With the trials made so far.
     settings : Settings
         ``trials`` fixes their number; else the looks of `benchmarks.stats.sequential_test` decide.
     spent : bool
         Whether a further pair would end after the budget.
     """
-    for side, other in ((baseline, candidate), (candidate, baseline)):
-        if side.failure is not None:
+    for arm, other in ((baseline, candidate), (candidate, baseline)):
+        if arm.failure is not None:
             ended = enough_trials(other.trials, settings, spent=spent)
-            return None if ended is None else f"{side.subject.label} failed; {other.subject.label} alone: {ended}"
+            return None if ended is None else f"{arm.subject.label} failed; {other.subject.label} alone: {ended}"
     n = len(candidate.trials)
     if n < _FEWEST_PAIRS:
         return None
@@ -79,7 +79,7 @@ def enough_pairs(baseline: Side, candidate: Side, settings: Settings, *, spent: 
 
 
 def judge_pairs(ratios: Sequence[float], settings: Settings, *, spent: bool) -> Decision:
-    """Say what the pairs made so far show.
+    """Return what the pairs made so far show.
 
     A number of pairs that was fixed before is looked at once, at its end; else see `benchmarks.stats.sequential_test`.
     Fewer than 6 pairs, and pairs of a quick measurement, have an interval and no verdict.
@@ -98,7 +98,7 @@ def judge_pairs(ratios: Sequence[float], settings: Settings, *, spent: bool) -> 
         decision = early_end(
             ratios,
             settings.margin,
-            _LOOKS,
+            _ANALYSES,
             budget_s=settings.budget_s,
             seconds_left=0.0 if spent else 1.0,
             seconds_per_pair=1.0,
@@ -111,7 +111,7 @@ def judge_pairs(ratios: Sequence[float], settings: Settings, *, spent: bool) -> 
         reason = f"{n} pairs; a verdict needs at least {_FEWEST_FOR_A_VERDICT}"
         decision = Decision(verdict="inconclusive", speedup=None, look=None, spent=0.0, reason=reason)
     else:
-        decision = decide(ratios, settings.margin, plan_looks(_ERROR, n, n_looks=1), strict=settings.strict)
+        decision = decide(ratios, settings.margin, plan_analyses(_ERROR, n, n_looks=1), strict=settings.strict)
     if decision.verdict == "continue":
         return decision
     if settings.fast:
@@ -130,7 +130,7 @@ def judge_pairs(ratios: Sequence[float], settings: Settings, *, spent: bool) -> 
 
 
 def _half_width(trials: Sequence[Trial], share: float) -> float | None:
-    """Say how well a percentile is known: half-width of the interval of the trials' own percentiles, as a share.
+    """Return how well a percentile is known: half-width of the interval of the trials' own percentiles, as a share.
 
     None where a single trial has too few calls to show the percentile.
     """

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypedDict
 
+from benchmarks.arm import PreparedArm
 from benchmarks.errors import WorkerError, WrongAnswersError
 from benchmarks.journal import Begun, Journal
 from benchmarks.machine.energy import EnergyMeter
@@ -22,7 +23,6 @@ from benchmarks.process.cold_start import cold_costs
 from benchmarks.process.measured import Launch, Loaded, MeasuredWorker, Warm
 from benchmarks.records.measurement import Cost, Environment, Measurement, Trial
 from benchmarks.settings import NOT_A_VERDICT, Settings, plan_blocks
-from benchmarks.side import PreparedSide
 
 __all__ = ["Enough", "Schedule"]
 
@@ -33,11 +33,11 @@ Enough = Callable[[bool], str | None]
 
 
 class Schedule:
-    """Runs the trials of one or two sides, and goes on with those that still work.
+    """Runs the trials of one or two arms, and goes on with those that still work.
 
     Parameters
     ----------
-    sides : sequence of PreparedSide
+    arms : sequence of PreparedArm
         One, or the baseline and the candidate.
     settings : Settings
         See there.
@@ -50,12 +50,12 @@ class Schedule:
     journal : Journal or None
         Receives each trial as it ends.
     costs : sequence of Cost
-        Of the sides, for the journal; empty where one model is measured alone.
+        Of the arms, for the journal; empty where one model is measured alone.
     """
 
     def __init__(
         self,
-        sides: Sequence[PreparedSide],
+        arms: Sequence[PreparedArm],
         settings: Settings,
         say: Callable[[str], None],
         launch: Launch,
@@ -63,7 +63,7 @@ class Schedule:
         journal: Journal | None = None,
         costs: Sequence[Cost] = (),
     ) -> None:
-        self._sides = sides
+        self._arms = arms
         self._settings = settings
         self._say = say
         self._launch = launch
@@ -74,9 +74,9 @@ class Schedule:
         self._n_launched = 0
 
     def run(self, enough: Enough) -> list[Measurement]:
-        """Measure until `enough` says so; one record for each side, in their order."""
-        names = " and ".join(side.subject.label for side in self._sides)
-        backends = " and ".join(dict.fromkeys(side.subject.backend for side in self._sides))
+        """Measure until `enough` says so; one record for each arm, in their order."""
+        names = " and ".join(arm.subject.label for arm in self._arms)
+        backends = " and ".join(dict.fromkeys(arm.subject.backend for arm in self._arms))
         with self._machine.measuring(f"{names} on {backends}", self._say) as observer:
             started_utc = datetime.now(UTC).isoformat(timespec="seconds")
             self._begin_journal(observer.environment(gpu=self._took_part()["gpu"]), started_utc)
@@ -85,7 +85,7 @@ class Schedule:
                 self._measure_cold()
             conditions = observer.finish(**self._took_part())
         return [
-            side.measurement(
+            arm.measurement(
                 conditions,
                 seed=self._settings.seed,
                 budget_s=self._settings.budget_s,
@@ -93,56 +93,56 @@ class Schedule:
                 started_utc=started_utc,
                 caveats=[NOT_A_VERDICT] if self._settings.fast else [],
             )
-            for side in self._sides
+            for arm in self._arms
         ]
 
     def _took_part(self) -> _TookPart:
         return {
-            "versions": {side.spec.backend: side.backend_version for side in self._sides if side.backend_version},
-            "gpu": any(side.spec.options.device != "cpu" for side in self._sides),
-            "threads": max(side.spec.options.threads for side in self._sides),
+            "versions": {arm.spec.backend: arm.backend_version for arm in self._arms if arm.backend_version},
+            "gpu": any(arm.spec.options.device != "cpu" for arm in self._arms),
+            "threads": max(arm.spec.options.threads for arm in self._arms),
         }
 
     def _trials(self, enough: Enough, observer: Observer) -> str:
         deadline_s = self._machine.now_s() + self._settings.budget_s
         trial_s = 0.0
-        while active := [side for side in self._sides if side.failure is None]:
+        while active := [arm for arm in self._arms if arm.failure is None]:
             # A trial that cannot end before the budget is not begun.
             spent = self._machine.now_s() + trial_s > deadline_s
             if (ended := enough(spent)) is not None:
                 return ended
             number = len(active[0].trials) + 1
             total = "" if self._settings.trials is None else f" of {self._settings.trials}"
-            names = " and ".join(side.subject.label for side in active)
+            names = " and ".join(arm.subject.label for arm in active)
             self._say(f"trial {number}{total}: {names} on {active[0].subject.backend}")
             start_s = self._machine.now_s()
             try:
                 done = self._trial(active, observer)
-            except _SideFailedError:
-                continue  # the same trial again, without the side that failed
+            except _ArmFailedError:
+                continue  # the same trial again, without the arm that failed
             trial_s = self._machine.now_s() - start_s
-            for side, record in zip(active, done, strict=True):
-                side.trials.append(record)
+            for arm, record in zip(active, done, strict=True):
+                arm.trials.append(record)
                 if self._journal is not None:
-                    self._journal.checked(self._key(side), side.agreement, side.backend_version)
-                    self._journal.trial(self._key(side), record)
+                    self._journal.checked(self._key(arm), arm.agreement, arm.backend_version)
+                    self._journal.trial(self._key(arm), record)
             observer.between_trials()
             if self._journal is not None:
                 self._journal.conditions(observer.so_far(**self._took_part()))
         return "every model failed"
 
     def _measure_cold(self) -> None:
-        for side in self._sides:
-            if side.failure is None:
-                with suppress(_SideFailedError), self._blaming(side):
-                    side.cold = cold_costs(side.spec, timeout_s=self._settings.timeout_s, say=self._say)
+        for arm in self._arms:
+            if arm.failure is None:
+                with suppress(_ArmFailedError), self._blaming(arm):
+                    arm.cold = cold_costs(arm.spec, timeout_s=self._settings.timeout_s, say=self._say)
 
     def _begin_journal(self, environment: Environment, started_utc: str) -> None:
         if self._journal is None:
             return
-        for index, side in enumerate(self._sides):
+        for index, arm in enumerate(self._arms):
             begun = Begun(
-                subject=side.subject,
+                subject=arm.subject,
                 environment=environment,
                 cost=self._costs[index] if self._costs else None,
                 margin=self._settings.margin,
@@ -150,11 +150,11 @@ class Schedule:
                 started_utc=started_utc,
                 fast=self._settings.fast,
             )
-            self._journal.begin(self._key(side), begun)
-            if side.failure is not None:
-                self._journal.failure(self._key(side), side.failure, side.failure_kind or "")
+            self._journal.begin(self._key(arm), begun)
+            if arm.failure is not None:
+                self._journal.failure(self._key(arm), arm.failure, arm.failure_kind or "")
 
-    def _trial(self, active: Sequence[PreparedSide], observer: Observer) -> list[Trial]:
+    def _trial(self, active: Sequence[PreparedArm], observer: Observer) -> list[Trial]:
         with ExitStack() as stack:
             live: dict[int, _Live] = {}
             for index in self._shuffled(len(active)):
@@ -164,30 +164,30 @@ class Schedule:
             for order in self._balanced_orders(plan.rounds, len(active)):
                 for index in order:
                     one = ordered[index]
-                    with self._blaming(one.side):
+                    with self._blaming(one.arm):
                         one.worker.wake()
                         one.block(plan.calls[index], plan.dropped[index], observer.energy())
                         one.worker.rest()
             observer.look()
             trials = []
             for one in ordered:
-                with self._blaming(one.side):
+                with self._blaming(one.arm):
                     one.worker.wake()
                     trials.append(one.trial())
             return trials
 
-    def _start(self, side: PreparedSide, stack: ExitStack, observer: Observer) -> _Live:
-        with self._blaming(side):
-            worker = self._launch(side.spec, timeout_s=self._settings.timeout_s)
+    def _start(self, arm: PreparedArm, stack: ExitStack, observer: Observer) -> _Live:
+        with self._blaming(arm):
+            worker = self._launch(arm.spec, timeout_s=self._settings.timeout_s)
             stack.callback(worker.close)
             observer.follow(worker.pid)
             order, self._n_launched = self._n_launched, self._n_launched + 1
-            loaded = worker.load(side.feeds)
-            side.backend_version = loaded.backend_version
-            side.verify(worker)
+            loaded = worker.load(arm.feeds)
+            arm.backend_version = loaded.backend_version
+            arm.verify(worker)
             warm = worker.warm_up(self._settings.warm_up)
             worker.rest()
-            return _Live(side, worker, order, loaded, warm)
+            return _Live(arm, worker, order, loaded, warm)
 
     def _shuffled(self, n: int) -> list[int]:
         return self._rng.sample(range(n), n)
@@ -202,32 +202,32 @@ class Schedule:
         return orders[:rounds]
 
     @contextmanager
-    def _blaming(self, side: PreparedSide) -> Iterator[None]:
+    def _blaming(self, arm: PreparedArm) -> Iterator[None]:
         try:
             yield
         except WorkerError as error:
-            self._fail(side, error, error.kind)
-            raise _SideFailedError from error
+            self._fail(arm, error, error.kind)
+            raise _ArmFailedError from error
         except WrongAnswersError as error:
-            self._fail(side, error, WrongAnswersError.__name__)
-            raise _SideFailedError from error
+            self._fail(arm, error, WrongAnswersError.__name__)
+            raise _ArmFailedError from error
 
-    def _fail(self, side: PreparedSide, error: Exception, kind: str) -> None:
-        side.fail(error, kind)
-        self._say(f"{side.subject.label}: failed: {side.failure}")
+    def _fail(self, arm: PreparedArm, error: Exception, kind: str) -> None:
+        arm.fail(error, kind)
+        self._say(f"{arm.subject.label}: failed: {arm.failure}")
         if self._journal is not None:
-            self._journal.failure(self._key(side), side.failure or "", kind)
+            self._journal.failure(self._key(arm), arm.failure or "", kind)
 
-    def _key(self, side: PreparedSide) -> str:
+    def _key(self, arm: PreparedArm) -> str:
         # Two labels may be equal.
-        return _KEYS[self._sides.index(side)]
+        return _KEYS[self._arms.index(arm)]
 
 
 @dataclass
 class _Live:
     """One process of a trial that is under way."""
 
-    side: PreparedSide
+    arm: PreparedArm
     worker: MeasuredWorker
     order: int
     loaded: Loaded
@@ -278,5 +278,5 @@ class _TookPart(TypedDict):
     threads: int
 
 
-class _SideFailedError(Exception):
-    """One side of a trial failed; it knows why."""
+class _ArmFailedError(Exception):
+    """One arm of a trial failed; it knows why."""

@@ -19,7 +19,7 @@ from benchmarks.errors import RecordError, SettingError
 from benchmarks.machine.probe import Calibration
 from benchmarks.records.base import Record
 from benchmarks.records.measurement import Environment
-from benchmarks.stats.group_sequential import Looks
+from benchmarks.stats.group_sequential import InterimAnalyses
 from benchmarks.stats.sequential_test import decide
 
 __all__ = [
@@ -54,7 +54,7 @@ class NoiseFloor(Record):
     centre: float = Field(description="median log ratio of the pairs; 0 but for chance where no side is favoured")
     spread: NonNegativeFloat = Field(description="of one pair's log ratio: 1.4826 x median absolute deviation")
     margin: PositiveFloat = Field(description="at which `false_alarm_rate` was found")
-    looks: Looks
+    looks: InterimAnalyses
     false_alarm_rate: float = Field(
         ge=0, le=1, description="share of comparisons re-sampled from the pairs that say faster or slower"
     )
@@ -76,7 +76,7 @@ def noise_floor(
     model_latency_ns: int,
     started_utc: str,
     margin: float = 0.03,
-    looks: Looks | None = None,
+    looks: InterimAnalyses | None = None,
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> NoiseFloor:
@@ -96,8 +96,8 @@ def noise_floor(
         See `NoiseFloor`.
     margin : float, default=0.03
         At which the rate of false alarms is computed.
-    looks : Looks, optional
-        Of the comparisons that will be made: how many pairs they may use. The default of `Looks` if left out.
+    looks : InterimAnalyses, optional
+        Of the comparisons that will be made: how many pairs they may use. The default of `InterimAnalyses` if left out.
     n_resamples : int, default=2000
         Comparisons drawn.
     seed : int, default=0
@@ -110,7 +110,7 @@ def noise_floor(
     """
     if len(ratios) < _MIN_PAIRS:
         raise SettingError(f"a noise floor wants at least {_MIN_PAIRS} pairs, got {len(ratios)}")
-    looks = looks or Looks()
+    looks = looks or InterimAnalyses()
     drawn = np.random.default_rng(seed).choice(np.asarray(ratios, float), (n_resamples, looks.max_pairs)).tolist()
     alarms = sum(decide(pairs, margin, looks).verdict in {"faster", "slower"} for pairs in drawn)
     needed = sorted(_needed_delta(pairs, looks) for pairs in drawn)
@@ -280,7 +280,7 @@ def _write(path: Path, text: str) -> None:
         ) from error
 
 
-def _needed_delta(ratios: Sequence[float], looks: Looks) -> float:
+def _needed_delta(ratios: Sequence[float], looks: InterimAnalyses) -> float:
     """Return the smallest delta whose range holds the interval of one of the looks."""
     needed = math.inf
     for n, order in looks.schedule:

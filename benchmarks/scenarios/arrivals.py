@@ -20,7 +20,7 @@ Nanoseconds: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 def poisson_arrivals(rate_per_s: float, n: int, seed: int) -> Nanoseconds:
-    """Give the times of `n` arrivals; the first one at 0.
+    """Return the times of `n` arrivals; the first one at 0.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from backends.base import Array
 from benchmarks.answers.reference import Reference
+from benchmarks.arm import PreparedArm
 from benchmarks.errors import WorkerError, WrongAnswersError
 from benchmarks.machine.environment import cores_available
 from benchmarks.machine.machine import Machine, ThisMachine
@@ -32,7 +33,6 @@ from benchmarks.scenarios import (
     spin_ns_for,
 )
 from benchmarks.settings import Settings
-from benchmarks.side import PreparedSide
 from benchmarks.subject.subject import SubjectSpec
 
 __all__ = ["LoadMeasurement", "OfflineFor", "measure_load"]
@@ -58,7 +58,7 @@ class OfflineFor:
         self.seconds = seconds
 
     def settings(self, call_ns: float) -> Offline:
-        """Give the settings for a model whose warm call takes `call_ns` nanoseconds."""
+        """Return the settings for a model whose warm call takes `call_ns` nanoseconds."""
         calls = offline_calls(call_ns, self.streams, round(1e9 * self.seconds))
         return Offline(calls=calls, streams=self.streams)
 
@@ -130,44 +130,44 @@ def measure_load(
     """
     settings, say = settings or Settings(), progress or (lambda _: None)
     spec = replace(spec, options=replace(spec.options, streams=scenario.streams))
-    side = PreparedSide.prepare(spec, feeds, reference, settings, say)
+    arm = PreparedArm.prepare(spec, feeds, reference, settings, say)
     machine = machine or ThisMachine()
     loaded: Loaded | None = None
     result: ScenarioResult | None = None
-    with machine.measuring(f"{side.subject.label} on {side.subject.backend}", say) as observer:
+    with machine.measuring(f"{arm.subject.label} on {arm.subject.backend}", say) as observer:
         started_utc = datetime.now(UTC).isoformat(timespec="seconds")
-        say(f"{side.subject.label} on {side.subject.backend}: {scenario.scenario}, streams: {scenario.streams}")
+        say(f"{arm.subject.label} on {arm.subject.backend}: {scenario.scenario}, streams: {scenario.streams}")
         process = MeasuredProcess(spec, timeout_s=settings.timeout_s)
         try:
             observer.follow(process.pid)
-            loaded = process.load(side.feeds)
-            side.verify(process)
+            loaded = process.load(arm.feeds)
+            arm.verify(process)
             warm = process.warm_up(settings.warm_up)
             asked = _asked(scenario, warm.latency_ns, loaded)
             question = question_of(asked)
             answer, arrays = process.scenario(question, scenario.streams)
             observer.look()
-            result = parse(question, answer, arrays, batch=side.subject.batch)
+            result = parse(question, answer, arrays, batch=arm.subject.batch)
         except WorkerError as error:
-            side.fail(error, error.kind)
+            arm.fail(error, error.kind)
         except WrongAnswersError as error:
-            side.fail(error, WrongAnswersError.__name__)
+            arm.fail(error, WrongAnswersError.__name__)
         finally:
             process.close()
         versions = {spec.backend: loaded.backend_version} if loaded and loaded.backend_version else {}
         conditions = observer.finish(versions, gpu=spec.options.device != "cpu", threads=spec.options.threads)
     return LoadMeasurement(
-        subject=side.subject,
+        subject=arm.subject,
         backend_version=loaded.backend_version if loaded else None,
         environment=conditions.environment,
         noise=conditions.noise,
         fitness=conditions.fitness,
-        agreement=side.agreement,
+        agreement=arm.agreement,
         executed_precision=loaded.executed_precision if loaded else None,
         properties=loaded.properties if loaded else {},
         result=result,
-        failure=side.failure,
-        failure_kind=side.failure_kind,
+        failure=arm.failure,
+        failure_kind=arm.failure_kind,
         seed=settings.seed,
         started_utc=started_utc,
     )

@@ -19,7 +19,7 @@ _RESERVE = 1.1
 
 
 def offline_calls(call_ns: float, streams: int, duration_ns: int, min_calls: int = 662) -> int:
-    """Give how many calls last `duration_ns` even if the model is a tenth faster than thought, as LoadGen does.
+    """Return how many calls last `duration_ns` even if the model is a tenth faster than thought, as LoadGen does.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ class MultiStreamResult(Record):
         return sum(1e9 * self.batch * len(done) / max(1, done[-1] - issued[0]) for issued, done in pairs)
 
     def percentile_ns(self, share: float) -> int:
-        """Give a percentile of the latencies in nanoseconds; see `benchmarks.stats.summary.percentile`."""
+        """Return a percentile of the latencies in nanoseconds; see `benchmarks.stats.summary.percentile`."""
         return percentile(self.latencies_ns, share)
 
 
@@ -88,7 +88,7 @@ class ServerProbe(Record):
         return judge(self.latencies_ns, self.planned, self.bound_ns, self.share)
 
     def percentile_ns(self, share: float) -> int:
-        """Give a percentile of the latencies in nanoseconds; see `benchmarks.stats.summary.percentile`."""
+        """Return a percentile of the latencies in nanoseconds; see `benchmarks.stats.summary.percentile`."""
         return percentile(self.latencies_ns, share)
 
 

@@ -46,7 +46,7 @@ class ServerSamples:
 
 
 def judge(latencies_ns: Nanoseconds, planned: int, bound_ns: int, share: float) -> bool:
-    """Tell whether a probe holds: all planned requests were served, few enough of them over the bound.
+    """Return whether a probe holds: all planned requests were served, few enough of them over the bound.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ _PR_SET_TIMERSLACK, _PR_GET_TIMERSLACK = 29, 30
 
 
 def spin_ns_for(compute_threads: int, cores: int) -> int:
-    """Give how long idle streams may spin: not at all where they would take a core from one that computes.
+    """Return how long idle streams may spin: not at all where they would take a core from one that computes.
 
     Parameters
     ----------

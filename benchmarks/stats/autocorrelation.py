@@ -16,7 +16,7 @@ _Samples = Sequence[float] | np.ndarray[tuple[int], np.dtype[np.generic]]
 
 
 def autocorrelation(samples: _Samples) -> _Floats:
-    """Give the autocorrelation of a sequence at all its lags.
+    """Return the autocorrelation of a sequence at all its lags.
 
     The estimate at lag k is ``sum_i (x_i - mean) (x_{i+k} - mean) / sum_i (x_i - mean)^2``: positive definite, and
     smaller than the truth at long lags. By FFT, so that 100 000 calls take milliseconds.
@@ -51,7 +51,7 @@ def autocorrelation(samples: _Samples) -> _Floats:
 
 
 def effective_size(samples: _Samples) -> float:
-    """Give the number of independent samples whose mean would be as certain as the mean of these.
+    """Return the number of independent samples whose mean would be as certain as the mean of these.
 
     It is n / tau with tau = 1 + 2 * (sum of the autocorrelations). Their sum is Geyer's initial monotone sequence: lags
     are taken in pairs while the sum of a pair is positive, and no pair counts more than the one before. As the mean is
@@ -90,7 +90,7 @@ def effective_size(samples: _Samples) -> float:
 
 
 def effective_size_at(samples: Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]], share: float) -> float:
-    """Give the number of independent samples that would tell a percentile as well as these.
+    """Return the number of independent samples that would tell a percentile as well as these.
 
     The percentile of a sample is uncertain as the share of values that do not exceed it is: the effective size is that
     of the sequence ``x_i <= percentile``. A slow stretch counts for p99 only as far as it puts calls beyond p99.
@@ -117,7 +117,7 @@ def effective_size_at(samples: Sequence[int] | np.ndarray[tuple[int], np.dtype[n
 
 
 def _correlation_time(found: _Floats) -> float:
-    """Give 1 + 2 * (sum of autocorrelations) by the initial monotone sequence, but not less than 1."""
+    """Return 1 + 2 * (sum of autocorrelations) by the initial monotone sequence, but not less than 1."""
     n_pairs = found.size // 2
     pairs = np.concatenate(([1.0], found[1 : 2 * n_pairs])).reshape(n_pairs, 2).sum(axis=1)
     ends = np.flatnonzero(pairs <= 0)

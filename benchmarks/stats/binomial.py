@@ -16,7 +16,7 @@ __all__ = ["lower_tail", "most_within"]
 
 
 def lower_tail(k: int, n: int, share: float) -> float:
-    """Give P[Binomial(n, share) <= k].
+    """Return P[Binomial(n, share) <= k].
 
     Below the mean the terms are added from k downwards, each from the one before. The j-th of them is at most
     exp(-j (j - 1) / 2k) of the first, so that those left out add less than 1e-20. Above it, the other tail is taken.
@@ -39,7 +39,7 @@ def lower_tail(k: int, n: int, share: float) -> float:
 
 @lru_cache(maxsize=4096)
 def most_within(n: int, share: float, error: float) -> int | None:
-    """Give the largest k with P[Binomial(n, share) <= k] <= error, for an error below 1; None where 0 is too many."""
+    """Return the largest k with P[Binomial(n, share) <= k] <= error, for an error below 1; None where 0 is too many."""
     if lower_tail(0, n, share) > error:
         return None
     fits, fails = 0, n
@@ -50,7 +50,7 @@ def most_within(n: int, share: float, error: float) -> int | None:
 
 
 def _log_term(k: int, n: int, share: float) -> float:
-    """Give log P[Binomial(n, share) = k] to full precision also for large n, where factorials would lose digits.
+    """Return log P[Binomial(n, share) = k] to full precision also for large n, where factorials would lose digits.
 
     Loader's: the error of Stirling's formula and the deviances, apart from each other.
     """
@@ -64,7 +64,7 @@ def _log_term(k: int, n: int, share: float) -> float:
 
 
 def _stirling_error(n: int) -> float:
-    """Give log(n!) - log(sqrt(2 pi n) (n/e)^n)."""
+    """Return log(n!) - log(sqrt(2 pi n) (n/e)^n)."""
     if n < 32:
         return math.lgamma(n + 1) - (n + 0.5) * math.log(n) + n - 0.5 * math.log(2 * math.pi)
     square = 1.0 / (n * n)
@@ -72,11 +72,11 @@ def _stirling_error(n: int) -> float:
 
 
 def _deviance(x: float, mean: float) -> float:
-    """Give x log(x / mean) + mean - x without cancelling where x is near the mean."""
+    """Return x log(x / mean) + mean - x without cancelling where x is near the mean."""
     nearness = (x - mean) / mean
     return mean * _plus_log(nearness) if abs(nearness) < 0.1 else x * math.log(x / mean) + mean - x
 
 
 def _plus_log(e: float) -> float:
-    """Give (1 + e) log(1 + e) - e for a small e, by its series: sum of (-e)^j / (j (j - 1)) from j = 2."""
+    """Return (1 + e) log(1 + e) - e for a small e, by its series: sum of (-e)^j / (j (j - 1)) from j = 2."""
     return sum((-e) ** j / (j * (j - 1)) for j in range(2, 18))

@@ -7,7 +7,7 @@ from statistics import median
 from benchmarks.records.measurement import Fitness, Trial
 from benchmarks.stats.summary import supports
 
-__all__ = ["doubts_about"]
+__all__ = ["caveats_about"]
 
 _TRIALS_FOR_AN_INTERVAL = 6
 _SPREAD = 0.10
@@ -15,7 +15,7 @@ _DRIFT = 0.05
 _SHORT_CALL_NS = 10_000
 
 
-def doubts_about(trials: tuple[Trial, ...], fitness: Fitness | None) -> tuple[str, ...]:
+def caveats_about(trials: tuple[Trial, ...], fitness: Fitness | None) -> tuple[str, ...]:
     """List what a reader should know before believing the numbers.
 
     Parameters
@@ -25,24 +25,24 @@ def doubts_about(trials: tuple[Trial, ...], fitness: Fitness | None) -> tuple[st
     fitness : Fitness or None
         Of the machine meanwhile; None where nobody looked.
     """
-    doubts = []
+    caveats = []
     if len(trials) < _TRIALS_FOR_AN_INTERVAL:
         trials_made = "1 trial" if len(trials) == 1 else f"{len(trials)} trials"
-        doubts.append(f"{trials_made}; a 95 % interval needs at least {_TRIALS_FOR_AN_INTERVAL}")
+        caveats.append(f"{trials_made}; a 95 % interval needs at least {_TRIALS_FOR_AN_INTERVAL}")
     n_calls = sum(len(trial.calls_ns) for trial in trials)
     if not supports(n_calls, 0.99):
-        doubts.append(f"only {n_calls} timed calls: too few for a p99")
+        caveats.append(f"only {n_calls} timed calls: too few for a p99")
     medians = [median(trial.calls_ns) for trial in trials]
     centre = median(medians)
     if (spread := (max(medians) - min(medians)) / centre) > _SPREAD:
-        doubts.append(f"the processes' medians differ by {spread:.0%}")
+        caveats.append(f"the processes' medians differ by {spread:.0%}")
     if abs(drift := median(_drift(trial) for trial in trials)) > _DRIFT:
-        doubts.append(f"latency moved by {drift:+.0%} from the first to the last third of the blocks")
+        caveats.append(f"latency moved by {drift:+.0%} from the first to the last third of the blocks")
     if unsteady := sum(trial.warmup_ended == "budget" for trial in trials):
-        doubts.append(f"{unsteady} of {len(trials)} warm-ups ended by their budget, not in a steady state")
+        caveats.append(f"{unsteady} of {len(trials)} warm-ups ended by their budget, not in a steady state")
     if centre < _SHORT_CALL_NS:
-        doubts.append(f"a call takes {centre / 1e3:.1f} us: the call from Python is a noticeable part of it")
-    return (*doubts, *(reason.words for reason in (fitness.reasons if fitness is not None else ())))
+        caveats.append(f"a call takes {centre / 1e3:.1f} us: the call from Python is a noticeable part of it")
+    return (*caveats, *(reason.words for reason in (fitness.reasons if fitness is not None else ())))
 
 
 def _drift(trial: Trial) -> float:

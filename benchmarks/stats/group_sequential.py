@@ -17,12 +17,12 @@ from pydantic import Field, PositiveInt, model_validator
 from benchmarks.errors import SettingError
 from benchmarks.records.base import Record
 
-__all__ = ["Looks", "plan_looks"]
+__all__ = ["InterimAnalyses", "plan_analyses"]
 
 _Schedule = tuple[tuple[int, int], ...]
 
 
-class Looks(Record):
+class InterimAnalyses(Record):
     """When the pairs are looked at, and how wide the interval then is.
 
     The default spends 4.4 % by the sum over the looks; 2.8 % is what it really spends, as the looks share their pairs.
@@ -35,7 +35,7 @@ class Looks(Record):
     )
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> Looks:
+    def _makes_sense(self) -> InterimAnalyses:
         pairs = [n for n, _ in self.schedule]
         if any(later <= earlier for earlier, later in pairwise(pairs)):
             raise ValueError(f"every look wants more pairs than the one before, got {pairs}")
@@ -59,17 +59,17 @@ class Looks(Record):
         """Look by look, the probability that an interval up to that look misses."""
         return _spent(self.schedule)
 
-    def shortened(self, n: int) -> Looks | None:
-        """Give the looks before n pairs, and a last one at n pairs with the narrowest interval that `error` allows.
+    def shortened(self, n: int) -> InterimAnalyses | None:
+        """Return the looks before n pairs, and a last one at n pairs with the narrowest interval that `error` allows.
 
         None where n pairs are too few for any interval.
         """
         before = tuple(look for look in self.schedule if look[0] < n)
         order = _widest_order(before, n, self.error)
-        return Looks(schedule=(*before, (n, order))) if order > 0 else None
+        return InterimAnalyses(schedule=(*before, (n, order))) if order > 0 else None
 
 
-def plan_looks(error: float = 0.05, pairs: int = 20, n_looks: int = 4) -> Looks:
+def plan_analyses(error: float = 0.05, pairs: int = 20, n_looks: int = 4) -> InterimAnalyses:
     """Make a schedule for an error and a largest number of pairs.
 
     The looks lie evenly between the fewest pairs that can decide and `pairs`. After look j of K at most j / K of the
@@ -78,7 +78,7 @@ def plan_looks(error: float = 0.05, pairs: int = 20, n_looks: int = 4) -> Looks:
     Parameters
     ----------
     error : float, default=0.05
-        Bound of `Looks.error`, in (0, 1).
+        Bound of `InterimAnalyses.error`, in (0, 1).
     pairs : int, default=20
         Of the last look.
     n_looks : int, default=4
@@ -91,7 +91,7 @@ def plan_looks(error: float = 0.05, pairs: int = 20, n_looks: int = 4) -> Looks:
 
     Examples
     --------
-    >>> plan_looks(0.05, 6).schedule
+    >>> plan_analyses(0.05, 6).schedule
     ((6, 1),)
     """
     if not 0 < error < 1:
@@ -109,11 +109,11 @@ def plan_looks(error: float = 0.05, pairs: int = 20, n_looks: int = 4) -> Looks:
         n = pairs if index == n_looks - 1 else first + round(index * (pairs - first) / steps)
         order = _widest_order(schedule, n, error * (index + 1) / n_looks)
         schedule += ((n, order),)
-    return Looks(schedule=schedule)
+    return InterimAnalyses(schedule=schedule)
 
 
 def _fewest(error: float) -> int:
-    """Give the fewest pairs whose whole range misses with probability `error` at most."""
+    """Return the fewest pairs whose whole range misses with probability `error` at most."""
     n = 2
     while 2 / 2**n > error:
         n += 1
@@ -121,7 +121,7 @@ def _fewest(error: float) -> int:
 
 
 def _widest_order(before: _Schedule, n: int, error: float) -> int:
-    """Give the largest order of a look at n pairs after others with which all spend `error` at most, or 0."""
+    """Return the largest order of a look at n pairs after others with which all spend `error` at most, or 0."""
     orders = [order for order in range(1, n // 2 + 1) if _spent((*before, (n, order)))[-1] <= error]
     return max(orders, default=0)
 

@@ -40,7 +40,7 @@ def require_comparable(candidate: Measurement, baseline: Measurement) -> None:
 
 
 def log_ratios(candidate: Sequence[Trial], baseline: Sequence[Trial]) -> tuple[float, ...]:
-    """Give one number for each pair of processes: log(baseline / candidate).
+    """Return one number for each pair of processes: log(baseline / candidate).
 
     It is the median over rounds of the log ratio of the medians of the two blocks of that round. Drift, clock frequency
     and neighbours hit both blocks of a round alike and cancel.

@@ -41,7 +41,7 @@ class BoundCheck(NamedTuple):
 
 
 def queries_needed(share: float, over_latency: int, confidence: float = CONFIDENCE, tolerance: float = 0.0) -> int:
-    """Give the fewest queries that show a percentile although so many of them were over latency.
+    """Return the fewest queries that show a percentile although so many of them were over latency.
 
     With h(t) the least h for which ``P[Binomial(h + t, 1 - share + tolerance) <= t] <= 1 - confidence``, it is
     h(t) + t.
@@ -74,7 +74,7 @@ def queries_needed(share: float, over_latency: int, confidence: float = CONFIDEN
 
 
 def allowed_over_latency(n: int, share: float, confidence: float = CONFIDENCE, tolerance: float = 0.0) -> int | None:
-    """Give the most over-latency queries with which n queries still show the percentile.
+    """Return the most over-latency queries with which n queries still show the percentile.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def allowed_over_latency(n: int, share: float, confidence: float = CONFIDENCE, t
 def holds_bound(
     n: int, n_over: int, share: float, confidence: float = CONFIDENCE, tolerance: float = 0.0
 ) -> BoundCheck:
-    """Tell whether n queries, n_over of them over a latency bound, show that `share` of all keep it (Server).
+    """Return whether n queries, n_over of them over a latency bound, show that `share` of all keep it (Server).
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def holds_bound(
 
 
 def _over_share(share: float, confidence: float, tolerance: float) -> float:
-    """Give the share of over-latency queries that is to be excluded."""
+    """Return the share of over-latency queries that is to be excluded."""
     if not 0 < share < 1:
         raise SettingError(f"a percentile is a share between 0 and 1, got {share}")
     if not 0.5 <= confidence < 1:
@@ -137,7 +137,7 @@ def _over_share(share: float, confidence: float, tolerance: float) -> float:
 
 
 def _error(confidence: float) -> float:
-    """Give the allowed error, a hair wider than the rounding of a tail that is exactly as likely."""
+    """Return the allowed error, a hair wider than the rounding of a tail that is exactly as likely."""
     return (1 - confidence) * (1 + 1e-12)
 
 

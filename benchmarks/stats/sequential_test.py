@@ -17,7 +17,7 @@ from pydantic import Field, NonNegativeInt
 from benchmarks.errors import SettingError
 from benchmarks.records.base import Record
 from benchmarks.records.measurement import Interval
-from benchmarks.stats.group_sequential import Looks
+from benchmarks.stats.group_sequential import InterimAnalyses
 from benchmarks.stats.log_ratios import Verdict
 
 __all__ = [
@@ -42,7 +42,7 @@ class Decision(Record):
     reason: str = Field(description="why, in words")
 
 
-def decide(ratios: Sequence[float], margin: float, looks: Looks, *, strict: bool = False) -> Decision:
+def decide(ratios: Sequence[float], margin: float, looks: InterimAnalyses, *, strict: bool = False) -> Decision:
     """Decide at the first look that decides; later pairs change nothing.
 
     With L and U the ends of the interval of the log speed-up, and delta = log(1 + margin): *faster* if L > 0 and the
@@ -55,7 +55,7 @@ def decide(ratios: Sequence[float], margin: float, looks: Looks, *, strict: bool
         log(baseline / candidate), one per pair, in the order in which they were measured.
     margin : float
         Smallest effect that counts, as a share.
-    looks : Looks
+    looks : InterimAnalyses
         Chosen before the first pair was measured.
     strict : bool, default=False
         Ask more of *faster* and *slower*: the whole interval beyond delta.
@@ -104,7 +104,7 @@ def decide(ratios: Sequence[float], margin: float, looks: Looks, *, strict: bool
 def early_end(
     ratios: Sequence[float],
     margin: float,
-    looks: Looks,
+    looks: InterimAnalyses,
     *,
     budget_s: float,
     seconds_left: float,

@@ -36,7 +36,7 @@ _Samples = Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 def samples_needed(share: float) -> int:
-    """Give the smallest sample of which the percentile is told.
+    """Return the smallest sample of which the percentile is told.
 
     The median describes any sample. Another percentile wants as many as LoadGen's early stopping: so many that one
     value beyond it is not luck (see `benchmarks.stats.percentile_bounds`).
@@ -55,12 +55,12 @@ def samples_needed(share: float) -> int:
 
 
 def supports(n_samples: int, share: float) -> bool:
-    """Tell whether a percentile is told of a sample of this size."""
+    """Return whether a percentile is told of a sample of this size."""
     return n_samples >= samples_needed(share)
 
 
 def can_tell(n_effective: float, share: float) -> bool:
-    """Tell whether a percentile of the service, not only of the sample, can be known from so many independent calls.
+    """Return whether a percentile of the service, not only of the sample, can be known from so many independent calls.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def can_tell(n_effective: float, share: float) -> bool:
 
 
 def percentile(samples: _Samples, share: float) -> int:
-    """Give a percentile by nearest rank, rounded up: the smallest sample that at least `share` of all do not exceed.
+    """Return a percentile by nearest rank, rounded up: the smallest sample that at least `share` of all do not exceed.
 
     The result is always one of the samples; nothing is interpolated. This is the convention of OpenVINO's benchmark_app
     (index ``ceil(n * share) - 1``).
@@ -108,7 +108,7 @@ def percentile(samples: _Samples, share: float) -> int:
 
 
 def percentile_interval(samples: _Samples, share: float, confidence: float = 0.95) -> Interval:
-    """Give a percentile of a service with a distribution-free interval that allows for calls that follow each other.
+    """Return a percentile of a service with a distribution-free interval that allows for calls that follow each other.
 
     Of m independent calls the interval [x_(j), x_(k)] misses with the probability that fewer than j, or k and more, of
     them lie at or below the percentile: binomial tails, each at most ``(1 - confidence) / 2``. Correlated calls are
@@ -174,7 +174,7 @@ def percentile_interval(samples: _Samples, share: float, confidence: float = 0.9
 
 
 def clustered_median_interval(trials: Sequence[_Samples], confidence: float = 0.95) -> Interval:
-    """Give the median latency over processes, with an interval over processes.
+    """Return the median latency over processes, with an interval over processes.
 
     Every trial counts as one value, its median, and the interval is `median_interval` of these. Calls of one trial are
     correlated and share its luck (layout of memory, placement of threads): a hundred more of them tell nothing about
@@ -198,7 +198,7 @@ def clustered_median_interval(trials: Sequence[_Samples], confidence: float = 0.
 
 
 def relative_half_width(interval: Interval) -> float:
-    """Give half the width of an interval as a share of its value: 0.01 for 10 ms, known to 0.1 ms up and down.
+    """Return half the width of an interval as a share of its value: 0.01 for 10 ms, known to 0.1 ms up and down.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def relative_half_width(interval: Interval) -> float:
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Give the median of independent values with an exact, distribution-free interval.
+    """Return the median of independent values with an exact, distribution-free interval.
 
     The interval is [x_(k), x_(n+1-k)] with the largest k whose two-sided error ``2 * sum_{i<k} C(n, i) / 2^n`` stays
     within ``1 - confidence``: the inverted sign test. It assumes nothing but independence. Six values are the fewest
@@ -251,7 +251,7 @@ def _too_few(n: int, n_effective: int, share: float) -> SettingError:
 
 
 def _independent_needed(share: float) -> int:
-    """Give how many independent values tell a percentile, high or low."""
+    """Return how many independent values tell a percentile, high or low."""
     return max(queries_needed(share, 1), queries_needed(1 - share, 1))
 
 

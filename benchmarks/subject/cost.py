@@ -104,7 +104,7 @@ def cost(model: Path, *, shapes: Mapping[str, Shape] | None = None) -> Cost:
 
 
 def _with_shapes(proto: onnx.ModelProto, inputs: Mapping[str, Shape], model: Path) -> onnx.ModelProto:
-    """Give every tensor its shape; functions of the file itself are taken apart first."""
+    """Return every tensor its shape; functions of the file itself are taken apart first."""
     import onnx
     import onnx.inliner
 
@@ -225,7 +225,7 @@ class _Graph:
         return elements
 
     def number(self, name: str) -> int | None:
-        """Give the value of a constant of one element, None where it is none."""
+        """Return the value of a constant of one element, None where it is none."""
         import onnx
 
         tensor = self.constants.get(name)
@@ -306,7 +306,7 @@ def _is_layer(operator: str) -> bool:
 
 
 def _repetitions(node: onnx.NodeProto, body: onnx.GraphProto, graph: _Graph) -> int | None:
-    """Say how often a body runs, None where the data decides."""
+    """Return how often a body runs, None where the data decides."""
     if node.op_type == "Scan":
         n_scanned = integer_attribute(node, "num_scan_inputs")
         axes = next((list(each.ints) for each in node.attribute if each.name == "scan_input_axes"), [0])
@@ -336,7 +336,7 @@ def _floating() -> frozenset[int]:
 
 
 def _element_bytes(element_type: int) -> float:
-    """Give the bytes of one element as it is stored: small types are packed, text has no size of its own."""
+    """Return the bytes of one element as it is stored: small types are packed, text has no size of its own."""
     import onnx
 
     if element_type == onnx.TensorProto.STRING:

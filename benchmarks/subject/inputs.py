@@ -214,7 +214,7 @@ def index_bounds(model: Path) -> dict[str, int]:
 
 
 def take(array: Array, indices: np.ndarray[tuple[int], np.dtype[np.int64]], *, is_batched: bool) -> Array:
-    """Give the examples `indices` of a batched array; an array without a batch axis stays whole.
+    """Return the examples `indices` of a batched array; an array without a batch axis stays whole.
 
     Parameters
     ----------
@@ -283,7 +283,7 @@ def _values(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator, 
 
 
 def _indexed(node: onnx.NodeProto, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Give the lengths of the axes of a tensor of `shape` that the second input of `node` holds indices into."""
+    """Return the lengths of the axes of a tensor of `shape` that the second input of `node` holds indices into."""
     numbers = {attribute.name: attribute.i for attribute in node.attribute}
     if node.op_type in _BY_COORDINATES:
         return shape[numbers.get("batch_dims", 0) :]

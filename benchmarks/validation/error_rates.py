@@ -23,7 +23,7 @@ from benchmarks.errors import BenchmarkError, SettingError
 from benchmarks.records.file import load_comparison
 from benchmarks.runner import compare
 from benchmarks.settings import Settings
-from benchmarks.stats.group_sequential import Looks
+from benchmarks.stats.group_sequential import InterimAnalyses
 from benchmarks.stats.sequential_test import decide
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.validation.naive import NAIVE_CALLS, NAIVE_DROPPED, naive_verdict
@@ -89,7 +89,7 @@ SERVICES = (
 
 
 def simulated_rates(
-    kind: Kind, slowdown: float, *, runs: int, seed: int = 0, margin: float = 0.03, looks: Looks | None = None
+    kind: Kind, slowdown: float, *, runs: int, seed: int = 0, margin: float = 0.03, looks: InterimAnalyses | None = None
 ) -> Rates:
     """Run the real comparison on simulated machines, decided sequentially.
 
@@ -105,10 +105,10 @@ def simulated_rates(
         Of all of them.
     margin : float, default=0.03
         Smallest effect that counts, as a share.
-    looks : Looks, optional
-        The default of `Looks` if left out.
+    looks : InterimAnalyses, optional
+        The default of `InterimAnalyses` if left out.
     """
-    looks = looks or Looks()
+    looks = looks or InterimAnalyses()
     decisions, seconds = [], []
     ratios: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -156,7 +156,7 @@ def resampled_rates(
     runs: int,
     seed: int = 0,
     margin: float = 0.03,
-    looks: Looks | None = None,
+    looks: InterimAnalyses | None = None,
     where: str = "recorded",
 ) -> Rates:
     """Draw comparisons from recorded pairs, with replacement, and make the candidate slower.
@@ -181,7 +181,7 @@ def resampled_rates(
     """
     if not ratios:
         raise SettingError("there are no recorded pairs to draw from")
-    looks = looks or Looks()
+    looks = looks or InterimAnalyses()
     drawn = np.random.default_rng(seed).choice(np.asarray(ratios, float), (runs, looks.max_pairs)) - math.log1p(
         slowdown
     )

@@ -100,7 +100,7 @@ def test_a_failure_and_an_early_end_are_rows_with_a_reason(path, tmp_path):
         journal.failure("m", "it broke", "RunError")
     failed, _ = recover(other)
     assert (failed.failure, failed.failure_kind, failed.trials) == ("it broke", "RunError", ())
-    assert Journal.read(other).sides["m"].trials == [trial()]
+    assert Journal.read(other).arms["m"].trials == [trial()]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_cut_at_any_byte_loses_at_most_the_last_trial(path, tmp_path):
         cut.write_bytes(whole[:length])
         contents = Journal.read(cut)
         n_lines = sum(end <= length for end in ends)
-        assert sum(len(side.trials) for side in contents.sides.values()) == max(0, n_lines - 3)
+        assert sum(len(side.trials) for side in contents.arms.values()) == max(0, n_lines - 3)
         assert bool(contents.torn) == (length not in ends)
 
 
@@ -200,7 +200,7 @@ def test_a_damaged_line_is_refused_and_a_damaged_last_one_ignored(path):
         elif changed != b"\n":
             contents = Journal.read(path)
             assert contents.torn
-            assert len(contents.sides["candidate"].trials) == 1
+            assert len(contents.arms["candidate"].trials) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"{}\n", b"\x00\xff\n\n", b'{"schema_version": 1}'])
@@ -221,7 +221,7 @@ def test_a_missing_journal_or_folder_is_one_line(tmp_path):
 def test_a_finished_run_leaves_no_journal_and_an_older_one_is_kept(path):
     write_pairs(path, 1, 1)
     journal = Journal(path)
-    assert len(Journal.read(path.with_name(f"{path.name}.1")).sides) == 2
+    assert len(Journal.read(path.with_name(f"{path.name}.1")).arms) == 2
     with pytest.raises(RecordError, match="another run is writing"):
         Journal(path)
     journal.finish()

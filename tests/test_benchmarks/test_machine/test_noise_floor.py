@@ -14,7 +14,7 @@ from benchmarks.errors import RecordError, SettingError
 from benchmarks.machine import noise_floor as floors
 from benchmarks.machine.noise_floor import NoiseFloor, fingerprint, noise_floor, state_folder
 from benchmarks.records.measurement import Environment
-from benchmarks.stats.group_sequential import Looks, plan_looks
+from benchmarks.stats.group_sequential import InterimAnalyses, plan_analyses
 from benchmarks.stats.sequential_test import decide
 
 FINGERPRINT = "0123456789abcdef"
@@ -54,7 +54,7 @@ def test_equal_models_are_found_equal_at_the_smallest_margin_and_not_at_half_of_
     fresh = np.reshape(pairs(spread, 1000 * 20, seed=1), (1000, 20)).tolist()
 
     def equivalent(margin):
-        return sum(decide(one, margin, Looks()).verdict == "equivalent" for one in fresh) / 1000
+        return sum(decide(one, margin, InterimAnalyses()).verdict == "equivalent" for one in fresh) / 1000
 
     assert equivalent(floor.smallest_margin) == pytest.approx(0.95, abs=0.03)
     assert equivalent(floor.smallest_margin / 2) < 0.6
@@ -66,8 +66,11 @@ def test_a_change_as_large_as_the_smallest_margin_is_told_from_none(spread):
     fresh = np.reshape(pairs(spread, 1000 * 20, seed=2), (1000, 20))
 
     def shares(shift):
-        decisions = [decide(one, margin, Looks()) for one in (fresh - shift).tolist()]
-        to_the_end = [decide(one, margin, Looks(schedule=(Looks().schedule[-1],))) for one in (fresh - shift).tolist()]
+        decisions = [decide(one, margin, InterimAnalyses()) for one in (fresh - shift).tolist()]
+        to_the_end = [
+            decide(one, margin, InterimAnalyses(schedule=(InterimAnalyses().schedule[-1],)))
+            for one in (fresh - shift).tolist()
+        ]
         found = sum(one.verdict == "slower" for one in decisions) / 1000
         return found, sum(one.speedup.high < 1 for one in to_the_end) / 1000
 
@@ -76,7 +79,7 @@ def test_a_change_as_large_as_the_smallest_margin_is_told_from_none(spread):
 
 
 def test_more_pairs_decide_smaller_margins():
-    margins = [floor_of(0.02, looks=plan_looks(0.05, n)).smallest_margin for n in (8, 20, 60)]
+    margins = [floor_of(0.02, looks=plan_analyses(0.05, n)).smallest_margin for n in (8, 20, 60)]
     assert margins[0] > margins[1] > margins[2]
 
 

@@ -13,7 +13,7 @@ from benchmarks.records.file import load_comparison, load_measurement, save
 from benchmarks.records.measurement import Agreement, Fitness, Interval, Measurement, Reason
 from benchmarks.registry import describe, names
 from benchmarks.settings import Settings
-from benchmarks.stats.caveats import doubts_about
+from benchmarks.stats.caveats import caveats_about
 from benchmarks.stats.log_ratios import log_ratios, require_comparable
 from benchmarks.stats.summary import summarise
 from benchmarks.stopping import judge_pairs
@@ -138,21 +138,21 @@ def test_doubts_are_said_in_words(comparison):
     measurement = comparison.candidate
     trial = measurement.trials[0]
     good = tuple(trial.model_copy(update={"blocks_ns": ((1_000_000,) * 40,) * 3}) for _ in range(6))
-    assert doubts_about(good, None) == ()
+    assert caveats_about(good, None) == ()
     slow = good[0].model_copy(update={"blocks_ns": ((1_200_000,) * 40,) * 3, "warmup_ended": "budget"})
     drifting = tuple(
         trial.model_copy(update={"blocks_ns": tuple((n * 1_000_000,) * 40 for n in (10, 11, 12))}) for _ in range(6)
     )
     busy = Fitness(reasons=(Reason(severity="doubtful", words="other processes used 50% of the cores' time"),))
-    assert doubts_about((slow, *good[1:]), busy) == (
+    assert caveats_about((slow, *good[1:]), busy) == (
         "the processes' medians differ by 20%",
         "1 of 6 warm-ups ended by their budget, not in a steady state",
         "other processes used 50% of the cores' time",
     )
-    assert doubts_about(drifting, Fitness()) == (
+    assert caveats_about(drifting, Fitness()) == (
         "latency moved by +20% from the first to the last third of the blocks",
     )
-    few = doubts_about((trial,), None)
+    few = caveats_about((trial,), None)
     assert few[:2] == ("1 trial; a 95 % interval needs at least 6", "only 9 timed calls: too few for a p99")
 
 

@@ -10,10 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from benchmarks.errors import SettingError
-from benchmarks.stats.group_sequential import Looks, plan_looks
+from benchmarks.stats.group_sequential import InterimAnalyses, plan_analyses
 from benchmarks.stats.sequential_test import decide, early_end
 
-LOOKS = Looks()
+LOOKS = InterimAnalyses()
 DELTA = math.log(1.03)
 RUNS = 2000
 ERRORS = {
@@ -31,11 +31,11 @@ def draws(kind, *, spread, shift=0.0, runs=RUNS, n=20, seed=0):
 def test_the_default_spends_less_than_five_percent():
     assert LOOKS.schedule == ((8, 1), (11, 2), (14, 3), (20, 5))
     assert LOOKS.error == pytest.approx(0.028, abs=5e-4)
-    assert Looks(schedule=((8, 1),)).error == LOOKS.spent[0] == 2 / 2**8
+    assert InterimAnalyses(schedule=((8, 1),)).error == LOOKS.spent[0] == 2 / 2**8
 
 
 def test_the_error_is_counted_as_by_writing_down_every_sequence_of_signs():
-    looks = Looks(schedule=((4, 1), (7, 2), (10, 3)))
+    looks = InterimAnalyses(schedule=((4, 1), (7, 2), (10, 3)))
     missed = 0
     for signs in itertools.product((0, 1), repeat=10):
         missed += any(not order <= sum(signs[:n]) <= n - order for n, order in looks.schedule)
@@ -147,26 +147,26 @@ def test_a_margin_that_makes_no_sense_is_refused(margin):
 @pytest.mark.parametrize("schedule", [(), ((8, 1), (8, 2)), ((11, 2), (8, 1)), ((8, 5),), ((8, 0),)])
 def test_a_schedule_that_makes_no_sense_is_refused(schedule):
     with pytest.raises(ValidationError):
-        Looks(schedule=schedule)
+        InterimAnalyses(schedule=schedule)
 
 
 @pytest.mark.parametrize("error", [0.2, 0.05, 0.01, 0.001])
 @pytest.mark.parametrize("pairs", [12, 20, 40])
 @pytest.mark.parametrize("n_looks", [1, 2, 4, 7])
 def test_a_planned_schedule_keeps_its_error_and_ends_where_asked(error, pairs, n_looks):
-    looks = plan_looks(error, pairs, n_looks)
+    looks = plan_analyses(error, pairs, n_looks)
     assert looks.error <= error
     assert looks.max_pairs == pairs
     assert 1 <= len(looks.schedule) <= n_looks
     *before, (n, order) = looks.schedule
     if 2 * (order + 1) <= n:
-        assert Looks(schedule=(*before, (n, order + 1))).error > error, "a narrower interval would have done"
+        assert InterimAnalyses(schedule=(*before, (n, order + 1))).error > error, "a narrower interval would have done"
 
 
 def test_too_few_pairs_for_an_error_are_refused_with_the_number_that_is_enough():
     with pytest.raises(SettingError, match="at least 8 pairs, got 7"):
-        plan_looks(0.01, 7)
-    assert plan_looks(0.01, 8).schedule == ((8, 1),)
+        plan_analyses(0.01, 7)
+    assert plan_analyses(0.01, 8).schedule == ((8, 1),)
 
 
 def budget(ratios, left=0.0, looks=LOOKS):

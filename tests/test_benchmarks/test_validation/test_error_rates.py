@@ -10,7 +10,7 @@ import pytest
 from benchmarks.errors import RecordError, SettingError
 from benchmarks.records.file import save
 from benchmarks.runner import Settings, compare
-from benchmarks.stats.sequential_test import Looks
+from benchmarks.stats.sequential_test import InterimAnalyses
 from benchmarks.validation import error_rates, real_machine
 from benchmarks.validation.error_rates import (
     BUSY,
@@ -24,7 +24,7 @@ from benchmarks.validation.error_rates import (
 from benchmarks.validation.rates import HEAD, Rates, row
 
 RUNS = 100
-STATED = Looks().error
+STATED = InterimAnalyses().error
 
 
 @pytest.fixture(scope="module")

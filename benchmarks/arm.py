@@ -20,17 +20,17 @@ from benchmarks.records.measurement import (
     Trial,
 )
 from benchmarks.settings import Settings
-from benchmarks.stats.caveats import doubts_about
+from benchmarks.stats.caveats import caveats_about
 from benchmarks.subject.inputs import InputSizes, example_inputs, index_bounds, model_specs, resolve_sizes
 from benchmarks.subject.subject import SubjectSpec, identify
 
-__all__ = ["PreparedSide", "Side"]
+__all__ = ["Arm", "PreparedArm"]
 
 _COMPUTES_NOTHING = "null"
 
 
 @dataclass(eq=False, kw_only=True)
-class Side:
+class Arm:
     """What was gathered of one model, by a run that is under way or as its journal holds it.
 
     Parameters
@@ -83,9 +83,9 @@ class Side:
             What is known against the numbers beside what they show themselves.
         """
         trials = () if self.failure is not None else tuple(self.trials)
-        doubts = [*caveats, *doubts_about(trials, conditions.fitness)] if trials else []
+        against = [*caveats, *caveats_about(trials, conditions.fitness)] if trials else []
         if trials and self.subject.backend == _COMPUTES_NOTHING:
-            doubts.append(f"answers were not checked: backend {self.subject.backend!r} computes nothing")
+            against.append(f"answers were not checked: backend {self.subject.backend!r} computes nothing")
         return Measurement(
             subject=self.subject,
             backend_version=self.backend_version,
@@ -97,7 +97,7 @@ class Side:
             cold=self.cold if trials else None,
             failure=self.failure,
             failure_kind=self.failure_kind,
-            doubts=tuple(doubts),
+            doubts=tuple(against),
             seed=seed,
             budget_s=budget_s,
             ended=ended,
@@ -106,8 +106,8 @@ class Side:
 
 
 @dataclass(eq=False, kw_only=True)
-class PreparedSide(Side):
-    """A side that can be measured.
+class PreparedArm(Arm):
+    """An arm that can be measured.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ class PreparedSide(Side):
         reference: Reference | None,
         settings: Settings,
         say: Callable[[str], None],
-    ) -> PreparedSide:
+    ) -> PreparedArm:
         """Read the file, settle sizes and inputs, and compute the reference where none was given.
 
         Raises
@@ -158,14 +158,14 @@ class PreparedSide(Side):
                 )
             )
         subject = identify(spec, sizes.batch)
-        side = cls(subject=subject, spec=spec, sizes=sizes, feeds=feeds, reference=reference)
+        arm = cls(subject=subject, spec=spec, sizes=sizes, feeds=feeds, reference=reference)
         if reference is None and spec.backend != _COMPUTES_NOTHING:
             say(f"{subject.label}: computing the reference answers")
             try:
-                side.reference = compute_reference(spec.model, feeds, timeout_s=settings.timeout_s)
+                arm.reference = compute_reference(spec.model, feeds, timeout_s=settings.timeout_s)
             except WorkerError as error:
-                side.fail(error, error.kind)
-        return side
+                arm.fail(error, error.kind)
+        return arm
 
     def verify(self, worker: MeasuredWorker) -> None:
         """Check the answers of a freshly compiled model.
