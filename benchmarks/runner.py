@@ -47,7 +47,7 @@ def measure(
         Answers the compiled model must give before it is timed. Left out: what ONNX Runtime without optimisations
         answers to the feeds.
     settings : Settings, optional
-        See there.
+        How long and how often is measured.
     progress : callable, optional
         Receives one short line for each step.
     launch : Launch

@@ -45,7 +45,7 @@ class Settings:
     block_ns : int, default=20 ms
         Nanoseconds that a block should last; it has at least 4 calls where the budget allows that.
     warm_up : WarmUpLimits
-        See there.
+        How long warming up may and must take.
     margin : float, default=0.03
         Smallest effect that counts, as a share.
     strict : bool, default=False
@@ -138,7 +138,7 @@ def plan_blocks(latencies_ns: Sequence[float], settings: Settings) -> BlockPlan:
     latencies_ns : sequence of float
         Nanoseconds of one warm call, for each model that is measured in turn.
     settings : Settings
-        See there.
+        Budget, trials, rounds and length of a block.
     """
     budget_ns = 1e9 * _TIMED_SHARE * settings.budget_s / (settings.trials or _USUAL_TRIALS)
     dropped = tuple(min(_MAX_CALLS, max(1, math.ceil(_HAND_OVER_NS / ns))) for ns in latencies_ns)

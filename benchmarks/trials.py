@@ -40,7 +40,7 @@ class Schedule:
     arms : sequence of PreparedArm
         One, or the baseline and the candidate.
     settings : Settings
-        See there.
+        How long and how often is measured.
     say : callable
         Receives one short line for each step.
     launch : Launch

@@ -56,7 +56,7 @@ class InterimAnalyses(Record):
 
     @property
     def spent(self) -> tuple[float, ...]:
-        """Look by look, the probability that an interval up to that look misses."""
+        """Probability, look by look, that an interval up to that look misses."""
         return _spent(self.schedule)
 
     def shortened(self, n: int) -> InterimAnalyses | None:

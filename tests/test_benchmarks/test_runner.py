@@ -169,7 +169,7 @@ def test_one_model_alone(new_world, specs):
     assert [trial.order for trial in measurement.trials] == [0, 1, 2]
     assert said == [f"trial {n} of 3: candidate on null" for n in (1, 2, 3)]
     assert measurement.ended == "the 3 trials asked for were made"
-    assert any("only 3 trials" in doubt for doubt in measurement.doubts)
+    assert any("3 trials; a 95 % interval" in doubt for doubt in measurement.doubts)
     assert any("not checked" in doubt for doubt in measurement.doubts)
     assert measurement.subject.batch == 1
 
