@@ -223,11 +223,11 @@ class CompiledModel(ABC):
         raise OptionError("it computes on the host: there is no device with a clock of its own")
 
     def memory(self) -> RuntimeMemory:
-        """Say what the runtime knows of its own memory; a runtime that does not tell answers None throughout."""
+        """Return what the runtime reports of its own memory; None throughout where it reports nothing."""
         return RuntimeMemory()
 
     def artefact(self) -> bytes:
-        """Give the compiled model as bytes that `Backend.import_artefact` takes.
+        """Return the compiled model as bytes that `Backend.import_artefact` takes.
 
         They are good for the same file, options, runtime version and device only, which the caller has to see to.
 
@@ -273,7 +273,7 @@ class Backend(ABC):
 
     @abstractmethod
     def availability(self, device: str = "cpu") -> Availability:
-        """Say whether this backend is usable on `device`; never raises."""
+        """Return whether this backend is usable on `device`; never raises."""
 
     @final
     def compile(self, model: Path, options: CompileOptions | None = None) -> CompiledModel:

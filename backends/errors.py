@@ -60,6 +60,6 @@ class RunError(BackendError):
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """Give the text of a foreign error on one line, at most `limit` characters long; its type where it has no text."""
+    """Return the text of a foreign error on one line of at most `limit` characters; its type where it has no text."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else f"{text[: limit - 3]}..."

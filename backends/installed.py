@@ -14,7 +14,7 @@ __all__ = ["import_runtime", "missing", "version_of"]
 
 
 def version_of(*distributions: str) -> str | None:
-    """Give the version of the first of `distributions` that is installed, or None."""
+    """Return the version of the first of `distributions` that is installed, or None."""
     for distribution in distributions:
         try:
             return version(distribution)
@@ -24,7 +24,7 @@ def version_of(*distributions: str) -> str | None:
 
 
 def missing(module: str, install: str) -> Availability | None:
-    """Say that `module` is not installed and how to get it, or None when it is there."""
+    """Return how to get `module` where it is not installed, None where it is."""
     if find_spec(module) is not None:
         return None
     return Availability(ok=False, reason=f"{module} is not installed", hint=f"pip install {install}")

@@ -39,6 +39,7 @@ from backends.base import (
 )
 from backends.errors import ArtefactError, ModelLoadError, OptionError, RunError, one_line
 from backends.installed import import_runtime, missing, version_of
+from backends.ort_profile import trace_back
 from backends.precision import layer_counts
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class _OrtModel(CompiledModel):
             return modelfile.read(target)
 
     def artefact(self) -> bytes:
-        """Give the optimised graph, weights included, as ONNX."""
+        """Return the optimised graph, weights included, as ONNX."""
         with tempfile.TemporaryDirectory(prefix="prune-deploy-ort-") as folder:
             target = Path(folder) / "optimised.onnx"
             try:
@@ -182,7 +183,7 @@ class _OrtModel(CompiledModel):
             return target.read_bytes()
 
     def memory(self) -> RuntimeMemory:
-        """Give what the profile says: with ``profile=True``, after a run, and after `layers`; else None."""
+        """Return what the profile says: with ``profile=True``, after a run, and after `layers`; else None."""
         return self._memory
 
     def layers(self) -> tuple[LayerInfo, ...]:
@@ -191,8 +192,6 @@ class _OrtModel(CompiledModel):
         With ``profile=True`` the first call after a run ends the profile: runs made later are not counted. The first
         execution of each node is left out where there are more. ONNX Runtime's clock has a resolution of 1 us.
         """
-        from backends.ort_profile import trace_back
-
         if self._layers is None:
             optimised = self._optimised()
             self._layers = trace_back(self._file.proto.graph, optimised.proto.graph)
@@ -233,7 +232,7 @@ class OrtBackend(Backend):
         import_runtime("onnxruntime", _INSTALL)
 
     def availability(self, device: str = "cpu") -> Availability:
-        """Tell whether onnxruntime is installed; only the CPU is served."""
+        """Return whether onnxruntime is installed; only the CPU is served."""
         if absent := missing("onnxruntime", _INSTALL):
             return absent
         version = version_of("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
@@ -337,7 +336,7 @@ def _node_events(trace: Path) -> list[dict[str, Any]]:
 
 
 def _mean_times(nodes: list[dict[str, Any]]) -> dict[str, int]:
-    """Give the mean time of each node in nanoseconds from a profile; the first execution counts only when alone."""
+    """Return the mean time of each node in nanoseconds from a profile; the first execution counts only when alone."""
     durations: dict[str, list[int]] = defaultdict(list)
     for event in nodes:
         durations[event["name"].removesuffix("_kernel_time")].append(int(event["dur"]))

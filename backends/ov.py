@@ -126,7 +126,7 @@ class _OpenVinoModel(CompiledModel):
         return _OpenVinoCall(self._request, feeds, self._input_ports, self._output_ports)
 
     def artefact(self) -> bytes:
-        """Give OpenVINO's own export, weights included."""
+        """Return OpenVINO's own export, weights included."""
         if self._compiled is None:
             raise RunError("the model is closed")
         try:
@@ -194,7 +194,7 @@ class OpenVinoBackend(Backend):
         _openvino()
 
     def availability(self, device: str = "cpu") -> Availability:
-        """Tell whether openvino is installed; only the CPU is served."""
+        """Return whether openvino is installed; only the CPU is served."""
         if absent := missing("openvino", _INSTALL):
             return absent
         version = version_of("openvino")

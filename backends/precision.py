@@ -29,7 +29,7 @@ _QUANTISED = ("QLinear", "DequantizeLinear", "QuantizeLinear", "DynamicQuantizeL
 
 
 def precision_of(graph: onnx.GraphProto, path: Path) -> Precision:
-    """Give the precision of a graph: that of the weights of its convolutions and matrix products.
+    """Return the precision of a graph: that of the weights of its convolutions and matrix products.
 
     A graph is ``"int8"`` when at least one of them is an integer operator, or takes both of its factors from 8-bit
     ``DequantizeLinear`` nodes.

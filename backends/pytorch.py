@@ -170,7 +170,7 @@ class TorchBackend(Backend):
         import_runtime("torch", _INSTALL)
 
     def availability(self, device: str = "cpu") -> Availability:
-        """Tell whether torch is installed; only the CPU is served."""
+        """Return whether torch is installed; only the CPU is served."""
         if absent := missing("torch", _INSTALL):
             return absent
         version = version_of("torch")
@@ -204,7 +204,7 @@ class TorchCompileBackend(TorchBackend):
         import_runtime("torch._inductor.compile_fx", _INSTALL)
 
     def availability(self, device: str = "cpu") -> Availability:
-        """Tell whether torch and a C++ compiler are installed; only the CPU is served."""
+        """Return whether torch and a C++ compiler are installed; only the CPU is served."""
         state = super().availability(device)
         if state.ok and not any(shutil.which(name) for name in _COMPILERS):
             return Availability(

@@ -47,7 +47,7 @@ class TensorSpec:
     dtype: str
 
     def accepts(self, array: Array) -> bool:
-        """Tell whether `array` has this type and fits this shape."""
+        """Return whether `array` has this type and fits this shape."""
         return (
             array.dtype.name == self.dtype
             and array.ndim == len(self.shape)

@@ -38,7 +38,7 @@ def names() -> tuple[str, ...]:
 
 
 def create(name: str) -> Backend:
-    """Make the backend called `name`; its runtime is not imported yet.
+    """Return the backend called `name`; its runtime is not imported yet.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def create(name: str) -> Backend:
 
 
 def probe(name: str, device: str | None = None) -> Availability:
-    """Say whether `name` is usable on `device`, left out: where it runs by default.
+    """Return whether `name` is usable on `device`, left out: where it runs by default.
 
     A backend that cannot even be imported is a reason, not a gap.
     """

@@ -49,7 +49,7 @@ _AVERAGE_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 def same_pads(
     sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], upper: bool
 ) -> list[int]:
-    """Give ONNX pads (all begins, then all ends) with which ceil(size / stride) outputs come out."""
+    """Return ONNX pads (all begins, then all ends) with which ceil(size / stride) outputs come out."""
     begins, ends = [], []
     for size, window, step, spread in zip(sizes, kernel, stride, dilation, strict=True):
         total = max(0, (-(-size // step) - 1) * step + (window - 1) * spread + 1 - size)
@@ -258,7 +258,7 @@ def tile(x: Tensor, repeats: list[int]) -> Tensor:
 
 
 def top_k(x: Tensor, k: int, axis: int, largest: bool, in_order: bool) -> tuple[Tensor, Tensor]:
-    """Give the `k` largest (smallest) values along `axis` and where they are."""
+    """Return the `k` largest (smallest) values along `axis` and where they are."""
     values, indices = torch.topk(x, k, axis, largest, in_order)
     return values, indices
 
@@ -303,5 +303,5 @@ def pick(condition: bool, yes: int, no: int) -> int:
 
 
 def concat_ints(items: list[int], scalar: bool) -> Tensor:
-    """Make an int64 tensor of sizes."""
+    """Return sizes as an int64 tensor."""
     return torch.tensor(items[0] if scalar else items, dtype=torch.int64)

@@ -136,7 +136,7 @@ class TrtCall(BoundCall):
         return {name: self._host[name].copy() for name in self._outputs}
 
     def close(self) -> None:
-        """Give the memory and the stream back; a second call does nothing."""
+        """Free the memory and the stream; a second call does nothing."""
         self._host.clear()
         while self._free:
             release, handle = self._free.pop()
@@ -225,7 +225,7 @@ class TrtTimer(DeviceTimer):
         _check(cudart.cudaEventRecord(end, stream))
 
     def close(self) -> None:
-        """Give the events, the graph and the call back; a second call does nothing."""
+        """Free the events, the graph and the call; a second call does nothing."""
         while self._free:
             release, handle = self._free.pop()
             _check(release(handle))

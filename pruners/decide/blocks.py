@@ -27,7 +27,7 @@ class Block(Protocol):
 
 
 def held_blocks(blocks: Iterable[Block], groups: tuple[ChannelGroup, ...], constraints: Constraints) -> dict[str, str]:
-    """Say which blocks the constraints hold, and by which layer's group.
+    """Return which blocks the constraints hold, and by which layer's group.
 
     A block stays if it has a layer that is to stay whole (``exclude``, with all that share its channels) or whose
     width is given (``bounds``). Floors of units (``min_units``, ``min_fraction``) are those of layers that stay.
@@ -69,7 +69,7 @@ def removed_blocks(
     choices: Choices,
     budget: Callable[[Collection[str]], Budget],
 ) -> tuple[str, ...]:
-    """Say which blocks go, before units do: structures fall in the order of their scores, blocks before units.
+    """Return which blocks go, before units do: structures fall in the order of their scores, blocks before units.
 
     The block of the lowest score goes next, unless the units below that score are enough to meet the budget, and
     unless the network without it lands below the budget: that block stays, since units land closer. Where units

@@ -37,7 +37,7 @@ class Budget:
     dense_cost: float | None = None
 
     def met(self, counts: Mapping[str, int]) -> bool:
-        """Tell whether `counts` cost no more than the limit."""
+        """Return whether `counts` cost no more than the limit."""
         return self.cost(counts) <= self.limit
 
     @property
@@ -50,7 +50,7 @@ class Budget:
         return (self.limit - self.cost(counts)) / self.dense
 
     def landed(self, counts: Mapping[str, int]) -> bool:
-        """Tell whether `counts` cost no more than the limit, and less by no more than the tolerance."""
+        """Return whether `counts` cost no more than the limit, and less by no more than the tolerance."""
         return 0 <= self.slack(counts) < self.tolerance
 
     def require_reachable(self, choices: Choices) -> None:

@@ -55,7 +55,7 @@ class Choices:
         return tuple(name for name, counts in self.legal.items() if len(counts) > 1 or name in self.forced)
 
     def allow(self, counts: Mapping[str, int]) -> bool:
-        """Tell whether every group has a legal count; groups that `counts` does not name are at their present size."""
+        """Return whether every group has a legal count; groups that `counts` leaves out are at their present size."""
         whole = self.whole
         return all(counts.get(name, whole[name]) in legal for name, legal in self.legal.items())
 
@@ -88,7 +88,7 @@ class Choices:
 
 
 def choices_of(groups: Iterable[ChannelGroup], constraints: Constraints) -> Choices:
-    """Say which counts every prunable, not excluded group may be brought to.
+    """Return which counts every prunable, not excluded group may be brought to.
 
     A count is legal when it is the whole group, or at least the floor ``max(min_units, ceil(min_fraction * n_units))``
     (never less than the group itself demands) and, in channels of every layer that makes them, a multiple of
@@ -146,7 +146,7 @@ def _bounds_of(
     groups: tuple[ChannelGroup, ...], bounds: Mapping[str, tuple[float, float]], free: list[str]
 ) -> dict[str, tuple[str, tuple[float, float]]]:
     """Return for each free group that a pattern names that pattern and its shares; the last pattern decides."""
-    found: dict[str, tuple[str, tuple[float, float]]] = {}
+    bounds_of: dict[str, tuple[str, tuple[float, float]]] = {}
     for pattern, hits in groups_by_pattern("bounds", bounds, groups).items():
         bounded = [name for name in hits if name in free]
         if not bounded:
@@ -155,8 +155,8 @@ def _bounds_of(
                 f"bounds: pattern {pattern!r} matches only {group.name!r}, which stays whole: "
                 f"{group.fixed or 'it is excluded, has one unit, or is not exact'}"
             )
-        found.update(dict.fromkeys(bounded, (pattern, bounds[pattern])))
-    return found
+        bounds_of.update(dict.fromkeys(bounded, (pattern, bounds[pattern])))
+    return bounds_of
 
 
 def _within(

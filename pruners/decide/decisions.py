@@ -47,7 +47,7 @@ def decide(
     max_removed: int | None = None,
     classes: Iterable[Collection[str]] | None = None,
 ) -> dict[str, int]:
-    """Say how many units each group keeps.
+    """Return how many units each group keeps.
 
     ========= ===========================================================================================
     local     the same fraction of every group; scores rank within a group and settle who takes an odd step
@@ -69,7 +69,7 @@ def decide(
     scores : Mapping of str to sequence of float
         One number per present unit of each of ``choices.movable``; low goes first.
     budget : Budget
-        See there.
+        What the network may cost.
     max_removed : int, optional
         Stop after this many units (at least one legal step is made), be the budget met or not.
     classes : iterable of collection of str, optional

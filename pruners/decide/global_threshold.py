@@ -22,7 +22,7 @@ def global_moves(choices: Choices, scores: Mapping[str, Sequence[float]]) -> Mov
     Parameters
     ----------
     choices : Choices
-        See there.
+        What may be decided; see `pruners.decide.choices.Choices`.
     scores : Mapping of str to sequence of float
         One number per present unit of each group with a choice, comparable between groups; low goes first.
     """

@@ -26,9 +26,9 @@ def land(moves: Moves, budget: Budget, *, max_removed: int | None = None, even: 
     Parameters
     ----------
     moves : Moves
-        See there.
+        In the order in which they are made; see `pruners.decide.moves.Moves`.
     budget : Budget
-        See there.
+        What the network may cost.
     max_removed : int, optional
         Stop after this many units (at least one move is made), be the budget met or not.
     even : bool
@@ -144,13 +144,13 @@ class Landing:
     close: bool
 
     def __str__(self) -> str:
-        """Say in one sentence what was asked, where it landed, and why no closer."""
-        said = f"{self.of}: {self.kept:.2%} of the dense network are kept, at most {self.asked:.2%} were asked for"
+        """Return in one sentence what was asked, where it landed, and why no closer."""
+        summary = f"{self.of}: {self.kept:.2%} of the dense network are kept, at most {self.asked:.2%} were asked for"
         if self.close:
-            return said
+            return summary
         if not self.step:
-            return f"{said}; every group is at the largest count that its bounds allow"
-        return f"{said}; the smallest legal step up, of {self.step!r}, would give {self.above:.2%}"
+            return f"{summary}; every group is at the largest count that its bounds allow"
+        return f"{summary}; the smallest legal step up, of {self.step!r}, would give {self.above:.2%}"
 
 
 def landing_of(
@@ -163,7 +163,7 @@ def landing_of(
     choices, counts, budget
         See there.
     others : Mapping of str to float, optional
-        What the network would cost after steps up that are no group's, by their names.
+        What the network would cost after steps up that are not a group's, by their names.
     """
     full = choices.whole | dict(counts)
     steps = {name: choices.above(name, count) for name, count in full.items() if name in choices.legal}

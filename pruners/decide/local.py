@@ -18,7 +18,7 @@ def local_moves(choices: Choices, scores: Mapping[str, Sequence[float]]) -> Move
     Parameters
     ----------
     choices : Choices
-        See there.
+        What may be decided; see `pruners.decide.choices.Choices`.
     scores : Mapping of str to sequence of float
         One number per present unit of each group with a choice; low goes first.
     """

@@ -68,7 +68,7 @@ def moves_by(choices: Choices, keys: Mapping[str, Keys], ties: Mapping[str, Keys
     Parameters
     ----------
     choices : Choices
-        See there.
+        What may be decided; see `pruners.decide.choices.Choices`.
     keys : Mapping of str to ndarray of float
         One number for each move of each group with more than one legal count, the move that falls first first. Within
         a group a key counts as no less than those before it, so that its moves keep their order.
@@ -144,7 +144,7 @@ def within_classes(moves: Moves, classes: Iterable[Collection[str]]) -> Moves:
     moves : Moves
         See there; forced moves stay in front.
     classes : iterable of collection of str
-        Names of groups; each group of the choices is in one of them. Names that are no choice are passed over.
+        Names of groups; each group of the choices is in one of them. Names that are not a choice are passed over.
 
     Raises
     ------

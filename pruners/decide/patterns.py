@@ -41,15 +41,15 @@ def groups_by_pattern(who: str, patterns: Iterable[str], groups: tuple[ChannelGr
         A pattern matches no layer that makes channels; the message says on behalf of `who`.
     """
     names = {group.name: (group.name, *producers(group)) for group in groups}
-    found: dict[str, list[str]] = {}
+    matches: dict[str, list[str]] = {}
     for pattern in patterns:
-        found[pattern] = [g for g, known in names.items() if any(fnmatchcase(name, pattern) for name in known)]
-        if not found[pattern]:
+        matches[pattern] = [g for g, known in names.items() if any(fnmatchcase(name, pattern) for name in known)]
+        if not matches[pattern]:
             known = [name for of_group in names.values() for name in of_group]
             raise SelectorError(
                 f"{who}: pattern {pattern!r} matches no layer that makes channels{_suggestion(pattern, known)}"
             )
-    return found
+    return matches
 
 
 def groups_by_ratio(groups: Iterable[ChannelGroup], ratios: Mapping[str, float]) -> dict[str, float]:
@@ -75,7 +75,8 @@ def groups_by_ratio(groups: Iterable[ChannelGroup], ratios: Mapping[str, float])
             shared = next((g for g in groups if any(fnmatchcase(name, pattern) for name in producers(g))), None)
             if shared is not None:
                 raise SelectorError(
-                    f"ratios: {pattern!r} is no group of its own: its channels are in group {shared.name!r}, name that"
+                    f"ratios: {pattern!r} is not a group of its own: its channels are in group {shared.name!r}, name "
+                    "that"
                 )
             names = [group.name for group in groups if group.prunable]
             raise SelectorError(f"ratios: pattern {pattern!r} matches no group{_suggestion(pattern, names)}")

@@ -87,8 +87,8 @@ class BatchNormScales(Gate):
         reduction: Reduction = "mean",
     ) -> None:
         wanted = [g.name for g in graph.groups if g.prunable] if groups is None else list(groups)
-        found = {name: scale_members(network, graph, name) for name in wanted}
-        if not any(found.values()):
+        members_of = {name: scale_members(network, graph, name) for name in wanted}
+        if not any(members_of.values()):
             raise MethodError(
                 "none of the layers that may be pruned has a BatchNorm with a trainable scale to rank its channels by: "
                 f"{', '.join(wanted)}; add BatchNorms or take another method"
@@ -96,8 +96,8 @@ class BatchNormScales(Gate):
         super().__init__(network)
         self.strength = strength
         self.reduction = reduction
-        self.without = tuple(name for name, members in found.items() if not members)
-        self._members = {name: members for name, members in found.items() if members}
+        self.without = tuple(name for name, members in members_of.items() if not members)
+        self._members = {name: members for name, members in members_of.items() if members}
         # In plain containers: they are the network's own parameters and modules, not the gate's.
         self._home = (network,)
         self._scales = {m.path: network.get_parameter(m.path) for own in self._members.values() for m in own}
@@ -124,7 +124,7 @@ class BatchNormScales(Gate):
                     scale.grad.add_(self.strength * self.get_buffer(f"penalised_{number}") * scale.sign())
 
     def scores(self) -> Scores:
-        """Give ``|gamma|`` of each unit, reduced over its BatchNorms; the mean where a unit has several channels."""
+        """Return ``|gamma|`` of each unit, reduced over its BatchNorms; the mean where a unit has several channels."""
         return scale_scores(self._home[0], self._members, self.reduction)
 
     def fold(self) -> None:
@@ -166,10 +166,10 @@ def scale_scores(network: nn.Module, members: Mapping[str, Sequence[Member]], re
 
 def _scale_paths(graph: Graph) -> dict[str, None]:
     """Return the names of the parameters that scale what a BatchNorm normalised, whatever module calls it."""
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     for node in graph.module.graph.nodes:
         if operator_name(node.target) in _BATCH_NORMS and len(node.args) > 1:
             name = graph.program.tensors.get(str(getattr(node.args[1], "target", "")))
             if name is not None:
-                found[name] = None
-    return found
+                names[name] = None
+    return names

@@ -62,7 +62,7 @@ class Gate(nn.Module, ABC):
         network.add_module(GATE, self)
 
     def forward(self, *inputs: Any) -> Any:
-        """Give back what comes in: an `nn.Sequential` calls its gate as it calls any of its modules."""
+        """Return what comes in: an `nn.Sequential` calls its gate as it calls any of its modules."""
         return inputs[0] if len(inputs) == 1 else inputs
 
     def parameter_groups(self, network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -111,7 +111,7 @@ class Gate(nn.Module, ABC):
 
     @abstractmethod
     def scores(self) -> Scores:
-        """Give one number for each unit of each gated group; low goes first."""
+        """Return one number for each unit of each gated group; low goes first."""
 
     @abstractmethod
     def fold(self) -> None:

@@ -75,7 +75,7 @@ def find_readers(
     }
     called = _input_shapes(network, graph, dict(owners.values()))
     order = {name: position for position, name in enumerate(called)}
-    found: dict[str, tuple[Reader, ...]] = {}
+    readers_of: dict[str, tuple[Reader, ...]] = {}
     for group, own in sites.items():
         outside = next((s.path for s in own if s.path not in owners or owners[s.path][0] not in called), None)
         if outside is not None:
@@ -84,8 +84,8 @@ def find_readers(
             )
             continue
         readers = [_reader(*owners[site.path], site, called) for site in own]
-        found[group] = tuple(sorted(readers, key=lambda reader: order[reader.module]))
-    return found, reasons
+        readers_of[group] = tuple(sorted(readers, key=lambda reader: order[reader.module]))
+    return readers_of, reasons
 
 
 def _reader(name: str, module: nn.Module, site: ScaleSite, called: Mapping[str, tuple[int, ...]]) -> Reader:

@@ -192,19 +192,19 @@ def _layers_of(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def _entries(groups: list[ChannelGroup], layers: dict[str, nn.Module]) -> dict[str, tuple[list[int], list[int]]]:
     """Return for each weight and each of its first two axes the latent of every position; -1 where there is none."""
-    found: dict[str, tuple[list[int], list[int]]] = {}
+    latents_of: dict[str, tuple[list[int], list[int]]] = {}
     for path, layer in layers.items():
         shape = cast("Tensor", layer._parameters["weight"]).shape
-        found[path] = ([-1] * shape[0], [-1] * shape[1])
+        latents_of[path] = ([-1] * shape[0], [-1] * shape[1])
     first = 0
     for group in groups:
         for member in group.members:
-            if member.path in found:
+            if member.path in latents_of:
                 for unit, positions in enumerate(member.indices):
                     for position in positions:
-                        found[member.path][member.axis][position] = first + unit
+                        latents_of[member.path][member.axis][position] = first + unit
         first += group.n_units
-    return found
+    return latents_of
 
 
 def _fan_in(layer: nn.Module, weight: Tensor) -> int:

@@ -25,7 +25,7 @@ class GateCallback(Callback):
     Parameters
     ----------
     gate : Gate
-        See there.
+        What acts on the training; see `pruners.gates.gate.Gate`.
 
     Raises
     ------
@@ -83,11 +83,11 @@ class GateCallback(Callback):
             trainer.should_stop = True
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Give the module its own ``training_step`` back."""
+        """Restore the module's own ``training_step``."""
         self._unwrap(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
-        """Give it back also when training ends in an error."""
+        """Restore it also when training ends in an error."""
         self._unwrap(pl_module)
 
     def _unwrap(self, pl_module: LightningModule) -> None:

@@ -109,7 +109,7 @@ class WeightMasks(Gate):
         return {name: _weight_of(module).detach() for name, module in self._modules_masked().items()}
 
     def rewind(self) -> None:
-        """Give parameters and buffers the values that were remembered; masks stay.
+        """Restore the remembered values of parameters and buffers; masks stay.
 
         Raises
         ------
@@ -132,7 +132,7 @@ class WeightMasks(Gate):
                 self.get_buffer(self._kept[name]).copy_(tensor.detach())
 
     def scores(self) -> Scores:
-        """Give nothing: masks are of weights, not of units."""
+        """Return nothing: masks are of weights, not of units."""
         return {}
 
     def fold(self) -> None:
@@ -142,8 +142,8 @@ class WeightMasks(Gate):
         self.detach_from(self.__dict__["_network"])
 
     def _modules_masked(self) -> Mapping[str, nn.Module]:
-        found: Mapping[str, nn.Module] = self.__dict__["_masked"]
-        return found
+        masked: Mapping[str, nn.Module] = self.__dict__["_masked"]
+        return masked
 
     def _tensors(self) -> dict[str, Tensor]:
         """Return the network's parameters and buffers by the names that they had before they were masked."""

@@ -81,9 +81,9 @@ def unit_sites(graph: Graph, groups: Sequence[str]) -> tuple[dict[str, tuple[Sca
     Returns
     -------
     tuple of (dict, dict)
-        Name of the group -> its sites, and for the groups that can not be scaled -> why, in one line.
+        Name of the group -> its sites, and for the groups that cannot be scaled -> why, in one line.
     """
-    found: dict[str, tuple[ScaleSite, ...]] = {}
+    sites_of: dict[str, tuple[ScaleSite, ...]] = {}
     reasons: dict[str, str] = {}
     number_of = {group.name: number for number, group in enumerate(graph.groups)}
     nodes = [(node, _held(graph, node)) for node in graph.module.graph.nodes]
@@ -106,8 +106,8 @@ def unit_sites(graph: Graph, groups: Sequence[str]) -> tuple[dict[str, tuple[Sca
         if name not in reasons and (not sites or other is not None):
             reasons[name] = "no layer reads it" if other is None else f"{other} is used by something else as well"
         if name not in reasons:
-            found[name] = tuple(sites.values())
-    return found, reasons
+            sites_of[name] = tuple(sites.values())
+    return sites_of, reasons
 
 
 def block_sites(
@@ -118,9 +118,9 @@ def block_sites(
     Returns
     -------
     tuple of (dict, dict)
-        Name of the block -> its sites, and for the blocks that can not be scaled -> why, in one line.
+        Name of the block -> its sites, and for the blocks that cannot be scaled -> why, in one line.
     """
-    found: dict[str, tuple[ScaleSite, ...]] = {}
+    sites_of: dict[str, tuple[ScaleSite, ...]] = {}
     reasons: dict[str, str] = {}
     nodes = {node.name: node for node in graph.module.graph.nodes}
     for block in blocks:
@@ -128,11 +128,11 @@ def block_sites(
         ends = [node for node in addition.all_input_nodes if node.name != block.stays]
         walk = _BranchEnd(graph, block)
         if len(ends) == 1 and walk.follow(ends[0], addition):
-            found[block.name] = tuple(ScaleSite(path=path) for path in walk.paths)
+            sites_of[block.name] = tuple(ScaleSite(path=path) for path in walk.paths)
         else:
             stopped = walk.stopped or block.addition
-            reasons[block.name] = f"at the end of its branch {stopped} can not be scaled by tensors of its own"
-    return found, reasons
+            reasons[block.name] = f"at the end of its branch {stopped} cannot be scaled by tensors of its own"
+    return sites_of, reasons
 
 
 def _held(graph: Graph, node: fx.Node) -> frozenset[int]:
@@ -142,7 +142,7 @@ def _held(graph: Graph, node: fx.Node) -> frozenset[int]:
 
 
 def _column_site(graph: Graph, node: fx.Node, reads: Sequence[fx.Node], group: str) -> ScaleSite | None:
-    """Return the columns of a group in the weight of a layer; None where the node is no layer that sums over it."""
+    """Return the columns of a group in the weight of a layer; None where the node is not a layer that sums over it."""
     axis = _INPUT_AXIS.get(operator_name(node.target))
     if axis is None or len(reads) > 1:
         return None
@@ -158,7 +158,7 @@ def _column_site(graph: Graph, node: fx.Node, reads: Sequence[fx.Node], group: s
 
 
 def _leaves_unread(node: fx.Node) -> bool:
-    """Tell a node that reads no values: it takes a part of them, or their sizes."""
+    """Return whether a node reads no values: it takes a part of them, or their sizes."""
     if node.target is operator.getitem or operator_name(node.target) in _SELECTS:
         return True
     return isinstance(node.meta.get("val"), (int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool))

@@ -123,11 +123,11 @@ class StructureScales(Gate):
             for name in list(sites):
                 other = next((site.path for site in sites[name] if site.path not in alone), None)
                 if other is not None:
-                    reasons[name] = f"{other} is no plain parameter of one layer"
+                    reasons[name] = f"{other} is not a plain parameter of one layer"
                     del sites[name]
         if not units and not wholes:
-            said = "; ".join(f"{name}: {why}" for name, why in {**no_units, **no_blocks}.items())
-            raise MethodError(f"no unit and no residual block of the network can be scaled{said and ': '}{said}")
+            reasons = "; ".join(f"{name}: {why}" for name, why in {**no_units, **no_blocks}.items())
+            raise MethodError(f"no unit and no residual block of the network can be scaled{reasons and ': '}{reasons}")
         super().__init__(network)
         self.ungated = {**no_units, **no_blocks}
         self.momentum = momentum
@@ -174,11 +174,11 @@ class StructureScales(Gate):
                 scale.grad = None
 
     def scores(self) -> Scores:
-        """Give the scale of each unit of each group that has scales."""
+        """Return the scale of each unit of each group that has scales."""
         return {name: tuple(scale.tolist()) for name, scale in zip(self._groups, self.scales, strict=False)}
 
     def block_scores(self) -> dict[str, float]:
-        """Give the scale of each residual block that has one."""
+        """Return the scale of each residual block that has one."""
         return dict(zip(self._blocks, self.scales[-1].tolist(), strict=True)) if self._blocks else {}
 
     def fold(self) -> None:

@@ -59,7 +59,7 @@ class Ramp:
         return self.start + (self.stop - self.start) * self.level(update) / (self.levels - 1)
 
     def settled(self, update: int) -> bool:
-        """Tell whether v has to lie at the sides at update number `update` (from 0)."""
+        """Return whether v has to lie at the sides at update number `update` (from 0)."""
         return self.level(update) + 1 >= ceil(self.settle_after * self.levels)
 
 

@@ -50,12 +50,12 @@ def criterion_class(name: str) -> type[Criterion]:
     if name not in _TABLE:
         raise MethodError(f"unknown criterion {name!r}{did_you_mean(name, _TABLE)} (there are: {', '.join(_TABLE)})")
     module, _, attribute = _TABLE[name].partition(":")
-    found: type[Criterion] = getattr(import_module(f"pruners.importance.measures.{module}"), attribute)
-    return found
+    criterion: type[Criterion] = getattr(import_module(f"pruners.importance.measures.{module}"), attribute)
+    return criterion
 
 
 def create_criterion(name: str, **options: Any) -> Criterion:
-    """Make the criterion called `name` with its options.
+    """Return the criterion called `name` with its options.
 
     Raises
     ------

@@ -45,7 +45,7 @@ class Criterion(BaseModel, ABC):
         Returns
         -------
         dict of str to tuple of rows
-            ``found[group][member][unit]``; None where a unit has no channel in a member.
+            ``scores[group][member][unit]``; None where a unit has no channel in a member.
 
         Raises
         ------
@@ -57,11 +57,11 @@ class Criterion(BaseModel, ABC):
             raise MethodError(f"{self.name}: there are no batches to score on")
         if self.needs_loss and evidence.loss is None:
             raise MethodError(f"{self.name}: there is no loss to differentiate; hand one in")
-        found = self._member_scores(evidence)
-        for group, rows in found.items():
+        scores = self._member_scores(evidence)
+        for group, rows in scores.items():
             for row in rows:
                 require_finite({group: tuple(0.0 if value is None else value for value in row)}, self.name)
-        return found
+        return scores
 
     @final
     def scores(self, evidence: Evidence, reduction: Reduction | None = None) -> Scores:

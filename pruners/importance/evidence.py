@@ -67,7 +67,7 @@ def runnable(graph: Graph, batches: Iterable[Batch], who: str) -> Iterator[Batch
     Raises
     ------
     MethodError
-        There are none, or one is no multiple of the only batch size.
+        There are none, or one is not a multiple of the only batch size.
     """
     tensor = next(iter(graph.module.parameters()), None)
     only = None if graph.dynamic_batch else graph.inputs[0].shape[0]
@@ -82,7 +82,7 @@ def runnable(graph: Graph, batches: Iterable[Batch], who: str) -> Iterator[Batch
         if len(inputs) % only:
             raise MethodError(
                 f"{who}: this network runs at the batch size of its example inputs only, {only}; batches of "
-                f"{len(inputs)} are no multiple of it"
+                f"{len(inputs)} are not a multiple of it"
             )
         yield from zip(torch.split(inputs, only), torch.split(labels, only), strict=True)
     if empty:

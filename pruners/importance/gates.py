@@ -47,7 +47,7 @@ class GateRow:
 
 
 def gate_rows(graph: Graph, groups: Sequence[str], who: str, *, joint: bool) -> tuple[GateRow, ...]:
-    """Say which gates there are: one row for all maps of a group when `joint`, else one for each map.
+    """Return which gates there are: one row for all maps of a group when `joint`, else one for each map.
 
     Raises
     ------
@@ -71,7 +71,7 @@ class Gates:
     Parameters
     ----------
     rows : tuple of GateRow
-        See there.
+        What the gates stand on, one row of gates for each.
     leaf : Tensor of shape (batch, gates of all rows)
         The gates, all one; float32, or float64 for a network of that.
     loss : Tensor
@@ -90,10 +90,10 @@ class Gates:
 
     def slopes(self, *, create_graph: bool = False) -> Tensor:
         """Differentiate each example's loss by its gates: shape of `leaf`."""
-        (found,) = torch.autograd.grad(
+        (slopes,) = torch.autograd.grad(
             self.loss, [self.leaf], create_graph=create_graph, allow_unused=True, materialize_grads=True
         )
-        return found
+        return slopes
 
     def by_row(self, values: Tensor) -> list[Tensor]:
         """Divide values of shape (batch, gates of all rows) into one float64 Tensor (batch, n_units) for each row."""
@@ -115,7 +115,7 @@ def opened(graph: Graph, inputs: Tensor, labels: Tensor, loss: Loss, rows: Seque
     loss : callable
         Averaged over the batch.
     rows : sequence of GateRow
-        See there.
+        From `gate_rows`.
     who : str
         Names the criterion in messages.
 
@@ -189,8 +189,8 @@ def draw_signs(like: Tensor, generator: torch.Generator) -> Tensor:
 
 def member_scores_of(rows: Sequence[GateRow], values: Sequence[Tensor]) -> MemberScores:
     """Collect values of shape (n_units,), one for each row, into member scores."""
-    found: MemberScores = {}
+    scores: MemberScores = {}
     for row, scored in zip(rows, values, strict=True):
         own = tuple(value if there else None for value, there in zip(scored.tolist(), row.present, strict=True))
-        found[row.group] = (*found.get(row.group, ()), own)
-    return found
+        scores[row.group] = (*scores.get(row.group, ()), own)
+    return scores

@@ -47,10 +47,10 @@ class Substituted:
         """
         if not value.requires_grad:
             raise MethodError("the loss has no derivative by the parameters; hand in one that autograd follows")
-        found = torch.autograd.grad(
+        gradients = torch.autograd.grad(
             value, list(self.leaves.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
         )
-        return dict(zip(self.leaves, found, strict=True))
+        return dict(zip(self.leaves, gradients, strict=True))
 
 
 def substituted(evidence: Evidence, paths: Sequence[str]) -> Substituted:

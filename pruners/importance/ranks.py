@@ -85,16 +85,16 @@ def ranks(values: Sequence[float]) -> list[float]:
     [1.0, 3.5, 2.0, 3.5]
     """
     order = sorted(range(len(values)), key=values.__getitem__)
-    found = [0.0] * len(values)
+    ranked = [0.0] * len(values)
     start = 0
     while start < len(order):
         end = start
         while end < len(order) and values[order[end]] == values[order[start]]:
             end += 1
         for position in order[start:end]:
-            found[position] = (start + 1 + end) / 2
+            ranked[position] = (start + 1 + end) / 2
         start = end
-    return found
+    return ranked
 
 
 def _joined(scores: Scores) -> list[float]:

@@ -43,6 +43,6 @@ class Sums:
         """
         if not self.n:
             raise MethodError(f"{self._who}: there are no batches to score on")
-        found, self.n = reduce_means([item / self.n for item in self._sums], self.n)
-        self._sums = [item * self.n for item in found]
-        return [item.cpu() for item in found]
+        means, self.n = reduce_means([item / self.n for item in self._sums], self.n)
+        self._sums = [item * self.n for item in means]
+        return [item.cpu() for item in means]

@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_
 from pruners.base import Method, MethodSettings, Outcome
 from pruners.decide.budget import Budget
 from pruners.decide.decisions import decide
+from pruners.decide.isomorphic import isomorphic_classes, tensor_kinds
 from pruners.errors import MethodError
 from pruners.importance.criteria import create_criterion, criterion_names
 from pruners.importance.normalise import Normalisation, normalise
@@ -53,7 +54,7 @@ class CriterionSettings(MethodSettings):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in criterion_names():
-            raise ValueError(f"there is no such criterion; there are {', '.join(criterion_names())}")
+            raise ValueError(f"unknown criterion; choose from {', '.join(criterion_names())}")
         return name
 
     @model_validator(mode="after")
@@ -70,9 +71,9 @@ class ByCriterion(Method):
     the channels, a BatchNorm, or a feature map; see `pruners.importance.criteria`), the **reduction** makes one number
     a unit of them, the **normalisation** makes groups comparable, and the **decision** turns scores into counts
     (`pruners.decide.decisions`). After "l1" and "l2" a unit of a wide group scores lower than one of a narrow group,
-    so that wide groups shrink first, down to their floor; after "mean" the width has no say. With ``isomorphic`` units
-    are ranked only within classes of groups that are built alike. In several steps the network is scored afresh before
-    each removal, and with ``updates_between`` fine-tuned after it.
+    so that wide groups shrink first, down to their floor; after "mean" the width has no influence. With ``isomorphic``
+    units are ranked only within classes of groups that are built alike. In several steps the network is scored afresh
+    before each removal, and with ``updates_between`` fine-tuned after it.
 
     Papers as settings:
 
@@ -106,8 +107,6 @@ class ByCriterion(Method):
     settings: CriterionSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
-        from pruners.decide.isomorphic import isomorphic_classes, tensor_kinds
-
         settings = self.settings
         criterion = create_criterion(settings.criterion, **settings.options)
         batches = self._batches(task, criterion)
@@ -148,4 +147,4 @@ class ByCriterion(Method):
             seed=task.seed,
         )
         scores = criterion.scores(evidence, self.settings.reduction)
-        return Scored(scores=scores, said={"examples_scored": sum(len(inputs) for inputs, _ in drawn)})
+        return Scored(scores=scores, facts={"examples_scored": sum(len(inputs) for inputs, _ in drawn)})

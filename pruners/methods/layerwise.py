@@ -62,7 +62,7 @@ class Chosen:
     """Units that stay, ascending, and what the history says of the choice (JSON values)."""
 
     kept: tuple[int, ...]
-    said: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def prune_layer_by_layer(
@@ -160,7 +160,7 @@ def prune_layer_by_layer(
                 "units_kept": n_kept,
                 "macs": graph.macs(left),
                 "parameters": graph.parameters(left),
-                **chosen.said,
+                **chosen.facts,
                 **trained,
             }
         )

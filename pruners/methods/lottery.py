@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, NonNegativeInt
 
+from pruners.methods.trained import require_fit, train
 from pruners.recover.settings import TrainSettings
 from pruners.weights.base import WeightMethod, WeightSettings
 
@@ -59,7 +60,6 @@ class Lottery(WeightMethod):
 
     def _sparse(self, what: WeightTask, model: nn.Module) -> tuple[nn.Module, tuple[Mapping[str, Any], ...]]:
         from pruners.gates.masks import WeightMasks
-        from pruners.methods.trained import require_fit, train
         from pruners.recover.reinitialise import reinitialise_
 
         settings = self.settings

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveInt, model_validator
 
+from pruners.methods.trained import require_fit, train
 from pruners.recover.settings import TrainSettings
 from pruners.weights.base import WeightMethod, WeightSettings
 
@@ -58,7 +59,6 @@ class Magnitude(WeightMethod):
 
     def _sparse(self, what: WeightTask, model: nn.Module) -> tuple[nn.Module, tuple[Mapping[str, Any], ...]]:
         from pruners.gates.masks import WeightMasks
-        from pruners.methods.trained import require_fit, train
 
         if self.settings.training is not None:
             require_fit(self, what.task)

@@ -131,15 +131,15 @@ class Regression(Method):
         n_rows = sum(len(fit.inputs) for fit in fits)
         lasso = lasso_units(gram, cross, n_rows, layer.n_kept)
         refits = [fit.apply_(fit.columns(lasso.kept), settings.ridge) for fit in fits]
-        size = sum(found.size**2 for found in refits) or 1.0
+        size = sum(refit.size**2 for refit in refits) or 1.0
         return Chosen(
             kept=lasso.kept,
-            said={
+            facts={
                 "rows": n_rows,
                 "penalty": lasso.penalty,
                 "filled": lasso.filled,
-                "error_chosen": (sum(found.before**2 for found in refits) / size) ** 0.5,
-                "error": (sum(found.after**2 for found in refits) / size) ** 0.5,
+                "error_chosen": (sum(refit.before**2 for refit in refits) / size) ** 0.5,
+                "error": (sum(refit.after**2 for refit in refits) / size) ** 0.5,
                 "lr": None,
             },
         )

@@ -136,7 +136,7 @@ class Slimming(Method):
         def score(step: Step) -> Scored:
             members = {n: scale_members(step.model, step.present, n) for n in step.left.movable if n not in whole}
             scores = scale_scores(step.model, members, settings.reduction)
-            return Scored(scores=scores, said={**_spread(scores), "whole": sorted(whole)})
+            return Scored(scores=scores, facts={**_spread(scores), "whole": sorted(whole)})
 
         def decided(step: Step, scores: Scores, budget: Budget, most: int | None) -> dict[str, int]:
             left = step.left.at_least({name: step.counts[name] for name in whole})

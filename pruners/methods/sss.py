@@ -143,12 +143,12 @@ class SSS(Method):
         units, wholes = gate.scores(), gate.block_scores()
         gate.fold()
         unscaled = gate.ungated | {name: f"{group!r} in it is excluded or has bounds" for name, group in held.items()}
-        said = {**_zeros(graph, units, wholes), "block_scales": wholes, "unscaled": unscaled}
+        facts = {**_zeros(graph, units, wholes), "block_scales": wholes, "unscaled": unscaled}
         removed = removed_blocks(wholes, units, choices, budget)
         counts = self._counts(task, graph, choices, units, removed, budget(removed))
         kept = top_units(units, {name: count for name, count in counts.items() if name in units})
         cut = cut_trained(self, task, graph, network, kept, removed)
-        return Outcome(plan=cut.plan, model=cut.model, history=({**_row(graph, counts, cut.plan), **said},))
+        return Outcome(plan=cut.plan, model=cut.model, history=({**_row(graph, counts, cut.plan), **facts},))
 
     def _counts(
         self,
@@ -202,13 +202,13 @@ class SSS(Method):
         without = [name for name in choices.movable if name in ungated]
         named = next((name for name in without if name in choices.forced or budget.of == "units"), None)
         if named is not None:
-            raise MethodError(f"method {self.name!r}: units of {named!r} can not be scaled: {ungated[named]}")
+            raise MethodError(f"method {self.name!r}: units of {named!r} cannot be scaled: {ungated[named]}")
         left = choices.at_least({name: choices.whole[name] for name in without})
         try:
             budget.require_reachable(left)
         except TargetError as error:
-            said = "; ".join(f"{name}: {why}" for name, why in ungated.items())
-            raise TargetError(f"{error}; without a scale, and so whole, stay {said}") from error
+            reasons = "; ".join(f"{name}: {why}" for name, why in ungated.items())
+            raise TargetError(f"{error}; without a scale, and so whole, stay {reasons}") from error
         return left
 
 
@@ -224,7 +224,7 @@ def _row(graph: Graph, counts: Mapping[str, int], plan: PruningPlan) -> dict[str
 
 
 def _zeros(graph: Graph, units: Scores, blocks: Mapping[str, float]) -> dict[str, Any]:
-    """Say what ended at zero, which is what the paper removes, and what the network without just that costs."""
+    """Return what ended at zero, which is what the paper removes, and what the network without just that costs."""
     gone = [name for name, scale in blocks.items() if scale == 0]
     counts = {name: max(1, sum(scale > 0 for scale in scales)) for name, scales in units.items()}
     return {

@@ -82,12 +82,12 @@ class Scored:
     ----------
     scores : dict of str to tuple of float
         One number for each present unit; they say which units of a group stay.
-    said : Mapping
+    facts : Mapping
         What the history says of them, JSON values.
     """
 
     scores: Scores
-    said: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def prune_in_steps(
@@ -113,7 +113,7 @@ def prune_in_steps(
     method, task, graph
         As `Method._decide` has them.
     schedule : Schedule
-        See there.
+        How many removals there are, and how large.
     score : callable
         ``score(step)``: scores of the groups in ``step.left.movable``.
     decide : callable
@@ -152,11 +152,16 @@ def prune_in_steps(
     key, place = "", 0
     if task.keeper is not None:
         key = key_of(method, task)
-        if (found := task.keeper.last(key, task)) is not None:
-            model, plan, place, history = found.model, found.plan, found.place, list(found.history)
+        if (earlier := task.keeper.last(key, task)) is not None:
+            model, plan, place, history = (
+                earlier.model,
+                earlier.plan,
+                earlier.place,
+                list(earlier.history),
+            )
             counts = {**counts, **{name: len(units) for name, units in plan.kept.items()}}
             if batches is not None:
-                batches.skip_to(found.drawn)
+                batches.skip_to(earlier.drawn)
     for number, limit in enumerate(_limits(budget, schedule), start=1):
         if number <= place:
             continue
@@ -192,7 +197,7 @@ def prune_in_steps(
         plan = removal if plan is None else plan.then(removal)
         if schedule.updates_between and task.train is not None:
             task.train(model, schedule.updates_between)
-        history.append({**_row(step.number, before, counts, graph), **scored.said})
+        history.append({**_row(step.number, before, counts, graph), **scored.facts})
         if task.keeper is not None:
             drawn = 0 if batches is None else batches.drawn
             removals = Removals(place=number, plan=plan, model=model, history=tuple(history), drawn=drawn)
@@ -219,7 +224,7 @@ def draw(batches: Iterator[tuple[Tensor, Tensor]], wanted: int, who: str) -> lis
 
 
 def _joined(counts: Mapping[str, int], present: Graph) -> dict[str, int]:
-    """Return the counts of groups that are no groups of their own any more: they stay as they are."""
+    """Return the counts of groups that are no longer groups of their own: they stay as they are."""
     own = {group.name for group in present.groups}
     return {name: count for name, count in counts.items() if name not in own}
 

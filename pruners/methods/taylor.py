@@ -91,8 +91,10 @@ class Taylor(Method):
 
         def score(step: Step) -> Scored:
             drawn = draw(batches, settings.batches_per_step, self.name)
-            found = taylor_scores(step.present, drawn, loss, groups=step.left.movable)
-            return Scored(scores=found.scores, said={"loss_before": found.loss, "examples_scored": found.n_examples})
+            taylor = taylor_scores(step.present, drawn, loss, groups=step.left.movable)
+            return Scored(
+                scores=taylor.scores, facts={"loss_before": taylor.loss, "examples_scored": taylor.n_examples}
+            )
 
         def decide(step: Step, scores: Scores, budget: Budget, most: int | None) -> dict[str, int]:
             return greedy_counts(step.left, self._ranked(scores, graph, step.counts), budget, max_units=most)

@@ -140,7 +140,7 @@ class ThiNet(Method):
             kept = tuple(unit for unit in range(n_units) if unit not in removed)
         else:
             kept = tuple(sorted(keep_greedily(gram, layer.n_kept)))
-        said = {"rows": sum(map(len, rows)), "error": relative_error(gram, kept)}
+        facts = {"rows": sum(map(len, rows)), "error": relative_error(gram, kept)}
         if settings.scale:
             left = 0.0
             for reader, own in zip(layer.readers, grams, strict=True):
@@ -148,8 +148,8 @@ class ThiNet(Method):
                 left += relative_error(own, kept, factors) ** 2 * own.sum().item()
                 _scale_inputs(tensor_named(layer.model, reader.weight), reader.units, kept, factors)
             whole = gram.sum().item()
-            said["error_scaled"] = (left / whole) ** 0.5 if whole > 0 else 0.0
-        return Chosen(kept=kept, said=said)
+            facts["error_scaled"] = (left / whole) ** 0.5 if whole > 0 else 0.0
+        return Chosen(kept=kept, facts=facts)
 
     def _require_training(self, task: PruningTask) -> None:
         settings = self.settings

@@ -91,7 +91,7 @@ def imitation_of(
     masked: PruningPlan | None = None,
     residual: bool = True,
 ) -> Imitation:
-    """Say what a layer of the smaller network `present` imitates.
+    """Return what a layer of the smaller network `present` imitates.
 
     Parameters
     ----------
@@ -113,7 +113,9 @@ def imitation_of(
     """
     theirs = reader_named(dense, reader.weight)
     if theirs is None or len(theirs.calls) != len(reader.calls):
-        raise MethodError(f"{reader.weight!r} is no weight of the same layer in the dense and in the smaller network")
+        raise MethodError(
+            f"{reader.weight!r} is not a weight of the same layer in the dense and in the smaller network"
+        )
     wanted = [
         Wanted(graph=present, reader=reader, what="inputs"),
         Wanted(graph=dense, reader=theirs, what="outputs"),
@@ -140,8 +142,8 @@ def _affine(graph: Graph, norm: fx.Node) -> tuple[Tensor, Tensor]:
     def value(node: object, default: float) -> Tensor:
         if not isinstance(node, fx.Node):
             return torch.tensor(default, dtype=torch.float64)
-        found: Tensor = operator.attrgetter(str(node.target))(graph.module)
-        return found.detach().double().cpu()
+        value: Tensor = operator.attrgetter(str(node.target))(graph.module)
+        return value.detach().double().cpu()
 
     weight, bias, mean, variance, eps = (norm.args[place] for place in (1, 2, 3, 4, 7))
     assert isinstance(eps, float)

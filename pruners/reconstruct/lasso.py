@@ -63,11 +63,11 @@ def lasso_units(gram: Tensor, cross: Tensor, n_rows: int, n_kept: int) -> Lasso:
         if strong == weak or int((sparse != 0).sum()) == n_kept:
             break
         middle = (weak + strong) / 2
-        found = solve(math.exp(middle))
-        if int((found != 0).sum()) > n_kept:
-            weak, dense = middle, found
+        solution = solve(math.exp(middle))
+        if int((solution != 0).sum()) > n_kept:
+            weak, dense = middle, solution
         else:
-            strong, sparse = middle, found
+            strong, sparse = middle, solution
     with_coefficient = sparse != 0
     # First those with a coefficient, then those that lose theirs last.
     rank = dense.abs() + torch.where(with_coefficient, torch.inf, 0.0)

@@ -56,7 +56,7 @@ class LayerFit:
         return contribution_moments(x, weight, owner, n_units, y - x[:, others] @ weight[:, others].T)
 
     def columns(self, kept: Sequence[int]) -> Tensor:
-        """Tell for each column of the flattened weight whether it stays when of the group the units `kept` stay."""
+        """Return for each column of the flattened weight whether it stays when of the group the units `kept` stay."""
         owner = owners(self.reader, self.weight)
         return (owner < 0) | torch.isin(owner, torch.tensor(list(kept)))
 
@@ -64,14 +64,14 @@ class LayerFit:
         """Fit the weights of `columns`, and the bias, in place; the other weights become 0."""
         flat = self.weight.detach().cpu().flatten(1)
         bias = None if self.bias is None else self.bias.detach().cpu()
-        found = refit(self.inputs[:, columns], self.target, flat[:, columns], bias, ridge=ridge)
+        fitted = refit(self.inputs[:, columns], self.target, flat[:, columns], bias, ridge=ridge)
         new = torch.zeros(flat.shape, dtype=torch.float64)
-        new[:, columns] = found.weight
+        new[:, columns] = fitted.weight
         with torch.no_grad():
             self.weight.copy_(new.reshape(self.weight.shape))
-            if self.bias is not None and found.bias is not None:
-                self.bias.copy_(found.bias)
-        return found
+            if self.bias is not None and fitted.bias is not None:
+                self.bias.copy_(fitted.bias)
+        return fitted
 
 
 def sample_fits(

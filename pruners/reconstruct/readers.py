@@ -105,8 +105,8 @@ def readers_of(graph: Graph, group: ChannelGroup) -> tuple[Reader, ...]:
             continue
         if member.axis != 1 or not uses.plain(member.path):
             raise MethodError(
-                f"group {group.name!r} is read through {member.path!r}, which is no weight of a plain convolution or "
-                "linear layer; exclude it"
+                f"group {group.name!r} is read through {member.path!r}, which is not a weight of a plain convolution "
+                "or linear layer; exclude it"
             )
         before = positions.get(member.path, [()] * group.n_units)
         positions[member.path] = [old + new for old, new in zip(before, member.indices, strict=True)]
@@ -117,7 +117,7 @@ def readers_of(graph: Graph, group: ChannelGroup) -> tuple[Reader, ...]:
 
 
 def reader_named(graph: Graph, weight: str) -> Reader | None:
-    """Return the layer of a weight; None where that is no plain convolution or linear layer."""
+    """Return the layer of a weight; None where that is not a plain convolution or linear layer."""
     uses = _Uses(graph)
     return uses.reader(weight) if uses.plain(weight) else None
 
@@ -177,12 +177,12 @@ class _Uses:
                 self._data.add(node)
 
     def contracted(self, path: str) -> bool:
-        """Tell whether a parameter is multiplied with data and summed, directly or after it was computed with."""
+        """Return whether a parameter is multiplied with data and summed, directly or after it was computed with."""
         met = (pair for fetch in self._fetches.get(path, ()) for pair in self._meets_data(fetch))
         return any(user.name in self._sums and _is_factor(user, operand) for user, operand in met)
 
     def plain(self, path: str) -> bool:
-        """Tell whether a parameter is only used as the weight of a convolution of one group, or of a linear layer.
+        """Return whether a parameter is only used as the weight of a convolution of one group, or of a linear layer.
 
         Always with the same bias: a parameter, or none.
         """
@@ -202,8 +202,8 @@ class _Uses:
         return Reader(weight=path, bias=bias, shared_bias=shared, calls=tuple(_call(user) for user in users))
 
     def _users(self, path: str) -> list[fx.Node]:
-        found = {user for fetch in self._fetches.get(path, ()) for user in fetch.users}
-        return sorted(found, key=lambda node: self.order[node.name])
+        users = {user for fetch in self._fetches.get(path, ()) for user in fetch.users}
+        return sorted(users, key=lambda node: self.order[node.name])
 
     def _meets_data(self, node: fx.Node) -> Iterator[tuple[fx.Node, fx.Node]]:
         """Follow a parameter to each operator that gets data too, and say as which of its operands it comes there."""
@@ -215,7 +215,7 @@ class _Uses:
 
 
 def _is_factor(node: fx.Node, operand: fx.Node) -> bool:
-    """Tell whether `operand` is a factor in a sum of products, not its bias."""
+    """Return whether `operand` is a factor in a sum of products, not its bias."""
     arguments = _arguments(node)
     if operator_name(node.target) in ("addmm", "baddbmm"):
         return arguments["self"] is not operand

@@ -78,12 +78,12 @@ def sample(
     graphs = list({id(item.graph): item.graph for item in wanted}.values())
     narrow = next((graph for graph in graphs if not graph.dynamic_batch), graphs[0])
     draws = {item.reader.weight: torch.Generator().manual_seed(_seed_of(seed, item.reader.weight)) for item in wanted}
-    found: list[list[Tensor]] = [[] for _ in wanted]
+    collected: list[list[Tensor]] = [[] for _ in wanted]
     for inputs, _ in runnable(narrow, _enough(batches, -(-images // world_size()), who), who):
         values = [_values(graph, wanted, inputs) for graph in graphs]
         maps = {id(graph): own for graph, own in zip(graphs, values, strict=True)}
         picked: dict[tuple[str, int], Tensor] = {}
-        for item, rows in zip(wanted, found, strict=True):
+        for item, rows in zip(wanted, collected, strict=True):
             for number, call in enumerate(item.reader.calls):
                 name = _node(call, item.what)
                 value = maps[id(item.graph)][name]
@@ -94,7 +94,7 @@ def sample(
                     picked[key] = torch.randperm(n, generator=draws[item.reader.weight])[:many]
                 read = patches if item.what == "inputs" else _rows
                 rows.append(read(value, call, picked[key].to(value.device)).float().cpu())
-    return [joined_rows(torch.cat(rows)) if active() else torch.cat(rows) for rows in found]
+    return [joined_rows(torch.cat(rows)) if active() else torch.cat(rows) for rows in collected]
 
 
 def patches(value: Tensor, call: Call, picks: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def read(path: Path, expected: dict[str, str]) -> dict[str, Any] | None:
         return None
     try:
         state = cast("dict[str, Any]", torch.load(path, map_location="cpu", weights_only=True))
-        found = state["fingerprint"]
+        stored = state["fingerprint"]
     except (RuntimeError, EOFError, KeyError, TypeError, ValueError, OSError, AttributeError) as error:
         raise TrainingError(f"checkpoint {path} is broken ({type(error).__name__}); delete it to start over") from error
     except Exception as error:
@@ -57,6 +57,6 @@ def read(path: Path, expected: dict[str, str]) -> dict[str, Any] | None:
             raise
         raise TrainingError(f"checkpoint {path} is broken or not ours; delete it to start over") from error
     for name, value in expected.items():
-        if found.get(name) != value:
+        if stored.get(name) != value:
             raise TrainingError(f"checkpoint {path} was made with another {name}; delete it to start over")
     return state

@@ -36,7 +36,7 @@ class Distillation:
     Raises
     ------
     TrainingError
-        A temperature or a weight that is none; when called, targets that are no classes, or a teacher that gives other
+        A temperature or a weight that is none; when called, targets that are not classes, or a teacher that gives other
         scores than the network.
 
     Examples
@@ -69,13 +69,13 @@ class Distillation:
         if parameter is not None and parameter.device != images.device:
             self._teacher.to(images.device)
         with torch.no_grad():
-            said = self._teacher(images).float()
-        if said.shape != outputs.shape:
-            raise TrainingError(f"the teacher gives scores of shape {tuple(said.shape)}, not {tuple(outputs.shape)}")
+            scores = self._teacher(images).float()
+        if scores.shape != outputs.shape:
+            raise TrainingError(f"the teacher gives scores of shape {tuple(scores.shape)}, not {tuple(outputs.shape)}")
         scores = outputs.float()
         soft = F.kl_div(
             F.log_softmax(scores / self.temperature, 1),
-            F.log_softmax(said / self.temperature, 1),
+            F.log_softmax(scores / self.temperature, 1),
             reduction="batchmean",
             log_target=True,
         )

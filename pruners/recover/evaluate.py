@@ -28,7 +28,7 @@ class Evaluation:
     score : float
         Mean over the examples: the share whose largest output is their label, in [0, 1], or the peak signal-to-noise
         ratio in dB; see `pruners.recover.losses.score_each`. Papers on restoration give the ratio of whole images,
-        often of the luminance alone and with shaved borders: figures of examples that are pieces of images can not be
+        often of the luminance alone and with shaved borders: figures of examples that are pieces of images cannot be
         compared with theirs.
     loss : float
         Mean cross-entropy in nats, without label smoothing, or mean error of all pixels.

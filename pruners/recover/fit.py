@@ -15,9 +15,9 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -30,6 +30,7 @@ from pruners.gates.gate import Gate
 from pruners.recover import checkpoint
 from pruners.recover.batches import epoch_batches, epoch_seed, n_batches, ordered_batches
 from pruners.recover.evaluate import sum_scores
+from pruners.recover.history import Epoch, History, Objective, TrainProgress
 from pruners.recover.losses import loss_function, score_each
 from pruners.recover.metric import Metric, loss_of
 from pruners.recover.schedule import learning_rate
@@ -40,77 +41,6 @@ __all__ = ["Epoch", "History", "Objective", "TrainProgress", "fit"]
 _PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 _LOOK_EVERY = 20
 """Updates between two looks at the loss: a look waits for the device."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Epoch:
-    """What one epoch did.
-
-    Parameters
-    ----------
-    epoch : int
-        Counts from 1.
-    lr : float
-        Learning rate of the last update.
-    metric : {"accuracy", "psnr"}
-        What the scores are; more is better.
-    train_loss, train_score : float
-        Over the epoch's batches, while the weights changed; the loss includes label smoothing.
-    validation_loss, validation_score : float or None
-        After the epoch; None without validation data.
-    seconds : float
-        Of training, validation left out.
-    """
-
-    epoch: int
-    lr: float
-    metric: Metric
-    train_loss: float
-    train_score: float
-    validation_loss: float | None
-    validation_score: float | None
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class History:
-    """All epochs of a training, which epoch's weights the network ended with (counts from 1), the largest lr."""
-
-    epochs: tuple[Epoch, ...]
-    kept_epoch: int
-    lr: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {"lr": self.lr, "epochs": [asdict(epoch) for epoch in self.epochs], "kept_epoch": self.kept_epoch}
-
-
-class Objective(Protocol):
-    """What a training minimises in the place of the settings' loss."""
-
-    def __call__(self, outputs: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """Return the scalar loss of a batch; runs under the training's autocast.
-
-        Parameters
-        ----------
-        outputs : Tensor
-            What the network gave for `images`, in float32.
-        images, labels : Tensor
-            On the network's device.
-        """
-
-    def to_json(self) -> dict[str, Any]:
-        """Say all that it depends on: a checkpoint goes on with the objective that it was made with only."""
-
-
-class TrainProgress(Protocol):
-    """Who wants to know how a training goes on."""
-
-    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
-        """Update `step` of `steps` of `epoch` (both count from 1) is done; called every few updates."""
-
-    def epoch(self, row: Epoch) -> None:
-        """Hear of an epoch that is done, or was found done in a checkpoint."""
 
 
 def fit(
@@ -136,7 +66,7 @@ def fit(
         Of (float32 Tensor of shape (C, H, W), int), or with an image in [0, 1] in the place of the label. Validation
         never trains; it is reported, and decides which epoch's weights stay when ``settings.keep`` is "best".
     settings : TrainSettings
-        See there.
+        Epochs, rates, loss and precision; see `pruners.recover.settings.TrainSettings`.
     metric : {"accuracy", "psnr"}
         What fits the targets.
     gate : Gate, optional
@@ -149,13 +79,13 @@ def fit(
         Folder of the checkpoint; a second call with the same folder goes on after the last finished epoch and ends in
         the same weights, bit for bit, as a call that was never interrupted.
     progress : TrainProgress, optional
-        See there.
+        Hears of updates and epochs; see `TrainProgress`.
 
     Raises
     ------
     TrainingError
         The loss is not finite or does not fit the targets, a checkpoint is broken or belongs to something else, the
-        device cannot do the precision, "best" was asked for without validation data, or the batch can not be shared
+        device cannot do the precision, "best" was asked for without validation data, or the batch cannot be shared
         evenly by the processes of a launcher.
     """
     if objective is not None and settings.label_smoothing:
@@ -170,7 +100,7 @@ def _fabric(settings: TrainSettings, *, gated: bool) -> Fabric:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
     if settings.batch_size % world:
         raise TrainingError(
-            f"{world} processes can not share batches of {settings.batch_size} evenly; take a multiple of {world}"
+            f"{world} processes cannot share batches of {settings.batch_size} evenly; take a multiple of {world}"
         )
     # A gate may rest for a while: its parameters then get no gradient, which DDP has to look for.
     shared = "ddp_find_unused_parameters_true" if gated else "ddp"
@@ -400,8 +330,8 @@ class _Fit:
         """
         if self.fabric.world_size == 1:
             return
-        found = self._over_ranks(torch.tensor(float(len(self.rows)), device=self.fabric.device))
-        if found.item() != len(self.rows) * self.fabric.world_size:
+        epochs_done = self._over_ranks(torch.tensor(float(len(self.rows)), device=self.fabric.device))
+        if epochs_done.item() != len(self.rows) * self.fabric.world_size:
             raise TrainingError(
                 f"the processes of one training found other checkpoints in {self.file and self.file.parent}: it has to "
                 "lie on a disk that all of them share"

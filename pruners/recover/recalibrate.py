@@ -1,4 +1,4 @@
-"""Re-estimate the running statistics of BatchNorm after a cut: they describe feature maps that are no more."""
+"""Re-estimate the running statistics of BatchNorm after a cut: they describe feature maps that no longer exist."""
 
 from __future__ import annotations
 

@@ -123,14 +123,14 @@ def reconstruct(
     for reader in readers:
         imitation = imitation_of(theirs, ours, reader, gone=plan, residual=residual)
         (fit,) = sample_fits(compact, [imitation], source, images=images, positions=positions, seed=seed, who=_WHO)
-        found = fit.apply_(torch.ones(fit.inputs.shape[1], dtype=torch.bool), ridge)
-        size = found.size or 1.0
+        fitted = fit.apply_(torch.ones(fit.inputs.shape[1], dtype=torch.bool), ridge)
+        size = fitted.size or 1.0
         layers.append(
             FittedLayer(
                 weight=reader.weight,
                 rows=len(fit.inputs),
-                error_before=found.before / size,
-                error_after=found.after / size,
+                error_before=fitted.before / size,
+                error_after=fitted.after / size,
             )
         )
     return Reconstruction(layers=tuple(layers), left=left)

@@ -15,7 +15,7 @@ def learning_rate(settings: TrainSettings, step: int, steps_per_epoch: int) -> f
     Parameters
     ----------
     settings : TrainSettings
-        See there.
+        Names the schedule; see `pruners.recover.settings.TrainSettings`.
     step : int
         Counts from 0 over the whole training.
     steps_per_epoch : int

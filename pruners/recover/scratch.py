@@ -47,8 +47,8 @@ def scratch_b(
     ======== ======================================================= ==================================================
 
     Neither counts the fine-tuning that the pruned network gets besides; `budget_matched` does. Where the number of
-    epochs is no multiple of 3, the imagenet rule divides the rate a third time for the last one or two epochs, as the
-    authors' code does.
+    epochs is not a multiple of 3, the imagenet rule divides the rate a third time for the last one or two epochs, as
+    the authors' code does.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ def train_steps(
     Parameters
     ----------
     model : Module
-        See there.
+        The network, trained in place.
     batches : iterator
         Endless; `n_updates` are taken from it.
     loss : callable

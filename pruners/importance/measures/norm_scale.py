@@ -37,7 +37,7 @@ class BatchNormScale(Criterion):
     paper: ClassVar[str] = "Liu et al., Network Slimming, ICCV 2017, arXiv:1708.06519"
 
     def _member_scores(self, evidence: Evidence) -> MemberScores:
-        found: MemberScores = {}
+        scores: MemberScores = {}
         for group in evidence.channel_groups:
             rows = []
             for member in _scales(evidence.model, group, self.name):
@@ -46,8 +46,8 @@ class BatchNormScale(Criterion):
                 rows.append(
                     tuple(value / len(unit) if unit else None for value, unit in zip(sums, member.indices, strict=True))
                 )
-            found[group.name] = tuple(rows)
-        return found
+            scores[group.name] = tuple(rows)
+        return scores
 
 
 class TaylorBatchNorm(Criterion):
@@ -90,16 +90,16 @@ class TaylorBatchNorm(Criterion):
             products = {path: slope.double() * named[path].detach().double() for path, slope in slopes.items()}
             per_group = [self._squares(own, products) for own in members.values()]
             sums.add([squares * len(inputs) for squares in per_group], len(inputs))
-        found: MemberScores = {}
+        scores: MemberScores = {}
         for (name, own), values in zip(members.items(), sums.means(), strict=True):
             there = [[bool(unit) for unit in member.indices] for member in own]
             if self.joint:
                 there = [[any(units) for units in zip(*there, strict=True)]]
-            found[name] = tuple(
+            scores[name] = tuple(
                 tuple(value if one else None for value, one in zip(row, present, strict=True))
                 for row, present in zip(values.tolist(), there, strict=True)
             )
-        return found
+        return scores
 
     def _squares(self, members: list[Member], products: Mapping[str, Tensor]) -> Tensor:
         """Return shape (rows, n_units)."""
@@ -121,16 +121,16 @@ def _scales(model: nn.Module, group: ChannelGroup, who: str) -> list[Member]:
     MethodError
         There is none.
     """
-    found = []
+    members = []
     for member in group.members:
         path, _, attribute = member.path.rpartition(".")
         if attribute == "weight" and isinstance(model.get_submodule(path), _BatchNorm):
-            found.append(member)
-    if not found:
+            members.append(member)
+    if not members:
         raise MethodError(
             f"{who}: group {group.name!r} has no BatchNorm with a scale; exclude it or take another criterion"
         )
-    return found
+    return members
 
 
 def _shift(scale: str) -> str:

@@ -74,13 +74,13 @@ def ablate(evidence: Evidence, progress: Callable[[str, float], None] | None = N
         done = n_examples
         with torch.no_grad():
             ablation = _Ablation(evidence.graph.module, inputs)
-            found = [float(evidence.loss(ablation.whole, labels))]
+            own = [float(evidence.loss(ablation.whole, labels))]
             for position, row in enumerate(rows):
-                found += [float(evidence.loss(outputs, labels)) for outputs in ablation.without(row, len(inputs))]
+                own += [float(evidence.loss(outputs, labels)) for outputs in ablation.without(row, len(inputs))]
                 if progress is not None:
                     share = (number + (position + 1) / len(rows)) / max(1, len(evidence.batches))
                     progress(f"{done} examples, group {row.group}", min(1.0, share))
-        losses.append(torch.tensor(found, dtype=torch.float64) * len(inputs))
+        losses.append(torch.tensor(own, dtype=torch.float64) * len(inputs))
         n_examples += len(inputs)
     (means,), n_examples = reduce_means([torch.stack(losses).sum(0) / n_examples], n_examples)
     loss, *changed = means.tolist()

@@ -22,8 +22,8 @@ class RandomScores(Criterion):
     paper: ClassVar[str] = "baseline, no paper"
 
     def _member_scores(self, evidence: Evidence) -> MemberScores:
-        found: MemberScores = {}
+        scores: MemberScores = {}
         for group in evidence.channel_groups:
             draw = Random(f"{evidence.seed} {group.name}")
-            found[group.name] = (tuple(draw.random() for _ in range(group.n_units)),)
-        return found
+            scores[group.name] = (tuple(draw.random() for _ in range(group.n_units)),)
+        return scores

@@ -20,7 +20,7 @@ from pruners.importance.sums import Sums
 if TYPE_CHECKING:
     from pruners.graph import Graph
 
-__all__ = ["Taylor", "TaylorScores", "gate_gradients", "taylor_scores"]
+__all__ = ["Taylor", "TaylorScores", "taylor_scores"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +68,8 @@ class Taylor(Criterion):
     def _member_scores(self, evidence: Evidence) -> MemberScores:
         assert evidence.loss is not None, "the base class checked it"
         rows = gate_rows(evidence.graph, evidence.groups, self.name, joint=self.joint)
-        found, _, _ = _mean_absolute(evidence.graph, evidence.batches, evidence.loss, rows)
-        return member_scores_of(rows, found)
+        means, _, _ = _mean_absolute(evidence.graph, evidence.batches, evidence.loss, rows)
+        return member_scores_of(rows, means)
 
 
 def taylor_scores(graph: Graph, batches: Iterable[Batch], loss: Loss, *, groups: Collection[str]) -> TaylorScores:
@@ -106,49 +106,13 @@ def taylor_scores(graph: Graph, batches: Iterable[Batch], loss: Loss, *, groups:
     ------
     MethodError
         There are no batches, a group has no feature map of one example each, the network runs at one batch size only
-        and a batch is no multiple of it, or a score is not finite.
+        and a batch is not a multiple of it, or a score is not finite.
     """
     rows = gate_rows(graph, list(groups), Taylor.name, joint=True)
-    found, mean_loss, n_examples = _mean_absolute(graph, batches, loss, rows)
-    scores = {row.group: tuple(values.tolist()) for row, values in zip(rows, found, strict=True)}
+    means, mean_loss, n_examples = _mean_absolute(graph, batches, loss, rows)
+    scores = {row.group: tuple(values.tolist()) for row, values in zip(rows, means, strict=True)}
     require_finite(scores, Taylor.name)
     return TaylorScores(scores=scores, loss=mean_loss, n_examples=n_examples)
-
-
-def gate_gradients(
-    graph: Graph, inputs: Tensor, labels: Tensor, loss: Loss, *, groups: Collection[str]
-) -> tuple[float, dict[str, Tensor]]:
-    """Differentiate each example's loss by a gate on each unit, at gates of one.
-
-    A gate ``g[n, k] = 1`` multiplies the maps ``z[n, k]`` of one example; its gradient is
-    ``sum_m dC_n/dz[n,k,m] * z[n,k,m]``, which is divided here by the number of positions ``M`` of the unit's maps.
-
-    Parameters
-    ----------
-    graph : Graph
-        Its parameters' values and gradients are not changed.
-    inputs : Tensor of shape (batch, ...)
-    labels : Tensor
-    loss : callable
-        Averaged over the batch.
-    groups : collection of str
-        Whose units get a gate.
-
-    Returns
-    -------
-    loss : float
-        Mean over the batch.
-    gradients : dict of str to Tensor of shape (batch, n_units), float64
-        Signed, one for each group.
-
-    Raises
-    ------
-    MethodError
-        A feature map's first axis is not the batch.
-    """
-    rows = gate_rows(graph, list(groups), Taylor.name, joint=True)
-    mean_loss, slopes = _mean_slopes(graph, inputs, labels, loss, rows)
-    return mean_loss, {row.group: slope for row, slope in zip(rows, slopes, strict=True)}
 
 
 def _mean_slopes(
@@ -168,5 +132,5 @@ def _mean_absolute(
         mean_loss, slopes = _mean_slopes(graph, inputs, labels, loss, rows)
         loss_sum = torch.tensor([mean_loss * len(inputs)], dtype=torch.float64)
         sums.add([*(slope.abs().sum(0) for slope in slopes), loss_sum], len(inputs))
-    *found, mean = sums.means()
-    return found, float(mean), sums.n
+    *means, loss_mean = sums.means()
+    return means, float(loss_mean), sums.n

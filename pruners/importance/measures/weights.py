@@ -85,14 +85,14 @@ def filter_members(group: ChannelGroup, tensors: Mapping[str, Tensor], who: str)
     MethodError
         There is none: the channels come from a parameter of one axis.
     """
-    found = [
+    members = [
         (member, tensors[member.path])
         for member in group.members
         if member.produces and member.path in tensors and tensors[member.path].ndim >= 2
     ]
-    if not found:
+    if not members:
         raise MethodError(f"{who}: group {group.name!r} has no filters that could rank its units; exclude it")
-    return found
+    return members
 
 
 def per_filter(
@@ -126,7 +126,7 @@ def per_filter(
         A group has no filter.
     """
     tensors = dict(model.named_parameters()) if values is None else values
-    found: MemberScores = {}
+    scores: MemberScores = {}
     for group in groups:
         rows = []
         for member, weight in filter_members(group, tensors, who):
@@ -136,5 +136,5 @@ def per_filter(
             n_weights = torch.tensor([len(flat) * len(unit) for unit in member.indices], dtype=torch.float64)
             scores = whole(total, n_weights)
             rows.append(tuple(s if n else None for s, n in zip(scores.tolist(), n_weights.tolist(), strict=True)))
-        found[group.name] = tuple(rows)
-    return found
+        scores[group.name] = tuple(rows)
+    return scores

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from pruners.errors import MethodError
 from pruners.graph import trace
 from pruners.groups import ChannelGroup, Member
+from pruners.importance.gates import gate_rows, opened
 from pruners.importance.measures.l1 import l1_norms
-from pruners.importance.measures.taylor import gate_gradients, taylor_scores
+from pruners.importance.measures.taylor import taylor_scores
 from pruners.importance.scores import flops_regularise, marginal_mflops, require_finite
 from pruners.importance.units import unit_sums
 from pruners.testing import make_network
@@ -113,7 +114,10 @@ def test_other_orders_of_operations_are_other_criteria(net, graph, examples):
 def test_gate_gradient_is_the_slope_of_the_loss(graph, examples):
     """Central differences of each example's loss as one unit's maps are scaled, in float64."""
     images, labels = (part[:3] for part in examples)
-    _, gradients = gate_gradients(graph, images, labels, F.cross_entropy, groups=["conv1", "inner"])
+    rows = gate_rows(graph, ["conv1", "inner"], "taylor", joint=True)
+    gates = opened(graph, images, labels, F.cross_entropy, rows, "taylor")
+    slopes = zip(rows, gates.by_row(gates.slopes()), gates.positions, strict=True)
+    gradients = {row.group: slope / n for row, slope, n in slopes}
     step = 1e-6
 
     def losses(name, unit, gate):

@@ -103,7 +103,7 @@ def test_masked_weights_stay_zero_in_all_processes(two):
 
 def test_a_batch_that_can_not_be_shared_is_refused_by_all(two):
     for rank in (0, 1):
-        assert "2 processes can not share batches of 15 evenly" in (two / f"refused-{rank}.txt").read_text()
+        assert "2 processes cannot share batches of 15 evenly" in (two / f"refused-{rank}.txt").read_text()
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def test_what_is_wrong_for_all_processes_is_told_once(tmp_path):
     results = run_study(recipe, tmp_path, LocalProcesses(1, processes=2), lambda _: None, measured=False)
     (cell,) = results.cells
     assert cell.outcome == "failed"
-    assert "2 processes can not share batches of 25 evenly" in cell.reason
+    assert "2 processes cannot share batches of 25 evenly" in cell.reason
 
 
 @pytest.mark.slow
