@@ -136,7 +136,7 @@ class AutoPruner(Method):
     settings: AutoPrunerSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
-        from pruners.graph import trace
+        from pruners.methods.cutting import retrace
         from pruners.modules.copies import copy_of
 
         steps = self._steps(task, graph)
@@ -146,8 +146,7 @@ class AutoPruner(Method):
         plan: PruningPlan | None = None
         for number, groups in enumerate(steps.chunks, start=1):
             counts = {name: steps.counts[name] for name in groups}
-            after = None if plan is None else (graph, plan)
-            present = trace(model, task.example_inputs, policy=graph.policy, after=after)
+            present = retrace(task, graph, model, plan)
             gate = self._gate(model, present, counts, task.seed + number)
             train(task, model, self.settings.training, name=f"selection-{number}", gate=gate)
             row = {"step": number, **self._row(gate), "kept": counts}
@@ -202,11 +201,11 @@ class AutoPruner(Method):
     def _require_modules(self, task: PruningTask, graph: Graph, counts: Mapping[str, int]) -> None:
         """Check that what is cut before the last step leaves modules that can be gated: the user's own."""
         from pruners.forms.graph_network import GraphNetwork
-        from pruners.surgery import apply
+        from pruners.methods.cutting import cut_plan
 
         if counts:
             plan = plan_of(self, graph, {name: tuple(range(count)) for name, count in counts.items()})
-            smaller = apply(task.model, plan, graph=graph, check=False, form=task.constraints.form)
+            smaller = cut_plan(task, graph, task.model, plan)
             if isinstance(smaller, GraphNetwork):
                 raise MethodError(
                     f"method {self.name!r}: {type(task.model).__name__} shrinks in graph form only ({smaller.reason}), "

@@ -12,6 +12,7 @@ from pruners.decide.decisions import decide
 from pruners.decide.goal import goal_of, require_one_removal
 from pruners.decide.units import top_units
 from pruners.methods.trained import cut_trained, first_batch, loss_on, require_fit, train
+from pruners.recover.scratch import reinitialised
 from pruners.recover.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -128,15 +129,12 @@ class DHP(Method):
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
         from pruners.gates.latents import Latents
         from pruners.modules.copies import copy_of
-        from pruners.recover.reinitialise import reinitialise_
 
         settings = self.settings
         choices, budget = goal_of(task.target, task.constraints, graph)
         budget.require_reachable(choices)
         require_fit(self, task)
-        model = copy_of(task.model)
-        if not settings.pretrained:
-            reinitialise_(model, task.seed)
+        model = copy_of(task.model) if settings.pretrained else reinitialised(task.model, task.seed)
         gate = Latents(
             model,
             graph,

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pruners.base import Method, Outcome, key_of, plan_of
+from pruners.base import Method, Outcome, key_of
 from pruners.decide.choices import choices_of
 from pruners.decide.counts import ratio_counts
 from pruners.decide.goal import budget_of, require_one_removal
 from pruners.decide.uniform import uniform_counts
+from pruners.groups import removed_positions
 from pruners.task import Removals, Stream
 
 if TYPE_CHECKING:
@@ -103,13 +104,10 @@ def prune_layer_by_layer(
     SelectorError, TargetError, NothingToPruneError
         The target or the constraints name unknown layers, cannot be met, or leave nothing to remove.
     """
-    from pruners.distributed import broadcast_plan
     from pruners.forms.masking import mask_
-    from pruners.graph import trace
-    from pruners.groups import removed_positions
+    from pruners.methods.cutting import agreed_plan, cut_plan, retrace
     from pruners.modules.copies import copy_of
     from pruners.reconstruct.readers import readers_of
-    from pruners.surgery import apply
 
     counts = _counts(task, graph)
     for name in counts:
@@ -124,7 +122,7 @@ def prune_layer_by_layer(
     if kept is not None:
         model, gone, history = kept.model, kept.plan, list(kept.history)
         batches.skip_to(kept.drawn)
-    present = trace(model, task.example_inputs, policy=graph.policy, after=None if gone is None else (graph, gone))
+    present = retrace(task, graph, model, gone)
     for number, (name, n_kept) in enumerate(counts.items(), start=1):
         if number <= len(history):
             continue
@@ -140,18 +138,18 @@ def prune_layer_by_layer(
             n_kept=n_kept,
         )
         chosen = choose(layer)
-        removal = broadcast_plan(plan_of(method, present, {name: chosen.kept}))
+        removal = agreed_plan(method, present, {name: chosen.kept})
         mask_(model, removed_positions(present.groups, removal))
         masked = removal if masked is None else masked.then(removal)
         last = number == len(counts)
         trained: Mapping[str, Any] = {}
         if last or train_after is not None or not group.exact:
-            model = apply(model, masked, graph=present, check=False, form=task.constraints.form)
+            model = cut_plan(task, present, model, masked)
             gone, masked = masked if gone is None else gone.then(masked), None
             if train_after is not None and not last:
                 trained = train_after(model, number)
             if not last:
-                present = trace(model, task.example_inputs, after=(graph, gone))
+                present = retrace(task, graph, model, gone)
         left = dict(list(counts.items())[:number])
         history.append(
             {

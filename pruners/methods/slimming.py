@@ -17,6 +17,7 @@ from pruners.importance.reduce import Reduction
 from pruners.importance.scores import Scores
 from pruners.methods.stepwise import Schedule, Scored, Step, prune_in_steps
 from pruners.methods.trained import require_fit, train
+from pruners.recover.scratch import reinitialised
 from pruners.recover.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -109,19 +110,17 @@ class Slimming(Method):
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
         from pruners.gates.bn_scales import BatchNormScales, scale_members, scale_scores
         from pruners.modules.copies import copy_of
-        from pruners.recover.reinitialise import reinitialise_
 
         require_fit(self, task)
         settings = self.settings
         choices, budget = goal_of(task.target, task.constraints, graph)
         budget.require_reachable(choices)
-        whole = self._without_scales(task, graph, choices, budget)
+        bare = [name for name in choices.movable if not scale_members(task.model, graph, name)]
+        whole = self._without_scales(task, choices, budget, bare)
 
         def trained(step: Step) -> nn.Module:
-            network = copy_of(step.model)
             scratch = step.number == 1 and settings.start == "scratch"
-            if scratch:
-                reinitialise_(network, task.seed)
+            network = reinitialised(step.model, task.seed) if scratch else copy_of(step.model)
             gate = BatchNormScales(
                 network,
                 step.present,
@@ -145,8 +144,10 @@ class Slimming(Method):
         schedule = Schedule(steps=settings.passes)
         return prune_in_steps(self, task, graph, schedule, score, decided, batches=None, train_before=trained)
 
-    def _without_scales(self, task: PruningTask, graph: Graph, choices: Choices, budget: Budget) -> frozenset[str]:
-        """Return the groups that stay whole since they have no BatchNorm.
+    def _without_scales(
+        self, task: PruningTask, choices: Choices, budget: Budget, without: list[str]
+    ) -> frozenset[str]:
+        """Return the groups `without` BatchNorm, which stay whole.
 
         Raises
         ------
@@ -155,9 +156,6 @@ class Slimming(Method):
         TargetError
             The others are not enough for the target.
         """
-        from pruners.gates.bn_scales import scale_members
-
-        without = [name for name in choices.movable if not scale_members(task.model, graph, name)]
         named = without if task.target.of == "ratios" else [name for name in without if name in choices.forced]
         if named or len(without) == len(choices.movable):
             raise MethodError(

@@ -17,6 +17,7 @@ from pruners.decide.units import top_units
 from pruners.errors import MethodError, TargetError
 from pruners.importance.scores import Scores
 from pruners.methods.trained import cut_trained, require_fit, train
+from pruners.recover.scratch import reinitialised
 from pruners.recover.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -109,7 +110,6 @@ class SSS(Method):
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
         from pruners.gates.scales import StructureScales
         from pruners.modules.copies import copy_of
-        from pruners.recover.reinitialise import reinitialise_
 
         require_fit(self, task)
         settings = self.settings
@@ -126,9 +126,7 @@ class SSS(Method):
         if settings.structures == "blocks":
             choices = self._without_units(task, choices, blocks, held)
         budget(blocks).require_reachable(choices)
-        network = copy_of(task.model)
-        if settings.start == "scratch":
-            reinitialise_(network, task.seed)
+        network = copy_of(task.model) if settings.start == "dense" else reinitialised(task.model, task.seed)
         gate = StructureScales(
             network,
             graph,

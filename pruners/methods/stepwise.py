@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any
 
-from pruners.base import Method, Outcome, key_of, plan_of
+from pruners.base import Method, Outcome, key_of
 from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices
 from pruners.decide.goal import goal_of, removal_limit
 from pruners.decide.units import top_units
-from pruners.errors import MethodError, VacuousCheckError
+from pruners.errors import MethodError
 from pruners.importance.scores import Scores
 from pruners.task import Removals, Stream
 
@@ -131,10 +130,7 @@ def prune_in_steps(
     SelectorError, TargetError, NothingToPruneError
         The target or the constraints name unknown layers, cannot be met, or leave nothing to remove.
     """
-    from pruners.distributed import broadcast_plan
-    from pruners.graph import trace
-    from pruners.surgery import apply
-    from pruners.verify import verify
+    from pruners.methods.cutting import cut, retrace
 
     if schedule.updates_between and task.train is None:
         raise MethodError(
@@ -169,9 +165,8 @@ def prune_in_steps(
             break
         if choices.allow(counts) and budget.cost(counts) <= limit:
             continue
-        after = None if plan is None else (graph, plan)
-        if after is not None:
-            present = trace(model, task.example_inputs, after=after)
+        if plan is not None:
+            present = retrace(task, graph, model, plan)
         before = counts
         step = Step(
             number=len(history) + 1,
@@ -183,18 +178,15 @@ def prune_in_steps(
         )
         if train_before is not None:
             model = train_before(step)
-            present = trace(model, task.example_inputs, policy=graph.policy, after=after)
+            present = retrace(task, graph, model, plan)
             step = replace(step, model=model, present=present)
         scored = score(step)
         wanted = decide(step, scored.scores, Budget(cost=budget.cost, limit=limit, of=budget.of), most)
         kept = top_units(scored.scores, {name: wanted[name] for name in scored.scores})
-        removal = broadcast_plan(plan_of(method, present, kept))
-        counts = {**before, **{name: len(units) for name, units in removal.kept.items()}}
-        model = apply(model, removal, graph=present, check=False, form=task.constraints.form)
-        if train_before is not None:
-            with suppress(VacuousCheckError):
-                verify(step.model, removal, model, graph=present)
-        plan = removal if plan is None else plan.then(removal)
+        removal = cut(method, task, present, model, kept, check=train_before is not None)
+        counts = {**before, **{name: len(units) for name, units in removal.plan.kept.items()}}
+        model = removal.model
+        plan = removal.plan if plan is None else plan.then(removal.plan)
         if schedule.updates_between and task.train is not None:
             task.train(model, schedule.updates_between)
         history.append({**_row(step.number, before, counts, graph), **scored.facts})

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pruners.base import Method, PruningMethod, plan_of
-from pruners.errors import MethodError, VacuousCheckError
+from pruners.base import Method, PruningMethod
+from pruners.errors import MethodError
 from pruners.modules.modes import evaluating
 
 if TYPE_CHECKING:
@@ -16,21 +14,14 @@ if TYPE_CHECKING:
 
     from pruners.gates.gate import Gate
     from pruners.graph import Graph
+    from pruners.methods.cutting import Removal
     from pruners.plan import PruningPlan
     from pruners.recover.settings import TrainSettings
     from pruners.task import PruningTask
 
-__all__ = ["Removal", "cut_trained", "first_batch", "loss_on", "require_fit", "train"]
+__all__ = ["cut_trained", "first_batch", "loss_on", "require_fit", "train"]
 
 Batch = tuple["Tensor", "Tensor"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Removal:
-    """One cut: its plan, relative to the network that was cut, and the smaller network."""
-
-    plan: PruningPlan
-    model: nn.Module
 
 
 def require_fit(method: PruningMethod, task: PruningTask) -> None:
@@ -86,18 +77,9 @@ def cut_trained(
     VerificationError
         Masked and compact network differ.
     """
-    from pruners.distributed import broadcast_plan
-    from pruners.graph import trace
-    from pruners.surgery import apply
-    from pruners.verify import verify
+    from pruners.methods.cutting import cut, retrace
 
-    after = None if before is None else (graph, before)
-    present = trace(trained, task.example_inputs, policy=graph.policy, after=after)
-    plan = broadcast_plan(plan_of(method, present, kept, blocks))
-    smaller = apply(trained, plan, graph=present, check=False, form=task.constraints.form)
-    with suppress(VacuousCheckError):
-        verify(trained, plan, smaller, graph=present)
-    return Removal(plan=plan, model=smaller)
+    return cut(method, task, retrace(task, graph, trained, before), trained, kept, blocks, check=True)
 
 
 def first_batch(task: PruningTask) -> Batch:
