@@ -105,18 +105,18 @@ class Selection(Gate):
         max_weights: int = 2**26,
         seed: int = 0,
     ) -> None:
-        readers, reasons = find_readers(network, graph, list(rates))
+        readers_by_group, reasons = find_readers(network, graph, list(rates))
         if reasons:
             name, reason = next(iter(reasons.items()))
             raise MethodError(f"group {name!r} gets no selection layer: {reason}; leave it out")
         for name in rates:
-            require_size(name, readers[name], max_weights)
+            require_size(name, readers_by_group[name], max_weights)
         super().__init__(network)
         self.rates = dict(rates)
         self.alpha_step, self.check_every = alpha_step, check_every
         self._ramp = partial(Ramp, start=alpha[0], stop=alpha[1], every=ramp_every, settle_after=settle_after)
         self._expected = updates
-        self._readers = {name: readers[name] for name in rates}
+        self._readers = {name: readers_by_group[name] for name in rates}
         self._network = (network,)
         self._now: dict[str, Tensor] = {}
         generator = torch.Generator().manual_seed(seed)

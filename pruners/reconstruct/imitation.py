@@ -142,8 +142,8 @@ def _affine(graph: Graph, norm: fx.Node) -> tuple[Tensor, Tensor]:
     def value(node: object, default: float) -> Tensor:
         if not isinstance(node, fx.Node):
             return torch.tensor(default, dtype=torch.float64)
-        value: Tensor = operator.attrgetter(str(node.target))(graph.module)
-        return value.detach().double().cpu()
+        tensor: Tensor = operator.attrgetter(str(node.target))(graph.module)
+        return tensor.detach().double().cpu()
 
     weight, bias, mean, variance, eps = (norm.args[place] for place in (1, 2, 3, 4, 7))
     assert isinstance(eps, float)

@@ -69,13 +69,13 @@ class Distillation:
         if parameter is not None and parameter.device != images.device:
             self._teacher.to(images.device)
         with torch.no_grad():
-            scores = self._teacher(images).float()
-        if scores.shape != outputs.shape:
-            raise TrainingError(f"the teacher gives scores of shape {tuple(scores.shape)}, not {tuple(outputs.shape)}")
+            targets = self._teacher(images).float()
+        if targets.shape != outputs.shape:
+            raise TrainingError(f"the teacher gives scores of shape {tuple(targets.shape)}, not {tuple(outputs.shape)}")
         scores = outputs.float()
         soft = F.kl_div(
             F.log_softmax(scores / self.temperature, 1),
-            F.log_softmax(scores / self.temperature, 1),
+            F.log_softmax(targets / self.temperature, 1),
             reduction="batchmean",
             log_target=True,
         )

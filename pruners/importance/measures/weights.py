@@ -126,7 +126,7 @@ def per_filter(
         A group has no filter.
     """
     tensors = dict(model.named_parameters()) if values is None else values
-    scores: MemberScores = {}
+    by_group: MemberScores = {}
     for group in groups:
         rows = []
         for member, weight in filter_members(group, tensors, who):
@@ -136,5 +136,5 @@ def per_filter(
             n_weights = torch.tensor([len(flat) * len(unit) for unit in member.indices], dtype=torch.float64)
             scores = whole(total, n_weights)
             rows.append(tuple(s if n else None for s, n in zip(scores.tolist(), n_weights.tolist(), strict=True)))
-        scores[group.name] = tuple(rows)
-    return scores
+        by_group[group.name] = tuple(rows)
+    return by_group
