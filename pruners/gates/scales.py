@@ -126,10 +126,8 @@ class StructureScales(Gate):
                     reasons[name] = f"{other} is not a plain parameter of one layer"
                     del sites[name]
         if not units and not wholes:
-            why_none = "; ".join(f"{name}: {why}" for name, why in {**no_units, **no_blocks}.items())
-            raise MethodError(
-                f"no unit and no residual block of the network can be scaled{why_none and ': '}{why_none}"
-            )
+            each = "; ".join(f"{name}: {why}" for name, why in {**no_units, **no_blocks}.items())
+            raise MethodError(f"no unit and no residual block of the network can be scaled{each and ': '}{each}")
         super().__init__(network)
         self.ungated = {**no_units, **no_blocks}
         self.momentum = momentum
