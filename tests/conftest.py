@@ -12,6 +12,11 @@ import signal
 import textwrap
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no failure. All else is as it comes: under CI the same examples each time, elsewhere new ones.
+settings.register_profile("suite", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 SEED = int(os.environ.get("PRUNE_DEPLOY_TEST_SEED", "0"))
 """Other than 0, it is another draw of all that a test leaves to chance; `make rounding` sets it."""
