@@ -193,7 +193,7 @@ def test_a_network_of_one_batch_size_is_scored_in_pieces(net, examples):
     whole = taylor_scores(graph, [examples], F.cross_entropy, groups=["inner"])
     pieces = taylor_scores(fixed, [examples], F.cross_entropy, groups=["inner"])
     assert pieces.scores["inner"] == pytest.approx(whole.scores["inner"])
-    with pytest.raises(MethodError, match="batches of 10 are no multiple"):
+    with pytest.raises(MethodError, match="batches of 10 are not a multiple"):
         taylor_scores(fixed, [(images[:10], labels[:10])], F.cross_entropy, groups=["inner"])
 
 
