@@ -6,7 +6,6 @@ held there in NumPy's type of fixed width and is ``object`` in memory; it must b
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from backends.base import Array, Precision
 from benchmarks.answers import reference_process
 from benchmarks.errors import InputError, WorkerError, WrongAnswersError
 from benchmarks.process.child import Conversation
+from benchmarks.records.disk import write_atomically
 from benchmarks.records.measurement import Agreement
 from benchmarks.subject.inputs import InputSizes, take
 
@@ -98,12 +98,12 @@ def write_reference(path: Path, reference: Reference) -> None:
     arrays = {_INPUT + name: _storable(array) for name, array in reference.inputs.items()}
     arrays |= {_OUTPUT + name: _storable(array) for name, array in reference.outputs.items()}
     arrays[_SOURCE] = np.array(reference.source)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy types the keywords as allow_pickle
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:  # given a name, numpy would add a suffix
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy types the keywords as allow_pickle
+
+    write_atomically(path, write)
 
 
 def compute_reference(model: Path, feeds: Mapping[str, Array], *, timeout_s: float = 600.0) -> Reference:

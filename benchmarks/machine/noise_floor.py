@@ -7,7 +7,6 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -18,6 +17,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, Valida
 from benchmarks.errors import RecordError, SettingError
 from benchmarks.machine.probe import Calibration
 from benchmarks.records.base import Record
+from benchmarks.records.disk import write_atomically
 from benchmarks.records.measurement import Environment
 from benchmarks.stats.group_sequential import InterimAnalyses
 from benchmarks.stats.sequential_test import decide
@@ -263,17 +263,10 @@ def _path(folder: Path | None, fingerprint: str, backend: str) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         raise RecordError(
             f"cannot remember anything of this machine in {path.parent}: {error.strerror or error}; "
             f"set {STATE_VARIABLE} to a folder"

@@ -12,7 +12,6 @@ old files stay readable.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from benchmarks.errors import RecordError
+from benchmarks.records.disk import write_atomically
 from benchmarks.records.measurement import SCHEMA_VERSION, Comparison, Measurement
 
 __all__ = ["lift", "load_comparison", "load_measurement", "save"]
@@ -48,13 +48,9 @@ def save(record: Measurement | Comparison, path: Path) -> None:
     RecordError
         The file cannot be written.
     """
-    part = path.with_name(f".{path.name}.part")
+    text = record.model_dump_json() + "\n"
     try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(record.model_dump_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise RecordError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
 

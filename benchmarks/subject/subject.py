@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from backends import modelfile
 from backends.base import CompileOptions
+from benchmarks.records.disk import file_sha256
 from benchmarks.records.measurement import Subject
 
 __all__ = ["SubjectSpec", "content_sha256", "identify"]
@@ -73,9 +73,4 @@ def content_sha256(model: Path) -> str:
     names = modelfile.external_files(modelfile.read(model).proto)
     # What a link leads to has its data beside it, not beside the link.
     folder = model.resolve().parent
-    digest = hashlib.sha256()
-    for path in (model, *(folder / name for name in names)):
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+    return file_sha256(model, *(folder / name for name in names))

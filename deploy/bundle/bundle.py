@@ -18,10 +18,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from backends.errors import one_line
+from benchmarks.records.disk import file_sha256
 from deploy.bundle.manifest import MANIFEST, MODEL, PLAN, REFERENCE, SCHEMA_VERSION, WEIGHTS, FileRecord, Manifest
 from deploy.bundle.pruning import PruningRecord, pruning_of_file
 from deploy.errors import BundleError
-from deploy.files.atomic import displaced, file_sha256
+from deploy.files.atomic import displaced
 from deploy.files.validation_errors import one_line as validation_line
 
 __all__ = ["Bundle", "bundle_of", "read_bundle", "read_manifest", "record_of"]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from backends import modelfile
 from backends.modelfile import subgraphs
+from benchmarks.records.disk import file_sha256
 from deploy.errors import ExportError
 from deploy.export.capture import batched_inputs, copy_for_export, output_keys, translate
 from deploy.export.drop_empty_scatter import drop_empty_writes
@@ -19,7 +20,7 @@ from deploy.export.export_info import DEFAULT_OPSET, ExportInfo, require_opset
 from deploy.export.fold_batch_norm import batch_norms, fold_batch_norms
 from deploy.export.onnx_check import check_onnx, model_files, opset_of
 from deploy.export.onnx_names import name_nodes, name_parameters, rename_dimension, rename_values, strip_metadata
-from deploy.files.atomic import file_sha256, output_errors, staged_folder, sync
+from deploy.files.atomic import output_errors, staged_folder, sync
 
 __all__ = ["BATCH", "export_onnx"]
 

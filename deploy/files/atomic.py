@@ -1,20 +1,19 @@
-"""Files and folders that appear as a whole or not at all."""
+"""Files and folders that appear complete or not at all, and errors of writing as one line."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.records.disk import write_atomically
 from deploy.errors import OutputError
 
 __all__ = [
     "displaced",
-    "file_sha256",
     "output_errors",
     "replace_folder",
     "require_writable",
@@ -66,15 +65,8 @@ def write_file(path: Path, text: str) -> None:
     OutputError
         The folder is missing or read-only, the disk is full, or `path` is a folder.
     """
-    part = path.with_name(f".{path.name}.part")
     with output_errors(path):
-        try:
-            part.write_text(text, encoding="utf-8")
-            sync(part)
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+        write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def require_writable(path: Path) -> None:
@@ -138,13 +130,3 @@ def _sync_entry(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def file_sha256(*paths: Path) -> str:
-    """Hash the contents of `paths`, one after the other."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()

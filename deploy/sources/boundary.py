@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 
 from deploy.errors import ExtraMissingError
 
-__all__ = ["cause", "file_sha256", "missing", "require", "versions"]
+__all__ = ["cause", "missing", "require", "versions"]
 
 _DISTRIBUTIONS = {"sklearn": "scikit-learn", "skimage": "scikit-image", "PIL": "pillow"}
 
@@ -35,12 +33,6 @@ def cause(error: BaseException) -> str:
     """Put a foreign exception into one line: its class and the first line of its message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def file_sha256(path: Path) -> str:
-    """Hash the content of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def versions(*distributions: str) -> dict[str, str]:

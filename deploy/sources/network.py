@@ -9,9 +9,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.records.disk import file_sha256
 from deploy.errors import SourceError
 from deploy.registry import NETWORKS, network_names
-from deploy.sources.boundary import cause, file_sha256, require, versions
+from deploy.sources.boundary import cause, require, versions
 from deploy.sources.factory import call_factory, explain, read_source
 from deploy.sources.libraries import LIBRARIES, make_timm, make_torchvision
 from deploy.sources.network_spec import FORMS, NetworkSpec

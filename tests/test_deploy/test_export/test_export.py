@@ -20,6 +20,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from backends.base import CompileOptions
 from backends.errors import BackendError, RunError, UnknownBackendError
+from benchmarks.records.disk import file_sha256
 from deploy.errors import ExportError, OutputError
 from deploy.export.agreement import compare_with_torch
 from deploy.export.backend_score import score_on_backend
@@ -28,7 +29,6 @@ from deploy.export.export_info import OPSETS
 from deploy.export.fold_batch_norm import fold_batch_norms
 from deploy.export.inference import compiled_elsewhere
 from deploy.export.onnx_check import check_onnx, model_files
-from deploy.files.atomic import file_sha256
 from pruners.recover.losses import score_each
 
 
