@@ -12,6 +12,9 @@ BackendError                    root; the command line prints it as one line and
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 __all__ = [
     "ArtefactError",
     "BackendError",
@@ -21,6 +24,7 @@ __all__ = [
     "OptionError",
     "RunError",
     "UnknownBackendError",
+    "did_you_mean",
     "one_line",
 ]
 
@@ -63,3 +67,9 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     """Return the text of a foreign error on one line of at most `limit` characters; its type where it has no text."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "", cutoff: float = 0.6) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest known name, nothing where none is near."""
+    near = get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean '{prefix}{near[0]}'?" if near else ""

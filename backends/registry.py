@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 
 from backends.base import Availability, Backend
-from backends.errors import BackendError, UnknownBackendError
+from backends.errors import BackendError, UnknownBackendError, did_you_mean
 
 __all__ = ["ENTRY_POINT_GROUP", "create", "names", "probe"]
 
@@ -47,8 +46,7 @@ def create(name: str) -> Backend:
     """
     table = _table()
     if name not in table:
-        near = get_close_matches(name, table, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
+        meant = did_you_mean(name, table)
         raise UnknownBackendError(f"unknown backend {name!r}{meant} (there are: {', '.join(table)})")
     module, _, attribute = table[name].partition(":")
     backend = getattr(import_module(module), attribute)()

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+
+from backends.errors import did_you_mean
 
 __all__ = ["one_line", "suggestion"]
 
 
 def suggestion(name: str, known: list[str] | tuple[str, ...]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest known name, or what there is when nothing is near."""
-    near = get_close_matches(name, known, n=1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
+    if meant := did_you_mean(name, known):
+        return meant
     return f" (there are: {', '.join(known)})" if known else ""
 
 

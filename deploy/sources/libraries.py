@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from backends.errors import did_you_mean
 from deploy.errors import SourceError
 from deploy.sources.boundary import cause
 from deploy.sources.weights import log_untrained, transplant_classifier
@@ -117,8 +117,7 @@ def _constructed(spec: NetworkSpec, make: Callable[[], nn.Module]) -> nn.Module:
 def _check_known(spec: NetworkSpec, name: str, known: list[str]) -> None:
     if name not in known:
         library = spec.name.partition(":")[0]
-        near = get_close_matches(name, known, n=1)
-        meant = f"; did you mean '{library}:{near[0]}'?" if near else ""
+        meant = did_you_mean(name, known, prefix=f"{library}:")
         raise SourceError(f"unknown network {spec.name!r}{meant} ({library} has {len(known)} classification networks)")
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backends.errors import did_you_mean
 from benchmarks.records.disk import file_sha256
 from deploy.errors import SourceError
 from deploy.registry import NETWORKS, network_names
@@ -125,16 +125,14 @@ def _parse(name: str) -> tuple[str, str]:
         raise SourceError(f"network {name!r} names a file but no factory in it; write {name}:factory")
     kind, colon, rest = name.partition(":")
     if not colon:
-        near = [
-            known for ours in SHIPPED for known in get_close_matches(f"{ours}:{name}", network_names(), n=1, cutoff=0.8)
-        ]
-        meant = f"; did you mean {near[0]!r}?" if near else ""
+        hints = (did_you_mean(f"{ours}:{name}", network_names(), cutoff=0.8) for ours in SHIPPED)
+        meant = next(filter(None, hints), "")
         raise SourceError(f"unknown network {name!r}{meant} (a network is {FORMS})")
     if kind in SHIPPED:
         if name not in NETWORKS:
             own = [known for known in network_names() if known.startswith(f"{kind}:")]
-            near = get_close_matches(rest, [known.partition(":")[2] for known in own], n=1)
-            meant = f"; did you mean '{kind}:{near[0]}'?" if near else f" (there are: {', '.join(own)})"
+            near = did_you_mean(rest, [known.partition(":")[2] for known in own], prefix=f"{kind}:")
+            meant = near or f" (there are: {', '.join(own)})"
             raise SourceError(f"unknown network {name!r}{meant}")
         return kind, rest
     if kind not in LIBRARIES:

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import warnings
 from pathlib import Path
 
-import numpy as np
 import onnx
-import onnx_ir as ir
 import pytest
 import torch
 import torch.nn.functional as F
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from torch import nn
-from torch.utils.data import Dataset, TensorDataset
 
-from backends.base import CompileOptions
-from backends.errors import BackendError, RunError, UnknownBackendError
 from benchmarks.records.disk import file_sha256
 from deploy.errors import ExportError, OutputError
 from deploy.export.agreement import compare_with_torch
-from deploy.export.backend_score import score_on_backend
 from deploy.export.export import export_onnx
 from deploy.export.export_info import OPSETS
-from deploy.export.fold_batch_norm import fold_batch_norms
-from deploy.export.inference import compiled_elsewhere
 from deploy.export.onnx_check import check_onnx, model_files
-from pruners.recover.losses import score_each
 
 
 def randomised(model: nn.Module) -> nn.Module:
@@ -455,155 +444,3 @@ def test_invalid_graphs_are_one_line(tmp_path: Path) -> None:
     assert_one_line(error)
     with pytest.raises(ExportError, match="no such file"):
         check_onnx(tmp_path / "missing.onnx")
-
-
-def norm_graph(layer: onnx.NodeProto, constants: dict[str, np.ndarray], rank: int, n: int) -> onnx.ModelProto:
-    rng = np.random.default_rng(0)
-    constants |= {key: rng.uniform(0.5, 2.0, n).astype(np.float32) for key in ("scale", "shift", "mean", "var")}
-    norm = helper.make_node("BatchNormalization", ["h", "scale", "shift", "mean", "var"], ["y"], epsilon=1e-3)
-    shape = ["n", 4, 6, 6][:rank]
-    graph = helper.make_graph(
-        [layer, norm],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * rank)],
-        [numpy_helper.from_array(value, key) for key, value in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-
-
-def folded(model: onnx.ModelProto, n: int) -> onnx.ModelProto:
-    graph = ir.from_proto(model)
-    assert fold_batch_norms(graph) == n
-    return ir.to_proto(graph)
-
-
-@pytest.mark.rounding
-@pytest.mark.parametrize(
-    ("operator", "weight", "bias", "attributes", "n"),
-    [
-        ("Conv", (6, 4, 3, 3), (6,), {}, 6),
-        ("Conv", (6, 2, 3, 3), None, {"group": 2}, 6),
-        ("ConvTranspose", (4, 5, 2, 2), (5,), {"strides": [2, 2]}, 5),
-        ("ConvTranspose", (4, 3, 2, 2), None, {"group": 2}, 6),
-        ("Gemm", (4, 5), (5,), {"alpha": 0.5, "beta": 2.0}, 5),
-        ("Gemm", (5, 4), (1,), {"transB": 1}, 5),
-        ("Gemm", (5, 4), None, {"transB": 1}, 5),
-    ],
-)
-def test_our_own_folding_is_exact(tmp_path: Path, operator: str, weight, bias, attributes, n: int) -> None:
-    rng = np.random.default_rng(1)
-    constants = {"w": rng.normal(size=weight).astype(np.float32)}
-    if bias is not None:
-        constants["b"] = rng.normal(size=bias).astype(np.float32)
-    layer = helper.make_node(operator, ["x", *constants], ["h"], **attributes)
-    rank = len(weight)
-    model = norm_graph(layer, constants, rank, n)
-    x = rng.normal(size=[3, 4, 6, 6][:rank]).astype(np.float32)
-    expected = evaluate(model, x, tmp_path / "before.onnx")
-    model = folded(model, 1)
-    assert [node.op_type for node in model.graph.node] == [operator]
-    assert len(model.graph.initializer) == 2
-    actual = evaluate(model, x, tmp_path / "after.onnx")
-    check_onnx(tmp_path / "after.onnx")
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
-
-
-def evaluate(model: onnx.ModelProto, x: np.ndarray, path: Path) -> np.ndarray:
-    onnx.save_model(model, path)
-    if model.graph.node[0].op_type != "ConvTranspose":  # the reference evaluator cannot do it in groups
-        return onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})[0]
-    with compiled_elsewhere(path, "ort") as remote:
-        return remote.run({"x": x})["y"]
-
-
-def test_folding_leaves_a_value_that_is_also_an_output() -> None:
-    model = norm_graph(helper.make_node("Conv", ["x", "w"], ["h"]), {"w": np.ones((6, 4, 1, 1), np.float32)}, 4, 6)
-    model.graph.output.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, [None] * 4))
-    folded(model, 0)
-
-
-def test_folding_leaves_a_matrix_that_is_added() -> None:
-    constants = {"w": np.ones((4, 5), np.float32), "b": np.ones((3, 5), np.float32)}
-    model = norm_graph(helper.make_node("Gemm", ["x", "w", "b"], ["h"]), constants, 2, 5)
-    folded(model, 0)
-
-
-def labelled(model: nn.Module, n: int) -> tuple[Dataset, int]:
-    x = images(n)
-    labels = torch.arange(n) % 5
-    with torch.no_grad():
-        correct = int((model.eval()(x).argmax(1) == labels).sum())
-    return TensorDataset(x, labels), correct
-
-
-@pytest.mark.rounding
-@pytest.mark.parametrize("dynamic", [True, False])
-def test_accuracy_on_a_backend_equals_torch(tmp_path: Path, dynamic: bool) -> None:
-    model, path = randomised(Residual()), tmp_path / "model.onnx"
-    export_onnx(model, (images(4),), path, dynamic_batch=dynamic)
-    data, correct = labelled(model, 23)  # 23 is no multiple of 4: the last batch is filled up
-    result = score_on_backend(path, "ort", CompileOptions(threads=2), data, batch_size=8)
-    assert (result.metric, result.n) == ("accuracy", 23)
-    assert 0 < correct < 23
-    assert result.score == correct / 23
-
-
-@pytest.mark.rounding
-def test_psnr_on_a_backend_equals_torch(tmp_path: Path) -> None:
-    model, path = nn.Conv2d(3, 3, 3, padding=1), tmp_path / "model.onnx"
-    export_onnx(model, (images(4),), path)
-    data = TensorDataset(images(7), images(7).clamp(0, 1).flip(0))
-    with torch.no_grad():
-        expected = score_each("psnr", model(data.tensors[0]), data.tensors[1]).mean().item()
-    result = score_on_backend(path, "ort", CompileOptions(threads=1), data, metric="psnr", batch_size=3)
-    assert (result.metric, result.n) == ("psnr", 7)
-    assert result.score == pytest.approx(expected, abs=1e-4)
-    export_onnx(Residual(), (images(2),), path)
-    with pytest.raises(ExportError, match="psnr needs an image an example"):
-        score_on_backend(path, "ort", None, data, metric="psnr")
-
-
-def test_accuracy_needs_a_classifier_and_data(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    export_onnx(nn.ReLU(), (images(2),), path)
-    with pytest.raises(ExportError, match="row of scores"):
-        score_on_backend(path, "ort", None, TensorDataset(images(2), torch.zeros(2)))
-    export_onnx(Residual(), (images(2),), path)
-    with pytest.raises(ExportError, match="empty"):
-        score_on_backend(path, "ort", None, TensorDataset(images(2)[:0], torch.zeros(0)))
-
-
-def test_errors_of_the_other_process_arrive_as_they_are(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    with pytest.raises(UnknownBackendError, match="did you mean"), compiled_elsewhere(path, "orx"):
-        pass
-    with pytest.raises(BackendError, match="no such file"), compiled_elsewhere(path, "ort"):
-        pass
-    export_onnx(nn.ReLU(), (images(2),), path)
-    wrong = np.zeros((2, 3), np.float32)
-    with compiled_elsewhere(path, "ort") as remote, pytest.raises(BackendError, match="float32") as error:
-        remote.run({"input": wrong})
-    assert_one_line(error)
-
-
-def test_a_process_that_dies_or_hangs_is_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    export_onnx(nn.ReLU(), (images(2),), path)
-    feeds = {"input": images(2).numpy()}
-    with compiled_elsewhere(path, "ort") as remote:
-        os.kill(remote.process.pid, signal.SIGKILL)
-        with pytest.raises(RunError, match="killed by SIGKILL") as error:
-            remote.run(feeds)
-        assert_one_line(error, "ort", "model.onnx")
-    with pytest.raises(RunError, match="no answer to 'compile' in 0 s"), compiled_elsewhere(path, "ort", timeout_s=0.0):
-        pass
-
-
-def test_wrong_inputs_and_infinite_answers_are_told(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    export_onnx(nn.ReLU(), (images(2),), path)
-    with pytest.raises(ExportError, match="1 inputs, got 2"):
-        compare_with_torch(path, nn.ReLU(), (images(2), images(2)))
-    with pytest.raises(ExportError, match="infinite or undefined"):
-        compare_with_torch(path, nn.ReLU(), (images(2) * float("inf"),))
