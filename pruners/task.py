@@ -162,6 +162,12 @@ class PruningTask:
     keeper: Keeper | None = None
     progress: Progress | None = None
 
+    def copy(self) -> nn.Module:
+        """Return a copy of the dense network; see `pruners.modules.copies.copy_of`."""
+        from pruners.modules.copies import copy_of
+
+        return copy_of(self.model)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:

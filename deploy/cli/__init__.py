@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from deploy.cli.app import app
 from deploy.user_errors import guarded
 
 __all__ = ["main"]
@@ -11,6 +12,4 @@ __all__ = ["main"]
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    from deploy.cli.app import app
-
     guarded(app)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from pruners.base import Method, MethodSettings, Outcome, plan_of
-from pruners.decide.decisions import decide
-from pruners.decide.goal import goal_of, removal_limit
+from pruners.base import Method, MethodSettings, Outcome
 from pruners.decide.units import top_units
-from pruners.errors import MethodError, TargetError
-from pruners.methods.trained import cut_trained, first_batch, loss_on, require_fit, train
+from pruners.methods.loops.trained import cut_trained, first_batch, loss_on, require_fit, train
 from pruners.recover.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -56,15 +52,6 @@ class AutoPrunerSettings(MethodSettings):
         if settings.keep != "last":
             raise ValueError("keep is 'last': the best epoch's v would be those before they are binary")
         return settings
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Steps:
-    """What is decided before anything is trained: the units of each group in the end, and who goes together."""
-
-    counts: Mapping[str, int]
-    chunks: tuple[tuple[str, ...], ...]
-    ungated: Mapping[str, str]
 
 
 class AutoPruner(Method):
@@ -136,13 +123,15 @@ class AutoPruner(Method):
     settings: AutoPrunerSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
-        from pruners.methods.cutting import retrace
-        from pruners.modules.copies import copy_of
+        from pruners.methods.autopruner_steps import plan_steps
+        from pruners.methods.loops.cutting import retrace
 
-        steps = self._steps(task, graph)
+        require_fit(self, task)
+        settings = self.settings
+        steps = plan_steps(self, task, graph, together=settings.layers_at_once, max_weights=settings.max_weights)
         batch = first_batch(task)
         history: list[Mapping[str, Any]] = [{"ungated": dict(steps.ungated)}] if steps.ungated else []
-        model: nn.Module = copy_of(task.model)
+        model: nn.Module = task.copy()
         plan: PruningPlan | None = None
         for number, groups in enumerate(steps.chunks, start=1):
             counts = {name: steps.counts[name] for name in groups}
@@ -163,54 +152,6 @@ class AutoPruner(Method):
         if self.settings.finetune is not None:
             train(task, model, self.settings.finetune, name="finetune")
         return Outcome(plan=plan, model=model, history=tuple(history))
-
-    def _steps(self, task: PruningTask, graph: Graph) -> _Steps:
-        """Decide how many units stay where, and refuse what cannot work, before anything is trained."""
-        from pruners.gates.input_readers import find_readers
-        from pruners.gates.selection import require_size
-
-        choices, budget = goal_of(task.target, task.constraints, graph)
-        budget.require_reachable(choices)
-        require_fit(self, task)
-        readers, ungated = find_readers(task.model, graph, choices.movable)
-        whole = choices.whole
-        choices = choices.at_least({name: whole[name] for name in ungated})
-        if ungated and (set(ungated) & set(choices.forced) or budget.cost(choices.floor) > budget.limit):
-            name, reason = next(iter(ungated.items()))
-            raise MethodError(
-                f"method {self.name!r}: the target is out of reach without the groups that get no selection layer, "
-                f"as {name!r}: {reason}"
-            )
-        counts = decide("uniform", choices, {}, budget)
-        smaller = tuple(name for name in choices.legal if counts[name] < whole[name])
-        for name in smaller:
-            require_size(name, readers[name], self.settings.max_weights)
-        together = self.settings.layers_at_once
-        chunks = tuple(smaller[first : first + together] for first in range(0, len(smaller), together))
-        limit = removal_limit(task.constraints, choices)
-        for names in chunks:
-            removed = sum(whole[name] - counts[name] for name in names)
-            if limit is not None and removed > limit:
-                raise TargetError(
-                    f"a step takes {removed} units of {', '.join(names)}, but max_units_per_step or "
-                    f"max_fraction_per_step allow {limit}: lower layers_at_once, or loosen them"
-                )
-        self._require_modules(task, graph, {name: counts[name] for names in chunks[:-1] for name in names})
-        return _Steps(counts=counts, chunks=chunks, ungated=ungated)
-
-    def _require_modules(self, task: PruningTask, graph: Graph, counts: Mapping[str, int]) -> None:
-        """Check that what is cut before the last step leaves modules that can be gated: the user's own."""
-        from pruners.forms.graph_network import GraphNetwork
-        from pruners.methods.cutting import cut_plan
-
-        if counts:
-            plan = plan_of(self, graph, {name: tuple(range(count)) for name, count in counts.items()})
-            smaller = cut_plan(task, graph, task.model, plan)
-            if isinstance(smaller, GraphNetwork):
-                raise MethodError(
-                    f"method {self.name!r}: {type(task.model).__name__} shrinks in graph form only ({smaller.reason}), "
-                    f"and then has no modules left to gate: take all groups in one step, layers_at_once=1000"
-                )
 
     def _gate(self, model: nn.Module, present: Graph, counts: Mapping[str, int], seed: int) -> Selection:
         from pruners.gates.selection import Selection

@@ -15,7 +15,7 @@ from pruners.importance.criteria import create_criterion, criterion_names
 from pruners.importance.normalise import Normalisation, normalise
 from pruners.importance.reduce import Reduction
 from pruners.importance.scores import Scores
-from pruners.methods.stepwise import Schedule, Scored, Step, draw, prune_in_steps
+from pruners.methods.loops.stepwise import Schedule, Scored, Step, draw, prune_in_steps
 from pruners.task import Stream
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pruners.base import Method, MethodSettings, Outcome
 from pruners.decide.decisions import decide
 from pruners.decide.goal import goal_of, require_one_removal
 from pruners.decide.units import top_units
-from pruners.methods.trained import cut_trained, first_batch, loss_on, require_fit, train
+from pruners.methods.loops.trained import cut_trained, first_batch, loss_on, require_fit, train
 from pruners.recover.scratch import reinitialised
 from pruners.recover.settings import TrainSettings
 
@@ -128,13 +128,12 @@ class DHP(Method):
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
         from pruners.gates.latents import Latents
-        from pruners.modules.copies import copy_of
 
         settings = self.settings
         choices, budget = goal_of(task.target, task.constraints, graph)
         budget.require_reachable(choices)
         require_fit(self, task)
-        model = copy_of(task.model) if settings.pretrained else reinitialised(task.model, task.seed)
+        model = task.copy() if settings.pretrained else reinitialised(task.model, task.seed)
         gate = Latents(
             model,
             graph,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveInt, model_validator
 
-from pruners.methods.trained import require_fit, train
+from pruners.methods.loops.trained import require_fit, train
 from pruners.recover.settings import TrainSettings
 from pruners.weights.base import WeightMethod, WeightSettings
 

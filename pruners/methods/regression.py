@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from pruners.base import Method, MethodSettings, Outcome
-from pruners.methods.layerwise import Chosen, Layer, prune_layer_by_layer
+from pruners.methods.loops.layerwise import Chosen, Layer, prune_layer_by_layer
 from pruners.task import Stream
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pruners.graph import Graph
     from pruners.task import PruningTask
 
@@ -92,54 +89,12 @@ class Regression(Method):
     settings: RegressionSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
+        from pruners.methods.regression_choice import choose_by_lasso
+
         assert task.batches is not None, "the base class checked it"
         batches = Stream(task.batches())
 
         def choose(layer: Layer) -> Chosen:
-            return self._choose(layer, batches, task.seed)
+            return choose_by_lasso(layer, batches, **dict(self.settings), seed=task.seed, who=self.name)
 
         return prune_layer_by_layer(self, task, graph, choose, batches=batches)
-
-    def _choose(self, layer: Layer, batches: Iterator[tuple[Tensor, Tensor]], seed: int) -> Chosen:
-        """Choose units, and fit the weights that read those that stay."""
-        from pruners.reconstruct.imitation import imitation_of
-        from pruners.reconstruct.lasso import lasso_units
-        from pruners.reconstruct.layer_fit import sample_fits
-
-        settings = self.settings
-        fits = sample_fits(
-            layer.model,
-            [
-                imitation_of(
-                    layer.dense,
-                    layer.present,
-                    reader,
-                    gone=layer.gone,
-                    masked=layer.masked,
-                    residual=settings.residual,
-                )
-                for reader in layer.readers
-            ],
-            batches,
-            images=settings.images,
-            positions=settings.positions,
-            seed=seed,
-            who=self.name,
-        )
-        moments = [fit.moments(layer.group.n_units) for fit in fits]
-        gram, cross = (sum(parts[1:], parts[0]) for parts in zip(*moments, strict=True))
-        n_rows = sum(len(fit.inputs) for fit in fits)
-        lasso = lasso_units(gram, cross, n_rows, layer.n_kept)
-        refits = [fit.apply_(fit.columns(lasso.kept), settings.ridge) for fit in fits]
-        size = sum(refit.size**2 for refit in refits) or 1.0
-        return Chosen(
-            kept=lasso.kept,
-            facts={
-                "rows": n_rows,
-                "penalty": lasso.penalty,
-                "filled": lasso.filled,
-                "error_chosen": (sum(refit.before**2 for refit in refits) / size) ** 0.5,
-                "error": (sum(refit.after**2 for refit in refits) / size) ** 0.5,
-                "lr": None,
-            },
-        )

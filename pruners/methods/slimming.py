@@ -15,8 +15,8 @@ from pruners.decide.goal import goal_of
 from pruners.errors import MethodError, TargetError
 from pruners.importance.reduce import Reduction
 from pruners.importance.scores import Scores
-from pruners.methods.stepwise import Schedule, Scored, Step, prune_in_steps
-from pruners.methods.trained import require_fit, train
+from pruners.methods.loops.stepwise import Schedule, Scored, Step, prune_in_steps
+from pruners.methods.loops.trained import require_fit, train
 from pruners.recover.scratch import reinitialised
 from pruners.recover.settings import TrainSettings
 

@@ -16,7 +16,7 @@ from pruners.decide.goal import budget_of, goal_of, require_one_removal
 from pruners.decide.units import top_units
 from pruners.errors import MethodError, TargetError
 from pruners.importance.scores import Scores
-from pruners.methods.trained import cut_trained, require_fit, train
+from pruners.methods.loops.trained import cut_trained, require_fit, train
 from pruners.recover.scratch import reinitialised
 from pruners.recover.settings import TrainSettings
 
@@ -109,7 +109,6 @@ class SSS(Method):
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
         from pruners.gates.scales import StructureScales
-        from pruners.modules.copies import copy_of
 
         require_fit(self, task)
         settings = self.settings
@@ -126,7 +125,7 @@ class SSS(Method):
         if settings.structures == "blocks":
             choices = self._without_units(task, choices, blocks, held)
         budget(blocks).require_reachable(choices)
-        network = copy_of(task.model) if settings.start == "dense" else reinitialised(task.model, task.seed)
+        network = task.copy() if settings.start == "dense" else reinitialised(task.model, task.seed)
         gate = StructureScales(
             network,
             graph,

@@ -12,7 +12,7 @@ from pruners.decide.budget import Budget
 from pruners.decide.greedy import greedy_counts
 from pruners.importance.normalise import normalise
 from pruners.importance.scores import Scores, flops_regularise, marginal_mflops
-from pruners.methods.stepwise import Schedule, Scored, Step, draw, prune_in_steps
+from pruners.methods.loops.stepwise import Schedule, Scored, Step, draw, prune_in_steps
 from pruners.task import Stream
 
 if TYPE_CHECKING:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from pruners.base import Method, MethodSettings, Outcome
 from pruners.errors import MethodError
-from pruners.methods.layerwise import Chosen, Layer, prune_layer_by_layer
+from pruners.methods.loops.layerwise import Chosen, Layer, prune_layer_by_layer
 from pruners.recover.settings import TrainSettings
 from pruners.task import Stream
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from pruners.graph import Graph
     from pruners.task import PruningTask
@@ -93,63 +93,29 @@ class ThiNet(Method):
     settings: ThiNetSettings
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
+        from pruners.methods.thinet_choice import choose_by_error
+
         self._require_training(task)
         assert task.batches is not None, "the base class checked it"
         batches = Stream(task.batches())
 
         def choose(layer: Layer) -> Chosen:
-            return self._choose(layer, batches, task.seed)
+            return choose_by_error(
+                layer,
+                batches,
+                form=self.settings.form,
+                scale=self.settings.scale,
+                images=self.settings.images,
+                positions=self.settings.positions,
+                seed=task.seed,
+                who=self.name,
+            )
 
         def train(model: nn.Module, number: int) -> Mapping[str, Any]:
             return self._train(task, model, number)
 
         trains = self.settings.training is not None or self.settings.updates_between > 0
         return prune_layer_by_layer(self, task, graph, choose, train if trains else None, batches=batches)
-
-    def _choose(self, layer: Layer, batches: Iterator[tuple[Tensor, Tensor]], seed: int) -> Chosen:
-        """Choose units, and scale the weights that read those that stay."""
-        import torch
-
-        from pruners.forms.slicing import tensor_named
-        from pruners.reconstruct.contributions import owners, scalar_contributions
-        from pruners.reconstruct.greedy import keep_greedily, relative_error, remove_greedily, scales
-        from pruners.reconstruct.imitation import positions_of
-        from pruners.reconstruct.samples import Wanted, sample
-
-        settings, n_units = self.settings, layer.group.n_units
-        rows = sample(
-            [Wanted(graph=layer.present, reader=reader, what="inputs") for reader in layer.readers],
-            batches,
-            images=settings.images,
-            positions=settings.positions,
-            seed=seed,
-            who=self.name,
-        )
-        draw = torch.Generator().manual_seed(seed)
-        grams = []
-        for reader, inputs in zip(layer.readers, rows, strict=True):
-            weight = tensor_named(layer.model, reader.weight).detach().cpu()
-            masked = positions_of(layer.present, layer.masked, reader.weight).get(0, ())
-            there = torch.tensor([place for place in range(len(weight)) if place not in set(masked)])
-            filters = weight.flatten(1)[there[torch.randint(len(there), (len(inputs),), generator=draw)]]
-            x = scalar_contributions(inputs, filters, owners(reader, weight), n_units)
-            grams.append(x.T @ x)
-        gram = torch.stack(grams).sum(0)
-        if settings.form == "iccv":
-            removed = remove_greedily(gram, n_units - layer.n_kept)
-            kept = tuple(unit for unit in range(n_units) if unit not in removed)
-        else:
-            kept = tuple(sorted(keep_greedily(gram, layer.n_kept)))
-        facts = {"rows": sum(map(len, rows)), "error": relative_error(gram, kept)}
-        if settings.scale:
-            left = 0.0
-            for reader, own in zip(layer.readers, grams, strict=True):
-                factors = scales(own, kept)
-                left += relative_error(own, kept, factors) ** 2 * own.sum().item()
-                _scale_inputs(tensor_named(layer.model, reader.weight), reader.units, kept, factors)
-            whole = gram.sum().item()
-            facts["error_scaled"] = (left / whole) ** 0.5 if whole > 0 else 0.0
-        return Chosen(kept=kept, facts=facts)
 
     def _require_training(self, task: PruningTask) -> None:
         settings = self.settings
@@ -170,14 +136,3 @@ class ThiNet(Method):
         assert task.train is not None, "checked before anything was done"
         task.train(model, settings.updates_between)
         return {"updates": settings.updates_between, "lr": None}
-
-
-def _scale_inputs(weight: Tensor, units: tuple[tuple[int, ...], ...], kept: tuple[int, ...], factors: Tensor) -> None:
-    """Multiply the input channels of the kept units, in place."""
-    import torch
-
-    with torch.no_grad():
-        each = torch.ones(weight.shape[1], dtype=torch.float64)
-        for unit, factor in zip(kept, factors.tolist(), strict=True):
-            each[list(units[unit])] = factor
-        weight.mul_(each.to(weight).reshape(1, -1, *[1] * (weight.ndim - 2)))

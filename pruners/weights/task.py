@@ -9,7 +9,6 @@ from typing import Literal
 from torch import Tensor, nn
 
 from pruners.graph import Graph, trace
-from pruners.modules.copies import copy_of
 from pruners.task import PruningTask
 from pruners.weights.decide import WeightBudget, keep_by_ratios, keep_largest
 from pruners.weights.layers import Scope, WeightLayer, weight_layers
@@ -48,7 +47,7 @@ class WeightTask:
 
     def copy(self) -> nn.Module:
         """Return a copy of the task's network."""
-        return copy_of(self.task.model)
+        return self.task.copy()
 
     def keep(self, weights: Mapping[str, Tensor], limit: float | None = None) -> dict[str, Tensor]:
         """Choose the weights that stay: those of the ratios, or what meets `limit` (default: the target's).

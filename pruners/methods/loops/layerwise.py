@@ -105,8 +105,7 @@ def prune_layer_by_layer(
         The target or the constraints name unknown layers, cannot be met, or leave nothing to remove.
     """
     from pruners.forms.masking import mask_
-    from pruners.methods.cutting import agreed_plan, cut_plan, retrace
-    from pruners.modules.copies import copy_of
+    from pruners.methods.loops.cutting import agreed_plan, cut_plan, retrace
     from pruners.reconstruct.readers import readers_of
 
     counts = _counts(task, graph)
@@ -118,7 +117,7 @@ def prune_layer_by_layer(
     gone: PruningPlan | None = None
     masked: PruningPlan | None = None
     history: list[Mapping[str, Any]] = []
-    model = copy_of(task.model)
+    model = task.copy()
     if kept is not None:
         model, gone, history = kept.model, kept.plan, list(kept.history)
         batches.skip_to(kept.drawn)

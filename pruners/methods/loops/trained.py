@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pruners.gates.gate import Gate
     from pruners.graph import Graph
-    from pruners.methods.cutting import Removal
+    from pruners.methods.loops.cutting import Removal
     from pruners.plan import PruningPlan
     from pruners.recover.settings import TrainSettings
     from pruners.task import PruningTask
@@ -77,7 +77,7 @@ def cut_trained(
     VerificationError
         Masked and compact network differ.
     """
-    from pruners.methods.cutting import cut, retrace
+    from pruners.methods.loops.cutting import cut, retrace
 
     return cut(method, task, retrace(task, graph, trained, before), trained, kept, blocks, check=True)
 

@@ -130,7 +130,7 @@ def prune_in_steps(
     SelectorError, TargetError, NothingToPruneError
         The target or the constraints name unknown layers, cannot be met, or leave nothing to remove.
     """
-    from pruners.methods.cutting import cut, retrace
+    from pruners.methods.loops.cutting import cut, retrace
 
     if schedule.updates_between and task.train is None:
         raise MethodError(
