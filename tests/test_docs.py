@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import os
 import re
 import subprocess
@@ -19,13 +21,41 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 COMMANDS = get_command(app).commands
 
 
+PACKAGES = "deploy|pruners|backends|benchmarks"
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+
+def _resolve(name: str) -> object:
+    """Import the longest part of a dotted name that is a module, and take the attributes after it."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        module = ".".join(parts[:length])
+        try:
+            thing: object = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise
+            continue
+        for attribute in parts[length:]:
+            thing = getattr(thing, attribute)
+        return thing
+    raise ModuleNotFoundError(name)
+
+
+def _imported(text: str) -> set[str]:
+    """Every name of ours that the Python in a page imports, dotted."""
+    lines = re.findall(rf"^ *(from (?:{PACKAGES})\S* import .+?)(?: +#.*)?$", text, flags=re.MULTILINE)
+    statements = [statement for line in lines for statement in ast.parse(line).body]
+    return {f"{statement.module}.{alias.name}" for statement in statements for alias in statement.names}
+
+
 def _shown_commands(text: str) -> list[str]:
     inline = re.findall(r"`(deploy [^`]+)`", text)
     blocks = re.findall(r"^    (deploy [a-z].*?)(?:  +#.*)?$", text, flags=re.MULTILINE)
     return [*inline, *blocks]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@each_page
 def test_commands_and_options_exist(page):
     for shown in _shown_commands(page.read_text(encoding="utf-8")):
         name, *options = shown.split()[1:]
@@ -42,11 +72,33 @@ def test_commands_and_options_exist(page):
             assert option in known | {"--help"}, f"{page.name}: {shown}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@each_page
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@each_page
+def test_names_in_python_exist(page):
+    text = page.read_text(encoding="utf-8")
+    if page.name == "CHANGELOG.md":  # the first cell of a row holds what is no more
+        text = re.sub(r"^ *\| [^|]*\|", "|", text, flags=re.MULTILINE)
+    for name in sorted(set(re.findall(rf"\b(?:{PACKAGES})(?:\.[A-Za-z_]\w*)+", text)) | _imported(text)):
+        try:
+            _resolve(name)
+        except (ImportError, AttributeError) as error:
+            pytest.fail(f"{page.name} names {name}: {error}")
+
+
+@each_page
+def test_paths_and_make_targets_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for path in set(re.findall(rf"\b(?:{PACKAGES}|tests|tools|recipes|docs)/[\w./*-]*[\w*/]", text)):
+        assert [*ROOT.glob(path)], f"{page.name} names {path}"
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    for target in set(re.findall(r"(?:`|^    )make ([a-z]+)", text, flags=re.MULTILINE)):
+        assert target in targets, f"{page.name}: make {target}"
 
 
 def test_every_command_is_documented():
