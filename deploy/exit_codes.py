@@ -39,9 +39,9 @@ INTERRUPTED = 130
 
 
 def exit_code(results: Results, *, accept_unfit: bool = False) -> int:
-    """Give the exit code of a measurement: the gravest of what happened.
+    """Return the exit code of a measurement: the gravest of what happened.
 
-    Wrong answers come first, then what could not be measured; a verdict of an unfit machine is none.
+    Wrong answers come first, then what could not be measured; a verdict of an unfit machine does not count.
     """
     if (code := measured_code(results.all_measurements(), accept_unfit=accept_unfit)) != OK:
         return code
@@ -54,7 +54,7 @@ def exit_code(results: Results, *, accept_unfit: bool = False) -> int:
 def measured_code(
     measured: Iterable[Measurement | LoadMeasurement], *, missing: bool = False, accept_unfit: bool = False
 ) -> int:
-    """Give the exit code of a command that measured, verdicts left out: a model that got slower is an answer.
+    """Return the exit code of a command that measured, verdicts left out: a model that got slower is an answer.
 
     Parameters
     ----------
@@ -66,14 +66,14 @@ def measured_code(
         Whether the user believes an unfit machine.
     """
     every = list(measured)
-    kinds = {found.failure_kind for found in every if found.failure is not None}
+    kinds = {one.failure_kind for one in every if one.failure is not None}
     if "WrongAnswersError" in kinds:
         return WRONG_ANSWERS
     if kinds or missing:
         return USAGE
-    return UNFIT if not accept_unfit and any(found.unfit for found in every) else OK
+    return UNFIT if not accept_unfit and any(one.unfit for one in every) else OK
 
 
 def sides(pairs: Iterable[Comparison | None]) -> list[Measurement]:
-    """Give both measurements of each comparison that was made."""
+    """Return both measurements of each comparison that was made."""
     return [side for pair in pairs if pair is not None for side in pair.sides]

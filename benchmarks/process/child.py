@@ -68,8 +68,6 @@ class Child:
         A file to which its standard output and error are appended; by default a temporary one.
     terminal : bool, default=False
         Leave both to the terminal instead; there are no last words then.
-    scratch : bool, default=False
-        Give it a folder for its temporary files that goes with it, however it ends.
     """
 
     def __init__(
@@ -81,17 +79,10 @@ class Child:
         folder: Path | None = None,
         log: Path | None = None,
         terminal: bool = False,
-        scratch: bool = False,
     ) -> None:
         self.who = who
         self._resting = False
         variables = {**package_environment(), **(environment or {})}
-        # Not in a folder of the user's: names of sockets, which some libraries make there, may be short only.
-        self._scratch = (
-            tempfile.TemporaryDirectory(prefix="prune-deploy-", ignore_cleanup_errors=True) if scratch else None
-        )
-        if self._scratch is not None:
-            variables["TMPDIR"] = self._scratch.name
         # Closed by `close`, like the process and its pipes.
         self._log: IO[bytes] | None = None
         if not terminal:
@@ -156,7 +147,7 @@ class Child:
 
     def rest(self) -> None:
         """Stop it: threads that wait by spinning burn nothing while somebody else is timed; it uses no CPU at all."""
-        if _CAN_STOP and not self._resting:
+        if _CAN_STOP and not self._resting and self._process.returncode is None:
             # Not its group: who watches for the parent's end must not be stopped.
             os.kill(self.pid, signal.SIGSTOP)
             os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
@@ -186,8 +177,6 @@ class Child:
         if self._peer is not None:
             os.close(self._peer)
             self._peer = None
-        if self._scratch is not None:
-            self._scratch.cleanup()
 
     def output(self) -> str:
         """Return the end of what it wrote to its standard output and error; empty where that is a terminal."""

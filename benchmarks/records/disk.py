@@ -14,18 +14,21 @@ __all__ = ["file_sha256", "write_atomically"]
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, bring it to the disk, then rename it.
 
+    Where that fails, whatever is raised, what was at `path` stays and nothing is left behind.
+
     Raises
     ------
     OSError
-        The folder is missing or read-only, the disk is full, or `path` is a folder; nothing is left behind.
+        The folder is missing or read-only, the disk is full, or `path` is a folder.
     """
-    part = path.with_name(f".{path.name}.part")
+    # Of this process alone: what is known of the machine is written by whoever measures on it.
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(part)
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
-    except OSError:
+    except BaseException:
         with suppress(OSError):
             part.unlink()
         raise

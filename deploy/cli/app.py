@@ -142,6 +142,10 @@ class _Commands(Mapping[str, Any]):
         single.command(name, cls=_Command)(getattr(import_module(module), function))
         return typer.main.get_command(single)
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a command; a KeyError while its module is imported is not an unknown command."""
+        return self[name] if name in self._entries else default
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 

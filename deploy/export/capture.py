@@ -167,7 +167,7 @@ def translate(network: nn.Module, inputs: tuple[Tensor, ...], *, opset: int, dyn
     Returns
     -------
     Translation
-        See there.
+        The optimised model, and what it was made from.
 
     Raises
     ------

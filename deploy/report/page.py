@@ -96,10 +96,10 @@ def _panels(results: Results) -> Iterator[dict[str, Any]]:
 def _prunings(results: Results) -> Iterator[dict[str, Any]]:
     """Draw and count the groups of each network that lost channels or blocks."""
     for index, row in enumerate(results.models):
-        if row.pruning is not None and row.pruning.groups:
-            title = f"Units kept in each group of {row.label}"
+        if row.pruning is not None and (row.pruning.groups or row.pruning.blocks):
+            title, groups = f"Units kept in each group of {row.label}", row.pruning.groups
             yield {
-                "picture": Markup(plan_picture(row.pruning.groups, title, f"groups-{index}")),
+                "picture": Markup(plan_picture(groups, title, f"groups-{index}")) if groups else "",
                 "table": group_table(row.pruning, title),
             }
 

@@ -35,7 +35,10 @@ def measured_key(what: Any, grid: Grid, settings: Settings) -> str:
     """
     (backend,) = grid.backends
     runtime = registry.probe(backend, grid.device).version
-    return stage_key(version("prune-deploy"), what, asdict(grid), asdict(settings), identity(), runtime)
+    asked = asdict(settings)
+    if not settings.fast:  # its default leaves the key of a finished measurement as it is
+        del asked["fast"]
+    return stage_key(version("prune-deploy"), what, asdict(grid), asked, identity(), runtime)
 
 
 def read_pair(stage: Stage, say: Callable[[str], None], *, keep_unfit: bool) -> Comparison | None:

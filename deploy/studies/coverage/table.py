@@ -121,7 +121,6 @@ def markdown(rows: Sequence[CoverageRow]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-_OUTCOMES = ("ok", "refused", "WRONG", "runtime", "failed", "TP ok", "TP wrong", "TP failed")
 _COLUMNS = (
     *left("network", "input", "outcome"),
     "units",

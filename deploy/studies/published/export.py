@@ -29,6 +29,7 @@ def export_apart(entry: CatalogueEntry, folder: Path) -> None:
     """
     program = program_of("deploy.studies.published.build:export_pair", entry.name, folder)
     with Child(program, who=entry.name) as child:
-        if child.wait():
-            reason = last_words(child.output()).removeprefix("deploy: ") or child.exit_reason()
+        if code := child.wait():
+            line = last_words(child.output()) if code > 0 else ""
+            reason = line.removeprefix("deploy: ") or child.exit_reason()
             raise BuildError(f"{entry.name} cannot be built: {reason}")

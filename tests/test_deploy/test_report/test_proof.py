@@ -75,6 +75,11 @@ def test_the_page_draws_and_counts_each_group():
         assert fact in text
 
 
+def test_removed_blocks_are_named_where_no_group_loses_a_unit():
+    text = page(results(PRUNING.model_copy(update={"groups": ()})))
+    assert "Removed residual blocks: stages.2.1." in text
+
+
 @pytest.mark.parametrize("pruning", [None, PRUNING.model_copy(update={"proof": None})])
 def test_an_unknown_proof_is_called_unknown(pruning):
     table = proof_table(results(pruning))

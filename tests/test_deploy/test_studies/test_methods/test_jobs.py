@@ -149,9 +149,9 @@ def test_no_more_jobs_run_at_once_than_there_are_slots(tmp_path):
 
 def test_only_works_on_some_methods_and_shows_the_others(tmp_path):
     found = recipe(methods=["l1", "taylor"])
-    study(tmp_path, Pretends(), found, only="l1")
+    study(tmp_path, Pretends(), found, only=["l1"])
     executor = Pretends()
-    results, _ = study(tmp_path, executor, found, only="tay*")
+    results, _ = study(tmp_path, executor, found, only=["tay*"])
     assert {cell.method: cell.outcome for cell in results.cells} == {"l1": "ok", "taylor": "ok"}
     assert len(executor.done) == 2
 

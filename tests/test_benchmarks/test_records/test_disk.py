@@ -1,0 +1,39 @@
+"""A file appears complete or not at all, whoever writes it beside others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.records.disk import write_atomically
+
+
+def test_whatever_is_raised_the_old_file_stays_and_nothing_is_left(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def interrupted(part):
+        part.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, interrupted)
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+    assert path.read_text() == "old"
+
+
+def test_two_processes_that_write_one_file_do_not_meet_in_its_temporary_one(tmp_path):
+    path = tmp_path / "file"
+    other = f"from benchmarks.records.disk import *\nfrom pathlib import Path\npath = Path({str(path)!r})\n"
+    other += "write_atomically(path, lambda part: part.write_text('theirs'))"
+
+    def interleaved(part):
+        part.write_text("ours")
+        subprocess.run([sys.executable, "-c", other], check=True)
+        assert path.read_text() == "theirs"
+
+    write_atomically(path, interleaved)
+    assert path.read_text() == "ours"
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
