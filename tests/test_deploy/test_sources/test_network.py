@@ -5,47 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import textwrap
 from urllib.error import URLError
 
 import pytest
 import torch
 from pydantic import ValidationError
-from safetensors.torch import save_file
-from torch import nn
 
 from deploy.errors import ExtraMissingError, SourceError
 from deploy.registry import DATA_SETS, NETWORKS, names
 from deploy.sources import boundary
-from deploy.sources.network import build, fingerprint, provenance
+from deploy.sources.network import fingerprint, provenance
 from deploy.sources.network_spec import NetworkSpec
 
 GREY = (1, 28, 28)
 COLOUR = (3, 32, 32)
-
-
-def make(name, *, n_classes=10, input_shape=COLOUR, **spec):
-    return build(NetworkSpec(name=name, **spec), n_classes=n_classes, input_shape=input_shape)
-
-
-def refused(words, name, **arguments):
-    """Expect one line that matches `words`."""
-    with pytest.raises(SourceError, match=words) as caught:
-        make(name, **arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-@pytest.fixture
-def file(tmp_path):
-    def write(code):
-        path = tmp_path / "mine.py"
-        path.write_text(textwrap.dedent(code))
-        return path
-
-    return write
-
-
 SMALL = """
     from torch import nn
 
@@ -53,6 +26,7 @@ SMALL = """
         return nn.Sequential(nn.Conv2d(in_channels, hidden, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
                              nn.Linear(hidden, n_classes))
 """
+
 
 # ---------------------------------------------------------------------------------------------------- names
 
@@ -62,13 +36,13 @@ def test_registry_lists_what_ships():
 
 
 @pytest.mark.parametrize("name", ["cifar:resnet20", "cifar:vgg16", "cifar:mobilenetv1", "cifar:densenet40"])
-def test_shipped_networks_fit_grey_images(name):
+def test_shipped_networks_fit_grey_images(name, make):
     network = make(name, n_classes=5, input_shape=GREY, options={"width": 0.125})
     assert network.training
     assert network.eval()(torch.zeros(1, *GREY)).shape == (1, 5)
 
 
-def test_same_seed_gives_the_same_network():
+def test_same_seed_gives_the_same_network(make):
     networks = []
     for _ in range(2):
         torch.manual_seed(3)
@@ -93,7 +67,7 @@ def test_same_seed_gives_the_same_network():
         ("nowhere/net.py:make", "network file nowhere/net.py: No such file"),
     ],
 )
-def test_unknown_network_is_one_line_that_helps(name, words):
+def test_unknown_network_is_one_line_that_helps(name, words, refused):
     refused(words, name)
 
 
@@ -109,7 +83,7 @@ def test_unknown_network_is_one_line_that_helps(name, words):
         ("timm:resnet18", {"wdith": 0.5}, "unexpected keyword argument 'wdith'"),
     ],
 )
-def test_wrong_options_are_refused(name, options, words):
+def test_wrong_options_are_refused(name, options, words, refused):
     refused(words, name, options=options)
 
 
@@ -118,7 +92,7 @@ def test_unknown_key_of_the_specification_is_refused():
         NetworkSpec(name="cifar:resnet20", weigths="none")
 
 
-def test_missing_library_says_how_to_get_it(monkeypatch):
+def test_missing_library_says_how_to_get_it(monkeypatch, make):
     monkeypatch.setattr(boundary, "find_spec", lambda name: None if name == "timm" else object())
     with pytest.raises(ExtraMissingError, match=r"timm:resnet18 needs timm: pip install 'prune-deploy\[prune\]'"):
         make("timm:resnet18")
@@ -128,28 +102,28 @@ def test_missing_library_says_how_to_get_it(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "googlenet"])
-def test_torchvision_networks_get_the_datas_classes(name):
+def test_torchvision_networks_get_the_datas_classes(name, make):
     network = make(f"torchvision:{name}", n_classes=7, input_shape=(3, 64, 64))
     outputs = network.train()(torch.randn(2, 3, 64, 64))
     assert isinstance(outputs, torch.Tensor)
     assert outputs.shape == (2, 7)
 
 
-def test_torchvision_takes_colour_only():
+def test_torchvision_takes_colour_only(refused):
     refused("takes 3 channels, the data has 1: set data.channels: 3", "torchvision:resnet18", input_shape=GREY)
 
 
-def test_timm_networks_get_the_datas_classes_and_channels():
+def test_timm_networks_get_the_datas_classes_and_channels(make):
     network = make("timm:resnet10t", n_classes=7, input_shape=GREY)
     assert network(torch.randn(2, *GREY)).shape == (2, 7)
 
 
-def test_images_that_do_not_fit_are_found_before_training():
+def test_images_that_do_not_fit_are_found_before_training(refused):
     refused(r"cifar:vgg16 cannot take images of 3x8x8: RuntimeError", "cifar:vgg16", input_shape=(3, 8, 8))
     refused(r"timm:vit_tiny_patch16_224 cannot take images of 3x32x32", "timm:vit_tiny_patch16_224")
 
 
-def test_networks_own_classes_when_the_data_does_not_say():
+def test_networks_own_classes_when_the_data_does_not_say(make):
     assert make("cifar:resnet20", n_classes=None).fc.out_features == 10
     assert make("torchvision:resnet18", n_classes=None).fc.out_features == 1000
 
@@ -159,7 +133,7 @@ def offline(*args, **kwargs):
 
 
 @pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet18"])
-def test_published_weights_without_a_network_are_one_line(name, monkeypatch):
+def test_published_weights_without_a_network_are_one_line(name, monkeypatch, refused):
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
     refused(
@@ -168,11 +142,11 @@ def test_published_weights_without_a_network_are_one_line(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet18"])
-def test_published_weights_for_other_classes_need_a_decision(name):
+def test_published_weights_for_other_classes_need_a_decision(name, refused):
     refused("are for 1000 classes, the data has 10; set new_classifier: true", name, weights="DEFAULT")
 
 
-def test_published_weights_move_to_a_new_classifier(monkeypatch, caplog):
+def test_published_weights_move_to_a_new_classifier(monkeypatch, caplog, make, refused):
     from torchvision.models import resnet18
 
     published = {key: torch.full_like(value, 0.5) for key, value in resnet18(weights=None).state_dict().items()}
@@ -189,7 +163,7 @@ def test_published_weights_move_to_a_new_classifier(monkeypatch, caplog):
     )
 
 
-def test_pretrained_googlenet_keeps_its_input_transform(monkeypatch):
+def test_pretrained_googlenet_keeps_its_input_transform(monkeypatch, make):
     from torchvision.models import googlenet
 
     state = googlenet(weights=None, aux_logits=True, init_weights=False).state_dict()
@@ -202,14 +176,14 @@ def test_pretrained_googlenet_keeps_its_input_transform(monkeypatch):
 # ---------------------------------------------------------------------------------------------------- files
 
 
-def test_factory_of_a_file_is_told_what_the_data_knows(file):
+def test_factory_of_a_file_is_told_what_the_data_knows(file, make):
     network = make(f"{file(SMALL)}:net", n_classes=6, input_shape=GREY, options={"hidden": 3})
     assert network[0].in_channels == 1
     assert network[0].out_channels == 3
     assert network[3].out_features == 6
 
 
-def test_file_may_import_its_neighbours(file, tmp_path):
+def test_file_may_import_its_neighbours(file, tmp_path, make):
     (tmp_path / "my_layers_of_this_test.py").write_text("from torch import nn\nhead = nn.Linear\n")
     path = file(
         """
@@ -224,7 +198,7 @@ def test_file_may_import_its_neighbours(file, tmp_path):
     assert make(f"{path}:Net")(torch.zeros(2, *COLOUR)).shape == (2, 10)
 
 
-def test_changed_file_is_loaded_again_and_leaves_no_byte_code(file, tmp_path):
+def test_changed_file_is_loaded_again_and_leaves_no_byte_code(file, tmp_path, make):
     name = f"{file(SMALL)}:net"
     first, mark = make(name), fingerprint(NetworkSpec(name=name))
     file(SMALL.replace("hidden=4", "hidden=5"))
@@ -260,13 +234,13 @@ def test_changed_file_is_loaded_again_and_leaves_no_byte_code(file, tmp_path):
         ("x = '\0'", r"mine.py.*(ValueError|SyntaxError)"),
     ],
 )
-def test_mistakes_in_a_file_are_told_with_file_and_line(file, code, words):
+def test_mistakes_in_a_file_are_told_with_file_and_line(file, code, words, refused):
     path = file("")
     path.write_text(code)
     refused(words, f"{path}:net")
 
 
-def test_check_leaves_the_modes_of_a_factorys_modules(file):
+def test_check_leaves_the_modes_of_a_factorys_modules(file, make):
     path = file(
         """
         from torch import nn
@@ -283,143 +257,6 @@ def test_check_leaves_the_modes_of_a_factorys_modules(file):
 
 
 # ---------------------------------------------------------------------------------------------------- weights
-
-
-class Weights:
-    """A trained small ResNet and ways to write it."""
-
-    name = "cifar:resnet20"
-    options = {"width": 0.25}  # noqa: RUF012
-
-    def __init__(self, folder):
-        torch.manual_seed(0)
-        self.state = make(self.name, options=self.options).state_dict()
-        self.folder = folder
-
-    def pt(self, content):
-        path = self.folder / "weights.pt"
-        torch.save(content, path)
-        return path
-
-    def safetensors(self, state):
-        path = self.folder / "weights.safetensors"
-        save_file({key: value.contiguous() for key, value in state.items()}, path)
-        return path
-
-    def load(self, path, **arguments):
-        return make(self.name, options=self.options, weights=path, **arguments)
-
-    def refused(self, words, path, **arguments):
-        return refused(words, self.name, options=self.options, weights=path, **arguments)
-
-    def same(self, network):
-        return all(torch.equal(value, self.state[key]) for key, value in network.state_dict().items())
-
-
-@pytest.fixture
-def weights(tmp_path):
-    return Weights(tmp_path)
-
-
-def test_safetensors_and_torch_files_give_the_same_network(weights):
-    state = weights.state
-    assert weights.same(weights.load(weights.safetensors(state)))
-    assert weights.same(weights.load(weights.pt(state)))
-    assert weights.same(weights.load(weights.pt({"state_dict": state, "epoch": 3})))
-    assert weights.same(weights.load(weights.pt({"model": {f"module.{key}": value for key, value in state.items()}})))
-
-
-def test_weights_without_batch_counters_are_accepted(weights):
-    old = {key: value for key, value in weights.state.items() if not key.endswith("num_batches_tracked")}
-    assert weights.same(weights.load(weights.pt(old)))
-
-
-def test_modules_with_versioned_layouts_load_from_safetensors(tmp_path):
-    # torchvision's MNASNet refuses a state dict that does not tell its version, which safetensors cannot hold.
-    from torchvision.models import mnasnet0_5
-
-    path = tmp_path / "mnasnet.safetensors"
-    state = mnasnet0_5(weights=None, num_classes=10).state_dict()
-    save_file(state, path)
-    network = make("torchvision:mnasnet0_5", input_shape=(3, 64, 64), weights=path)
-    torch.testing.assert_close(network.state_dict()["classifier.1.weight"], state["classifier.1.weight"])
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda s: s.pop("stages.1.0.conv1.weight"), r"'stages.1.0.conv1.weight' is missing$"),
-        (lambda s: [s.pop("fc.weight"), s.pop("fc.bias")], r"'fc.weight' is missing \(and 1 more differences\)"),
-        (lambda s: s.update(extra=torch.zeros(1)), r"'extra' is unexpected$"),
-        (
-            lambda s: s.update({"conv.weight": torch.zeros(4, 1, 3, 3)}),
-            r"'conv.weight' has shape \(4, 1, 3, 3\), the network wants \(4, 3, 3, 3\)$",
-        ),
-        (lambda s: s.update({"fc.bias": 3}), r"'fc.bias' is int, not a tensor"),
-    ],
-)
-def test_weights_that_do_not_fit_name_the_first_key(weights, change, words):
-    state = dict(weights.state)
-    change(state)
-    weights.refused(words, weights.pt(state))
-
-
-def test_weights_for_other_classes_need_a_decision(weights, caplog):
-    path = weights.safetensors(weights.state)
-    weights.refused("trained for 10 classes, set new_classifier: true", path, n_classes=4)
-    with caplog.at_level(logging.INFO):
-        network = weights.load(path, n_classes=4, new_classifier=True)
-    assert "fc.weight, fc.bias" in caplog.text
-    state = network.state_dict()
-    assert state["fc.weight"].shape[0] == 4
-    assert all(torch.equal(state[key], value) for key, value in weights.state.items() if not key.startswith("fc."))
-    weights.refused("no layer differs in the number of classes", path, new_classifier=True)
-
-
-def test_new_classifier_does_not_excuse_other_differences(weights):
-    state = dict(weights.state, **{"conv.weight": torch.zeros(8, 3, 3, 3)})
-    weights.refused(r"'conv.weight' has shape \(8, 3, 3, 3\)", weights.pt(state), n_classes=4, new_classifier=True)
-
-
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-@pytest.mark.parametrize("kept", [0, 5, 200, 4000])
-def test_truncated_weights_are_one_line(weights, suffix, kept):
-    path = weights.pt(weights.state) if suffix == ".pt" else weights.safetensors(weights.state)
-    path.write_bytes(path.read_bytes()[:kept])
-    weights.refused(f"weights file .*weights{suffix}", path)
-
-
-def test_pickled_modules_are_never_unpickled(weights):
-    path = weights.pt(nn.Linear(2, 2))
-    weights.refused("holds more than tensors .*save model.state_dict", path)
-
-
-def test_file_without_a_state_dict_is_refused(weights):
-    weights.refused("holds list, not a state dict", weights.pt([torch.zeros(1)]))
-    weights.refused("not a state dict", weights.pt({}))
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        ("default", "did you mean 'DEFAULT'"),
-        ("None", "did you mean 'none'"),
-        ("DEFAULT", "has no published weights"),
-        ("weights.onnx", "allowed are 'none', 'DEFAULT'"),
-        ("nowhere.pt", "weights file nowhere.pt: no such file"),
-    ],
-)
-def test_wrong_weights_are_one_line(value, words):
-    refused(words, "cifar:resnet20", weights=value)
-
-
-def test_folder_as_weights_is_refused(tmp_path):
-    (tmp_path / "checkpoint.pt").mkdir()
-    refused("it is a folder", "cifar:resnet20", weights=tmp_path / "checkpoint.pt")
-
-
-def test_new_classifier_without_weights_is_refused():
-    refused("new_classifier without weights means nothing", "cifar:resnet20", new_classifier=True)
 
 
 # ---------------------------------------------------------------------------------------------------- provenance

@@ -19,89 +19,6 @@ from pruners.importance.measures.information import information_gain
 DATA_DRIVEN = [name for name in criterion_names() if criterion_class(name).needs_data]
 
 
-class Net(nn.Module):
-    """conv1 -> BN -> ReLU -> pool -> (x + BN(conv2)) -> mean -> hidden -> fc; conv1 and conv2 make one group."""
-
-    def __init__(self, activation=F.relu):
-        super().__init__()
-        self.activation = activation
-        self.conv1 = nn.Conv2d(2, 4, 3, padding=1)
-        self.bn1 = nn.BatchNorm2d(4)
-        self.inner = nn.Conv2d(4, 3, 3, padding=1)
-        self.conv2 = nn.Conv2d(3, 4, 3, padding=1)
-        self.bn2 = nn.BatchNorm2d(4)
-        self.hidden = nn.Linear(4, 6)
-        self.fc = nn.Linear(6, 3)
-
-    def forward(self, x):
-        x = F.max_pool2d(self.activation(self.bn1(self.conv1(x))), 2)
-        x = x + self.bn2(self.conv2(self.activation(self.inner(x))))
-        return self.fc(self.activation(self.hidden(x.mean((2, 3)))))
-
-
-def make_net(activation=F.relu):
-    torch.manual_seed(1)
-    net = Net(activation).double()
-    with torch.no_grad():
-        for norm in (net.bn1, net.bn2):
-            norm.running_mean.normal_()
-            norm.running_var.uniform_(0.5, 2)
-            norm.weight.normal_()
-            norm.bias.normal_()
-    return net
-
-
-def make_examples(dtype=torch.float64):
-    generator = torch.Generator().manual_seed(3)
-    images = torch.randn(12, 2, 6, 6, dtype=torch.float64, generator=generator).to(dtype)
-    return images, torch.randint(0, 3, (12,), generator=generator)
-
-
-@pytest.fixture(scope="module")
-def net():
-    return make_net()
-
-
-@pytest.fixture(scope="module")
-def graph(net):
-    return trace(net, (torch.zeros(2, 2, 6, 6, dtype=torch.float64),))
-
-
-@pytest.fixture(scope="module")
-def examples():
-    return make_examples()
-
-
-def in_batches(examples, size):
-    return list(zip(*(torch.split(part, size) for part in examples), strict=True))
-
-
-@pytest.fixture(scope="module")
-def evidence(net, graph, examples):
-    return Evidence(
-        model=net, graph=graph, groups=("conv1", "inner"), batches=in_batches(examples, 4), loss=F.cross_entropy
-    )
-
-
-@pytest.fixture(scope="module")
-def smooth(examples):
-    """A network whose loss has no kinks, so that finite differences see the derivatives."""
-    net = make_net(F.softplus)
-    return Evidence(
-        model=net,
-        graph=trace(net, (examples[0][:2],)),
-        groups=("conv1", "inner"),
-        batches=in_batches(examples, 4),
-        loss=F.cross_entropy,
-    )
-
-
-def with_groups(evidence, *groups):
-    return Evidence(
-        model=evidence.model, graph=evidence.graph, groups=groups, batches=evidence.batches, loss=evidence.loss
-    )
-
-
 def feature_maps(net, images):
     """The maps of each group, written out by hand: conv1's two, and inner's."""
     net.eval()
@@ -112,26 +29,6 @@ def feature_maps(net, images):
         second = net.bn2(net.conv2(inner))
     net.train()
     return {"conv1": [first, second], "inner": [inner]}
-
-
-def loss_of(graph, images, labels, group, unit, gate, which=None):
-    """Mean loss with the maps of one unit scaled by `gate`."""
-    sites = graph.sites[group] if which is None else graph.sites[group][which : which + 1]
-
-    def scaled(value):
-        factor = torch.ones(value.shape[1], dtype=value.dtype)
-        factor[unit] = gate
-        return value * factor.reshape(1, -1, *[1] * (value.ndim - 2))
-
-    with torch.no_grad():
-        return float(F.cross_entropy(graph.run((images,), {site.node: scaled for site in sites}), labels))
-
-
-def slope_and_curvature(graph, images, labels, group, unit, step=1e-3, which=None):
-    """Central differences of fourth order."""
-    f = [loss_of(graph, images, labels, group, unit, 1 + k * step, which) for k in (-2, -1, 0, 1, 2)]
-    slope = (f[0] - 8 * f[1] + 8 * f[3] - f[4]) / (12 * step)
-    return slope, (-f[0] + 16 * f[1] - 30 * f[2] + 16 * f[3] - f[4]) / (12 * step**2)
 
 
 def test_every_criterion_says_what_it_is():
@@ -146,7 +43,7 @@ def test_every_criterion_says_what_it_is():
 
 
 @pytest.mark.parametrize("name", criterion_names())
-def test_every_criterion_scores_every_unit_and_leaves_no_trace(name, evidence):
+def test_every_criterion_scores_every_unit_and_leaves_no_trace(name, evidence, with_groups):
     before = {key: tensor.clone() for key, tensor in evidence.model.state_dict().items()}
     modes = [module.training for module in evidence.model.modules()]
     groups = ("conv1",) if name in ("bn_scale", "taylor_fo_bn") else ("conv1", "inner")
@@ -176,7 +73,7 @@ def test_magnitudes_by_loops(net, evidence):
                 assert row == pytest.approx(wanted)
 
 
-def test_bn_scale_is_the_absolute_scale(net, evidence):
+def test_bn_scale_is_the_absolute_scale(net, evidence, with_groups):
     found = create_criterion("bn_scale").member_scores(with_groups(evidence, "conv1"))["conv1"]
     assert found == (
         pytest.approx(net.bn1.weight.abs().tolist()),
@@ -198,7 +95,7 @@ def test_fpgm_is_the_sum_of_distances(net, evidence):
         assert row == pytest.approx([sum(math.dist(one, other) for other in filters) for one in filters])
 
 
-def test_fpgm_takes_what_others_can_replace_however_large_it_is(net):
+def test_fpgm_takes_what_others_can_replace_however_large_it_is(net, make_examples, make_net):
     net = make_net()
     with torch.no_grad():
         net.inner.weight[0] = 1.0
@@ -224,7 +121,7 @@ def test_activations_by_hand(net, evidence, examples):
                 assert row == pytest.approx([float(function(value[:, unit])) for unit in range(value.shape[1])])
 
 
-def test_apoz_ranks_what_is_mostly_zero_lowest(evidence):
+def test_apoz_ranks_what_is_mostly_zero_lowest(evidence, make_net):
     net = make_net()
     with torch.no_grad():
         net.inner.bias[1] = -1e3
@@ -280,152 +177,11 @@ def test_mutual_information_asks_for_classes(evidence):
         create_criterion("mutual_information").scores(wrong)
 
 
-@pytest.mark.rounding
-@pytest.mark.parametrize("per_example", [False, True])
-def test_taylor_first_order_is_the_squared_slope(smooth, examples, per_example):
-    batches = in_batches(examples, 1 if per_example else 4)
-    found = create_criterion("taylor_fo", per_example=per_example).scores(smooth)
-    for group, values in found.items():
-        for unit, value in enumerate(values):
-            slopes = [slope_and_curvature(smooth.graph, *batch, group, unit)[0] for batch in batches]
-            assert value == pytest.approx(sum(s * s for s in slopes) / len(slopes), rel=1e-5)
-
-
-def test_taylor_first_order_of_single_maps(smooth):
-    rows = create_criterion("taylor_fo", joint=False).member_scores(smooth)["conv1"]
-    assert len(rows) == 2
-    for which, row in enumerate(rows):
-        for unit, value in enumerate(row):
-            slopes = [
-                slope_and_curvature(smooth.graph, *batch, "conv1", unit, which=which)[0] for batch in smooth.batches
-            ]
-            assert value == pytest.approx(sum(s * s for s in slopes) / len(slopes), rel=1e-5, abs=1e-12)
-
-
-@pytest.mark.rounding
-@pytest.mark.parametrize("joint", [True, False])
-def test_taylor_fo_bn_by_finite_differences(net, evidence, joint):
-    """Scale and shift of BatchNorm, times a gate: both norms of the stage at once, or each alone."""
-    net = make_net().eval()
-    norms = [net.bn1, net.bn2]
-
-    def loss(batch, unit, gate, gated):
-        saved = [(norm.weight.detach().clone(), norm.bias.detach().clone()) for norm in norms]
-        with torch.no_grad():
-            for norm in gated:
-                norm.weight[unit] *= gate
-                norm.bias[unit] *= gate
-            value = float(F.cross_entropy(net(batch[0]), batch[1]))
-            for norm, (weight, bias) in zip(norms, saved, strict=True):
-                norm.weight.copy_(weight)
-                norm.bias.copy_(bias)
-        return value
-
-    rows = create_criterion("taylor_fo_bn", joint=joint).member_scores(with_groups(evidence, "conv1"))["conv1"]
-    which = [norms] if joint else [[norm] for norm in norms]
-    step = 1e-5
-    for row, gated in zip(rows, which, strict=True):
-        for unit, value in enumerate(row):
-            slopes = [
-                (loss(b, unit, 1 + step, gated) - loss(b, unit, 1 - step, gated)) / (2 * step) for b in evidence.batches
-            ]
-            assert value == pytest.approx(sum(s * s for s in slopes) / len(slopes), rel=1e-4, abs=1e-12)
-
-
-def test_gates_behind_batchnorm_and_relu_are_those_on_batchnorm():
-    """A ReLU lets a positive factor through: the two placements of the 2019 paper's gate agree on a plain chain."""
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Flatten(), nn.Linear(80, 3)).double()
-    images, labels = make_examples()
-    evidence = Evidence(
-        model=net,
-        graph=trace(net, (images[:2],)),
-        groups=("0",),
-        batches=in_batches((images, labels), 6),
-        loss=F.cross_entropy,
-    )
-    on_maps, on_norm = (create_criterion(name).scores(evidence)["0"] for name in ("taylor_fo", "taylor_fo_bn"))
-    assert on_maps == pytest.approx(on_norm, rel=1e-9)
-
-
-@pytest.mark.parametrize("group", ["conv1", "inner"])
-def test_hessian_diagonal_and_second_order_by_finite_differences(smooth, group):
-    """Many draws against the curvature of the loss along each unit's gate."""
-    alone = with_groups(smooth, group)
-    diagonal = create_criterion("hessian_diagonal", draws=1000).scores(alone)[group]
-    second = create_criterion("taylor_so", draws=1000).scores(alone)[group]
-    per_unit = [
-        [slope_and_curvature(smooth.graph, *batch, group, unit) for batch in smooth.batches]
-        for unit in range(smooth.graph.group(group).n_units)
-    ]
-    half = [sum(c for _, c in unit) / len(unit) / 2 for unit in per_unit]
-    squares = [sum((c / 2 - s) ** 2 for s, c in unit) / len(unit) for unit in per_unit]
-    assert diagonal == pytest.approx(half, abs=0.05 * max(map(abs, half)))
-    assert second == pytest.approx(squares, abs=0.05 * max(squares))
-
-
-def exact_diagonal(net, name, images, labels):
-    weight = dict(net.named_parameters())[name]
-
-    def loss(value):
-        return F.cross_entropy(torch.func.functional_call(net, {name: value}, (images,)), labels)
-
-    hessian = torch.autograd.functional.hessian(loss, weight.detach())
-    return hessian.reshape(weight.numel(), weight.numel()).diagonal().reshape(weight.shape)
-
-
-def test_obd_against_the_exact_hessian():
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
-    images = torch.randn(10, 3, dtype=torch.float64)
-    labels = torch.randint(0, 3, (10,))
-    evidence = Evidence(
-        model=net,
-        graph=trace(net, (images[:2],)),
-        groups=("0",),
-        batches=in_batches((images, labels), 5),
-        loss=F.cross_entropy,
-    )
-    exact = exact_diagonal(net, "0.weight", images, labels) * net[0].weight.detach().square() / 2
-    found = create_criterion("obd", draws=4000).scores(evidence)["0"]
-    assert found == pytest.approx(exact.sum(1).tolist(), abs=0.03 * float(exact.sum(1).abs().max()))
-
-
-def test_obd_is_exact_where_the_hessian_is_diagonal():
-    """Loss ``mean((w x)^2)`` over separate inputs: any signs give ``1/2 w^2 * 2 x^2``, in one draw."""
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(1, 3, bias=False), nn.Linear(3, 3, bias=False)).double()
-    with torch.no_grad():
-        net[1].weight.copy_(torch.eye(3))
-    x = torch.tensor([[2.0], [1.0]], dtype=torch.float64)
-    graph = trace(net, (x,))
-    evidence = Evidence(
-        model=net, graph=graph, groups=("0",), batches=[(x, torch.zeros(2))], loss=lambda o, _: o.square().sum(1).mean()
-    )
-    found = create_criterion("obd", draws=1).scores(evidence)["0"]
-    assert found == pytest.approx((net[0].weight[:, 0].square() * 2.5).tolist())
-
-
-@pytest.mark.parametrize("name", ["taylor", "taylor_fo", "taylor_so", "taylor_fo_bn", "obd", "hessian_diagonal"])
-def test_derivatives_of_frozen_networks(name, evidence):
-    net = make_net().requires_grad_(False)
-    frozen = Evidence(
-        model=net,
-        graph=trace(net, (evidence.batches[0][0],)),
-        groups=("conv1",),
-        batches=evidence.batches,
-        loss=evidence.loss,
-    )
-    free = with_groups(evidence, "conv1")
-    assert create_criterion(name).scores(frozen)["conv1"] == pytest.approx(create_criterion(name).scores(free)["conv1"])
-
-
 ORDER = {"conv1": [2, 0, 3, 1], "inner": [1, 2, 0]}
 
 
-def permuted(net):
+def permuted(net, other):
     """The same function, with the units of both groups in another order."""
-    other = make_net()
     stage, inner = torch.tensor(ORDER["conv1"]), torch.tensor(ORDER["inner"])
     with torch.no_grad():
         for layer in (other.conv1, other.bn1, other.bn2):
@@ -448,9 +204,9 @@ DRAWN = ("random", "obd", "hessian_diagonal", "taylor_so")
 
 @pytest.mark.rounding
 @pytest.mark.parametrize("name", [name for name in criterion_names() if name not in DRAWN])
-def test_scores_move_with_their_units(name, net, evidence):
+def test_scores_move_with_their_units(name, net, evidence, with_groups, make_net):
     criterion = create_criterion(name)
-    other = permuted(net)
+    other = permuted(net, make_net())
     moved = Evidence(
         model=other,
         graph=trace(other, (evidence.batches[0][0],)),
@@ -465,7 +221,7 @@ def test_scores_move_with_their_units(name, net, evidence):
         assert second[group] == pytest.approx([first[group][unit] for unit in ORDER[group]], rel=1e-9)
 
 
-def test_random_scores_follow_seed_and_name_alone(evidence):
+def test_random_scores_follow_seed_and_name_alone(evidence, with_groups):
     random = create_criterion("random")
     both, alone = random.scores(evidence), random.scores(with_groups(evidence, "inner"))
     assert both["inner"] == alone["inner"]
@@ -476,7 +232,7 @@ def test_random_scores_follow_seed_and_name_alone(evidence):
 @pytest.mark.rounding
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", [name for name in DATA_DRIVEN if name != "mutual_information"])
-def test_under_autocast_scores_stay_near(name, dtype):
+def test_under_autocast_scores_stay_near(name, dtype, in_batches, make_examples, make_net):
     """Half precision has 2 to 3 digits; the sums over positions and examples must not lose more."""
     net = make_net().float()
     images, labels = make_examples(torch.float32)
@@ -509,7 +265,7 @@ def test_missing_data_is_said(name, evidence):
 
 
 @pytest.mark.parametrize("name", [name for name in criterion_names() if name != "random"])
-def test_values_that_are_not_finite_are_refused(name, evidence):
+def test_values_that_are_not_finite_are_refused(name, evidence, make_net):
     net = make_net()
     with torch.no_grad():
         net.conv1.weight[1, 0, 0, 0] = math.nan

@@ -144,7 +144,7 @@ def test_each_step_scores_the_network_that_training_left():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"criterion": "l7"}, "no such criterion"),
+        ({"criterion": "l7"}, "unknown criterion"),
         ({"criterion": "obd", "options": {"drws": 1}}, "unknown option 'drws'"),
         ({"normalisation": "softmax"}, "normalisation"),
         ({"reduction": "median"}, "reduction"),
