@@ -18,6 +18,8 @@ import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch.distributed
+
 from benchmarks.process.serving import die_with_parent, end_with_parent
 from deploy.run.progress import Progress
 from deploy.run.stages import Stage
@@ -85,3 +87,5 @@ if __name__ == "__main__":
         end_with_parent()
     warnings.simplefilter("ignore")
     main(Path(sys.argv[1]), Path(sys.argv[2]))
+    if torch.distributed.is_initialized():  # else its threads may outlive the interpreter, which aborts
+        torch.distributed.destroy_process_group()

@@ -148,7 +148,7 @@ def test_what_the_study_of_real_comparisons_writes_is_read(tmp_path, new_world, 
     ("text", "error", "told"),
     [
         (b'{"slowdown": 0, "log_ratios": [0.1]}\n{"log_rat', RecordError, "line 2 is not a comparison"),
-        (b'{"verdict": "equivalent"}\n', RecordError, "line 1 is no comparison"),
+        (b'{"verdict": "equivalent"}\n', RecordError, "line 1 is not a comparison"),
         (b'{"slowdown": 0, "log_ratios": []}\n', SettingError, "line 1 is a comparison that failed"),
         (b"", SettingError, "holds no comparison"),
         (b"\xff\xfe", RecordError, "is not text"),

@@ -118,6 +118,7 @@ def test_unknown_backend(tmp_path):
 def test_no_gpu_is_one_clear_line(tmp_path):
     from backends.registry import probe
 
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: without it that is the line")
     if probe("trt", "cuda").ok:
         pytest.skip("this machine has a GPU that TensorRT can use")
     model = small_cnn(tmp_path / "model.onnx")

@@ -108,3 +108,4 @@ def test_a_batch_that_can_not_be_shared_is_refused_by_all(two):
 
 if __name__ == "__main__":
     work(Path(sys.argv[1]))
+    torch.distributed.destroy_process_group()  # else its threads may outlive the interpreter, which aborts
