@@ -1,4 +1,8 @@
-"""Runtimes behind one protocol: compile an ONNX file, run it, say what was really executed."""
+"""Runtimes behind one protocol: compile an ONNX file, run it, say what was really executed.
+
+`base` is the protocol and `registry` finds who follows it: `ort`, `ov`, `trt`, `pytorch` (over `onnx_to_torch`) and
+`null`, which computes nothing. `testing` holds what every backend promises.
+"""
 
 from backends.base import (
     Availability,

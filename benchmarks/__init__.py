@@ -1,4 +1,8 @@
-"""Measure compiled models in processes of their own, and compare what was measured together."""
+"""Measure compiled models in processes of their own, and compare what was measured together.
+
+`subject` is what is measured, `answers` whether it is right, `process` where it runs, `machine` what it runs on.
+`scenarios` and `layers` are other ways to measure; `stats` judges, `records` keeps, `validation` checks all this.
+"""
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.records.measurement import Comparison, Cost, Environment, Interval, Measurement, Memory, Subject, Trial

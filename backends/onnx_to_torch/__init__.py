@@ -1,3 +1,7 @@
-"""An ONNX graph run by torch: nodes to calls, operators one by one, kernels that torch lacks, sizes."""
+"""An ONNX graph run by torch.
+
+`convert` turns each `node` into calls by the table of `operators`; `kernels` are what torch lacks, `sizes` is
+arithmetic on shapes.
+"""
 
 __all__: list[str] = []

@@ -1,3 +1,6 @@
-"""Files written whole or not at all, and what is said of those that do not fit."""
+"""Files: `atomic` writes them complete or not at all.
+
+`validation_errors` says in one line what does not fit in one that was read.
+"""
 
 __all__: list[str] = []
