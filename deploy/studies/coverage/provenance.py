@@ -15,14 +15,10 @@ __all__ = ["PATTERNS", "ROOT", "library_versions", "source_hash"]
 ROOT = Path(__file__).resolve().parents[3]
 _SHARED = (
     "backends/**/*.py",
-    "deploy/export/agreement.py",
-    "deploy/export/capture.py",
+    "deploy/export/*.py",
     "deploy/studies/coverage/checks.py",
     "deploy/studies/coverage/child.py",
     "deploy/studies/coverage/models.py",
-    "deploy/export/export.py",
-    "deploy/export/fold_batch_norm.py",
-    "deploy/export/onnx_*.py",
     "deploy/sources/detection.py",
     "deploy/studies/engine/reasons.py",
     "pruners/modules/perturb.py",
