@@ -119,7 +119,7 @@ def _parse(name: str) -> tuple[str, str]:
     path, colon, factory = name.rpartition(":")
     if colon and path.endswith(".py"):
         if not factory.isidentifier():
-            raise SourceError(f"network {name!r}: {factory!r} is no name of a function; write path/to/file.py:factory")
+            raise SourceError(f"network {name!r}: {factory!r} is not a function name; write path/to/file.py:factory")
         return "file", name
     if name.endswith(".py"):
         raise SourceError(f"network {name!r} names a file but no factory in it; write {name}:factory")

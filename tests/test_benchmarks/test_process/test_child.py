@@ -116,6 +116,22 @@ def test_a_job_that_takes_too_long_is_killed_with_what_it_started(tmp_path):
 
 
 @ON_LINUX
+def test_an_interrupt_is_passed_on_to_a_child_that_is_waited_for(tmp_path):
+    up, orderly = tmp_path / "up", tmp_path / "orderly"
+    code = f"import os, time\ntry:\n    print(os.getpid(), file=open({str(up)!r}, 'w'), flush=True)\n"
+    code += "    time.sleep(600)\n"
+    code += f"except KeyboardInterrupt:\n    open({str(orderly)!r}, 'w').close()"
+    parent = f"from benchmarks.process.child import Child\nwith Child(['-c', {code!r}]) as child:\n    child.wait()"
+    with subprocess.Popen([sys.executable, "-c", parent], stderr=subprocess.PIPE, text=True) as process:
+        (pid,) = wait_for(up)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in errors
+    assert orderly.exists()
+    assert is_gone(pid)
+
+
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda ending: ending.name)
 def test_a_job_ends_with_its_parent_and_takes_its_children_along(tmp_path, ending):
     file = tmp_path / "pids"

@@ -63,7 +63,7 @@ def test_same_seed_gives_the_same_network(make):
         ("timm:resnet19", "did you mean 'timm:resnet"),
         ("timm:resnet18.no_such_tag", "timm has no weights tagged 'no_such_tag' for resnet18"),
         ("net.py", "names a file but no factory in it; write net.py:factory"),
-        ("net.py:", "'' is no name of a function"),
+        ("net.py:", "'' is not a function name"),
         ("nowhere/net.py:make", "network file nowhere/net.py: No such file"),
     ],
 )
