@@ -224,7 +224,7 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("deploy.files.atomic.sync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OutputError, match="free some space"):
         simulated().model_copy(update={"title": "another"}).save(file)
     assert file.read_bytes() == before
