@@ -225,10 +225,10 @@ def _check_names(graph: onnx.GraphProto, path: Path) -> None:
 
 def external_files(proto: onnx.ModelProto) -> tuple[str, ...]:
     """List the files that hold weights of a model, relative to the folder in which it really lies."""
-    found = {
+    names = {
         entry.value for tensor in _tensors(proto.graph) for entry in tensor.external_data if entry.key == "location"
     }
-    return tuple(sorted(found))
+    return tuple(sorted(names))
 
 
 def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

@@ -66,15 +66,15 @@ def precision_of(graph: onnx.GraphProto, path: Path) -> Precision:
         types[name] for node in graph.node if node.op_type in COMPUTE_OPERATORS for name in node.input if name in types
     }
     floating = {*names, onnx.TensorProto.DOUBLE}
-    found = used & floating or set(types.values()) & floating
-    if not found:
+    executed = used & floating or set(types.values()) & floating
+    if not executed:
         return "fp32"
-    if len(found) > 1 or not found <= names.keys():
-        words = sorted(onnx.TensorProto.DataType.Name(item).lower() for item in found)
+    if len(executed) > 1 or not executed <= names.keys():
+        words = sorted(onnx.TensorProto.DataType.Name(item).lower() for item in executed)
         raise OptionError(
             f"{path} computes in {' and '.join(words)}; only fp32, bf16 or fp16 throughout, or int8, is measured"
         )
-    return names[found.pop()]
+    return names[executed.pop()]
 
 
 def layer_counts(graph: onnx.GraphProto, *, executed: bool) -> tuple[int, int]:
@@ -113,14 +113,14 @@ def _dequantised_from_eight_bit(graph: onnx.GraphProto) -> set[str]:
 
     eight_bit = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
     types = _types(graph)
-    found: set[str] = set()
+    executed: set[str] = set()
     for node in graph.node:
         if node.op_type == "DequantizeLinear":
             # Without a type of its own (a tensor computed here), the zero point has it; without one of those, uint8.
             zero = node.input[2] if len(node.input) > 2 else ""
             kind = types.get(node.input[0], types.get(zero, onnx.TensorProto.UINT8))
             if kind in eight_bit:
-                found.add(node.output[0])
-        elif node.op_type in ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze") and node.input[0] in found:
-            found.add(node.output[0])
-    return found
+                executed.add(node.output[0])
+        elif node.op_type in ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze") and node.input[0] in executed:
+            executed.add(node.output[0])
+    return executed

@@ -265,12 +265,12 @@ def _timed(graph: Any, times: dict[str, list[int]]) -> Callable[..., Any]:
 def _executed(graph: Any, asked: Precision) -> Precision:
     """Read the precision off the weights that the code really uses."""
     names = {dtype: precision for precision, dtype in _DTYPES.items()}
-    found = {str(tensor.dtype).removeprefix("torch.") for tensor in graph.buffers() if tensor.is_floating_point()}
-    if not found:
+    dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in graph.buffers() if tensor.is_floating_point()}
+    if not dtypes:
         return asked
-    if len(found) > 1 or not found <= names.keys():
-        raise OptionError(f"torch would compute in {' and '.join(sorted(found))}, {asked} was asked for")
-    return names[found.pop()]
+    if len(dtypes) > 1 or not dtypes <= names.keys():
+        raise OptionError(f"torch would compute in {' and '.join(sorted(dtypes))}, {asked} was asked for")
+    return names[dtypes.pop()]
 
 
 def _to_torch(array: Array) -> Any:

@@ -137,8 +137,8 @@ def _half_width(trials: Sequence[Trial], share: float) -> float | None:
     calls = [trial.calls_ns for trial in trials]
     if not all(supports(len(one), share) for one in calls):
         return None
-    found = median_interval([percentile(one, share) for one in calls])
-    return (found.high - found.low) / 2 / found.value
+    interval = median_interval([percentile(one, share) for one in calls])
+    return (interval.high - interval.low) / 2 / interval.value
 
 
 def _trials(n: int) -> str:

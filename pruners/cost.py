@@ -74,7 +74,7 @@ class CostFunction:
         Raises
         ------
         KeyError
-            A name is no group's.
+            A name is not a group's.
         ValueError
             A count is not in 1..units of the group.
         """
@@ -121,7 +121,7 @@ class BlockCost:
         Raises
         ------
         KeyError
-            A name is no group's or no block's.
+            A name is neither a group's nor a block's.
         ValueError
             A count is not in 1..units of the group.
         """

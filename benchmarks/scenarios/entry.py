@@ -97,12 +97,12 @@ def run_scenario(
     if isinstance(settings, Offline):
         issued_ns, done_ns = run_offline(calls, settings.calls, clock, sleep)
         return {}, {"issued_ns": issued_ns, "done_ns": done_ns}
-    found = find_server_rate(calls, settings, clock, sleep)
-    samples = [outcome for _, outcome in found.probes]
+    best = find_server_rate(calls, settings, clock, sleep)
+    samples = [outcome for _, outcome in best.probes]
     return {
-        "rates_per_s": [rate for rate, _ in found.probes],
+        "rates_per_s": [rate for rate, _ in best.probes],
         "counts": [len(one.done_ns) for one in samples],
-        "ended": found.ended,
+        "ended": best.ended,
     }, {
         "scheduled_ns": np.concatenate([one.scheduled_ns for one in samples]),
         "issued_ns": np.concatenate([one.issued_ns for one in samples]),

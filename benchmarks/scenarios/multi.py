@@ -40,7 +40,7 @@ def run_multi_stream(
     calls : sequence of callable
         One for each stream; synchronous.
     settings : MultiStream
-        See there.
+        Streams and duration.
     clock, sleep : callable
         See `benchmarks.scenarios.waiting`.
 

@@ -128,7 +128,7 @@ def find_server_rate(
     calls : sequence of callable
         One for each stream; synchronous.
     settings : Server
-        See there.
+        Rate or bound, percentile and duration.
     clock, sleep : callable
         See `benchmarks.scenarios.waiting`.
     """

@@ -40,14 +40,14 @@ def autocorrelation(samples: _Samples) -> _Floats:
     n = values.size
     if n == 0:
         raise SettingError("an autocorrelation wants at least one sample")
-    found = np.zeros(n)
+    correlations = np.zeros(n)
     if values.min() < values.max():
         length = 1 << (2 * n - 1).bit_length()  # so much padding that the end does not meet the beginning
         power = np.abs(np.fft.rfft(values - values.mean(), length)) ** 2
         covariance = np.fft.irfft(power, length)[:n]
-        found = covariance / covariance[0]
-    found[0] = 1.0
-    return found
+        correlations = covariance / covariance[0]
+    correlations[0] = 1.0
+    return correlations
 
 
 def effective_size(samples: _Samples) -> float:
@@ -80,12 +80,12 @@ def effective_size(samples: _Samples) -> float:
     C. J. Geyer, Practical Markov Chain Monte Carlo, Statistical Science 7 (1992), section 3.3. M. G. Kendall, Note on
     bias in the estimation of autocorrelation, Biometrika 41 (1954).
     """
-    found = autocorrelation(samples)
-    n = found.size
-    if not found[1:].any():
+    correlations = autocorrelation(samples)
+    n = correlations.size
+    if not correlations[1:].any():
         return float(n)
-    first_pass = _correlation_time(found)
-    second_pass = _correlation_time(found + first_pass * (1 - np.arange(n) / n) / n)
+    first_pass = _correlation_time(correlations)
+    second_pass = _correlation_time(correlations + first_pass * (1 - np.arange(n) / n) / n)
     return max(1.0, n / second_pass)
 
 
@@ -116,10 +116,10 @@ def effective_size_at(samples: Sequence[int] | np.ndarray[tuple[int], np.dtype[n
     return effective_size(values <= np.partition(values, rank - 1)[rank - 1])
 
 
-def _correlation_time(found: _Floats) -> float:
+def _correlation_time(correlations: _Floats) -> float:
     """Return 1 + 2 * (sum of autocorrelations) by the initial monotone sequence, but not less than 1."""
-    n_pairs = found.size // 2
-    pairs = np.concatenate(([1.0], found[1 : 2 * n_pairs])).reshape(n_pairs, 2).sum(axis=1)
+    n_pairs = correlations.size // 2
+    pairs = np.concatenate(([1.0], correlations[1 : 2 * n_pairs])).reshape(n_pairs, 2).sum(axis=1)
     ends = np.flatnonzero(pairs <= 0)
     kept = np.minimum.accumulate(pairs[: ends[0]] if ends.size else pairs)
     return max(1.0, 2 * float(kept.sum()) - 1)

@@ -79,13 +79,13 @@ def decide(ratios: Sequence[float], margin: float, looks: InterimAnalyses, *, st
         return Decision(verdict="continue", speedup=None, look=None, spent=0.0, reason=reason)
     for index in reached:
         low, value, high = _interval(ratios, *looks.schedule[index])
-        found = _verdict(low, value, high, math.log1p(margin), strict=strict)
-        if found is not None:
+        outcome = _verdict(low, value, high, math.log1p(margin), strict=strict)
+        if outcome is not None:
             break
     n = looks.schedule[index][0]
     verdict: SequentialVerdict
-    if found is not None:
-        verdict, reason = found, _because(found, margin, moved=not low <= 0 <= high, strict=strict)
+    if outcome is not None:
+        verdict, reason = outcome, _because(outcome, margin, moved=not low <= 0 <= high, strict=strict)
     elif index + 1 < len(looks.schedule):
         verdict, reason = "continue", f"{n} pairs decide nothing; the next look is at {looks.schedule[index + 1][0]}"
     else:

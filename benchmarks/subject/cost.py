@@ -155,12 +155,12 @@ def _bring_in(tensor: onnx.TensorProto, model: Path) -> None:
 
 
 def _graphs(outer: onnx.GraphProto | onnx.FunctionProto) -> list[onnx.GraphProto]:
-    found = [outer]
+    graphs = [outer]
     for node in outer.node:
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                found += list(subgraphs(inner))
-    return found
+                graphs += list(subgraphs(inner))
+    return graphs
 
 
 @dataclass

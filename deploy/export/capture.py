@@ -228,7 +228,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Tell in one line what is at the bottom of a chain of exceptions."""
+    """Return in one line what is at the bottom of a chain of exceptions."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [_ANSI.sub("", line).strip(" -\t").partition(". If you're using")[0] for line in str(error).splitlines()]

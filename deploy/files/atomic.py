@@ -41,7 +41,7 @@ def output_errors(target: Path) -> Iterator[None]:
 
 @contextmanager
 def staged_folder(target: Path) -> Iterator[Path]:
-    """Give an empty folder beside `target` to work in; it is gone afterwards, whatever happened.
+    """Yield an empty folder beside `target` to work in; it is gone afterwards, whatever happened.
 
     What a killed process left there is removed first: one writer for one target at a time.
     """

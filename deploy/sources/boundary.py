@@ -36,11 +36,11 @@ def cause(error: BaseException) -> str:
 
 
 def versions(*distributions: str) -> dict[str, str]:
-    """Give the installed version of each distribution, ``"not installed"`` where there is none."""
-    found = {}
+    """Return the installed version of each distribution, ``"not installed"`` where there is none."""
+    versions = {}
     for name in distributions:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions

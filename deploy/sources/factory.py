@@ -110,7 +110,7 @@ def call_factory(
 
 
 def explain(error: BaseException, path: Path) -> str:
-    """Say ``path, line N: ErrorClass: message``; the line is the innermost one inside the user's file."""
+    """Return ``path, line N: ErrorClass: message``; the line is the innermost one inside the user's file."""
     resolved = str(path.resolve())
     if isinstance(error, SyntaxError) and error.filename == resolved:
         return f"{path}, line {error.lineno}: {type(error).__name__}: {error.msg}"

@@ -79,7 +79,7 @@ def build(
 
 
 def provenance(spec: NetworkSpec) -> dict[str, Any]:
-    """Say what is needed to build the network again, in JSON types. Cheap: nothing is built.
+    """Return what is needed to build the network again, in JSON types. Cheap: nothing is built.
 
     Holds the specification, the versions of the libraries it comes from, and the sha256 of the factory's file and of
     the weights file.

@@ -145,7 +145,7 @@ def transplant_classifier(pretrained: nn.Module, fresh: nn.Module) -> tuple[str,
 
 
 def log_untrained(name: str, layers: tuple[str, ...]) -> None:
-    """Say which parts of network `name` start untrained, if any do."""
+    """Return which parts of network `name` start untrained, if any do."""
     if layers:
         _log.info("network %s: untrained, because the classes are others: %s", name, ", ".join(layers))
 

@@ -50,8 +50,10 @@ def counts_along(fractions: Callable[[float], Mapping[str, float]], choices: Cho
     fractions : callable
         ``fractions(strength)``: kept fraction of each group, in [0, 1]; all 1 at strength 0, all 0 at strength 1, and
         never rising in between.
-    choices, budget
-        See there.
+    choices : Choices
+        Legal counts of each group.
+    budget : Budget
+        The limit, and what counts cost.
 
     Raises
     ------

@@ -160,8 +160,12 @@ def landing_of(
 
     Parameters
     ----------
-    choices, counts, budget
-        See there.
+    choices : Choices
+        Legal counts of each group.
+    counts : Mapping of str to int
+        Units kept.
+    budget : Budget
+        The limit and what counts cost.
     others : Mapping of str to float, optional
         What the network would cost after steps up that are not a group's, by their names.
     """

@@ -142,7 +142,7 @@ def within_classes(moves: Moves, classes: Iterable[Collection[str]]) -> Moves:
     Parameters
     ----------
     moves : Moves
-        See there; forced moves stay in front.
+        In the order in which they would be taken; forced moves stay in front.
     classes : iterable of collection of str
         Names of groups; each group of the choices is in one of them. Names that are not a choice are passed over.
 

@@ -38,8 +38,10 @@ def plan_from_scores(
         Of the network.
     scores : Mapping of str to sequence of float
         One number for each unit; low goes first. Groups without scores stay whole.
-    target, constraints
-        See there.
+    target : Target
+        How small the network shall become.
+    constraints : Constraints
+        What the plan must respect besides.
     decision : {"local", "uniform", "global", "greedy"}
         See `pruners.decide.decisions.decide`.
     normalisation : str

@@ -118,7 +118,7 @@ class GraphNetwork(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        """Say what it stands for."""
+        """Return what it stands for."""
         return f"{self.original} as a graph: {self.reason}" if self.reason else f"{self.original} as a graph"
 
 

@@ -105,7 +105,7 @@ def patches(value: Tensor, call: Call, picks: Tensor) -> Tensor:
     value : Tensor
         Input of the call: (N, C, *space) for a convolution, (..., C) for a linear layer.
     call : Call
-        See there.
+        Kernel, stride and padding of the layer that is called.
     picks : Tensor
         Positions of the output, numbered as in a flattened (N, *space), or (...), of the output.
 

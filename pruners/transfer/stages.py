@@ -110,6 +110,6 @@ def _is_convolution(node: fx.Node) -> bool:
 
 
 def _carries(node: fx.Node) -> bool:
-    """Tell a grouped convolution: ATen's seventh argument of every convolution is the number of groups."""
+    """Return whether a node is a grouped convolution: the seventh argument of ATen's convolutions is `groups`."""
     groups: Any = node.args[6] if len(node.args) > 6 else node.kwargs.get("groups", 1)
     return _is_convolution(node) and groups != 1

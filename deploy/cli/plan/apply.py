@@ -30,16 +30,16 @@ def apply(
     seed: Annotated[int, typer.Option("--seed", help="Seed of random weights and of the reference inputs.")] = 0,
 ) -> None:
     """Apply a plan to a network with new or given weights, verify the result and write it as a bundle."""
-    found = read_plan(plan_file)
+    source = read_plan(plan_file)
     request = requested(
-        network, plan=found, weights=weights, options=option or (), n_classes=n_classes, input_shape=input_shape
+        network, plan=source, weights=weights, options=option or (), n_classes=n_classes, input_shape=input_shape
     )
     say(f"building {request}")
-    traced = trace_network(request, seed=seed, policy=found.policy)
-    require_fit(found, traced, plan_file)
+    traced = trace_network(request, seed=seed, policy=source.policy)
+    require_fit(source, traced, plan_file)
     say("pruning, checking and exporting")
-    bundle = apply_and_write(found, traced, output, seed=seed)
+    bundle = apply_and_write(source, traced, output, seed=seed)
     for line in proof_lines(bundle.pruning):
         typer.echo(line)
-    print_tables([cost_table(traced.graph, [("pruned", found)])])
+    print_tables([cost_table(traced.graph, [("pruned", source)])])
     typer.echo(f"\nBundle: {output}")

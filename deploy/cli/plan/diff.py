@@ -29,15 +29,15 @@ def diff(
     Exit code 0 when both keep the same units, 1 when they differ.
     """
     a, b = read_plan(plan_a), read_plan(plan_b)
-    found = differences(a, b)
-    tables = [] if all(group.equal for group in found.groups) else [difference_table(found)]
+    changes = differences(a, b)
+    tables = [] if all(group.equal for group in changes.groups) else [difference_table(changes)]
     if network is not None:
         request = requested(network, plan=a, options=option or (), n_classes=n_classes, input_shape=input_shape)
         traced = trace_network(request, policy=a.policy)
         for each, path in ((a, plan_a), (b, plan_b)):
             require_fit(each, traced, path)
         tables.append(cost_table(traced.graph, [("A", a), ("B", b)]))
-    for line in difference_lines(found):
+    for line in difference_lines(changes):
         typer.echo(line)
     print_tables(tables)
-    raise typer.Exit(0 if found.equal else 1)
+    raise typer.Exit(0 if changes.equal else 1)

@@ -35,25 +35,25 @@ def show(
     for target in (page, svg):
         if target is not None:
             require_writable(target)
-    found = read_plan(plan_file)
+    source = read_plan(plan_file)
     graph, tables = None, []
     if network is not None:
-        request = requested(network, plan=found, options=option or (), n_classes=n_classes, input_shape=input_shape)
-        traced = trace_network(request, policy=found.policy)
-        require_fit(found, traced, plan_file)
+        request = requested(network, plan=source, options=option or (), n_classes=n_classes, input_shape=input_shape)
+        traced = trace_network(request, policy=source.policy)
+        require_fit(source, traced, plan_file)
         graph = traced.graph
-        tables = [cost_table(graph, [("pruned", found)])]
-    rows = group_rows(found, graph)
+        tables = [cost_table(graph, [("pruned", source)])]
+    rows = group_rows(source, graph)
     if not rows and (page is not None or svg is not None):
         raise PlanError(f"{plan_file} removes nothing: there is nothing to draw; --network draws the whole network")
-    lead = headline(found)
-    for line in (lead, *settings_lines(found, WIDTH), *proof_lines(read_pruning(plan_file)), "", *bars(rows, WIDTH)):
+    lead = headline(source)
+    for line in (lead, *settings_lines(source, WIDTH), *proof_lines(read_pruning(plan_file)), "", *bars(rows, WIDTH)):
         typer.echo(line)
     if graph is None:
         typer.echo("\nGroups that are not listed keep everything; --network shows them too, and counts FLOPs.")
     print_tables(tables)
     title = f"Plan {plan_file}" if network is None else f"Plan {plan_file} for {network}"
     if page is not None:
-        write_plan_page(found, rows, tables, title, lead, page)
+        write_plan_page(source, rows, tables, title, lead, page)
     if svg is not None:
         write_plan_picture(rows, title, svg)

@@ -174,7 +174,7 @@ class Family(ABC):
         return (root,)
 
     def lacks(self, place: Path) -> str | None:
-        """Say what is missing at `place`, None when everything needed is there. Cheap: no file is opened."""
+        """Return what is missing at `place`, None when everything needed is there. Cheap: no file is opened."""
         raise NotImplementedError(f"{type(self).__name__} has no place on disk")
 
     @abstractmethod

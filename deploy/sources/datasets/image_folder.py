@@ -35,7 +35,7 @@ class ImageFolder(Family):
         return (root / Path(self.argument).expanduser(),)
 
     def lacks(self, place: Path) -> str | None:
-        """Say what keeps `place` from being either layout."""
+        """Return what keeps `place` from being either layout."""
         if not place.is_dir():
             return "no such folder"
         wanted = _CUB_FILES if (place / "images.txt").is_file() else _IMAGENET_FOLDERS

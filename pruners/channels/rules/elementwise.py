@@ -121,7 +121,7 @@ def filled(walk: Propagation, x: Value, *_: Any, **__: Any) -> Value:
 
 
 def works_channel_by_channel(target: Any) -> bool:
-    """Tell whether an operator changes each channel of its first operand for itself: activation, scale, norm."""
+    """Return whether an operator changes each channel of its first operand for itself: activation, scale, norm."""
     known = RULES.get(operator_name(target))
     if known is None:
         return isinstance(target, torch._ops.OpOverload) and torch.Tag.pointwise in target.tags
