@@ -32,7 +32,7 @@ class EDSR(nn.Module):
     """A convolution, residual blocks under one long skip, an enlargement, a convolution to an image.
 
     Takes images of shape (N, in_channels, H, W) in [0, 1] and gives (N, in_channels, scale * H, scale * W). The mean
-    colour of DIV2K is taken away before and added after; not a parameter. Weights are drawn as torch's layers do by
+    colour of DIV2K is taken away before and added after. Weights are drawn as torch's layers do by
     themselves.
 
     Parameters
