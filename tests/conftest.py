@@ -10,6 +10,8 @@ import os
 import secrets
 import signal
 import textwrap
+import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -80,6 +82,32 @@ def _own_state(tmp_path_factory):
             del os.environ[name]
         else:
             os.environ[name] = value
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _children_save_their_coverage():
+    """While coverage measures child processes as well, let each save what it ran before it is killed."""
+    if "COVERAGE_PROCESS_CONFIG" not in os.environ:
+        yield
+        return
+    from benchmarks.process.child import Child
+
+    kill = Child.kill
+
+    def save_and_kill(child):
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(child.pid, signal.SIGTERM)
+            os.kill(child.pid, signal.SIGCONT)
+            deadline = time.monotonic() + 2
+            while not os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.01)
+        kill(child)
+
+    Child.kill = save_and_kill
+    yield
+    Child.kill = kill
 
 
 @pytest.fixture
