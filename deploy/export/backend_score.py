@@ -36,7 +36,7 @@ def score_on_backend(
     *,
     metric: Metric = "accuracy",
     batch_size: int = 64,
-    timeout_s: float = 600.0,
+    timeout_s: float = 3600.0,
 ) -> BackendScore:
     """Score the answers of an ONNX file on `data` under a backend.
 
@@ -56,7 +56,7 @@ def score_on_backend(
         What fits the targets; see `pruners.recover.losses.score_each`.
     batch_size : int, default=64
         Used where the batch dimension is free; a fixed one is followed, the last batch filled up.
-    timeout_s : float, default=600.0
+    timeout_s : float, default=3600.0
         Seconds for compiling, and for each batch.
 
     Raises

@@ -33,7 +33,7 @@ _OWN: dict[str, tuple[str, ...]] = {
 }
 PATTERNS = tuple(dict.fromkeys([*_SHARED, *(pattern for own in _OWN.values() for pattern in own)]))
 """All of them, for any engine; relative to `ROOT`."""
-_LIBRARIES = ("torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "openvino")
+_LIBRARIES = ("torch", "torchvision", "timm", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "openvino")
 
 
 @cache

@@ -31,7 +31,10 @@ from deploy.studies.methods.jobs import JOB, StudyJob
 from deploy.studies.methods.results import RESULT, JobResult, write_result
 from deploy.studies.methods.work import perform
 
-__all__ = ["main"]
+__all__ = ["SHARED", "main"]
+
+SHARED = "PRUNE_DEPLOY_SHARED_JOB"
+"""Variable that the launcher sets for the processes of a shared job."""
 
 _GRACE_S = 10.0
 _POLL_S = 0.1
@@ -81,7 +84,7 @@ def _another(job: StudyJob, root: Path, folder: Path) -> bool:
 
 
 if __name__ == "__main__":
-    if "RANK" in os.environ:  # started by torchrun, whose standard input is not the parent's pipe
+    if SHARED in os.environ:  # started by torchrun, whose standard input is not the parent's pipe
         die_with_parent()
     else:
         end_with_parent()

@@ -6,6 +6,7 @@ its last line is why they failed. A job that is not a training is done by one pr
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def main(processes: str, root: str, folder: str) -> int:
         child.main(Path(root), Path(folder))
         return 0
     try:
+        os.environ[child.SHARED] = "1"
         torchrun(["--standalone", "--nproc-per-node", processes, "-m", child.__name__, root, folder])
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
