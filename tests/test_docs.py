@@ -79,6 +79,9 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+OPTIONAL = {"pytorch_lightning", "distributed"}
+
+
 @each_page
 def test_names_in_python_exist(page):
     text = page.read_text(encoding="utf-8")
@@ -88,6 +91,8 @@ def test_names_in_python_exist(page):
         try:
             _resolve(name)
         except (ImportError, AttributeError) as error:
+            if getattr(error, "name", None) in OPTIONAL:
+                continue  # CI leaves it out; the nightly checks have it
             pytest.fail(f"{page.name} names {name}: {error}")
 
 

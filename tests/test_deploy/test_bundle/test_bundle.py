@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from benchmarks.records.disk import file_sha256
 from benchmarks.records.measurement import Agreement
 from deploy.bundle import write as write_module
 from deploy.bundle.bundle import Bundle, bundle_of, read_bundle
@@ -21,7 +22,6 @@ from deploy.bundle.manifest import NetworkOrigin, NetworkScores, NominalCost, Pr
 from deploy.bundle.rebuild import load_network
 from deploy.bundle.write import write_bundle
 from deploy.errors import BundleError, ExportError, OutputError
-from deploy.files import atomic
 from pruners.plan import InputSpec, PruningPlan
 
 FACTORY = """
@@ -99,7 +99,7 @@ def test_a_bundle_is_complete(written: Path) -> None:
     manifest = bundle.manifest
     assert (bundle.name, manifest.scores.test, manifest.cost.macs) == ("small", 0.9, 1000)
     assert manifest.files.keys() == (FILES | {"plan.json"}) - {"bundle.json"}
-    assert bundle.sha256 == atomic.file_sha256(bundle.model) == manifest.files["model.onnx"].sha256
+    assert bundle.sha256 == file_sha256(bundle.model) == manifest.files["model.onnx"].sha256
     assert manifest.agreement.ok
     assert manifest.export.batch_norms_folded == 1
     assert bundle.plan is not None
@@ -133,7 +133,7 @@ def test_a_dense_bundle_has_no_plan(tmp_path: Path) -> None:
 def test_external_data_belongs_to_the_bundle(tmp_path: Path) -> None:
     bundle = write(tmp_path / "apart", external_data=True)
     data = bundle.folder / "model.onnx.data"
-    assert bundle.sha256 == atomic.file_sha256(bundle.model, data)
+    assert bundle.sha256 == file_sha256(bundle.model, data)
     assert read_bundle(bundle.folder) == bundle
     data.write_bytes(data.read_bytes()[:-1])
     assert_broken(bundle.folder, "model.onnx.data", "not what was written")
