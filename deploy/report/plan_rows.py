@@ -42,12 +42,12 @@ def group_rows(plan: PruningPlan, graph: Graph | None = None) -> tuple[GroupCoun
 
 def group_table(pruning: PruningRecord, title: str) -> Table:
     """Count the units of each group before and after; the caption names the residual blocks that are removed."""
-    blocks = f" Removed with all their groups: residual blocks {', '.join(pruning.blocks)}." if pruning.blocks else ""
+    blocks = f"Removed residual blocks: {', '.join(pruning.blocks)}. " if pruning.blocks else ""
     return Table(
         title,
         (*left("group"), "kept", "of", "share"),
         tuple((row.name, str(row.kept), str(row.of), percent(row.share)) for row in pruning.groups),
-        caption=f"Other groups keep everything.{blocks}",
+        caption=f"{blocks}All other groups keep everything.",
     )
 
 
