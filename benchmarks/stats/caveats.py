@@ -35,9 +35,9 @@ def caveats_about(trials: tuple[Trial, ...], fitness: Fitness | None) -> tuple[s
     medians = [median(trial.calls_ns) for trial in trials]
     centre = median(medians)
     if (spread := (max(medians) - min(medians)) / centre) > _SPREAD:
-        caveats.append(f"the processes' medians differ by {spread:.0%}")
+        caveats.append(f"the processes' medians differ by {100 * spread:.0f} %")
     if abs(drift := median(_drift(trial) for trial in trials)) > _DRIFT:
-        caveats.append(f"latency moved by {drift:+.0%} from the first to the last third of the blocks")
+        caveats.append(f"latency moved by {100 * drift:+.0f} % from the first to the last third of the blocks")
     if unsteady := sum(trial.warmup_ended == "budget" for trial in trials):
         caveats.append(f"{unsteady} of {len(trials)} warm-ups ended by their budget, not in a steady state")
     if centre < _SHORT_CALL_NS:

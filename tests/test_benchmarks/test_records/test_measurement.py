@@ -145,12 +145,12 @@ def test_doubts_are_said_in_words(comparison):
     )
     busy = Fitness(reasons=(Reason(severity="doubtful", words="other processes used 50% of the cores' time"),))
     assert caveats_about((slow, *good[1:]), busy) == (
-        "the processes' medians differ by 20%",
+        "the processes' medians differ by 20 %",
         "1 of 6 warm-ups ended by their budget, not in a steady state",
         "other processes used 50% of the cores' time",
     )
     assert caveats_about(drifting, Fitness()) == (
-        "latency moved by +20% from the first to the last third of the blocks",
+        "latency moved by +20 % from the first to the last third of the blocks",
     )
     few = caveats_about((trial,), None)
     assert few[:2] == ("1 trial; a 95 % interval needs at least 6", "only 9 timed calls: too few for a p99")
