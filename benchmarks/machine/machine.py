@@ -103,18 +103,21 @@ class _Observer:
         self._probes.append(self._probe.run())
 
     def so_far(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
-        return self._conditions(self._noise.finish(), versions, gpu=gpu, threads=threads)
+        return self._conditions(self._noise.finish(), versions, gpu=gpu, threads=threads, keep=False)
 
     def finish(self, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
         noise = self._noise.finish()
         self._probe.close()  # the CPU time of a child counts as ours when it has ended
-        conditions = self._conditions(noise, versions, gpu=gpu, threads=threads)
-        machine = fingerprint(conditions.environment)
-        keep_best_probe(calibrate(self._probes, best_probe(machine)), machine)
-        return conditions
+        return self._conditions(noise, versions, gpu=gpu, threads=threads, keep=True)
 
-    def _conditions(self, noise: Noise, versions: Mapping[str, str], *, gpu: bool, threads: int) -> Conditions:
+    def _conditions(
+        self, noise: Noise, versions: Mapping[str, str], *, gpu: bool, threads: int, keep: bool
+    ) -> Conditions:
+        """Judge the machine by its probes; `keep` them where they are this machine's best."""
         environment = self._watch.finish(versions, gpu=gpu)
-        best = calibrate(self._probes, best_probe(fingerprint(environment)))
+        machine = fingerprint(environment)
+        best = calibrate(self._probes, best_probe(machine))
+        if keep:
+            keep_best_probe(best, machine)
         fitness = judge_fitness(noise, self._probes, best, threads)
         return Conditions(environment=environment, noise=noise, fitness=fitness)

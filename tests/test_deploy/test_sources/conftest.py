@@ -12,9 +12,6 @@ from deploy.errors import SourceError
 from deploy.sources.network import build
 from deploy.sources.network_spec import NetworkSpec
 
-GREY = (1, 28, 28)
-
-
 COLOUR = (3, 32, 32)
 
 
@@ -38,15 +35,6 @@ def file(tmp_path):
         return path
 
     return write
-
-
-SMALL = """
-    from torch import nn
-
-    def net(n_classes, in_channels, hidden=4):
-        return nn.Sequential(nn.Conv2d(in_channels, hidden, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                             nn.Linear(hidden, n_classes))
-"""
 
 
 class Weights:
