@@ -69,7 +69,7 @@ class Prune(Section):
     multiple_of: PositiveInt = Field(1, description="kept channel counts are a multiple of this")
     min_units: PositiveInt = 1
     min_fraction: float = Field(0.0, ge=0, le=1)
-    exclude: tuple[str, ...] = Field((), description="patterns of layer names that stay whole")
+    exclude: tuple[str, ...] = Field((), description="layers, or modules with all in them, that stay whole (patterns)")
     bounds: dict[str, tuple[float, float]] = Field(
         default_factory=dict, description="least and most share of channels kept, by pattern of layer names"
     )

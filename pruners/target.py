@@ -71,10 +71,11 @@ class Constraints:
     min_fraction : float
         Share of its units that every group keeps at least, in [0, 1].
     exclude : tuple of str
-        Patterns (``fnmatch``) of layer names that are left whole, together with every layer that shares their
-        channels, and the residual blocks that hold such a layer. A pattern that matches nothing is an error.
+        Patterns (``fnmatch``) of names of layers, or of modules with all layers in them, that are left whole, together
+        with every layer that shares their channels, and the residual blocks that hold such a layer. A pattern that
+        matches nothing is an error.
     bounds : Mapping of str to (float, float)
-        For each pattern of layer names the least and the most that the groups of these layers keep, as shares of
+        For each such pattern the least and the most that the groups of these layers keep, as shares of
         their units, ``0 <= least <= most <= 1``. A most below 1 prunes them whatever the target says. Of several
         patterns that match a group the last one decides; ``exclude`` wins over it. Residual blocks that hold such a
         layer are not removed.

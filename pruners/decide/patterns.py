@@ -21,8 +21,9 @@ def producers(group: ChannelGroup) -> tuple[str, ...]:
 def excluded_groups(groups: Iterable[ChannelGroup], patterns: Iterable[str]) -> frozenset[str]:
     """Return the names of the groups that `patterns` leave whole.
 
-    A group is left whole as soon as its own name, or the name of any layer that makes its channels, matches: a layer
-    that was excluded keeps all its channels even where it shares them with layers that were not.
+    A group is left whole as soon as its own name, or the name of any layer that makes its channels, matches, or that
+    of a module around such a layer: a layer that was excluded keeps all its channels even where it shares them with
+    layers that were not.
 
     Raises
     ------
@@ -33,7 +34,9 @@ def excluded_groups(groups: Iterable[ChannelGroup], patterns: Iterable[str]) -> 
 
 
 def groups_by_pattern(who: str, patterns: Iterable[str], groups: tuple[ChannelGroup, ...]) -> dict[str, list[str]]:
-    """Return for each pattern the names of the groups that it matches, by their own name or that of a producer.
+    """Return for each pattern the names of the groups that it matches.
+
+    By their own name, or by that of a layer that makes their channels or of a module around it.
 
     Raises
     ------
@@ -43,13 +46,21 @@ def groups_by_pattern(who: str, patterns: Iterable[str], groups: tuple[ChannelGr
     names = {group.name: (group.name, *producers(group)) for group in groups}
     matches: dict[str, list[str]] = {}
     for pattern in patterns:
-        matches[pattern] = [g for g, known in names.items() if any(fnmatchcase(name, pattern) for name in known)]
+        matches[pattern] = [
+            g for g, known in names.items() if any(fnmatchcase(name, pattern) for own in known for name in _paths(own))
+        ]
         if not matches[pattern]:
             known = [name for of_group in names.values() for name in of_group]
             raise SelectorError(
                 f"{who}: pattern {pattern!r} matches no layer that makes channels{_suggestion(pattern, known)}"
             )
     return matches
+
+
+def _paths(name: str) -> list[str]:
+    """Return the name of a layer and those of the modules around it."""
+    parts = name.split(".")
+    return [".".join(parts[:depth]) for depth in range(len(parts), 0, -1)]
 
 
 def groups_by_ratio(groups: Iterable[ChannelGroup], ratios: Mapping[str, float]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pruners.modules.attributes import OF_TORCH
-from pruners.modules.modes import modes_restored
+from pruners.modules.modes import copy_modes, modes_restored
 
 __all__ = ["copy_of"]
 
@@ -18,7 +18,8 @@ def copy_of(model: nn.Module) -> nn.Module:
     """Return a deep copy of a module without what it keeps from earlier calls.
 
     Weights that a hook of `torch.nn.utils.weight_norm` computed can be copied so, and tensors that a module caches
-    while it evaluates and drops in ``train()`` are dropped.
+    while it evaluates and drops in ``train()`` are dropped. Every layer is in the mode that it has in `model`, whatever
+    a class's own copying does.
     """
     kept = [tensor for layer in model.modules() for tensor in _kept_by(layer)]
     computed = {id(tensor): tensor.detach().clone() for tensor in kept if tensor.grad_fn is not None}
@@ -27,6 +28,7 @@ def copy_of(model: nn.Module) -> nn.Module:
         if list(_kept_by(layer, dict)):
             with modes_restored(layer):
                 layer.train()
+    copy_modes(model, twin)
     return twin
 
 

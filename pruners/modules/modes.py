@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,7 @@ __all__ = ["copy_modes", "evaluating", "modes_restored"]
 def copy_modes(source: nn.Module, target: nn.Module) -> None:
     """Put the layers of `target` into the train or eval mode of those of `source` that have the same path."""
     modes = {name: module.training for name, module in source.named_modules()}
-    for name, module in target.named_modules():
-        module.training = modes.get(name, module.training)
+    _set({module: modes.get(name, module.training) for name, module in target.named_modules()})
 
 
 @contextmanager
@@ -26,8 +25,16 @@ def modes_restored(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, training in modes.items():
-            module.training = training
+        _set(modes)
+
+
+def _set(modes: Mapping[nn.Module, bool]) -> None:
+    """Put each module into its mode, outer ones first; a `train` of one's own may switch more than the flag."""
+    for module, training in modes.items():
+        if module.training != training and getattr(type(module).train, "__module__", "") != "torch.nn.modules.module":
+            module.train(training)
+    for module, training in modes.items():
+        module.training = training
 
 
 @contextmanager

@@ -298,6 +298,10 @@ def test_a_layer_is_excluded_with_all_that_share_its_channels():
     groups = [stage, group("block1.conv1", 8), group("block2.conv1", 8)]
     assert excluded_groups(groups, ["block2.*"]) == {"stem", "block2.conv1"}
     assert excluded_groups(groups, ["stem"]) == {"stem"}
+    assert excluded_groups(groups, ["block2"]) == {"stem", "block2.conv1"}
+    assert excluded_groups(groups, ["block?"]) == {"stem", "block1.conv1", "block2.conv1"}
+    with pytest.raises(SelectorError, match="'block' matches no layer"):
+        excluded_groups(groups, ["block"])
     assert choices_of(groups, Constraints(exclude=("block2.*",))).whole == {"block1.conv1": 8}
 
 
