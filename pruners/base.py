@@ -261,6 +261,7 @@ def plan_of(
         {name: graph.group(name).n_units for name in kept},
         graph=graph.fingerprint,
         inputs=graph.inputs,
+        call=graph.call,
         method=method.name,
         settings=method.settings.model_dump(mode="json"),
         policy=graph.policy,

@@ -1,6 +1,7 @@
 """What can go wrong while pruning.
 
 PruneError                  root; the command line prints it as one line and exits with 2
+├── InputError              the network or its example inputs are of a kind that cannot be pruned
 ├── TraceError              torch.export cannot trace the network; carries the exporter's reason in one line
 ├── NothingToPruneError     every group is locked or excluded, or the plan would remove nothing
 ├── SelectorError           a name pattern (exclude, ratios) matches no group
@@ -21,6 +22,7 @@ from difflib import get_close_matches
 
 __all__ = [
     "FOREIGN",
+    "InputError",
     "MethodError",
     "NothingToPruneError",
     "PlanError",
@@ -52,6 +54,10 @@ FOREIGN = (
 
 class PruneError(Exception):
     """Root of everything this package raises on purpose."""
+
+
+class InputError(PruneError, ValueError):
+    """The network or its example inputs are of a kind that cannot be pruned."""
 
 
 class TraceError(PruneError):

@@ -21,7 +21,9 @@ from pruners.channels.survivors import Survivors
 from pruners.cost import AxisSize, BlockCost
 from pruners.errors import PlanError, TraceError
 from pruners.groups import ChannelGroup
-from pruners.plan import InputSpec, PruningPlan
+from pruners.modules.calls import NetworkCall, call_of, call_spec
+from pruners.modules.random_inputs import spec_of
+from pruners.plan import CallSpec, InputSpec, PruningPlan
 from pruners.policy import Policy
 
 __all__ = ["Graph", "Site", "trace"]
@@ -40,7 +42,11 @@ class Graph:
     blocks : tuple of ResidualBlock
         Residual branches that can be removed whole.
     inputs : tuple of InputSpec
-        Of the example inputs that it was traced with.
+        Of the tensors that it was traced with.
+    call : CallSpec or None
+        In which arguments they stand; None: one after the other.
+    example : NetworkCall
+        What it was traced with.
     fingerprint : str
         sha256 of parameter names, their shapes and the groups; the weights' values do not matter.
     module : GraphModule
@@ -66,6 +72,8 @@ class Graph:
     groups: tuple[ChannelGroup, ...]
     blocks: tuple[ResidualBlock, ...]
     inputs: tuple[InputSpec, ...]
+    call: CallSpec | None
+    example: NetworkCall = field(repr=False)
     fingerprint: str
     module: fx.GraphModule = field(repr=False)
     dynamic_batch: bool
@@ -134,13 +142,13 @@ class Graph:
         """Return the names of parameters and buffers that go with the blocks that a plan removes."""
         return frozenset().union(*(block.tensors for block in self.removed_blocks(plan)))
 
-    def run(self, inputs: tuple[Tensor, ...], taps: Mapping[str, Tap] | None = None) -> Any:
+    def run(self, inputs: NetworkCall | tuple[Tensor, ...], taps: Mapping[str, Tap] | None = None) -> Any:
         """Run the network in evaluation mode, replacing the value of some nodes.
 
         Parameters
         ----------
-        inputs : tuple of Tensor
-            Each of shape (batch, ...); a batch size other than the example's needs `dynamic_batch`.
+        inputs : NetworkCall or tuple of Tensor
+            Arguments as those of the example; a batch size other than the example's needs `dynamic_batch`.
         taps : Mapping of str to callable, optional
             For a node's name (`Site.node`) a function of its value that gives what the rest of the network sees
             in its place; differentiable if the function is.
@@ -150,7 +158,9 @@ class Graph:
         object
             What the network returns.
         """
-        return _Tapped(self.module, taps or {}).run(*inputs)
+        leaves = inputs.leaves if isinstance(inputs, NetworkCall) else inputs
+        outputs = _Tapped(self.module, taps or {}).run(*leaves, enable_io_processing=False)
+        return self.module.graph.process_outputs(outputs)
 
     def check(self, plan: PruningPlan) -> None:
         """Check that a plan was made for this network and may be applied.
@@ -192,7 +202,7 @@ class _Tapped(fx.Interpreter):
 
 def trace(
     model: nn.Module,
-    example_inputs: tuple[Tensor, ...],
+    example_inputs: Any,
     *,
     policy: Policy | None = None,
     after: tuple[Graph, PruningPlan] | None = None,
@@ -206,8 +216,9 @@ def trace(
     ----------
     model : Module
         Any module that torch.export can trace.
-    example_inputs : tuple of Tensor
-        Inputs of one call, each of shape (batch, ...), on the model's device.
+    example_inputs : Tensor, tuple, Mapping, (tuple, Mapping) or NetworkCall
+        Inputs of one call, each tensor of shape (batch, ...), on the model's device; see
+        `pruners.modules.calls.call_of`.
     policy : Policy, optional
         What is pruned where there is a choice; default: that of the graph in `after`.
     after : tuple of Graph and PruningPlan, optional
@@ -216,19 +227,22 @@ def trace(
 
     Raises
     ------
+    InputError
+        The network or its inputs are of a kind that cannot be traced.
     TraceError
         torch.export cannot trace the network, or a kind of tensor in it is not understood.
     """
+    example = call_of(model, example_inputs)
     if policy is None:
         policy = Policy() if after is None else after[0].policy
     policy = policy.model_copy(deep=True)
-    program = export(model, example_inputs)
+    program = export(model, example)
     labels = Labels()
     tensors = label_tensors(model, labels)
     walk = walk_program(program, tensors, labels, policy)
     every = list(walk.every)
     if any(name not in set(program.tensors.values()) for name, _ in model.named_parameters()):
-        every += _walk_training(model, example_inputs, tensors, labels, policy)
+        every += _walk_training(model, example, tensors, labels, policy)
     labels.close(every)
     grouping = group_classes(walk, tensors)
     groups = grouping.groups if after is None else named_as_before(after[0].groups, after[1], grouping.groups)
@@ -251,9 +265,9 @@ def trace(
     return Graph(
         groups=groups,
         blocks=blocks,
-        inputs=tuple(
-            InputSpec(shape=tuple(item.shape), dtype=str(item.dtype).removeprefix("torch.")) for item in example_inputs
-        ),
+        inputs=tuple(spec_of(item) for item in example.tensors),
+        call=call_spec(example),
+        example=example,
         fingerprint=_fingerprint(model, groups),
         module=program.module,
         dynamic_batch=program.dynamic_batch,
@@ -270,13 +284,13 @@ def trace(
 
 def _walk_training(
     model: nn.Module,
-    inputs: tuple[Tensor, ...],
+    example: NetworkCall,
     tensors: Mapping[str, Value],
     labels: Labels,
     policy: Policy,
 ) -> list[Value]:
     try:
-        program = export(model, inputs, training=True)
+        program = export(model, example, training=True)
     except TraceError:
         # Training is checked again, by running it, before the user's own module is handed out.
         return []

@@ -9,13 +9,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from pruners.errors import PlanError
 from pruners.files import replacing
 from pruners.policy import Policy
 
-__all__ = ["InputSpec", "PruningPlan"]
+__all__ = ["CallSpec", "InputSpec", "PruningPlan"]
 
 
 class InputSpec(BaseModel):
@@ -25,6 +34,18 @@ class InputSpec(BaseModel):
 
     shape: tuple[int, ...]
     dtype: str = "float32"
+
+
+class CallSpec(BaseModel):
+    """How a network is called that takes more than tensors by position: the places of its tensors, and the rest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tree: JsonValue = Field(None, description="JSON of torch.utils._pytree.treespec_dumps of (args, kwargs)")
+    constants: tuple[tuple[bool | int | float | str | None] | None, ...] = Field(
+        (), description="for each leaf of the tree its value in a tuple, or None where a tensor stands"
+    )
+    unknown: str = Field("", description="why it could not be described")
 
 
 class PruningPlan(BaseModel):
@@ -38,7 +59,8 @@ class PruningPlan(BaseModel):
 
     version: Literal[1, 2] = 2
     graph: str = Field(description="fingerprint of the graph that the plan was made for")
-    inputs: tuple[InputSpec, ...] = Field(description="example inputs with which the graph was traced")
+    inputs: tuple[InputSpec, ...] = Field(description="tensors with which the graph was traced")
+    call: CallSpec | None = Field(None, description="in which arguments the inputs stand; None: one after the other")
     method: str
     settings: dict[str, Any] = Field(default_factory=dict, description="of the method, JSON values only")
     sizes: dict[str, int] = Field(description="units of each listed group before pruning")
@@ -58,6 +80,11 @@ class PruningPlan(BaseModel):
             if kept[0] < 0 or kept[-1] >= self.sizes[name]:
                 raise ValueError(f"kept units of {name!r} are outside 0..{self.sizes[name] - 1}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _short(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = whole(self)
+        return fields if self.call is not None else {name: fields[name] for name in fields if name != "call"}
 
     @property
     def removed_units(self) -> int:
@@ -150,6 +177,7 @@ class PruningPlan(BaseModel):
         *,
         graph: str,
         inputs: tuple[InputSpec, ...],
+        call: CallSpec | None = None,
         method: str,
         settings: Mapping[str, Any],
         policy: Policy | None = None,
@@ -167,6 +195,7 @@ class PruningPlan(BaseModel):
             return cls(
                 graph=graph,
                 inputs=inputs,
+                call=call,
                 method=method,
                 settings=dict(settings),
                 sizes={name: sizes[name] for name in cut},

@@ -18,16 +18,16 @@ from pruners.forms.masking import graph_of, mask_
 from pruners.forms.slicing import slice_without
 from pruners.graph import Graph
 from pruners.groups import ChannelGroup, removed_positions
+from pruners.modules.calls import NetworkCall
 from pruners.modules.copies import copy_of
 from pruners.modules.outputs import batch_sizes, device_of, in_fp32, outputs_of
 from pruners.modules.perturb import randomize_for_sensitivity
-from pruners.modules.random_inputs import random_inputs
+from pruners.modules.random_inputs import random_call
 from pruners.plan import PruningPlan
 
 __all__ = ["Verification", "verify"]
 
 _Positions: TypeAlias = Mapping[str, Mapping[int, Sequence[int]]]
-_Inputs: TypeAlias = tuple[Tensor, ...]
 _Reference: TypeAlias = Literal["masked parameters", "masked values"]
 
 TOLERANCE = 1e-4
@@ -119,18 +119,18 @@ def verify(
     graph = graph_of(model, plan) if graph is None else graph
     graph.check(plan)
     gone, dropped = removed_positions(graph.groups, plan), graph.dropped(plan)
-    specs, device = in_fp32(plan.inputs), device_of(model)
+    example, device = in_fp32(graph.example), device_of(model)
     original, smaller = copy_of(model).eval().float(), copy_of(compact).eval().float()
     _check_cut(original, gone, dropped, smaller)
     by_parameters = not plan.blocks and all(graph.group(name).exact for name in plan.kept)
 
     def compared(reference: _Reference) -> Verification:
         in_graph = isinstance(compact, GraphNetwork) or reference == "masked values"
-        sizes = batch_sizes(original, specs) if graph.dynamic_batch or not in_graph else (None,)
+        sizes = batch_sizes(original, example) if graph.dynamic_batch or not in_graph else (None,)
         masked = _masked_parameters(gone) if reference == "masked parameters" else _masked_values(graph, plan)
 
-        def draw(batch: int | None, offset: int) -> _Inputs:
-            return random_inputs(specs, batch=batch, seed=seed + offset, device=device)
+        def draw(batch: int | None, offset: int) -> NetworkCall:
+            return random_call(example, batch=batch, seed=seed + offset, device=device)
 
         given = [_compare(original, masked, smaller, draw(n, 0)) for n in sizes]
         awake, smaller_awake = copy_of(original), copy_of(smaller)
@@ -148,7 +148,7 @@ def verify(
             relative_error=max(one.relative_error for one in (*given, probe)),
             sensitivity=max(one.sensitivity for one in given),
             probe_sensitivity=probe.sensitivity,
-            batch_sizes=tuple(n if n is not None else specs[0].shape[0] for n in sizes),
+            batch_sizes=tuple(n if n is not None else len(example.tensors[0]) for n in sizes),
         )
 
     try:
@@ -173,11 +173,11 @@ def verify(
     return result
 
 
-_Masked: TypeAlias = Callable[[nn.Module, _Inputs], list[Tensor]]
+_Masked: TypeAlias = Callable[[nn.Module, NetworkCall], list[Tensor]]
 
 
 def _masked_parameters(gone: _Positions) -> _Masked:
-    def outputs(original: nn.Module, inputs: _Inputs) -> list[Tensor]:
+    def outputs(original: nn.Module, inputs: NetworkCall) -> list[Tensor]:
         twin = copy_of(original)
         mask_(twin, gone)
         return outputs_of(twin, inputs)
@@ -189,7 +189,7 @@ def _masked_values(graph: Graph, plan: PruningPlan) -> _Masked:
     survivors = graph.survivors(plan)
     left_out = {block.addition: block.stays for block in graph.removed_blocks(plan)}
 
-    def outputs(original: nn.Module, inputs: _Inputs) -> list[Tensor]:
+    def outputs(original: nn.Module, inputs: NetworkCall) -> list[Tensor]:
         tensors = named_tensors(original)
         return masked_outputs(graph.program, graph.grouping.walk, survivors, tensors, inputs, left_out=left_out)
 
@@ -203,7 +203,7 @@ class _Difference:
     sensitivity: float
 
 
-def _compare(original: nn.Module, masked: _Masked, compact: nn.Module, inputs: _Inputs) -> _Difference:
+def _compare(original: nn.Module, masked: _Masked, compact: nn.Module, inputs: NetworkCall) -> _Difference:
     plain, expected = outputs_of(original, inputs), masked(original, inputs)
     try:
         got = outputs_of(compact, inputs)

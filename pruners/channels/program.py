@@ -16,6 +16,7 @@ from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from pruners.channels.regions import inline_regions
 from pruners.errors import FOREIGN, TraceError, first_line
+from pruners.modules.calls import NetworkCall, know_dataclasses
 from pruners.modules.copies import copy_of
 
 __all__ = ["Program", "export", "named_tensors", "writes_in_place"]
@@ -57,7 +58,7 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def export(model: nn.Module, example_inputs: tuple[Tensor, ...], *, training: bool = False) -> Program:
+def export(model: nn.Module, example: NetworkCall, *, training: bool = False) -> Program:
     """Export a copy of `model` in evaluation (or training) mode; the model itself is not touched.
 
     The batch axis (the first, where all inputs agree on its size) is dynamic if the network's code allows it.
@@ -65,20 +66,17 @@ def export(model: nn.Module, example_inputs: tuple[Tensor, ...], *, training: bo
     Raises
     ------
     TraceError
-        The inputs are not tensors, the model cannot be copied, or torch.export refuses it.
+        The model cannot be copied, or torch.export refuses it.
     """
-    if not example_inputs or not all(isinstance(item, Tensor) for item in example_inputs):
-        raise TraceError(
-            f"example_inputs is a tuple of tensors, got {[type(item).__name__ for item in example_inputs]}"
-        )
     try:
         twin = copy_of(model).train(training)
     except FOREIGN as error:
         raise TraceError(f"{type(model).__name__} cannot be copied: {first_line(error)}") from error
-    program, batch = _dynamic(twin, example_inputs, training=training)
+    twin.register_forward_hook(lambda _, __, outputs: know_dataclasses(outputs))
+    program, batch = _dynamic(twin, example, training=training)
     dynamic = program is not None
     if program is None:
-        program, batch = _export(twin, example_inputs, None, training=training), _batch_size(example_inputs) or 1
+        program, batch = _export(twin, example, None, training=training), example.batch or 1
     module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
     inline_regions(module, training=training)
@@ -89,34 +87,28 @@ def export(model: nn.Module, example_inputs: tuple[Tensor, ...], *, training: bo
 
 
 def _dynamic(
-    twin: nn.Module, inputs: tuple[Tensor, ...], *, training: bool
+    twin: nn.Module, example: NetworkCall, *, training: bool
 ) -> tuple[torch.export.ExportedProgram | None, int]:
-    size = _batch_size(inputs)
+    size = example.batch
     if size is None:
         return None, 1
     if size == 1:  # torch.export takes a size of 1 for a constant
-        inputs, size = tuple(torch.cat([item, item]) for item in inputs), 2
+        example, size = example.map(lambda item: torch.cat([item, item])), 2
     batched = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
-    for item in inputs:
+    for item in example.tensors:
         batched[item] = {0: torch.export.Dim.AUTO}
     try:
-        program = _export(twin, inputs, batched, training=training)
+        program = _export(twin, example, batched, training=training)
     except TraceError:
         return None, size
-    shapes = [
-        node.meta["val"].shape for node in program.graph.nodes if node.name in program.graph_signature.user_inputs
-    ]
-    return (None, size) if any(is_concrete_int(shape[0]) for shape in shapes) else (program, size)
-
-
-def _batch_size(inputs: tuple[Tensor, ...]) -> int | None:
-    sizes = {item.shape[0] if item.ndim else None for item in inputs}
-    return sizes.pop() if len(sizes) == 1 else None
+    values = [node.meta["val"] for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
+    fixed = any(is_concrete_int(value.shape[0]) for value in values if isinstance(value, Tensor))
+    return (None, size) if fixed else (program, size)
 
 
 def _export(
     twin: nn.Module,
-    inputs: tuple[Tensor, ...],
+    example: NetworkCall,
     dynamic_shapes: torch.export.ShapesCollection | None,
     *,
     training: bool,
@@ -124,7 +116,7 @@ def _export(
     try:
         # With gradients, so that a part of the network that is computed without them stays one.
         with torch.set_grad_enabled(training), _quiet():
-            return torch.export.export(twin, inputs, dynamic_shapes=dynamic_shapes, strict=False)
+            return torch.export.export(twin, example.args, example.kwargs, dynamic_shapes=dynamic_shapes, strict=False)
     except FOREIGN as error:
         raise TraceError(f"torch.export cannot trace {type(twin).__name__}: {first_line(error)}") from error
 

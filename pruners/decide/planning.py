@@ -79,6 +79,7 @@ def plan_from_scores(
         {name: graph.group(name).n_units for name in kept},
         graph=graph.fingerprint,
         inputs=graph.inputs,
+        call=graph.call,
         method=method,
         settings={},
         policy=graph.policy,

@@ -23,10 +23,11 @@ from pruners.forms.graph_network import GraphNetwork, ProgramGraph
 from pruners.forms.module_form import module_form
 from pruners.forms.slicing import slice_without
 from pruners.graph import Graph
+from pruners.modules.calls import NetworkCall
 from pruners.modules.copies import copy_of
-from pruners.modules.outputs import batch_sizes, device_of, in_fp32, outputs_of
+from pruners.modules.outputs import batch_sizes, device_of, in_dtype, in_fp32, outputs_of
 from pruners.modules.perturb import randomize_for_sensitivity
-from pruners.modules.random_inputs import random_inputs
+from pruners.modules.random_inputs import random_call
 from pruners.plan import PruningPlan
 
 __all__ = ["Form", "compact_network"]
@@ -153,11 +154,11 @@ class _Judge:
     ) -> None:
         self._dtype = dtype
         original = copy_of(model).eval().float()
-        specs, device = in_fp32(graph.inputs), device_of(original)
-        sizes = batch_sizes(original, specs) if graph.dynamic_batch else (None,)
+        given, device = in_fp32(graph.example), device_of(original)
+        sizes = batch_sizes(original, given) if graph.dynamic_batch else (None,)
         original = original.to(dtype)
-        drawn = [random_inputs(specs, batch=batch, seed=1, device=device) for batch in sizes]
-        self._examples = [tuple(t.to(dtype) if t.is_floating_point() else t for t in item) for item in drawn]
+        drawn = [random_call(given, batch=batch, seed=1, device=device) for batch in sizes]
+        self._examples = [in_dtype(item, dtype) for item in drawn]
         randomize_for_sensitivity(original, self._examples[-1], seed=0)
         self._tensors = _cut_tensors(original, gone, frozenset())
         twin = self._loaded(network)
@@ -198,15 +199,15 @@ def _difference(expected: Sequence[Tensor], got: Sequence[Tensor], tolerance: fl
     return ""
 
 
-def _fails_in_training(module: nn.Module, example: tuple[Tensor, ...]) -> str:
+def _fails_in_training(module: nn.Module, example: NetworkCall) -> str:
     twin = copy_of(module).train()
     dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
-    inputs = tuple(item.to(dtype) if item.is_floating_point() else item for item in example)
-    if any(item.ndim and item.shape[0] == 1 for item in inputs):  # BatchNorm trains on two values at least
-        inputs = tuple(torch.cat([item, item]) if item.ndim else item for item in inputs)
+    inputs = in_dtype(example, dtype)
+    if any(item.ndim and item.shape[0] == 1 for item in inputs.tensors):  # BatchNorm trains on two values at least
+        inputs = inputs.map(lambda item: torch.cat([item, item]) if item.ndim else item)
     try:
         with torch.no_grad(), torch.random.fork_rng():
-            twin(*inputs)
+            inputs(twin)
     except FOREIGN as error:
         return first_line(error)
     return ""
@@ -215,7 +216,7 @@ def _fails_in_training(module: nn.Module, example: tuple[Tensor, ...]) -> str:
 def _training_graph(model: nn.Module, graph: Graph, survivors: Survivors, plan: PruningPlan) -> ProgramGraph | str:
     """Trace the training mode and cut it, if it holds no more channels together than evaluation mode."""
     try:
-        program = export(model, random_inputs(graph.inputs, device=device_of(model)), training=True)
+        program = export(model, random_call(graph.example, device=device_of(model)), training=True)
     except TraceError as error:
         return str(error)
     labels = graph.grouping.walk.labels.fork()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from pruners.errors import SurgeryError, TrainingError
+from pruners.modules.calls import NetworkCall
 
 __all__ = ["GraphNetwork", "ProgramGraph"]
 
@@ -37,7 +39,7 @@ class GraphNetwork(nn.Module):
     the one of evaluation and the one of training, between which `train` and `eval` switch. Modes of single layers
     (a BatchNorm that is frozen while the rest trains) do not exist in it, nor do hooks and other methods. The exporter
     wrote sizes into the graph, so that it takes inputs of the traced shapes only (any batch size, where that was
-    possible), by position.
+    possible), in the arguments in which it was traced.
 
     Parameters
     ----------
@@ -77,7 +79,7 @@ class GraphNetwork(nn.Module):
         object.__setattr__(self, "_programs", {False: evaluation, True: training})
         object.__setattr__(self, "_bound", {})
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the graph of the present mode.
 
         Raises
@@ -85,12 +87,13 @@ class GraphNetwork(nn.Module):
         TrainingError
             In training mode, if the original cannot be traced in training mode.
         SurgeryError
-            Inputs of other shapes than those that it was traced with; the batch size may differ where that could be
-            traced.
+            Other arguments than those that it was traced with, or inputs of other shapes; the batch size may differ
+            where that could be traced.
         """
         runner = self._runner()
-        _check_shapes(self.original, runner.graph, inputs)
-        return runner(*inputs)
+        call = _as_traced(self.original, runner, args, kwargs)
+        _check_inputs(self.original, runner.graph, call)
+        return call(runner)
 
     def _runner(self) -> fx.GraphModule:
         bound: dict[bool, fx.GraphModule] = self.__dict__["_bound"]
@@ -135,19 +138,42 @@ def _holder(root: nn.Module, name: str) -> tuple[nn.Module, str]:
     return module, attribute
 
 
-def _check_shapes(original: str, graph: fx.Graph, inputs: tuple[Any, ...]) -> None:
-    """Compare the sizes that the graph was traced with; a size that it takes as it comes is not a plain number."""
-    traced = [node.meta["val"].shape for node in graph.nodes if node.op == "placeholder"]
-    given = [item.shape for item in inputs if isinstance(item, Tensor)]
-    if len(given) != len(traced):
-        raise SurgeryError(f"{original} as a graph takes {len(traced)} tensors by position, got {len(given)}")
-    for want, have in zip(traced, given, strict=True):
-        if len(want) != len(have) or any(isinstance(a, int) and a != b for a, b in zip(want, have, strict=True)):
-            sizes = ["any" if not isinstance(size, int) else size for size in want]
+def _as_traced(original: str, runner: fx.GraphModule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NetworkCall:
+    """Put arguments by position or by keyword as they were when the network was traced."""
+    signature = inspect.signature(runner.forward)
+    try:
+        given = signature.bind(*args, **kwargs).arguments
+    except TypeError as error:
+        takes = ", ".join(signature.parameters)
+        raise SurgeryError(f"{original} as a graph takes what it was traced with, ({takes}): {error}") from error
+    by_position = runner.graph._codegen.pytree_info.in_spec.child(0).num_children  # type: ignore[attr-defined]
+    names = list(given)
+    return NetworkCall(tuple(given[n] for n in names[:by_position]), {n: given[n] for n in names[by_position:]})
+
+
+def _check_inputs(original: str, graph: fx.Graph, call: NetworkCall) -> None:
+    """Compare what the graph was traced with; a size that it takes as it comes is not a plain number."""
+    traced = [node.meta["val"] for node in graph.nodes if node.op == "placeholder"]
+    if len(call.leaves) != len(traced):
+        raise SurgeryError(f"{original} as a graph takes {len(traced)} inputs, got {len(call.leaves)}")
+    for want, have in zip(traced, call.leaves, strict=True):
+        if not isinstance(want, Tensor) or not isinstance(have, Tensor):
+            if isinstance(want, Tensor) or isinstance(have, Tensor) or want != have:
+                raise SurgeryError(
+                    f"{original} as a graph was traced with {_told(want)}, got {_told(have)}: trace again"
+                )
+        elif want.ndim != have.ndim or any(
+            isinstance(a, int) and a != b for a, b in zip(want.shape, have.shape, strict=True)
+        ):
+            sizes = ["any" if not isinstance(size, int) else size for size in want.shape]
             raise SurgeryError(
-                f"{original} as a graph runs on inputs of shape {sizes} only, got {list(have)}: "
+                f"{original} as a graph runs on inputs of shape {sizes} only, got {list(have.shape)}: "
                 "trace and prune it with inputs of the size that it will run on"
             )
+
+
+def _told(value: Any) -> str:
+    return "a tensor" if isinstance(value, Tensor) else repr(value)
 
 
 def _bind(network: GraphNetwork, program: ProgramGraph) -> fx.GraphModule:

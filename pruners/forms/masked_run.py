@@ -19,6 +19,7 @@ from pruners.channels.program import Program, writes_in_place
 from pruners.channels.propagation import Propagation, operator_name
 from pruners.channels.survivors import Survivors
 from pruners.errors import VerificationError
+from pruners.modules.calls import NetworkCall
 
 __all__ = ["masked_outputs"]
 
@@ -33,7 +34,7 @@ def masked_outputs(
     walk: Propagation,
     survivors: Survivors,
     tensors: Mapping[str, Tensor],
-    inputs: tuple[Tensor, ...],
+    inputs: NetworkCall,
     *,
     left_out: Mapping[str, str] | None = None,
 ) -> list[Tensor]:
@@ -43,8 +44,8 @@ def masked_outputs(
     ----------
     tensors : Mapping of str to Tensor
         Parameters and buffers, full size, by the model's names.
-    inputs : tuple of Tensor
-        Each of shape (batch, ...), with the traced batch size, or any where the program runs with it.
+    inputs : NetworkCall
+        With the traced batch size, or any where the program runs with it.
     left_out : Mapping of str to str, optional
         Residual blocks that are left out: node of the addition -> node whose value takes its place.
 
@@ -59,7 +60,9 @@ def masked_outputs(
         A value that was only moved is not zero where its labels say that it is gone.
     """
     with torch.no_grad():
-        result = _Masked(program, walk, survivors, tensors, left_out or {}).run(*inputs)
+        result = _Masked(program, walk, survivors, tensors, left_out or {}).run(
+            *inputs.leaves, enable_io_processing=False
+        )
     return [leaf.double() for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
 
 

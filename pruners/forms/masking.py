@@ -11,7 +11,7 @@ from pruners.forms.slicing import tensor_named
 from pruners.graph import Graph, trace
 from pruners.groups import removed_positions
 from pruners.modules.copies import copy_of
-from pruners.modules.random_inputs import random_inputs
+from pruners.modules.random_inputs import planned_call
 from pruners.plan import PruningPlan
 
 __all__ = ["graph_of", "mask", "mask_"]
@@ -44,7 +44,7 @@ def mask(model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None) -> 
 def graph_of(model: nn.Module, plan: PruningPlan) -> Graph:
     """Return the graph of `model`, traced with inputs as the plan describes them."""
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    return trace(model, random_inputs(plan.inputs, device=device), policy=plan.policy)
+    return trace(model, planned_call(plan, device=device), policy=plan.policy)
 
 
 def mask_(module: nn.Module, gone: Mapping[str, Mapping[int, Sequence[int]]]) -> None:

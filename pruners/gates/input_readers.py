@@ -13,7 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 from pruners.gates.scale_sites import ScaleSite, unit_sites
 from pruners.modules.modes import evaluating
 from pruners.modules.outputs import device_of
-from pruners.modules.random_inputs import random_inputs
+from pruners.modules.random_inputs import random_call
 
 if TYPE_CHECKING:
     from pruners.graph import Graph
@@ -112,7 +112,7 @@ def _input_shapes(network: nn.Module, graph: Graph, modules: Mapping[str, nn.Mod
     ]
     try:
         with evaluating(network), torch.no_grad():
-            network(*random_inputs(graph.inputs, device=device_of(network)))
+            random_call(graph.example, device=device_of(network))(network)
     finally:
         for hook in hooks:
             hook.remove()

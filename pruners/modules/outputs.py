@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,25 +9,27 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from pruners.errors import FOREIGN
-from pruners.modules.random_inputs import random_inputs
-from pruners.plan import InputSpec
+from pruners.modules.calls import NetworkCall, know_dataclasses
+from pruners.modules.random_inputs import random_call
 
-__all__ = ["batch_sizes", "device_of", "in_fp32", "outputs_of"]
+__all__ = ["batch_sizes", "device_of", "in_dtype", "in_fp32", "outputs_of"]
 
 
-def batch_sizes(model: nn.Module, specs: Sequence[InputSpec]) -> tuple[int | None, ...]:
+def batch_sizes(model: nn.Module, example: NetworkCall) -> tuple[int | None, ...]:
     """Return 1 and 2 where the network runs with such batches, else None alone: the size that was traced.
 
     Parameters
     ----------
     model : Module
         In evaluation mode and fp32.
+    example : NetworkCall
+        As `in_fp32` returns it.
     """
-    if len({spec.shape[0] if spec.shape else None for spec in specs}) != 1 or not specs[0].shape:
+    if example.batch is None:
         return (None,)
     for batch in (1, 2):
         try:
-            outputs_of(model, random_inputs(specs, batch=batch, device=device_of(model)))
+            outputs_of(model, random_call(example, batch=batch, device=device_of(model)))
         except FOREIGN:
             return (None,)
     return (1, 2)
@@ -39,28 +40,34 @@ def device_of(model: nn.Module) -> torch.device:
     return next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
 
 
-def in_fp32(specs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
+def in_fp32(call: NetworkCall) -> NetworkCall:
     """Return the same inputs with floating-point ones in fp32."""
-    other = {"float16", "bfloat16", "float64"}
-    return tuple(s.model_copy(update={"dtype": "float32"}) if s.dtype in other else s for s in specs)
+    return in_dtype(call, torch.float32)
 
 
-def outputs_of(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+def in_dtype(call: NetworkCall, dtype: torch.dtype) -> NetworkCall:
+    """Return the same inputs with floating-point ones in a dtype."""
+    return call.map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
+
+
+def outputs_of(module: nn.Module, inputs: NetworkCall) -> list[Tensor]:
     """Run a network without gradients, deterministically and without TF32; return all its tensors in float64.
 
     What the network draws itself is drawn alike in each call, and buffers that it writes are put back.
 
     Parameters
     ----------
-    inputs : tuple of Tensor
-        Of one call, each of shape (batch, ...), on the network's device.
+    inputs : NetworkCall
+        On the network's device.
     """
     cudnn = torch.backends.cudnn
     exact = cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False)
     with torch.no_grad(), exact, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(0)
         before = [buffer.clone() for buffer in module.buffers()]
-        leaves: list[Any] = pytree.tree_leaves(module(*inputs))
+        outputs = inputs(module)
+        know_dataclasses(outputs)
+        leaves: list[Any] = pytree.tree_leaves(outputs)
         leaves = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         for buffer, value in zip(module.buffers(), before, strict=True):
             buffer.copy_(value)

@@ -14,20 +14,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pruners.modules.calls import NetworkCall
+
 __all__ = ["randomize_for_sensitivity"]
 
 _TINY = 1e-3
 
 
-def randomize_for_sensitivity(module: nn.Module, inputs: tuple[Tensor, ...], *, seed: int) -> None:
+def randomize_for_sensitivity(module: nn.Module, inputs: NetworkCall, *, seed: int) -> None:
     """Redraw norms and constant or tiny parameters in place, then scale layers to outputs of unit spread.
 
     Parameters
     ----------
     module : Module
         In evaluation mode; its parameters and buffers change.
-    inputs : tuple of Tensor
-        Of one run, each of shape (batch, ...). During it each convolution and linear layer is divided by the spread
+    inputs : NetworkCall
+        Of one run. During it each convolution and linear layer is divided by the spread
         of its output and gets a bias that leaves most of its channels above zero, and each norm's statistics are set
         near those of its input.
     seed : int
@@ -44,7 +46,7 @@ def randomize_for_sensitivity(module: nn.Module, inputs: tuple[Tensor, ...], *, 
             hooks.append(layer.register_forward_pre_hook(_once(awake, _near_input(generator))))
     try:
         with torch.no_grad():
-            module(*inputs)
+            inputs(module)
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,4 +1,4 @@
-"""Random inputs as a plan describes them."""
+"""Random inputs as a plan describes them, or like those of an example."""
 
 from __future__ import annotations
 
@@ -8,9 +8,42 @@ import torch
 from torch import Tensor
 
 from pruners.errors import PlanError
-from pruners.plan import InputSpec
+from pruners.modules.calls import NetworkCall, filled
+from pruners.plan import InputSpec, PruningPlan
 
-__all__ = ["random_inputs"]
+__all__ = ["planned_call", "random_call", "random_inputs", "spec_of"]
+
+
+def random_call(
+    like: NetworkCall, *, batch: int | None = None, seed: int = 0, device: torch.device | str = "cpu"
+) -> NetworkCall:
+    """Draw the tensors of a call anew; what is no tensor stays.
+
+    Parameters
+    ----------
+    like : NetworkCall
+        Gives shapes and dtypes.
+    batch, seed, device
+        As `random_inputs` takes them.
+    """
+    drawn = iter(random_inputs([spec_of(item) for item in like.tensors], batch=batch, seed=seed, device=device))
+    return like.map(lambda _: next(drawn))
+
+
+def planned_call(plan: PruningPlan, *, device: torch.device | str = "cpu") -> NetworkCall:
+    """Draw a call as a plan describes it.
+
+    Raises
+    ------
+    PlanError
+        The plan does not say how the network is called.
+    """
+    return filled(plan.call, random_inputs(plan.inputs, device=device))
+
+
+def spec_of(tensor: Tensor) -> InputSpec:
+    """Return shape and dtype of a tensor."""
+    return InputSpec(shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
 
 
 def random_inputs(

@@ -221,6 +221,7 @@ def transfer(
         sizes,
         graph=graph.fingerprint,
         inputs=graph.inputs,
+        call=graph.call,
         method="transfer",
         policy=graph.policy,
         settings={

@@ -90,6 +90,7 @@ class WeightMethod(PruningMethod):
         plan = PruningPlan(
             graph=graph.fingerprint,
             inputs=graph.inputs,
+            call=graph.call,
             method=self.name,
             settings=self.settings.model_dump(mode="json"),
             sizes={},

@@ -102,6 +102,7 @@ def plan_l1(network: nn.Module, graph: Graph, ratio: float) -> PruningPlan:
         {name: graph.group(name).n_units for name in counts},
         graph=graph.fingerprint,
         inputs=graph.inputs,
+        call=graph.call,
         method="l1",
         settings={"ratio": ratio},
         policy=graph.policy,

@@ -140,6 +140,7 @@ def plan_of(entry: CatalogueEntry, graph: Graph) -> PruningPlan:
         {group.name: group.n_units for group in graph.groups},
         graph=graph.fingerprint,
         inputs=graph.inputs,
+        call=graph.call,
         method="published",
         settings={"entry": entry.name, "paper": entry.paper, "source": entry.source},
         policy=graph.policy,
