@@ -126,8 +126,10 @@ class PruningTask:
     ----------
     model : Module
         The dense network; it is never modified.
-    example_inputs : tuple of Tensor
-        Inputs of one call, each of shape (batch, ...), on the model's device.
+    example_inputs : Tensor, tuple, Mapping or (tuple, Mapping)
+        What one call is made with, on the model's device: the tensor, all positional arguments, keyword arguments, or
+        both. Tensors are of shape (batch, ...); they may stand in lists, dictionaries and dataclasses, beside Python
+        values.
     target : Target
         How small the network shall become.
     constraints : Constraints
@@ -151,7 +153,7 @@ class PruningTask:
     """
 
     model: nn.Module
-    example_inputs: tuple[torch.Tensor, ...]
+    example_inputs: Any
     target: Target
     constraints: Constraints = field(default_factory=Constraints)
     seed: int = 0

@@ -14,13 +14,14 @@ from torch.nn import functional as F
 from pruners.forms.masking import mask_
 from pruners.forms.module_form import SizeChange, copy_of, module_form, resize_
 from pruners.forms.slicing import slice_without
+from pruners.modules.calls import call_of
 from pruners.modules.perturb import randomize_for_sensitivity
 
 
 def judge(model, gone, *inputs):
     """Compare with the masked original, on weights with which the output depends on every channel."""
     original = copy_of(model).eval()
-    randomize_for_sensitivity(original, inputs, seed=0)
+    randomize_for_sensitivity(original, call_of(original, inputs), seed=0)
     own = dict([*original.named_parameters(), *original.named_buffers()])
     cut = {name: slice_without(tensor, gone.get(name, {})) for name, tensor in own.items()}
     masked = copy.deepcopy(original)
