@@ -17,6 +17,7 @@ from pruners.channels.propagation import operator_name
 from pruners.distributed import reduce_means
 from pruners.errors import TrainingError
 from pruners.forms.graph_network import GraphNetwork
+from pruners.modules.calls import NetworkCall
 from pruners.modules.modes import evaluating
 
 __all__ = ["Recalibration", "recalibrate"]
@@ -123,7 +124,7 @@ class _NormsOfGraph:
     """The BatchNorms of a network in graph form: nodes of its evaluation graph."""
 
     def __init__(self, model: GraphNetwork, images: Tensor) -> None:
-        self._module = export(model, (images,)).module
+        self._module = export(model, NetworkCall((images,))).module
         nodes = [node for node in self._module.graph.nodes if operator_name(node.target) == "batch_norm"]
         fetched = dict.fromkeys(item for node in nodes for item in node.args[3:5] if isinstance(item, fx.Node))
         self.statistics = [self._module.get_buffer(str(node.target)) for node in fetched]

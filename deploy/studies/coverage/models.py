@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from deploy.errors import SourceError
 from deploy.sources.detection import DetectorCore
 from deploy.studies.coverage.rows import ListedNetwork
+from pruners.modules.calls import NetworkCall
 from pruners.modules.perturb import randomize_for_sensitivity
 from pruners.modules.random_inputs import random_inputs
 from pruners.plan import InputSpec
@@ -61,7 +62,7 @@ def build(entry: ListedNetwork, *, seed: int) -> nn.Module:
     elif entry.wrapper == "flow":
         network = FlowCore(network)
     network.eval()
-    randomize_for_sensitivity(network, inputs_of(entry, seed=seed + 1), seed=seed)
+    randomize_for_sensitivity(network, NetworkCall(inputs_of(entry, seed=seed + 1)), seed=seed)
     return network
 
 
