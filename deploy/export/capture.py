@@ -14,17 +14,17 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deploy.errors import ExportError
 from deploy.export.attention import in_four_axes
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-    from torch import nn
 
 __all__ = [
     "Translation",
@@ -71,6 +71,8 @@ def copy_for_export(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[nn.Mo
         `inputs` is not a tuple of tensors, or the network cannot be copied.
     """
     name = type(model).__name__
+    while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        model = model.module  # what it does on its GPUs; it does not run on the CPU
     if not isinstance(inputs, tuple):
         raise ExportError(f"example inputs of {name} must be a tuple of tensors, got {type(inputs).__name__}")
     if not inputs or not all(isinstance(value, Tensor) for value in inputs):
@@ -192,10 +194,12 @@ def _translate(network: nn.Module, inputs: tuple[Tensor, ...], *, opset: int, dy
     shapes = None
     if dynamic_batch:
         free = batched_inputs(inputs)
-        batch = torch.export.Dim("batch")
-        shapes = tuple({0: batch} if index in free else {} for index in range(len(inputs)))
         if inputs[free[0]].shape[0] == 1:
             inputs = tuple(torch.cat([x, x]) if index in free else x for index, x in enumerate(inputs))
+        shapes = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+        batch = torch.export.Dim("batch")
+        for index in free:  # by tensor: a forward of (*args, **kwargs) has no arguments to give shapes to
+            shapes[inputs[index]] = {0: batch}
     with torch.no_grad(), _quiet():
         captured = in_four_axes(torch.export.export(network, inputs, dynamic_shapes=shapes, strict=False))
         program = torch.onnx.export(captured, (), opset_version=opset, verbose=False, optimize=False)
@@ -203,7 +207,22 @@ def _translate(network: nn.Module, inputs: tuple[Tensor, ...], *, opset: int, dy
             raise RuntimeError("the exporter returned nothing")
         n_batch_norms = sum(node.op_type == "BatchNormalization" for node in program.model.graph)
         program.optimize()
-        return Translation(program.model, tuple(captured.graph_signature.user_inputs), n_batch_norms)
+        arguments = _wrapped_arguments(network, len(inputs)) or captured.graph_signature.user_inputs
+        return Translation(program.model, tuple(arguments), n_batch_norms)
+
+
+def _wrapped_arguments(network: nn.Module, n: int) -> tuple[str, ...]:
+    """Name the arguments of the network inside wrappers that hand on whatever they get; empty where there is none."""
+    while (children := list(network.children())) and len(children) == 1 and _hands_on(network):
+        (network,) = children
+        named = [p.name for p in signature(network.forward).parameters.values() if p.kind <= p.POSITIONAL_OR_KEYWORD]
+        if not _hands_on(network):
+            return tuple(named[:n]) if len(named) >= n else ()
+    return ()
+
+
+def _hands_on(network: nn.Module) -> bool:
+    return all(p.kind in {p.VAR_POSITIONAL, p.VAR_KEYWORD} for p in signature(network.forward).parameters.values())
 
 
 def _translates_fixed(network: nn.Module, inputs: tuple[Tensor, ...], *, opset: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Literal
 
 import torch
@@ -67,6 +68,7 @@ def compact_network(model: nn.Module, plan: PruningPlan, graph: Graph, gone: _Po
             evaluation=evaluation,
             training=training,
             original=type(model).__name__ if not isinstance(model, GraphNetwork) else model.original,
+            signature=signature(model.forward),
             reason=reason,
         )
         return made.train(model.training)

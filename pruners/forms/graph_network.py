@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from pruners.errors import SurgeryError, TrainingError
-from pruners.modules.calls import NetworkCall
 
 __all__ = ["GraphNetwork", "ProgramGraph"]
 
@@ -37,9 +37,9 @@ class GraphNetwork(nn.Module):
 
     Parameters and buffers have the names that they have in the network it comes from, and are shared by two graphs:
     the one of evaluation and the one of training, between which `train` and `eval` switch. Modes of single layers
-    (a BatchNorm that is frozen while the rest trains) do not exist in it, nor do hooks and other methods. The exporter
-    wrote sizes into the graph, so that it takes inputs of the traced shapes only (any batch size, where that was
-    possible), in the arguments in which it was traced.
+    (a BatchNorm that is frozen while the rest trains) do not exist in it, nor do hooks and other methods. It is called
+    with the arguments of the original's ``forward``. The exporter wrote sizes into the graph, so that it takes inputs
+    of the traced shapes only (any batch size, where that was possible).
 
     Parameters
     ----------
@@ -52,6 +52,8 @@ class GraphNetwork(nn.Module):
         The graph of training mode, or the reason why there is none.
     original : str
         Name of the class that it stands for.
+    signature : Signature
+        Of its ``forward``.
     reason : str
         Why it is needed, in one line.
     """
@@ -64,6 +66,7 @@ class GraphNetwork(nn.Module):
         evaluation: ProgramGraph,
         training: ProgramGraph | str,
         original: str,
+        signature: inspect.Signature,
         reason: str = "",
     ) -> None:
         super().__init__()
@@ -74,26 +77,32 @@ class GraphNetwork(nn.Module):
             else:
                 parent.register_buffer(attribute, tensor, persistent=name not in not_saved)
         self.original = original
+        self.signature = signature
         self.reason = reason
         # Not as submodules: they hold no tensors of their own.
         object.__setattr__(self, "_programs", {False: evaluation, True: training})
         object.__setattr__(self, "_bound", {})
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the graph of the present mode.
+    @property
+    def forward(self) -> Callable[..., Any]:  # type: ignore[override]
+        """Run the graph of the present mode, as a function with the signature of the original's.
 
         Raises
         ------
         TrainingError
             In training mode, if the original cannot be traced in training mode.
         SurgeryError
-            Other arguments than those that it was traced with, or inputs of other shapes; the batch size may differ
+            Inputs of other shapes, or other arguments, than those that it was traced with; the batch size may differ
             where that could be traced.
         """
-        runner = self._runner()
-        call = _as_traced(self.original, runner, args, kwargs)
-        _check_inputs(self.original, runner.graph, call)
-        return call(runner)
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            runner = self._runner()
+            arranged, named = _as_traced(self.original, runner.graph, self.signature, args, kwargs)
+            return runner(*arranged, **named)
+
+        forward.__signature__ = self.signature  # type: ignore[attr-defined]
+        return forward
 
     def _runner(self) -> fx.GraphModule:
         bound: dict[bool, fx.GraphModule] = self.__dict__["_bound"]
@@ -138,30 +147,67 @@ def _holder(root: nn.Module, name: str) -> tuple[nn.Module, str]:
     return module, attribute
 
 
-def _as_traced(original: str, runner: fx.GraphModule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> NetworkCall:
-    """Put arguments by position or by keyword as they were when the network was traced."""
-    signature = inspect.signature(runner.forward)
+def _as_traced(
+    original: str, graph: fx.Graph, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Arrange the arguments of a call as those of the traced call were, and compare the two."""
+    codegen: Any = graph._codegen
+    leaves = [node.meta.get("val") for node in graph.nodes if node.op == "placeholder"]
+    traced_args, traced_kwargs = pytree.tree_unflatten(leaves, codegen.pytree_info.in_spec)
+    places = _by_argument(signature.bind(*range(len(traced_args)), **{name: name for name in traced_kwargs}))
     try:
-        given = signature.bind(*args, **kwargs).arguments
+        bound = signature.bind(*args, **kwargs)
     except TypeError as error:
-        takes = ", ".join(signature.parameters)
-        raise SurgeryError(f"{original} as a graph takes what it was traced with, ({takes}): {error}") from error
-    by_position = runner.graph._codegen.pytree_info.in_spec.child(0).num_children  # type: ignore[attr-defined]
-    names = list(given)
-    return NetworkCall(tuple(given[n] for n in names[:by_position]), {n: given[n] for n in names[by_position:]})
+        raise SurgeryError(f"{original} as a graph: {error}") from error
+    bound.apply_defaults()
+    given = _by_argument(bound)
+    arranged: dict[Any, Any] = {}
+    for name, place in places.items():
+        traced = traced_args[place] if isinstance(place, int) else traced_kwargs[place]
+        if name not in given:
+            raise SurgeryError(f"{original} as a graph was traced with {_argument(name)}: it is missing")
+        arranged[place] = given.pop(name)
+        _check(original, _argument(name), traced, arranged[place])
+    for name, item in given.items():
+        default = signature.parameters[name[0]].default
+        if item is not default:
+            raise SurgeryError(f"{original} as a graph was traced without {_argument(name)}: leave it out")
+    return [arranged[place] for place in range(len(traced_args))], {name: arranged[name] for name in traced_kwargs}
 
 
-def _check_inputs(original: str, graph: fx.Graph, call: NetworkCall) -> None:
-    """Compare what the graph was traced with; a size that it takes as it comes is not a plain number."""
-    traced = [node.meta["val"] for node in graph.nodes if node.op == "placeholder"]
-    if len(call.leaves) != len(traced):
-        raise SurgeryError(f"{original} as a graph takes {len(traced)} inputs, got {len(call.leaves)}")
-    for want, have in zip(traced, call.leaves, strict=True):
-        if not isinstance(want, Tensor) or not isinstance(have, Tensor):
-            if isinstance(want, Tensor) or isinstance(have, Tensor) or want != have:
-                raise SurgeryError(
-                    f"{original} as a graph was traced with {_told(want)}, got {_told(have)}: trace again"
-                )
+def _by_argument(bound: inspect.BoundArguments) -> dict[tuple[Any, ...], Any]:
+    """Return what is passed by the name of its parameter, and its place in ``*args`` or name in ``**kwargs``."""
+    passed: dict[tuple[Any, ...], Any] = {}
+    for name, item in bound.arguments.items():
+        kind = bound.signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            passed.update({(name, place): one for place, one in enumerate(item)})
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            passed.update({(name, key): one for key, one in item.items()})
+        else:
+            passed[name,] = item
+    return passed
+
+
+def _argument(name: tuple[Any, ...]) -> str:
+    return f"argument {name[-1] + 1}" if isinstance(name[-1], int) else f"{name[-1]!r}"
+
+
+def _check(original: str, argument: str, traced: Any, given: Any) -> None:
+    """Compare an argument with the traced one; a size that the graph takes as it comes is not a plain number."""
+    wanted, form = pytree.tree_flatten(traced)
+    try:
+        passed = form.flatten_up_to(given)
+    except ValueError:
+        passed = []
+    if [isinstance(item, Tensor) for item in wanted] != [isinstance(item, Tensor) for item in passed]:
+        raise SurgeryError(
+            f"{original} as a graph was traced with {argument} of another kind than {type(given).__name__}"
+        )
+    for want, have in zip(wanted, passed, strict=True):
+        if not isinstance(want, Tensor):
+            if want != have:
+                raise SurgeryError(f"{original} as a graph was traced with {argument} = {want!r}, got {have!r}")
         elif want.ndim != have.ndim or any(
             isinstance(a, int) and a != b for a, b in zip(want.shape, have.shape, strict=True)
         ):
@@ -170,10 +216,6 @@ def _check_inputs(original: str, graph: fx.Graph, call: NetworkCall) -> None:
                 f"{original} as a graph runs on inputs of shape {sizes} only, got {list(have.shape)}: "
                 "trace and prune it with inputs of the size that it will run on"
             )
-
-
-def _told(value: Any) -> str:
-    return "a tensor" if isinstance(value, Tensor) else repr(value)
 
 
 def _bind(network: GraphNetwork, program: ProgramGraph) -> fx.GraphModule:
