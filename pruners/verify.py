@@ -22,6 +22,7 @@ from pruners.modules.calls import NetworkCall
 from pruners.modules.copies import copy_of
 from pruners.modules.outputs import batch_sizes, device_of, in_fp32, outputs_of
 from pruners.modules.perturb import randomize_for_sensitivity
+from pruners.modules.precision import in_precision
 from pruners.modules.random_inputs import random_call
 from pruners.plan import PruningPlan
 
@@ -120,7 +121,7 @@ def verify(
     graph.check(plan)
     gone, dropped = removed_positions(graph.groups, plan), graph.dropped(plan)
     example, device = in_fp32(graph.example), device_of(model)
-    original, smaller = copy_of(model).eval().float(), copy_of(compact).eval().float()
+    original, smaller = (in_precision(copy_of(one).eval(), torch.float32) for one in (model, compact))
     _check_cut(original, gone, dropped, smaller)
     by_parameters = not plan.blocks and all(graph.group(name).exact for name in plan.kept)
 

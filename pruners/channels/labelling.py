@@ -10,17 +10,19 @@ import pruners.channels.rules.contraction
 import pruners.channels.rules.elementwise
 import pruners.channels.rules.movement
 import pruners.channels.rules.reduction
+import pruners.channels.rules.spectral
 import pruners.channels.rules.windows  # noqa: F401 - each import registers rules
 from pruners.channels.labels import Labels, Value
 from pruners.channels.program import Program, named_tensors
 from pruners.channels.propagation import Propagation
+from pruners.modules.precision import varies
 from pruners.policy import Policy
 
 __all__ = ["label_tensors", "walk_program"]
 
 
 def label_tensors(model: nn.Module, labels: Labels) -> dict[str, Value]:
-    """Label every entry along every axis of every floating-point parameter and buffer.
+    """Label every entry along every axis of every parameter and buffer of real or complex numbers.
 
     Returns
     -------
@@ -30,7 +32,7 @@ def label_tensors(model: nn.Module, labels: Labels) -> dict[str, Value]:
     values: dict[str, Value] = {}
     seen: set[int] = set()
     for name, tensor in named_tensors(model).items():
-        if id(tensor) in seen or not tensor.is_floating_point():
+        if id(tensor) in seen or not varies(tensor):
             continue
         seen.add(id(tensor))
         shape = tuple(tensor.shape)

@@ -28,6 +28,7 @@ from pruners.modules.calls import NetworkCall
 from pruners.modules.copies import copy_of
 from pruners.modules.outputs import batch_sizes, device_of, in_dtype, in_fp32, outputs_of
 from pruners.modules.perturb import randomize_for_sensitivity
+from pruners.modules.precision import in_precision
 from pruners.modules.random_inputs import random_call
 from pruners.plan import PruningPlan
 
@@ -155,10 +156,10 @@ class _Judge:
         self, model: nn.Module, graph: Graph, gone: _Positions, network: GraphNetwork, dtype: torch.dtype
     ) -> None:
         self._dtype = dtype
-        original = copy_of(model).eval().float()
+        original = in_precision(copy_of(model).eval(), torch.float32)
         given, device = in_fp32(graph.example), device_of(original)
         sizes = batch_sizes(original, given) if graph.dynamic_batch else (None,)
-        original = original.to(dtype)
+        in_precision(original, dtype)
         drawn = [random_call(given, batch=batch, seed=1, device=device) for batch in sizes]
         self._examples = [in_dtype(item, dtype) for item in drawn]
         randomize_for_sensitivity(original, self._examples[-1], seed=0)
@@ -181,7 +182,7 @@ class _Judge:
         return ""
 
     def _loaded(self, module: nn.Module) -> nn.Module:
-        twin = copy_of(module).eval().to(self._dtype)
+        twin = in_precision(copy_of(module).eval(), self._dtype)
         with torch.no_grad():
             for name, tensor in named_tensors(twin).items():
                 if name in self._tensors:

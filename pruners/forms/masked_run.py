@@ -20,6 +20,7 @@ from pruners.channels.propagation import Propagation, operator_name
 from pruners.channels.survivors import Survivors
 from pruners.errors import VerificationError
 from pruners.modules.calls import NetworkCall
+from pruners.modules.precision import comparable, varies
 
 __all__ = ["masked_outputs"]
 
@@ -52,7 +53,7 @@ def masked_outputs(
     Returns
     -------
     list of Tensor
-        All tensors that the program returns, as float64.
+        All tensors that the program returns, as float64, complex ones as pairs.
 
     Raises
     ------
@@ -63,7 +64,7 @@ def masked_outputs(
         result = _Masked(program, walk, survivors, tensors, left_out or {}).run(
             *inputs.leaves, enable_io_processing=False
         )
-    return [leaf.double() for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
+    return [comparable(leaf) for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
 
 
 class _Masked(fx.Interpreter):
@@ -122,7 +123,7 @@ class _Masked(fx.Interpreter):
         return result
 
     def _zeroed(self, n: fx.Node, tensor: Tensor, value: Value) -> Tensor:
-        mask = self._fit(value, tensor) if tensor.is_floating_point() else None
+        mask = self._fit(value, tensor) if varies(tensor) else None
         if mask is None:
             return tensor
         if writes_in_place(n):  # into what earlier nodes returned, and later ones read

@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from pruners.errors import FOREIGN
 from pruners.modules.calls import NetworkCall, know_dataclasses
+from pruners.modules.precision import comparable, precise
 from pruners.modules.random_inputs import random_call
 
 __all__ = ["batch_sizes", "device_of", "in_dtype", "in_fp32", "outputs_of"]
@@ -46,12 +47,14 @@ def in_fp32(call: NetworkCall) -> NetworkCall:
 
 
 def in_dtype(call: NetworkCall, dtype: torch.dtype) -> NetworkCall:
-    """Return the same inputs with floating-point ones in a dtype."""
-    return call.map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
+    """Return the same inputs with floating-point ones in a dtype, complex ones in that of such parts."""
+    return call.map(lambda tensor: precise(tensor, dtype))
 
 
 def outputs_of(module: nn.Module, inputs: NetworkCall) -> list[Tensor]:
-    """Run a network without gradients, deterministically and without TF32; return all its tensors in float64.
+    """Run a network without gradients, deterministically and without TF32; return all its tensors.
+
+    In float64, complex ones as pairs of real and imaginary parts.
 
     What the network draws itself is drawn alike in each call, and buffers that it writes are put back.
 
@@ -71,4 +74,4 @@ def outputs_of(module: nn.Module, inputs: NetworkCall) -> list[Tensor]:
         leaves = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         for buffer, value in zip(module.buffers(), before, strict=True):
             buffer.copy_(value)
-    return [leaf.double() for leaf in leaves if isinstance(leaf, Tensor)]
+    return [comparable(leaf) for leaf in leaves if isinstance(leaf, Tensor)]

@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from pruners.modules.calls import NetworkCall
+from pruners.modules.precision import varies
 
 __all__ = ["randomize_for_sensitivity"]
 
@@ -41,9 +43,9 @@ def randomize_for_sensitivity(module: nn.Module, inputs: NetworkCall, *, seed: i
     hooks = []
     for layer in module.modules():
         if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)) and "weight" in layer._parameters:
-            hooks.append(layer.register_forward_hook(_once(awake, _unit_spread(generator))))
+            hooks.append(layer.register_forward_hook(_once(awake, _unit_spread(generator)), with_kwargs=True))
         elif isinstance(layer, nn.modules.batchnorm._NormBase) and layer.running_var is not None:
-            hooks.append(layer.register_forward_pre_hook(_once(awake, _near_input(generator))))
+            hooks.append(layer.register_forward_pre_hook(_once(awake, _near_input(generator)), with_kwargs=True))
     try:
         with torch.no_grad():
             inputs(module)
@@ -58,9 +60,10 @@ def _redraw_(module: nn.Module, generator: torch.Generator) -> None:
             tensors = {**layer._parameters, **layer._buffers}
             is_norm = "running_var" in tensors or isinstance(layer, (nn.LayerNorm, nn.GroupNorm))
             for name, tensor in tensors.items():
-                if tensor is None or not tensor.is_floating_point() or not tensor.numel():
+                if tensor is None or not varies(tensor) or not tensor.numel():
                     continue
-                blind = float(tensor.max() - tensor.min()) == 0 or float(tensor.abs().max()) < _TINY
+                spread = (tensor - tensor.flatten()[0]).abs().max()
+                blind = float(spread) == 0 or float(tensor.abs().max()) < _TINY
                 if not is_norm and not (blind and isinstance(tensor, nn.Parameter)):
                     continue
                 if name == "bias":
@@ -69,6 +72,8 @@ def _redraw_(module: nn.Module, generator: torch.Generator) -> None:
                     drawn = torch.randn(tensor.shape, generator=generator) * 0.3
                 elif tensor.ndim > 1 and isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
                     drawn = torch.randn(tensor.shape, generator=generator) / math.sqrt(math.prod(tensor.shape[1:]))
+                elif tensor.is_complex():
+                    drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.complex64)
                 else:
                     drawn = torch.rand(tensor.shape, generator=generator) + 0.5
                 tensor.copy_(drawn)
@@ -84,21 +89,39 @@ def _once(seen: set[int], hook: Callable[..., Any]) -> Callable[..., Any]:
     return first_call
 
 
-def _unit_spread(generator: torch.Generator) -> Callable[..., Tensor | None]:
-    def scale(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        spread = float(output.std()) if output.numel() > 1 else 0.0
+def _unit_spread(generator: torch.Generator) -> Callable[..., Any]:
+    def scale(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        spread = _spread(_first(output))
         if not math.isfinite(spread) or spread < _TINY**3:
             return None
         layer.weight.div_(spread)
         if layer.bias is not None:
             layer.bias.zero_()
-            axis = -1 if isinstance(layer, nn.Linear) else 1
-            mean = layer.forward(*inputs).movedim(axis, 0).flatten(1).mean(1)
-            layer.bias.copy_(_shifts(layer.bias, generator).to(mean.device) - mean)
-        scaled: Tensor = layer.forward(*inputs)
-        return scaled
+            scaled = _first(layer.forward(*args, **kwargs))
+            layer.bias.copy_(_shifts(layer.bias, generator))
+            usual = -1 if isinstance(layer, nn.Linear) else -1 - len(layer.kernel_size)
+            if scaled is not None and (mean := _means(scaled, usual, len(layer.bias))) is not None:
+                layer.bias.sub_(mean)
+        return layer.forward(*args, **kwargs)
 
     return scale
+
+
+def _first(nested: Any) -> Tensor | None:
+    """Return the first tensor of numbers of what a layer of anybody's own is called with, or gives."""
+    return next((leaf for leaf in tree_leaves(nested) if isinstance(leaf, Tensor) and leaf.is_floating_point()), None)
+
+
+def _spread(x: Tensor | None) -> float:
+    return float(x.std()) if x is not None and x.numel() > 1 else 0.0
+
+
+def _means(x: Tensor, usual: int, channels: int) -> Tensor | None:
+    """Return the mean of each channel: along the usual axis, else along the last; None where neither is theirs."""
+    for axis in (usual, -1):
+        if -x.ndim <= axis < x.ndim and x.shape[axis] == channels:
+            return x.movedim(axis, 0).flatten(1).mean(1)
+    return None
 
 
 def _shifts(bias: Tensor, generator: torch.Generator) -> Tensor:
@@ -107,12 +130,14 @@ def _shifts(bias: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _near_input(generator: torch.Generator) -> Callable[..., None]:
-    def set_statistics(layer: Any, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0]
-        spread = float(x.std()) if x.numel() > 1 else 0.0
-        spread = spread if math.isfinite(spread) and spread > _TINY**3 else 1.0
+    def set_statistics(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         n = layer.running_mean.shape
-        mean = x.transpose(0, 1).flatten(1).mean(1)
+        x = _first((args, kwargs))
+        mean = None if x is None else _means(x, 1, len(layer.running_mean))
+        if mean is None:
+            return
+        spread = _spread(x)
+        spread = spread if math.isfinite(spread) and spread > _TINY**3 else 1.0
         layer.running_mean.copy_(mean + 0.3 * spread * torch.randn(n, generator=generator).to(mean.device))
         layer.running_var.copy_(spread**2 * (torch.rand(n, generator=generator) + 0.5))
 

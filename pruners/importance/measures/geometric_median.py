@@ -13,6 +13,7 @@ from pruners.importance.criterion import Criterion
 from pruners.importance.evidence import Evidence
 from pruners.importance.measures.weights import filter_members
 from pruners.importance.reduce import MemberScores
+from pruners.modules.precision import comparable
 
 __all__ = ["GeometricMedian"]
 
@@ -51,7 +52,7 @@ class GeometricMedian(Criterion):
             )
         there = [bool(unit) for unit in member.indices]
         positions = torch.tensor([position for unit in member.indices for position in unit], device=weight.device)
-        filters = weight.detach().to(torch.float64).movedim(member.axis, 0).index_select(0, positions)
+        filters = comparable(weight.detach()).movedim(member.axis, 0).index_select(0, positions)
         per_unit = filters.reshape(sum(there), -1)
         # Not by matrix products: they lose half of the digits where filters are alike.
         apart = torch.cdist(per_unit, per_unit, compute_mode="donot_use_mm_for_euclid_dist")

@@ -103,7 +103,7 @@ def per_filter(
     whole: Callable[[Tensor, Tensor], Tensor],
     values: Mapping[str, Tensor] | None = None,
 ) -> MemberScores:
-    """Sum a function of the single kernel weights of each unit, in float64.
+    """Sum a function of the single kernel weights of each unit (of complex ones their size), in float64.
 
     Parameters
     ----------
@@ -130,7 +130,8 @@ def per_filter(
     for group in groups:
         rows = []
         for member, weight in filter_members(group, tensors, who):
-            per_weight = each(weight.detach().to("cpu", torch.float64)).movedim(member.axis, -1)
+            numbers = weight.detach().abs() if weight.is_complex() else weight.detach()
+            per_weight = each(numbers.to("cpu", torch.float64)).movedim(member.axis, -1)
             flat = per_weight.reshape(-1, per_weight.shape[-1])
             total = unit_sums(flat.sum(0), member.indices)
             n_weights = torch.tensor([len(flat) * len(unit) for unit in member.indices], dtype=torch.float64)
