@@ -17,7 +17,8 @@ def precise(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 def in_precision(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Convert parameters and buffers in place, as ``module.float()`` does, complex ones too; return the module."""
-    return module._apply(lambda tensor: precise(tensor, dtype))
+    module._apply(lambda tensor: precise(tensor, dtype))  # type: ignore[no-untyped-call]
+    return module
 
 
 def comparable(tensor: Tensor) -> Tensor:
