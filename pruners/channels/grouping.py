@@ -7,18 +7,16 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pruners.channels.labels import Lock, Value, compact, varying
+from pruners.channels.labels import IntArray, Lock, Value, compact, varying
 from pruners.channels.propagation import Propagation
 from pruners.cost import AxisSize
 from pruners.groups import ChannelGroup, Member
 
 __all__ = ["Grouping", "group_classes"]
 
-IntArray: TypeAlias = NDArray[np.int64]
-Signature: TypeAlias = tuple[tuple[int, int], ...]
-"""Pairs (number of an axis, positions on it)."""
+Signature: TypeAlias = bytes
+"""Pairs (number of an axis, positions on it), int64, in the order of the axes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +38,7 @@ class Grouping:
     def positions(self, value: Value, axis: int) -> dict[int, dict[int, list[int]]]:
         """Return, per group and unit, the positions on an axis of a labelled tensor."""
         by_group: dict[int, dict[int, list[int]]] = {}
-        for position, root in enumerate(_roots_along(self.walk, value, axis)):
+        for position, root in enumerate(_roots_along(self.walk, value, axis).tolist()):
             if root in self.unit_of:
                 group, unit = self.unit_of[root]
                 by_group.setdefault(group, {}).setdefault(unit, []).append(position)
@@ -48,22 +46,24 @@ class Grouping:
 
     def size(self, value: Value, axis: int) -> AxisSize:
         """Return the size of an axis as a function of kept units."""
-        per_group = {
-            group: {len(where) for where in units.values()} for group, units in self.positions(value, axis).items()
-        }
-        assert all(len(counts) == 1 for counts in per_group.values()), "units of a group count alike on every axis"
-        pairs = tuple(sorted((group, counts.pop()) for group, counts in per_group.items()))
+        per_group: dict[int, set[int]] = {}
+        roots, counts = np.unique(_roots_along(self.walk, value, axis), return_counts=True)
+        for root, count in zip(roots.tolist(), counts.tolist(), strict=True):
+            if root in self.unit_of:
+                per_group.setdefault(self.unit_of[root][0], set()).add(count)
+        assert all(len(each) == 1 for each in per_group.values()), "units of a group count alike on every axis"
+        pairs = tuple(sorted((group, each.pop()) for group, each in per_group.items()))
         units = [self.groups[group].n_units for group, _ in pairs]
         return AxisSize(value.shape[axis] - sum(n * c for n, (_, c) in zip(units, pairs, strict=True)), pairs)
 
 
-def _roots_along(walk: Propagation, value: Value, axis: int) -> list[int]:
+def _roots_along(walk: Propagation, value: Value, axis: int) -> IntArray:
     for slot in value.slots:
         if slot.shape[axis] > 1:
             roots = compact(walk.labels.roots(slot))
             if varying(roots) == (axis,):
-                return roots.reshape(-1).tolist()
-    return []
+                return roots.reshape(-1).numpy()
+    return np.zeros(0, dtype=np.int64)
 
 
 def group_classes(walk: Propagation, tensors: Mapping[str, Value]) -> Grouping:
@@ -71,14 +71,14 @@ def group_classes(walk: Propagation, tensors: Mapping[str, Value]) -> Grouping:
     columns = list(_tensor_axes(walk, tensors))
     inexact = walk.labels.inexact()
     alike: dict[tuple[Lock | None, bool, Signature], list[int]] = {}
-    for label, signature in _signatures(walk, columns):
-        if any(columns[number].made_by is not None for number, _ in signature if number < len(columns)):
-            alike.setdefault((walk.labels.lock_of(label), label in inexact, signature), []).append(label)
-    parts = sorted(
-        _part([columns[number] for number, _ in signature if number < len(columns)], units)
-        for (_, _, signature), units in alike.items()
-    )
-    return Grouping(*_named(walk, parts), walk)
+    for label, lock, signature in _signatures(walk, columns):
+        alike.setdefault((lock, label in inexact, signature), []).append(label)
+    parts = []
+    for (_, _, signature), units in alike.items():
+        own = [columns[number] for number in np.frombuffer(signature, np.int64)[::2].tolist() if number < len(columns)]
+        if any(column.made_by is not None for column in own):
+            parts.append(_part(own, units))
+    return Grouping(*_named(walk, sorted(parts)), walk)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,13 +108,13 @@ def _tensor_axes(walk: Propagation, tensors: Mapping[str, Value]) -> Iterator[_T
             yield _TensorAxis(path, axis, walk.produced.get(int(own[0])), classes[order], order)
 
 
-def _signatures(walk: Propagation, columns: Sequence[_TensorAxis]) -> Iterator[tuple[int, Signature]]:
-    """Yield each class with its signature: which axes hold it, and how often."""
+def _signatures(walk: Propagation, columns: Sequence[_TensorAxis]) -> Iterator[tuple[int, Lock | None, Signature]]:
+    """Yield each class with its lock and its signature: which axes hold it, and how often."""
     axes = [pair for term in walk.mac_terms for pair in (*term.axes, *((term.result, a) for a in term.result.axes))]
     axes += walk.parts
     counted = {(id(value), axis): (value, axis) for value, axis in axes}.values()
     rows = [column.classes for column in columns]
-    rows += [np.sort(np.array(_roots_along(walk, value, axis), dtype=np.int64)) for value, axis in counted]
+    rows += [_roots_along(walk, value, axis) for value, axis in counted]
     triples = []
     for number, row in enumerate(rows):
         labels, counts = np.unique(row, return_counts=True)
@@ -123,10 +123,12 @@ def _signatures(walk: Propagation, columns: Sequence[_TensorAxis]) -> Iterator[t
     joined = joined[:, joined[0] > 0]
     joined = joined[:, np.argsort(joined[0], kind="stable")]
     labels, starts = np.unique(joined[0], return_index=True)
-    if not len(labels):  # every axis has size one
-        return
-    for label, part in zip(labels.tolist(), np.split(joined[1:].T, starts[1:]), strict=True):
-        yield label, tuple(map(tuple, part.tolist()))
+    pairs = np.ascontiguousarray(joined[1:].T)
+    flat, width = pairs.tobytes(), 2 * pairs.itemsize
+    stops = [*starts[1:].tolist(), len(pairs)]
+    locks = walk.labels.locks_of(labels)
+    for label, lock, start, stop in zip(labels.tolist(), locks, starts.tolist(), stops, strict=True):
+        yield label, lock, flat[start * width : stop * width]
 
 
 @dataclass(frozen=True, order=True)
@@ -153,6 +155,15 @@ def _named(walk: Propagation, parts: Sequence[_Part]) -> tuple[tuple[ChannelGrou
     groups: list[ChannelGroup] = []
     unit_of: dict[int, tuple[int, int]] = {}
     used: dict[str, int] = {}
+    known: dict[tuple[int, bytes], tuple[tuple[int, ...], ...]] = {}  # most tensors of a group have the same positions
+
+    def indices(column: _TensorAxis, units: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+        positions = column.positions(units)
+        key = positions.shape[1], positions.tobytes()
+        if key not in known:
+            known[key] = tuple(map(tuple, positions.tolist()))
+        return known[key]
+
     for part in parts:
         module = part.path.rpartition(".")[0] or part.path
         used[module] = used.get(module, 0) + 1
@@ -169,7 +180,7 @@ def _named(walk: Propagation, parts: Sequence[_Part]) -> tuple[tuple[ChannelGrou
                     Member(
                         path=column.path,
                         axis=column.axis,
-                        indices=tuple(map(tuple, column.positions(part.units).tolist())),
+                        indices=indices(column, part.units),
                         produces=column.made_by is not None,
                     )
                     for column in part.columns

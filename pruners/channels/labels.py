@@ -9,11 +9,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Labels", "Lock", "Value", "compact", "varying"]
+__all__ = ["IntArray", "Labels", "Lock", "Value", "compact", "varying"]
+
+IntArray: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +213,12 @@ class Labels:
 
     def lock_of(self, label: int) -> Lock | None:
         """Return, after `solve`, why a label is locked."""
-        index = int(self._lock_of[label])
-        return None if index < 0 else self.reasons[index]
+        return self.locks_of([label])[0]
+
+    def locks_of(self, labels: Sequence[int] | IntArray) -> list[Lock | None]:
+        """Return, after `solve`, why each label is locked; None where it is not."""
+        indices = self._lock_of[torch.as_tensor(labels, dtype=torch.int64)].tolist()
+        return [None if index < 0 else self.reasons[index] for index in indices]
 
     def close(self, values: Sequence[Value]) -> None:
         """Add what is missing for every tensor to stay a box when classes go, to a fixpoint, and solve.

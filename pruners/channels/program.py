@@ -17,7 +17,7 @@ from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from pruners.channels.regions import inline_regions
 from pruners.errors import FOREIGN, TraceError, first_line
 from pruners.modules.calls import NetworkCall, know_dataclasses
-from pruners.modules.copies import copy_of
+from pruners.modules.copies import copy_to_trace
 
 __all__ = ["Program", "export", "named_tensors", "writes_in_place"]
 
@@ -69,7 +69,7 @@ def export(model: nn.Module, example: NetworkCall, *, training: bool = False) ->
         The model cannot be copied, or torch.export refuses it.
     """
     try:
-        twin = copy_of(model).train(training)
+        twin = copy_to_trace(model).train(training)
     except FOREIGN as error:
         raise TraceError(f"{type(model).__name__} cannot be copied: {first_line(error)}") from error
     twin.register_forward_hook(lambda _, __, outputs: know_dataclasses(outputs))

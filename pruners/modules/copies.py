@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,19 +11,29 @@ from torch import Tensor, nn
 from pruners.modules.attributes import OF_TORCH
 from pruners.modules.modes import copy_modes, modes_restored
 
-__all__ = ["copy_of"]
+__all__ = ["copy_of", "copy_to_trace"]
 
 
-def copy_of(model: nn.Module) -> nn.Module:
+def copy_to_trace(model: nn.Module) -> nn.Module:
+    """Return a copy as `copy_of` that shares parameters and buffers, for what runs on stand-ins of them.
+
+    A class whose ``train()`` does more than to switch the mode may write to them (it merges weights): such a network
+    is copied whole.
+    """
+    plain = all(type(layer).train is nn.Module.train for layer in model.modules())
+    return copy_of(model, shared=(*model.parameters(), *model.buffers()) if plain else ())
+
+
+def copy_of(model: nn.Module, *, shared: Iterable[Tensor] = ()) -> nn.Module:
     """Return a deep copy of a module without what it keeps from earlier calls.
 
     Weights that a hook of `torch.nn.utils.weight_norm` computed can be copied so, and tensors that a module caches
     while it evaluates and drops in ``train()`` are dropped. Every layer is in the mode that it has in `model`, whatever
-    a class's own copying does.
+    a class's own copying does. The tensors in `shared` are those of `model`.
     """
     kept = [tensor for layer in model.modules() for tensor in _kept_by(layer)]
     computed = {id(tensor): tensor.detach().clone() for tensor in kept if tensor.grad_fn is not None}
-    twin = copy.deepcopy(model, computed)
+    twin = copy.deepcopy(model, {**computed, **{id(tensor): tensor for tensor in shared}})
     for layer in twin.modules():
         if list(_kept_by(layer, dict)):
             with modes_restored(layer):
