@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from pruners.decide.latency import LatencyModel
 from pruners.errors import SelectorError, TargetError
 from pruners.policy import Attention
 
@@ -28,6 +29,10 @@ class Target:
     kept_fraction : float
         Share of the dense network's cost that is **kept**, in (0, 1); not used with "ratios". A method lands at or
         below it, and by less than 1 % of the dense cost where the constraints allow steps that are so small.
+    speed_up : float, optional
+        How many times faster the network shall be, more than 1: short for ``of="latency"`` and the share 1 / speed_up.
+    table : LatencyModel, optional
+        With "latency": predicts the time from kept counts.
     ratios : Mapping of str to float
         With ``of="ratios"``: for each pattern of group names (``fnmatch``) the share of its units that is
         **removed**, in [0, 1); of several patterns that match a group the last one decides. Groups that no pattern
@@ -39,12 +44,20 @@ class Target:
         A kind, a share or a ratio that is not one.
     """
 
-    of: Cost | Literal["ratios"]
+    of: Cost | Literal["ratios", "latency"] = "latency"
     kept_fraction: float = 1.0
     ratios: Mapping[str, float] = field(default_factory=dict)
+    speed_up: float | None = None
+    table: LatencyModel | None = None
 
     def __post_init__(self) -> None:
-        kinds = [*COSTS, "ratios"]
+        kinds = [*COSTS, "latency", "ratios"]
+        if self.speed_up is not None:
+            if self.of != "latency" or not self.speed_up > 1:
+                raise TargetError(f"speed_up is more than 1 and of the latency; got {self.speed_up} of {self.of}")
+            object.__setattr__(self, "kept_fraction", 1 / self.speed_up)
+        if (self.of == "latency") != (self.table is not None):
+            raise TargetError("a target of latency, and no other, needs a latency table; see deploy table build")
         if self.of not in kinds:
             raise TargetError(f"a target is one of {', '.join(kinds)}; got {self.of!r}")
         if self.of == "ratios":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +15,7 @@ from backends.base import Array, CompileOptions, LayerInfo
 from benchmarks.layers import worker
 from benchmarks.process.child import Conversation, thread_environment
 
-__all__ = ["Ran", "RunSessions", "run_in_process"]
+__all__ = ["Ran", "RunSessions", "run_in_process", "session_process"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,49 @@ def run_in_process(
     WorkerError
         The backend refuses the model or the options, or the process died or hung.
     """
+    with session_process(backend, threads=options.threads, timeout_s=timeout_s) as run:
+        return run(
+            backend, model, options, feeds, sessions=sessions, most_calls=most_calls, budget_s=budget_s, total_s=total_s
+        )
+
+
+@contextmanager
+def session_process(backend: str, *, threads: int, timeout_s: float = 600.0) -> Iterator[RunSessions]:
+    """Start one process that runs many models in turn; each is closed before the next is compiled.
+
+    Parameters
+    ----------
+    backend : str
+        Name in `backends.registry`.
+    threads : int
+        Of one inference.
+    timeout_s : float, default=600.0
+        Seconds for one model, until the process is killed.
+
+    Raises
+    ------
+    WorkerError
+        See `run_in_process`.
+    """
+    with Conversation(
+        ["-m", worker.__name__], who=backend, timeout_s=timeout_s, environment=thread_environment(threads)
+    ) as process:
+        yield partial(_ask, process)
+
+
+def _ask(
+    process: Conversation,
+    backend: str,
+    model: Path,
+    options: CompileOptions,
+    feeds: Mapping[str, Array],
+    *,
+    sessions: int,
+    most_calls: int,
+    budget_s: float,
+    total_s: float,
+) -> Ran:
+    process.who = f"{backend} on {model}"
     question = {
         "backend": backend,
         "model": str(model.resolve()),
@@ -105,13 +150,7 @@ def run_in_process(
         "budget_ns": round(1e9 * budget_s),
         "total_ns": round(1e9 * total_s),
     }
-    with Conversation(
-        ["-m", worker.__name__],
-        who=f"{backend} on {model}",
-        timeout_s=timeout_s,
-        environment=thread_environment(options.threads),
-    ) as process:
-        answer, arrays = process.ask("profile", question, feeds)
+    answer, arrays = process.ask("profile", question, feeds)
     return Ran(
         calls_ns=tuple(tuple(np.asarray(arrays[f"calls_{index}"]).tolist()) for index in range(len(arrays))),
         layers=tuple(

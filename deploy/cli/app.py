@@ -66,6 +66,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
             "List backends, devices and data sets with their versions, and for each unusable one why and what to do.",
         ),
         "plan": Entry("", "Read, draw, compare, apply and transfer pruning plans."),
+        "table": Entry("", "Build, print and check latency tables: what each width of a network costs on a backend."),
         "study": Entry(
             "",
             "Answer a question that takes many networks or many measurements. deploy study RECIPE is short for "
@@ -85,6 +86,28 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "transfer": Entry(
             "deploy.cli.plan.transfer:transfer",
             "Transfer the pattern of plans to another network of the family: the mean kept share of each stage.",
+        ),
+    },
+    "table": {
+        "space": Entry(
+            "deploy.cli.table.space:space",
+            "Export a network, and write how its ONNX file follows the kept counts of its channel groups.",
+        ),
+        "build": Entry(
+            "deploy.cli.table.build:build",
+            "Measure random plans of a network, and fit how the time of each layer follows its widths.",
+        ),
+        "show": Entry(
+            "deploy.cli.table.show:show",
+            "Print how well a latency table predicts, and where the time of the dense network goes.",
+        ),
+        "check": Entry(
+            "deploy.cli.table.check:check",
+            "Measure plans that the table has not seen, and print how far its predictions are off.",
+        ),
+        "export": Entry(
+            "deploy.cli.table.export:export",
+            "Write the predicted time of each layer at each full block of its groups, as CSV.",
         ),
     },
     "study": {

@@ -28,6 +28,7 @@ __all__ = [
     "NetworkRequest",
     "Traced",
     "image_shape",
+    "network_request",
     "read_plan",
     "read_pruning",
     "requested",
@@ -68,6 +69,7 @@ class Traced:
     request: NetworkRequest
     model: nn.Module
     graph: Graph
+    examples: tuple[Tensor, ...]
 
 
 def read_plan(path: Path) -> PruningPlan:
@@ -147,6 +149,20 @@ def requested(
     PlanError
         No shape is given and the plan is of no image network.
     """
+    shape = ",".join(map(str, image_shape(plan))) if input_shape is None else input_shape
+    return network_request(name, weights=weights, options=options, n_classes=n_classes, input_shape=shape)
+
+
+def network_request(
+    name: str, *, weights: str, options: Sequence[str], n_classes: int | None, input_shape: str
+) -> NetworkRequest:
+    """Read a network as it is asked for, with ``C,H,W`` of one image; see `requested`.
+
+    Raises
+    ------
+    SourceError
+        A text is not of its form.
+    """
     read: dict[str, Any] = {}
     for text in options:
         key, equals, value = text.partition("=")
@@ -160,8 +176,7 @@ def requested(
         spec = NetworkSpec(name=name, weights=weights, options=read)
     except ValidationError as error:
         raise SourceError(f"network {name}: {error.errors()[0]['msg']}") from error
-    shape = image_shape(plan) if input_shape is None else _shape(input_shape)
-    return NetworkRequest(spec=spec, n_classes=n_classes, input_shape=shape)
+    return NetworkRequest(spec=spec, n_classes=n_classes, input_shape=_shape(input_shape))
 
 
 def trace_network(request: NetworkRequest, *, seed: int = 0, policy: Policy | None = None) -> Traced:
@@ -190,7 +205,8 @@ def trace_network(request: NetworkRequest, *, seed: int = 0, policy: Policy | No
 
     torch.manual_seed(seed)
     model = build(request.spec, n_classes=request.n_classes, input_shape=request.input_shape).eval()
-    return Traced(request=request, model=model, graph=trace(model, _examples(request.input_shape), policy=policy))
+    examples = _examples(request.input_shape)
+    return Traced(request=request, model=model, graph=trace(model, examples, policy=policy), examples=examples)
 
 
 def require_fit(plan: PruningPlan, traced: Traced, path: Path) -> None:

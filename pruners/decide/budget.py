@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pruners.decide.choices import Choices
+from pruners.decide.latency import LatencyModel
 from pruners.errors import TargetError
 
 __all__ = ["Budget"]
@@ -28,6 +29,8 @@ class Budget:
         A decision that lands below the limit by less than this share of the dense cost has landed on it.
     dense_cost : float, optional
         Cost of the whole network where that is not ``cost({})``: blocks are left out in every `cost`.
+    latency : LatencyModel, optional
+        What `cost` comes from, where it is a predicted time.
     """
 
     cost: Callable[[Mapping[str, int]], float]
@@ -35,6 +38,7 @@ class Budget:
     of: str
     tolerance: float = 0.01
     dense_cost: float | None = None
+    latency: LatencyModel | None = None
 
     def met(self, counts: Mapping[str, int]) -> bool:
         """Return whether `counts` cost no more than the limit."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices
+from pruners.decide.exact import exact_counts
 from pruners.decide.global_threshold import global_moves
 from pruners.decide.greedy import greedy_moves
 from pruners.decide.landing import land
@@ -33,9 +34,12 @@ _DECISIONS = {
 }
 
 
+_EXACT = "exact"
+
+
 def decision_names() -> tuple[str, ...]:
     """Return the names that `decide` knows."""
-    return tuple(_DECISIONS)
+    return (*_DECISIONS, _EXACT)
 
 
 def decide(
@@ -54,6 +58,7 @@ def decide(
     uniform   the same fraction of every group; scores are not read (`pruners.decide.units` says which stay)
     global    one threshold for all units of the network
     greedy    the lowest-scored units of the network, where counts are aligned the lowest blocks on average
+    exact     the highest sum of kept scores within a predicted time (`pruners.decide.exact`)
     ========= ===========================================================================================
 
     `global` and `greedy` differ only where not every count is legal. All land at or below the budget and, where legal
@@ -88,8 +93,10 @@ def decide(
     TargetError
         The budget is not reachable.
     """
+    if name == _EXACT and classes is None:
+        return exact_counts(choices, scores, budget, max_removed=max_removed)
     if name not in _DECISIONS:
-        meant = did_you_mean(name, _DECISIONS) or f"; there are: {', '.join(_DECISIONS)}"
+        meant = did_you_mean(name, decision_names()) or f"; there are: {', '.join(decision_names())}"
         raise MethodError(f"unknown decision {name!r}{meant}")
     decision = _DECISIONS[name]
     moves = decision.order(choices, scores)

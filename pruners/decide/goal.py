@@ -9,6 +9,7 @@ from typing import Protocol
 from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices, choices_of
 from pruners.decide.counts import ratio_counts
+from pruners.decide.latency import LatencyModel
 from pruners.errors import TargetError
 from pruners.groups import ChannelGroup
 from pruners.target import Constraints, Target
@@ -42,8 +43,11 @@ def budget_of(target: Target, graph: Costed, blocks: Collection[str] = ()) -> Bu
     Raises
     ------
     TargetError
-        The target gives ratios, that cost nothing.
+        The target gives ratios, that cost nothing; its latency table is of another network, or knows no network without
+        these blocks.
     """
+    if target.table is not None:
+        return _time_budget(target.table, target, graph, blocks)
     match target.of:
         case "flops" | "macs":
             cost = graph.macs
@@ -53,11 +57,24 @@ def budget_of(target: Target, graph: Costed, blocks: Collection[str] = ()) -> Bu
             cost = graph.weight_bytes
         case "activation_bytes":
             cost = graph.activation_bytes
-        case "ratios":
+        case "ratios" | "latency":
             raise TargetError("a target of ratios has no budget; its counts are given")
     dense = cost()
     without = partial(cost, blocks=blocks) if blocks else cost
     return Budget(cost=without, limit=target.kept_fraction * dense, of=target.of, dense_cost=dense)
+
+
+def _time_budget(table: LatencyModel, target: Target, graph: Costed, blocks: Collection[str]) -> Budget:
+    sizes = {group.name: group.n_units for group in graph.groups}
+    unknown = next((name for name, size in table.sizes.items() if sizes.get(name) != size), None)
+    if unknown is not None:
+        raise TargetError(
+            f"the latency table is of another network: it has a group {unknown!r} of {table.sizes[unknown]}"
+        )
+    if blocks:
+        raise TargetError("a latency table knows no network without some of its residual blocks; prune channels alone")
+    dense = table.time_ns()
+    return Budget(cost=table.time_ns, limit=target.kept_fraction * dense, of="latency", dense_cost=dense, latency=table)
 
 
 def goal_of(target: Target, constraints: Constraints, graph: Costed) -> tuple[Choices, Budget]:

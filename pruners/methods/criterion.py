@@ -37,7 +37,7 @@ class CriterionSettings(MethodSettings):
     normalisation: Normalisation = Field(
         "mean", description="of the scores of each group: none, l1, l2, max, mean, std or lamp"
     )
-    decision: Literal["local", "uniform", "global", "greedy"] = Field(
+    decision: Literal["local", "uniform", "global", "greedy", "exact"] = Field(
         "greedy", description="who turns scores into counts"
     )
     isomorphic: bool = Field(

@@ -181,7 +181,7 @@ def prune_in_steps(
             present = retrace(task, graph, model, plan)
             step = replace(step, model=model, present=present)
         scored = score(step)
-        wanted = decide(step, scored.scores, Budget(cost=budget.cost, limit=limit, of=budget.of), most)
+        wanted = decide(step, scored.scores, replace(budget, limit=limit), most)
         kept = top_units(scored.scores, {name: wanted[name] for name in scored.scores})
         removal = cut(method, task, present, model, kept, check=train_before is not None)
         counts = {**before, **{name: len(units) for name, units in removal.plan.kept.items()}}

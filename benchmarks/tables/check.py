@@ -1,0 +1,87 @@
+"""A latency table held against plans that it has not seen."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from benchmarks.layers.process import session_process
+from benchmarks.machine.machine import Machine, ThisMachine
+from benchmarks.subject.subject import SubjectSpec
+from benchmarks.tables.build import Processes, plan_timer
+from benchmarks.tables.draws import draw
+from benchmarks.tables.fit import quality
+from benchmarks.tables.plan_space import PlanSpace
+from benchmarks.tables.table import HeldOut, LatencyTable, MeasuredPlan
+
+__all__ = ["check_table"]
+
+
+def check_table(
+    table: LatencyTable,
+    spec: SubjectSpec,
+    space: PlanSpace,
+    *,
+    where: str,
+    plans: int = 10,
+    seed: int = 1,
+    progress: Callable[[str], None] | None = None,
+    processes: Processes = session_process,
+    machine: Machine | None = None,
+) -> tuple[HeldOut, tuple[MeasuredPlan, ...]]:
+    """Measure new plans and compare with what the table predicts.
+
+    Parameters
+    ----------
+    table : LatencyTable
+        Is refused on another machine, for another file or other options.
+    spec : SubjectSpec
+        The dense ONNX file, the backend and its options.
+    space : PlanSpace
+        What of the file follows the kept counts.
+    where : str
+        What the table was read from, for the message.
+    plans : int, default=10
+        Plans to measure.
+    seed : int, default=1
+        Of the plans.
+    progress : callable, optional
+        Receives one short line for each plan.
+    processes, machine
+        As in `benchmarks.tables.build.build_table`.
+
+    Raises
+    ------
+    NotComparableError
+        The table was measured for something else.
+    RecordError, InputError, BackendError, WorkerError
+        As `benchmarks.tables.build.build_table`.
+    """
+    say = progress or (lambda _: None)
+    rng = random.Random(seed)
+    measured = []
+    with plan_timer(
+        spec,
+        space,
+        purpose=f"deploy table check {where}",
+        seed=seed,
+        say=say,
+        processes=processes,
+        machine=machine or ThisMachine(),
+    ) as timer:
+        for index in range(plans):
+            counts = draw(space, rng, block=table.block, least=0.35, most=1.0)
+            run = timer(counts)
+            if not index:
+                table.require(timer.key(run), where)
+            predicted = table.predict_ns(counts)
+            measured.append(
+                MeasuredPlan(
+                    counts=dict(run.counts),
+                    whole_ns=run.whole_ns,
+                    layers_ns=max(1.0, sum(run.layers_ns.values())),
+                    predicted_ns=predicted,
+                )
+            )
+            say(f"plan {index + 1}/{plans}: {run.whole_ns / 1e6:.2f} ms, predicted {predicted / 1e6:.2f} ms")
+    return quality([plan.predicted_ns for plan in measured], [plan.whole_ns for plan in measured]), tuple(measured)

@@ -1,0 +1,55 @@
+"""Random plans whose times a table is fitted to."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from math import gcd
+
+from benchmarks.tables.plan_space import PlanSpace
+
+__all__ = ["aligned", "draw", "unit_widths"]
+
+_NARROWEST = 0.1
+
+
+def unit_widths(space: PlanSpace) -> dict[str, int]:
+    """Return the channels of one unit of each group: the fewest that it has in any layer."""
+    widths: dict[str, int] = {}
+    for place in space.places:
+        for group, width in place.size.terms:
+            widths[group] = min(width, widths.get(group, width))
+    return {group.name: widths.get(group.name, 1) for group in space.groups}
+
+
+def aligned(space: PlanSpace, shares: Mapping[str, float], block: int, widths: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts nearest to shares of the full sizes whose channels are a multiple of a block, or all."""
+    counts = {}
+    for group in space.groups:
+        step = block // gcd(block, widths[group.name])
+        count = max(round(shares[group.name] * group.n_units / step), 1) * step
+        counts[group.name] = min(max(count, -(-group.min_units // step) * step), group.n_units)
+    return counts
+
+
+def draw(
+    space: PlanSpace, rng: random.Random, *, block: int, least: float, most: float, spread: float = 0.3
+) -> dict[str, int]:
+    """Draw a plan: one width for the network, each group somewhere around it.
+
+    Parameters
+    ----------
+    space : PlanSpace
+        The groups.
+    rng : Random
+        Is moved on.
+    block : int
+        Channels that counts are a multiple of.
+    least, most : float
+        Width of the network, as a share.
+    spread : float
+        How far a group may be from it.
+    """
+    width = rng.uniform(least, most)
+    shares = {group.name: min(1.0, max(_NARROWEST, width + rng.uniform(-spread, spread))) for group in space.groups}
+    return aligned(space, shares, block, unit_widths(space))

@@ -1,0 +1,111 @@
+"""`Narrower`: the ONNX file of a network with other widths, made by slicing the constants of the dense one.
+
+How fast a network is depends on how many channels stay, not on which: the first ones are kept.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from backends.base import Array
+from benchmarks.errors import RecordError
+from benchmarks.subject.subject import content_sha256
+from benchmarks.tables.plan_space import AttributePlace, AxisPlace, PlanSpace, ValuePlace
+
+__all__ = ["Narrower"]
+
+
+class Narrower:
+    """Makes the ONNX file of any kept counts of one network.
+
+    Parameters
+    ----------
+    dense : Path
+        ONNX file of the whole network.
+    space : PlanSpace
+        What of it follows the counts.
+
+    Raises
+    ------
+    RecordError
+        The space was made for another file.
+    ModelLoadError
+        The file is missing or broken.
+    """
+
+    def __init__(self, dense: Path, space: PlanSpace) -> None:
+        if content_sha256(dense) != space.model_sha256:
+            raise RecordError(f"the plan space was made for another file than {dense}: make it anew from this network")
+        self.space = space
+        self._graph = onnx.load(dense)
+        self._constants = {t.name: numpy_helper.to_array(t) for t in self._graph.graph.initializer}
+        del self._graph.graph.initializer[:]
+        del self._graph.graph.value_info[:]
+        self._cuts: dict[tuple[int, int], list[AxisPlace | ValuePlace]] = defaultdict(list)
+        self._attributes = [place for place in space.places if isinstance(place, AttributePlace)]
+        for place in space.places:
+            if not isinstance(place, AttributePlace):
+                self._cuts[place.node, place.input].append(place)
+
+    def model(self, counts: Mapping[str, int]) -> onnx.ModelProto:
+        """Return the network whose groups keep `counts` units; groups that are not named are whole.
+
+        Raises
+        ------
+        SettingError
+            A group is unknown, or its count is out of range.
+        """
+        counts = self.space.complete(counts)
+        model = onnx.ModelProto()
+        model.CopyFrom(self._graph)
+        nodes = model.graph.node
+        for place in self._attributes:
+            _set_attribute(nodes[place.node], place, place.size(counts))
+        names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        made: dict[str, Array] = {}
+        for index, node in enumerate(nodes):
+            for slot, name in enumerate(node.input):
+                if name in self._constants:
+                    array = _cut(self._constants[name], self._cuts.get((index, slot), ()), counts)
+                    # A constant that several nodes read may have to be cut differently for each.
+                    values = array.tobytes() if array.dtype.kind in "iu" else b""
+                    key = (name, array.shape, values)
+                    if key not in names:
+                        names[key] = name if name not in made else f"{name}#{len(names)}"
+                        made[names[key]] = array
+                    node.input[slot] = names[key]
+        outputs = {output.name for output in model.graph.output}
+        for name in outputs & self._constants.keys():
+            made.setdefault(name, self._constants[name])
+        model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in made.items())
+        return model
+
+
+def _cut(array: Array, places: tuple[()] | list[AxisPlace | ValuePlace], counts: Mapping[str, int]) -> Array:
+    if not places:
+        return array
+    window = [slice(None)] * array.ndim
+    for place in places:
+        if isinstance(place, AxisPlace):
+            window[place.axis] = slice(place.size(counts))
+    cut = np.ascontiguousarray(array[tuple(window)]) if array.ndim else array
+    values = [place for place in places if isinstance(place, ValuePlace)]
+    if values:
+        cut = cut.copy()
+        for place in values:
+            cut.reshape(-1)[place.index] = place.size(counts)
+    return cut
+
+
+def _set_attribute(node: onnx.NodeProto, place: AttributePlace, value: int) -> None:
+    attribute = next(a for a in node.attribute if a.name == place.name)
+    if attribute.type == onnx.AttributeProto.INT:
+        attribute.i = value
+    else:
+        attribute.ints[place.index] = value

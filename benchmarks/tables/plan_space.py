@@ -1,0 +1,134 @@
+"""`PlanSpace`: which numbers of a dense ONNX file change with the kept counts of its channel groups, and how.
+
+Written by the side that prunes, read by the side that measures: with it a network of any widths is made from the dense
+file, without the network's code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+
+from benchmarks.errors import RecordError, SettingError
+from benchmarks.records.base import Record
+from benchmarks.records.disk import write_atomically
+
+__all__ = ["AttributePlace", "AxisPlace", "GroupRange", "PlanSpace", "Size", "ValuePlace"]
+
+
+class Size(Record):
+    """An affine function of kept counts."""
+
+    base: int = 0
+    terms: tuple[tuple[str, int], ...] = Field((), description="group, and what one of its units adds")
+
+    def __call__(self, counts: Mapping[str, int]) -> int:
+        """Return the size where the groups keep `counts` units; all groups of `terms` are in it."""
+        return self.base + sum(each * counts[group] for group, each in self.terms)
+
+
+class AxisPlace(Record):
+    """Length of one axis of a constant that a node reads."""
+
+    kind: Literal["axis"] = "axis"
+    node: NonNegativeInt = Field(description="index of the node in the graph")
+    input: NonNegativeInt = Field(description="which of its inputs")
+    axis: NonNegativeInt
+    size: Size
+
+
+class ValuePlace(Record):
+    """One element of an integer constant that a node reads: of a shape, of sizes to split into."""
+
+    kind: Literal["value"] = "value"
+    node: NonNegativeInt
+    input: NonNegativeInt
+    index: NonNegativeInt = Field(description="of the flattened constant")
+    size: Size
+
+
+class AttributePlace(Record):
+    """An integer attribute of a node, or one element of a list of them: `group` of a depthwise convolution."""
+
+    kind: Literal["attribute"] = "attribute"
+    node: NonNegativeInt
+    name: str
+    index: NonNegativeInt = 0
+    size: Size
+
+
+Place = Annotated[AxisPlace | ValuePlace | AttributePlace, Field(discriminator="kind")]
+
+
+class GroupRange(Record):
+    """The counts that a channel group may keep."""
+
+    name: str
+    n_units: PositiveInt
+    min_units: PositiveInt = 1
+
+
+class PlanSpace(Record):
+    """What of a dense ONNX file follows the kept counts of the groups of its network."""
+
+    version: Literal[1] = 1
+    model_sha256: str = Field(description="of the dense ONNX file and its external data")
+    graph: str = Field(description="fingerprint of the traced network whose groups are named")
+    groups: tuple[GroupRange, ...]
+    places: tuple[Place, ...]
+
+    @property
+    def whole(self) -> dict[str, int]:
+        """Every group at its full size."""
+        return {group.name: group.n_units for group in self.groups}
+
+    def complete(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Return `counts` with the groups that it leaves out at their full size.
+
+        Raises
+        ------
+        SettingError
+            A group is unknown, or its count is out of range.
+        """
+        full = self.whole
+        least = {group.name: group.min_units for group in self.groups}
+        for name, count in counts.items():
+            if name not in full:
+                raise SettingError(f"the plan space has no group {name!r}")
+            if not least[name] <= count <= full[name]:
+                raise SettingError(f"group {name!r} keeps {least[name]} to {full[name]} units, got {count}")
+        return {**full, **counts}
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, complete or not at all.
+
+        Raises
+        ------
+        RecordError
+            The file cannot be written.
+        """
+        text = self.model_dump_json() + "\n"
+        try:
+            write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+        except OSError as error:
+            raise RecordError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+
+    @classmethod
+    def load(cls, path: Path) -> PlanSpace:
+        """Read a plan space.
+
+        Raises
+        ------
+        RecordError
+            The file is missing or is not one.
+        """
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
+        except (ValidationError, UnicodeDecodeError) as error:
+            detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not a text file"
+            raise RecordError(f"{path} is not a plan space: {detail}") from error

@@ -1,0 +1,168 @@
+"""`LatencyTable`: how long a network takes at any widths on one backend of one machine; kept as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+
+from benchmarks.errors import NotComparableError, RecordError
+from benchmarks.records.base import Record
+from benchmarks.records.disk import write_atomically
+from benchmarks.tables.plan_space import GroupRange
+
+__all__ = ["HeldOut", "LatencyTable", "LayerTime", "MeasuredPlan", "Steps", "TableKey", "Term"]
+
+
+class Steps(Record):
+    """How many blocks of channels a group fills in a layer, or whether it leaves one partly filled."""
+
+    group: str
+    width: PositiveInt = Field(description="channels of one unit")
+    partly: bool = Field(
+        False, description="1 where the last block is not full, else 0, instead of the number of blocks"
+    )
+
+    def __call__(self, counts: Mapping[str, int], block: int) -> int:
+        """Return the number at these kept counts."""
+        channels = self.width * counts[self.group]
+        return int(channels % block > 0) if self.partly else -(-channels // block)
+
+
+class Term(Record):
+    """A time that grows with the product of numbers of blocks."""
+
+    ns: NonNegativeFloat
+    factors: tuple[Steps, ...] = Field((), max_length=2)
+
+    def __call__(self, counts: Mapping[str, int], block: int) -> float:
+        """Return nanoseconds at these kept counts."""
+        value = self.ns
+        for factor in self.factors:
+            value *= factor(counts, block)
+        return value
+
+
+class LayerTime(Record):
+    """The time of one weighted layer, with what the runtime runs between it and the next one."""
+
+    name: str = Field(description="ONNX node; empty for what comes before the first weighted one")
+    share: NonNegativeFloat = Field(description="of the dense network's layers")
+    error: NonNegativeFloat = Field(description="mean absolute error of the fit, as a share of the layer's time")
+    terms: tuple[Term, ...]
+
+    def time_ns(self, counts: Mapping[str, int], block: int) -> float:
+        """Return nanoseconds at these kept counts."""
+        return sum(term(counts, block) for term in self.terms)
+
+
+class MeasuredPlan(Record):
+    """A plan that was run for the table."""
+
+    counts: dict[str, int]
+    whole_ns: PositiveFloat = Field(description="the fastest unprofiled call")
+    layers_ns: PositiveFloat = Field(description="sum of the profiled layers")
+    predicted_ns: PositiveFloat = Field(description="by a table made without this plan")
+
+
+class HeldOut(Record):
+    """How well plans are predicted by a table that was made without them."""
+
+    n_plans: PositiveInt
+    mape: NonNegativeFloat = Field(description="mean absolute error as a share")
+    worst: NonNegativeFloat
+    rank_correlation: float = Field(ge=-1, le=1, description="Spearman")
+
+
+class TableKey(Record):
+    """What a table is good for: it is refused for anything else."""
+
+    model_sha256: str
+    graph: str
+    backend: str
+    backend_version: str | None
+    precision: str
+    threads: PositiveInt
+    device: str
+    batch: PositiveInt
+    shapes: dict[str, tuple[int, ...]] = Field(default_factory=dict, description="of the inputs")
+    machine: str = Field(description="fingerprint, versions of packages included")
+
+
+class LatencyTable(Record):
+    """Predicts how long a network takes at any kept counts."""
+
+    version: Literal[1] = 1
+    key: TableKey
+    started_utc: str
+    groups: tuple[GroupRange, ...]
+    block: PositiveInt = Field(description="channels that the runtime computes together, as the times show")
+    base_ns: NonNegativeFloat = Field(description="of a call, whatever the counts")
+    layers: tuple[LayerTime, ...]
+    held_out: HeldOut
+    plans: tuple[MeasuredPlan, ...]
+    seconds: NonNegativeFloat = Field(description="that it took to make")
+
+    @property
+    def whole(self) -> dict[str, int]:
+        """Every group at its full size."""
+        return {group.name: group.n_units for group in self.groups}
+
+    def predict_ns(self, counts: Mapping[str, int]) -> float:
+        """Return the time of one call at these kept counts; groups that are not named are whole."""
+        complete = {**self.whole, **counts}
+        return self.base_ns + sum(layer.time_ns(complete, self.block) for layer in self.layers)
+
+    @property
+    def dense_ns(self) -> float:
+        """Predicted time of the whole network."""
+        return self.predict_ns({})
+
+    def require(self, key: TableKey, where: str) -> None:
+        """Check that the table was made for this.
+
+        Raises
+        ------
+        NotComparableError
+            It was not; the message names what differs.
+        """
+        mine, asked = self.key.model_dump(), key.model_dump()
+        other = [name for name in asked if mine[name] != asked[name]]
+        if other:
+            name = other[0]
+            raise NotComparableError(
+                f"{where} was measured for {name.replace('_', ' ')} {mine[name]!r}, not {asked[name]!r}: build it anew"
+            )
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, complete or not at all.
+
+        Raises
+        ------
+        RecordError
+            The file cannot be written.
+        """
+        text = self.model_dump_json() + "\n"
+        try:
+            write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+        except OSError as error:
+            raise RecordError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+
+    @classmethod
+    def load(cls, path: Path) -> LatencyTable:
+        """Read a table.
+
+        Raises
+        ------
+        RecordError
+            The file is missing or is not one.
+        """
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
+        except (ValidationError, UnicodeDecodeError) as error:
+            detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not a text file"
+            raise RecordError(f"{path} is not a latency table: {detail}") from error

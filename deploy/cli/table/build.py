@@ -1,0 +1,49 @@
+"""``deploy table build``: measure plans, and fit how the time of each layer follows the widths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.subject.subject import SubjectSpec
+from benchmarks.tables.build import build_table
+from benchmarks.tables.plan_space import PlanSpace
+from deploy.backend_options import compile_options, require_backends
+from deploy.cli import options as given
+from deploy.cli.output import print_tables, say
+from deploy.files.atomic import require_writable
+from deploy.report.latency_table import latency_tables
+from deploy.results.bench_grid import shapes
+
+__all__ = ["build"]
+
+
+def build(
+    model: Annotated[Path, typer.Argument(metavar="DENSE", help="ONNX file of the whole network.")],
+    plan_space: Annotated[Path, typer.Option("--plan-space", help="What of it follows the widths.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Write the table here, as JSON.")],
+    backend: Annotated[str, typer.Option("--backend", "-b", help="Whose times are measured.")] = "ort",
+    precision: given.Precision = "fp32",
+    threads: given.Threads = None,
+    device: given.Device = None,
+    batch: given.Batch = None,
+    shape: given.Shapes = None,
+    plans: Annotated[int, typer.Option("--plans", min=20, help="Plans to measure.")] = 40,
+    seed: given.Seed = 0,
+) -> None:
+    """Measure random plans of a network, and fit how the time of each layer follows its widths."""
+    require_writable(output)
+    require_backends([backend], device)
+    spec = SubjectSpec(
+        model=model,
+        backend=backend,
+        options=compile_options(backend, precision=precision, threads=threads, device=device),
+        batch=batch,
+        shapes=shapes(shape or []),
+    )
+    table = build_table(spec, PlanSpace.load(plan_space), plans=plans, seed=seed, progress=say)
+    table.save(output)
+    print_tables(*latency_tables(table, top=10))
+    typer.echo(f"\nTable: {output}")

@@ -1,0 +1,43 @@
+"""``deploy table check``: measure new plans, and compare with what the table says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.subject.subject import SubjectSpec
+from benchmarks.tables.check import check_table
+from benchmarks.tables.plan_space import PlanSpace
+from benchmarks.tables.table import LatencyTable
+from deploy.backend_options import compile_options, require_backends
+from deploy.cli import options as given
+from deploy.cli.output import print_tables, say
+from deploy.report.latency_table import check_tables
+
+__all__ = ["check"]
+
+
+def check(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="As deploy table build writes it.")],
+    model: Annotated[Path, typer.Option("--model", "-m", help="ONNX file of the whole network.")],
+    plan_space: Annotated[Path, typer.Option("--plan-space", help="What of it follows the widths.")],
+    plans: Annotated[int, typer.Option("--plans", min=3, help="New plans to measure.")] = 10,
+    seed: given.Seed = 1,
+) -> None:
+    """Measure plans that the table has not seen, and print how far its predictions are off."""
+    known = LatencyTable.load(table)
+    key = known.key
+    require_backends([key.backend], key.device)
+    spec = SubjectSpec(
+        model=model,
+        backend=key.backend,
+        options=compile_options(key.backend, precision=key.precision, threads=key.threads, device=key.device),
+        batch=key.batch,
+        shapes=key.shapes,
+    )
+    held_out, measured = check_table(
+        known, spec, PlanSpace.load(plan_space), where=str(table), plans=plans, seed=seed, progress=say
+    )
+    print_tables(*check_tables(held_out, measured))

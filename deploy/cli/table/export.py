@@ -1,0 +1,24 @@
+"""``deploy table export``: the layer times of a table as CSV, for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.tables.table import LatencyTable
+from deploy.files.atomic import require_writable, write_file
+from deploy.report.latency_table import as_csv
+
+__all__ = ["export"]
+
+
+def export(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="As deploy table build writes it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Write the CSV file here.")],
+) -> None:
+    """Write the predicted time of each layer at each full block of its groups, as CSV."""
+    require_writable(output)
+    write_file(output, as_csv(LatencyTable.load(table)))
+    typer.echo(f"Layer times: {output}")

@@ -1,0 +1,96 @@
+"""Tables of a latency table: how well it predicts, where the time goes, and what a check showed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from itertools import product
+
+from benchmarks.tables.table import HeldOut, LatencyTable, LayerTime, MeasuredPlan
+from deploy.report.formatting import duration, percent, ratio
+from deploy.report.table import Table, left
+
+__all__ = ["as_csv", "check_tables", "latency_tables"]
+
+
+def latency_tables(table: LatencyTable, *, top: int) -> list[Table]:
+    """Return how well a table predicts, and its layers, the slowest first; `top` of them, or all with 0."""
+    key, held_out = table.key, table.held_out
+    facts = (
+        ("backend", f"{key.backend} {key.backend_version or ''}".strip()),
+        ("options", f"{key.precision}, threads {key.threads}, {key.device}, batch {key.batch}"),
+        ("dense network", duration(table.dense_ns)),
+        ("channels computed together", str(table.block)),
+        ("plans measured", f"{len(table.plans)} in {table.seconds:.0f} s"),
+        ("error on held-out plans", f"{percent(held_out.mape, 1)} on average, {percent(held_out.worst, 1)} at most"),
+        ("rank correlation", f"{held_out.rank_correlation:.3f}"),
+    )
+    layers = sorted(table.layers, key=lambda layer: -_dense(table, layer))
+    rows = tuple(
+        (
+            layer.name or "(before the first layer)",
+            duration(_dense(table, layer)),
+            percent(_dense(table, layer) / table.dense_ns, 1),
+            percent(layer.error, 1),
+            ", ".join(_groups(layer)) or "none",
+        )
+        for layer in layers[: top or None]
+    )
+    return [
+        Table("Latency table", left("", ""), facts),
+        Table(
+            "Layers",
+            (*left("layer"), "time", "share", "fit error", *left("follows")),
+            rows,
+            caption="time: of the dense network, with what runs between a layer and the next weighted one",
+        ),
+    ]
+
+
+def check_tables(held_out: HeldOut, plans: Sequence[MeasuredPlan]) -> list[Table]:
+    """Return predicted and measured times of plans that the table has not seen."""
+    rows = tuple(
+        (duration(plan.predicted_ns), duration(plan.whole_ns), ratio(plan.predicted_ns / plan.whole_ns))
+        for plan in plans
+    )
+    caption = (
+        f"error {percent(held_out.mape, 1)} on average, {percent(held_out.worst, 1)} at most; rank correlation "
+        f"{held_out.rank_correlation:.3f}"
+    )
+    return [Table("New plans", ("predicted", "measured", "predicted / measured"), rows, caption=caption)]
+
+
+def as_csv(table: LatencyTable) -> str:
+    """Write one line for each layer and each combination of full blocks of the groups that it follows."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("layer", "groups", "kept_units", "ns"))
+    whole = table.whole
+    for layer in table.layers:
+        groups = _groups(layer)
+        counts = [_full_blocks(table, layer, group) for group in groups]
+        for kept in product(*counts):
+            time_ns = layer.time_ns({**whole, **dict(zip(groups, kept, strict=True))}, table.block)
+            writer.writerow((layer.name, " ".join(groups), " ".join(map(str, kept)), round(time_ns)))
+    return out.getvalue()
+
+
+def _dense(table: LatencyTable, layer: LayerTime) -> float:
+    return layer.time_ns(table.whole, table.block)
+
+
+def _groups(layer: LayerTime) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(factor.group for term in layer.terms for factor in term.factors))
+
+
+def _full_blocks(table: LatencyTable, layer: LayerTime, group: str) -> list[int]:
+    """Return the counts of a group at which the number of blocks in a layer changes, and the whole."""
+    width = next(f.width for term in layer.terms for f in term.factors if f.group == group)
+    size = table.whole[group]
+    counts = range(1, size + 1)
+    return [
+        count
+        for count in counts
+        if count == size or -(-width * count // table.block) < -(-width * (count + 1) // table.block)
+    ]

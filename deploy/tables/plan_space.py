@@ -1,0 +1,237 @@
+"""How the ONNX file of a network follows the kept counts of its channel groups, found by comparing exports.
+
+The dense network and a few of random widths are exported. Every number that differs between the files (a length of an
+axis, an element of a shape, the groups of a convolution) has to be a multiple of a size that the channel graph knows;
+one more network, whose file is only predicted, shows that it is.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TypeAlias
+
+import onnx
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from backends import modelfile
+from benchmarks.subject.subject import content_sha256
+from benchmarks.tables.plan_space import AttributePlace, AxisPlace, GroupRange, PlanSpace, Size, ValuePlace
+from deploy.errors import ExportError
+from deploy.export.export import export_onnx
+from deploy.export.onnx_check import opset_of
+from deploy.files.atomic import output_errors
+from deploy.plans.source import Traced
+from pruners.channels.program import named_tensors
+from pruners.graph import Graph
+from pruners.groups import ChannelGroup
+from pruners.plan import PruningPlan
+from pruners.surgery import apply
+
+__all__ = ["DENSE", "PLAN_SPACE", "plan_space_of", "write_plan_space"]
+
+DENSE = "dense.onnx"
+PLAN_SPACE = "plan-space.json"
+
+Key: TypeAlias = tuple[str, int, int | str, int]
+"""What a number is, its node, which input or attribute, and which axis or element."""
+
+_MOST_DRAWS = 6
+_LARGEST_SHAPE = 64
+"""Elements of an integer constant that may be a shape or a list of sizes; a longer one is data."""
+
+
+def plan_space_of(
+    model: nn.Module, graph: Graph, example_inputs: tuple[Tensor, ...], dense: Path, *, seed: int = 0
+) -> PlanSpace:
+    """Find which numbers of an ONNX file follow the kept counts.
+
+    Parameters
+    ----------
+    model : Module
+        The whole network.
+    graph : Graph
+        Its trace.
+    example_inputs : tuple of Tensor
+        Of the shapes that `dense` was exported with, up to a free batch.
+    dense : Path
+        ONNX file of `model`, as `deploy.export.export.export_onnx` writes it.
+    seed : int
+        Of the random widths.
+
+    Raises
+    ------
+    ExportError
+        The file of another width has other nodes, or a number that follows the widths in a way that the channel graph
+        does not explain.
+    """
+    file = modelfile.read(dense)
+    free_batch = any(isinstance(size, str) for spec in file.inputs for size in spec.shape)
+    names = [[spec.name for spec in specs] for specs in (file.inputs, file.outputs)]
+    groups = [group for group in graph.groups if group.prunable and group.n_units > group.min_units]
+    rng = random.Random(seed)
+    draws = [{group.name: group.n_units for group in groups}]
+    files = [dict(_numbers(onnx.load(dense)))]
+    sizes = _known_sizes(model, graph.groups)
+    with tempfile.TemporaryDirectory(prefix="prune-deploy-") as folder:
+        while len(draws) <= _MOST_DRAWS:
+            counts = {group.name: _draw(group, rng) for group in groups}
+            plan = PruningPlan.from_kept(
+                {name: tuple(range(count)) for name, count in counts.items()},
+                draws[0],
+                graph=graph.fingerprint,
+                inputs=graph.inputs,
+                method="plan-space",
+                settings={},
+                policy=graph.policy,
+            )
+            path = Path(folder) / "narrow.onnx"
+            export_onnx(
+                apply(model, plan, graph=graph, check=False),
+                example_inputs,
+                path,
+                opset=opset_of(file.proto),
+                dynamic_batch=free_batch,
+                input_names=names[0],
+                output_names=names[1],
+            )
+            numbers = dict(_numbers(onnx.load(path)))
+            if numbers.keys() != files[0].keys():
+                raise ExportError(f"{dense}: a network of other widths is exported with other nodes: no plan space")
+            if len(draws) > 2:
+                explained = _explain(files, draws, sizes, dense)
+                if all(_at(explained.get(key), counts, files[0][key]) == value for key, value in numbers.items()):
+                    return PlanSpace(
+                        model_sha256=content_sha256(dense),
+                        graph=graph.fingerprint,
+                        groups=tuple(
+                            GroupRange(name=group.name, n_units=group.n_units, min_units=group.min_units)
+                            for group in groups
+                        ),
+                        places=tuple(_place(key, size) for key, size in explained.items()),
+                    )
+            draws.append(counts)
+            files.append(numbers)
+    raise ExportError(f"{dense}: the sizes of a network of other widths are not those that the plan predicts")
+
+
+def write_plan_space(traced: Traced, folder: Path, *, seed: int = 0) -> PlanSpace:
+    """Export a network as `DENSE` and write its plan space beside it, as `PLAN_SPACE`.
+
+    Raises
+    ------
+    ExportError
+        See `plan_space_of`; or the network cannot be exported.
+    OutputError, RecordError
+        A file cannot be written.
+    """
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    dense = folder / DENSE
+    export_onnx(traced.model, traced.examples, dense)
+    space = plan_space_of(traced.model, traced.graph, traced.examples, dense, seed=seed)
+    space.save(folder / PLAN_SPACE)
+    return space
+
+
+def _draw(group: ChannelGroup, rng: random.Random) -> int:
+    """Draw a count of the upper half: below it a network may be exported in another way."""
+    return rng.randint(max(group.min_units, (group.n_units + 1) // 2), group.n_units - 1)
+
+
+def _numbers(model: onnx.ModelProto) -> Iterator[tuple[Key, int]]:
+    """List the numbers of a file that may follow the widths."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for index, node in enumerate(model.graph.node):
+        yield ("node", index, node.op_type, len(node.input)), 0
+        for slot, name in enumerate(node.input):
+            if (tensor := constants.get(name)) is None:
+                continue
+            for axis, length in enumerate(tensor.dims):
+                yield ("axis", index, slot, axis), length
+            if tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
+                values = numpy_helper.to_array(tensor).reshape(-1)
+                for position, value in enumerate(values if values.size <= _LARGEST_SHAPE else ()):
+                    yield ("value", index, slot, position), int(value)
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.INT:
+                yield ("attribute", index, attribute.name, 0), attribute.i
+            elif attribute.type == onnx.AttributeProto.INTS:
+                for position, value in enumerate(attribute.ints):
+                    yield ("attribute", index, attribute.name, position), value
+
+
+def _known_sizes(model: nn.Module, groups: Sequence[ChannelGroup]) -> list[Size]:
+    """List the sizes that the channel graph knows: of each axis, of each group in it, and of its parts up to there."""
+    parts: dict[tuple[str, int], list[tuple[int, str, int]]] = {}
+    for group in groups:
+        for member in group.members:
+            widths = {len(positions) for positions in member.indices}
+            if len(widths) == 1 and (width := widths.pop()):
+                parts.setdefault((member.path, member.axis), []).append((member.indices[0][0], group.name, width))
+    free = {group.name for group in groups if group.prunable and group.n_units > group.min_units}
+    whole = {group.name: group.n_units for group in groups}
+    lengths = {name: tensor.shape for name, tensor in named_tensors(model).items()}
+    sizes: dict[Size, None] = {}
+    for (path, axis), pieces in parts.items():
+        length = lengths[path][axis] - sum(width * whole[name] for _, name, width in pieces)
+        for so_far in range(1, len(pieces) + 1):
+            for chosen in {tuple(sorted(pieces)[:so_far]), (sorted(pieces)[so_far - 1],)}:
+                base = sum(width * whole[name] for _, name, width in chosen if name not in free)
+                terms: dict[str, int] = {}
+                for _, name, width in chosen:
+                    if name in free:
+                        terms[name] = terms.get(name, 0) + width
+                rest = length if len(chosen) == len(pieces) else 0
+                if terms:
+                    sizes.setdefault(Size(base=base + rest, terms=tuple(terms.items())))
+    return list(sizes)
+
+
+def _explain(
+    files: Sequence[Mapping[Key, int]], draws: Sequence[Mapping[str, int]], sizes: Sequence[Size], dense: Path
+) -> dict[Key, Size]:
+    """Express each number that differs between the files as a multiple of a known size.
+
+    Raises
+    ------
+    ExportError
+        One is not.
+    """
+    by_shape: dict[tuple[Fraction, ...], Size] = {}
+    for size in sizes:
+        values = [size(counts) for counts in draws]
+        by_shape.setdefault(tuple(Fraction(value, values[0]) for value in values), size)
+    explained = {}
+    for key, value in files[0].items():
+        values = [numbers[key] for numbers in files]
+        if len(set(values)) == 1:
+            continue
+        known = by_shape.get(tuple(Fraction(each, value) for each in values)) if value else None
+        scale = Fraction(value, known(draws[0])) if known is not None else Fraction(1)
+        if known is None or any((scale * each).denominator != 1 for each in (known.base, *dict(known.terms).values())):
+            kind, node, which, place = key
+            raise ExportError(
+                f"{dense}: {kind} {which}[{place}] of node {node} follows the widths in a way that the channel groups "
+                f"do not explain ({', '.join(map(str, values))}): no latency table can be made for this network"
+            )
+        terms = tuple((name, int(scale * each)) for name, each in known.terms)
+        explained[key] = Size(base=int(scale * known.base), terms=terms)
+    return explained
+
+
+def _at(size: Size | None, counts: Mapping[str, int], otherwise: int) -> int:
+    return otherwise if size is None else size(counts)
+
+
+def _place(key: Key, size: Size) -> AxisPlace | ValuePlace | AttributePlace:
+    kind, node, which, index = key
+    if kind == "attribute":
+        return AttributePlace(node=node, name=str(which), index=index, size=size)
+    if kind == "axis":
+        return AxisPlace(node=node, input=int(which), axis=index, size=size)
+    return ValuePlace(node=node, input=int(which), index=index, size=size)

@@ -1,0 +1,196 @@
+"""Exact: the counts that keep the most importance within a predicted time, as a mixed integer program.
+
+One binary variable stands for each legal count of each group. Where two groups meet in a layer its time grows with the
+product of their numbers of blocks; the product of the first number and each binary of the second is a variable that
+linear constraints tie to both. HiGHS solves the program to a gap that is reported.
+
+References
+----------
+Shen et al., "Structural Pruning via Latency-Saliency Knapsack" (HALP), NeurIPS 2022, arXiv:2210.06659, with both sides
+of a layer free as in Sun et al., "Multi-Dimensional Pruning", CVPR 2025, arXiv:2406.12079.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
+
+from pruners.decide.budget import Budget
+from pruners.decide.choices import Choices
+from pruners.decide.latency import BlockCount, LatencyModel
+from pruners.decide.moves import ascending_scores
+from pruners.errors import MethodError, TargetError
+
+__all__ = ["GAP", "TIME_LIMIT_S", "exact_counts", "kept_importance"]
+
+GAP = 1e-3
+"""Share of the kept importance by which a better plan may have been missed."""
+TIME_LIMIT_S = 30.0
+
+Floats = NDArray[np.float64]
+
+
+def exact_counts(
+    choices: Choices, scores: Mapping[str, Sequence[float]], budget: Budget, *, max_removed: int | None = None
+) -> dict[str, int]:
+    """Return the counts of the highest kept importance whose predicted time meets the budget.
+
+    Parameters
+    ----------
+    choices : Choices
+        What may be decided.
+    scores : Mapping of str to sequence of float
+        One number per present unit of each of ``choices.movable``, comparable between groups. Importance kept is
+        their sum; negative ones count as 0.
+    budget : Budget
+        Of a latency target.
+    max_removed : int, optional
+        Units that may go at most.
+
+    Raises
+    ------
+    MethodError
+        The budget is not one of a latency model.
+    TargetError
+        It cannot be reached, or not by `max_removed` units.
+    """
+    if budget.latency is None:
+        raise MethodError("the decision 'exact' solves targets of latency; take greedy, global, local or uniform")
+    budget.require_reachable(choices)
+    program = _program(choices, scores, budget.latency, budget.limit, max_removed)
+    solved = milp(
+        -program.value,
+        constraints=LinearConstraint(program.matrix, program.least, program.most),
+        integrality=program.integral,
+        bounds=Bounds(0, program.upper),
+        options={"time_limit": TIME_LIMIT_S, "mip_rel_gap": GAP},
+    )
+    if solved.x is None:
+        raise TargetError(
+            f"no plan of at most {max_removed} removed units meets the target; allow more units in one removal"
+            if max_removed is not None
+            else f"the solver found no plan within {TIME_LIMIT_S:g} s: {solved.message}"
+        )
+    return {
+        name: max(legal, key=lambda count, name=name: solved.x[program.column[name, count]])  # type: ignore[misc]
+        for name, legal in choices.legal.items()
+    }
+
+
+def kept_importance(choices: Choices, scores: Mapping[str, Sequence[float]], counts: Mapping[str, int]) -> float:
+    """Return the share of all importance that the best units keep at these counts."""
+    values = {name: _values(choices, scores, name) for name in choices.legal}
+    whole = sum(float(by_count[choices.whole[name]]) for name, by_count in values.items())
+    return sum(float(values[name][counts[name]]) for name in values) / whole if whole else 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Program:
+    """Maximise ``value @ x`` under ``least <= matrix @ x <= most``, ``0 <= x <= upper``."""
+
+    value: Floats
+    matrix: csr_array
+    least: Floats
+    most: Floats
+    upper: Floats
+    integral: Floats
+    column: Mapping[tuple[str, int], int]
+
+
+def _values(choices: Choices, scores: Mapping[str, Sequence[float]], name: str) -> Floats:
+    """Return the importance that group `name` keeps with 0, 1, ... of its units, the best ones."""
+    if name not in scores:
+        return np.zeros(choices.whole[name] + 1)
+    best_first = np.maximum(ascending_scores(choices, scores, name)[::-1], 0)
+    return np.concatenate([[0.0], np.cumsum(best_first)])
+
+
+def _program(
+    choices: Choices,
+    scores: Mapping[str, Sequence[float]],
+    model: LatencyModel,
+    limit: float,
+    max_removed: int | None,
+) -> _Program:
+    column: dict[tuple[str, int], int] = {}
+    for name, legal in choices.legal.items():
+        for count in legal:
+            column[name, count] = len(column)
+    n_counts = len(column)
+    single: dict[tuple[str, int], float] = defaultdict(float)
+    pairs: dict[tuple[BlockCount, BlockCount], float] = defaultdict(float)
+    constant = model.base_ns
+    for term in model.terms:
+        factor, free = term.ns, []
+        for each in term.factors:
+            if each.group in choices.legal:
+                free.append(each)
+            else:
+                factor *= each(model.sizes[each.group], model.block)
+        groups = {each.group for each in free}
+        if not free:
+            constant += factor
+        elif len(groups) == 1:
+            name = free[0].group
+            for count in choices.legal[name]:
+                single[name, count] += factor * np.prod([each(count, model.block) for each in free])
+        else:
+            first, second = sorted(free, key=lambda each: -len(choices.legal[each.group]))
+            pairs[first, second] += factor
+
+    time = np.zeros(n_counts)
+    for key, ns in single.items():
+        time[column[key]] = ns
+    rows: list[tuple[dict[int, float], float, float]] = []
+    upper = [1.0] * n_counts
+    products: list[float] = []
+    for name, legal in choices.legal.items():
+        rows.append(({column[name, count]: 1.0 for count in legal}, 1.0, 1.0))
+    known: dict[tuple[BlockCount, str], dict[int, int]] = {}
+    for (first, second), ns in pairs.items():
+        number = {count: first(count, model.block) for count in choices.legal[first.group]}
+        if (first, second.group) not in known:
+            # x[d] = (blocks of the first group) if the second keeps d units, else 0
+            of_count = {count: n_counts + len(products) + i for i, count in enumerate(choices.legal[second.group])}
+            known[first, second.group] = of_count
+            products += [0.0] * len(of_count)
+            upper += [float(max(number.values()))] * len(of_count)
+            split = {of_count[count]: 1.0 for count in of_count}
+            rows.append((split | {column[first.group, count]: -float(n) for count, n in number.items()}, 0.0, 0.0))
+            for count, index in of_count.items():
+                chosen = column[second.group, count]
+                rows.append(({index: 1.0, chosen: -float(max(number.values()))}, -np.inf, 0.0))
+                rows.append(({index: 1.0, chosen: -float(min(number.values()))}, 0.0, np.inf))
+        for count, index in known[first, second.group].items():
+            products[index - n_counts] += ns * second(count, model.block)
+    costs = np.concatenate([time, products])
+    # Nanoseconds as a share of the limit: numbers of one size for the solver.
+    rows.append(({i: float(ns) / limit for i, ns in enumerate(costs) if ns}, -np.inf, 1 - constant / limit))
+    if max_removed is not None:
+        whole = choices.whole
+        removed = {index: float(whole[name] - count) for (name, count), index in column.items() if count < whole[name]}
+        rows.append((removed, -np.inf, float(max_removed)))
+
+    value = np.zeros(len(costs))
+    for name, legal in choices.legal.items():
+        kept = _values(choices, scores, name)
+        for count in legal:
+            value[column[name, count]] = kept[count]
+    total = sum(value[column[name, legal[-1]]] for name, legal in choices.legal.items())
+    entries = [(i, j, factor) for i, (row, _, _) in enumerate(rows) for j, factor in row.items()]
+    at, to, factors = (np.array(part) for part in zip(*entries, strict=True))
+    return _Program(
+        value=value / total if total else value,
+        matrix=csr_array((factors, (at, to)), shape=(len(rows), len(costs))),
+        least=np.array([least for _, least, _ in rows]),
+        most=np.array([most for _, _, most in rows]),
+        upper=np.array(upper),
+        integral=np.concatenate([np.ones(n_counts), np.zeros(len(products))]),
+        column=column,
+    )

@@ -1,0 +1,87 @@
+"""`LatencyModel`: the time of a call as a function of kept counts, as a latency table gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["BlockCount", "LatencyModel", "LatencyTerm"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCount:
+    """How many blocks of channels a group fills in a layer, or whether it leaves one partly filled.
+
+    Parameters
+    ----------
+    group : str
+        Name of the group.
+    width : int
+        Channels of one unit.
+    partly : bool
+        1 where the last block is not full, else 0, instead of the number of blocks.
+    """
+
+    group: str
+    width: int
+    partly: bool = False
+
+    def __call__(self, count: int, block: int) -> int:
+        """Return the number where `count` units are kept."""
+        channels = self.width * count
+        return int(channels % block > 0) if self.partly else -(-channels // block)
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyTerm:
+    """Nanoseconds for each product of one or two numbers of blocks.
+
+    Parameters
+    ----------
+    ns : float
+        Not negative.
+    factors : tuple of BlockCount
+        One or two.
+    """
+
+    ns: float
+    factors: tuple[BlockCount, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyModel:
+    """Predicts the time of one call from kept counts.
+
+    Parameters
+    ----------
+    backend : str
+        What was measured, in words.
+    graph : str
+        Fingerprint of the network whose groups are named.
+    block : int
+        Channels that the runtime computes together: other counts cost as much as the next multiple.
+    base_ns : float
+        Nanoseconds whatever the counts.
+    terms : tuple of LatencyTerm
+        What is added to it.
+    sizes : Mapping of str to int
+        Units of each group.
+    """
+
+    backend: str
+    graph: str
+    block: int
+    base_ns: float
+    terms: tuple[LatencyTerm, ...]
+    sizes: Mapping[str, int]
+
+    def time_ns(self, counts: Mapping[str, int] | None = None) -> float:
+        """Return nanoseconds of one call; groups that are not named are whole."""
+        full = {**self.sizes, **(counts or {})}
+        total = self.base_ns
+        for term in self.terms:
+            value = term.ns
+            for factor in term.factors:
+                value *= factor(full[factor.group], self.block)
+            total += value
+        return total

@@ -1,0 +1,60 @@
+"""The file of a narrow network is what slicing the dense one gives, and runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import numpy_helper
+
+from benchmarks.errors import RecordError, SettingError
+from benchmarks.tables.narrow import Narrower
+from benchmarks.tables.plan_space import PlanSpace
+
+
+@given(a=st.integers(1, 64), b=st.integers(2, 96))
+def test_every_plan_is_a_file_that_runs(dense, space, a, b):
+    model = Narrower(dense, space).model({"a": a, "b": b})
+    onnx.checker.check_model(model, full_check=True)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    assert (shapes["w0"], shapes["w1"], shapes["w2"]) == ((a, 3, 3, 3), (a, 1, 3, 3), (b, a, 1, 1))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (scores,) = session.run(None, {"x": np.ones((2, 3, 4, 4), np.float32)})
+    assert scores.shape == (2, 5)
+
+
+def test_first_channels_are_kept_and_the_dense_file_stays(dense, space):
+    narrower = Narrower(dense, space)
+    whole = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(dense).graph.initializer}
+    narrow = {tensor.name: numpy_helper.to_array(tensor) for tensor in narrower.model({"a": 8}).graph.initializer}
+    np.testing.assert_array_equal(narrow["w2"], whole["w2"][:, :8])
+    again = {tensor.name: numpy_helper.to_array(tensor) for tensor in narrower.model({}).graph.initializer}
+    for name, array in whole.items():
+        np.testing.assert_array_equal(again[name], array)
+
+
+@pytest.mark.parametrize(("counts", "message"), [({"c": 1}, "no group 'c'"), ({"b": 1}, "keeps 2 to 96 units, got 1")])
+def test_plans_that_the_space_does_not_have_are_refused(dense, space, counts, message):
+    with pytest.raises(SettingError, match=message):
+        Narrower(dense, space).model(counts)
+
+
+def test_another_file_is_refused(dense, space, tmp_path):
+    model = onnx.load(dense)
+    model.doc_string = "another"
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(RecordError, match="made for another file"):
+        Narrower(tmp_path / "other.onnx", space)
+
+
+def test_a_space_is_read_as_it_was_written(space, tmp_path):
+    space.save(tmp_path / "space.json")
+    assert PlanSpace.load(tmp_path / "space.json") == space
+    (tmp_path / "broken.json").write_text("{", encoding="utf-8")
+    with pytest.raises(RecordError, match=r"broken\.json is not a plan space"):
+        PlanSpace.load(tmp_path / "broken.json")
+    with pytest.raises(RecordError, match="cannot be read"):
+        PlanSpace.load(tmp_path / "missing.json")

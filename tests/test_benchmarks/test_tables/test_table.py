@@ -1,0 +1,121 @@
+"""A table made of measured plans finds the runtime's block size and predicts plans that it has not seen."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backends.base import CompileOptions, LayerInfo
+from benchmarks.errors import NotComparableError, RecordError, SettingError
+from benchmarks.subject.subject import SubjectSpec
+from benchmarks.tables.anchors import anchor_times, anchors_of
+from benchmarks.tables.build import build_table
+from benchmarks.tables.check import check_table
+from benchmarks.tables.draws import draw
+from benchmarks.tables.narrow import Narrower
+from benchmarks.tables.nnls import non_negative_least_squares
+from benchmarks.tables.table import LatencyTable
+
+
+@pytest.fixture
+def build(dense, space, new_world):
+    def make(runtime, **options):
+        return build_table(
+            SubjectSpec(model=dense, backend="ort", options=CompileOptions()),
+            space,
+            processes=runtime.processes,
+            machine=new_world(),
+            **options,
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("block", [4, 8, 16])
+def test_the_block_is_found_and_new_plans_are_predicted(build, new_runtime, dense, space, block):
+    runtime = new_runtime(block=block)
+    table = build(runtime)
+    assert table.block == block
+    assert table.held_out.mape < 0.03
+    assert table.held_out.rank_correlation > 0.98
+    narrower, rng = Narrower(dense, space), random.Random(7)
+    for _ in range(10):
+        counts = draw(space, rng, block=block, least=0.3, most=1.0)
+        true = 300 + 0.9 * sum(runtime.layer_times(narrower.model(counts)).values())
+        assert math.isclose(table.predict_ns(counts), true, rel_tol=0.06)
+
+
+def test_predictions_do_not_fall_when_full_blocks_are_added(build, new_runtime):
+    table = build(new_runtime())
+    times = [[table.predict_ns({"a": a, "b": b}) for a in range(8, 65, 8)] for b in range(8, 97, 8)]
+    assert np.all(np.diff(times, axis=0) >= 0)
+    assert np.all(np.diff(times, axis=1) >= 0)
+
+
+def test_a_table_is_read_as_it_was_written_and_refused_for_anything_else(build, new_runtime, tmp_path):
+    table = build(new_runtime(), plans=20)
+    table.save(tmp_path / "table.json")
+    assert LatencyTable.load(tmp_path / "table.json") == table
+    table.require(table.key, "table.json")
+    for change, message in (
+        ({"threads": 2}, "threads 1, not 2"),
+        ({"machine": "f" * 16}, "machine"),
+        ({"backend_version": "2.0"}, "backend version '1.0', not '2.0'"),
+    ):
+        with pytest.raises(NotComparableError, match=message):
+            table.require(table.key.model_copy(update=change), "table.json")
+    (tmp_path / "other.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(RecordError, match="not a latency table"):
+        LatencyTable.load(tmp_path / "other.json")
+
+
+def test_a_check_measures_new_plans(build, new_runtime, new_world, dense, space):
+    table = build(new_runtime())
+    spec = SubjectSpec(model=dense, backend="ort", options=CompileOptions())
+    runtime = new_runtime(seed=5)
+    held_out, plans = check_table(
+        table, spec, space, where="table.json", plans=6, processes=runtime.processes, machine=new_world()
+    )
+    assert (held_out.n_plans, len(plans)) == (6, 6)
+    assert held_out.mape < 0.05
+    spec = SubjectSpec(model=dense, backend="ort", options=CompileOptions(threads=2))
+    with pytest.raises(NotComparableError, match="threads"):
+        check_table(table, spec, space, where="table.json", plans=3, processes=runtime.processes, machine=new_world())
+
+
+def test_too_few_plans_are_refused(build, new_runtime):
+    with pytest.raises(SettingError, match="at least 20 plans"):
+        build(new_runtime(), plans=10)
+
+
+def test_times_are_summed_up_by_weighted_layer(dense, space):
+    anchors = anchors_of(Narrower(dense, space).model({}).graph)
+    assert anchors == {
+        "first": "first",
+        "relu": "first",
+        "depthwise": "depthwise",
+        "second": "second",
+        "reshape": "second",
+        "fc": "fc",
+    }
+    layers = [("first",), ("relu",), (), ("depthwise",), ("second", "reshape"), ("fc",), ()]
+    infos = [LayerInfo(name=str(i), kind="", nodes=nodes, time_ns=10**i) for i, nodes in enumerate(layers)]
+    assert anchor_times(infos, anchors) == {"first": 11, "depthwise": 1100, "second": 10_000, "fc": 1_100_000}
+
+
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(6, 40))
+@settings(max_examples=50)
+def test_least_squares_without_negative_coefficients(seed, n, rows):
+    rng = np.random.default_rng(seed)
+    matrix, target = rng.random((rows, n)), rng.standard_normal(rows)
+    x = non_negative_least_squares(matrix, target)
+    assert (x >= 0).all()
+    # The conditions of Karush, Kuhn and Tucker: no slope where a coefficient is free, none downhill where it is 0.
+    slope = matrix.T @ (matrix @ x - target)
+    assert np.all(slope > -1e-6)
+    assert np.all(np.abs(slope[x > 0]) < 1e-6)

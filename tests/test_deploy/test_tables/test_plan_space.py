@@ -1,0 +1,152 @@
+"""The plan space of a network says what its file looks like at any widths; the commands on tables from end to end."""
+
+from __future__ import annotations
+
+import random
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.tables.narrow import Narrower
+from benchmarks.tables.plan_space import PlanSpace
+from benchmarks.tables.table import LatencyTable
+from deploy.cli.app import app
+from deploy.errors import ExportError
+from deploy.export.export import export_onnx
+from deploy.tables.latency_model import latency_model
+from deploy.tables.plan_space import plan_space_of
+from deploy.user_errors import guarded
+from pruners.graph import trace
+from pruners.plan import PruningPlan
+from pruners.registry import create
+from pruners.surgery import apply
+from pruners.target import Constraints, Target
+from pruners.task import PruningTask
+
+NETWORK = """
+from torch import nn
+
+def make():
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5),
+    )
+"""
+
+
+class Mixed(nn.Module):
+    """Convolution, depthwise, concatenation, residual sum, flatten, shape in a view."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 24, 3, padding=1), nn.BatchNorm2d(24), nn.ReLU())
+        self.depthwise = nn.Conv2d(24, 24, 3, padding=1, groups=24)
+        self.left, self.right = nn.Conv2d(24, 16, 1), nn.Conv2d(24, 20, 1)
+        self.join = nn.Conv2d(36, 24, 3, padding=1, bias=False)
+        self.hidden, self.out = nn.Linear(24 * 16, 32), nn.Linear(32, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = self.depthwise(x)
+        y = torch.cat([self.left(y), self.right(y)], 1).relu()
+        x = nn.functional.adaptive_avg_pool2d(x + self.join(y), 4)
+        return self.out(self.hidden(x.flatten(1)).relu())
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    torch.manual_seed(0)
+    network, inputs = Mixed().eval(), (torch.randn(2, 3, 8, 8),)
+    graph = trace(network, inputs)
+    path = tmp_path_factory.mktemp("mixed") / "dense.onnx"
+    export_onnx(network, inputs, path)
+    return network, graph, inputs, path, plan_space_of(network, graph, inputs, path)
+
+
+def test_a_narrow_file_has_the_shapes_of_the_exported_network(mixed, tmp_path):
+    network, graph, inputs, path, space = mixed
+    rng = random.Random(3)
+    counts = {group.name: rng.randint(2, group.n_units - 1) for group in space.groups}
+    plan = PruningPlan.from_kept(
+        {name: tuple(range(count)) for name, count in counts.items()},
+        space.whole,
+        graph=graph.fingerprint,
+        inputs=graph.inputs,
+        method="test",
+        settings={},
+    )
+    export_onnx(apply(network, plan, graph=graph), inputs, tmp_path / "compact.onnx")
+    shapes = [
+        sorted(tuple(tensor.dims) for tensor in model.graph.initializer)
+        for model in (onnx.load(tmp_path / "compact.onnx"), Narrower(path, space).model(counts))
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_the_commands_from_network_to_table(tmp_path, capsys):
+    def table(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            guarded(lambda: app(["table", *map(str, arguments)]))
+        told = capsys.readouterr()
+        return ended.value.code or 0, told.out, told.err
+
+    folder = tmp_path / "space"
+    (tmp_path / "net.py").write_text(NETWORK, encoding="utf-8")
+    network = ("--network", f"{tmp_path / 'net.py'}:make", "--input-shape", "3,8,8")
+    code, _, err = table("space", *network, "-o", folder)
+    assert code == 0, err
+    space = PlanSpace.load(folder / "plan-space.json")
+    dense = folder / "dense.onnx"
+    options = ("--plan-space", folder / "plan-space.json", "--threads", 1, "--plans", 20)
+    code, out, err = table("build", dense, *options, "-o", tmp_path / "table.json")
+    assert code == 0, err
+    assert "channels computed together" in out
+    made = LatencyTable.load(tmp_path / "table.json")
+    assert made.key.graph == space.graph
+    assert len(made.plans) == 20
+
+    code, out, _ = table("show", tmp_path / "table.json", "--top", 2)
+    assert (code, "rank correlation" in out) == (0, True)
+    code, _, _ = table("export", tmp_path / "table.json", "-o", tmp_path / "table.csv")
+    lines = (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "layer,groups,kept_units,ns"
+    assert len(lines) > len(made.layers)
+    code, _, err = table("build", dense, "--plan-space", dense, "-o", tmp_path / "x.json")
+    assert (code, err.count("\n")) == (2, 1)
+    assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize("method", ["l1", "uniform", "random", "criterion"])
+def test_any_method_prunes_to_a_predicted_time(mixed, method, dense_table):
+    network, graph, inputs, _, space = mixed
+    model = latency_model(dense_table(space))
+    settings = {"decision": "exact"} if method == "criterion" else {}
+    task = PruningTask(
+        model=network,
+        example_inputs=inputs,
+        target=Target(speed_up=1.6, table=model),
+        constraints=Constraints(multiple_of=model.block),
+    )
+    pruned = create(method, **settings).prune(task)
+    counts = {name: len(kept) for name, kept in pruned.plan.kept.items()}
+    assert model.time_ns(counts) <= model.time_ns() / 1.6
+    assert all(count % model.block == 0 for count in counts.values())
+    assert graph.macs(counts) < graph.macs()
+
+
+@pytest.mark.parametrize(
+    ("draws", "message"),
+    [
+        ([[(("axis", 9, 1, 0), 24)]], "exported with other nodes"),
+        ([[(("axis", 0, 1, 0), size)] for size in (13, 7, 19)], r"axis 1\[0\] of node 0 follows the widths in a way"),
+    ],
+)
+def test_a_file_that_the_groups_do_not_explain_has_no_space(mixed, monkeypatch, draws, message):
+    network, graph, inputs, path, _ = mixed
+    numbers = iter([[(("axis", 0, 1, 0), 24)], *draws])
+    monkeypatch.setattr("deploy.tables.plan_space._numbers", lambda _: next(numbers))
+    with pytest.raises(ExportError, match=message):
+        plan_space_of(network, graph, inputs, path)
