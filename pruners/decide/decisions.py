@@ -38,8 +38,8 @@ _EXACT = "exact"
 
 
 def decision_names() -> tuple[str, ...]:
-    """Return the names that `decide` knows."""
-    return (*_DECISIONS, _EXACT)
+    """Return the names of the decisions that take any budget."""
+    return tuple(_DECISIONS)
 
 
 def decide(
@@ -68,7 +68,7 @@ def decide(
     Parameters
     ----------
     name : str
-        One of `decision_names`.
+        One of `decision_names`, or ``exact``.
     choices : Choices
         What may be decided; for a later step ``choices.left(counts)``.
     scores : Mapping of str to sequence of float
@@ -96,7 +96,8 @@ def decide(
     if name == _EXACT and classes is None:
         return exact_counts(choices, scores, budget, max_removed=max_removed)
     if name not in _DECISIONS:
-        meant = did_you_mean(name, decision_names()) or f"; there are: {', '.join(decision_names())}"
+        known = (*_DECISIONS, _EXACT)
+        meant = did_you_mean(name, known) or f"; there are: {', '.join(known)}"
         raise MethodError(f"unknown decision {name!r}{meant}")
     decision = _DECISIONS[name]
     moves = decision.order(choices, scores)
