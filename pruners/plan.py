@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,12 +29,26 @@ __all__ = ["CallSpec", "InputSpec", "PruningPlan"]
 
 
 class InputSpec(BaseModel):
-    """Shape and torch dtype name of one example input, batch axis included."""
+    """One example input: shape (batch axis included), torch dtype name, and what is known of its values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     shape: tuple[int, ...]
     dtype: str = "float32"
+    low: float | None = Field(None, description="smallest finite value")
+    high: float | None = Field(None, description="largest finite value")
+    values: tuple[int, ...] | None = Field(None, description="all values, of a few integers or truth values (0 or 1)")
+
+    @model_validator(mode="after")
+    def _fits(self) -> InputSpec:
+        if self.values is not None and len(self.values) != prod(self.shape):
+            raise ValueError(f"an input of shape {self.shape} has {len(self.values)} values")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _short(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = whole(self)
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 class CallSpec(BaseModel):

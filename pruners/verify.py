@@ -20,10 +20,9 @@ from pruners.graph import Graph
 from pruners.groups import ChannelGroup, removed_positions
 from pruners.modules.calls import NetworkCall
 from pruners.modules.copies import copy_of
-from pruners.modules.outputs import batch_sizes, device_of, in_fp32, outputs_of
+from pruners.modules.outputs import Examples, Run, device_of, distance, in_dtype, outputs_of, span_of
 from pruners.modules.perturb import randomize_for_sensitivity
 from pruners.modules.precision import in_precision
-from pruners.modules.random_inputs import random_call
 from pruners.plan import PruningPlan
 
 __all__ = ["Verification", "verify"]
@@ -35,6 +34,9 @@ TOLERANCE = 1e-4
 """Largest error that is taken for rounding in fp32, relative to the range of the output."""
 LEAST_SENSITIVITY = 10 * TOLERANCE
 """Smallest change of the output by masking, relative to its range, with which the comparison says something."""
+_PRECISIONS = ((torch.float32, 0.0), (torch.float64, 1e-6))
+"""In turn, each with the least range of an output that counts, as a share of its size."""
+_NAMES = {torch.float32: "fp32", torch.float64: "double precision"}
 _PROBES = 8
 """Draws of the probe's weights until the output moves: a few removed channels can all sleep behind a ReLU."""
 
@@ -86,7 +88,10 @@ class Verification:
 def verify(
     model: nn.Module, plan: PruningPlan, compact: nn.Module, *, graph: Graph | None = None, seed: int = 0
 ) -> Verification:
-    """Compare the masked original with the compact network on random inputs, in fp32 and evaluation mode.
+    """Compare the masked original with the compact network in evaluation mode, on inputs like the graph's example.
+
+    In fp32, and in double precision where that says no: where an output hardly varies, or a comparison in the network
+    is close, rounding in fp32 looks like an error.
 
     Three things must hold. Every tensor of the compact network is the original's, cut by the plan, bit by bit. With the
     weights as given both networks give the same outputs, at two batch sizes. And with other weights they do too: this
@@ -120,25 +125,21 @@ def verify(
     graph = graph_of(model, plan) if graph is None else graph
     graph.check(plan)
     gone, dropped = removed_positions(graph.groups, plan), graph.dropped(plan)
-    example, device = in_fp32(graph.example), device_of(model)
     original, smaller = (in_precision(copy_of(one).eval(), torch.float32) for one in (model, compact))
     _check_cut(original, gone, dropped, smaller)
     by_parameters = not plan.blocks and all(graph.group(name).exact for name in plan.kept)
 
-    def compared(reference: _Reference) -> Verification:
+    def compared(reference: _Reference, floor: float) -> Verification:
         in_graph = isinstance(compact, GraphNetwork) or reference == "masked values"
-        sizes = batch_sizes(original, example) if graph.dynamic_batch or not in_graph else (None,)
         masked = _masked_parameters(gone) if reference == "masked parameters" else _masked_values(graph, plan)
-
-        def draw(batch: int | None, offset: int) -> NetworkCall:
-            return random_call(example, batch=batch, seed=seed + offset, device=device)
-
-        given = [_compare(original, masked, smaller, draw(n, 0)) for n in sizes]
+        runs = examples.runs(original, seed=seed, any_batch=graph.dynamic_batch or not in_graph)
+        given = [_compare(run, masked(original, run.inputs), smaller, floor) for run in runs]
         awake, smaller_awake = copy_of(original), copy_of(smaller)
         for attempt in range(_PROBES):
-            randomize_for_sensitivity(awake, draw(sizes[-1], 1), seed=seed + attempt)
+            randomize_for_sensitivity(awake, runs[-1].inputs, seed=seed + attempt)
             _copy_cut(awake, gone, smaller_awake)
-            probe = _compare(awake, masked, smaller_awake, draw(sizes[-1], 2 + attempt))
+            run = examples.run(awake, batch=runs[-1].batch, seed=seed + 1 + attempt)
+            probe = _compare(run, masked(awake, run.inputs), smaller_awake, floor)
             if probe.sensitivity >= LEAST_SENSITIVITY or probe.relative_error > TOLERANCE:
                 break
         return Verification(
@@ -149,29 +150,48 @@ def verify(
             relative_error=max(one.relative_error for one in (*given, probe)),
             sensitivity=max(one.sensitivity for one in given),
             probe_sensitivity=probe.sensitivity,
-            batch_sizes=tuple(n if n is not None else len(example.tensors[0]) for n in sizes),
+            batch_sizes=tuple(_batch_of(run) for run in runs),
         )
 
-    try:
-        result = compared("masked parameters" if by_parameters else "masked values")
-        if by_parameters and not result.relative_error <= TOLERANCE:
-            # Zeros in the parameters are not zeros in the values where a function of zero is multiplied by another one.
-            result = compared("masked values")
-    except FOREIGN as error:
-        raise VerificationError(
-            f"{type(model).__name__} does not run in fp32 on random inputs: {first_line(error)}"
-        ) from error
+    # Zeros in the parameters are not zeros in the values where a function of zero is multiplied by another one.
+    references: tuple[_Reference, ...] = ("masked parameters", "masked values") if by_parameters else ("masked values",)
+    problem: VerificationError | None = None
+    for dtype, floor in _PRECISIONS:
+        examples = Examples(in_dtype(graph.example.to(device_of(model)), dtype))
+        in_precision(original, dtype), in_precision(smaller, dtype)
+        for reference in references:
+            try:
+                result = compared(reference, floor)
+            except FOREIGN as error:
+                says = f"{type(model).__name__} does not run in {_NAMES[dtype]} on its example: {first_line(error)}"
+                problem = problem or VerificationError(says)
+                break
+            problem = _problem(result)
+            if problem is None:
+                return result
+    assert problem is not None, "each precision returns or leaves one"
+    raise problem
+
+
+def _batch_of(run: Run) -> int:
+    return next(len(tensor) for tensor in run.inputs.tensors if tensor.ndim)
+
+
+def _problem(result: Verification) -> VerificationError | None:
+    if math.isinf(result.relative_error):
+        return VerificationError("masked or compact network gives NaN or infinity where the original does not")
     if not result.relative_error <= TOLERANCE:
-        raise VerificationError(
+        return VerificationError(
             f"masked and compact network differ by {result.relative_error:.2e} of the output's range; "
             f"at most {TOLERANCE:.0e} is rounding"
         )
-    if not max(result.sensitivity, result.probe_sensitivity) >= LEAST_SENSITIVITY:
-        raise VacuousCheckError(
+    moved = max(result.sensitivity, result.probe_sensitivity)
+    if not moved >= LEAST_SENSITIVITY:
+        return VacuousCheckError(
             f"the check is vacuous: masking the {result.removed_channels} removed channels moves the output by "
-            f"{max(result.sensitivity, result.probe_sensitivity):.1e} of its range, less than {LEAST_SENSITIVITY:.0e}"
+            f"{moved:.1e} of its range, less than {LEAST_SENSITIVITY:.0e}"
         )
-    return result
+    return None
 
 
 _Masked: TypeAlias = Callable[[nn.Module, NetworkCall], list[Tensor]]
@@ -204,10 +224,9 @@ class _Difference:
     sensitivity: float
 
 
-def _compare(original: nn.Module, masked: _Masked, compact: nn.Module, inputs: NetworkCall) -> _Difference:
-    plain, expected = outputs_of(original, inputs), masked(original, inputs)
+def _compare(plain: Run, expected: Sequence[Tensor], compact: nn.Module, floor: float) -> _Difference:
     try:
-        got = outputs_of(compact, inputs)
+        got = outputs_of(compact, plain.inputs)
     except FOREIGN as error:
         raise VerificationError(f"the compact network does not run: {first_line(error)}") from error
     if [item.shape for item in got] != [item.shape for item in expected]:
@@ -216,15 +235,11 @@ def _compare(original: nn.Module, masked: _Masked, compact: nn.Module, inputs: N
             f"the original's {[tuple(item.shape) for item in expected]}"
         )
     apart = relative = sensitivity = 0.0
-    for before, want, have in zip(plain, expected, got, strict=True):
-        if not before.numel():
-            continue
-        span = float(before.max() - before.min()) or float(before.abs().max()) or 1.0
-        worst = float((want - have).abs().max())
-        if not math.isfinite(worst) or not math.isfinite(span):
-            raise VerificationError("masked or compact network gives NaN or infinity on random inputs")
+    for before, want, have in zip(plain.outputs, expected, got, strict=True):
+        span = span_of(before, floor)
+        worst = distance(want, have) if torch.equal(before.isfinite(), want.isfinite()) else math.inf
         apart, relative = max(apart, worst), max(relative, worst / span)
-        sensitivity = max(sensitivity, float((before - want).abs().max()) / span)
+        sensitivity = max(sensitivity, distance(before, want) / span)
     return _Difference(apart, relative, sensitivity)
 
 

@@ -26,10 +26,9 @@ from pruners.forms.slicing import slice_without
 from pruners.graph import Graph
 from pruners.modules.calls import NetworkCall
 from pruners.modules.copies import copy_of
-from pruners.modules.outputs import batch_sizes, device_of, in_dtype, in_fp32, outputs_of
+from pruners.modules.outputs import Examples, device_of, distance, in_dtype, outputs_of, span_of
 from pruners.modules.perturb import randomize_for_sensitivity
 from pruners.modules.precision import in_precision
-from pruners.modules.random_inputs import random_call
 from pruners.plan import PruningPlan
 
 __all__ = ["Form", "compact_network"]
@@ -145,7 +144,7 @@ def _judge(model: nn.Module, graph: Graph, gone: _Positions, network: GraphNetwo
         return _Judge(model, graph, gone, network, torch.float32)
     except FOREIGN as error:
         raise SurgeryError(
-            f"{type(model).__name__} does not run on random inputs in fp32, or not as a graph: {first_line(error)}"
+            f"{type(model).__name__} does not run on its example in fp32, or not as a graph: {first_line(error)}"
         ) from error
 
 
@@ -156,12 +155,13 @@ class _Judge:
         self, model: nn.Module, graph: Graph, gone: _Positions, network: GraphNetwork, dtype: torch.dtype
     ) -> None:
         self._dtype = dtype
-        original = in_precision(copy_of(model).eval(), torch.float32)
-        given, device = in_fp32(graph.example), device_of(original)
-        sizes = batch_sizes(original, given) if graph.dynamic_batch else (None,)
+        cheap = torch.float64 if any(one.dtype == torch.float64 for one in model.parameters()) else torch.float32
+        original = in_precision(copy_of(model).eval(), cheap)
+        runs = Examples(in_dtype(graph.example.to(device_of(model)), cheap)).runs(
+            original, seed=1, any_batch=graph.dynamic_batch
+        )
+        self._examples = [in_dtype(run.inputs, dtype) for run in runs]
         in_precision(original, dtype)
-        drawn = [random_call(given, batch=batch, seed=1, device=device) for batch in sizes]
-        self._examples = [in_dtype(item, dtype) for item in drawn]
         randomize_for_sensitivity(original, self._examples[-1], seed=0)
         self._tensors = _cut_tensors(original, gone, frozenset())
         twin = self._loaded(network)
@@ -194,11 +194,9 @@ def _difference(expected: Sequence[Tensor], got: Sequence[Tensor], tolerance: fl
     if [item.shape for item in got] != [item.shape for item in expected]:
         return "its outputs have other shapes than those of the graph"
     for want, have in zip(expected, got, strict=True):
-        if want.numel():
-            span = float(want.max() - want.min()) or 1.0
-            apart = float((want - have).abs().max()) / span
-            if not apart <= tolerance:
-                return f"its output differs by {apart:.1e} of its range from that of the graph"
+        apart = distance(want, have) / span_of(want, tolerance)
+        if not apart <= tolerance:
+            return f"its output differs by {apart:.1e} of its range from that of the graph"
     return ""
 
 
@@ -219,7 +217,7 @@ def _fails_in_training(module: nn.Module, example: NetworkCall) -> str:
 def _training_graph(model: nn.Module, graph: Graph, survivors: Survivors, plan: PruningPlan) -> ProgramGraph | str:
     """Trace the training mode and cut it, if it holds no more channels together than evaluation mode."""
     try:
-        program = export(model, random_call(graph.example, device=device_of(model)), training=True)
+        program = export(model, graph.example.to(device_of(model)), training=True)
     except TraceError as error:
         return str(error)
     labels = graph.grouping.walk.labels.fork()

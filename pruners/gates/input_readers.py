@@ -13,7 +13,6 @@ from torch.nn.modules.conv import _ConvNd
 from pruners.gates.scale_sites import ScaleSite, unit_sites
 from pruners.modules.modes import evaluating
 from pruners.modules.outputs import device_of
-from pruners.modules.random_inputs import random_call
 
 if TYPE_CHECKING:
     from pruners.graph import Graph
@@ -51,7 +50,7 @@ def find_readers(
 ) -> tuple[dict[str, tuple[Reader, ...]], dict[str, str]]:
     """Find the layers that read each group, in the order in which they are first called.
 
-    The network runs once, in evaluation mode, on random inputs.
+    The network runs once, in evaluation mode, on its example.
 
     Parameters
     ----------
@@ -112,7 +111,7 @@ def _input_shapes(network: nn.Module, graph: Graph, modules: Mapping[str, nn.Mod
     ]
     try:
         with evaluating(network), torch.no_grad():
-            random_call(graph.example, device=device_of(network))(network)
+            graph.example.to(device_of(network))(network)
     finally:
         for hook in hooks:
             hook.remove()

@@ -58,6 +58,10 @@ class NetworkCall:
         args, kwargs = pytree.tree_map_only(Tensor, change, (self.args, self.kwargs))
         return NetworkCall(args, kwargs)
 
+    def to(self, device: torch.device) -> NetworkCall:
+        """Return the call with its tensors on a device."""
+        return self.map(lambda tensor: tensor.to(device))
+
     @property
     def batch(self) -> int | None:
         """Size of axis 0, where all tensors agree on it; else None."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,39 +14,103 @@ from torch.utils import _pytree as pytree
 from pruners.errors import FOREIGN
 from pruners.modules.calls import NetworkCall, know_dataclasses
 from pruners.modules.precision import comparable, precise
-from pruners.modules.random_inputs import random_call
+from pruners.modules.random_inputs import SOURCES, Source, random_call
 
-__all__ = ["batch_sizes", "device_of", "in_dtype", "in_fp32", "outputs_of"]
+__all__ = ["Examples", "Run", "device_of", "distance", "in_dtype", "outputs_of", "span_of"]
 
 
-def batch_sizes(model: nn.Module, example: NetworkCall) -> tuple[int | None, ...]:
-    """Return 1 and 2 where the network runs with such batches, else None alone: the size that was traced.
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of a network: at which batch size (None: the example's), its inputs, and its outputs as `outputs_of`."""
+
+    batch: int | None
+    inputs: NetworkCall
+    outputs: Sequence[Tensor]
+
+
+class Examples:
+    """Inputs drawn from an example that a network runs on, with finite outputs where it can be.
+
+    What a network takes only for some values is drawn from more and more closely (see `random_call`), in the end as
+    given.
 
     Parameters
     ----------
-    model : Module
-        In evaluation mode and fp32.
     example : NetworkCall
-        As `in_fp32` returns it.
+        On the network's device.
     """
-    if example.batch is None:
-        return (None,)
-    for batch in (1, 2):
-        try:
-            outputs_of(model, random_call(example, batch=batch, device=device_of(model)))
-        except FOREIGN:
-            return (None,)
-    return (1, 2)
+
+    def __init__(self, example: NetworkCall) -> None:
+        self.example = example
+        self._sources = SOURCES
+
+    def runs(self, network: nn.Module, *, seed: int, any_batch: bool) -> list[Run]:
+        """Run at batch sizes 1 and 2 if it may and does, else at the example's.
+
+        Raises
+        ------
+        Exception
+            The network does not run on the example.
+        """
+        for source in self._sources if any_batch and self.example.batch is not None else ():
+            try:
+                runs = [self._run(network, batch, seed, source) for batch in (1, 2)]
+            except FOREIGN:
+                continue
+            if source == SOURCES[-1] or all(_finite(run) for run in runs):
+                self._sources = self._sources[self._sources.index(source) :]
+                return runs
+        return [self.run(network, seed=seed)]
+
+    def run(self, network: nn.Module, *, seed: int, batch: int | None = None) -> Run:
+        """Run at a batch size that `runs` found.
+
+        Raises
+        ------
+        Exception
+            The network does not run on the example.
+        """
+        while len(self._sources) > 1:
+            try:
+                run = self._run(network, batch, seed, self._sources[0])
+            except FOREIGN:
+                pass  # for want of a valid input: the example itself raises below
+            else:
+                if _finite(run):
+                    return run
+            self._sources = self._sources[1:]
+        return self._run(network, batch, seed, self._sources[0])
+
+    def _run(self, network: nn.Module, batch: int | None, seed: int, source: Source) -> Run:
+        inputs = random_call(self.example, batch=batch, seed=seed, source=source)
+        return Run(batch, inputs, outputs_of(network, inputs))
+
+
+def _finite(run: Run) -> bool:
+    return all(bool(output.isfinite().all()) for output in run.outputs)
+
+
+def span_of(output: Tensor, floor: float) -> float:
+    """Return the range of the finite values of an output, at least `floor` of their size; 1 where all are zero."""
+    finite = output[output.isfinite()]
+    if not finite.numel():
+        return 1.0
+    span, size = float(finite.max() - finite.min()), float(finite.abs().max())
+    return max(span or size, floor * size) or 1.0
+
+
+def distance(one: Tensor, other: Tensor) -> float:
+    """Return the largest difference; infinite where one is infinite or NaN and the other is not the same."""
+    if not one.numel():
+        return 0.0
+    same = (one == other) | (one.isnan() & other.isnan())
+    apart = float((one - other).abs().masked_fill(same, 0).max())
+    return math.inf if math.isnan(apart) else apart
 
 
 def device_of(model: nn.Module) -> torch.device:
     """Return the device of a network's parameters."""
     return next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-
-
-def in_fp32(call: NetworkCall) -> NetworkCall:
-    """Return the same inputs with floating-point ones in fp32."""
-    return in_dtype(call, torch.float32)
 
 
 def in_dtype(call: NetworkCall, dtype: torch.dtype) -> NetworkCall:

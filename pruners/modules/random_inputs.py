@@ -2,36 +2,71 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from pruners.errors import PlanError
 from pruners.modules.calls import NetworkCall, filled
+from pruners.modules.precision import varies
 from pruners.plan import InputSpec, PruningPlan
 
-__all__ = ["planned_call", "random_call", "random_inputs", "spec_of"]
+__all__ = ["SOURCES", "Source", "planned_call", "random_call", "random_inputs", "spec_of"]
+
+Source = Literal["values", "numbers", "example"]
+"""What of an example is kept: the range of its values, its integers and truth values besides, or all of it."""
+SOURCES: tuple[Source, ...] = get_args(Source)
+_LISTED = 1024
 
 
 def random_call(
-    like: NetworkCall, *, batch: int | None = None, seed: int = 0, device: torch.device | str = "cpu"
+    like: NetworkCall, *, batch: int | None = None, seed: int = 0, source: Source = "values"
 ) -> NetworkCall:
-    """Draw the tensors of a call anew; what is no tensor stays.
+    """Draw the tensors of a call from those of an example; what is no tensor stays.
 
     Parameters
     ----------
     like : NetworkCall
-        Gives shapes and dtypes.
-    batch, seed, device
-        As `random_inputs` takes them.
+        The example.
+    batch : int, optional
+        Replaces the first axis of every tensor; default as in the example.
+    source : {"values", "numbers", "example"}
+        ``"values"``: each tensor has values of its own, in any order, so that it stays positive, whole, or below a
+        bound as the example is; where these are all the same (ones, zeros), numbers around it. ``"numbers"``: only
+        real and complex numbers are drawn so, and integers and truth values (lengths, offsets, masks) are rows of the
+        example in their order. ``"example"``: all are.
     """
-    drawn = iter(random_inputs([spec_of(item) for item in like.tensors], batch=batch, seed=seed, device=device))
-    return like.map(lambda _: next(drawn))
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(tensor: Tensor) -> Tensor:
+        shape = tensor.shape if batch is None or not tensor.ndim else (batch, *tensor.shape[1:])
+        if source == "values" or (source == "numbers" and varies(tensor)):
+            return _like(tensor, shape, generator)
+        return tensor if batch is None else tensor[torch.arange(batch, device=tensor.device) * len(tensor) // batch]
+
+    return like.map(drawn)
+
+
+def _like(tensor: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    values = tensor.detach().flatten()
+    if bool((values != values[:1]).any()):
+        return values[torch.randint(len(values), tuple(shape), generator=generator).to(values.device)]
+    only = values[0].item() if len(values) else 0
+    if not varies(tensor):
+        drawn = torch.randint(min(int(only), 0), max(int(only), 1) + 1, tuple(shape), generator=generator)
+    elif not only or not math.isfinite(abs(only)):
+        dtype = torch.complex128 if tensor.is_complex() else torch.float64
+        drawn = torch.randn(tuple(shape), generator=generator, dtype=dtype)
+    else:
+        drawn = only * (0.5 + torch.rand(tuple(shape), generator=generator, dtype=torch.float64))
+    return drawn.to(tensor.device, tensor.dtype)
 
 
 def planned_call(plan: PruningPlan, *, device: torch.device | str = "cpu") -> NetworkCall:
-    """Draw a call as a plan describes it.
+    """Draw a call as a plan describes it: what it does not list, within its bounds.
 
     Raises
     ------
@@ -42,19 +77,30 @@ def planned_call(plan: PruningPlan, *, device: torch.device | str = "cpu") -> Ne
 
 
 def spec_of(tensor: Tensor) -> InputSpec:
-    """Return shape and dtype of a tensor."""
-    return InputSpec(shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
+    """Return shape, dtype and bounds of a tensor; of a few integers or truth values all of them."""
+    shape, dtype = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_floating_point():
+        finite = tensor.detach().double()
+        finite = finite[finite.isfinite()]
+        if not finite.numel():
+            return InputSpec(shape=shape, dtype=dtype)
+        return InputSpec(shape=shape, dtype=dtype, low=float(finite.min()), high=float(finite.max()))
+    if tensor.is_complex() or not tensor.numel():
+        return InputSpec(shape=shape, dtype=dtype)
+    if tensor.numel() <= _LISTED:
+        return InputSpec(shape=shape, dtype=dtype, values=tuple(map(int, tensor.flatten().tolist())))
+    return InputSpec(shape=shape, dtype=dtype, low=int(tensor.min()), high=int(tensor.max()))
 
 
 def random_inputs(
     specs: Sequence[InputSpec], *, batch: int | None = None, seed: int = 0, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, ...]:
-    """Draw one call's inputs: normal numbers, and 0 or 1 for integers and truth values.
+    """Draw one call's inputs within their bounds; without: normal numbers, and 0 or 1 for integers and truth values.
 
     Parameters
     ----------
     batch : int, optional
-        Replaces the first axis of every input; default as described.
+        Replaces the first axis of every input; default as described. Listed values are left out then.
 
     Returns
     -------
@@ -73,8 +119,16 @@ def random_inputs(
         if not isinstance(dtype, torch.dtype):
             raise PlanError(f"input dtype {spec.dtype!r} is not a torch dtype; write it like 'float32'")
         shape = spec.shape if batch is None else (batch, *spec.shape[1:])
-        if dtype.is_floating_point or dtype.is_complex:
-            drawn.append(torch.randn(shape, generator=generator).to(dtype).to(device))
+        low, high = spec.low, spec.high
+        if spec.values is not None and batch is None:
+            values = torch.tensor(spec.values).reshape(shape)
+        elif dtype.is_complex or (dtype.is_floating_point and (low is None or high is None)):
+            values = torch.randn(shape, generator=generator, dtype=dtype if dtype.is_complex else torch.float32)
+        elif dtype.is_floating_point:
+            assert low is not None and high is not None, "the case above"
+            values = low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
         else:
-            drawn.append(torch.randint(0, 2, shape, generator=generator).to(dtype).to(device))
+            first, last = (0, 1) if low is None or high is None else (int(low), int(high))
+            values = torch.randint(first, last + 1, shape, generator=generator)
+        drawn.append(values.to(dtype).to(device))
     return tuple(drawn)
