@@ -144,7 +144,8 @@ def _judge(model: nn.Module, graph: Graph, gone: _Positions, network: GraphNetwo
         return _Judge(model, graph, gone, network, torch.float32)
     except FOREIGN as error:
         raise SurgeryError(
-            f"{type(model).__name__} does not run on its example in fp32, or not as a graph: {first_line(error)}"
+            f"{type(model).__name__} does not run in fp32 on the example of its graph, or not as a graph: "
+            f"{first_line(error)}; hand in a graph that was traced with inputs which it takes"
         ) from error
 
 
@@ -160,6 +161,11 @@ class _Judge:
         runs = Examples(in_dtype(graph.example.to(device_of(model)), cheap)).runs(
             original, seed=1, any_batch=graph.dynamic_batch
         )
+        if not any(bool(output.isfinite().any()) for run in runs for output in run.outputs):
+            raise SurgeryError(
+                f"{type(model).__name__} gives NaN or infinity only on the example of its graph; "
+                "hand in a graph that was traced with inputs which it takes"
+            )
         self._examples = [in_dtype(run.inputs, dtype) for run in runs]
         in_precision(original, dtype)
         randomize_for_sensitivity(original, self._examples[-1], seed=0)
@@ -193,6 +199,8 @@ class _Judge:
 def _difference(expected: Sequence[Tensor], got: Sequence[Tensor], tolerance: float) -> str:
     if [item.shape for item in got] != [item.shape for item in expected]:
         return "its outputs have other shapes than those of the graph"
+    if not any(bool(want.isfinite().any()) for want in expected):
+        return "the graph gives NaN or infinity only: there is nothing to compare it with"
     for want, have in zip(expected, got, strict=True):
         apart = distance(want, have) / span_of(want, tolerance)
         if not apart <= tolerance:
