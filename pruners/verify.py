@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -20,7 +21,7 @@ from pruners.graph import Graph
 from pruners.groups import ChannelGroup, removed_positions
 from pruners.modules.calls import NetworkCall
 from pruners.modules.copies import copy_of
-from pruners.modules.outputs import Examples, Run, device_of, distance, in_dtype, outputs_of, span_of
+from pruners.modules.outputs import LEAST_RANGE, Examples, Run, device_of, distance, in_dtype, outputs_of, span_of
 from pruners.modules.perturb import randomize_for_sensitivity
 from pruners.modules.precision import in_precision
 from pruners.plan import PruningPlan
@@ -34,9 +35,6 @@ TOLERANCE = 1e-4
 """Largest error that is taken for rounding in fp32, relative to the range of the output."""
 LEAST_SENSITIVITY = 10 * TOLERANCE
 """Smallest change of the output by masking, relative to its range, with which the comparison says something."""
-_PRECISIONS = ((torch.float32, 0.0), (torch.float64, 1e-6))
-"""In turn, each with the least range of an output that counts, as a share of its size."""
-_NAMES = {torch.float32: "fp32", torch.float64: "double precision"}
 _PROBES = 8
 """Draws of the probe's weights until the output moves: a few removed channels can all sleep behind a ReLU."""
 
@@ -129,7 +127,7 @@ def verify(
     _check_cut(original, gone, dropped, smaller)
     by_parameters = not plan.blocks and all(graph.group(name).exact for name in plan.kept)
 
-    def compared(reference: _Reference, floor: float) -> Verification:
+    def compared(reference: _Reference, examples: Examples, floor: float) -> tuple[Verification, bool]:
         in_graph = isinstance(compact, GraphNetwork) or reference == "masked values"
         masked = _masked_parameters(gone) if reference == "masked parameters" else _masked_values(graph, plan)
         runs = examples.runs(original, seed=seed, any_batch=graph.dynamic_batch or not in_graph)
@@ -142,7 +140,7 @@ def verify(
             probe = _compare(run, masked(awake, run.inputs), smaller_awake, floor)
             if probe.sensitivity >= LEAST_SENSITIVITY or probe.relative_error > TOLERANCE:
                 break
-        return Verification(
+        found = Verification(
             reference=reference,
             removed_channels=_removed_channels(graph.groups, plan),
             removed_parameters=_n_elements(model) - _n_elements(compact),
@@ -152,29 +150,39 @@ def verify(
             probe_sensitivity=probe.sensitivity,
             batch_sizes=tuple(_batch_of(run) for run in runs),
         )
+        return found, any(one.coarse for one in (*given, probe))
 
     # Zeros in the parameters are not zeros in the values where a function of zero is multiplied by another one.
     references: tuple[_Reference, ...] = ("masked parameters", "masked values") if by_parameters else ("masked values",)
-    problem: VerificationError | None = None
-    for dtype, floor in _PRECISIONS:
-        examples = Examples(in_dtype(graph.example.to(device_of(model)), dtype))
+
+    def decided(dtype: torch.dtype) -> tuple[Verification, bool]:
         in_precision(original, dtype), in_precision(smaller, dtype)
+        examples = Examples(in_dtype(graph.example.to(device_of(model)), dtype))
         for reference in references:
-            try:
-                result = compared(reference, floor)
-            except FOREIGN as error:
-                says = f"{type(model).__name__} does not run in {_NAMES[dtype]} on its example: {first_line(error)}"
-                problem = problem or VerificationError(says)
+            found, coarse = compared(reference, examples, LEAST_RANGE[dtype])
+            if found.relative_error <= TOLERANCE:
                 break
-            problem = _problem(result)
-            if problem is None:
-                return result
-    assert problem is not None, "each precision returns or leaves one"
-    raise problem
+        return found, coarse
+
+    result: Verification | None = None
+    unclear, says = True, ""
+    try:
+        result, coarse = decided(torch.float32)
+        unclear = coarse or _problem(result) is not None
+    except FOREIGN as error:  # code that names a precision runs in no other
+        says = first_line(error)
+    if unclear:
+        with suppress(*FOREIGN):
+            result, _ = decided(torch.float64)
+    if result is None:
+        raise VerificationError(f"{type(model).__name__} does not run in fp32 on its example: {says}")
+    if problem := _problem(result):
+        raise problem
+    return result
 
 
 def _batch_of(run: Run) -> int:
-    return next(len(tensor) for tensor in run.inputs.tensors if tensor.ndim)
+    return next((len(tensor) for tensor in run.inputs.tensors if tensor.ndim), 1)
 
 
 def _problem(result: Verification) -> VerificationError | None:
@@ -222,6 +230,7 @@ class _Difference:
     error: float
     relative_error: float
     sensitivity: float
+    coarse: bool
 
 
 def _compare(plain: Run, expected: Sequence[Tensor], compact: nn.Module, floor: float) -> _Difference:
@@ -235,12 +244,14 @@ def _compare(plain: Run, expected: Sequence[Tensor], compact: nn.Module, floor: 
             f"the original's {[tuple(item.shape) for item in expected]}"
         )
     apart = relative = sensitivity = 0.0
+    coarse = False
     for before, want, have in zip(plain.outputs, expected, got, strict=True):
         span = span_of(before, floor)
+        coarse |= span_of(before) < span
         worst = distance(want, have) if torch.equal(before.isfinite(), want.isfinite()) else math.inf
         apart, relative = max(apart, worst), max(relative, worst / span)
         sensitivity = max(sensitivity, distance(before, want) / span)
-    return _Difference(apart, relative, sensitivity)
+    return _Difference(apart, relative, sensitivity, coarse)
 
 
 def _check_cut(original: nn.Module, gone: _Positions, dropped: frozenset[str], compact: nn.Module) -> None:

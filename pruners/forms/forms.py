@@ -26,7 +26,7 @@ from pruners.forms.slicing import slice_without
 from pruners.graph import Graph
 from pruners.modules.calls import NetworkCall
 from pruners.modules.copies import copy_of
-from pruners.modules.outputs import Examples, device_of, distance, in_dtype, outputs_of, span_of
+from pruners.modules.outputs import LEAST_RANGE, Examples, device_of, distance, in_dtype, outputs_of, span_of
 from pruners.modules.perturb import randomize_for_sensitivity
 from pruners.modules.precision import in_precision
 from pruners.plan import PruningPlan
@@ -179,7 +179,7 @@ class _Judge:
         try:
             twin = self._loaded(module)
             for example, expected in zip(self._examples, self._expected, strict=True):
-                if difference := _difference(expected, outputs_of(twin, example), _AGREEMENT[self._dtype]):
+                if difference := _difference(expected, outputs_of(twin, example), self._dtype):
                     return difference
         except FOREIGN as error:
             return f"its code says {first_line(error)}"
@@ -196,14 +196,14 @@ class _Judge:
         return twin
 
 
-def _difference(expected: Sequence[Tensor], got: Sequence[Tensor], tolerance: float) -> str:
+def _difference(expected: Sequence[Tensor], got: Sequence[Tensor], dtype: torch.dtype) -> str:
     if [item.shape for item in got] != [item.shape for item in expected]:
         return "its outputs have other shapes than those of the graph"
     if not any(bool(want.isfinite().any()) for want in expected):
         return "the graph gives NaN or infinity only: there is nothing to compare it with"
     for want, have in zip(expected, got, strict=True):
-        apart = distance(want, have) / span_of(want, tolerance)
-        if not apart <= tolerance:
+        apart = distance(want, have) / span_of(want, LEAST_RANGE[dtype])
+        if not apart <= _AGREEMENT[dtype]:
             return f"its output differs by {apart:.1e} of its range from that of the graph"
     return ""
 

@@ -16,7 +16,7 @@ from pruners.modules.calls import NetworkCall, know_dataclasses
 from pruners.modules.precision import comparable, precise
 from pruners.modules.random_inputs import SOURCES, Source, random_call
 
-__all__ = ["Examples", "Run", "device_of", "distance", "in_dtype", "outputs_of", "span_of"]
+__all__ = ["LEAST_RANGE", "Examples", "Run", "device_of", "distance", "in_dtype", "outputs_of", "span_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,11 @@ def _finite(run: Run) -> bool:
     return all(bool(output.isfinite().all()) for output in run.outputs)
 
 
-def span_of(output: Tensor, floor: float) -> float:
+LEAST_RANGE = {torch.float32: 1e-2, torch.float64: 1e-6}
+"""Range of an output below which a ten-thousandth of it is rounding, as a share of its size."""
+
+
+def span_of(output: Tensor, floor: float = 0.0) -> float:
     """Return the range of the finite values of an output, at least `floor` of their size; 1 where all are zero."""
     finite = output[output.isfinite()]
     if not finite.numel():
