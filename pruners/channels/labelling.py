@@ -9,6 +9,7 @@ from torch import nn
 import pruners.channels.rules.contraction
 import pruners.channels.rules.elementwise
 import pruners.channels.rules.movement
+import pruners.channels.rules.recurrent
 import pruners.channels.rules.reduction
 import pruners.channels.rules.spectral
 import pruners.channels.rules.windows  # noqa: F401 - each import registers rules

@@ -139,14 +139,17 @@ def _with(args: tuple[Any, ...], position: int, item: Any) -> tuple[Any, ...]:
     return (*args[:position], item, *args[position + 1 :])
 
 
-def _resize(cut: _Cut, copy: fx.Node) -> None:
-    value, given = cut.result, copy.args[1] if len(copy.args) > 1 else copy.kwargs.get("size")
-    if isinstance(value, Value) and isinstance(given, (list, tuple)) and len(given) == len(value.shape):
-        sizes = cut.sizes(copy, given, value, value.axes)
-        if len(copy.args) > 1:
-            copy.args = _with(copy.args, 1, sizes)
-        else:
-            copy.kwargs = {**copy.kwargs, "size": sizes}
+def _resize(position: int) -> Callable[[_Cut, fx.Node], None]:
+    def rewrite(cut: _Cut, copy: fx.Node) -> None:
+        value, given = cut.result, copy.args[position] if len(copy.args) > position else copy.kwargs.get("size")
+        if isinstance(value, Value) and isinstance(given, (list, tuple)) and len(given) == len(value.shape):
+            sizes = cut.sizes(copy, given, value, value.axes)
+            if len(copy.args) > position:
+                copy.args = _with(copy.args, position, sizes)
+            else:
+                copy.kwargs = {**copy.kwargs, "size": sizes}
+
+    return rewrite
 
 
 def _unflatten(cut: _Cut, copy: fx.Node) -> None:
@@ -274,7 +277,9 @@ def _size(cut: _Cut, copy: fx.Node) -> None:
 
 
 _REWRITES: dict[str, Callable[[_Cut, fx.Node], None]] = {
-    **dict.fromkeys(("view", "reshape", "_unsafe_view", "expand", "broadcast_to"), _resize),
+    **dict.fromkeys(("view", "reshape", "_unsafe_view", "expand", "broadcast_to"), _resize(1)),
+    **dict.fromkeys(("new_empty", "new_full", "new_ones", "new_zeros"), _resize(1)),
+    **dict.fromkeys(("empty", "full", "ones", "zeros"), _resize(0)),
     "unflatten": _unflatten,
     **dict.fromkeys(("chunk", "split", "split_with_sizes", "tensor_split"), _split),
     "slice": _slice,

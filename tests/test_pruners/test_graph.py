@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from pruners.errors import PlanError, TraceError
 from pruners.graph import trace
 from pruners.policy import Policy
-from pruners.surgery import apply
 
 IMAGE = torch.randn(2, 3, 8, 8)
 
@@ -184,17 +183,6 @@ def test_attention_loses_heads_or_positions_of_every_head(attention, units):
     rows = {m.path: m.indices[0] for m in found["t.self_attn"].members}["t.self_attn.in_proj_weight"]
     first = (0, 1, 2, 3) if attention == "heads" else (0, 4, 8, 12)
     assert rows == tuple(part + row for part in (0, 16, 32) for row in first)
-
-
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-def test_what_a_recurrent_layer_reads_is_pruned_and_its_state_is_not(kind, plan_for):
-    recurrent = kind(8, 8, num_layers=2, bidirectional=True, batch_first=True)
-    net = Net(lambda n, x: n.o(n.l(n.i(x))[0]), i=nn.Linear(4, 8), l=recurrent, o=nn.Linear(16, 2))
-    graph = trace(net, (torch.randn(2, 5, 4),))
-    assert [group.name for group in graph.groups if group.prunable] == ["i"]
-    assert not graph.unknown
-    compact = apply(net, plan_for(graph), graph=graph)
-    assert compact.get_parameter("l.weight_ih_l0_reverse").shape == (compact.l.weight_ih_l0.shape[0], 5)
 
 
 def test_macs_and_parameters_are_those_counted_by_hand():

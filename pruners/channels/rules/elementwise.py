@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from pruners.channels.labels import Value, compact
-from pruners.channels.propagation import RULES, Propagation, operator_name, rule
+from pruners.channels.propagation import RULES, Propagation, always, operator_name, rule
 
 __all__ = ["along", "works_channel_by_channel"]
 
@@ -122,10 +123,22 @@ def group_norm(walk: Propagation, x: Value, groups: int, *parameters: Any, **_: 
     return result
 
 
-@rule("empty_like", "full_like", "new_empty", "new_full", "new_ones", "new_zeros", "rand_like", "randn_like")
-def filled(walk: Propagation, x: Value, *_: Any, **__: Any) -> Value:
-    """Take the labels where the shape is that of `x`; another shape is a number in the code."""
-    return x if walk.shape == x.shape and operator_name(walk.node.target).endswith("_like") else Value(walk.shape)
+@rule("empty_like", "full_like", "rand_like", "randn_like")
+def alike(_walk: Propagation, x: Value, *_: Any, **__: Any) -> Value:
+    """Take the labels of the tensor whose shape it has."""
+    return x
+
+
+@always("empty", "full", "new_empty", "new_full", "new_ones", "new_zeros", "ones", "zeros")
+def filled(walk: Propagation, *_: Any, **__: Any) -> Value:
+    """Make a constant: where a number in the code gives its size, it can be smaller."""
+    value = walk.node.meta["val"]
+    if not value.is_floating_point():
+        return Value(walk.shape)
+    sizes = {axis: int(size) for axis, size in enumerate(value.shape) if is_concrete_int(size) and size > 1}
+    shapes = ([-1 if a == axis else 1 for a in range(value.ndim)] for axis in sizes)
+    labels = (walk.labels.fresh(size) for size in sizes.values())
+    return Value(walk.shape, tuple(one.reshape(shape) for one, shape in zip(labels, shapes, strict=True)))
 
 
 def works_channel_by_channel(target: Any) -> bool:

@@ -160,13 +160,33 @@ def roll(walk: Propagation, x: Value, _shifts: Any, dims: Any = (), *_: Any) -> 
     return lock_along(walk, x, [axis % len(x.shape) for axis in axes] or list(x.axes), "shifts positions of it")
 
 
-@rule("reflection_pad1d", "reflection_pad2d", "replication_pad2d", "index_select", "gather", "diagonal")
+@rule("reflection_pad1d", "reflection_pad2d", "replication_pad2d", "diagonal")
 def by_position(walk: Propagation, x: Value, *_: Any, **__: Any) -> Any:
     """Positions are named by number: axes whose size changes, or all if none does, are locked."""
     if len(walk.shape) != len(x.shape) or walk.shape == x.shape:
         return walk.refuse([x], f"{walk.node.target} names positions of it")
     changed = [axis for axis, (a, b) in enumerate(zip(x.shape, walk.shape, strict=True)) if a != b]
     return lock_along(walk, x, changed, "names positions of it")
+
+
+@rule("index_select")
+def index_select(walk: Propagation, x: Value, dim: int, _: Value) -> Value:
+    """Take positions of an axis: labels along it are locked, the others do not move."""
+    return lock_along(walk, x, [dim % len(x.shape)], "names positions of it")
+
+
+@rule("gather")
+def gather(walk: Propagation, x: Value, dim: int, where: Value, **_: Any) -> Value:
+    """Take positions of an axis, of each entry along the others its own: their indices shrink with them."""
+    axis = dim % len(x.shape)
+    held = lock_along(walk, x, [axis], "names positions of it")
+    shape = tuple(1 if a == axis else size for a, size in enumerate(where.shape))
+    changed = [a for a in x.axes if a != axis and x.shape[a] != where.shape[a]]
+    if changed:
+        held = lock_along(walk, held, changed, "names positions of it")
+    indices = lock_along(walk, where, [axis], "names positions by it")
+    joined = walk.join([Value(shape, held.slots), Value(shape, indices.slots)])
+    return Value(walk.shape, joined.slots)
 
 
 @rule("index")

@@ -1,4 +1,4 @@
-"""Rules of operators that gather windows, sample positions, scan along an axis, or run a recurrence."""
+"""Rules of operators that gather windows, sample positions, or scan along an axis."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pruners.channels.labels import Lock, Value, compact
-from pruners.channels.propagation import MacTerm, Propagation, always, rule
-from pruners.channels.rules.contraction import contract
+from pruners.channels.propagation import Propagation, rule
 from pruners.channels.rules.movement import lock_along
 
 __all__: list[str] = []
@@ -74,35 +73,6 @@ def regions(walk: Propagation, x: Value, boxes: Value, *_: Any) -> Any:
     tied = tuple(slot for s in x.slots if (slot := walk.tie(s, (0, 2, 3))).numel() > 1)
     plain = walk.plain(walk.node.meta["val"])
     return [Value(item.shape, tied) for item in plain] if isinstance(plain, list) else Value(plain.shape, tied)
-
-
-@always("lstm", "gru", "rnn_tanh", "rnn_relu")
-def recurrent(walk: Propagation, x: Value, hidden: Any, weights: Any, *rest: Any, **__: Any) -> Any:
-    """Unite the features of the input with what the first layer reads; hidden states are not pruned.
-
-    `rest` is has_biases, num_layers, dropout, train, bidirectional, batch_first.
-    """
-    states = hidden if isinstance(hidden, (list, tuple)) else [hidden]
-    if not isinstance(weights, (list, tuple)) or len(x.shape) != 3:
-        tensors = [item for item in (x, *states) if isinstance(item, Value)]
-        return walk.refuse(tensors, f"{walk.node.name} is a recurrent layer on packed sequences or one example")
-    held = Lock(f"{walk.node.name} is a recurrent layer: its hidden state is not pruned")
-    for item in states:
-        walk.lock(item.slots, held)
-    matrices = [weight for weight in weights if len(weight.shape) == 2]
-    directions = 2 if rest[4] else 1
-    per_direction = len(matrices) // (int(rest[1]) * directions)  # a projection is a third one
-    first_layer = matrices[0 : per_direction * directions : per_direction]
-    for weight in weights:
-        reads = any(weight is one for one in first_layer)
-        walk.lock([slot for slot in weight.slots if not (reads and slot.shape[-1] > 1)], held)
-    for weight in first_layer:
-        own = Value(weight.shape, tuple(slot for slot in weight.slots if slot.shape[1] > 1))
-        contract(walk, x, own, ("abk", "mk", "abm"))
-    for weight in matrices:
-        axes = ((x, 0), (x, 1), (weight, 0), (weight, 1))
-        walk.mac_terms.append(MacTerm(walk.node.name, axes, Value((*x.shape[:2], weight.shape[0] // 4))))
-    return walk.plain(walk.node.meta["val"])
 
 
 @rule("_weight_norm")
