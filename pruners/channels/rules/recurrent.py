@@ -96,6 +96,8 @@ def _step(
         walk.lock(gates.slots, Lock(f"{walk.node.name} has one hidden unit"))
     hidden = held
     if cell.projection is not None:
+        for slot in held.slots:  # torch knows a projection by its size, which is smaller than that of the state
+            walk.labels.floor(slot, cell.projection.shape[0] + 1)
         hidden = walk.join([contract(walk, held, cell.projection, rows), state[0]], wait=False)
         walk.mac_terms.append(
             MacTerm(walk.node.name, (*positions, (cell.projection, 0), (cell.projection, 1)), Value((0,)))
