@@ -88,7 +88,7 @@ def _step(
     parts = [contract(walk, x, cell.of_input, rows), contract(walk, state[0], cell.of_state, rows)]
     gates = walk.join([*parts, *(along(bias, 1, 2) for bias in cell.biases)], wait=False)
     width = state[-1].shape[1]
-    pieces = [piece for slot in gates.slots for piece in slot.split(width, 1)]
+    pieces = [piece for slot in gates.slots for piece in slot.chunk(slot.shape[1] // width, 1)]
     units = [Value((1, width), (piece,)) for piece in pieces if width > 1]
     projects = cell.projection is not None
     held = walk.join([*units, *(state[1:] if projects else state)], wait=False)
