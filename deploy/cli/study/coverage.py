@@ -14,7 +14,7 @@ from deploy.report.markdown import require_block, write_block
 from deploy.studies.coverage.catalogue import entries
 from deploy.studies.coverage.rows import CoverageRow, CoverageSettings, Limits
 from deploy.studies.coverage.study import choose, jobs_of, run
-from deploy.studies.coverage.table import BLOCK, lost, totals
+from deploy.studies.coverage.table import block_of, lost, totals
 from deploy.studies.coverage.table import markdown as as_markdown
 
 __all__ = ["coverage"]
@@ -23,7 +23,8 @@ __all__ = ["coverage"]
 def coverage(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the rows; finished rows are not repeated.")],
     set_: Annotated[
-        str, typer.Option("--set", help="torchvision, segmentation, detection, video, flow, timm or all.")
+        str,
+        typer.Option("--set", help="torchvision, segmentation, detection, video, flow, timm; all of these; libraries."),
     ] = "all",
     only: given.Only = None,
     engine: Annotated[
@@ -38,13 +39,14 @@ def coverage(
     markdown: given.MarkdownPage = None,
 ) -> None:
     """Remove 30 % of the units of every network of a list, verify, export and run the result on two runtimes."""
+    block = block_of(set_)
     if markdown is not None:
-        require_block(markdown, BLOCK)
+        require_block(markdown, block)
     limits = Limits(time_s=time_limit, prune_s=prune_limit, memory_gb=memory_limit)
     asked = jobs_of(choose(entries(), set_, only or ()), engine or ["ours"], CoverageSettings(), limits)
     rows = run(asked, output, at_once=jobs, report=_say)
     if markdown is not None:
-        write_block(markdown, BLOCK, as_markdown(rows))
+        write_block(markdown, block, as_markdown(rows))
     print_tables(totals(rows))
     if missing := lost(rows):
         typer.echo(f"Handled by Torch-Pruning and not by this project: {', '.join(missing)}")

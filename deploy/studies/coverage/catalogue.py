@@ -9,9 +9,11 @@ import yaml
 
 from deploy.studies.coverage.rows import ListedNetwork
 
-__all__ = ["SETS", "entries"]
+__all__ = ["OPTIONAL_SET", "SETS", "entries"]
 
-SETS = ("torchvision", "segmentation", "detection", "video", "flow", "timm")
+SETS = ("torchvision", "segmentation", "detection", "video", "flow", "timm", "libraries")
+OPTIONAL_SET = "libraries"
+"""What needs more than the ``prune`` extra; taken only where it is asked for by name."""
 
 
 @cache
@@ -19,9 +21,11 @@ def entries() -> tuple[ListedNetwork, ...]:
     """Return every network, small ones first."""
     document = yaml.safe_load(files("deploy.studies.coverage").joinpath("networks.yaml").read_text(encoding="utf-8"))
     networks = []
-    for name in SETS:
-        shared = dict(document[name])
+    for name, section in document.items():
+        if "networks" not in section:
+            continue
+        shared = {"set": name, **section}
         for network, own in shared.pop("networks").items():
             options = {**shared.get("options", {}), **own.get("options", {})}
-            networks.append(ListedNetwork(**{**shared, **own, "set": name, "name": network, "options": options}))
+            networks.append(ListedNetwork(**{**shared, **own, "name": network, "options": options}))
     return tuple(sorted(networks, key=lambda network: network.millions))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from deploy.errors import SourceError
 from deploy.sources.detection import DetectorCore
-from deploy.studies.coverage.rows import ListedNetwork
+from deploy.studies.coverage.libraries import MAKERS
+from deploy.studies.coverage.rows import ListedInput, ListedNetwork
 from pruners.modules.calls import NetworkCall
 from pruners.modules.perturb import randomize_for_sensitivity
 from pruners.modules.random_inputs import random_inputs
 from pruners.plan import InputSpec
 
-__all__ = ["FlowCore", "build", "inputs_of"]
+__all__ = ["FlowCore", "KeywordCore", "build", "inputs_of"]
 
 _FLOW_UPDATES = 2
 
@@ -37,9 +38,33 @@ class FlowCore(nn.Module):
         return flows[-1]
 
 
+class KeywordCore(nn.Module):
+    """A network that takes its inputs by keyword; this takes them by position."""
+
+    def __init__(self, network: nn.Module, names: Iterable[str]) -> None:
+        super().__init__()
+        self.network = network
+        self.names = tuple(names)
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Hand each input to the network under its name."""
+        return self.network(**dict(zip(self.names, inputs, strict=True)))
+
+
 def inputs_of(entry: ListedNetwork, *, seed: int) -> tuple[Tensor, ...]:
     """Draw the inputs of one call."""
+    if isinstance(entry.inputs, dict):
+        generator = torch.Generator().manual_seed(seed)
+        return tuple(_draw(listed, generator) for listed in entry.inputs.values())
     return random_inputs([InputSpec(shape=shape) for shape in entry.inputs], seed=seed)
+
+
+def _draw(listed: ListedInput, generator: torch.Generator) -> Tensor:
+    if listed.value is not None:
+        return torch.full(listed.shape, listed.value)
+    if listed.below is not None:
+        return torch.randint(listed.below, listed.shape, generator=generator)
+    return torch.randn(listed.shape, generator=generator)
 
 
 def build(entry: ListedNetwork, *, seed: int) -> nn.Module:
@@ -61,6 +86,8 @@ def build(entry: ListedNetwork, *, seed: int) -> nn.Module:
         network = DetectorCore(network)
     elif entry.wrapper == "flow":
         network = FlowCore(network)
+    elif isinstance(entry.inputs, dict):
+        network = KeywordCore(network, entry.inputs)
     network.eval()
     randomize_for_sensitivity(network, NetworkCall(inputs_of(entry, seed=seed + 1)), seed=seed)
     return network
@@ -75,9 +102,13 @@ def _maker(entry: ListedNetwork) -> Callable[..., nn.Module]:
         import timm
 
         return lambda **options: timm.create_model(entry.name, pretrained=False, **options)
+    if entry.maker in MAKERS:
+        return lambda **options: MAKERS[entry.maker](entry.name, options)
     path, colon, function = entry.maker.rpartition(":")
     if not colon or not Path(path).is_file():
-        raise SourceError(f"maker {entry.maker!r} is not torchvision, timm or path/to/file.py:function")
+        raise SourceError(
+            f"maker {entry.maker!r} is not torchvision, timm, {', '.join(MAKERS)} or path/to/file.py:function"
+        )
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     assert spec is not None
     assert spec.loader is not None

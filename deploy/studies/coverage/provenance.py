@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deploy.studies.coverage.rows import Engine
 
-__all__ = ["PATTERNS", "ROOT", "library_versions", "source_hash"]
+__all__ = ["PATTERNS", "ROOT", "library_version", "library_versions", "source_hash"]
 
 ROOT = Path(__file__).resolve().parents[3]
 _SHARED = (
@@ -18,6 +18,7 @@ _SHARED = (
     "deploy/export/*.py",
     "deploy/studies/coverage/checks.py",
     "deploy/studies/coverage/child.py",
+    "deploy/studies/coverage/libraries.py",
     "deploy/studies/coverage/models.py",
     "deploy/sources/detection.py",
     "deploy/studies/engine/reasons.py",
@@ -54,10 +55,11 @@ def _files(patterns: Iterable[str]) -> set[Path]:
 def library_versions(engine: Engine) -> dict[str, str]:
     """Return the versions of the libraries on which the rows of `engine` depend; empty text for what is missing."""
     names = (*_LIBRARIES, "torch-pruning") if engine == "torch-pruning" else _LIBRARIES
-    return {name: _version(name) for name in names}
+    return {name: library_version(name) for name in names}
 
 
-def _version(name: str) -> str:
+def library_version(name: str) -> str:
+    """Return the version of an installed package; empty text where it is missing."""
     try:
         return version(name)
     except PackageNotFoundError:

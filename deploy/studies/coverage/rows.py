@@ -10,12 +10,40 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from benchmarks.records.base import Record
 
-__all__ = ["RUNTIMES", "CoverageJob", "CoverageRow", "CoverageSettings", "Engine", "Limits", "ListedNetwork", "Outcome"]
+__all__ = [
+    "RUNTIMES",
+    "CoverageJob",
+    "CoverageRow",
+    "CoverageSettings",
+    "Engine",
+    "Limits",
+    "ListedInput",
+    "ListedNetwork",
+    "Outcome",
+]
 
 Engine: TypeAlias = Literal["ours", "torch-pruning"]
 Outcome: TypeAlias = Literal["ok", "refused", "wrong", "failed"]
 RUNTIMES = ("ort", "openvino")
 """What every network is exported for and run on."""
+
+
+class ListedInput(Record):
+    """One input of a network.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Batch axis first.
+    below : int, optional
+        Whole numbers from 0 to this one, exclusive, such as token ids; default: normal numbers.
+    value : int, optional
+        The same whole number everywhere, such as the 1 of an attention mask or a length.
+    """
+
+    shape: tuple[PositiveInt, ...]
+    below: PositiveInt | None = None
+    value: NonNegativeInt | None = None
 
 
 class ListedNetwork(Record):
@@ -28,13 +56,14 @@ class ListedNetwork(Record):
     name : str
         Its name there.
     maker : str
-        ``"torchvision"``, ``"timm"``, or ``path/to/file.py:function``.
+        ``"torchvision"``, ``"timm"``, a library of `deploy.studies.coverage.libraries`, or
+        ``path/to/file.py:function``.
     options : dict
         Keyword arguments of the maker.
     wrapper : {"", "detector", "flow"}
         What makes it a function of tensors, see `deploy.studies.coverage.models`.
-    inputs : tuple of tuple of int
-        Shape of each input, batch axis first.
+    inputs : tuple of tuple of int, or dict of str to ListedInput
+        Shapes of images that are handed over by position, batch axis first; or inputs by keyword.
     millions : float
         Parameters in millions; small networks are run first.
     """
@@ -44,8 +73,15 @@ class ListedNetwork(Record):
     maker: str
     options: dict[str, Any] = Field(default_factory=dict)
     wrapper: Literal["", "detector", "flow"] = ""
-    inputs: tuple[tuple[PositiveInt, ...], ...]
+    inputs: tuple[tuple[PositiveInt, ...], ...] | dict[str, ListedInput]
     millions: PositiveFloat
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of each input, batch axis first."""
+        if isinstance(self.inputs, dict):
+            return tuple(listed.shape for listed in self.inputs.values())
+        return self.inputs
 
 
 class CoverageSettings(Record):
@@ -198,6 +234,20 @@ class CoverageRow(Record):
     peak_bytes: PositiveInt | None = None
 
     @property
+    def trace_s(self) -> float | None:
+        """Seconds of `pruners.graph.trace`; None where it was not reached."""
+        return _sum(self.seconds, ("export", "analysis"))
+
+    @property
+    def prune_s(self) -> float | None:
+        """Seconds from tracing to the verified network, or of the other library's calls; None where not all was done.
+
+        The other library verifies nothing.
+        """
+        steps = ("prune",) if self.job.engine != "ours" else ("export", "analysis", "plan", "apply", "verify")
+        return _sum(self.seconds, steps)
+
+    @property
     def runtime_at_fault(self) -> bool:
         """Whether the wrong answers are a runtime's.
 
@@ -215,3 +265,7 @@ class CoverageRow(Record):
         if self.macs_before is None or self.macs_after is None:
             return None
         return 1 - self.macs_after / self.macs_before
+
+
+def _sum(seconds: dict[str, float], steps: tuple[str, ...]) -> float | None:
+    return sum(seconds[step] for step in steps) if all(step in seconds for step in steps) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from deploy.errors import ExtraMissingError, ResultsError, SourceError
 from deploy.files.atomic import output_errors, write_file
 from deploy.files.validation_errors import suggestion
+from deploy.studies.coverage.catalogue import OPTIONAL_SET
 from deploy.studies.coverage.clock import last_event
-from deploy.studies.coverage.provenance import library_versions, source_hash
+from deploy.studies.coverage.provenance import library_version, library_versions, source_hash
 from deploy.studies.coverage.rows import CoverageJob, CoverageRow, CoverageSettings, Engine, Limits, ListedNetwork
 from deploy.studies.engine.process import JobProcess
 from deploy.studies.engine.schedule import run_jobs
@@ -36,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 def choose(entries: Sequence[ListedNetwork], part: str, patterns: Sequence[str] = ()) -> tuple[ListedNetwork, ...]:
-    """Take one set of the list, or all, and of these the networks whose names match one of the patterns.
+    """Take one set of the list, or all but the optional one, and of these the networks whose names match a pattern.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ def choose(entries: Sequence[ListedNetwork], part: str, patterns: Sequence[str] 
     chosen = tuple(
         entry
         for entry in entries
-        if part in ("all", entry.set)
+        if (entry.set != OPTIONAL_SET if part == "all" else entry.set == part)
         and any(
             fnmatchcase(name, pattern)
             for name in (entry.name, f"{entry.set}:{entry.name}")
@@ -71,7 +72,7 @@ def choose(entries: Sequence[ListedNetwork], part: str, patterns: Sequence[str] 
 
 
 def jobs_of(
-    entries: Iterable[ListedNetwork], engines: Sequence[str], settings: CoverageSettings, limits: Limits | None = None
+    entries: Sequence[ListedNetwork], engines: Sequence[str], settings: CoverageSettings, limits: Limits | None = None
 ) -> tuple[CoverageJob, ...]:
     """Make one job for each network and engine, in the order of the networks.
 
@@ -80,7 +81,7 @@ def jobs_of(
     SourceError
         An engine is unknown.
     ExtraMissingError
-        The other library is not installed.
+        The other library, or one that has networks of the list, is not installed.
     """
     known: dict[str, Engine] = {name: name for name in ENGINES}
     for name in engines:
@@ -88,6 +89,9 @@ def jobs_of(
             raise SourceError(f"no engine is called {name!r}{suggestion(name, list(known))}")
         if name != "ours" and not library_versions(known[name])[name]:
             raise ExtraMissingError(f"{name} is not installed; pip install 'prune-deploy[compare]'")
+    makers = {entry.maker for entry in entries if entry.set == OPTIONAL_SET}
+    if missing := sorted(maker for maker in makers if not library_version(maker)):
+        raise ExtraMissingError(f"{', '.join(missing)}: not installed; pip install 'prune-deploy[libraries]'")
     chosen = [known[name] for name in dict.fromkeys(engines)]
     return tuple(
         CoverageJob(
@@ -96,7 +100,8 @@ def jobs_of(
             settings=settings,
             limits=limits or Limits(),
             source=source_hash(engine),
-            versions=library_versions(engine),
+            versions=library_versions(engine)
+            | ({entry.maker: library_version(entry.maker)} if entry.set == OPTIONAL_SET else {}),
         )
         for entry in entries
         for engine in chosen

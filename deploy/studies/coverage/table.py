@@ -6,13 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from deploy.report.markdown import markdown as as_markdown
 from deploy.report.table import Table, left
-from deploy.studies.coverage.catalogue import SETS
+from deploy.studies.coverage.catalogue import OPTIONAL_SET, SETS
 from deploy.studies.coverage.rows import CoverageRow, Engine, ListedNetwork
 
-__all__ = ["BLOCK", "lost", "markdown", "totals"]
-
-BLOCK = "coverage"
-"""Name of the place between whose marks a page receives the tables."""
+__all__ = ["block_of", "lost", "markdown", "totals"]
 
 _NOTHING = "-"
 _NO_TIME = 0.0
@@ -27,6 +24,11 @@ class _Pair:
 
     def is_ok(self, engine: Engine) -> bool:
         return engine in self.rows and self.rows[engine].outcome == "ok"
+
+
+def block_of(part: str) -> str:
+    """Return the name of the place between whose marks a page receives the tables of a part of the list."""
+    return f"coverage-{part}" if part == OPTIONAL_SET else "coverage"
 
 
 def _pairs(rows: Iterable[CoverageRow]) -> list[_Pair]:
@@ -47,13 +49,13 @@ def lost(rows: Iterable[CoverageRow]) -> tuple[str, ...]:
 
 
 def totals(rows: Sequence[CoverageRow]) -> Table:
-    """Count the outcomes of each set, both engines side by side."""
+    """Count the outcomes of each set, of other libraries each one for itself, both engines side by side."""
     pairs = _pairs(rows)
-    known = [*SETS, *dict.fromkeys(pair.entry.set for pair in pairs if pair.entry.set not in SETS)]
+    known = [*SETS, *dict.fromkeys(_part(pair) for pair in pairs if pair.entry.set not in SETS[:-1])]
     lines = [
-        _counts(name, [pair for pair in pairs if pair.entry.set == name])
+        _counts(name, [pair for pair in pairs if _part(pair) == name])
         for name in known
-        if any(pair.entry.set == name for pair in pairs)
+        if any(_part(pair) == name for pair in pairs)
     ]
     if len(lines) > 1:
         lines.append(_counts("all", pairs))
@@ -63,6 +65,7 @@ def totals(rows: Sequence[CoverageRow]) -> Table:
             *left("set"),
             "models",
             "ok",
+            "own class",
             "refused",
             "WRONG",
             "runtime",
@@ -72,9 +75,14 @@ def totals(rows: Sequence[CoverageRow]) -> Table:
             "TP failed",
         ),
         rows=tuple(lines),
-        caption="runtime: one that is wrong where another is right on the same file, or on the unpruned network too. "
+        caption="own class: pruned networks of the user's own class. "
+        "runtime: one that is wrong where another is right on the same file, or on the unpruned network too. "
         "TP: Torch-Pruning, which refuses nothing: what it raises is a failure",
     )
+
+
+def _part(pair: _Pair) -> str:
+    return pair.entry.maker if pair.entry.set == OPTIONAL_SET else pair.entry.set
 
 
 def _counts(name: str, pairs: Sequence[_Pair]) -> tuple[str, ...]:
@@ -88,11 +96,18 @@ def _counts(name: str, pairs: Sequence[_Pair]) -> tuple[str, ...]:
     return (
         name,
         str(len(pairs)),
-        *(count("ours", outcome) for outcome in ("ok", "refused", "wrong", "runtime", "failed")),
+        count("ours", "ok"),
+        _own_class([pair.rows["ours"] for pair in pairs if "ours" in pair.rows]),
+        *(count("ours", outcome) for outcome in ("refused", "wrong", "runtime", "failed")),
         count("torch-pruning", "ok"),
         count("torch-pruning", "wrong", "runtime"),
         count("torch-pruning", "failed"),
     )
+
+
+def _own_class(rows: Sequence[CoverageRow]) -> str:
+    n = sum(row.form == "module" for row in rows)
+    return f"{n} ({n / len(rows):.0%})" if rows else _NOTHING
 
 
 def markdown(rows: Sequence[CoverageRow]) -> str:
@@ -129,21 +144,22 @@ _COLUMNS = (
     "form",
     "ORT",
     "OpenVINO",
-    "analysis s",
+    "trace s",
+    "prune s",
     "all s",
     "GB",
     "TP",
     "TP FLOPs",
-    "TP s",
+    "TP prune s",
 )
 
 
 def _line(pair: _Pair) -> tuple[str, ...]:
     ours, other = pair.rows.get("ours"), pair.rows.get("torch-pruning")
-    sizes = " + ".join("x".join(map(str, shape[1:])) for shape in pair.entry.inputs)
+    sizes = " + ".join("x".join(map(str, shape[1:])) for shape in pair.entry.shapes)
     cells = [pair.entry.name, sizes]
     if ours is None:
-        cells += [_NOTHING] * 10
+        cells += [_NOTHING] * 11
     else:
         cells += [
             "**WRONG**" if (outcome := _outcome(ours)) == "wrong" else outcome,
@@ -153,7 +169,8 @@ def _line(pair: _Pair) -> tuple[str, ...]:
             ours.form or _NOTHING,
             _small(ours.ort_error),
             _small(ours.openvino_error),
-            _seconds(ours.seconds.get("analysis")),
+            _seconds(ours.trace_s),
+            _seconds(ours.prune_s),
             _seconds(_all(ours)),
             _gigabytes(ours),
         ]
@@ -161,7 +178,7 @@ def _line(pair: _Pair) -> tuple[str, ...]:
         cells += [_NOTHING] * 3
     else:
         attempt = " (hints)" if other.attempt == "hints" else ""
-        cells += [f"{other.outcome}{attempt}", _gone(other.saved), _seconds(_all(other))]
+        cells += [f"{other.outcome}{attempt}", _gone(other.saved), _seconds(other.prune_s)]
     return tuple(cells)
 
 

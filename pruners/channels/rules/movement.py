@@ -57,9 +57,15 @@ def expand(walk: Propagation, x: Value, *_: Any, **__: Any) -> Value:
     slots = [compact(slot.expand(x.shape).expand(walk.shape)) for slot in x.slots]
     new = len(walk.shape) - len(x.shape)
     for axis, size in enumerate(walk.node.meta["val"].shape):
-        if is_concrete_int(size) and size > 1 and (axis < new or x.shape[axis - new] == 1):
-            slots.append(walk.labels.fresh(int(size)).reshape([-1 if a == axis else 1 for a in range(len(walk.shape))]))
+        if _counted(size) > 1 and (axis < new or x.shape[axis - new] == 1):
+            n = walk.shape[axis]
+            slots.append(walk.labels.fresh(n).reshape([-1 if a == axis else 1 for a in range(len(walk.shape))]))
     return Value(walk.shape, tuple(slots))
+
+
+def _counted(size: Any) -> int:
+    """Return the number in the code that a size is made with: 4 of 4 heads times the batch, 1 of the batch alone."""
+    return int(size) if is_concrete_int(size) else int(size.node.expr.as_coeff_Mul()[0])
 
 
 def _keep_wide(walk: Propagation, x: Value, dims: Any = None) -> None:

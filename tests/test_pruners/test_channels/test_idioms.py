@@ -137,6 +137,14 @@ def dotted(net: Net, x: Tensor) -> Tensor:
     return torch.einsum("...c,...dc->...d", net.a(x), net.b(x).reshape(*x.shape[:2], 3, 8))
 
 
+def relative_positions(net: Net, x: Tensor) -> Tensor:
+    n, length, _ = x.shape
+    heads = net.a(x).reshape(n, length, 3, 4).transpose(1, 2).reshape(n * 3, length, 4)
+    near = (torch.arange(length)[:, None] - torch.arange(4)).abs().clamp(max=3).expand(n * 3, length, 4)
+    read = heads.gather(-1, near).reshape(n, 3, length, 4).transpose(1, 2)
+    return net.b(read.reshape(n, length, -1))
+
+
 def recurrent(net: Net, x: Tensor) -> Tensor:
     return net.b(net.r(net.a(x))[0])
 
@@ -182,6 +190,11 @@ IDIOMS: dict[str, tuple[Net, Tensor, dict[str, int]]] = {
     "distances": (Net(compared, a=nn.Linear(12, 8), b=nn.Linear(12, 8)), TOKENS, {"a": 1}),
     "max unpooling": (Net(unpooled, a=conv(3, 8), b=conv(8, 4)), IMAGES, {"a": 1}),
     "einsum with an ellipsis": (Net(dotted, a=nn.Linear(12, 8), b=nn.Linear(12, 24)), TOKENS, {"a": 1}),
+    "heads read by relative position": (
+        Net(relative_positions, a=nn.Linear(12, 12), b=nn.Linear(12, 4)),
+        TOKENS,
+        {"a": 2},
+    ),
     "projected recurrent layer": (
         Net(
             recurrent,
