@@ -193,7 +193,7 @@ IDIOMS: dict[str, tuple[Net, Tensor, dict[str, int]]] = {
     "heads read by relative position": (
         Net(relative_positions, a=nn.Linear(12, 12), b=nn.Linear(12, 4)),
         TOKENS,
-        {"a": 2},
+        {"a": 1},
     ),
     "projected recurrent layer": (
         Net(
