@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -28,6 +29,18 @@ from pruners.target import COSTS, Constraints, Target
 __all__ = ["Bench", "Export", "Prune", "Recipe", "Section", "TargetSpec", "load_recipe", "read_yaml", "with_data_root"]
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads truth values as YAML 1.2 does: ``on`` is the key of a target, not True."""
+
+
+_TRUTH = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _TRUTH]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_TRUTH, re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
+
+
 class Section(BaseModel):
     """A part of a recipe: frozen, closed against unknown keys; without fields of its own an empty mapping."""
 
@@ -35,7 +48,7 @@ class Section(BaseModel):
 
 
 class TargetSpec(Section):
-    """Exactly one of: the kept share of one cost, or the removed share of channels per layer pattern."""
+    """Exactly one of: the kept share of one cost, the removed share of channels per layer pattern, or a speed."""
 
     flops: float | None = Field(None, gt=0, lt=1, description="share of the dense FLOPs that is kept, at most")
     macs: float | None = Field(None, gt=0, lt=1, description="the same of multiply-accumulates")
@@ -43,17 +56,31 @@ class TargetSpec(Section):
     weight_bytes: float | None = Field(None, gt=0, lt=1, description="the same of the bytes that are saved")
     activation_bytes: float | None = Field(None, gt=0, lt=1, description="the same of the bytes of layers' results")
     ratios: dict[str, float] | None = Field(None, description="share of channels removed, by pattern of layer names")
+    speed_up: float | None = Field(None, gt=1, description="how many times faster than the dense network, measured")
+    latency_ms: float | None = Field(None, gt=0, description="milliseconds of one call, measured")
+    on: str | None = Field(None, description="backend of a speed; default: the first that is measured")
+    threads: PositiveInt | None = Field(None, description="of one inference, for a speed; default: those of `bench`")
+    tolerance: float = Field(0.01, gt=0, lt=1, description="of a speed: how far off it may be, as a share of dense")
 
     @model_validator(mode="after")
     def _one(self) -> TargetSpec:
-        given = [name for name in (*COSTS, "ratios") if getattr(self, name) is not None]
+        kinds = (*COSTS, "ratios", "speed_up", "latency_ms")
+        given = [name for name in kinds if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"a target is one of {', '.join(COSTS)}, ratios; got {' and '.join(given) or 'none'}")
-        self.as_target()
+            raise ValueError(f"a target is one of {', '.join(kinds)}; got {' and '.join(given) or 'none'}")
+        if not self.is_speed:
+            if self.on is not None or self.threads is not None:
+                raise ValueError(f"on and threads belong to speed_up or latency_ms, not to {given[0]}")
+            self.as_target()
         return self
 
+    @property
+    def is_speed(self) -> bool:
+        """Whether it is a speed, which needs a latency table."""
+        return self.speed_up is not None or self.latency_ms is not None
+
     def as_target(self) -> Target:
-        """Convert to the noun that pruning methods know."""
+        """Convert a target that is no speed to the noun that pruning methods know."""
         if self.ratios is not None:
             return Target(of="ratios", ratios=self.ratios)
         of = next(name for name in COSTS if getattr(self, name) is not None)
@@ -66,7 +93,9 @@ class Prune(Section):
     method: str = Field("taylor", description="one of `deploy list`")
     settings: dict[str, Any] = Field(default_factory=dict, description="of the method")
     target: TargetSpec
-    multiple_of: PositiveInt = Field(1, description="kept channel counts are a multiple of this")
+    multiple_of: PositiveInt | Literal["auto"] = Field(
+        "auto", description="kept channel counts are a multiple of this; auto: of a speed's table, else 1"
+    )
     min_units: PositiveInt = 1
     min_fraction: float = Field(0.0, ge=0, le=1)
     exclude: tuple[str, ...] = Field((), description="layers, or modules with all in them, that stay whole (patterns)")
@@ -87,10 +116,10 @@ class Prune(Section):
         Constraints(bounds=bounds)
         return bounds
 
-    def constraints(self) -> Constraints:
-        """Convert to the noun that pruning methods know."""
+    def constraints(self, block: int = 1) -> Constraints:
+        """Convert to the noun that pruning methods know; `block` is what ``multiple_of: auto`` means."""
         return Constraints(
-            multiple_of=self.multiple_of,
+            multiple_of=block if self.multiple_of == "auto" else self.multiple_of,
             min_units=self.min_units,
             min_fraction=self.min_fraction,
             exclude=self.exclude,
@@ -183,7 +212,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         It is missing, is not YAML, or holds something else.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such file") from error
     except IsADirectoryError as error:

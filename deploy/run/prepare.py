@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import nn
 
+from deploy.backend_options import require_backends
 from deploy.bundle.manifest import NetworkOrigin, NetworkScores, NominalCost, Provenance
 from deploy.bundle.pruning import Proof
 from deploy.bundle.write import write_bundle
@@ -19,6 +20,7 @@ from deploy.recipe import Recipe
 from deploy.run.loss_check import require_losses
 from deploy.run.progress import Progress
 from deploy.run.run_stages import RunStages, stages_of
+from deploy.run.speed import speed_backend
 from deploy.run.stages import Stage, StageStore
 from deploy.run.steps import (
     StepContext,
@@ -128,7 +130,10 @@ def refuse_early(recipe: Recipe) -> None:
     """
     method = create(recipe.prune.method, **recipe.prune.settings)
     require_losses(recipe.data, recipe.train, recipe.finetune, method.settings)
-    recipe.prune.target.as_target()
+    if not recipe.prune.target.is_speed:
+        recipe.prune.target.as_target()
+    else:
+        require_backends([speed_backend(recipe)], recipe.bench.device)
     require_opset(recipe.export.opset)
 
 

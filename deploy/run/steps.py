@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from deploy.recipe import Recipe
 from deploy.run.progress import Progress
+from deploy.run.speed import measure_table, prune_to_speed, speed_backend
 from deploy.run.stages import write_json
 from deploy.sources.datasets.data import DataSource
 from deploy.sources.network import build
@@ -134,12 +135,17 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path) -> None:
         with seeded(epoch_seed(epoch_seed(recipe.seed, _DROP_STREAM), updates.drawn)):
             train_steps(model, updates, loss, n_updates=n_updates, lr=section.lr)
 
+    model, inputs = load_dense(context, trained), (examples(context, 2),)
+    table = None
+    if section.target.is_speed:
+        with context.progress.bar(f"measure widths on {speed_backend(recipe)}") as bar:
+            table = measure_table(recipe, model, inputs, folder / "table", bar.set)
     with context.progress.bar(f"prune by {section.method}") as bar:
         task = PruningTask(
-            model=load_dense(context, trained),
-            example_inputs=(examples(context, 2),),
-            target=section.target.as_target(),
-            constraints=section.constraints(),
+            model=model,
+            example_inputs=inputs,
+            target=section.target.as_target() if table is None else table.target,
+            constraints=section.constraints(1 if table is None else table.model.block),
             seed=recipe.seed,
             batches=lambda: batches(context, _SCORE_STREAM),
             loss=loss,
@@ -148,7 +154,10 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path) -> None:
             keeper=RemovalFolder(removals_folder(context, folder), {"updates": updates}, every_s=_KEEP_EVERY_S),
             progress=bar.set,
         )
-        pruned = method.prune(task)
+        if table is None:
+            pruned, landing = method.prune(task), None
+        else:
+            pruned, landing = prune_to_speed(method, task, table, tolerance=section.target.tolerance)
     pruned.plan.save(folder / PLAN)
     save_weights(pruned.model, folder / WEIGHTS)
     write_json(
@@ -156,7 +165,7 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path) -> None:
         {
             "macs": [pruned.macs_before, pruned.macs_after],
             "parameters": [pruned.params_before, pruned.params_after],
-            "landing": pruned.landing,
+            "landing": "; ".join(filter(None, (str(landing or ""), pruned.landing))),
             "zeros": pruned.zeros,
             "form": pruned.form,
             "form_reason": pruned.form_reason,

@@ -25,7 +25,6 @@ from deploy.errors import ExportError
 from deploy.export.export import export_onnx
 from deploy.export.onnx_check import opset_of
 from deploy.files.atomic import output_errors
-from deploy.plans.source import Traced
 from pruners.channels.program import named_tensors
 from pruners.graph import Graph
 from pruners.groups import ChannelGroup
@@ -119,7 +118,15 @@ def plan_space_of(
     raise ExportError(f"{dense}: the sizes of a network of other widths are not those that the plan predicts")
 
 
-def write_plan_space(traced: Traced, folder: Path, *, seed: int = 0) -> PlanSpace:
+def write_plan_space(
+    model: nn.Module,
+    graph: Graph,
+    example_inputs: tuple[Tensor, ...],
+    folder: Path,
+    *,
+    seed: int = 0,
+    dynamic_batch: bool = True,
+) -> PlanSpace:
     """Export a network as `DENSE` and write its plan space beside it, as `PLAN_SPACE`.
 
     Raises
@@ -132,8 +139,8 @@ def write_plan_space(traced: Traced, folder: Path, *, seed: int = 0) -> PlanSpac
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     dense = folder / DENSE
-    export_onnx(traced.model, traced.examples, dense)
-    space = plan_space_of(traced.model, traced.graph, traced.examples, dense, seed=seed)
+    export_onnx(model, example_inputs, dense, dynamic_batch=dynamic_batch)
+    space = plan_space_of(model, graph, example_inputs, dense, seed=seed)
     space.save(folder / PLAN_SPACE)
     return space
 

@@ -43,7 +43,7 @@ def build(
         batch=batch,
         shapes=shapes(shape or []),
     )
-    table = build_table(spec, PlanSpace.load(plan_space), plans=plans, seed=seed, progress=say)
+    table = build_table(spec, PlanSpace.load(plan_space), plans=plans, seed=seed, progress=lambda line, _: say(line))
     table.save(output)
     print_tables(*latency_tables(table, top=10))
     typer.echo(f"\nTable: {output}")

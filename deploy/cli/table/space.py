@@ -33,7 +33,7 @@ def space(
     say(f"building {request}")
     traced = trace_network(request, seed=seed)
     say("exporting it at several widths")
-    found = write_plan_space(traced, output, seed=seed)
+    found = write_plan_space(traced.model, traced.graph, traced.examples, output, seed=seed)
     typer.echo(
         f"{len(found.groups)} groups, {len(found.places)} numbers that follow them. {output / DENSE}, "
         f"{output / PLAN_SPACE}"

@@ -1,0 +1,229 @@
+"""Pruning to a speed: a latency table of the dense network, and plans corrected by what they measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from benchmarks.layers.process import session_process
+from benchmarks.machine.machine import ThisMachine
+from benchmarks.subject.subject import SubjectSpec
+from benchmarks.tables.build import build_table, plan_timer
+from benchmarks.tables.plan_space import PlanSpace
+from benchmarks.tables.table import LatencyTable
+from deploy.backend_options import compile_options
+from deploy.recipe import Recipe
+from deploy.tables.latency_model import latency_model
+from deploy.tables.plan_space import DENSE, write_plan_space
+from pruners.base import PruningMethod
+from pruners.decide.latency import LatencyModel
+from pruners.errors import TargetError
+from pruners.graph import trace
+from pruners.policy import Policy
+from pruners.target import Target
+from pruners.task import Progress, Pruned, PruningTask
+
+__all__ = ["Landing", "SpeedTable", "measure_table", "prune_to_speed", "speed_backend"]
+
+TABLE = "latency-table.json"
+_CORRECTIONS = 2
+
+Share = Callable[[dict[str, int]], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeedTable:
+    """What a speed is decided by.
+
+    Parameters
+    ----------
+    model : LatencyModel
+        Predicts times.
+    asked : float
+        Time that is asked for, as a share of the dense network's.
+    share : callable
+        ``share(counts)`` measures the time of a plan as a share of the dense network's.
+    """
+
+    model: LatencyModel
+    asked: float
+    share: Share
+
+    @property
+    def target(self) -> Target:
+        """What is asked for, as the table predicts it."""
+        return Target(kept_fraction=self.asked, table=self.model)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landing:
+    """How close a plan came to the speed that was asked for, all as shares of the dense network's time.
+
+    Parameters
+    ----------
+    asked : float
+        What was asked for.
+    predicted, measured : tuple of float
+        Of the plan of each round.
+    """
+
+    asked: float
+    predicted: tuple[float, ...]
+    measured: tuple[float, ...]
+
+    def within(self, tolerance: float) -> bool:
+        """Return whether the last plan is as fast as asked for, up to the tolerance."""
+        return abs(self.measured[-1] - self.asked) <= tolerance
+
+    def __str__(self) -> str:
+        rounds = f"{len(self.measured)} round{'s' if len(self.measured) > 1 else ''}"
+        return (
+            f"asked for {1 / self.asked:.2f}x the speed, predicted {1 / self.predicted[-1]:.2f}x, "
+            f"measured {1 / self.measured[-1]:.2f}x in {rounds}"
+        )
+
+
+def speed_backend(recipe: Recipe) -> str:
+    """Return the backend that a recipe's speed is asked for on."""
+    return recipe.prune.target.on or recipe.bench.backends[0]
+
+
+def measure_table(
+    recipe: Recipe, model: nn.Module, example_inputs: tuple[Tensor, ...], folder: Path, progress: Progress
+) -> SpeedTable:
+    """Measure a latency table for the recipe's target.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its target is a speed.
+    model : Module
+        The dense network.
+    example_inputs : tuple of Tensor
+        Inputs of one call, each of shape (batch, ...).
+    folder : Path
+        Receives the dense file, its plan space and the table.
+    progress : callable
+        ``progress(line, share_done)``.
+
+    Raises
+    ------
+    TargetError
+        The dense network is as fast already.
+    ExportError, WorkerError, BackendError
+        No table can be made for this network on this backend.
+    """
+    target, bench = recipe.prune.target, recipe.bench
+    graph = trace(model, example_inputs, policy=Policy(attention=recipe.prune.attention))
+    space = write_plan_space(
+        model, graph, example_inputs, folder, seed=recipe.seed, dynamic_batch=recipe.export.dynamic_batch
+    )
+    backend = speed_backend(recipe)
+    threads = target.threads or bench.threads
+    spec = SubjectSpec(
+        model=folder / DENSE,
+        backend=backend,
+        options=compile_options(backend, precision=bench.precision, threads=threads, device=bench.device),
+        batch=bench.batch if recipe.export.dynamic_batch else None,
+    )
+    table = build_table(spec, space, seed=recipe.seed, progress=progress)
+    table.save(folder / TABLE)
+    return SpeedTable(
+        model=latency_model(table),
+        asked=_asked(recipe, table),
+        share=lambda counts: _measured_share(spec, space, counts, recipe.seed, lambda line: progress(line, 1.0)),
+    )
+
+
+def prune_to_speed(
+    method: PruningMethod, task: PruningTask, table: SpeedTable, *, tolerance: float
+) -> tuple[Pruned, Landing]:
+    """Prune, measure, and correct what is asked of the table until the measured time is the one asked for.
+
+    A method that trains on the way prunes once: its first plan stands.
+
+    Parameters
+    ----------
+    method : PruningMethod
+        Decides the plan.
+    task : PruningTask
+        Its target is replaced.
+    table : SpeedTable
+        Predicts and measures.
+    tolerance : float
+        How far off the measured time may be, as a share of the dense network's.
+
+    Raises
+    ------
+    TargetError
+        The speed is out of reach.
+    """
+    trained: list[bool] = []
+    watched = replace(task, train=_watched(task.train, trained), fit=_watched(task.fit, trained))
+    best: tuple[Pruned, float] | None = None
+    share, landing = table.asked, Landing(asked=table.asked, predicted=(), measured=())
+    for _ in range(1 + _CORRECTIONS):
+        pruned = method.prune(replace(watched, target=Target(kept_fraction=share, table=table.model)))
+        counts = {name: len(kept) for name, kept in pruned.plan.kept.items()}
+        predicted, measured = table.model.time_ns(counts) / table.model.time_ns(), table.share(counts)
+        landing = replace(landing, predicted=(*landing.predicted, predicted), measured=(*landing.measured, measured))
+        if best is None or abs(measured - table.asked) < abs(best[1] - table.asked):
+            best = pruned, measured
+        if trained or landing.within(tolerance):
+            break
+        share = min(share * table.asked / measured, 0.999)
+    assert best is not None
+    if best[1] != landing.measured[-1]:  # the last correction was one too many
+        place = landing.measured.index(best[1])
+        order = [*(i for i in range(len(landing.measured)) if i != place), place]
+        landing = replace(
+            landing,
+            predicted=tuple(landing.predicted[i] for i in order),
+            measured=tuple(landing.measured[i] for i in order),
+        )
+    return best[0], landing
+
+
+def _asked(recipe: Recipe, table: LatencyTable) -> float:
+    target = recipe.prune.target
+    if target.speed_up is not None:
+        return 1 / target.speed_up
+    assert target.latency_ms is not None
+    dense = min(plan.whole_ns for plan in table.plans if plan.counts == table.whole)
+    asked = 1e6 * target.latency_ms / dense
+    if asked >= 1:
+        raise TargetError(
+            f"the dense network takes {dense / 1e6:.3g} ms on {table.key.backend}: {target.latency_ms:g} ms are met "
+            "without pruning"
+        )
+    return asked
+
+
+def _measured_share(
+    spec: SubjectSpec, space: PlanSpace, counts: dict[str, int], seed: int, say: Callable[[str], None]
+) -> float:
+    with plan_timer(
+        spec,
+        space,
+        purpose=f"the speed of a plan of {spec.model}",
+        seed=seed,
+        say=say,
+        processes=session_process,
+        machine=ThisMachine(),
+    ) as timer:
+        return timer.share(counts)
+
+
+def _watched(call: Any, called: list[bool]) -> Any:
+    if call is None:
+        return None
+
+    def watched(*arguments: Any, **keywords: Any) -> Any:
+        called.append(True)
+        return call(*arguments, **keywords)
+
+    return watched
