@@ -66,6 +66,12 @@ class Budget:
             It does not; the message says how far one can get.
         """
         least, dense = self.cost(choices.floor), self.dense
+        if least > self.limit and self.latency is not None:
+            raise TargetError(
+                f"{dense / self.limit:.2f}x the speed on {self.latency.backend} was asked for, but with every group at "
+                f"its smallest legal count {dense / least:.2f}x is reached; ask for less than that, or loosen exclude, "
+                "multiple_of, min_units, min_fraction, bounds, exact_only"
+            )
         if least > self.limit:
             raise TargetError(
                 f"{self.of}: at most {self.limit / dense:.4g} of the dense network was asked for, but with every group "

@@ -94,7 +94,11 @@ def test_constraints_arrive_as_they_are_written(tmp_path):
         ("bench.backend", ["ort"], "unknown key 'bench.backend'; did you mean 'backends'?"),
         ("train.epoch", 3, "unknown key 'train.epoch'; did you mean 'epochs'?"),
         ("prune.target", {"flops": 2}, "key 'prune.target.flops'"),
-        ("prune.target", {}, "one of flops, macs, params, weight_bytes, activation_bytes, ratios; got none"),
+        (
+            "prune.target",
+            {},
+            "one of flops, macs, params, weight_bytes, activation_bytes, ratios, speed_up, latency_ms; got none",
+        ),
         ("prune.target", {"ratios": {"conv1": 1.5}}, "'conv1' is the share removed, in [0, 1); got 1.5"),
         ("prune.target", {"activations": 0.5}, "did you mean 'activation_bytes'?"),
         ("prune.bounds", {"layer1.*": [0.9, 0.5]}, "key 'prune.bounds': bounds of 'layer1.*' are the least and"),

@@ -1,0 +1,168 @@
+"""A speed that is asked for: corrected by what plans measure, told as it landed, refused where it cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from deploy.errors import RecipeError
+from deploy.recipe import load_recipe
+from deploy.results.results import load
+from deploy.run.speed import SpeedTable, prune_to_speed
+from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
+from pruners.errors import TargetError
+from pruners.graph import trace
+from pruners.registry import create
+from pruners.target import Target
+from pruners.task import PruningTask
+
+ROOT = Path(__file__).parents[3]
+RECIPE = """
+name: tiny
+network: {name: "cifar:resnet20"}
+data: {name: digits, image_size: 16}
+train: {epochs: 1, batch_size: 64, lr: 0.05}
+prune:
+  method: l1
+  target: {TARGET}
+bench: {backends: [ort], threads: 1, trials: 2, budget_s: 0.2}
+"""
+
+
+@pytest.fixture(scope="module")
+def task():
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64 * 16, 10)
+    ).eval()
+    inputs = (torch.randn(2, 1, 8, 8),)
+    groups = [group for group in trace(network, inputs).groups if group.prunable]
+    model = LatencyModel(
+        backend="simulated",
+        graph="",
+        block=1,
+        base_ns=10.0,
+        terms=tuple(LatencyTerm(1.0, (BlockCount(group.name, 1),)) for group in groups),
+        sizes={group.name: group.n_units for group in groups},
+    )
+    return PruningTask(model=network, example_inputs=inputs, target=Target(kept_fraction=0.5, table=model)), model
+
+
+def measured_as(model, law):
+    """Return a machine on which a plan takes `law` of the predicted share."""
+    shares = []
+
+    def share(counts):
+        shares.append(law(model.time_ns(counts) / model.time_ns()))
+        return shares[-1]
+
+    return SpeedTable(model=model, asked=0.5, share=share), shares
+
+
+def test_a_table_that_is_right_needs_one_round(task):
+    table, shares = measured_as(task[1], lambda share: share)
+    pruned, landing = prune_to_speed(create("uniform"), task[0], table, tolerance=0.02)
+    assert len(shares) == 1
+    assert landing.within(0.02)
+    assert pruned.macs_after < pruned.macs_before
+    assert str(landing).startswith("asked for 2.00x the speed, predicted 2.0")
+    assert str(landing).endswith("in 1 round")
+
+
+def test_a_table_that_is_off_is_corrected(task):
+    table, shares = measured_as(task[1], lambda share: 0.15 + 0.85 * share)
+    _, landing = prune_to_speed(create("uniform"), task[0], table, tolerance=0.02)
+    assert abs(shares[0] - 0.5) > 0.05
+    assert landing.within(0.02)
+    assert 2 <= len(shares) <= 3
+
+
+def test_the_closest_plan_is_kept_where_corrections_do_not_help(task):
+    odd = iter([0.53, 0.8, 0.3])
+    table = SpeedTable(model=task[1], asked=0.5, share=lambda _: next(odd))
+    pruned, landing = prune_to_speed(create("uniform"), task[0], table, tolerance=0.01)
+    assert landing.measured[-1] == 0.53
+    counts = {name: len(kept) for name, kept in pruned.plan.kept.items()}
+    assert task[1].time_ns(counts) / task[1].time_ns() == landing.predicted[-1]
+    assert not landing.within(0.01)
+
+
+def test_a_method_that_trains_prunes_once(task):
+    calls = []
+
+    class Trains:
+        def prune(self, task):
+            task.train(task.model, 1)
+            return create("uniform").prune(task)
+
+    table = SpeedTable(model=task[1], asked=0.5, share=lambda _: calls.append("measured") or 0.9)
+    watched = PruningTask(**{**vars(task[0]), "train": lambda model, n: calls.append("trained")})
+    _, landing = prune_to_speed(Trains(), watched, table, tolerance=0.01)
+    assert calls == ["trained", "measured"]
+    assert landing.measured == (0.9,)
+
+
+def test_a_speed_out_of_reach_says_how_far_one_can_get(task):
+    table = SpeedTable(model=task[1], asked=0.05, share=lambda _: 1.0)
+    with pytest.raises(TargetError, match=r"20\.00x the speed on simulated was asked for, but .* is reached"):
+        prune_to_speed(create("uniform"), task[0], table, tolerance=0.01)
+
+
+def _recipe(tmp_path, target):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE.replace("{TARGET}", target), encoding="utf-8")
+    return path
+
+
+def test_a_recipe_asks_for_a_speed(tmp_path):
+    spec = load_recipe(_recipe(tmp_path, "{speed_up: 2.0, on: ort, threads: 1}")).prune.target
+    assert (spec.is_speed, spec.speed_up, spec.on, spec.threads) == (True, 2.0, "ort", 1)
+    assert load_recipe(_recipe(tmp_path, "{latency_ms: 8}")).prune.target.latency_ms == 8
+    for wrong, message in (
+        ("{speed_up: 0.9}", "greater than 1"),
+        ("{speed_up: 2, flops: 0.5}", "got flops and speed_up"),
+        ("{flops: 0.5, on: ort}", "belong to speed_up or latency_ms"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            load_recipe(_recipe(tmp_path, wrong))
+
+
+def _run(tmp_path, target):
+    command = [sys.executable, "-m", "deploy", "run", str(_recipe(tmp_path, target)), "--accept-unfit"]
+    command += ["--output", str(tmp_path / "run")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_a_run_prunes_to_a_speed(tmp_path):
+    ended = _run(tmp_path, "{speed_up: 1.2}")
+    assert ended.returncode in (0, 3), ended.stderr
+    assert load(tmp_path / "run" / "results.json").models[1].cost is not None
+    (facts,) = (tmp_path / "run").rglob("pruned.json")
+    assert json.loads(facts.read_text(encoding="utf-8"))["landing"].startswith("asked for 1.20x the speed")
+    assert (facts.parent / "table" / "latency-table.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_latency_that_the_dense_network_has_is_refused(tmp_path):
+    ended = _run(tmp_path, "{latency_ms: 1000}")
+    assert ended.returncode == 2
+    assert "1000 ms are met without pruning" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_backend_that_is_not_there_is_refused_before_training(monkeypatch, tmp_path):
+    from deploy.run import prepare
+
+    asked = []
+    monkeypatch.setattr(prepare, "require_backends", lambda names, device: asked.append((names, device)))
+    prepare.refuse_early(load_recipe(_recipe(tmp_path, "{speed_up: 2, on: openvino}")))
+    assert asked == [(["openvino"], None)]
