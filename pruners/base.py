@@ -144,6 +144,10 @@ class Method(PruningMethod):
         self._require_data(task)
         before = state_of(task.model)
         graph = trace(task.model, task.example_inputs, policy=Policy(attention=task.constraints.attention))
+        whole = self._unrankable(task, graph)
+        graph = graph.holding(whole)
+        if whole and not any(group.prunable for group in graph.groups):
+            raise MethodError(f"method {self.name!r} can rank no group: {_listed(whole)}; take another one")
         outcome = self._decide(task, graph)
         if state_of(task.model) != before:
             raise self._broken("the task's model was modified; work on a copy")
@@ -173,6 +177,7 @@ class Method(PruningMethod):
             verification=verification.to_json(),
             history=outcome.history,
             landing=_landing(task, graph, outcome.plan),
+            unranked=_listed(whole),
             form="graph" if isinstance(compact, GraphNetwork) else "module",
             form_reason=compact.reason if isinstance(compact, GraphNetwork) else "",
         )
@@ -188,6 +193,11 @@ class Method(PruningMethod):
         graph : Graph
             Trace of ``task.model``.
         """
+
+    def _unrankable(self, task: PruningTask, graph: Graph) -> Mapping[str, str]:
+        """Return which groups the method cannot rank, and why: they stay whole."""
+        del task, graph
+        return {}
 
     def _check_plan(self, task: PruningTask, graph: Graph, plan: PruningPlan, counts: Mapping[str, int]) -> None:
         """Check what does not need the weights: the graph, legal counts, excluded groups whole, target met."""
@@ -220,6 +230,10 @@ class Method(PruningMethod):
                 raise self._broken("its plan does not follow the ratios")
         elif not budget_of(task.target, graph, plan.blocks).met(counts):
             raise self._broken(f"its plan does not meet the target of {task.target.kept_fraction} of {task.target.of}")
+
+
+def _listed(reasons: Mapping[str, str]) -> str:
+    return "; ".join(f"{name!r}: {reason}" for name, reason in reasons.items())
 
 
 def _landing(task: PruningTask, graph: Graph, plan: PruningPlan) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -161,6 +161,11 @@ class Graph:
         leaves = inputs.leaves if isinstance(inputs, NetworkCall) else inputs
         outputs = _Tapped(self.module, taps or {}).run(*leaves, enable_io_processing=False)
         return self.module.graph.process_outputs(outputs)
+
+    def holding(self, reasons: Mapping[str, str]) -> Graph:
+        """Return the graph with some groups fixed, by name and why; plans for it are plans for this one."""
+        groups = tuple(replace(one, fixed=reasons.get(one.name, one.fixed)) for one in self.groups)
+        return replace(self, groups=groups, _by_name={group.name: group for group in groups})
 
     def check(self, plan: PruningPlan) -> None:
         """Check that a plan was made for this network and may be applied.

@@ -193,6 +193,8 @@ class Pruned:
         Why it is not of the user's own class; else empty.
     zeros : int
         Weights that a method which removes no channels set to zero; `macs_after` and `params_after` count them.
+    unranked : str
+        Which groups stayed whole as the method cannot rank their units, and why; else empty.
     landing : str
         Where the plan landed, when that is 1 % of the dense cost or more below the target, and why; else empty.
     """
@@ -206,6 +208,7 @@ class Pruned:
     verification: Mapping[str, Any]
     history: tuple[Mapping[str, Any], ...] = ()
     zeros: int = 0
+    unranked: str = ""
     landing: str = ""
     form: Literal["module", "graph"] = "module"
     form_reason: str = ""

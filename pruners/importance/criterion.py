@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 from pydantic import BaseModel, ConfigDict
 
 from pruners.errors import MethodError
+from pruners.groups import ChannelGroup
 from pruners.importance.evidence import Evidence
 from pruners.importance.reduce import MemberScores, Reduction, reduce_members
 from pruners.importance.scores import Scores, require_finite
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pruners.graph import Graph
 
 __all__ = ["Criterion"]
 
@@ -38,6 +44,17 @@ class Criterion(BaseModel, ABC):
     reduction: ClassVar[Reduction] = "mean"
     """What is done with several members unless the user says otherwise."""
 
+    def lacks(self, model: nn.Module, graph: Graph, group: ChannelGroup) -> str:
+        """Return what a group would need for its units to be scored ("has no filters ..."); empty where it has it."""
+        del model, graph, group
+        return ""
+
+    @final
+    def unrankable(self, model: nn.Module, graph: Graph) -> dict[str, str]:
+        """Return which groups that may be pruned cannot be scored, and why."""
+        lacking = {group.name: self.lacks(model, graph, group) for group in graph.groups if group.prunable}
+        return {name: f"{self.name} cannot rank it: it {lack}" for name, lack in lacking.items() if lack}
+
     @final
     def member_scores(self, evidence: Evidence) -> MemberScores:
         """Score each unit of each group by each of its members.
@@ -57,10 +74,13 @@ class Criterion(BaseModel, ABC):
             raise MethodError(f"{self.name}: there are no batches to score on")
         if self.needs_loss and evidence.loss is None:
             raise MethodError(f"{self.name}: there is no loss to differentiate; hand one in")
+        for group in evidence.channel_groups:
+            if lack := self.lacks(evidence.model, evidence.graph, group):
+                raise MethodError(f"{self.name}: group {group.name!r} {lack}; exclude it or take another criterion")
         scores = self._member_scores(evidence)
-        for group, rows in scores.items():
+        for name, rows in scores.items():
             for row in rows:
-                require_finite({group: tuple(0.0 if value is None else value for value in row)}, self.name)
+                require_finite({name: tuple(0.0 if value is None else value for value in row)}, self.name)
         return scores
 
     @final

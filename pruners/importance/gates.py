@@ -12,14 +12,27 @@ import torch
 from torch import Tensor
 
 from pruners.errors import MethodError
+from pruners.importance.criterion import Criterion
 from pruners.importance.evidence import Loss
 from pruners.importance.reduce import MemberScores
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from pruners.channels.sites import Site
     from pruners.graph import Graph
+    from pruners.groups import ChannelGroup
 
-__all__ = ["GateRow", "Gates", "draw_signs", "gate_rows", "member_scores_of", "opened", "twice_differentiable"]
+__all__ = [
+    "GateRow",
+    "Gates",
+    "MapCriterion",
+    "draw_signs",
+    "gate_rows",
+    "member_scores_of",
+    "opened",
+    "twice_differentiable",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +59,21 @@ class GateRow:
         return tuple(any(site.indices[unit] for site in self.sites) for unit in range(self.n_units))
 
 
+_NO_MAPS = "has no feature map that could be scored"
+
+
+class MapCriterion(Criterion):
+    """A criterion on the feature maps of a group."""
+
+    def lacks(self, model: nn.Module, graph: Graph, group: ChannelGroup) -> str:
+        """Return that a group has no feature map whose first axis can be the batch; empty where it has one."""
+        return "" if _maps(graph, group.name) else _NO_MAPS
+
+
+def _maps(graph: Graph, group: str) -> tuple[Site, ...]:
+    return tuple(site for site in graph.sites.get(group, ()) if site.axis > 0)
+
+
 def gate_rows(graph: Graph, groups: Sequence[str], who: str, *, joint: bool) -> tuple[GateRow, ...]:
     """Return which gates there are: one row for all maps of a group when `joint`, else one for each map.
 
@@ -56,9 +84,9 @@ def gate_rows(graph: Graph, groups: Sequence[str], who: str, *, joint: bool) -> 
     """
     rows = []
     for name in groups:
-        sites = tuple(site for site in graph.sites.get(name, ()) if site.axis > 0)
+        sites = _maps(graph, name)
         if not sites:
-            raise MethodError(f"{who}: group {name!r} has no feature map that could be scored; exclude it")
+            raise MethodError(f"{who}: group {name!r} {_NO_MAPS}; exclude it")
         together = (sites,) if joint else tuple((site,) for site in sites)
         rows += [GateRow(group=name, n_units=graph.group(name).n_units, sites=some) for some in together]
     return tuple(rows)

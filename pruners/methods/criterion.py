@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
@@ -89,7 +90,8 @@ class ByCriterion(Method):
     Isomorphic (2024)      criterion taylor_fo, normalisation mean, isomorphic true, batches_per_step 100
     ====================== ===========================================================================================
 
-    Criteria of weights need no data; the others ask the task for batches, and criteria of derivatives for a loss. Under
+    Groups that the criterion cannot rank (no filters, no BatchNorm, no feature map) stay whole; ``Pruned.unranked`` names
+    them. Criteria of weights need no data; the others ask the task for batches, and criteria of derivatives for a loss. Under
     ``torch.distributed`` data-driven scores are those of all processes' batches, and all follow process 0's plan.
 
     ``Pruned.history`` has a row for each removal: ``removal`` (from 1), ``units_removed``, ``units_left``, ``macs``,
@@ -105,6 +107,10 @@ class ByCriterion(Method):
     paper: ClassVar[str] = "that of its criterion; Fang et al., DepGraph, CVPR 2023, arXiv:2301.12900 (groups)"
     Settings: ClassVar[type[MethodSettings]] = CriterionSettings
     settings: CriterionSettings
+
+    def _unrankable(self, task: PruningTask, graph: Graph) -> Mapping[str, str]:
+        criterion = create_criterion(self.settings.criterion, **self.settings.options)
+        return criterion.unrankable(task.model, graph)
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
         settings = self.settings

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from pruners.base import Method, Outcome, counts_of, plan_of
 from pruners.decide.choices import choices_of
 from pruners.decide.uniform import uniform_counts
 from pruners.decide.units import top_units
+from pruners.importance.criteria import create_criterion
 
 if TYPE_CHECKING:
     from pruners.graph import Graph
@@ -30,6 +32,7 @@ class L1(Method):
 
     Scores are independent (a filter's norm includes kernels whose input maps go as well), the paper's first variant.
     Channels that several layers make are ranked by the sum of their norms, see `pruners.importance.measures.l1`.
+    Channels without filters (a parameter of one axis makes them) stay whole; ``Pruned.unranked`` names their groups.
     Fine-tuning is the caller's: the paper retrains 40 epochs at a learning rate of 1e-3 (CIFAR-10).
 
     References
@@ -39,6 +42,9 @@ class L1(Method):
 
     name: ClassVar[str] = "l1"
     paper: ClassVar[str] = "Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, arXiv:1608.08710"
+
+    def _unrankable(self, task: PruningTask, graph: Graph) -> Mapping[str, str]:
+        return create_criterion("l1").unrankable(task.model, graph)
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
         from pruners.importance.measures.l1 import l1_norms

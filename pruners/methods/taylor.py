@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from pruners.base import Method, MethodSettings, Outcome
 from pruners.decide.budget import Budget
 from pruners.decide.greedy import greedy_counts
+from pruners.importance.criteria import create_criterion
 from pruners.importance.normalise import normalise
 from pruners.importance.scores import Scores, flops_regularise, marginal_mflops
 from pruners.methods.loops.stepwise import Schedule, Scored, Step, draw, prune_in_steps
@@ -81,6 +82,9 @@ class Taylor(Method):
     needs_data: ClassVar[bool] = True
     Settings: ClassVar[type[MethodSettings]] = TaylorSettings
     settings: TaylorSettings
+
+    def _unrankable(self, task: PruningTask, graph: Graph) -> Mapping[str, str]:
+        return create_criterion("taylor").unrankable(task.model, graph)
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
         from pruners.importance.measures.taylor import taylor_scores

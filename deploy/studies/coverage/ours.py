@@ -20,7 +20,7 @@ from pruners.decide.units import top_units
 from pruners.errors import NothingToPruneError, SurgeryError, VacuousCheckError, VerificationError
 from pruners.forms.masking import mask
 from pruners.graph import Graph, trace
-from pruners.groups import ChannelGroup
+from pruners.importance.criteria import create_criterion
 from pruners.importance.measures.l1 import l1_norms
 from pruners.plan import PruningPlan
 from pruners.surgery import apply
@@ -94,7 +94,8 @@ def plan_l1(network: nn.Module, graph: Graph, ratio: float) -> PruningPlan:
     free = [group for group in graph.groups if group.prunable]
     if not free:
         raise NothingToPruneError(f"all {len(graph.groups)} groups are fixed: {commonest_reason(graph)}")
-    rankable = [group for group in free if _has_filters(group, network)]
+    unrankable = create_criterion("l1").unrankable(network, graph)
+    rankable = [group for group in free if group.name not in unrankable]
     counts = ratio_counts(choices_of(rankable, Constraints()), rankable, {"*": ratio})
     scores = l1_norms(network, [graph.group(name) for name in counts])
     return PruningPlan.from_kept(
@@ -116,11 +117,6 @@ def commonest_reason(graph: Graph) -> str:
         if group.fixed:
             weight[group.fixed] = weight.get(group.fixed, 0) + group.n_units
     return max(weight, key=lambda reason: weight[reason]) if weight else ""
-
-
-def _has_filters(group: ChannelGroup, network: nn.Module) -> bool:
-    tensors = dict(network.named_parameters())
-    return any(member.produces and member.path in tensors and tensors[member.path].ndim > 1 for member in group.members)
 
 
 def _inexact(graph: Graph, plan: PruningPlan) -> str:

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from pruners.errors import MethodError
-from pruners.importance.criterion import Criterion
 from pruners.importance.evidence import Evidence
-from pruners.importance.gates import GateRow, gate_rows, member_scores_of
+from pruners.importance.gates import GateRow, MapCriterion, gate_rows, member_scores_of
 from pruners.importance.reduce import MemberScores
 from pruners.importance.sums import Sums
 from pruners.importance.units import unit_sums
@@ -29,7 +28,7 @@ _TAYLOR = (
 )
 
 
-class _Activation(Criterion):
+class _Activation(MapCriterion):
     """Sums functions of the maps' single values over examples, positions and a unit's channels."""
 
     needs_data: ClassVar[bool] = True

@@ -8,10 +8,9 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from pruners.importance.criterion import Criterion
 from pruners.importance.evidence import Evidence
 from pruners.importance.gates import draw_signs, twice_differentiable
-from pruners.importance.measures.weights import filter_members, per_filter
+from pruners.importance.measures.weights import FilterCriterion, filter_members, per_filter
 from pruners.importance.parameters import substituted
 from pruners.importance.reduce import MemberScores, Reduction
 from pruners.importance.sums import Sums
@@ -19,7 +18,7 @@ from pruners.importance.sums import Sums
 __all__ = ["OptimalBrainDamage", "hessian_diagonals"]
 
 
-class OptimalBrainDamage(Criterion):
+class OptimalBrainDamage(FilterCriterion):
     """Sum of the saliencies ``1/2 * w^2 * H_ww`` of a unit's kernel weights.
 
     ``H_ww`` is the Hessian's diagonal of the mean loss over the examples, estimated as ``E[v * (H v)]`` with

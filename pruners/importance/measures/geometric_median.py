@@ -7,18 +7,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pruners.errors import MethodError
-from pruners.groups import Member
-from pruners.importance.criterion import Criterion
+from pruners.groups import ChannelGroup, Member
 from pruners.importance.evidence import Evidence
-from pruners.importance.measures.weights import filter_members
+from pruners.importance.measures.weights import FilterCriterion, filter_members, lacks_filters
 from pruners.importance.reduce import MemberScores
 from pruners.modules.precision import comparable
 
 __all__ = ["GeometricMedian"]
 
 
-class GeometricMedian(Criterion):
+class GeometricMedian(FilterCriterion):
     """Sum of the Euclidean distances of a filter to all filters of its layer.
 
     The filter with the smallest sum is nearest to the layer's geometric median: the others can replace it, so it goes
@@ -37,19 +35,23 @@ class GeometricMedian(Criterion):
         weights = dict(evidence.model.named_parameters())
         return {
             group.name: tuple(
-                self._distances(group.name, member, weight)
-                for member, weight in filter_members(group, weights, self.name)
+                self._distances(member, weight) for member, weight in filter_members(group, weights, self.name)
             )
             for group in evidence.channel_groups
         }
 
-    def _distances(self, group: str, member: Member, weight: Tensor) -> tuple[float | None, ...]:
-        widths = {len(unit) for unit in member.indices if unit}
-        if len(widths) > 1:
-            raise MethodError(
-                f"{self.name}: units of group {group!r} have {sorted(widths)} channels in {member.path!r}, so their "
-                "distances have no meaning; exclude the group"
-            )
+    def lacks(self, model: nn.Module, graph: Graph, group: ChannelGroup) -> str:
+        """Return that units have no filters, or filters of different widths; empty where neither is so."""
+        weights = dict(model.named_parameters())
+        if lack := lacks_filters(group, weights):
+            return lack
+        for member, _ in filter_members(group, weights, self.name):
+            widths = {len(unit) for unit in member.indices if unit}
+            if len(widths) > 1:
+                return f"has units of {sorted(widths)} channels in {member.path!r}, whose distances have no meaning"
+        return ""
+
+    def _distances(self, member: Member, weight: Tensor) -> tuple[float | None, ...]:
         there = [bool(unit) for unit in member.indices]
         positions = torch.tensor([position for unit in member.indices for position in unit], device=weight.device)
         filters = comparable(weight.detach()).movedim(member.axis, 0).index_select(0, positions)

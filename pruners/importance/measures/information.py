@@ -10,16 +10,15 @@ from torch import Tensor
 
 from pruners.distributed import largest, total
 from pruners.errors import MethodError
-from pruners.importance.criterion import Criterion
 from pruners.importance.evidence import Evidence
-from pruners.importance.gates import gate_rows, member_scores_of
+from pruners.importance.gates import MapCriterion, gate_rows, member_scores_of
 from pruners.importance.measures.activations import feature_maps, means_per_example
 from pruners.importance.reduce import MemberScores
 
 __all__ = ["MutualInformation", "information_gain"]
 
 
-class MutualInformation(Criterion):
+class MutualInformation(MapCriterion):
     """Information gain ``IG(y|x) = H(x) + H(y) - H(x, y)`` of the activation ``x`` about the label ``y``, in nats.
 
     ``x`` is a map's mean over its positions, one number for each example. As in the paper, statistics are gathered

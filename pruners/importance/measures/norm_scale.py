@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pruners.errors import MethodError
 from pruners.groups import ChannelGroup, Member
 from pruners.importance.criterion import Criterion
 from pruners.importance.evidence import Evidence
@@ -22,7 +21,16 @@ from pruners.importance.units import unit_sums
 __all__ = ["BatchNormScale", "TaylorBatchNorm"]
 
 
-class BatchNormScale(Criterion):
+class _NormCriterion(Criterion):
+    def lacks(self, model: nn.Module, graph: Graph, group: ChannelGroup) -> str:
+        """Return that no BatchNorm with a scale stands on some units of a group; empty where one does on all."""
+        scales = _scales(model, group)
+        if all(any(member.indices[unit] for member in scales) for unit in range(group.n_units)):
+            return ""
+        return f"has {'units without' if scales else 'no'} BatchNorm with a scale"
+
+
+class BatchNormScale(_NormCriterion):
     """Absolute scale of the BatchNorm on a unit's channels, ``|gamma|``; the mean where a unit has several channels.
 
     Meaningful after training with an L1 penalty on the scales, as the paper does.
@@ -40,7 +48,7 @@ class BatchNormScale(Criterion):
         scores: MemberScores = {}
         for group in evidence.channel_groups:
             rows = []
-            for member in _scales(evidence.model, group, self.name):
+            for member in _scales(evidence.model, group):
                 scale = evidence.model.get_parameter(member.path).detach().to("cpu", torch.float64).abs()
                 sums = unit_sums(scale, member.indices).tolist()
                 rows.append(
@@ -50,7 +58,7 @@ class BatchNormScale(Criterion):
         return scores
 
 
-class TaylorBatchNorm(Criterion):
+class TaylorBatchNorm(_NormCriterion):
     """Taylor-FO-BN: squared first-order change of the loss as BatchNorm's scale and shift go to zero.
 
     ``(gamma * dE/dgamma + beta * dE/dbeta)^2``, which is the squared slope of a gate right behind the BatchNorm. ``E``
@@ -79,7 +87,7 @@ class TaylorBatchNorm(Criterion):
     def _member_scores(self, evidence: Evidence) -> MemberScores:
         loss = evidence.loss
         assert loss is not None, "the base class checked it"
-        members = {group.name: _scales(evidence.model, group, self.name) for group in evidence.channel_groups}
+        members = {group.name: _scales(evidence.model, group) for group in evidence.channel_groups}
         named = dict(evidence.model.named_parameters())
         paths = [path for own in members.values() for m in own for path in (m.path, _shift(m.path)) if path in named]
         sums = Sums(self.name)
@@ -113,23 +121,13 @@ class TaylorBatchNorm(Criterion):
         return (rows.sum(0, keepdim=True) if self.joint else rows).square()
 
 
-def _scales(model: nn.Module, group: ChannelGroup, who: str) -> list[Member]:
-    """Return the members that are the scale of a BatchNorm.
-
-    Raises
-    ------
-    MethodError
-        There is none.
-    """
+def _scales(model: nn.Module, group: ChannelGroup) -> list[Member]:
+    """Return the members that are the scale of a BatchNorm."""
     members = []
     for member in group.members:
         path, _, attribute = member.path.rpartition(".")
         if attribute == "weight" and isinstance(model.get_submodule(path), _BatchNorm):
             members.append(member)
-    if not members:
-        raise MethodError(
-            f"{who}: group {group.name!r} has no BatchNorm with a scale; exclude it or take another criterion"
-        )
     return members
 
 

@@ -10,9 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pruners.importance.criterion import Criterion
 from pruners.importance.evidence import Batch, Evidence, Loss, runnable
-from pruners.importance.gates import GateRow, gate_rows, member_scores_of, opened
+from pruners.importance.gates import GateRow, MapCriterion, gate_rows, member_scores_of, opened
 from pruners.importance.reduce import MemberScores, Reduction
 from pruners.importance.scores import Scores, require_finite
 from pruners.importance.sums import Sums
@@ -42,7 +41,7 @@ class TaylorScores:
     n_examples: int
 
 
-class Taylor(Criterion):
+class Taylor(MapCriterion):
     """Taylor expansion of the loss by a feature map, to first order (equation 8); see `taylor_scores`.
 
     By default one gate stands on all maps of a unit, since they go together, and there is one row for each group; with

@@ -8,9 +8,16 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from pruners.importance.criterion import Criterion
 from pruners.importance.evidence import Evidence
-from pruners.importance.gates import Gates, draw_signs, gate_rows, member_scores_of, opened, twice_differentiable
+from pruners.importance.gates import (
+    Gates,
+    MapCriterion,
+    draw_signs,
+    gate_rows,
+    member_scores_of,
+    opened,
+    twice_differentiable,
+)
 from pruners.importance.reduce import MemberScores, Reduction
 from pruners.importance.sums import Sums
 
@@ -19,7 +26,7 @@ __all__ = ["HessianDiagonal", "TaylorFirstOrder", "TaylorSecondOrder", "gate_cur
 _PAPER = "Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, arXiv:1906.10771"
 
 
-class TaylorFirstOrder(Criterion):
+class TaylorFirstOrder(MapCriterion):
     """Squared first-order change of the loss, by a gate on each unit's feature maps: ``(dE/dgamma)^2`` at gamma = 1.
 
     The paper's gate version for networks of any kind: the gate stands at the end of the element-wise chain of each
@@ -60,7 +67,7 @@ class TaylorFirstOrder(Criterion):
         return member_scores_of(rows, sums.means())
 
 
-class TaylorSecondOrder(Criterion):
+class TaylorSecondOrder(MapCriterion):
     """Squared second-order change of the loss by a gate: ``(-dE/dgamma + 1/2 d2E/dgamma2)^2`` at gamma = 1.
 
     The form with the Hessian's diagonal. The diagonal is estimated by random signs (see `gate_curvature`), with signs
@@ -96,7 +103,7 @@ class TaylorSecondOrder(Criterion):
         return member_scores_of(rows, sums.means())
 
 
-class HessianDiagonal(Criterion):
+class HessianDiagonal(MapCriterion):
     """Second-order change of the loss by a gate on each unit's maps: ``1/2 d2C/dgamma2`` at gamma = 1.
 
     The diagonal term of a unit that goes as a whole: Optimal Brain Damage's saliency with a unit for a weight, so that

@@ -15,10 +15,18 @@ from pruners.importance.evidence import Evidence
 from pruners.importance.reduce import MemberScores, Reduction
 from pruners.importance.units import unit_sums
 
-__all__ = ["L1Norm", "L2Norm", "MinWeight", "filter_members", "per_filter"]
+__all__ = ["FilterCriterion", "L1Norm", "L2Norm", "MinWeight", "filter_members", "lacks_filters", "per_filter"]
 
 
-class L1Norm(Criterion):
+class FilterCriterion(Criterion):
+    """A criterion on the filters that make a group's channels."""
+
+    def lacks(self, model: nn.Module, graph: Graph, group: ChannelGroup) -> str:
+        """Return that no filter makes some units of a group (a parameter of one axis does); empty where all have."""
+        return lacks_filters(group, dict(model.named_parameters()))
+
+
+class L1Norm(FilterCriterion):
     """L1 norm of each filter: ``sum |F|`` over the kernel weights that make a unit's channels.
 
     Biases and BatchNorm do not count. Li et al. let the projection shortcut alone rank the second convolutions of a
@@ -39,7 +47,7 @@ class L1Norm(Criterion):
         return per_filter(evidence.model, evidence.channel_groups, self.name, torch.abs, lambda total, _: total)
 
 
-class L2Norm(Criterion):
+class L2Norm(FilterCriterion):
     """L2 norm of each filter: ``sqrt(sum F^2)`` over the kernel weights that make a unit's channels.
 
     References
@@ -58,7 +66,7 @@ class L2Norm(Criterion):
         )
 
 
-class MinWeight(Criterion):
+class MinWeight(FilterCriterion):
     """Minimum weight: mean of the squares of a unit's kernel weights, ``(1/|w|) * sum w^2``.
 
     References
@@ -85,14 +93,21 @@ def filter_members(group: ChannelGroup, tensors: Mapping[str, Tensor], who: str)
     MethodError
         There is none: the channels come from a parameter of one axis.
     """
-    members = [
-        (member, tensors[member.path])
-        for member in group.members
-        if member.produces and member.path in tensors and tensors[member.path].ndim >= 2
-    ]
-    if not members:
-        raise MethodError(f"{who}: group {group.name!r} has no filters that could rank its units; exclude it")
-    return members
+    if lack := lacks_filters(group, tensors):
+        raise MethodError(f"{who}: group {group.name!r} {lack}; exclude it")
+    return [(member, tensors[member.path]) for member in _filters(group, tensors)]
+
+
+def lacks_filters(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> str:
+    """Return that some units of a group have no filter that could rank them; empty where all have."""
+    filters = _filters(group, tensors)
+    if all(any(member.indices[unit] for member in filters) for unit in range(group.n_units)):
+        return ""
+    return f"has {'units without' if filters else 'no'} filters that could rank its units"
+
+
+def _filters(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> list[Member]:
+    return [m for m in group.members if m.produces and m.path in tensors and tensors[m.path].ndim >= 2]
 
 
 def per_filter(
