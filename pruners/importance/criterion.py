@@ -44,15 +44,16 @@ class Criterion(BaseModel, ABC):
     reduction: ClassVar[Reduction] = "mean"
     """What is done with several members unless the user says otherwise."""
 
-    def lacks(self, model: nn.Module, graph: Graph, group: ChannelGroup) -> str:
+    def lacks(self, evidence: Evidence, group: ChannelGroup) -> str:
         """Return what a group would need for its units to be scored ("has no filters ..."); empty where it has it."""
-        del model, graph, group
+        del evidence, group
         return ""
 
     @final
     def unrankable(self, model: nn.Module, graph: Graph) -> dict[str, str]:
         """Return which groups that may be pruned cannot be scored, and why."""
-        lacking = {group.name: self.lacks(model, graph, group) for group in graph.groups if group.prunable}
+        evidence = Evidence(model=model, graph=graph, groups=())
+        lacking = {group.name: self.lacks(evidence, group) for group in graph.groups if group.prunable}
         return {name: f"{self.name} cannot rank it: it {lack}" for name, lack in lacking.items() if lack}
 
     @final
@@ -75,7 +76,7 @@ class Criterion(BaseModel, ABC):
         if self.needs_loss and evidence.loss is None:
             raise MethodError(f"{self.name}: there is no loss to differentiate; hand one in")
         for group in evidence.channel_groups:
-            if lack := self.lacks(evidence.model, evidence.graph, group):
+            if lack := self.lacks(evidence, group):
                 raise MethodError(f"{self.name}: group {group.name!r} {lack}; exclude it or take another criterion")
         scores = self._member_scores(evidence)
         for name, rows in scores.items():

@@ -13,12 +13,10 @@ from torch import Tensor
 
 from pruners.errors import MethodError
 from pruners.importance.criterion import Criterion
-from pruners.importance.evidence import Loss
+from pruners.importance.evidence import Evidence, Loss
 from pruners.importance.reduce import MemberScores
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from pruners.channels.sites import Site
     from pruners.graph import Graph
     from pruners.groups import ChannelGroup
@@ -65,9 +63,9 @@ _NO_MAPS = "has no feature map that could be scored"
 class MapCriterion(Criterion):
     """A criterion on the feature maps of a group."""
 
-    def lacks(self, model: nn.Module, graph: Graph, group: ChannelGroup) -> str:
+    def lacks(self, evidence: Evidence, group: ChannelGroup) -> str:
         """Return that a group has no feature map whose first axis can be the batch; empty where it has one."""
-        return "" if _maps(graph, group.name) else _NO_MAPS
+        return "" if _maps(evidence.graph, group.name) else _NO_MAPS
 
 
 def _maps(graph: Graph, group: str) -> tuple[Site, ...]:

@@ -90,9 +90,10 @@ class ByCriterion(Method):
     Isomorphic (2024)      criterion taylor_fo, normalisation mean, isomorphic true, batches_per_step 100
     ====================== ===========================================================================================
 
-    Groups that the criterion cannot rank (no filters, no BatchNorm, no feature map) stay whole; ``Pruned.unranked`` names
-    them. Criteria of weights need no data; the others ask the task for batches, and criteria of derivatives for a loss. Under
-    ``torch.distributed`` data-driven scores are those of all processes' batches, and all follow process 0's plan.
+    Groups that the criterion cannot rank (no filters, no BatchNorm, no feature map) stay whole; ``Pruned.unranked``
+    names them. Criteria of weights need no data; the others ask the task for batches, and criteria of derivatives for a
+    loss. Under ``torch.distributed`` data-driven scores are those of all processes' batches, and all follow process 0's
+    plan.
 
     ``Pruned.history`` has a row for each removal: ``removal`` (from 1), ``units_removed``, ``units_left``, ``macs``,
     ``parameters`` (both after it), ``examples_scored`` (by this process).

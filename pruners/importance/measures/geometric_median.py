@@ -40,9 +40,9 @@ class GeometricMedian(FilterCriterion):
             for group in evidence.channel_groups
         }
 
-    def lacks(self, model: nn.Module, graph: Graph, group: ChannelGroup) -> str:
+    def lacks(self, evidence: Evidence, group: ChannelGroup) -> str:
         """Return that units have no filters, or filters of different widths; empty where neither is so."""
-        weights = dict(model.named_parameters())
+        weights = dict(evidence.model.named_parameters())
         if lack := lacks_filters(group, weights):
             return lack
         for member, _ in filter_members(group, weights, self.name):

@@ -22,9 +22,9 @@ __all__ = ["BatchNormScale", "TaylorBatchNorm"]
 
 
 class _NormCriterion(Criterion):
-    def lacks(self, model: nn.Module, graph: Graph, group: ChannelGroup) -> str:
+    def lacks(self, evidence: Evidence, group: ChannelGroup) -> str:
         """Return that no BatchNorm with a scale stands on some units of a group; empty where one does on all."""
-        scales = _scales(model, group)
+        scales = _scales(evidence.model, group)
         if all(any(member.indices[unit] for member in scales) for unit in range(group.n_units)):
             return ""
         return f"has {'units without' if scales else 'no'} BatchNorm with a scale"

@@ -21,9 +21,9 @@ __all__ = ["FilterCriterion", "L1Norm", "L2Norm", "MinWeight", "filter_members",
 class FilterCriterion(Criterion):
     """A criterion on the filters that make a group's channels."""
 
-    def lacks(self, model: nn.Module, graph: Graph, group: ChannelGroup) -> str:
+    def lacks(self, evidence: Evidence, group: ChannelGroup) -> str:
         """Return that no filter makes some units of a group (a parameter of one axis does); empty where all have."""
-        return lacks_filters(group, dict(model.named_parameters()))
+        return lacks_filters(group, dict(evidence.model.named_parameters()))
 
 
 class L1Norm(FilterCriterion):

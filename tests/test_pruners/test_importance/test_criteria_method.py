@@ -35,9 +35,10 @@ def test_every_criterion_prunes(name):
 
 
 def test_a_criterion_that_does_not_apply_says_where():
-    task = make_task(make_network("plain"), constraints=FREE)
-    with pytest.raises(MethodError, match="bn_scale: group 'conv' has no BatchNorm"):
-        create("criterion", criterion="bn_scale").prune(task)
+    task = make_task(make_network("plain"), constraints=FREE, target=Target(of="params", kept_fraction=0.95))
+    pruned = create("criterion", criterion="bn_scale").prune(task)
+    assert "'conv': bn_scale cannot rank it: it has no BatchNorm" in pruned.unranked
+    assert not {"conv", "hidden"} & set(pruned.plan.kept)
 
 
 def test_l1_with_ratios_is_the_l1_method():
