@@ -18,8 +18,9 @@ from pruners.channels.program import Program, export, named_tensors
 from pruners.channels.residual_blocks import ResidualBlock, find_blocks
 from pruners.channels.sites import Site, find_sites
 from pruners.channels.survivors import Survivors
+from pruners.channels.training_run import record_training
 from pruners.cost import AxisSize, BlockCost
-from pruners.errors import PlanError, TraceError
+from pruners.errors import PlanError, TraceError, TrainingError
 from pruners.groups import ChannelGroup
 from pruners.modules.calls import NetworkCall, call_of, call_spec
 from pruners.modules.random_inputs import spec_of
@@ -29,6 +30,8 @@ from pruners.policy import Policy
 __all__ = ["Graph", "Site", "trace"]
 
 Tap = Callable[[Tensor], Tensor]
+_TRAINING_RUNS = 3
+"""Recorded, with different draws, of a network whose training path cannot be exported."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,11 +298,14 @@ def _walk_training(
     policy: Policy,
 ) -> list[Value]:
     try:
-        program = export(model, example, training=True)
-    except TraceError:
-        # Training is checked again, by running it, before the user's own module is handed out.
-        return []
-    return walk_program(program, tensors, labels, policy).every
+        programs = [export(model, example, training=True)]
+    except (TraceError, TrainingError):
+        try:
+            programs = [record_training(model, example, seed=seed) for seed in range(_TRAINING_RUNS)]
+        except (TraceError, TrainingError):
+            # Training is checked again, by running it, before the user's own module is handed out.
+            return []
+    return [value for program in programs for value in walk_program(program, tensors, labels, policy).every]
 
 
 def _saved_tensors(model: nn.Module) -> dict[str, Tensor]:
