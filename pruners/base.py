@@ -9,7 +9,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,7 +20,7 @@ from pruners.decide.choices import Choices, choices_of, excluded_groups
 from pruners.decide.counts import ratio_counts
 from pruners.decide.goal import budget_of, require_one_removal
 from pruners.decide.landing import landing_of
-from pruners.errors import MethodError, NothingToPruneError, VerificationError, did_you_mean
+from pruners.errors import MethodError, NothingToPruneError, TargetError, VerificationError, did_you_mean
 from pruners.modules.modes import copy_modes
 from pruners.plan import PruningPlan
 from pruners.policy import Policy
@@ -138,7 +138,7 @@ class Method(PruningMethod):
         """
         from pruners.forms.graph_network import GraphNetwork
         from pruners.graph import trace
-        from pruners.surgery import apply
+        from pruners.surgery import apply, for_own_class
         from pruners.verify import verify
 
         self._require_data(task)
@@ -148,7 +148,15 @@ class Method(PruningMethod):
         graph = graph.holding(whole)
         if whole and not any(group.prunable for group in graph.groups):
             raise MethodError(f"method {self.name!r} can rank no group: {_listed(whole)}; take another one")
-        outcome = self._decide(task, graph)
+        given, own = task, for_own_class(task, graph)
+        task = replace(task, constraints=own.constraints)
+        try:
+            outcome = self._decide(task, graph)
+        except (NothingToPruneError, TargetError):
+            if not own.left_whole:
+                raise
+            task, own = given, replace(own, left_whole="")
+            outcome = self._decide(task, graph)
         if state_of(task.model) != before:
             raise self._broken("the task's model was modified; work on a copy")
         if not outcome.plan.removes:
@@ -179,7 +187,8 @@ class Method(PruningMethod):
             landing=_landing(task, graph, outcome.plan),
             unranked=_listed(whole),
             form="graph" if isinstance(compact, GraphNetwork) else "module",
-            form_reason=compact.reason if isinstance(compact, GraphNetwork) else "",
+            form_reason=_form_reason(compact.reason, own.out_of_reach) if isinstance(compact, GraphNetwork) else "",
+            left_whole=own.left_whole,
         )
 
     @abstractmethod
@@ -234,6 +243,10 @@ class Method(PruningMethod):
 
 def _listed(reasons: Mapping[str, str]) -> str:
     return "; ".join(f"{name!r}: {reason}" for name, reason in reasons.items())
+
+
+def _form_reason(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
 
 
 def _landing(task: PruningTask, graph: Graph, plan: PruningPlan) -> str:

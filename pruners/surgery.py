@@ -7,12 +7,13 @@ from torch import nn
 from pruners.errors import NothingToPruneError
 from pruners.forms.forms import Form, compact_network
 from pruners.forms.masking import graph_of
+from pruners.forms.own_class import for_own_class
 from pruners.graph import Graph
 from pruners.groups import removed_positions
 from pruners.plan import PruningPlan
 from pruners.verify import verify
 
-__all__ = ["apply"]
+__all__ = ["apply", "for_own_class"]
 
 
 def apply(

@@ -87,6 +87,8 @@ class Constraints:
         Patterns (``fnmatch``) of names of layers, or of modules with all layers in them, that are left whole, together
         with every layer that shares their channels, and the residual blocks that hold such a layer. A pattern that
         matches nothing is an error.
+    whole : tuple of str
+        Names of groups that are left whole; other groups of the same layers are not, nor are residual blocks kept.
     bounds : Mapping of str to (float, float)
         For each such pattern the least and the most that the groups of these layers keep, as shares of
         their units, ``0 <= least <= most <= 1``. A most below 1 prunes them whatever the target says. Of several
@@ -116,6 +118,7 @@ class Constraints:
     min_units: int = 1
     min_fraction: float = 0.0
     exclude: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     max_units_per_step: int | None = None
     max_fraction_per_step: float | None = None

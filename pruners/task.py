@@ -191,6 +191,8 @@ class Pruned:
         Whether `model` is of the user's own class, or a `pruners.forms.graph_network.GraphNetwork`.
     form_reason : str
         Why it is not of the user's own class; else empty.
+    left_whole : str
+        Which groups were left whole so that the network keeps its own class, and why; else empty.
     zeros : int
         Weights that a method which removes no channels set to zero; `macs_after` and `params_after` count them.
     unranked : str
@@ -212,3 +214,4 @@ class Pruned:
     landing: str = ""
     form: Literal["module", "graph"] = "module"
     form_reason: str = ""
+    left_whole: str = ""

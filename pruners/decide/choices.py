@@ -107,12 +107,13 @@ def choices_of(groups: Iterable[ChannelGroup], constraints: Constraints) -> Choi
         Every group is fixed or excluded, or has the whole as its only legal count.
     """
     groups = tuple(groups)
-    excluded = excluded_groups(groups, constraints.exclude)
+    excluded, whole = excluded_groups(groups, constraints.exclude), frozenset(constraints.whole)
     free = [
         group
         for group in groups
         if group.prunable
         and group.name not in excluded
+        and not whole.intersection(group.name.split("+"))
         and group.n_units > 1
         and (group.exact or not constraints.exact_only)
     ]

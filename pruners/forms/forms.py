@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from functools import partial
 from inspect import signature
 from typing import Literal
 
@@ -19,9 +20,10 @@ from pruners.channels.program import Program, export, named_tensors
 from pruners.channels.residual_blocks import find_blocks
 from pruners.channels.survivors import Survivors
 from pruners.errors import FOREIGN, SurgeryError, TraceError, first_line
-from pruners.forms.graph_cut import cut_graph
+from pruners.forms.graph_cut import CutGraph, cut_graph
 from pruners.forms.graph_network import GraphNetwork, ProgramGraph
 from pruners.forms.module_form import module_form
+from pruners.forms.module_search import Misfit
 from pruners.forms.slicing import slice_without
 from pruners.graph import Graph
 from pruners.modules.calls import NetworkCall
@@ -31,7 +33,7 @@ from pruners.modules.perturb import randomize_for_sensitivity
 from pruners.modules.precision import in_precision
 from pruners.plan import PruningPlan
 
-__all__ = ["Form", "compact_network"]
+__all__ = ["Form", "compact_network", "cut_tensors", "difference", "fails_in_training", "graph_network"]
 
 Form = Literal["auto", "module", "graph"]
 
@@ -58,43 +60,51 @@ def compact_network(model: nn.Module, plan: PruningPlan, graph: Graph, gone: _Po
     survivors, dropped = graph.survivors(plan), graph.dropped(plan)
     left_out = [(block.addition, block.stays) for block in graph.removed_blocks(plan)]
     cut = cut_graph(graph.program, graph.grouping.walk, survivors, left_out)
-    tensors = _cut_tensors(model, gone, dropped)
-    evaluation = ProgramGraph(cut.graph, _fetches(graph.program))
-
-    def network(training: ProgramGraph | str, reason: str) -> GraphNetwork:
-        made = GraphNetwork(
-            {**tensors, **_constants(graph.program)},
-            not_saved=_not_saved(model),
-            evaluation=evaluation,
-            training=training,
-            original=type(model).__name__ if not isinstance(model, GraphNetwork) else model.original,
-            signature=signature(model.forward),
-            reason=reason,
-        )
-        return made.train(model.training)
+    network = partial(graph_network, model, graph, cut_tensors(model, gone, dropped), cut)
 
     reason = "it was asked for"
     if isinstance(model, GraphNetwork):
         reason = model.reason
     elif form != "graph":
-        judge = _judge(model, graph, gone, network("", ""))
+        judge = _judge(model, graph, gone, network())
         whole = _whole_modules(graph, plan)
         if whole is None:
-            own, reason = None, "a module holds several residual blocks, and only some of them go"
+            reason = "a module holds several residual blocks, and only some of them go"
         else:
-            own, reason = module_form(model, gone, cut.changes, judge.disagreement, removed_blocks=whole)
-        if own is not None:
-            return own
+            own = module_form(model, gone, cut.changes, judge.disagreement, removed_blocks=whole)
+            if not isinstance(own, Misfit):
+                return own
+            reason = own.reason
         if form == "module":
             raise SurgeryError(
                 f"{type(model).__name__} cannot be made smaller as itself: {reason}; "
                 'ask for form="auto" to get it as a graph'
             )
-    return network(_training_graph(model, graph, survivors, plan), reason)
+    return network(_training_graph(model, graph, survivors, plan), reason).train(model.training)
 
 
-def _cut_tensors(model: nn.Module, gone: _Positions, dropped: frozenset[str]) -> dict[str, Tensor]:
-    """Cut parameters and buffers, aliases of one tensor to one tensor."""
+def graph_network(
+    model: nn.Module,
+    graph: Graph,
+    tensors: Mapping[str, Tensor],
+    cut: CutGraph,
+    training: ProgramGraph | str = "",
+    reason: str = "",
+) -> GraphNetwork:
+    """Make the graph form of a cut program and cut tensors."""
+    return GraphNetwork(
+        {**tensors, **_constants(graph.program)},
+        not_saved=_not_saved(model),
+        evaluation=ProgramGraph(cut.graph, _fetches(graph.program)),
+        training=training,
+        original=type(model).__name__ if not isinstance(model, GraphNetwork) else model.original,
+        signature=signature(model.forward),
+        reason=reason,
+    )
+
+
+def cut_tensors(model: nn.Module, gone: _Positions, dropped: frozenset[str]) -> dict[str, Tensor]:
+    """Cut parameters and buffers, but for the `dropped` ones; aliases of one tensor become aliases of one tensor."""
     tensors: dict[str, Tensor] = {}
     smaller: dict[int, Tensor] = {}
     for name, tensor in named_tensors(model).items():
@@ -169,21 +179,22 @@ class _Judge:
         self._examples = [in_dtype(run.inputs, dtype) for run in runs]
         in_precision(original, dtype)
         randomize_for_sensitivity(original, self._examples[-1], seed=0)
-        self._tensors = _cut_tensors(original, gone, frozenset())
+        self._tensors = cut_tensors(original, gone, frozenset())
         twin = self._loaded(network)
         self._expected = [outputs_of(twin, example) for example in self._examples]
-        self._trains = not _fails_in_training(model, self._examples[-1])
+        self._trains = not fails_in_training(model, self._examples[-1])
 
     def disagreement(self, module: nn.Module) -> str:
         """Return in one line how `module` differs from the graph form; empty if it does not."""
         try:
             twin = self._loaded(module)
             for example, expected in zip(self._examples, self._expected, strict=True):
-                if difference := _difference(expected, outputs_of(twin, example), self._dtype):
-                    return difference
+                tolerance, least = _AGREEMENT[self._dtype], LEAST_RANGE[self._dtype]
+                if apart := difference(expected, outputs_of(twin, example), tolerance, least):
+                    return apart
         except FOREIGN as error:
             return f"its code says {first_line(error)}"
-        if self._trains and (failure := _fails_in_training(module, self._examples[-1])):
+        if self._trains and (failure := fails_in_training(module, self._examples[-1])):
             return f"its training path says {failure}"
         return ""
 
@@ -196,19 +207,24 @@ class _Judge:
         return twin
 
 
-def _difference(expected: Sequence[Tensor], got: Sequence[Tensor], dtype: torch.dtype) -> str:
+def difference(expected: Sequence[Tensor], got: Sequence[Tensor], tolerance: float, least: float) -> str:
+    """Return in one line how outputs differ by more than a share of their range, which is taken for `least` at least.
+
+    An empty string where they do not.
+    """
     if [item.shape for item in got] != [item.shape for item in expected]:
         return "its outputs have other shapes than those of the graph"
     if not any(bool(want.isfinite().any()) for want in expected):
         return "the graph gives NaN or infinity only: there is nothing to compare it with"
     for want, have in zip(expected, got, strict=True):
-        apart = distance(want, have) / span_of(want, LEAST_RANGE[dtype])
-        if not apart <= _AGREEMENT[dtype]:
+        apart = distance(want, have) / span_of(want, least)
+        if not apart <= tolerance:
             return f"its output differs by {apart:.1e} of its range from that of the graph"
     return ""
 
 
-def _fails_in_training(module: nn.Module, example: NetworkCall) -> str:
+def fails_in_training(module: nn.Module, example: NetworkCall) -> str:
+    """Return in one line what a copy of a module says in training mode; empty where it runs."""
     twin = copy_of(module).train()
     dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
     inputs = in_dtype(example, dtype)

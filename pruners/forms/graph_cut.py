@@ -20,7 +20,7 @@ from pruners.channels.propagation import Propagation, operator_name
 from pruners.channels.survivors import Survivors
 from pruners.modules.attributes import SizeChange
 
-__all__ = ["CutGraph", "cut_graph"]
+__all__ = ["REWRITTEN", "CutGraph", "cut_graph"]
 
 _aten = torch.ops.aten
 
@@ -292,3 +292,5 @@ _REWRITES: dict[str, Callable[[_Cut, fx.Node], None]] = {
     "scaled_dot_product_attention": _attention,
     "sym_size": _size,
 }
+REWRITTEN = _REWRITES.keys()
+"""Names of the operators whose arguments repeat sizes."""

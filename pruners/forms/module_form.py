@@ -17,8 +17,8 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from pruners.errors import FOREIGN, PruneError, SurgeryError, first_line
-from pruners.forms.module_search import Disagreement, fit_
-from pruners.forms.module_sizes import Resized, update_sizes
+from pruners.forms.module_search import Disagreement, Misfit, fit_
+from pruners.forms.module_sizes import LayerSizesError, Resized, update_sizes
 from pruners.forms.slicing import Positions, slice_without, tensor_named
 from pruners.modules.attributes import SizeChange
 from pruners.modules.copies import copy_of
@@ -41,7 +41,7 @@ def module_form(
     disagreement: Disagreement,
     *,
     removed_blocks: Sequence[str] = (),
-) -> tuple[nn.Module | None, str]:
+) -> nn.Module | Misfit:
     """Make the user's own module smaller.
 
     Parameters
@@ -59,16 +59,17 @@ def module_form(
 
     Returns
     -------
-    tuple of (Module or None, str)
-        The compact module and an empty string, or None and the reason in one line.
+    Module or Misfit
+        The compact module, or why there is none.
     """
     try:
         twin = copy_of(model)
         settled = resize_(twin, gone, removed_blocks)
+    except LayerSizesError as error:
+        return Misfit(str(error), error.layer)
     except (*FOREIGN, PruneError) as error:
-        return None, str(error) if isinstance(error, PruneError) else first_line(error)
-    reason = fit_(twin, changes, settled, disagreement)
-    return (None, reason) if reason else (twin, "")
+        return Misfit(str(error) if isinstance(error, PruneError) else first_line(error))
+    return fit_(twin, changes, settled, disagreement) or twin
 
 
 def resize_(module: nn.Module, gone: Mapping[str, Positions], removed_blocks: Sequence[str] = ()) -> frozenset[str]:

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from pruners.errors import FOREIGN, PruneError, first_line
 from pruners.modules.attributes import SizeChange, Slots, slots_of
 
-__all__ = ["Disagreement", "fit_"]
+__all__ = ["Disagreement", "Misfit", "fit_"]
 
 Disagreement: TypeAlias = Callable[[nn.Module], str]
 """Tells why a module is not the network that is wanted; an empty string where it is. May raise what it raises."""
@@ -31,7 +31,25 @@ _Pattern: TypeAlias = tuple[type[nn.Module], tuple[Any, ...]]
 _Choice: TypeAlias = tuple[int, ...]
 
 
-def fit_(module: nn.Module, changes: Sequence[SizeChange], settled: frozenset[str], disagreement: Disagreement) -> str:
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Why a module is not the network that is wanted.
+
+    Parameters
+    ----------
+    reason : str
+        In one line.
+    module : str, optional
+        Path of the module whose code failed; None where all of it ran.
+    """
+
+    reason: str
+    module: str | None = None
+
+
+def fit_(
+    module: nn.Module, changes: Sequence[SizeChange], settled: frozenset[str], disagreement: Disagreement
+) -> Misfit | None:
     """Set the attributes of a resized module in place so that it agrees.
 
     Parameters
@@ -45,23 +63,22 @@ def fit_(module: nn.Module, changes: Sequence[SizeChange], settled: frozenset[st
 
     Returns
     -------
-    str
-        Why no setting that was tried agrees: which module, and what torch said. Empty when `module` agrees.
+    Misfit or None
+        Why no setting that was tried agrees: which module, and what torch said. None when `module` agrees.
     """
     slots = slots_of(module, changes, settled)
     scales = _OldScales({(change.module, change.new): change.old for change in changes})
     outcome = _Search(module, slots, disagreement, scales).run()
-    if scales.used is None:
-        return outcome.reason
-    if outcome.failed:
-        return outcome.reason
+    if scales.used is None or outcome.failed:
+        return outcome.misfit
     if outcome.reason:
-        return _Search(module, slots, disagreement).run().reason
+        return _Search(module, slots, disagreement).run().misfit
     if not _judge(module, disagreement).reason:
-        return ""
-    return (
+        return None
+    return Misfit(
         f"{_named(module, scales.used)}: scaled_dot_product_attention takes its scale from the size of a head, "
-        "which is another one now"
+        "which is another one now",
+        scales.used,
     )
 
 
@@ -70,6 +87,10 @@ class _Outcome:
     reason: str
     finished: int
     failed: tuple[str, ...] = ()
+
+    @property
+    def misfit(self) -> Misfit | None:
+        return Misfit(self.reason, self.failed[-1] if self.failed else None) if self.reason else None
 
 
 @dataclass(eq=False)

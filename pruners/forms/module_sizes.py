@@ -16,7 +16,15 @@ from torch import nn
 from pruners.errors import SurgeryError
 from pruners.forms.slicing import Positions
 
-__all__ = ["Resized", "update_sizes"]
+__all__ = ["LayerSizesError", "Resized", "update_sizes"]
+
+
+class LayerSizesError(SurgeryError):
+    """The code of one of torch's layers does not allow the sizes that are left; `layer` is its path."""
+
+    def __init__(self, layer: str, why: str) -> None:
+        super().__init__(f"{layer}: {why}")
+        self.layer = layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,7 @@ def update_sizes(name: str, layer: nn.Module, tensors: Mapping[str, Resized]) ->
 
     Raises
     ------
-    SurgeryError
+    LayerSizesError
         The layer's own code does not allow these sizes.
     """
     for matches, update in _TABLE:
@@ -87,7 +95,7 @@ def _groups_left(name: str, groups: int, size: int, gone: Sequence[int]) -> int:
         return groups - len(lost)
     if len(lost) == groups and len(set(lost.values())) == 1:
         return groups
-    raise SurgeryError(f"{name}: its {groups} groups lose whole groups, or the same number of channels from every one")
+    raise LayerSizesError(name, f"its {groups} groups lose whole groups, or the same number of channels from every one")
 
 
 def _linear(_: str, layer: Any, tensors: _Tensors) -> None:
@@ -127,14 +135,15 @@ def _attention(name: str, layer: Any, tensors: _Tensors) -> None:
     parts = 3 if joint else 1
     inside, outside = query.after[0] // parts, query.after[1]
     if inside != outside or tuple(layer.out_proj.weight.shape) != (outside, inside):
-        raise SurgeryError(
-            f"{name}: torch's MultiheadAttention runs only with as many channels inside its heads as outside "
-            f"({inside} are left inside, {outside} outside)"
+        raise LayerSizesError(
+            name,
+            "torch's MultiheadAttention runs only with as many channels inside its heads as outside "
+            f"({inside} are left inside, {outside} outside)",
         )
     before = query.before[0] // parts
     heads = _groups_left(name, layer.num_heads, before, [p for p in query.gone.get(0, ()) if p < before])
     if inside != heads * layer.head_dim:
-        raise SurgeryError(f"{name}: torch's MultiheadAttention scales its scores by the size of a head")
+        raise LayerSizesError(name, "torch's MultiheadAttention scales its scores by the size of a head")
     layer.embed_dim, layer.num_heads = outside, heads
     layer.kdim = outside if joint else tensors["k_proj_weight"].after[1]
     layer.vdim = outside if joint else tensors["v_proj_weight"].after[1]
@@ -145,7 +154,7 @@ def _recurrent(name: str, layer: Any, tensors: _Tensors) -> None:
     gates = inputs.before[0] // layer.hidden_size
     sizes = {tensor.after[0] for attribute, tensor in tensors.items() if not attribute.startswith("weight_hr")}
     if len(sizes) != 1 or inputs.after[0] % gates:
-        raise SurgeryError(f"{name}: torch's {type(layer).__name__} has one size of its state in all layers")
+        raise LayerSizesError(name, f"torch's {type(layer).__name__} has one size of its state in all layers")
     layer.input_size, layer.hidden_size = inputs.after[1], inputs.after[0] // gates
     layer.proj_size = states.after[1] if layer.proj_size else 0
     layer._init_flat_weights()

@@ -1,0 +1,246 @@
+"""Which groups stand in the way of a network's own class, found before anything is decided.
+
+Code that computes with sizes (``C // num_heads``), or only runs in training, can refuse what is left of some layers. A
+trial plan takes units from every group; where the user's module does not run with what is left, the groups that its
+failing code handles are left whole, and the rest is tried again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from pruners.channels.labels import Value
+from pruners.channels.propagation import operator_name
+from pruners.decide.choices import Choices, choices_of
+from pruners.decide.goal import budget_of
+from pruners.decide.patterns import listed
+from pruners.errors import FOREIGN, NothingToPruneError, TargetError, first_line
+from pruners.forms.forms import cut_tensors, difference, fails_in_training, graph_network
+from pruners.forms.graph_cut import REWRITTEN, CutGraph, cut_graph
+from pruners.forms.graph_network import GraphNetwork
+from pruners.forms.module_form import module_form
+from pruners.forms.module_search import Misfit
+from pruners.graph import Graph
+from pruners.groups import removed_positions
+from pruners.modules.copies import copy_of
+from pruners.modules.outputs import outputs_of
+from pruners.plan import PruningPlan
+from pruners.target import Constraints
+from pruners.task import PruningTask
+
+__all__ = ["OwnClass", "for_own_class", "groups_in_the_way"]
+
+_LEAST = 0.1
+_TRIALS = 12
+_KEPT = 0.7
+_TOLERANCE, _LEAST_RANGE = 1e-2, 1e-6
+"""Largest difference of module and graph, as a share of the output's range: trials are in the network's precision."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnClass:
+    """What it takes for a network to keep its own class.
+
+    Parameters
+    ----------
+    constraints : Constraints
+        Under which it keeps its class, or the given ones where nothing is to be left whole for that.
+    left_whole : str
+        Which groups these leave whole besides, and why; else empty.
+    out_of_reach : str
+        Why groups that stand in the way are not left whole; else empty.
+    """
+
+    constraints: Constraints
+    left_whole: str = ""
+    out_of_reach: str = ""
+
+
+def for_own_class(task: PruningTask, graph: Graph) -> OwnClass:
+    """Leave whole what stands in the way of the network's own class, if the target can be met so.
+
+    It can be if every other group still keeps a tenth of its units then. Given ratios name what goes, and are followed.
+    """
+    given = task.constraints
+    if given.form == "graph" or task.target.of == "ratios" or isinstance(task.model, GraphNetwork):
+        return OwnClass(constraints=given)
+    found = groups_in_the_way(task.model, graph, choices_of(graph.groups, given))
+    if not found:
+        return OwnClass(constraints=given)
+    names, reason = listed(tuple(found)), next(iter(found.values()))
+    constraints = replace(given, whole=(*given.whole, *found))
+    roomy = replace(constraints, min_fraction=max(given.min_fraction, _LEAST))
+    try:
+        reached = budget_of(task.target, graph).met(choices_of(graph.groups, roomy).floor)
+    except (NothingToPruneError, TargetError):
+        reached = False
+    if not reached:
+        return OwnClass(constraints=given, out_of_reach=f"the target is too small to leave {names} whole for that")
+    return OwnClass(constraints=constraints, left_whole=f"{names}: {reason}")
+
+
+def groups_in_the_way(model: nn.Module, graph: Graph, choices: Choices) -> dict[str, str] | None:
+    """Find the groups that have to stay whole for the network to keep its own class.
+
+    Parameters
+    ----------
+    choices : Choices
+        What may be decided. No group but its movable ones is looked at.
+
+    Returns
+    -------
+    dict of str to str or None
+        Name of each group -> what the network's code says without it; empty where nothing stands in the way, None
+        where that many groups do, or such unknown ones, that nothing else is left.
+    """
+    whole: dict[str, str] = {}
+    for _ in range(_TRIALS):
+        plan = _trial_plan(graph, choices, whole)
+        if not plan.removes:
+            return None
+        trial = _Trial(model, graph, plan)
+        misfit = trial.misfit() if whole or trial.needed() else None
+        if misfit is None:
+            return whole
+        blamed = trial.blamed(misfit, whole.keys())
+        if not blamed:
+            return None
+        whole.update(dict.fromkeys(sorted(blamed), misfit.reason))
+    return None
+
+
+def _trial_plan(graph: Graph, choices: Choices, whole: Collection[str]) -> PruningPlan:
+    kept = {}
+    for name in choices.movable:
+        if name not in whole:
+            size = graph.group(name).n_units
+            count = min((c for c in choices.legal[name] if c < size), key=lambda c: abs(c - _KEPT * size))
+            kept[name] = tuple(range(count))
+    sizes = {name: graph.group(name).n_units for name in kept}
+    return PruningPlan.from_kept(
+        kept, sizes, graph=graph.fingerprint, inputs=graph.inputs, method="trial", settings={}, policy=graph.policy
+    )
+
+
+@dataclass(eq=False)
+class _Trial:
+    """One plan tried on the user's module."""
+
+    model: nn.Module
+    graph: Graph
+    plan: PruningPlan
+    _modules: Mapping[str, nn.Module] = field(init=False)
+    _cut: CutGraph = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._modules = dict(self.model.named_modules(remove_duplicate=False))
+        survivors = self.graph.survivors(self.plan)
+        self._cut = cut_graph(self.graph.program, self.graph.grouping.walk, survivors)
+
+    def needed(self) -> bool:
+        """Whether something could go wrong: sizes in code that is not torch's, or tensors that only training reads."""
+        program = self.graph.program
+        read = set(program.tensors.values())
+        fetched = {str(node.target) for node in program.module.graph.nodes if node.op == "get_attr"}
+        return (
+            any(_may_misfit(self._modules.get(_path(change.module))) for change in self._cut.changes)
+            or any(name not in read for name, _ in self.model.named_parameters())
+            or not fetched <= program.tensors.keys()
+        )
+
+    def misfit(self) -> Misfit | None:
+        """Return why the user's module does not do what the graph does, None where it does."""
+        gone = removed_positions(self.graph.groups, self.plan)
+        network = graph_network(self.model, self.graph, cut_tensors(self.model, gone, frozenset()), self._cut)
+        try:
+            expected = outputs_of(network.eval(), self.graph.example)
+        except FOREIGN as error:
+            return Misfit(first_line(error))
+        trains = not fails_in_training(self.model, self.graph.example)
+
+        def disagreement(module: nn.Module) -> str:
+            try:
+                got = outputs_of(copy_of(module).eval(), self.graph.example)
+                if apart := difference(expected, got, _TOLERANCE, _LEAST_RANGE):
+                    return apart
+            except FOREIGN as error:
+                return f"its code says {first_line(error)}"
+            failure = fails_in_training(module, self.graph.example) if trains else ""
+            return failure and f"its training path says {failure}"
+
+        made = module_form(self.model, gone, self._cut.changes, disagreement)
+        return made if isinstance(made, Misfit) else None
+
+    def blamed(self, misfit: Misfit, whole: Collection[str]) -> set[str]:
+        """Return the groups to leave whole besides: those nearest to the code that failed, in all modules of its class.
+
+        First those whose sizes it writes; then those of what comes in, for code that asks its input for a size; then
+        all that it handles; at last the same of the modules around it.
+        """
+        if misfit.module is None:
+            paths = [
+                path for path in dict.fromkeys(_path(c.module) for c in self._cut.changes) if path in self._modules
+            ]
+            return self._groups([p for p in paths if _may_misfit(self._modules[p])], _own_rewritten) - whole
+        path = misfit.module
+        while True:
+            kind = type(self._modules[path])
+            shared = not isinstance(self._modules[path], (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+            alike = [name for name, other in self._modules.items() if name == path or (shared and type(other) is kind)]
+            for handles in (_own_rewritten, _entering, _inside):
+                if found := self._groups(alike, handles) - whole:
+                    return found
+            if not path:
+                return set()
+            path = path.rpartition(".")[0]
+
+    def _groups(self, paths: Collection[str], handles: _Handles) -> set[str]:
+        walk, grouping = self.graph.grouping.walk, self.graph.grouping
+        wanted, names = frozenset(paths), set()
+        for node in self.graph.program.module.graph.nodes:
+            for handled in handles(node, wanted):
+                for value in pytree.tree_leaves(walk.values.get(handled.name)):
+                    if isinstance(value, Value):
+                        names.update(
+                            self.graph.groups[i].name for a in value.axes for i in grouping.positions(value, a)
+                        )
+        return names & self.plan.kept.keys()
+
+
+_Handles: TypeAlias = Callable[[fx.Node, frozenset[str]], Iterable[fx.Node]]
+
+
+def _own_rewritten(node: fx.Node, paths: frozenset[str]) -> Iterable[fx.Node]:
+    if _stack(node)[-1] in paths and operator_name(node.target) in REWRITTEN:
+        return (node, *node.all_input_nodes)
+    return ()
+
+
+def _entering(node: fx.Node, paths: frozenset[str]) -> Iterable[fx.Node]:
+    if paths.isdisjoint(_stack(node)):
+        return ()
+    return (item for item in node.all_input_nodes if item.op != "get_attr" and paths.isdisjoint(_stack(item)))
+
+
+def _inside(node: fx.Node, paths: frozenset[str]) -> Iterable[fx.Node]:
+    return () if paths.isdisjoint(_stack(node)) else (node, *node.all_input_nodes)
+
+
+def _stack(node: fx.Node) -> list[str]:
+    return [_path(path) for path, _ in node.meta.get("nn_module_stack", {}).values()] or [""]
+
+
+def _path(of_a_call: str) -> str:
+    """Return the path of a module without the number of its call."""
+    return re.sub(r"@\d+", "", of_a_call)
+
+
+def _may_misfit(module: nn.Module | None) -> bool:
+    torch_s = type(module).__module__.startswith("torch.nn.")
+    return module is not None and (not torch_s or isinstance(module, nn.MultiheadAttention))
