@@ -153,6 +153,8 @@ def proof_lines(pruning: PruningRecord | None) -> tuple[str, ...]:
         lines.append("Compared with masked values: statistics are taken over the channels and blocks that stay.")
     if proof.form_reason:
         lines.append(f"The network is in graph form: {proof.form_reason}.")
+    if proof.left_whole:
+        lines.append(f"Left whole, for the network to keep its own class: {proof.left_whole}.")
     if proof.landing:
         lines.append(f"Landing: {proof.landing}.")
     return tuple(lines)

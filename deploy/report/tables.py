@@ -111,6 +111,7 @@ def _proof(results: Results) -> Table:
             continue
         check = proof.verification
         reasons = [proof.landing or "", proof.form_reason and f"graph form: {proof.form_reason}"]
+        reasons += [proof.left_whole and f"left whole for its own class: {proof.left_whole}"]
         reasons += [_COMPARED[check.reference]]
         rows.append(
             (

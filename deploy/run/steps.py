@@ -169,6 +169,7 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path) -> None:
             "zeros": pruned.zeros,
             "form": pruned.form,
             "form_reason": pruned.form_reason,
+            "left_whole": pruned.left_whole,
             "verification": dict(pruned.verification),
             "history": [dict(row) for row in pruned.history],
         },

@@ -107,11 +107,11 @@ def groups_in_the_way(model: nn.Module, graph: Graph, choices: Choices) -> dict[
         trial = _Trial(model, graph, plan)
         misfit = trial.misfit() if whole or trial.needed() else None
         if misfit is None:
-            return whole
+            return {name: whole[name] for name in choices.movable if name in whole}
         blamed = trial.blamed(misfit, whole.keys())
         if not blamed:
             return None
-        whole.update(dict.fromkeys(sorted(blamed), misfit.reason))
+        whole.update(dict.fromkeys(blamed, misfit.reason))
     return None
 
 

@@ -103,6 +103,10 @@ def test_lines_of_the_proof_stand_alone():
         f"Landing: {LANDING}.",
     )
     assert proof_lines(None) == ()
+    whole = PRUNING.proof.model_copy(update={"form": "module", "form_reason": "", "left_whole": "qkv: attn divides"})
+    kept_class = PRUNING.model_copy(update={"proof": whole})
+    assert "Left whole, for the network to keep its own class: qkv: attn divides." in proof_lines(kept_class)
+    assert "left whole for its own class: qkv: attn divides" in proof_table(results(kept_class)).notes
 
 
 def test_a_group_keeps_no_more_than_it_has():

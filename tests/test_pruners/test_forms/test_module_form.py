@@ -157,22 +157,20 @@ def heads_of_other_sizes(scale):
 
 
 def test_a_scale_that_is_an_attribute_keeps_its_value():
-    module, _ = heads_of_other_sizes("own")
+    module = heads_of_other_sizes("own")
     assert (module.blocks[0].num_heads, module.blocks[0].head_dim, module.blocks[0].scale) == (4, 3, 0.5)
 
 
 def test_a_scale_that_torch_takes_from_the_size_is_the_reason_that_is_told():
-    module, reason = heads_of_other_sizes("torch's")
-    assert module is None
-    assert reason == (
+    assert heads_of_other_sizes("torch's") == Misfit(
         "blocks.0 (Attention): scaled_dot_product_attention takes its scale from the size of a head, "
-        "which is another one now"
+        "which is another one now",
+        "blocks.0",
     )
 
 
 def test_a_scale_that_the_code_computes_is_refused():
-    module, reason = heads_of_other_sizes("computed")
-    assert (module, reason) == (None, "another output")
+    assert heads_of_other_sizes("computed") == Misfit("another output")
 
 
 class Pieces(nn.Module):
