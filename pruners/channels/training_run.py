@@ -57,7 +57,7 @@ def record_training(model: nn.Module, example: NetworkCall, *, seed: int) -> Pro
 
 def _fetched(module: fx.GraphModule, tensors: dict[str, Tensor]) -> dict[str, str]:
     """Let the graph fetch the network's tensors, which it takes as its first inputs; return their names."""
-    names = {}
+    names: dict[str, str] = {}
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     for node, (name, tensor) in zip(inputs, tensors.items(), strict=False):
         attribute = f"tensor_{len(names)}"

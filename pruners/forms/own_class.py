@@ -8,7 +8,7 @@ failing code handles are left whole, and the rest is tried again.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -177,7 +177,7 @@ class _Trial:
         made = module_form(self.model, gone, self._cut.changes, disagreement)
         return made if isinstance(made, Misfit) else None
 
-    def blamed(self, misfit: Misfit, whole: Collection[str]) -> set[str]:
+    def blamed(self, misfit: Misfit, whole: Set[str]) -> set[str]:
         """Return the groups to leave whole besides: those nearest to the code that failed, in all modules of its class.
 
         First those whose sizes it writes; then those of what comes in, for code that asks its input for a size; then
