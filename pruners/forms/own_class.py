@@ -201,15 +201,11 @@ class _Trial:
             path = path.rpartition(".")[0]
 
     def _groups(self, paths: Collection[str], handles: _Handles) -> set[str]:
-        walk, grouping = self.graph.grouping.walk, self.graph.grouping
-        wanted, names = frozenset(paths), set()
-        for node in self.graph.program.module.graph.nodes:
-            for handled in handles(node, wanted):
-                for value in pytree.tree_leaves(walk.values.get(handled.name)):
-                    if isinstance(value, Value):
-                        names.update(
-                            self.graph.groups[i].name for a in value.axes for i in grouping.positions(value, a)
-                        )
+        grouping, wanted = self.graph.grouping, frozenset(paths)
+        nodes = {item.name for node in self.graph.program.module.graph.nodes for item in handles(node, wanted)}
+        values = [value for name in nodes for value in pytree.tree_leaves(grouping.walk.values.get(name))]
+        axes = [(value, axis) for value in values if isinstance(value, Value) for axis in value.axes]
+        names = {self.graph.groups[number].name for axis in axes for number in grouping.positions(*axis)}
         return names & self.plan.kept.keys()
 
 
