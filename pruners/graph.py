@@ -246,7 +246,7 @@ def trace(
     policy = policy.model_copy(deep=True)
     program = export(model, example)
     labels = Labels()
-    tensors = label_tensors(model, labels)
+    tensors = label_tensors(model, labels, program)
     walk = walk_program(program, tensors, labels, policy)
     every = list(walk.every)
     if any(name not in set(program.tensors.values()) for name, _ in model.named_parameters()):

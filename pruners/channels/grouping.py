@@ -69,7 +69,7 @@ def _roots_along(walk: Propagation, value: Value, axis: int) -> IntArray:
 def group_classes(walk: Propagation, tensors: Mapping[str, Value]) -> Grouping:
     """Group the classes of a finished walk; `tensors` are the labelled parameters and buffers by name."""
     columns = list(_tensor_axes(walk, tensors))
-    inexact = walk.labels.inexact()
+    inexact = walk.inexact()
     alike: dict[tuple[Lock | None, bool, Signature], list[int]] = {}
     for label, lock, signature in _signatures(walk, columns):
         alike.setdefault((lock, label in inexact, signature), []).append(label)
@@ -78,7 +78,7 @@ def group_classes(walk: Propagation, tensors: Mapping[str, Value]) -> Grouping:
         own = [columns[number] for number in np.frombuffer(signature, np.int64)[::2].tolist() if number < len(columns)]
         if any(column.made_by is not None for column in own):
             parts.append(_part(own, units))
-    return Grouping(*_named(walk, sorted(parts)), walk)
+    return Grouping(*_named(walk, sorted(parts), inexact), walk)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,9 +149,11 @@ def _part(columns: Sequence[_TensorAxis], units: Sequence[int]) -> _Part:
     return _Part(first.made_by or 0, position[ordered[0]], first.path, tuple(columns), tuple(ordered))
 
 
-def _named(walk: Propagation, parts: Sequence[_Part]) -> tuple[tuple[ChannelGroup, ...], dict[int, tuple[int, int]]]:
+def _named(
+    walk: Propagation, parts: Sequence[_Part], inexact: set[int]
+) -> tuple[tuple[ChannelGroup, ...], dict[int, tuple[int, int]]]:
     labels = walk.labels
-    floors, inexact = labels.least(), labels.inexact()
+    floors = labels.least()
     groups: list[ChannelGroup] = []
     unit_of: dict[int, tuple[int, int]] = {}
     used: dict[str, int] = {}

@@ -15,15 +15,17 @@ import pruners.channels.rules.spectral
 import pruners.channels.rules.windows  # noqa: F401 - each import registers rules
 from pruners.channels.labels import Labels, Value
 from pruners.channels.program import Program, named_tensors
-from pruners.channels.propagation import Propagation
+from pruners.channels.propagation import Propagation, operator_name
 from pruners.modules.precision import varies
 from pruners.policy import Policy
 
 __all__ = ["label_tensors", "walk_program"]
 
 
-def label_tensors(model: nn.Module, labels: Labels) -> dict[str, Value]:
+def label_tensors(model: nn.Module, labels: Labels, program: Program) -> dict[str, Value]:
     """Label every entry along every axis of every parameter and buffer of real or complex numbers.
+
+    The positions of kernels have no labels: a convolution slides over them, so that they stay.
 
     Returns
     -------
@@ -32,6 +34,7 @@ def label_tensors(model: nn.Module, labels: Labels) -> dict[str, Value]:
     """
     values: dict[str, Value] = {}
     seen: set[int] = set()
+    kernels = _kernels(program)
     for name, tensor in named_tensors(model).items():
         if id(tensor) in seen or not varies(tensor):
             continue
@@ -39,11 +42,31 @@ def label_tensors(model: nn.Module, labels: Labels) -> dict[str, Value]:
         shape = tuple(tensor.shape)
         slots = tuple(
             labels.fresh(size).reshape([1] * axis + [-1] + [1] * (len(shape) - axis - 1))
-            for axis, size in enumerate(shape)
+            for axis, size in enumerate(shape[:2] if name in kernels else shape)
             if size > 1
         )
         values[name] = Value(shape, slots)
     return values
+
+
+def _kernels(program: Program) -> set[str]:
+    """Return the tensors that weights of convolutions are computed from, of the same rank and kernel size."""
+    kernels: set[str] = set()
+    for node in program.module.graph.nodes:
+        if not operator_name(node.target).startswith("conv"):
+            continue
+        weight = node.args[1]
+        space = weight.meta["val"].shape[2:]
+        ahead, seen = [weight], {weight}
+        while ahead:
+            one = ahead.pop()
+            if one.op == "get_attr":
+                if str(one.target) in program.tensors and one.meta["val"].shape[2:] == space:
+                    kernels.add(program.tensors[str(one.target)])
+                continue
+            ahead += [item for item in one.all_input_nodes if item not in seen]
+            seen.update(one.all_input_nodes)
+    return kernels
 
 
 def walk_program(program: Program, tensors: Mapping[str, Value], labels: Labels, policy: Policy) -> Propagation:

@@ -79,6 +79,7 @@ class Labels:
     _edges: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     _deferred: list[tuple[Tensor, Tensor, Lock]] = field(default_factory=list)
     _flagged: list[tuple[Tensor, tuple[int, ...]]] = field(default_factory=list)
+    _weighed: list[Tensor] = field(default_factory=list)
     _locks: list[tuple[Tensor, int]] = field(default_factory=list)
     _parent: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
     _lock_of: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
@@ -90,7 +91,7 @@ class Labels:
     def fork(self) -> Labels:
         """Return a store that goes on from what this one knows, without changing it."""
         twin = copy.copy(self)
-        for name in ("_edges", "_deferred", "_flagged", "_locks", "reasons", "floors"):
+        for name in ("_edges", "_deferred", "_flagged", "_weighed", "_locks", "reasons", "floors"):
             setattr(twin, name, list(getattr(self, name)))
         twin._reason_index = dict(self._reason_index)
         return twin
@@ -139,13 +140,31 @@ class Labels:
         """Remember that a statistic is taken along `axes`: removing some labels there changes that of the others."""
         self._flagged.append((slot, tuple(axes)))
 
-    def inexact(self) -> set[int]:
-        """Return, after `solve`, the classes that a statistic is taken over."""
+    def weigh(self, slot: Tensor) -> None:
+        """Remember that a sum over `slot` is a part of a weight: with some labels gone, it scales what stays anew."""
+        self._weighed.append(slot)
+
+    def inexact(self, active: Iterable[Tensor]) -> set[int]:
+        """Return, after `solve`, the classes that a statistic is taken over.
+
+        Parameters
+        ----------
+        active : iterable of Tensor
+            Labels of all values that depend on the network's inputs. A class that is none of them (the rank of a
+            factorised weight) has no channel of its own: a sum over it is all that it is there for.
+        """
         roots: set[int] = set()
         for slot, axes in self._flagged:
             classes = compact(self.roots(slot))
             if set(varying(classes)) & set(axes):
                 roots |= set(classes.reshape(-1).tolist())
+        if self._weighed:
+            of_channels = torch.zeros(self._count, dtype=torch.bool)
+            for slot in {id(slot): slot for slot in active}.values():
+                of_channels[self.roots(slot)] = True
+            for slot in self._weighed:
+                classes = self.roots(slot)
+                roots |= set(classes[of_channels[classes]].tolist())
         return roots
 
     def tie(self, slot: Tensor, axes: Iterable[int], lock: Lock) -> Tensor:

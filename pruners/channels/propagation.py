@@ -82,6 +82,7 @@ class Propagation:
     starts: list[str] = field(default_factory=list)
     carriers: set[str] = field(default_factory=set)
     unknown: dict[str, str] = field(default_factory=dict)
+    active: set[str] = field(default_factory=set)
     node: fx.Node = field(init=False)
     order: int = 0
 
@@ -89,6 +90,8 @@ class Propagation:
         """Visit every node of the graph once, in order."""
         self.every.extend(self.tensors.values())
         for self.order, self.node in enumerate(module.graph.nodes):
+            if self.node.op == "placeholder" or any(item.name in self.active for item in self.node.all_input_nodes):
+                self.active.add(self.node.name)
             result = self._visit(module, self.node)
             self.values[self.node.name] = result
             self.every.extend(item for item in _flat(result) if isinstance(item, Value))
@@ -183,6 +186,22 @@ class Propagation:
         for slot in value.slots:
             if any(slot.shape[axis] > 1 for axis in axes):
                 self.labels.flag(slot, axes)
+
+    def weigh(self, slots: Sequence[Tensor]) -> None:
+        """Remember what the current node sums over, where it computes with weights alone; see `Labels.weigh`."""
+        for slot in slots if self.node.name not in self.active else ():
+            self.labels.weigh(slot)
+
+    def inexact(self) -> set[int]:
+        """Return the classes that a statistic is taken over; see `Labels.inexact`."""
+        active = (item for name in self.active for item in _flat(self.values[name]) if isinstance(item, Value))
+        return self.labels.inexact(slot for value in active for slot in value.slots)
+
+    def flag_compared(self, values: Sequence[Value], axis: int) -> None:
+        """Flag what is compared with a weight along an axis: where a channel is masked, the weight is not zero."""
+        if any(isinstance(item, fx.Node) and item.name not in self.active for item in self.node.args[: len(values)]):
+            for value in values:
+                self.flag(value, [axis % len(value.shape)])
 
     def tie(self, slot: Tensor, axes: Sequence[int]) -> Tensor:
         """Tie a slot along `axes`; see `Labels.tie`."""

@@ -51,6 +51,7 @@ def contract(walk: Propagation, x: Value, y: Value, letters: tuple[str, str, str
                     along_sum = []
             if along_sum:
                 over_sum.append(walk.tie(wide, rest))
+                walk.weigh(over_sum[-1:])
             elif varying(wide):
                 over_rest.append(wide)
         parts.append(Value((1,) * len(of_result) + shape[len(of_result) :], tuple(over_sum)))
@@ -100,6 +101,7 @@ def matmul(walk: Propagation, x: Value, y: Value) -> Value:
 @rule("cdist", "_cdist_forward")
 def distances(walk: Propagation, x: Value, y: Value, *_: Any) -> Value:
     """Compare all rows of two tensors: a feature that is zero in both adds nothing."""
+    walk.flag_compared([x, y], -1)
     batch = "abcdefgh"[: len(walk.shape) - 2]
     of_x, of_y = (batch[len(batch) - len(value.shape) + 2 :] + row + "k" for value, row in ((x, "n"), (y, "m")))
     return Value(walk.shape, contract(walk, x, y, (of_x, of_y, batch + "nm")).slots)
@@ -270,6 +272,7 @@ def _grouped(
         wide = [slot.unsqueeze(2).expand(-1, -1, out_channels // groups) for slot in slots]
     else:
         summed, made = (first, second) if transposed else (second, first)
+        walk.weigh(read.slots)
         for slot in walk.join([read, Value((1, per_group), tuple(summed))], wait=False).slots:
             walk.labels.floor(slot, 2)  # with one channel a group it is a depthwise convolution
         wide = [slot.unsqueeze(1).expand(-1, groups, -1) for slot in made]

@@ -116,11 +116,22 @@ def reduce(walk: Propagation, x: Value, *args: Any, **kwargs: Any) -> Any:
     return Value(plain.shape, tuple(slots))
 
 
+@rule("linalg_norm", "linalg_matrix_norm")
+def linalg_norm(walk: Propagation, x: Value, *args: Any, **kwargs: Any) -> Any:
+    """Reduce as the root of a sum of squares does; other norms of matrices mix rows and columns."""
+    names = [argument.name for argument in walk.node.target._schema.arguments[1:]]  # type: ignore[union-attr]
+    matrix = operator_name(walk.node.target) == "linalg_matrix_norm"
+    given = {"ord": None, "dim": (-2, -1) if matrix else None, **dict(zip(names, args, strict=False)), **kwargs}
+    vectors = not matrix and given["dim"] is not None and len(_axes(given["dim"], len(x.shape))) == 1
+    return reduce(walk, x, **given) if vectors or given["ord"] in (None, "fro") else mix(walk, x)
+
+
 @rule("cosine_similarity")
 def cosine_similarity(walk: Propagation, x: Value, y: Value, dim: int = 1, *_: Any) -> Value:
     """Compare along an axis: sums of products, to which an entry that is gone adds nothing."""
     both = walk.join([x, y])
     axis = dim % len(both.shape)
+    walk.flag_compared([both, both], axis)
     tied = [walk.tie(slot, [axis]).squeeze(axis) for slot in both.slots if varying(slot) != (axis,)]
     return Value(walk.shape, tuple(slot for slot in tied if slot.numel() > 1))
 

@@ -76,8 +76,8 @@ def regions(walk: Propagation, x: Value, boxes: Value, *_: Any) -> Any:
 
 
 @rule("_weight_norm")
-def weight_norm(walk: Propagation, direction: Value, size: Value, *_: Any) -> Value:
-    """Scale each row to a given size; what is left of a row is normalised anew."""
+def weight_norm(walk: Propagation, direction: Value, size: Value, dim: int = 0) -> Value:
+    """Scale each row along an axis (-1: the whole) to a given size; what is left of a row is normalised anew."""
     joined = walk.join([direction, size])
-    walk.flag(joined, joined.axes)
+    walk.flag(joined, [axis for axis in joined.axes if axis != dim])
     return Value(walk.shape, tuple(compact(slot) for slot in joined.slots))
