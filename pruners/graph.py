@@ -14,7 +14,7 @@ from pruners.channels.group_names import named_as_before
 from pruners.channels.grouping import Grouping, group_classes
 from pruners.channels.labelling import label_tensors, walk_program
 from pruners.channels.labels import Labels, Value
-from pruners.channels.program import Program, export, named_tensors
+from pruners.channels.program import Program, constants, export, named_tensors
 from pruners.channels.residual_blocks import ResidualBlock, find_blocks
 from pruners.channels.sites import Site, find_sites
 from pruners.channels.survivors import Survivors
@@ -132,6 +132,18 @@ class Graph:
         For ONE example. Results of element-wise operators are left out: runtimes fuse them.
         """
         return self._costs["activation_bytes"](kept, blocks)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the parameters by name, each as the layer whose weight it is reads it: masked, normalised.
+
+        Criteria look at these. A parameter that no weight is computed from is there as it is stored; what is computed
+        has no gradient.
+        """
+        weights: dict[str, Tensor] = dict(self.module.named_parameters())
+        weights = {self.program.tensors[name]: t for name, t in weights.items() if name in self.program.tensors}
+        computed = self.grouping.walk.computed
+        values = constants(self.module, computed.values())
+        return weights | {self.program.tensors[name]: values[node] for name, node in computed.items()}
 
     def survivors(self, plan: PruningPlan) -> Survivors:
         """Return what a plan for this network leaves of every tensor of its program."""

@@ -106,7 +106,7 @@ def transfer_plan(
         case "first" | "random":
             chosen = units
         case "l1":
-            chosen = l1_norms(target.model, [target.graph.group(name) for name in stages])
+            chosen = l1_norms(target.graph.weights(), [target.graph.group(name) for name in stages])
         case _:
             raise SourceError(f"--units {units!r}: choose one of {', '.join(get_args(_Choice))}")
     pattern = average(source.graph, plans)

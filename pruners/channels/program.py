@@ -6,7 +6,7 @@ import contextlib
 import logging
 import operator
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from pruners.errors import FOREIGN, TraceError, first_line
 from pruners.modules.calls import NetworkCall, know_dataclasses
 from pruners.modules.copies import copy_to_trace
 
-__all__ = ["Program", "export", "named_tensors", "writes_in_place"]
+__all__ = ["Program", "constants", "export", "named_tensors", "writes_in_place"]
 
 _CHATTY = (
     "torch.fx.experimental.symbolic_shapes",
@@ -56,6 +56,24 @@ def named_tensors(module: nn.Module) -> dict[str, Tensor]:
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers(remove_duplicate=False)),
     }
+
+
+def constants(module: fx.GraphModule, names: Iterable[str]) -> dict[str, Any]:
+    """Compute the values of nodes that depend on no input, without gradients."""
+    values: dict[fx.Node, Any] = {}
+    wanted = set(names)
+
+    def value(node: fx.Node) -> Any:
+        if node not in values:
+            if node.op == "get_attr":
+                values[node] = operator.attrgetter(str(node.target))(module)
+            else:
+                assert callable(node.target)
+                values[node] = node.target(*fx.map_arg(node.args, value), **fx.map_arg(node.kwargs, value))
+        return values[node]
+
+    with torch.no_grad():
+        return {node.name: value(node) for node in module.graph.nodes if node.name in wanted}
 
 
 def export(model: nn.Module, example: NetworkCall, *, training: bool = False) -> Program:

@@ -68,6 +68,8 @@ class Propagation:
         Shared by all walks through one network.
     policy : Policy
         What to prune where there is a choice; choices that are made here are added to it.
+    computed : dict of str to str
+        Parameter, by the name under which the graph fetches it -> node of the weight that is computed from it.
     """
 
     tensors: Mapping[str, Value]
@@ -83,12 +85,15 @@ class Propagation:
     carriers: set[str] = field(default_factory=set)
     unknown: dict[str, str] = field(default_factory=dict)
     active: set[str] = field(default_factory=set)
+    computed: dict[str, str] = field(default_factory=dict)
     node: fx.Node = field(init=False)
+    parameters: frozenset[str] = frozenset()
     order: int = 0
 
     def walk(self, module: fx.GraphModule) -> None:
         """Visit every node of the graph once, in order."""
         self.every.extend(self.tensors.values())
+        self.parameters = frozenset(name for name, _ in module.named_parameters(remove_duplicate=False))
         for self.order, self.node in enumerate(module.graph.nodes):
             if self.node.op == "placeholder" or any(item.name in self.active for item in self.node.all_input_nodes):
                 self.active.add(self.node.name)
@@ -208,10 +213,38 @@ class Propagation:
         return self.labels.tie(slot, axes, Lock(f"{self.node.name} ties all its channels"))
 
     def mark_produced(self, slots: Sequence[Tensor]) -> None:
-        """Remember the labels of `slots` as made by the current node."""
+        """Remember the labels of `slots` as made by the current node.
+
+        Where its weight is computed (masked, normalised), those of the parameter that it is computed from.
+        """
         for slot in slots:
-            for label in slot.reshape(-1).tolist():
+            for label in self._stored(slot).reshape(-1).tolist():
                 self.produced.setdefault(label, self.order)
+
+    def _stored(self, slot: Tensor) -> Tensor:
+        for operand in self.node.all_input_nodes:
+            value, stored = self.values[operand.name], self._stored_as(operand)
+            if stored is None:
+                continue
+            for axis in (varying(own)[0] for own in value.slots if len(varying(own)) == 1 and _holds(own, slot)):
+                for own in self.tensors[stored].slots:
+                    if varying(own) == (axis,):
+                        self.computed[stored] = operand.name
+                        return own
+        return slot
+
+    def _stored_as(self, operand: fx.Node) -> str | None:
+        """Return the parameter of the same shape that a weight is computed from."""
+        if operand.name in self.active or operand.op == "get_attr":
+            return None
+        shape, ahead = tuple(operand.meta["val"].shape), [operand]
+        for one in ahead:
+            name = str(one.target)
+            if one.op == "get_attr" and name in self.tensors and name in self.parameters:
+                if self.tensors[name].shape == shape:
+                    return name
+            ahead += [item for item in one.all_input_nodes if item not in ahead]
+        return None
 
     def join(self, operands: Sequence[Value], *, wait: bool = True) -> Value:
         """Broadcast operands against each other, element by element: labels that meet are united.
@@ -263,6 +296,11 @@ class Propagation:
             else:
                 first = self.labels.tie(first, held, lock)
         return first
+
+
+def _holds(slot: Tensor, part: Tensor) -> bool:
+    labels = part.reshape(-1)
+    return bool(labels.any()) and bool(torch.isin(labels[labels > 0][0], slot))
 
 
 def operator_name(target: Any) -> str:

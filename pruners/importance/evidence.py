@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,11 @@ class Evidence:
     def channel_groups(self) -> list[ChannelGroup]:
         """The groups to score."""
         return [self.graph.group(name) for name in self.groups]
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Parameters by name as the layers read them; see `Graph.weights`."""
+        return self.graph.weights()
 
     def pieces(self, who: str) -> Iterator[Batch]:
         """Yield the batches as the network can run them; see `runnable`."""

@@ -50,5 +50,5 @@ class L1(Method):
         from pruners.importance.measures.l1 import l1_norms
 
         counts = counts_of(task, graph, choices_of(graph.groups, task.constraints), uniform_counts)
-        scores = l1_norms(task.model, [graph.group(name) for name in counts])
+        scores = l1_norms(graph.weights(), [graph.group(name) for name in counts])
         return Outcome(plan=plan_of(self, graph, top_units(scores, counts)))

@@ -97,7 +97,7 @@ def plan_l1(network: nn.Module, graph: Graph, ratio: float) -> PruningPlan:
     unrankable = create_criterion("l1").unrankable(network, graph)
     rankable = [group for group in free if group.name not in unrankable]
     counts = ratio_counts(choices_of(rankable, Constraints()), rankable, {"*": ratio})
-    scores = l1_norms(network, [graph.group(name) for name in counts])
+    scores = l1_norms(graph.weights(), [graph.group(name) for name in counts])
     return PruningPlan.from_kept(
         top_units(scores, counts),
         {name: graph.group(name).n_units for name in counts},

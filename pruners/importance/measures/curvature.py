@@ -51,9 +51,7 @@ class OptimalBrainDamage(FilterCriterion):
         )
         diagonals = hessian_diagonals(evidence, list(paths), self.draws, self.name)
         saliencies = {path: weights[path].detach().cpu().double().square() * diagonals[path] / 2 for path in paths}
-        return per_filter(
-            evidence.model, groups, self.name, lambda saliency: saliency, lambda total, _: total, saliencies
-        )
+        return per_filter(saliencies, groups, self.name, lambda saliency: saliency, lambda total, _: total)
 
 
 def hessian_diagonals(evidence: Evidence, paths: list[str], draws: int, who: str) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ class GeometricMedian(FilterCriterion):
     paper: ClassVar[str] = "He et al., Filter Pruning via Geometric Median, CVPR 2019, arXiv:1811.00250"
 
     def _member_scores(self, evidence: Evidence) -> MemberScores:
-        weights = dict(evidence.model.named_parameters())
+        weights = evidence.weights
         return {
             group.name: tuple(
                 self._distances(member, weight) for member, weight in filter_members(group, weights, self.name)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from pruners.groups import ChannelGroup
 from pruners.importance.measures.weights import L1Norm, per_filter
@@ -15,7 +15,7 @@ from pruners.importance.scores import Scores, require_finite
 __all__ = ["l1_norms"]
 
 
-def l1_norms(model: nn.Module, groups: Iterable[ChannelGroup]) -> Scores:
+def l1_norms(weights: Mapping[str, Tensor], groups: Iterable[ChannelGroup]) -> Scores:
     """Return ``s[j] = sum |F[j]|`` for each unit ``j`` of each group.
 
     ``F[j]`` are all kernel weights that make the channels of unit ``j``, those of a depthwise convolution on them
@@ -28,8 +28,8 @@ def l1_norms(model: nn.Module, groups: Iterable[ChannelGroup]) -> Scores:
 
     Parameters
     ----------
-    model : Module
-        Holds the parameters that the members of `groups` name.
+    weights : Mapping of str to Tensor
+        By the names that the members of `groups` have; `pruners.graph.Graph.weights` gives them.
     groups : iterable of ChannelGroup
         The groups to score.
 
@@ -43,7 +43,7 @@ def l1_norms(model: nn.Module, groups: Iterable[ChannelGroup]) -> Scores:
     Li, Kadav, Durdanovic, Samet, Graf, "Pruning Filters for Efficient ConvNets", ICLR 2017, arXiv:1608.08710,
     section 3.1.
     """
-    members = per_filter(model, groups, L1Norm.name, torch.abs, lambda total, _: total)
+    members = per_filter(weights, groups, L1Norm.name, torch.abs, lambda total, _: total)
     scores = reduce_members(members, L1Norm.reduction)
     require_finite(scores, L1Norm.name)
     return scores

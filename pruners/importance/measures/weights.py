@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pruners.errors import MethodError
 from pruners.groups import ChannelGroup, Member
@@ -44,7 +44,7 @@ class L1Norm(FilterCriterion):
     reduction: ClassVar[Reduction] = "sum"
 
     def _member_scores(self, evidence: Evidence) -> MemberScores:
-        return per_filter(evidence.model, evidence.channel_groups, self.name, torch.abs, lambda total, _: total)
+        return per_filter(evidence.weights, evidence.channel_groups, self.name, torch.abs, lambda total, _: total)
 
 
 class L2Norm(FilterCriterion):
@@ -62,7 +62,7 @@ class L2Norm(FilterCriterion):
 
     def _member_scores(self, evidence: Evidence) -> MemberScores:
         return per_filter(
-            evidence.model, evidence.channel_groups, self.name, torch.square, lambda total, _: total.sqrt()
+            evidence.weights, evidence.channel_groups, self.name, torch.square, lambda total, _: total.sqrt()
         )
 
 
@@ -82,7 +82,7 @@ class MinWeight(FilterCriterion):
     )
 
     def _member_scores(self, evidence: Evidence) -> MemberScores:
-        return per_filter(evidence.model, evidence.channel_groups, self.name, torch.square, lambda total, n: total / n)
+        return per_filter(evidence.weights, evidence.channel_groups, self.name, torch.square, lambda total, n: total / n)
 
 
 def filter_members(group: ChannelGroup, tensors: Mapping[str, Tensor], who: str) -> list[tuple[Member, Tensor]]:
@@ -111,19 +111,18 @@ def _filters(group: ChannelGroup, tensors: Mapping[str, Tensor]) -> list[Member]
 
 
 def per_filter(
-    model: nn.Module,
+    weights: Mapping[str, Tensor],
     groups: Iterable[ChannelGroup],
     who: str,
     each: Callable[[Tensor], Tensor],
     whole: Callable[[Tensor, Tensor], Tensor],
-    values: Mapping[str, Tensor] | None = None,
 ) -> MemberScores:
     """Sum a function of the single kernel weights of each unit (of complex ones their size), in float64.
 
     Parameters
     ----------
-    model : Module
-        Holds the parameters that the members name.
+    weights : Mapping of str to Tensor
+        By the names that the members have.
     groups : iterable of ChannelGroup
         The groups to score.
     who : str
@@ -132,19 +131,16 @@ def per_filter(
         Of a tensor of weights, element by element.
     whole : callable
         ``whole(sums, n_weights)`` -> scores; both of shape (n_units,).
-    values : Mapping of str to Tensor, optional
-        Used in place of the model's parameters.
 
     Raises
     ------
     MethodError
         A group has no filter.
     """
-    tensors = dict(model.named_parameters()) if values is None else values
     by_group: MemberScores = {}
     for group in groups:
         rows = []
-        for member, weight in filter_members(group, tensors, who):
+        for member, weight in filter_members(group, weights, who):
             numbers = weight.detach().abs() if weight.is_complex() else weight.detach()
             per_weight = each(numbers.to("cpu", torch.float64)).movedim(member.axis, -1)
             flat = per_weight.reshape(-1, per_weight.shape[-1])

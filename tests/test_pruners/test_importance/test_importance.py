@@ -200,7 +200,7 @@ def test_a_network_of_one_batch_size_is_scored_in_pieces(net, examples):
 def test_l1_is_the_sum_of_absolute_kernel_weights():
     net = make_network("plain")
     graph = trace(net, (torch.zeros(2, 3, 8, 8),))
-    found = l1_norms(net, [graph.group("stem"), graph.group("conv"), graph.group("hidden")])
+    found = l1_norms(dict(net.named_parameters()), [graph.group("stem"), graph.group("conv"), graph.group("hidden")])
     for name in ("stem", "conv"):
         weight = net.get_submodule(name).weight
         assert found[name] == pytest.approx([float(kernel.abs().sum()) for kernel in weight.detach()])
@@ -212,7 +212,7 @@ def test_l1_of_a_residual_stage_sums_over_the_layers_that_make_it():
     graph = trace(net, (torch.zeros(2, 3, 8, 8),))
     layers = [net.expand, net.blocks[0].conv2, net.blocks[1].conv2]
     expected = [sum(float(layer.weight[unit].detach().abs().sum()) for layer in layers) for unit in range(12)]
-    assert l1_norms(net, [graph.group("expand")])["expand"] == pytest.approx(expected)
+    assert l1_norms(dict(net.named_parameters()), [graph.group("expand")])["expand"] == pytest.approx(expected)
 
 
 def test_l1_without_filters_or_with_broken_weights_is_an_error():
@@ -221,14 +221,14 @@ def test_l1_without_filters_or_with_broken_weights_is_an_error():
         name="g", n_units=2, members=(Member(path="bias", axis=0, indices=((0,), (1,)), produces=True),)
     )
     with pytest.raises(MethodError, match="no filters"):
-        l1_norms(net, [only_bias])
+        l1_norms(dict(net.named_parameters()), [only_bias])
     with torch.no_grad():
         net.weight[1] = math.nan
     filters = ChannelGroup(
         name="g", n_units=2, members=(Member(path="weight", axis=0, indices=((0,), (1,)), produces=True),)
     )
     with pytest.raises(MethodError, match="unit 1 of group 'g' scores nan"):
-        l1_norms(net, [filters])
+        l1_norms(dict(net.named_parameters()), [filters])
 
 
 def test_units_gather_their_positions():
