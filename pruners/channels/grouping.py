@@ -125,7 +125,7 @@ def _signatures(walk: Propagation, columns: Sequence[_TensorAxis]) -> Iterator[t
     labels, starts = np.unique(joined[0], return_index=True)
     pairs = np.ascontiguousarray(joined[1:].T)
     flat, width = pairs.tobytes(), 2 * pairs.itemsize
-    stops = [*starts[1:].tolist(), len(pairs)]
+    stops = [*starts[1:].tolist(), len(pairs)][: len(labels)]
     locks = walk.labels.locks_of(labels)
     for label, lock, start, stop in zip(labels.tolist(), locks, starts.tolist(), stops, strict=True):
         yield label, lock, flat[start * width : stop * width]

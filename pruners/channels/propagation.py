@@ -226,23 +226,25 @@ class Propagation:
             value, stored = self.values[operand.name], self._stored_as(operand)
             if stored is None:
                 continue
-            for axis in (varying(own)[0] for own in value.slots if len(varying(own)) == 1 and _holds(own, slot)):
-                for own in self.tensors[stored].slots:
-                    if varying(own) == (axis,):
-                        self.computed[stored] = operand.name
-                        return own
+            axes = [varying(own) for own in value.slots if _holds(own, slot)]
+            for own in self.tensors[stored].slots:
+                if varying(own) in axes:
+                    self.computed[stored] = operand.name
+                    return own
         return slot
 
     def _stored_as(self, operand: fx.Node) -> str | None:
         """Return the parameter of the same shape that a weight is computed from."""
-        if operand.name in self.active or operand.op == "get_attr":
+        value = self.values[operand.name]
+        if operand.name in self.active or operand.op == "get_attr" or not isinstance(value, Value):
             return None
-        shape, ahead = tuple(operand.meta["val"].shape), [operand]
+        ahead = [operand]
         for one in ahead:
             name = str(one.target)
-            if one.op == "get_attr" and name in self.tensors and name in self.parameters:
-                if self.tensors[name].shape == shape:
+            if one.op == "get_attr" and name in self.parameters and name in self.tensors:
+                if self.tensors[name].shape == value.shape:
                     return name
+                continue
             ahead += [item for item in one.all_input_nodes if item not in ahead]
         return None
 

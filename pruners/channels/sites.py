@@ -11,7 +11,7 @@ from torch import fx
 
 from pruners.channels.grouping import Grouping
 from pruners.channels.labels import Value
-from pruners.channels.propagation import hint
+from pruners.channels.propagation import Propagation, hint
 from pruners.channels.rules.elementwise import works_channel_by_channel
 from pruners.groups import ChannelGroup
 
@@ -50,7 +50,7 @@ def find_sites(
     nodes = {node.name: node for node in module.graph.nodes}
     sites: dict[str, list[tuple[bool, Site]]] = {}
     for start in walk.starts:
-        end = _end_of_chain(nodes[start], walk.carriers)
+        end = _end_of_chain(nodes[start], walk)
         value = walk.values[end.name]
         if not isinstance(value, Value):
             continue
@@ -70,13 +70,13 @@ def find_sites(
     }
 
 
-def _end_of_chain(node: fx.Node, carriers: set[str]) -> fx.Node:
+def _end_of_chain(node: fx.Node, walk: Propagation) -> fx.Node:
     while len(node.users) == 1:
         (user,) = node.users
         others = [item for item in user.all_input_nodes if item is not node]
-        if user.op != "call_function" or any(item.op != "get_attr" for item in others):
+        if user.op != "call_function" or any(item.name in walk.active for item in others):
             break
-        carries = user.name in carriers and user.args[0] is node
+        carries = user.name in walk.carriers and user.args[0] is node
         if not carries and not works_channel_by_channel(user.target):
             break
         node = user

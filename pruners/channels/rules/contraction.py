@@ -116,22 +116,41 @@ def addmm(walk: Propagation, bias: Value, x: Value, y: Value, **_: Any) -> Value
 
 @always("einsum")
 def einsum(walk: Propagation, equation: str, operands: Sequence[Value], **_: Any) -> Any:
-    """Contract two operands by an explicit equation without repeated letters in one operand."""
+    """Contract operands from left to right by an explicit equation without repeated letters in one operand."""
     equation = _without_ellipsis(equation.replace(" ", ""), [len(operand.shape) for operand in operands])
     terms, arrow, of_result = equation.partition("->")
     sides = terms.split(",")
-    legal = arrow and "." not in equation and all(len(set(side)) == len(side) for side in (*sides, of_result))
-    if (
-        not legal
-        or len(operands) != 2
-        or any(c not in "".join(of_result) and terms.count(c) < 2 for c in set(terms) - {","})
-    ):
+    if not arrow or "." in equation or any(len(set(side)) < len(side) for side in (*sides, of_result)):
         return walk.refuse(operands, f"einsum {equation!r} is unknown to the label engine")
     walk.starts.append(walk.node.name)
-    result = Value(walk.shape, contract(walk, operands[0], operands[1], (sides[0], sides[1], of_result)).slots)
-    summed = [(operands[0], axis) for axis, letter in enumerate(sides[0]) if letter not in of_result]
-    _count(walk, [*_axes(result), *summed], result)
-    return result
+    own = [
+        _summed_alone(walk, operand, side, "".join((*sides[:i], *sides[i + 1 :], of_result)))
+        for i, (operand, side) in enumerate(zip(operands, sides, strict=True))
+    ]
+    (result, letters), *others = own
+    for place, (operand, side) in enumerate(others):
+        later = of_result + "".join(other for _, other in others[place + 1 :])
+        kept = "".join(dict.fromkeys(letter for letter in letters + side if letter in later))
+        summed = [(result, axis) for axis, letter in enumerate(letters) if letter not in kept]
+        result, letters = contract(walk, result, operand, (letters, side, kept)), kept
+        walk.every.append(result)
+        _count(walk, [*_axes(result), *summed], result)
+    order = [letters.index(letter) for letter in of_result]
+    return Value(walk.shape, tuple(slot.permute(order) for slot in result.slots))
+
+
+def _summed_alone(walk: Propagation, value: Value, letters: str, others: str) -> tuple[Value, str]:
+    """Sum over the letters that stand nowhere else."""
+    axes = [axis for axis, letter in enumerate(letters) if letter not in others]
+    slots = []
+    for slot in value.slots:
+        tied = walk.tie(slot, axes)
+        if tied.numel() > 1:
+            slots.append(tied.squeeze(axes))
+        else:
+            walk.labels.flag(slot, axes)
+    shape = tuple(size for axis, size in enumerate(value.shape) if axis not in axes)
+    return (Value(shape, tuple(slots)) if axes else value), "".join(c for c in letters if c in others)
 
 
 def _without_ellipsis(equation: str, ranks: Sequence[int]) -> str:

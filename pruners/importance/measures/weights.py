@@ -82,7 +82,9 @@ class MinWeight(FilterCriterion):
     )
 
     def _member_scores(self, evidence: Evidence) -> MemberScores:
-        return per_filter(evidence.weights, evidence.channel_groups, self.name, torch.square, lambda total, n: total / n)
+        return per_filter(
+            evidence.weights, evidence.channel_groups, self.name, torch.square, lambda total, n: total / n
+        )
 
 
 def filter_members(group: ChannelGroup, tensors: Mapping[str, Tensor], who: str) -> list[tuple[Member, Tensor]]:
