@@ -147,7 +147,7 @@ def _leaves(value: object, name: str, path: tuple[str, ...] = ()) -> Iterator[tu
     elif isinstance(value, tuple | list) and value:
         for index, inner in enumerate(value):
             yield from _leaves(inner, name, (*path, str(index)))
-    else:
+    elif value is not None or not path:  # None in a tuple or mapping is no output of the graph
         what = "an empty" if isinstance(value, Mapping | tuple | list) else "a"
         raise ExportError(f"{name} returns {what} {type(value).__name__}; an ONNX graph returns tensors only")
 

@@ -254,6 +254,17 @@ def test_names_can_be_given(tmp_path: Path) -> None:
     check_onnx(tmp_path / "model.onnx")
 
 
+def test_none_among_the_outputs_is_left_out(tmp_path: Path) -> None:
+    class Optional(nn.Linear):
+        def forward(self, x: torch.Tensor) -> tuple[None, torch.Tensor, dict[str, torch.Tensor | None]]:
+            return None, super().forward(x), {"mask": None, "twice": 2 * x}
+
+    model, path = Optional(4, 3).eval(), tmp_path / "m.onnx"
+    info = export_onnx(model, (torch.randn(2, 4),), path)
+    assert [spec.name for spec in info.outputs] == ["output_1", "2.twice"]
+    assert compare_with_torch(path, model, (torch.randn(5, 4),)).ok
+
+
 def test_an_output_that_is_an_input_and_one_given_twice(tmp_path: Path) -> None:
     class Same(nn.Module):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
