@@ -241,6 +241,14 @@ def _layer_norm(cut: _Cut, copy: fx.Node) -> None:
         copy.args = _with(copy.args, 1, cut.sizes(copy, given, x, axes))
 
 
+def _channel_norm(cut: _Cut, copy: fx.Node) -> None:
+    """Note the channels, which a norm without tensors repeats in its attributes only."""
+    del copy
+    value: Value = cut.result
+    if value.shape[1] != cut.survivors.size(value, 1):
+        cut.note_exactly(value.shape[1], cut.survivors.size(value, 1))
+
+
 def _group_norm(cut: _Cut, copy: fx.Node) -> None:
     x, groups = cut.value(copy.args[0]), copy.args[1]
     name = cut.walk.name_of(cut.node.args[2] if len(cut.node.args) > 2 else None, cut.node)
@@ -289,6 +297,7 @@ _REWRITES: dict[str, Callable[[_Cut, fx.Node], None]] = {
     "convolution": _convolution(8),
     **dict.fromkeys(("layer_norm", "rms_norm"), _layer_norm),
     "group_norm": _group_norm,
+    **dict.fromkeys(("batch_norm", "instance_norm"), _channel_norm),
     "scaled_dot_product_attention": _attention,
     "sym_size": _size,
 }

@@ -72,6 +72,27 @@ class Mixer(nn.Module):
         return self.h(x + self.g(F.gelu(self.f(x))))
 
 
+class Rotary(nn.Module):
+    """Attention whose positions turn queries and keys as complex numbers, by a complex buffer (Llama)."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(16, 16) for _ in range(4))
+        self.f, self.h = nn.Linear(16, 24), nn.Linear(24, 4)
+        angles = torch.outer(torch.arange(6.0), torch.tensor([1.0, 0.1]))
+        self.register_buffer("turn", torch.polar(torch.ones(6, 2), angles))
+
+    def turned(self, x):
+        x = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2)) * self.turn[None, :, None]
+        return torch.view_as_real(x).flatten(3)
+
+    def forward(self, x):
+        q, k, v = (layer(x).unflatten(2, (-1, 4)) for layer in (self.q, self.k, self.v))
+        q, k, v = (item.transpose(1, 2) for item in (self.turned(q), self.turned(k), v))
+        x = self.o(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.h(F.relu(self.f(x)))
+
+
 X = torch.randn(2, 3, 8, 8)
 
 
@@ -82,6 +103,7 @@ X = torch.randn(2, 3, 8, 8)
         (Filter, X, {"a": 16, "b": 24}),
         (Phases, torch.randn(2, 8, dtype=torch.cfloat), {"a": 32, "b": 16}),
         (Mixer, torch.randn(2, 6, 8), {"f": 48}),
+        (Rotary, torch.randn(2, 6, 16), {"q": 4, "o": 16, "f": 24}),
     ],
 )
 @pytest.mark.parametrize("form", ["module", "graph"])

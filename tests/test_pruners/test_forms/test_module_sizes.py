@@ -14,6 +14,8 @@ from torch.nn.utils import parametrizations
 
 from pruners.errors import PlanError, SurgeryError
 from pruners.forms.module_form import resize_
+from pruners.graph import trace
+from pruners.surgery import apply
 
 ROWS, BOTH = {"weight": {0: [1, 4]}, "bias": {0: [1, 4]}}, {"weight": {0: [1, 4], 1: [0, 2]}, "bias": {0: [1, 4]}}
 NORM = {**ROWS, "running_mean": {0: [1, 4]}, "running_var": {0: [1, 4]}}
@@ -261,3 +263,26 @@ def test_a_name_that_is_no_tensor_is_refused():
         resize_(nn.Linear(2, 2), {"scale": {0: [1]}})
     with pytest.raises(PlanError, match=r"no parameter or buffer 'layer\.weight'"):
         resize_(nn.Linear(2, 2), {"layer.weight": {0: [1]}})
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.InstanceNorm2d(12), nn.BatchNorm2d(12, affine=False, track_running_stats=False), nn.LayerNorm(12)]
+)
+def test_a_norm_without_tensors_says_its_new_size(norm, plan_for):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.norm, self.h = nn.Conv2d(3, 12, 1), copy.deepcopy(norm), nn.Linear(12, 4)
+            if isinstance(norm, nn.LayerNorm):
+                self.norm = nn.LayerNorm(12, elementwise_affine=False)
+
+        def forward(self, x):
+            x = self.a(x)
+            x = self.norm(x.movedim(1, 3)).movedim(3, 1) if isinstance(norm, nn.LayerNorm) else self.norm(x)
+            return self.h(torch.relu(x).mean((2, 3)))
+
+    model = Net().eval()
+    graph = trace(model, (torch.randn(2, 3, 4, 4),))
+    compact = apply(model, plan_for(graph, removed=0.5), graph=graph)
+    assert type(compact) is Net
+    assert getattr(compact.norm, "num_features", None) == 6 or compact.norm.normalized_shape == (6,)
