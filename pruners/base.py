@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pruners.decide.blocks import groups_inside, held_blocks, without_blocks
-from pruners.decide.budget import Budget
+from pruners.decide.budget import Budget, stays_whole
 from pruners.decide.choices import Choices, choices_of, excluded_groups
 from pruners.decide.counts import ratio_counts
 from pruners.decide.goal import budget_of, require_one_removal
@@ -144,6 +144,8 @@ class Method(PruningMethod):
         self._require_data(task)
         before = state_of(task.model)
         graph = trace(task.model, task.example_inputs, policy=Policy(attention=task.constraints.attention))
+        if not any(group.prunable for group in graph.groups):
+            raise NothingToPruneError(f"no layer of the network can lose a channel{stays_whole(graph.whole)}")
         whole = self._unrankable(task, graph)
         graph = graph.holding(whole)
         if whole and not any(group.prunable for group in graph.groups):

@@ -19,6 +19,7 @@ from pruners.channels.residual_blocks import ResidualBlock, find_blocks
 from pruners.channels.sites import Site, find_sites
 from pruners.channels.survivors import Survivors
 from pruners.channels.training_run import record_training
+from pruners.channels.whole import refusals, whole_layers
 from pruners.cost import AxisSize, BlockCost
 from pruners.errors import PlanError, TraceError, TrainingError
 from pruners.groups import ChannelGroup
@@ -62,6 +63,8 @@ class Graph:
         the element-wise chain (normalisation, activation, depthwise convolution) of each producer.
     unknown : Mapping of str to str
         Nodes with an operator that the engine refused, and why.
+    whole : Mapping of str to str
+        Layers that lose no channel of their own, and why; the largest first.
     policy : Policy
         What is pruned where there was a choice.
     program : Program
@@ -82,6 +85,7 @@ class Graph:
     dynamic_batch: bool
     sites: Mapping[str, tuple[Site, ...]] = field(repr=False)
     unknown: Mapping[str, str]
+    whole: Mapping[str, str]
     policy: Policy
     program: Program = field(repr=False)
     grouping: Grouping = field(repr=False)
@@ -259,6 +263,7 @@ def trace(
     program = export(model, example)
     labels = Labels()
     tensors = label_tensors(model, labels, program)
+    n_parameter_labels = labels.count
     walk = walk_program(program, tensors, labels, policy)
     every = list(walk.every)
     if any(name not in set(program.tensors.values()) for name, _ in model.named_parameters()):
@@ -267,6 +272,7 @@ def trace(
     grouping = group_classes(walk, tensors)
     groups = grouping.groups if after is None else named_as_before(after[0].groups, after[1], grouping.groups)
     units = {group.name: group.n_units for group in groups}
+    own = {name: tensors[name] for name, _ in model.named_parameters() if name in tensors}
 
     def sizes(axes: Sequence[tuple[Value, int]]) -> tuple[AxisSize, ...]:
         return tuple(grouping.size(value, axis) for value, axis in axes)
@@ -292,7 +298,8 @@ def trace(
         module=program.module,
         dynamic_batch=program.dynamic_batch,
         sites=find_sites(program.module, grouping, groups),
-        unknown=walk.unknown,
+        unknown=refusals(walk, n_parameter_labels),
+        whole=whole_layers(labels, own, groups, set(program.tensors.values())),
         policy=policy,
         program=program,
         grouping=grouping,

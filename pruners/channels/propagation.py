@@ -86,6 +86,7 @@ class Propagation:
     unknown: dict[str, str] = field(default_factory=dict)
     active: set[str] = field(default_factory=set)
     computed: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, list[Tensor]] = field(default_factory=dict)
     node: fx.Node = field(init=False)
     parameters: frozenset[str] = frozenset()
     order: int = 0
@@ -172,8 +173,8 @@ class Propagation:
     def refuse(self, values: Sequence[Value], reason: str) -> Any:
         """Lock everything that the current node touches; its result has no labels."""
         self.unknown[self.node.name] = reason
-        for value in values:
-            self.lock(value.slots, Lock(reason))
+        self.refused[self.node.name] = [slot for value in values for slot in value.slots]
+        self.lock(self.refused[self.node.name], Lock(reason))
         return self.plain(self.node.meta.get("val"))
 
     def part(self, value: Value, axis: int) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 
 from pruners.decide.choices import Choices
 from pruners.decide.latency import LatencyModel
 from pruners.errors import TargetError
 
-__all__ = ["Budget"]
+__all__ = ["Budget", "stays_whole"]
+
+_NAMED = 3
+"""Layers that a message names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +35,8 @@ class Budget:
         Cost of the whole network where that is not ``cost({})``: blocks are left out in every `cost`.
     latency : LatencyModel, optional
         What `cost` comes from, where it is a predicted time.
+    whole : Mapping of str to str, optional
+        Layers that stay whole, and why; the largest first.
     """
 
     cost: Callable[[Mapping[str, int]], float]
@@ -39,6 +45,7 @@ class Budget:
     tolerance: float = 0.01
     dense_cost: float | None = None
     latency: LatencyModel | None = None
+    whole: Mapping[str, str] = field(default_factory=dict)
 
     def met(self, counts: Mapping[str, int]) -> bool:
         """Return whether `counts` cost no more than the limit."""
@@ -76,5 +83,14 @@ class Budget:
             raise TargetError(
                 f"{self.of}: at most {self.limit / dense:.4g} of the dense network was asked for, but with every group "
                 f"at its smallest legal count {least / dense:.4g} is left; ask for more than that, or loosen exclude, "
-                "multiple_of, min_units, min_fraction, bounds, exact_only"
+                f"multiple_of, min_units, min_fraction, bounds, exact_only{stays_whole(self.whole)}"
             )
+
+
+def stays_whole(whole: Mapping[str, str]) -> str:
+    """Name the largest layers that stay whole, and why, as the end of a message; empty where there are none."""
+    if not whole:
+        return ""
+    named = [f"{layer!r} ({reason})" for layer, reason in islice(whole.items(), _NAMED)]
+    rest = f" and {len(whole) - _NAMED} more" if len(whole) > _NAMED else ""
+    return f"; whole stay {', '.join(named)}{rest}"

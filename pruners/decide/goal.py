@@ -24,6 +24,10 @@ class Costed(Protocol):
     def groups(self) -> tuple[ChannelGroup, ...]:
         """All groups of channels."""
 
+    @property
+    def whole(self) -> Mapping[str, str]:
+        """Layers that lose no channel of their own, and why; the largest first."""
+
     def macs(self, kept: Mapping[str, int] | None = None, blocks: Collection[str] = ()) -> int:
         """Multiply-accumulates for one example."""
 
@@ -61,7 +65,7 @@ def budget_of(target: Target, graph: Costed, blocks: Collection[str] = ()) -> Bu
             raise TargetError("a target of ratios has no budget; its counts are given")
     dense = cost()
     without = partial(cost, blocks=blocks) if blocks else cost
-    return Budget(cost=without, limit=target.kept_fraction * dense, of=target.of, dense_cost=dense)
+    return Budget(cost=without, limit=target.kept_fraction * dense, of=target.of, dense_cost=dense, whole=graph.whole)
 
 
 def _time_budget(table: LatencyModel, target: Target, graph: Costed, blocks: Collection[str]) -> Budget:
@@ -74,7 +78,8 @@ def _time_budget(table: LatencyModel, target: Target, graph: Costed, blocks: Col
     if blocks:
         raise TargetError("a latency table knows no network without some of its residual blocks; prune channels alone")
     dense = table.time_ns()
-    return Budget(cost=table.time_ns, limit=target.kept_fraction * dense, of="latency", dense_cost=dense, latency=table)
+    limit = target.kept_fraction * dense
+    return Budget(cost=table.time_ns, limit=limit, of="latency", dense_cost=dense, latency=table, whole=graph.whole)
 
 
 def goal_of(target: Target, constraints: Constraints, graph: Costed) -> tuple[Choices, Budget]:

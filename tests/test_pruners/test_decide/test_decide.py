@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from pruners.decide.budget import Budget
@@ -221,6 +223,7 @@ class Costs:
     """Stands for a graph; each cost is a weight for every unit of each group."""
 
     groups = (group("a", 8), group("b", 8))
+    whole: ClassVar[dict[str, str]] = {}
 
     def macs(self, kept=None):
         return self._sum(kept, 1, 1)
