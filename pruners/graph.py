@@ -184,7 +184,8 @@ class Graph:
     def holding(self, reasons: Mapping[str, str]) -> Graph:
         """Return the graph with some groups fixed, by name and why; plans for it are plans for this one."""
         groups = tuple(replace(one, fixed=reasons.get(one.name, one.fixed)) for one in self.groups)
-        return replace(self, groups=groups, _by_name={group.name: group for group in groups})
+        by_name = {group.name: group for group in groups}
+        return replace(self, groups=groups, whole={**self.whole, **reasons}, _by_name=by_name)
 
     def check(self, plan: PruningPlan) -> None:
         """Check that a plan was made for this network and may be applied.

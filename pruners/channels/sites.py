@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from pruners.channels.grouping import Grouping
 from pruners.channels.labels import Value
@@ -30,11 +32,19 @@ class Site:
         Channel axis of that value.
     indices : tuple of tuple of int
         ``indices[unit]`` are the positions of a unit along `axis`; empty where the unit is not in this map.
+    examples : int, default=0
+        Axis of the batch: the second one of a map whose first axis is time.
     """
 
     node: str
     axis: int
     indices: tuple[tuple[int, ...], ...]
+    examples: int = 0
+
+    @property
+    def axis_behind_examples(self) -> int:
+        """Channel axis once the axis of the batch is moved to the front."""
+        return self.axis + (self.axis < self.examples)
 
 
 def find_sites(
@@ -60,7 +70,7 @@ def find_sites(
                 if not group.prunable:
                     continue
                 indices = tuple(tuple(units.get(unit, ())) for unit in range(group.n_units))
-                site = Site(node=end.name, axis=axis, indices=indices)
+                site = Site(node=end.name, axis=axis, indices=indices, examples=_examples_axis(module, end))
                 own = sites.setdefault(group.name, [])
                 if all(site != other for _, other in own):
                     own.append((_only_scales(end), site))
@@ -68,6 +78,18 @@ def find_sites(
         name: tuple(site for scales, site in own if not scales or all(only for only, _ in own))
         for name, own in sites.items()
     }
+
+
+def _examples_axis(module: fx.GraphModule, node: fx.Node) -> int:
+    """Return the first axis of the size that is the batch's; 0 where the batch is not free or there is none."""
+    inputs = (n.meta.get("val") for n in module.graph.nodes if n.op == "placeholder")
+    free = [item.shape[0] for item in inputs if isinstance(item, Tensor) and item.ndim and _is_free(item.shape[0])]
+    sizes = node.meta["val"].shape
+    return next((axis for axis, size in enumerate(sizes) if free and str(size) == str(free[0])), 0)
+
+
+def _is_free(size: Any) -> bool:
+    return isinstance(size, torch.SymInt) and not is_concrete_int(size)
 
 
 def _end_of_chain(node: fx.Node, walk: Propagation) -> fx.Node:

@@ -37,7 +37,8 @@ def whole_layers(
         Path of the layer (the name of a parameter that no layer holds) -> the reason, largest layers first.
     """
     makes: dict[str, str] = {}
-    shrinks, makes_some = set(), set()
+    shrinks: set[str] = set()
+    makes_some: set[str] = set()
     for group in groups:
         for member in group.members:
             layer = _layer_of(member.path)

@@ -64,12 +64,12 @@ class MapCriterion(Criterion):
     """A criterion on the feature maps of a group."""
 
     def lacks(self, evidence: Evidence, group: ChannelGroup) -> str:
-        """Return that a group has no feature map whose first axis can be the batch; empty where it has one."""
+        """Return that a group has no feature map that has an axis for the batch; empty where it has one."""
         return "" if _maps(evidence.graph, group.name) else _NO_MAPS
 
 
 def _maps(graph: Graph, group: str) -> tuple[Site, ...]:
-    return tuple(site for site in graph.sites.get(group, ()) if site.axis > 0)
+    return tuple(site for site in graph.sites.get(group, ()) if site.axis != site.examples)
 
 
 def gate_rows(graph: Graph, groups: Sequence[str], who: str, *, joint: bool) -> tuple[GateRow, ...]:
@@ -78,7 +78,7 @@ def gate_rows(graph: Graph, groups: Sequence[str], who: str, *, joint: bool) -> 
     Raises
     ------
     MethodError
-        A group has no feature map whose first axis can be the batch.
+        A group has no feature map that has an axis for the batch.
     """
     rows = []
     for name in groups:
@@ -148,7 +148,7 @@ def opened(graph: Graph, inputs: Tensor, labels: Tensor, loss: Loss, rows: Seque
     Raises
     ------
     MethodError
-        A feature map's first axis is not the batch, or the loss has no derivative.
+        A feature map has no axis of the batch's size, or the loss has no derivative.
     """
     n_gates = sum(row.n_units for row in rows)
     wide = any(tensor.dtype == torch.float64 for tensor in graph.module.parameters())
@@ -160,10 +160,13 @@ def opened(graph: Graph, inputs: Tensor, labels: Tensor, loss: Loss, rows: Seque
     start = 0
     for number, row in enumerate(rows):
         for site in row.sites:
-            stands.setdefault((site.node, site.axis), []).append((number, start, site))
+            stands.setdefault((site.node, site.axis_behind_examples), []).append((number, start, site))
         start += row.n_units
 
+    front = {site.node: site.examples for row in rows for site in row.sites}
+
     def gated(node: str, value: Tensor) -> Tensor:
+        value = value.movedim(front[node], 0)
         if len(value) != len(inputs):
             raise MethodError(
                 f"{who}: the first axis of the feature map {node!r} has {len(value)} entries for {len(inputs)} "
@@ -180,7 +183,7 @@ def opened(graph: Graph, inputs: Tensor, labels: Tensor, loss: Loss, rows: Seque
             shape = [size if dim in (0, axis) else 1 for dim, size in enumerate(value.shape)]
             # In half precision the product is formed, and later summed for the slope, in the gates' own precision.
             value = (value * gate.reshape(shape)).to(value.dtype)
-        return value
+        return value.movedim(0, front[node])
 
     with torch.enable_grad():
         outputs = graph.run((inputs,), {node: partial(gated, node) for node, _ in stands})

@@ -146,29 +146,32 @@ def feature_maps(evidence: Evidence, rows: Sequence[GateRow], who: str) -> Itera
     Raises
     ------
     MethodError
-        A feature map's first axis is not the batch.
+        A feature map has no axis of the batch's size.
     """
-    nodes = {row.sites[0].node for row in rows}
+    sites = {row.sites[0].node: row.sites[0] for row in rows}
     for inputs, labels in evidence.pieces(who):
         seen: dict[str, Tensor] = {}
         with torch.no_grad():
-            evidence.graph.run((inputs,), {node: partial(_see, seen, node, len(inputs), who) for node in nodes})
+            evidence.graph.run(
+                (inputs,), {node: partial(_see, seen, site, len(inputs), who) for node, site in sites.items()}
+            )
         yield [seen[row.sites[0].node] for row in rows], labels
 
 
-def _see(seen: dict[str, Tensor], node: str, n_examples: int, who: str, value: Tensor) -> Tensor:
-    if len(value) != n_examples:
+def _see(seen: dict[str, Tensor], site: Site, n_examples: int, who: str, value: Tensor) -> Tensor:
+    behind = value.movedim(site.examples, 0)
+    if len(behind) != n_examples:
         raise MethodError(
-            f"{who}: the first axis of the feature map {node!r} has {len(value)} entries for {n_examples} examples; "
-            "exclude the layers that make it"
+            f"{who}: the first axis of the feature map {site.node!r} has {len(behind)} entries for {n_examples} "
+            "examples; exclude the layers that make it"
         )
-    seen[node] = value if value.dtype == torch.float64 else value.float()
+    seen[site.node] = behind if behind.dtype == torch.float64 else behind.float()
     return value
 
 
 def means_per_example(value: Tensor, site: Site) -> Tensor:
     """Average a map over positions and a unit's channels: Tensor of shape (batch, n_units), float64."""
-    per_channel = value.movedim(site.axis, 1).flatten(2) if value.ndim > 2 else value.unsqueeze(-1)
+    per_channel = value.movedim(site.axis_behind_examples, 1).flatten(2) if value.ndim > 2 else value.unsqueeze(-1)
     sums = unit_sums(per_channel.mean(2, dtype=torch.float64), site.indices)
     n_channels = torch.tensor([max(1, len(unit)) for unit in site.indices], device=sums.device)
     return sums / n_channels

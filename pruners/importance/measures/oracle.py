@@ -105,13 +105,13 @@ class _Ablation(fx.Interpreter):
 
     def without(self, row: GateRow, n_examples: int) -> Any:
         """Yield the outputs without each unit of a row."""
-        tapped = {site.node for site in row.sites}
+        tapped = {site.node: site.examples for site in row.sites}
         after: set[fx.Node] = set()
         for node in self._nodes:  # in order, so one pass finds everything downstream
-            if node.name in tapped and len(self._values[node]) != n_examples:
+            if node.name in tapped and (n := self._values[node].shape[tapped[node.name]]) != n_examples:
                 raise MethodError(
-                    f"oracle: the first axis of the feature map {node.name!r} has {len(self._values[node])} entries "
-                    f"for {n_examples} examples; exclude the layers that make it"
+                    f"oracle: the first axis of the feature map {node.name!r} has {n} entries for {n_examples} "
+                    "examples; exclude the layers that make it"
                 )
             if node.name in tapped or node.op == "output" or any(item in after for item in node.all_input_nodes):
                 after.add(node)

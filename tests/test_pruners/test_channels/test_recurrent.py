@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pruners import Target
 from pruners.graph import trace
+from pruners.importance.measures.taylor import taylor_scores
 from pruners.plan import PruningPlan
+from pruners.registry import create
 from pruners.surgery import apply
+from pruners.task import PruningTask
 from pruners.verify import verify
 
 KINDS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -238,6 +242,64 @@ def test_macs_agree_with_what_torch_counts(kind, options):
     with FlopCounterMode(display=False) as counter, torch.backends.mkldnn.flags(enabled=False), torch.no_grad():
         net(x)
     assert 2 * trace(net, (x,)).macs() == counter.get_total_flops()
+
+
+class Text(nn.Module):
+    """Words to a class: embedding, LSTM, linear."""
+
+    def __init__(self, *, batch_first=True):
+        super().__init__()
+        self.words = nn.Embedding(40, 16)
+        self.r = nn.LSTM(16, 24, num_layers=2, bidirectional=True, batch_first=batch_first)
+        self.head = nn.Linear(48, 4)
+
+    def forward(self, words):
+        x = self.words(words)
+        return self.head(self.r(x)[0][:, -1] if self.r.batch_first else self.r(x.transpose(0, 1))[0][-1])
+
+
+def batches():
+    generator = torch.Generator().manual_seed(0)
+    while True:
+        yield torch.randint(0, 40, (8, 5), generator=generator), torch.randint(0, 4, (8,), generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "batch_first"),
+    [
+        ("l1", {}, True),
+        ("random", {}, False),
+        ("criterion", {"criterion": "taylor", "batches_per_step": 2}, True),
+        ("criterion", {"criterion": "taylor", "batches_per_step": 2}, False),
+        ("criterion", {"criterion": "activation_std", "batches_per_step": 2}, False),
+        ("criterion", {"criterion": "fpgm"}, True),
+    ],
+)
+def test_a_text_model_reaches_half_of_its_flops(method, settings, batch_first):
+    torch.manual_seed(0)
+    task = PruningTask(
+        model=Text(batch_first=batch_first),
+        example_inputs=(torch.randint(0, 40, (2, 5)),),
+        target=Target(of="flops", kept_fraction=0.5),
+        batches=batches,
+        loss=nn.functional.cross_entropy,
+    )
+    pruned = create(method, **settings).prune(task)
+    assert isinstance(pruned.model, Text)
+    assert 0.4 < pruned.macs_after / pruned.macs_before <= 0.5
+    assert pruned.model.r.hidden_size < 24
+
+
+def test_a_score_per_example_is_the_same_whichever_axis_comes_first():
+    torch.manual_seed(0)
+    first, second = Text(), Text(batch_first=False)
+    second.load_state_dict(first.state_dict())
+    words, labels = next(batches())
+    scores = [
+        taylor_scores(trace(net, (words,)), [(words, labels)], nn.functional.cross_entropy, groups=["r"]).scores["r"]
+        for net in (first, second)
+    ]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-4)
 
 
 def hidden_units(graph):
