@@ -70,6 +70,7 @@ class Proof(Record):
     form: Literal["module", "graph"] = Field(description="of its own class, or a graph module")
     form_reason: str = Field("", description="why it is not of its own class; else empty")
     left_whole: str = Field("", description="groups left whole for it to keep its own class, and why; else empty")
+    unranked: str = Field("", description="groups left whole as the method cannot rank them, and why; else empty")
 
 
 class PruningRecord(Record):

@@ -155,6 +155,8 @@ def proof_lines(pruning: PruningRecord | None) -> tuple[str, ...]:
         lines.append(f"The network is in graph form: {proof.form_reason}.")
     if proof.left_whole:
         lines.append(f"Left whole, for the network to keep its own class: {proof.left_whole}.")
+    if proof.unranked:
+        lines.append(f"Left whole: {proof.unranked}.")
     if proof.landing:
         lines.append(f"Landing: {proof.landing}.")
     return tuple(lines)

@@ -112,6 +112,7 @@ def _proof(results: Results) -> Table:
         check = proof.verification
         reasons = [proof.landing or "", proof.form_reason and f"graph form: {proof.form_reason}"]
         reasons += [proof.left_whole and f"left whole for its own class: {proof.left_whole}"]
+        reasons += [proof.unranked and f"left whole: {proof.unranked}"]
         reasons += [_COMPARED[check.reference]]
         rows.append(
             (

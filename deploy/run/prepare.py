@@ -117,7 +117,7 @@ def _write_bundle(context: StepContext, folder: Path, model: nn.Module, pruned: 
 def _proof(pruned: Path) -> Proof:
     """Return how the pruning in this folder was checked, and where it landed."""
     facts = pruning_facts(pruned)
-    return Proof.model_validate({name: facts[name] for name in Proof.model_fields})
+    return Proof.model_validate({name: facts[name] for name in Proof.model_fields if name in facts})
 
 
 def refuse_early(recipe: Recipe) -> None:

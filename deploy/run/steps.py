@@ -170,6 +170,7 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path) -> None:
             "form": pruned.form,
             "form_reason": pruned.form_reason,
             "left_whole": pruned.left_whole,
+            "unranked": pruned.unranked,
             "verification": dict(pruned.verification),
             "history": [dict(row) for row in pruned.history],
         },

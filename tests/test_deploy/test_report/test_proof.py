@@ -107,6 +107,9 @@ def test_lines_of_the_proof_stand_alone():
     kept_class = PRUNING.model_copy(update={"proof": whole})
     assert "Left whole, for the network to keep its own class: qkv: attn divides." in proof_lines(kept_class)
     assert "left whole for its own class: qkv: attn divides" in proof_table(results(kept_class)).notes
+    unranked = PRUNING.model_copy(update={"proof": PRUNING.proof.model_copy(update={"unranked": "'a': no filters"})})
+    assert "Left whole: 'a': no filters." in proof_lines(unranked)
+    assert "left whole: 'a': no filters" in proof_table(results(unranked)).notes
 
 
 def test_a_group_keeps_no_more_than_it_has():
