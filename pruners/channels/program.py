@@ -42,12 +42,15 @@ class Program:
         Whether `module` runs at other batch sizes than the example's.
     batch : int
         Batch size in the graph's shapes.
+    autocast : bool
+        Whether the network's own code opens an autocast, which `module` runs without.
     """
 
     module: fx.GraphModule
     tensors: dict[str, str]
     dynamic_batch: bool
     batch: int
+    autocast: bool = False
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -97,11 +100,11 @@ def export(model: nn.Module, example: NetworkCall, *, training: bool = False) ->
         program, batch = _export(twin, example, None, training=training), example.batch or 1
     module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
-    inline_regions(module, training=training)
+    autocast = inline_regions(module, training=training)
     _without_assertions(module)
     _without_mutation(module)
     module.recompile()
-    return Program(module, _share_tensors(module, twin, model), dynamic, batch)
+    return Program(module, _share_tensors(module, twin, model), dynamic, batch, autocast)
 
 
 def _dynamic(

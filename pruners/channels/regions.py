@@ -1,4 +1,4 @@
-"""Regions of a program under a mode of their own (autocast, gradients), inlined where the mode changes nothing."""
+"""Regions of a program under a mode of their own (autocast, gradients), inlined where no label depends on the mode."""
 
 from __future__ import annotations
 
@@ -12,28 +12,31 @@ from torch import Tensor, fx
 __all__ = ["inline_regions"]
 
 
-def inline_regions(module: fx.GraphModule, *, training: bool) -> None:
-    """Put the nodes of such regions in the place of the call, in place.
+def inline_regions(module: fx.GraphModule, *, training: bool) -> bool:
+    """Put the nodes of such regions in the place of the call, in place; return whether one was under autocast.
 
     Programs run in the precision of their tensors, outside of autocast, so that a region without autocast is an
-    ordinary one; in evaluation mode a region without gradients is too. In training mode that one is followed by a
-    ``detach`` of each result, which keeps gradients from going into it. Other regions stay calls.
+    ordinary one, and one under it runs in another precision than the network's. In evaluation mode a region without
+    gradients is ordinary too; in training mode that one is followed by a ``detach`` of each result, which keeps
+    gradients from going into it. Other regions stay calls.
     """
+    autocast = False
     for node in list(module.graph.nodes):
         if node.op != "call_function":
             continue
         name, args = getattr(node.target, "__name__", ""), node.args
-        if name == "wrap_with_autocast" and args[2] is False:
-            _inline(module, node, args[4], args[5:])
+        if name == "wrap_with_autocast":
+            autocast |= _inline(module, node, args[4], args[5:]) or args[2] is not False
         elif name == "wrap_with_set_grad_enabled" and (not training or args[0] is False):
-            _inline(module, node, args[1], args[2:], detached=training)
+            autocast |= _inline(module, node, args[1], args[2:], detached=training)
+    return autocast
 
 
 def _inline(
     module: fx.GraphModule, call: fx.Node, region: Any, inputs: Sequence[Any], *, detached: bool = False
-) -> None:
+) -> bool:
     body = operator.attrgetter(str(region.target))(module)
-    inline_regions(body, training=False)
+    autocast = inline_regions(body, training=False)
     copies: dict[fx.Node, Any] = dict(zip((n for n in body.graph.nodes if n.op == "placeholder"), inputs, strict=True))
     results: Sequence[Any] = ()
     with module.graph.inserting_before(call):
@@ -54,3 +57,4 @@ def _inline(
     module.graph.erase_node(call)
     if not region.users:
         module.graph.erase_node(region)
+    return autocast

@@ -80,6 +80,8 @@ def compact_network(model: nn.Module, plan: PruningPlan, graph: Graph, gone: _Po
                 f"{type(model).__name__} cannot be made smaller as itself: {reason}; "
                 'ask for form="auto" to get it as a graph'
             )
+    if graph.program.autocast:
+        raise SurgeryError(f"{type(model).__name__} opens an autocast, which a graph form would run without: {reason}")
     return network(_training_graph(model, graph, survivors, plan), reason).train(model.training)
 
 
