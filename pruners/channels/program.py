@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import operator
 import warnings
@@ -103,6 +104,7 @@ def export(model: nn.Module, example: NetworkCall, *, training: bool = False) ->
     autocast = inline_regions(module, training=training)
     _without_assertions(module)
     _without_mutation(module)
+    _with_masks_like_queries(module)
     module.recompile()
     return Program(module, _share_tensors(module, twin, model), dynamic, batch, autocast)
 
@@ -150,7 +152,7 @@ def _quiet() -> Iterator[None]:
     try:
         for logger in loggers:
             logger.disabled = True
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # it prints the graph of its error
             warnings.filterwarnings("ignore", message="The tensor attributes? ", category=UserWarning)
             yield
     finally:
@@ -189,6 +191,23 @@ def _without_mutation(module: fx.GraphModule) -> None:
         for user in list(written.users):
             if user is not node and order[user] > order[node]:
                 user.replace_input_with(written, node)
+
+
+def _with_masks_like_queries(module: fx.GraphModule) -> None:
+    """Give attention its mask in the precision of the queries, also where the graph runs in another than it was traced.
+
+    A mask that the code made for the queries has its precision written into the graph, and torch's fused kernels read a
+    mask of another one wrongly, without a word (torch 2.15, double queries with a float mask on the CPU).
+    """
+    for node in list(module.graph.nodes):
+        if node.target is not torch.ops.aten.scaled_dot_product_attention.default:
+            continue
+        mask = node.args[3] if len(node.args) > 3 else node.kwargs.get("attn_mask")
+        if isinstance(mask, fx.Node) and mask.meta["val"].is_floating_point():
+            with module.graph.inserting_before(node):
+                alike = module.graph.call_function(torch.ops.aten.type_as.default, (mask, node.args[0]))
+            alike.meta = {**mask.meta, "nn_module_stack": node.meta.get("nn_module_stack", {})}
+            node.replace_input_with(mask, alike)
 
 
 def _fresh(node: fx.Node) -> bool:

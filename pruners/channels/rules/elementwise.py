@@ -32,7 +32,6 @@ __all__ = ["along", "works_channel_by_channel"]
     "subtract",
     "to",
     "true_divide",
-    "type_as",
     "where",
     "zeros_like",
 )
@@ -66,6 +65,7 @@ def pointwise(walk: Propagation, *operands: Any, **named: Any) -> Value:
     "celu",
     "selu",
     "rrelu",
+    "type_as",
     "zero",
 )
 def unary(_walk: Propagation, x: Value, *_: Any, **__: Any) -> Value:
