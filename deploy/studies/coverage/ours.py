@@ -19,6 +19,7 @@ from pruners.decide.counts import ratio_counts
 from pruners.decide.units import top_units
 from pruners.errors import NothingToPruneError, SurgeryError, VacuousCheckError, VerificationError
 from pruners.forms.masking import mask
+from pruners.forms.own_class import groups_in_the_way
 from pruners.graph import Graph, trace
 from pruners.importance.criteria import create_criterion
 from pruners.importance.measures.l1 import l1_norms
@@ -60,7 +61,8 @@ def prune(
         unknown=tuple(f"{node}: {why}" for node, why in list(graph.unknown.items())[:_LISTED]),
     )
     with clock.measure("plan"):
-        plan = plan_l1(network, graph, settings.ratio)
+        plan, left_whole = plan_l1(network, graph, settings)
+    facts["left_whole"] = left_whole
     facts.update(pruned_groups=len(plan.kept), removed_units=plan.removed_units, inexact=_inexact(graph, plan))
     with clock.measure("apply"):
         compact = apply(network, plan, graph=graph, check=False)
@@ -83,8 +85,16 @@ def prune(
     return compact
 
 
-def plan_l1(network: nn.Module, graph: Graph, ratio: float) -> PruningPlan:
+def plan_l1(network: nn.Module, graph: Graph, settings: CoverageSettings) -> tuple[PruningPlan, tuple[str, ...]]:
     """Remove the same share of the units of every group that has filters to rank, those of smallest L1 norm.
+
+    As `pruners.base.Method.prune` does for a target, groups that stand in the way of the network's own class are left
+    whole where enough is saved without them.
+
+    Returns
+    -------
+    tuple of (PruningPlan, tuple of str)
+        The plan, and the groups that it leaves whole for the network's own class.
 
     Raises
     ------
@@ -96,18 +106,24 @@ def plan_l1(network: nn.Module, graph: Graph, ratio: float) -> PruningPlan:
         raise NothingToPruneError(f"all {len(graph.groups)} groups are fixed: {commonest_reason(graph)}")
     unrankable = create_criterion("l1").unrankable(network, graph)
     rankable = [group for group in free if group.name not in unrankable]
-    counts = ratio_counts(choices_of(rankable, Constraints()), rankable, {"*": ratio})
+    in_the_way = groups_in_the_way(network, graph, choices_of(rankable, Constraints())) or {}
+    for left_whole in dict.fromkeys((tuple(in_the_way), ())):
+        choices = choices_of(rankable, Constraints(whole=left_whole))
+        counts = ratio_counts(choices, rankable, {"*": settings.ratio})
+        if graph.macs(counts) <= (1 - settings.least_saved) * graph.macs():
+            break
     scores = l1_norms(graph.weights(), [graph.group(name) for name in counts])
-    return PruningPlan.from_kept(
+    plan = PruningPlan.from_kept(
         top_units(scores, counts),
         {name: graph.group(name).n_units for name in counts},
         graph=graph.fingerprint,
         inputs=graph.inputs,
         call=graph.call,
         method="l1",
-        settings={"ratio": ratio},
+        settings={"ratio": settings.ratio},
         policy=graph.policy,
     )
+    return plan, left_whole
 
 
 def commonest_reason(graph: Graph) -> str:

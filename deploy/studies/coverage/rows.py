@@ -175,6 +175,8 @@ class CoverageRow(Record):
         Over all groups, fixed ones included.
     removed_channels : int
         Output channels of the layers that make them.
+    left_whole : tuple of str
+        Groups that were left whole so that the network keeps its own class.
     fixed : str
         Why most of the units that may not be pruned may not; empty where all may.
     unknown : tuple of str
@@ -215,6 +217,7 @@ class CoverageRow(Record):
     units: NonNegativeInt | None = None
     removed_units: NonNegativeInt | None = None
     removed_channels: NonNegativeInt | None = None
+    left_whole: tuple[str, ...] = ()
     fixed: str = ""
     unknown: tuple[str, ...] = ()
     inexact: str = ""
