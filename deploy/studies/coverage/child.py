@@ -15,6 +15,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from benchmarks.process.memory import peak_bytes
 from benchmarks.process.serving import end_with_parent
 from deploy.errors import DeployError
@@ -76,22 +78,8 @@ def _run(job: CoverageJob, facts: dict[str, Any], clock: Clock, folder: Path) ->
     compact = _ENGINES[job.engine](network, inputs, entry, settings, facts, clock)
     with clock.measure("cost"):
         facts["macs_after"], facts["parameters_after"] = checks.cost(compact, inputs)
-    try:
-        path = checks.export(compact, inputs, folder, clock)
-    except Exception:
-        facts["dense_error"] = _dense("onnx", network, inputs, folder, clock, settings.tolerance)
-        raise
-    facts["onnx_bytes"] = path.stat().st_size
-    for runtime in RUNTIMES:
-        try:
-            error = checks.runtime_error(runtime, path, compact, inputs, clock)
-        except Exception:
-            facts["dense_error"] = _dense(runtime, network, inputs, folder, clock, settings.tolerance)
-            raise
-        facts[f"{runtime}_error"] = error
-        if not error <= settings.tolerance:
-            facts["dense_error"] = _dense(runtime, network, inputs, folder, clock, settings.tolerance)
-            raise checks.WrongAnswerError(f"{runtime} differs from torch by {error:.1e} of the output's range")
+    _serve(network, compact, inputs, folder, facts, clock, settings.tolerance)
+    _train(network, compact, inputs, facts, clock)
     saved = 1 - facts["macs_after"] / facts["macs_before"]
     if saved < settings.least_saved:
         raise _RefusedError(
@@ -99,12 +87,66 @@ def _run(job: CoverageJob, facts: dict[str, Any], clock: Clock, folder: Path) ->
         )
 
 
-def _dense(step: str, network: Any, inputs: Any, folder: Path, clock: Clock, tolerance: float) -> str:
+def _serve(
+    network: nn.Module,
+    compact: nn.Module,
+    inputs: tuple[Tensor, ...],
+    folder: Path,
+    facts: dict[str, Any],
+    clock: Clock,
+    tolerance: float,
+) -> None:
+    """Export and run with a free batch; with that of the inputs where the unpruned network does no other either."""
+    for free_batch in (True, False):
+        facts["free_batch"] = free_batch
+        step = "free batch" if free_batch else "onnx"
+        try:
+            with clock.measure(step):
+                path = checks.export(compact, inputs, folder / "model.onnx", free_batch=free_batch)
+            facts["onnx_bytes"] = path.stat().st_size
+            for step in RUNTIMES:
+                facts[f"{step}_error"] = checks.runtime_error(step, path, compact, inputs, clock)
+                checks.require(step, facts[f"{step}_error"], tolerance)
+        except Exception:
+            facts["dense_error"] = _dense(step, network, inputs, folder, facts, clock, tolerance)
+            if not free_batch or not facts["dense_error"]:
+                raise
+            facts["beside"] = (f"free batch: {facts.pop('dense_error')}",)
+        else:
+            return
+
+
+def _train(
+    network: nn.Module, compact: nn.Module, inputs: tuple[Tensor, ...], facts: dict[str, Any], clock: Clock
+) -> None:
+    """Train the pruned network one step; the unpruned one tells whether it can be."""
+    with clock.measure("training step"):
+        try:
+            facts["loss"] = checks.training_step(compact, inputs)
+        except Exception:
+            try:
+                checks.training_step(network, inputs)
+            except Exception as dense:  # noqa: BLE001 - the answer is its text
+                facts["beside"] = (*facts.get("beside", ()), f"training step: {reason_of(dense)}")
+                return
+            raise
+
+
+def _dense(
+    step: str,
+    network: nn.Module,
+    inputs: tuple[Tensor, ...],
+    folder: Path,
+    facts: dict[str, Any],
+    clock: Clock,
+    tolerance: float,
+) -> str:
     """Take the unpruned network to the step at which the pruned one stopped."""
     phase = clock.phase
     try:
-        path = checks.export(network, inputs, folder, clock, "dense")
-        if step == "onnx":
+        with clock.measure("dense"):
+            path = checks.export(network, inputs, folder / "dense.onnx", free_batch=facts["free_batch"])
+        if step not in RUNTIMES:
             return ""
         apart = checks.runtime_error(step, path, network, inputs, clock)
     except Exception as error:  # noqa: BLE001 - the answer is its text

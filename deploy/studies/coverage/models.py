@@ -20,7 +20,7 @@ from pruners.modules.perturb import randomize_for_sensitivity
 from pruners.modules.random_inputs import random_inputs
 from pruners.plan import InputSpec
 
-__all__ = ["FlowCore", "KeywordCore", "build", "inputs_of"]
+__all__ = ["FlowCore", "KeywordCore", "build", "fresh", "inputs_of"]
 
 _FLOW_UPDATES = 2
 
@@ -78,6 +78,19 @@ def build(entry: ListedNetwork, *, seed: int) -> nn.Module:
     SourceError
         The maker is unknown.
     """
+    network = fresh(entry, seed=seed)
+    randomize_for_sensitivity(network, NetworkCall(inputs_of(entry, seed=seed + 1)), seed=seed)
+    return network
+
+
+def fresh(entry: ListedNetwork, *, seed: int) -> nn.Module:
+    """Make the network in evaluation mode as its library makes it; it has not run yet.
+
+    Raises
+    ------
+    SourceError
+        The maker is unknown.
+    """
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -88,9 +101,7 @@ def build(entry: ListedNetwork, *, seed: int) -> nn.Module:
         network = FlowCore(network)
     elif isinstance(entry.inputs, dict):
         network = KeywordCore(network, entry.inputs)
-    network.eval()
-    randomize_for_sensitivity(network, NetworkCall(inputs_of(entry, seed=seed + 1)), seed=seed)
-    return network
+    return network.eval()
 
 
 def _maker(entry: ListedNetwork) -> Callable[..., nn.Module]:

@@ -5,24 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
-from deploy.studies.coverage.checks import WrongAnswerError, compare_detectors
+from deploy.studies.coverage.checks import WrongAnswerError, compare_detectors, compare_outputs
 from deploy.studies.coverage.clock import Clock
+from deploy.studies.coverage.reload import reloaded_outputs
 from deploy.studies.coverage.rows import CoverageSettings, ListedNetwork
 from pruners.decide.choices import choices_of
 from pruners.decide.counts import ratio_counts
 from pruners.decide.units import top_units
 from pruners.errors import NothingToPruneError, SurgeryError, VacuousCheckError, VerificationError
+from pruners.forms.compact import save_weights
 from pruners.forms.masking import mask
 from pruners.forms.own_class import groups_in_the_way
 from pruners.graph import Graph, trace
 from pruners.importance.criteria import create_criterion
 from pruners.importance.measures.l1 import l1_norms
+from pruners.modules.calls import NetworkCall
+from pruners.modules.outputs import outputs_of
 from pruners.plan import PruningPlan
 from pruners.surgery import apply
 from pruners.target import Constraints
@@ -80,6 +86,12 @@ def prune(
         equality_error=proof.relative_error,
         sensitivity=max(proof.sensitivity, proof.probe_sensitivity),
     )
+    with clock.measure("reload"), TemporaryDirectory() as folder:
+        plan_file, weights = Path(folder, "plan.json"), Path(folder, "weights.safetensors")
+        plan.save(plan_file)
+        save_weights(compact, weights)
+        got = reloaded_outputs(entry, settings, plan_file, weights)
+        facts["reload_error"] = compare_outputs(outputs_of(compact, NetworkCall(inputs)), got)
     if entry.wrapper == "detector":
         _check_detector(network, plan, graph, compact, settings, facts, clock)
     return compact

@@ -27,6 +27,7 @@ _SHARED = (
 _OWN: dict[str, tuple[str, ...]] = {
     "ours": (
         "deploy/studies/coverage/ours.py",
+        "deploy/studies/coverage/reload.py",
         "pruners/*.py",
         *(f"pruners/{room}/**/*.py" for room in ("channels", "decide", "forms", "importance", "modules", "transfer")),
     ),

@@ -191,6 +191,16 @@ class CoverageRow(Record):
         Size of the file.
     ort_error, openvino_error : float
         Against torch, as a share of the output's range.
+    free_batch : bool
+        Whether the file takes any batch, at two of which it was compared; False where that of the unpruned network
+        cannot either, see `beside`.
+    reload_error : float
+        Rebuilt in a fresh process from code, plan and weights, against what was saved; a share of the output's range.
+    loss : float
+        Of one training step that left everything finite and changed weights; None where the unpruned network does not
+        train either, see `beside`.
+    beside : tuple of str
+        What neither the pruned network does nor the unpruned one, with the reason.
     dense_error : str
         What the unpruned network did at the step at which the pruned one stopped; empty where it passed.
     detections : int
@@ -230,6 +240,10 @@ class CoverageRow(Record):
     onnx_bytes: PositiveInt | None = None
     ort_error: float | None = None
     openvino_error: float | None = None
+    free_batch: bool | None = None
+    reload_error: float | None = None
+    loss: float | None = None
+    beside: tuple[str, ...] = ()
     dense_error: str = ""
     detections: NonNegativeInt | None = None
     seconds: dict[str, float] = Field(default_factory=dict)

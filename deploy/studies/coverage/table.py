@@ -126,6 +126,14 @@ def markdown(rows: Sequence[CoverageRow]) -> str:
         lines = [_why(row) for row in rows if row.job.engine == engine and row.outcome != "ok"]
         if lines:
             parts += [f"### {title}", "\n".join(lines)]
+    lines = [
+        f"* {row.job.entry.set}:{row.job.entry.name}: {what}"
+        for row in rows
+        if row.job.engine == "ours"
+        for what in row.beside
+    ]
+    if lines:
+        parts += ["### What the unpruned network does not do either", "\n".join(lines)]
     forms: dict[str, list[str]] = {}
     for row in rows:
         if row.job.engine == "ours" and row.form == "graph":
@@ -142,8 +150,11 @@ _COLUMNS = (
     "FLOPs",
     "masked = compact",
     "form",
+    "reload",
+    "batch",
     "ORT",
     "OpenVINO",
+    "trains",
     "trace s",
     "prune s",
     "all s",
@@ -159,7 +170,7 @@ def _line(pair: _Pair) -> tuple[str, ...]:
     sizes = " + ".join("x".join(map(str, shape[1:])) for shape in pair.entry.shapes)
     cells = [pair.entry.name, sizes]
     if ours is None:
-        cells += [_NOTHING] * 11
+        cells += [_NOTHING] * 14
     else:
         cells += [
             "**WRONG**" if (outcome := _outcome(ours)) == "wrong" else outcome,
@@ -167,8 +178,11 @@ def _line(pair: _Pair) -> tuple[str, ...]:
             _gone(ours.saved),
             _equality(ours),
             ours.form or _NOTHING,
+            _small(ours.reload_error),
+            _NOTHING if ours.free_batch is None else "free" if ours.free_batch else "fixed",
             _small(ours.ort_error),
             _small(ours.openvino_error),
+            _NOTHING if ours.loss is None else "yes",
             _seconds(ours.trace_s),
             _seconds(ours.prune_s),
             _seconds(_all(ours)),
