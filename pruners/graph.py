@@ -267,8 +267,9 @@ def trace(
     n_parameter_labels = labels.count
     walk = walk_program(program, tensors, labels, policy)
     every = list(walk.every)
-    if any(name not in set(program.tensors.values()) for name, _ in model.named_parameters()):
-        every += _walk_training(model, example, tensors, labels, policy)
+    read = set(program.tensors.values())
+    if unread := [name for name, _ in model.named_parameters() if name not in read]:
+        every += _walk_training(model, example, tensors, labels, policy, {name.rpartition(".")[0] for name in unread})
     labels.close(every)
     grouping = group_classes(walk, tensors)
     groups = grouping.groups if after is None else named_as_before(after[0].groups, after[1], grouping.groups)
@@ -316,9 +317,11 @@ def _walk_training(
     tensors: Mapping[str, Value],
     labels: Labels,
     policy: Policy,
+    unread: set[str],
 ) -> list[Value]:
+    """Follow the training path, and the modules whose results nobody reads: they run, and have to go on running."""
     try:
-        programs = [export(model, example, training=True)]
+        programs = [export(model, example, training=True, observed=unread)]
     except (TraceError, TrainingError):
         try:
             programs = [record_training(model, example, seed=seed) for seed in range(_TRAINING_RUNS)]

@@ -7,13 +7,14 @@ import io
 import logging
 import operator
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
+from torch.utils import _pytree as pytree
 
 from pruners.channels.regions import inline_regions
 from pruners.errors import FOREIGN, TraceError, first_line
@@ -80,10 +81,20 @@ def constants(module: fx.GraphModule, names: Iterable[str]) -> dict[str, Any]:
         return {node.name: value(node) for node in module.graph.nodes if node.name in wanted}
 
 
-def export(model: nn.Module, example: NetworkCall, *, training: bool = False) -> Program:
+def export(
+    model: nn.Module, example: NetworkCall, *, training: bool = False, observed: Collection[str] = ()
+) -> Program:
     """Export a copy of `model` in evaluation (or training) mode; the model itself is not touched.
 
     The batch axis (the first, where all inputs agree on its size) is dynamic if the network's code allows it.
+
+    Parameters
+    ----------
+    training : bool, default=False
+        Export the training mode.
+    observed : collection of str, optional
+        Paths of modules whose results, and those of the modules around them, stay in the graph when nobody reads
+        them; torch.export leaves such code out.
 
     Raises
     ------
@@ -95,6 +106,7 @@ def export(model: nn.Module, example: NetworkCall, *, training: bool = False) ->
     except FOREIGN as error:
         raise TraceError(f"{type(model).__name__} cannot be copied: {first_line(error)}") from error
     twin.register_forward_hook(lambda _, __, outputs: know_dataclasses(outputs))
+    seen = _hand_out(twin, observed)
     program, batch = _dynamic(twin, example, training=training)
     dynamic = program is not None
     if program is None:
@@ -103,6 +115,9 @@ def export(model: nn.Module, example: NetworkCall, *, training: bool = False) ->
     assert isinstance(module, fx.GraphModule)
     autocast = inline_regions(module, training=training)
     _without_assertions(module)
+    if seen:
+        (output,) = module.graph.find_nodes(op="output")
+        output.args = (output.args[0][: -len(seen)],)
     _without_mutation(module)
     _with_masks_like_queries(module)
     module.recompile()
@@ -158,6 +173,20 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, disabled in zip(loggers, before, strict=True):
             logger.disabled = disabled
+
+
+def _hand_out(twin: nn.Module, observed: Collection[str]) -> list[Tensor]:
+    """Let a network return the results of some of its modules after its own; the list holds them after each call."""
+    seen: list[Tensor] = []
+    around = {".".join(parts[:n]) for parts in (path.split(".") for path in observed) for n in range(1, len(parts) + 1)}
+    for path in sorted(around - {""}):
+        twin.get_submodule(path).register_forward_hook(
+            lambda _, __, result: seen.extend(leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor))
+        )
+    if observed:
+        twin.register_forward_pre_hook(lambda *_: seen.clear())
+        twin.register_forward_hook(lambda _, __, outputs: (outputs, list(seen)))
+    return seen
 
 
 def _without_assertions(module: fx.GraphModule) -> None:

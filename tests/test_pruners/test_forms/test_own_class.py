@@ -177,3 +177,44 @@ def test_groups_can_be_left_whole_by_name():
     assert "wide" not in result.plan.kept
     assert {"stem", "narrow"} <= result.plan.kept.keys()
     assert trace(model, (IMAGE,)).group("wide").prunable
+
+
+class Residual(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.up, self.down = nn.Conv2d(width, 2 * width, 1), nn.Conv2d(2 * width, width, 1)
+        self.norm = nn.BatchNorm2d(2 * width)
+
+    def forward(self, x):
+        return x + self.down(F.relu(self.norm(self.up(x)), inplace=True))
+
+
+class Pyramid(nn.Module):
+    """Runs all its stages and uses the first two, as an encoder does that a decoder takes a few levels of."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.stages = nn.ModuleList(Residual(16) for _ in range(3))
+        self.head = nn.Conv2d(16, 4, 1)
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        levels = []
+        for stage in self.stages:
+            x = stage(x)
+            levels.append(x)
+        return self.head(levels[0] + levels[1])
+
+
+def test_layers_that_run_and_that_nobody_reads_are_cut_with_what_they_read():
+    torch.manual_seed(0)
+    net = Pyramid().eval()
+    task = PruningTask(
+        model=net, example_inputs=(IMAGE,), target=Target(of="ratios", ratios={"stem": 0.5, "stages.0.up": 0.5})
+    )
+    pruned = create("l1").prune(task)
+    assert isinstance(pruned.model, Pyramid)
+    unread = pruned.model.stages[2]
+    assert (unread.up.in_channels, unread.down.out_channels) == (8, 8)
+    assert pruned.model(IMAGE).shape == (2, 4, 8, 8)
