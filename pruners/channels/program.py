@@ -20,6 +20,7 @@ from pruners.channels.regions import inline_regions
 from pruners.errors import FOREIGN, TraceError, first_line
 from pruners.modules.calls import NetworkCall, know_dataclasses
 from pruners.modules.copies import copy_to_trace
+from pruners.modules.kept_state import KeptState, kept_state
 
 __all__ = ["Program", "constants", "export", "named_tensors", "writes_in_place"]
 
@@ -46,6 +47,8 @@ class Program:
         Batch size in the graph's shapes.
     autocast : bool
         Whether the network's own code opens an autocast, which `module` runs without.
+    kept : KeptState, optional
+        What the modules kept from earlier calls when they were exported.
     """
 
     module: fx.GraphModule
@@ -53,6 +56,7 @@ class Program:
     dynamic_batch: bool
     batch: int
     autocast: bool = False
+    kept: KeptState | None = None
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -121,7 +125,7 @@ def export(
     _without_mutation(module)
     _with_masks_like_queries(module)
     module.recompile()
-    return Program(module, _share_tensors(module, twin, model), dynamic, batch, autocast)
+    return Program(module, _share_tensors(module, twin, model), dynamic, batch, autocast, kept_state(model))
 
 
 def _dynamic(

@@ -11,18 +11,23 @@ from torch import Tensor, nn
 from pruners.errors import PlanError, SurgeryError
 from pruners.files import replacing
 from pruners.forms.forms import Form
+from pruners.forms.graph_network import GraphNetwork
 from pruners.graph import Graph
 from pruners.modules.copies import copy_of
+from pruners.modules.kept_state import KeptState, restore_kept
 from pruners.plan import PruningPlan
 from pruners.surgery import apply
 
 __all__ = ["load", "save_weights"]
 
+_KEPT = "__kept__"
+
 
 def save_weights(module: nn.Module, path: Path) -> None:
     """Write parameters and persistent buffers as safetensors, complete or not at all.
 
-    A tensor with several names (tied weights) is written once, under its first one.
+    A tensor with several names (tied weights) is written once, under its first one. With a network in graph form goes
+    what the original had kept from earlier calls: it decides what the graph computes and what is a constant in it.
 
     Raises
     ------
@@ -32,8 +37,12 @@ def save_weights(module: nn.Module, path: Path) -> None:
     from safetensors.torch import save_file
 
     weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in _first_names(module).items()}
+    metadata = {"format": "pt"}
+    if isinstance(module, GraphNetwork) and module.kept is not None:
+        metadata[_KEPT] = module.kept.record
+        weights.update({f"{_KEPT}.{place}": tensor.cpu() for place, tensor in enumerate(module.kept.tensors)})
     with replacing(path) as part:
-        save_file(weights, part, metadata={"format": "pt"})
+        save_file(weights, part, metadata=metadata)
 
 
 def load(
@@ -67,7 +76,10 @@ def load(
     SurgeryError
         The network cannot be resized.
     """
-    stored = _read(weights)
+    stored, kept = _read(weights)
+    if kept is not None:
+        dense = copy_of(dense)
+        graph = None if restore_kept(dense, kept) else graph
     module = apply(dense, plan, graph=graph, check=False, form=form) if plan.removes else copy_of(dense)
     own = _first_names(module)
     missing, unknown = sorted(own.keys() - stored.keys()), sorted(stored.keys() - own.keys())
@@ -86,12 +98,19 @@ def load(
     return module
 
 
-def _read(weights: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _read(weights: Path) -> tuple[dict[str, Tensor], KeptState | None]:
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(weights)
+        with safe_open(weights, framework="pt") as file:
+            stored: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            record = (file.metadata() or {}).get(_KEPT)
+        if record is None:
+            return stored, None
+        names = sorted(
+            (name for name in stored if name.startswith(f"{_KEPT}.")), key=lambda name: int(name[len(_KEPT) + 1 :])
+        )
+        return stored, KeptState(record, tuple(stored.pop(name) for name in names))
     except FileNotFoundError as error:
         raise PlanError(f"{weights}: no such file") from error
     except (SafetensorError, OSError) as error:

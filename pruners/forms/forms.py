@@ -95,13 +95,14 @@ def graph_network(
 ) -> GraphNetwork:
     """Make the graph form of a cut program and cut tensors."""
     return GraphNetwork(
-        {**tensors, **_constants(graph.program)},
+        tensors,
         not_saved=_not_saved(model),
-        evaluation=ProgramGraph(cut.graph, _fetches(graph.program)),
+        evaluation=_program_graph(cut, graph.program, "constants"),
         training=training,
         original=type(model).__name__ if not isinstance(model, GraphNetwork) else model.original,
         signature=signature(model.forward),
         reason=reason,
+        kept=model.kept if isinstance(model, GraphNetwork) else graph.program.kept,
     )
 
 
@@ -120,16 +121,17 @@ def cut_tensors(model: nn.Module, gone: _Positions, dropped: frozenset[str]) -> 
     return tensors
 
 
-def _constants(program: Program) -> dict[str, Tensor]:
-    """Return what the program fetches and the network has no name for."""
-    constants = {}
-    for target, name in _fetches(program).items():
+def _program_graph(cut: CutGraph, program: Program, room: str) -> ProgramGraph:
+    """Name what a program fetches; what the network has no name for is a constant in `room`."""
+    fetches, constants = {}, {}
+    for target in dict.fromkeys(str(node.target) for node in program.module.graph.nodes if node.op == "get_attr"):
+        fetches[target] = program.tensors.get(target, f"{room}.{target.replace('.', '_')}")
         if target not in program.tensors:
             tensor = operator.attrgetter(target)(program.module)
             if not isinstance(tensor, Tensor):
                 raise SurgeryError(f"the program runs a part of the network ({target}) under a mode of its own")
-            constants[name] = tensor.detach().clone()
-    return constants
+            constants[fetches[target]] = tensor.detach().clone()
+    return ProgramGraph(cut.graph, fetches, constants)
 
 
 def _not_saved(model: nn.Module) -> frozenset[str]:
@@ -258,12 +260,4 @@ def _training_graph(model: nn.Module, graph: Graph, survivors: Survivors, plan: 
         if any(name not in blocks for name in plan.blocks):
             return "its training path has not the residual blocks that its evaluation has"
         left_out = [(blocks[name].addition, blocks[name].stays) for name in plan.blocks]
-    return ProgramGraph(cut_graph(program, walk, survivors.within(labels), left_out).graph, _fetches(program))
-
-
-def _fetches(program: Program) -> dict[str, str]:
-    return {
-        str(node.target): program.tensors.get(str(node.target), f"constants.{str(node.target).replace('.', '_')}")
-        for node in program.module.graph.nodes
-        if node.op == "get_attr"
-    }
+    return _program_graph(cut_graph(program, walk, survivors.within(labels), left_out), program, "training_constants")

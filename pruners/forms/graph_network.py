@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from pruners.errors import SurgeryError, TrainingError
+from pruners.modules.kept_state import KeptState
 
 __all__ = ["GraphNetwork", "ProgramGraph"]
 
@@ -26,10 +27,13 @@ class ProgramGraph:
         Its ``get_attr`` nodes name tensors by the keys of `fetches`.
     fetches : Mapping of str to str
         Target in the graph -> name of a parameter or buffer of the network.
+    constants : Mapping of str to Tensor
+        Those that the original has no name for, by name.
     """
 
     graph: fx.Graph
     fetches: Mapping[str, str]
+    constants: Mapping[str, Tensor]
 
 
 class GraphNetwork(nn.Module):
@@ -56,6 +60,8 @@ class GraphNetwork(nn.Module):
         Of its ``forward``.
     reason : str
         Why it is needed, in one line.
+    kept : KeptState, optional
+        What the original's modules kept from earlier calls when it was traced.
     """
 
     def __init__(
@@ -68,9 +74,11 @@ class GraphNetwork(nn.Module):
         original: str,
         signature: inspect.Signature,
         reason: str = "",
+        kept: KeptState | None = None,
     ) -> None:
         super().__init__()
-        for name, tensor in tensors.items():
+        constants = training.constants if isinstance(training, ProgramGraph) else {}
+        for name, tensor in {**tensors, **evaluation.constants, **constants}.items():
             parent, attribute = _holder(self, name)
             if isinstance(tensor, nn.Parameter):
                 parent.register_parameter(attribute, tensor)
@@ -79,6 +87,7 @@ class GraphNetwork(nn.Module):
         self.original = original
         self.signature = signature
         self.reason = reason
+        self.kept = kept
         # Not as submodules: they hold no tensors of their own.
         object.__setattr__(self, "_programs", {False: evaluation, True: training})
         object.__setattr__(self, "_bound", {})
