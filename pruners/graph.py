@@ -143,7 +143,7 @@ class Graph:
         Criteria look at these. A parameter that no weight is computed from is there as it is stored; what is computed
         has no gradient.
         """
-        weights: dict[str, Tensor] = dict(self.module.named_parameters())
+        weights: dict[str, Tensor] = dict(self.module.named_parameters(remove_duplicate=False))
         weights = {self.program.tensors[name]: t for name, t in weights.items() if name in self.program.tensors}
         computed = self.grouping.walk.computed
         values = constants(self.module, computed.values())

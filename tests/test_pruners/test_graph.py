@@ -290,3 +290,11 @@ def test_a_network_that_can_not_be_traced_is_one_line():
 def test_an_unknown_group_is_refused_with_those_there_are():
     with pytest.raises(PlanError, match="no channel group 'layer9'; it has a"):
         trace(Residual(), (IMAGE,)).group("layer9")
+
+
+def test_weights_have_the_first_of_their_names_whichever_the_forward_uses():
+    net = Net(lambda n, x: n.o(n.nested(x)), a=nn.Conv2d(3, 8, 3), o=nn.Conv2d(8, 4, 1))
+    net.nested = nn.Sequential(net.a, nn.ReLU())
+    graph = trace(net, (IMAGE,))
+    assert torch.equal(graph.weights()["a.weight"], net.a.weight)
+    assert graph.weights().keys() == dict(net.named_parameters()).keys()
