@@ -107,6 +107,7 @@ class Prune(Section):
     exact_only: bool = Field(False, description="leave channels whole where removing differs from masking")
     attention: Attention = Field("heads", description="remove whole heads, or one position of every head")
     form: Literal["auto", "module", "graph"] = Field("auto", description="the network's own module, or its graph")
+    outputs: tuple[str, ...] = Field((), description="outputs whose channels stay (patterns of names); empty: all")
     batch_size: PositiveInt = Field(64, description="of the batches that methods score and fine-tune on")
     lr: float = Field(1e-3, gt=0, description="of the updates between two removals (iterative methods)")
 
@@ -129,6 +130,7 @@ class Prune(Section):
             exact_only=self.exact_only,
             form=self.form,
             attention=self.attention,
+            outputs=self.outputs,
         )
 
 

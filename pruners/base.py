@@ -23,7 +23,6 @@ from pruners.decide.landing import landing_of
 from pruners.errors import MethodError, NothingToPruneError, TargetError, VerificationError, did_you_mean
 from pruners.modules.modes import copy_modes
 from pruners.plan import PruningPlan
-from pruners.policy import Policy
 from pruners.task import Pruned, PruningTask
 
 if TYPE_CHECKING:
@@ -138,12 +137,12 @@ class Method(PruningMethod):
         """
         from pruners.forms.graph_network import GraphNetwork
         from pruners.graph import trace
-        from pruners.surgery import apply, for_own_class
+        from pruners.surgery import apply, for_own_class, policy_of
         from pruners.verify import verify
 
         self._require_data(task)
         before = state_of(task.model)
-        graph = trace(task.model, task.example_inputs, policy=Policy(attention=task.constraints.attention))
+        graph = trace(task.model, task.example_inputs, policy=policy_of(task))
         if not any(group.prunable for group in graph.groups):
             raise NothingToPruneError(f"no layer of the network can lose a channel{stays_whole(graph.whole)}")
         whole = self._unrankable(task, graph)

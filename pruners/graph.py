@@ -14,7 +14,9 @@ from pruners.channels.group_names import named_as_before
 from pruners.channels.grouping import Grouping, group_classes
 from pruners.channels.labelling import label_tensors, walk_program
 from pruners.channels.labels import Labels, Value
+from pruners.channels.outputs import usual_outputs
 from pruners.channels.program import Program, constants, export, named_tensors
+from pruners.channels.propagation import Propagation
 from pruners.channels.residual_blocks import ResidualBlock, find_blocks
 from pruners.channels.sites import Site, find_sites
 from pruners.channels.survivors import Survivors
@@ -259,7 +261,7 @@ def trace(
     """
     example = call_of(model, example_inputs)
     if policy is None:
-        policy = Policy() if after is None else after[0].policy
+        policy = Policy(outputs=usual_outputs(model)) if after is None else after[0].policy
     policy = policy.model_copy(deep=True)
     program = export(model, example)
     labels = Labels()
@@ -269,7 +271,7 @@ def trace(
     every = list(walk.every)
     read = set(program.tensors.values())
     if unread := [name for name, _ in model.named_parameters() if name not in read]:
-        every += _walk_training(model, example, tensors, labels, policy, {name.rpartition(".")[0] for name in unread})
+        every += _walk_training(model, example, tensors, labels, walk, {name.rpartition(".")[0] for name in unread})
     labels.close(every)
     grouping = group_classes(walk, tensors)
     groups = grouping.groups if after is None else named_as_before(after[0].groups, after[1], grouping.groups)
@@ -316,7 +318,7 @@ def _walk_training(
     example: NetworkCall,
     tensors: Mapping[str, Value],
     labels: Labels,
-    policy: Policy,
+    walk: Propagation,
     unread: set[str],
 ) -> list[Value]:
     """Follow the training path, and the modules whose results nobody reads: they run, and have to go on running."""
@@ -328,7 +330,7 @@ def _walk_training(
         except (TraceError, TrainingError):
             # Training is checked again, by running it, before the user's own module is handed out.
             return []
-    return [value for program in programs for value in walk_program(program, tensors, labels, policy).every]
+    return [value for program in programs for value in walk_program(program, tensors, labels, walk.policy, walk).every]
 
 
 def _saved_tensors(model: nn.Module) -> dict[str, Tensor]:

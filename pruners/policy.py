@@ -23,12 +23,16 @@ class Policy(BaseModel):
         For a grouped convolution or GroupNorm, by the name of its weight: whether the unit is a whole group, or the
         channel at one position of every group, so that all groups keep equally many. Decided by what gives more units
         when a network is traced first, and kept from then on.
+    outputs : tuple of str
+        Outputs whose channels stay; those that are not named may shrink. Patterns, see
+        `pruners.channels.outputs.wanted_outputs`; empty: all.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     attention: Attention = "heads"
     grouped: dict[str, Grouped] = Field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
 
     def of_groups(self, name: str, groups: int, per_group: int) -> Grouped:
         """Return the choice for a layer of `groups` groups of `per_group` channels, and keep it."""

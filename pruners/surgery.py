@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from pruners.channels.outputs import usual_outputs
 from pruners.errors import NothingToPruneError
 from pruners.forms.forms import Form, compact_network
 from pruners.forms.masking import graph_of
@@ -11,9 +12,16 @@ from pruners.forms.own_class import for_own_class
 from pruners.graph import Graph
 from pruners.groups import removed_positions
 from pruners.plan import PruningPlan
+from pruners.policy import Policy
+from pruners.task import PruningTask
 from pruners.verify import verify
 
-__all__ = ["apply", "for_own_class"]
+__all__ = ["apply", "for_own_class", "policy_of"]
+
+
+def policy_of(task: PruningTask) -> Policy:
+    """Return what a task's constraints choose where there is a choice."""
+    return Policy(attention=task.constraints.attention, outputs=task.constraints.outputs or usual_outputs(task.model))
 
 
 def apply(

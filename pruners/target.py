@@ -103,6 +103,10 @@ class Constraints:
         Leave groups whole whose removal differs from masking (channels under a LayerNorm or GroupNorm across them).
     attention : {"heads", "head_size"}
         Whether the unit of an attention is a whole head, or one position of every head; see `pruners.policy.Policy`.
+    outputs : tuple of str
+        Outputs of the network whose channels stay: patterns (``fnmatch``) of their names, which are keys and positions
+        joined by dots (``"0"``, ``"1.boxes"``), or of what these begin with; ``"!1.feats"`` means all but that. Empty:
+        all, or those that callers of a known network use (see `pruners.channels.outputs.usual_outputs`).
     form : {"auto", "module", "graph"}
         What is handed back: the user's own module where that is possible and the graph form where not, or one of both.
 
@@ -125,11 +129,13 @@ class Constraints:
     exact_only: bool = False
     form: Literal["auto", "module", "graph"] = "auto"
     attention: Attention = "heads"
+    outputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        given: object = self.exclude
-        if isinstance(given, str):
-            raise SelectorError(f"exclude is a tuple of patterns, got the text {given!r}; write ({given!r},)")
+        patterns: dict[str, object] = {"exclude": self.exclude, "outputs": self.outputs}
+        for name, given in patterns.items():
+            if isinstance(given, str):
+                raise SelectorError(f"{name} is a tuple of patterns, got the text {given!r}; write ({given!r},)")
         for name, value in (
             ("multiple_of", self.multiple_of),
             ("min_units", self.min_units),

@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from pruners.channels.labels import Value
 from pruners.channels.program import named_tensors
 from pruners.errors import FOREIGN, VacuousCheckError, VerificationError, first_line
 from pruners.forms.graph_network import GraphNetwork
@@ -125,19 +127,20 @@ def verify(
     gone, dropped = removed_positions(graph.groups, plan), graph.dropped(plan)
     original, smaller = (in_precision(copy_of(one).eval(), torch.float32) for one in (model, compact))
     _check_cut(original, gone, dropped, smaller)
+    cuts = _cuts_of_outputs(graph, plan)
     by_parameters = not plan.blocks and all(graph.group(name).exact for name in plan.kept)
 
     def compared(reference: _Reference, examples: Examples, floor: float) -> tuple[Verification, bool]:
         in_graph = isinstance(compact, GraphNetwork) or reference == "masked values"
         masked = _masked_parameters(gone) if reference == "masked parameters" else _masked_values(graph, plan)
         runs = examples.runs(original, seed=seed, any_batch=graph.dynamic_batch or not in_graph)
-        given = [_compare(run, masked(original, run.inputs), smaller, floor) for run in runs]
+        given = [_compare(run, masked(original, run.inputs), smaller, floor, cuts) for run in runs]
         awake, smaller_awake = copy_of(original), copy_of(smaller)
         for attempt in range(_PROBES):
             randomize_for_sensitivity(awake, runs[-1].inputs, seed=seed + attempt)
             _copy_cut(awake, gone, smaller_awake)
             run = examples.run(awake, batch=runs[-1].batch, seed=seed + 1 + attempt)
-            probe = _compare(run, masked(awake, run.inputs), smaller_awake, floor)
+            probe = _compare(run, masked(awake, run.inputs), smaller_awake, floor, cuts)
             if probe.sensitivity >= LEAST_SENSITIVITY or probe.relative_error > TOLERANCE:
                 break
         found = Verification(
@@ -203,6 +206,13 @@ def _problem(result: Verification) -> VerificationError | None:
 
 
 _Masked: TypeAlias = Callable[[nn.Module, NetworkCall], list[Tensor]]
+_Cut: TypeAlias = Callable[[Tensor], Tensor]
+
+
+def _cuts_of_outputs(graph: Graph, plan: PruningPlan) -> list[_Cut | None]:
+    """Return for each tensor that the network returns how it shrinks, None where its channels stay."""
+    survivors, returned = graph.survivors(plan), graph.grouping.walk.outputs
+    return [None if stays else partial(survivors.cut, item) for item, stays in returned if isinstance(item, Value)]
 
 
 def _masked_parameters(gone: _Positions) -> _Masked:
@@ -233,7 +243,10 @@ class _Difference:
     coarse: bool
 
 
-def _compare(plain: Run, expected: Sequence[Tensor], compact: nn.Module, floor: float) -> _Difference:
+def _compare(
+    plain: Run, expected: Sequence[Tensor], compact: nn.Module, floor: float, cuts: Sequence[_Cut | None]
+) -> _Difference:
+    expected = [want if cut is None else cut(want) for want, cut in zip(expected, cuts, strict=True)]
     try:
         got = outputs_of(compact, plain.inputs)
     except FOREIGN as error:
@@ -245,12 +258,14 @@ def _compare(plain: Run, expected: Sequence[Tensor], compact: nn.Module, floor: 
         )
     apart = relative = sensitivity = 0.0
     coarse = False
-    for before, want, have in zip(plain.outputs, expected, got, strict=True):
+    for before, want, have, cut in zip(plain.outputs, expected, got, cuts, strict=True):
         span = span_of(before, floor)
         coarse |= span_of(before) < span
+        before = before if cut is None else cut(before)
         worst = distance(want, have) if torch.equal(before.isfinite(), want.isfinite()) else math.inf
         apart, relative = max(apart, worst), max(relative, worst / span)
-        sensitivity = max(sensitivity, distance(before, want) / span)
+        if cut is None:  # that what may shrink is moved by masking says nothing
+            sensitivity = max(sensitivity, distance(before, want) / span)
     return _Difference(apart, relative, sensitivity, coarse)
 
 

@@ -20,6 +20,7 @@ from deploy.recipe import Recipe
 from deploy.tables.latency_model import latency_model
 from deploy.tables.plan_space import DENSE, write_plan_space
 from pruners.base import PruningMethod
+from pruners.channels.outputs import usual_outputs
 from pruners.decide.latency import LatencyModel
 from pruners.errors import TargetError
 from pruners.graph import trace
@@ -118,7 +119,8 @@ def measure_table(
         No table can be made for this network on this backend.
     """
     target, bench = recipe.prune.target, recipe.bench
-    graph = trace(model, example_inputs, policy=Policy(attention=recipe.prune.attention))
+    outputs = recipe.prune.outputs or usual_outputs(model)
+    graph = trace(model, example_inputs, policy=Policy(attention=recipe.prune.attention, outputs=outputs))
     space = write_plan_space(
         model, graph, example_inputs, folder, seed=recipe.seed, dynamic_batch=recipe.export.dynamic_batch
     )

@@ -69,9 +69,15 @@ def _kernels(program: Program) -> set[str]:
     return kernels
 
 
-def walk_program(program: Program, tensors: Mapping[str, Value], labels: Labels, policy: Policy) -> Propagation:
+def walk_program(
+    program: Program,
+    tensors: Mapping[str, Value],
+    labels: Labels,
+    policy: Policy,
+    evaluation: Propagation | None = None,
+) -> Propagation:
     """Carry the labels of `tensors` (by the model's names) through a program; `labels.close` is the caller's."""
     fetched = {target: tensors[name] for target, name in program.tensors.items() if name in tensors}
-    walk = Propagation(tensors=fetched, names=program.tensors, labels=labels, policy=policy)
+    walk = Propagation(tensors=fetched, names=program.tensors, labels=labels, policy=policy, evaluation=evaluation)
     walk.walk(program.module)
     return walk

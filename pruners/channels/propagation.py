@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from pruners.channels.labels import Labels, Lock, Value, varying
+from pruners.channels.outputs import output_names, wanted_outputs
 from pruners.errors import TraceError
 from pruners.policy import Policy
 
@@ -70,12 +71,18 @@ class Propagation:
         What to prune where there is a choice; choices that are made here are added to it.
     computed : dict of str to str
         Parameter, by the name under which the graph fetches it -> node of the weight that is computed from it.
+    evaluation : Propagation, optional
+        For a program in training mode the walk through that in evaluation mode: what may shrink in its outputs may do
+        so in those of training.
+    outputs : list of (object, bool)
+        After the walk, what the network returns and whether its channels stay.
     """
 
     tensors: Mapping[str, Value]
     names: Mapping[str, str]
     labels: Labels
     policy: Policy
+    evaluation: Propagation | None = None
     values: dict[str, Any] = field(default_factory=dict)
     every: list[Value] = field(default_factory=list)
     mac_terms: list[MacTerm] = field(default_factory=list)
@@ -87,6 +94,7 @@ class Propagation:
     active: set[str] = field(default_factory=set)
     computed: dict[str, str] = field(default_factory=dict)
     refused: dict[str, list[Tensor]] = field(default_factory=dict)
+    outputs: list[tuple[Any, bool]] = field(default_factory=list)
     node: fx.Node = field(init=False)
     parameters: frozenset[str] = frozenset()
     order: int = 0
@@ -114,9 +122,7 @@ class Propagation:
         args = fx.map_arg(node.args, lambda n: self.values[n.name])
         kwargs = fx.map_arg(node.kwargs, lambda n: self.values[n.name])
         if node.op == "output":
-            for item in _flat(args):
-                if isinstance(item, Value):
-                    self.lock(item.slots, Lock("its channels are an output of the network"))
+            self._return(module, _flat(args))
             return None
         if node.target is operator.getitem:
             several, position = args
@@ -124,6 +130,22 @@ class Propagation:
                 return several[position]
             return self.plain(node.meta.get("val"))
         return self._apply(node, args, kwargs)
+
+    def _return(self, module: fx.GraphModule, items: Sequence[Any]) -> None:
+        if self.evaluation is None:
+            names = output_names(module)
+            wanted = wanted_outputs(names, self.policy.outputs)
+            self.outputs = [(item, name in wanted) for name, item in zip(names, items, strict=True)]
+        else:
+            free = self.evaluation.free_labels()
+            self.outputs = [(item, not free.issuperset(_labels_of(item))) for item in items]
+        for item, stays in self.outputs:
+            if stays and isinstance(item, Value):
+                self.lock(item.slots, Lock("its channels are an output of the network"))
+
+    def free_labels(self) -> set[int]:
+        """Return the labels of the outputs that may shrink."""
+        return {label for item, stays in self.outputs if not stays for label in _labels_of(item)}
 
     def _apply(self, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         labelled = [item for item in _flat((args, dict(kwargs))) if isinstance(item, Value) and item.slots]
@@ -334,6 +356,10 @@ def hint(size: Any) -> int:
             "out of what is pruned"
         )
     return int(node.hint)
+
+
+def _labels_of(item: Any) -> set[int]:
+    return {label for slot in item.slots for label in slot.reshape(-1).tolist()} if isinstance(item, Value) else set()
 
 
 def _flat(item: Any) -> list[Any]:

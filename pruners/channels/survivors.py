@@ -72,6 +72,14 @@ class Survivors:
         """Return the shape after pruning."""
         return tuple(self.size(value, axis) for axis in value.axes)
 
+    def cut(self, value: Value, tensor: Tensor) -> Tensor:
+        """Return what is left of a tensor: its values where they survive."""
+        for axis in value.axes:
+            stay = self.along(value, axis)
+            if stay is not None:
+                tensor = tensor.index_select(axis, stay.nonzero().reshape(-1).to(tensor.device))
+        return tensor
+
     def mask(self, value: Value) -> Tensor | None:
         """Return a bool tensor that broadcasts to the tensor: False where an entry is gone; None where none is."""
         mask: Tensor | None = None

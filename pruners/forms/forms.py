@@ -250,7 +250,7 @@ def _training_graph(model: nn.Module, graph: Graph, survivors: Survivors, plan: 
         return str(error)
     labels = graph.grouping.walk.labels.fork()
     before = labels.partition()
-    walk = walk_program(program, graph.tensors, labels, graph.policy)
+    walk = walk_program(program, graph.tensors, labels, graph.policy, graph.grouping.walk)
     labels.close([*graph.grouping.walk.every, *walk.every])
     if not torch.equal(labels.partition()[: len(before)], before):
         return "its training path ties channels together that its evaluation does not"

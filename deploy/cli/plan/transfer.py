@@ -12,7 +12,6 @@ from deploy.files.atomic import require_writable
 from deploy.plans.source import read_plan, requested, require_fit, trace_network
 from deploy.plans.transferred import transfer_plan
 from deploy.report.plan_text import cost_table, stage_table
-from pruners.policy import Policy
 
 __all__ = ["transfer"]
 
@@ -63,7 +62,7 @@ def transfer(
     request = requested(
         target, plan=plans[0], weights=weights, options=to_option or (), n_classes=to_classes, input_shape=to_shape
     )
-    second = trace_network(request, seed=seed, policy=Policy(attention=plans[0].policy.attention))
+    second = trace_network(request, seed=seed, policy=plans[0].policy.model_copy(update={"grouped": {}}))
     transferred = transfer_plan(plans, first, second, by=by, units=units, multiple_of=multiple_of, seed=seed)
     transferred.plan.save(output)
     print_tables([stage_table(transferred), cost_table(second.graph, [("pruned", transferred.plan)])])

@@ -30,7 +30,6 @@ __all__ = ["along", "works_channel_by_channel"]
     "polar",
     "rsub",
     "subtract",
-    "to",
     "true_divide",
     "where",
     "zeros_like",
@@ -65,11 +64,12 @@ def pointwise(walk: Propagation, *operands: Any, **named: Any) -> Value:
     "celu",
     "selu",
     "rrelu",
+    "to",
     "type_as",
     "zero",
 )
 def unary(_walk: Propagation, x: Value, *_: Any, **__: Any) -> Value:
-    """Pass labels through."""
+    """Pass labels through: of another operand, as of `type_as`, only the kind is taken."""
     return x
 
 
