@@ -9,8 +9,8 @@ from pruners.errors import NothingToPruneError
 from pruners.forms.forms import Form, compact_network
 from pruners.forms.masking import graph_of
 from pruners.forms.own_class import for_own_class
+from pruners.forms.reference import Reference
 from pruners.graph import Graph
-from pruners.groups import removed_positions
 from pruners.plan import PruningPlan
 from pruners.policy import Policy
 from pruners.task import PruningTask
@@ -25,7 +25,13 @@ def policy_of(task: PruningTask) -> Policy:
 
 
 def apply(
-    model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None, check: bool = True, form: Form = "auto"
+    model: nn.Module,
+    plan: PruningPlan,
+    *,
+    graph: Graph | None = None,
+    check: bool = True,
+    form: Form = "auto",
+    reference: Reference | None = None,
 ) -> nn.Module:
     """Return a compact copy of `model`.
 
@@ -43,6 +49,8 @@ def apply(
     form : {"auto", "module", "graph"}
         ``"auto"``: the user's own module where the two agree, else the graph form, whose `reason` says why.
         ``"module"``: the user's own module, or an error. ``"graph"``: the graph form.
+    reference : Reference, optional
+        Runs of the original, to be shared with `pruners.verify.verify`.
 
     Returns
     -------
@@ -64,7 +72,8 @@ def apply(
         raise NothingToPruneError("the plan removes nothing")
     graph = graph_of(model, plan) if graph is None else graph
     graph.check(plan)
-    compact = compact_network(model, plan, graph, removed_positions(graph.groups, plan), form)
+    reference = Reference(model, plan, graph, checked=check) if reference is None else reference
+    compact = compact_network(model, plan, graph, reference, form)
     if check:
-        verify(model, plan, compact, graph=graph)
+        verify(model, plan, compact, graph=graph, reference=reference)
     return compact

@@ -3,42 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pruners.channels.labels import Value
 from pruners.channels.program import named_tensors
 from pruners.errors import FOREIGN, VacuousCheckError, VerificationError, first_line
 from pruners.forms.graph_network import GraphNetwork
-from pruners.forms.masked_run import masked_outputs
-from pruners.forms.masking import graph_of, mask_
-from pruners.forms.slicing import slice_without
+from pruners.forms.masking import graph_of
+from pruners.forms.reference import LEAST_SENSITIVITY, Kind, MaskedRun, Reference, cut_by_name
 from pruners.graph import Graph
-from pruners.groups import ChannelGroup, removed_positions
-from pruners.modules.calls import NetworkCall
+from pruners.groups import ChannelGroup
 from pruners.modules.copies import copy_of
-from pruners.modules.outputs import LEAST_RANGE, Examples, Run, device_of, distance, in_dtype, outputs_of, span_of
-from pruners.modules.perturb import randomize_for_sensitivity
+from pruners.modules.multiplications import MacCounter
+from pruners.modules.outputs import LEAST_RANGE, distance, outputs_of, span_of
 from pruners.modules.precision import in_precision
 from pruners.plan import PruningPlan
 
 __all__ = ["Verification", "verify"]
 
-_Positions: TypeAlias = Mapping[str, Mapping[int, Sequence[int]]]
-_Reference: TypeAlias = Literal["masked parameters", "masked values"]
-
 TOLERANCE = 1e-4
 """Largest error that is taken for rounding in fp32, relative to the range of the output."""
-LEAST_SENSITIVITY = 10 * TOLERANCE
-"""Smallest change of the output by masking, relative to its range, with which the comparison says something."""
-_PROBES = 8
-"""Draws of the probe's weights until the output moves: a few removed channels can all sleep behind a ReLU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +57,12 @@ class Verification:
         At which both were compared.
     tolerance : float
         `relative_error` is at most this.
+    macs : int, optional
+        Multiply-accumulates of the compact network for one example, counted while it ran. None where an operator hides
+        them: the same count of the original is not its graph's. Not in the JSON form.
     """
 
-    reference: _Reference
+    reference: Kind
     removed_channels: int
     removed_parameters: int
     max_abs_error: float
@@ -79,14 +71,23 @@ class Verification:
     probe_sensitivity: float
     batch_sizes: tuple[int, ...]
     tolerance: float = TOLERANCE
+    macs: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {**asdict(self), "batch_sizes": list(self.batch_sizes)}
+        fields = asdict(self)
+        del fields["macs"]
+        return {**fields, "batch_sizes": list(self.batch_sizes)}
 
 
 def verify(
-    model: nn.Module, plan: PruningPlan, compact: nn.Module, *, graph: Graph | None = None, seed: int = 0
+    model: nn.Module,
+    plan: PruningPlan,
+    compact: nn.Module,
+    *,
+    graph: Graph | None = None,
+    seed: int = 0,
+    reference: Reference | None = None,
 ) -> Verification:
     """Compare the masked original with the compact network in evaluation mode, on inputs like the graph's example.
 
@@ -110,6 +111,8 @@ def verify(
         Of `model`; traced again from the plan's inputs when missing.
     seed : int, default=0
         Seeds inputs and redrawn tensors.
+    reference : Reference, optional
+        Runs of the original, where they have been made for this plan already; `seed` is its own then.
 
     Raises
     ------
@@ -124,45 +127,34 @@ def verify(
         raise VerificationError("the plan removes nothing: there is nothing to verify")
     graph = graph_of(model, plan) if graph is None else graph
     graph.check(plan)
-    gone, dropped = removed_positions(graph.groups, plan), graph.dropped(plan)
-    original, smaller = (in_precision(copy_of(one).eval(), torch.float32) for one in (model, compact))
-    _check_cut(original, gone, dropped, smaller)
-    cuts = _cuts_of_outputs(graph, plan)
-    by_parameters = not plan.blocks and all(graph.group(name).exact for name in plan.kept)
+    reference = Reference(model, plan, graph, seed=seed) if reference is None else reference
+    _check_cut(model, reference.gone, graph.dropped(plan), compact)
 
-    def compared(reference: _Reference, examples: Examples, floor: float) -> tuple[Verification, bool]:
-        in_graph = isinstance(compact, GraphNetwork) or reference == "masked values"
-        masked = _masked_parameters(gone) if reference == "masked parameters" else _masked_values(graph, plan)
-        runs = examples.runs(original, seed=seed, any_batch=graph.dynamic_batch or not in_graph)
-        given = [_compare(run, masked(original, run.inputs), smaller, floor, cuts) for run in runs]
-        awake, smaller_awake = copy_of(original), copy_of(smaller)
-        for attempt in range(_PROBES):
-            randomize_for_sensitivity(awake, runs[-1].inputs, seed=seed + attempt)
-            _copy_cut(awake, gone, smaller_awake)
-            run = examples.run(awake, batch=runs[-1].batch, seed=seed + 1 + attempt)
-            probe = _compare(run, masked(awake, run.inputs), smaller_awake, floor, cuts)
-            if probe.sensitivity >= LEAST_SENSITIVITY or probe.relative_error > TOLERANCE:
-                break
+    def compared(kind: Kind, dtype: torch.dtype) -> tuple[Verification, bool]:
+        in_graph = isinstance(compact, GraphNetwork) or kind == "masked values"
+        cases = reference.cases(kind, dtype, any_batch=graph.dynamic_batch or not in_graph)
+        smaller, floor = in_precision(copy_of(compact).eval(), dtype), LEAST_RANGE[dtype]
+        given = [_compare(run, smaller, floor) for run in cases.given]
+        _load(smaller, cases.tensors)
+        counter = MacCounter()
+        with counter:
+            awake = _compare(cases.awake, smaller, floor)
         found = Verification(
-            reference=reference,
+            reference=kind,
             removed_channels=_removed_channels(graph.groups, plan),
             removed_parameters=_n_elements(model) - _n_elements(compact),
             max_abs_error=max(one.error for one in given),
-            relative_error=max(one.relative_error for one in (*given, probe)),
-            sensitivity=max(one.sensitivity for one in given),
-            probe_sensitivity=probe.sensitivity,
-            batch_sizes=tuple(_batch_of(run) for run in runs),
+            relative_error=max(one.relative_error for one in (*given, awake)),
+            sensitivity=max(run.sensitivity(floor) for run in cases.given),
+            probe_sensitivity=cases.awake.sensitivity(floor),
+            batch_sizes=tuple(run.plain.size for run in cases.given),
+            macs=counter.macs // cases.awake.plain.size if cases.counts else None,
         )
-        return found, any(one.coarse for one in (*given, probe))
-
-    # Zeros in the parameters are not zeros in the values where a function of zero is multiplied by another one.
-    references: tuple[_Reference, ...] = ("masked parameters", "masked values") if by_parameters else ("masked values",)
+        return found, any(one.coarse for one in (*given, awake))
 
     def decided(dtype: torch.dtype) -> tuple[Verification, bool]:
-        in_precision(original, dtype), in_precision(smaller, dtype)
-        examples = Examples(in_dtype(graph.example.to(device_of(model)), dtype))
-        for reference in references:
-            found, coarse = compared(reference, examples, LEAST_RANGE[dtype])
+        for kind in reference.kinds:
+            found, coarse = compared(kind, dtype)
             if found.relative_error <= TOLERANCE:
                 break
         return found, coarse
@@ -184,10 +176,6 @@ def verify(
     return result
 
 
-def _batch_of(run: Run) -> int:
-    return next((len(tensor) for tensor in run.inputs.tensors if tensor.ndim), 1)
-
-
 def _problem(result: Verification) -> VerificationError | None:
     if math.isinf(result.relative_error):
         return VerificationError("masked or compact network gives NaN or infinity where the original does not")
@@ -205,73 +193,40 @@ def _problem(result: Verification) -> VerificationError | None:
     return None
 
 
-_Masked: TypeAlias = Callable[[nn.Module, NetworkCall], list[Tensor]]
-_Cut: TypeAlias = Callable[[Tensor], Tensor]
-
-
-def _cuts_of_outputs(graph: Graph, plan: PruningPlan) -> list[_Cut | None]:
-    """Return for each tensor that the network returns how it shrinks, None where its channels stay."""
-    survivors, returned = graph.survivors(plan), graph.grouping.walk.outputs
-    return [None if stays else partial(survivors.cut, item) for item, stays in returned if isinstance(item, Value)]
-
-
-def _masked_parameters(gone: _Positions) -> _Masked:
-    def outputs(original: nn.Module, inputs: NetworkCall) -> list[Tensor]:
-        twin = copy_of(original)
-        mask_(twin, gone)
-        return outputs_of(twin, inputs)
-
-    return outputs
-
-
-def _masked_values(graph: Graph, plan: PruningPlan) -> _Masked:
-    survivors = graph.survivors(plan)
-    left_out = {block.addition: block.stays for block in graph.removed_blocks(plan)}
-
-    def outputs(original: nn.Module, inputs: NetworkCall) -> list[Tensor]:
-        tensors = named_tensors(original)
-        return masked_outputs(graph.program, graph.grouping.walk, survivors, tensors, inputs, left_out=left_out)
-
-    return outputs
-
-
 @dataclass(frozen=True, slots=True)
 class _Difference:
     error: float
     relative_error: float
-    sensitivity: float
     coarse: bool
 
 
-def _compare(
-    plain: Run, expected: Sequence[Tensor], compact: nn.Module, floor: float, cuts: Sequence[_Cut | None]
-) -> _Difference:
-    expected = [want if cut is None else cut(want) for want, cut in zip(expected, cuts, strict=True)]
+def _compare(original: MaskedRun, compact: nn.Module, floor: float) -> _Difference:
     try:
-        got = outputs_of(compact, plain.inputs)
+        got = outputs_of(compact, original.plain.inputs)
     except FOREIGN as error:
         raise VerificationError(f"the compact network does not run: {first_line(error)}") from error
+    expected = [want if cut is None else cut(want) for want, cut in zip(original.masked, original.cuts, strict=True)]
     if [item.shape for item in got] != [item.shape for item in expected]:
         raise VerificationError(
             f"the compact network's outputs are {[tuple(item.shape) for item in got]}, "
             f"the original's {[tuple(item.shape) for item in expected]}"
         )
-    apart = relative = sensitivity = 0.0
+    apart = relative = 0.0
     coarse = False
-    for before, want, have, cut in zip(plain.outputs, expected, got, cuts, strict=True):
+    for before, want, have, cut in zip(original.plain.outputs, expected, got, original.cuts, strict=True):
         span = span_of(before, floor)
         coarse |= span_of(before) < span
         before = before if cut is None else cut(before)
         worst = distance(want, have) if torch.equal(before.isfinite(), want.isfinite()) else math.inf
         apart, relative = max(apart, worst), max(relative, worst / span)
-        if cut is None:  # that what may shrink is moved by masking says nothing
-            sensitivity = max(sensitivity, distance(before, want) / span)
-    return _Difference(apart, relative, sensitivity, coarse)
+    return _Difference(apart, relative, coarse)
 
 
-def _check_cut(original: nn.Module, gone: _Positions, dropped: frozenset[str], compact: nn.Module) -> None:
+def _check_cut(
+    original: nn.Module, gone: Mapping[str, Mapping[int, Sequence[int]]], dropped: frozenset[str], compact: nn.Module
+) -> None:
     target = named_tensors(compact)
-    for name, cut in _cut_tensors(original, gone):
+    for name, cut in cut_by_name(original, gone):
         if name in dropped and name not in target:
             continue
         if name not in target or target[name].shape != cut.shape:
@@ -280,20 +235,11 @@ def _check_cut(original: nn.Module, gone: _Positions, dropped: frozenset[str], c
             raise VerificationError(f"{name!r} of the compact network is not the original's, cut by the plan")
 
 
-def _copy_cut(original: nn.Module, gone: _Positions, compact: nn.Module) -> None:
-    target = named_tensors(compact)
+def _load(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
-        for name, cut in _cut_tensors(original, gone):
-            if name in target:
-                target[name].copy_(cut)
-
-
-def _cut_tensors(original: nn.Module, gone: _Positions) -> Iterator[tuple[str, Tensor]]:
-    seen: set[int] = set()
-    for name, tensor in named_tensors(original).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            yield name, slice_without(tensor, gone.get(name, {}))
+        for name, tensor in named_tensors(network).items():
+            if name in tensors:
+                tensor.copy_(tensors[name])
 
 
 def _removed_channels(groups: Sequence[ChannelGroup], plan: PruningPlan) -> int:

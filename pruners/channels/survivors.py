@@ -79,13 +79,3 @@ class Survivors:
             if stay is not None:
                 tensor = tensor.index_select(axis, stay.nonzero().reshape(-1).to(tensor.device))
         return tensor
-
-    def mask(self, value: Value) -> Tensor | None:
-        """Return a bool tensor that broadcasts to the tensor: False where an entry is gone; None where none is."""
-        mask: Tensor | None = None
-        for axis in value.axes:
-            stay = self.along(value, axis)
-            if stay is not None:
-                stay = stay.reshape([1] * axis + [-1] + [1] * (len(value.shape) - axis - 1))
-                mask = stay if mask is None else mask & stay
-        return mask

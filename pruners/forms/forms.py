@@ -24,13 +24,13 @@ from pruners.forms.graph_cut import CutGraph, cut_graph
 from pruners.forms.graph_network import GraphNetwork, ProgramGraph
 from pruners.forms.module_form import module_form
 from pruners.forms.module_search import Misfit
+from pruners.forms.reference import Awake, Reference
 from pruners.forms.slicing import slice_without
 from pruners.graph import Graph
 from pruners.modules.calls import NetworkCall
 from pruners.modules.copies import copy_of
-from pruners.modules.outputs import LEAST_RANGE, Examples, device_of, distance, in_dtype, outputs_of, span_of
-from pruners.modules.perturb import randomize_for_sensitivity
-from pruners.modules.precision import in_precision
+from pruners.modules.outputs import LEAST_RANGE, device_of, distance, in_dtype, outputs_of, span_of
+from pruners.modules.precision import in_precision, precise
 from pruners.plan import PruningPlan
 
 __all__ = ["Form", "compact_network", "cut_tensors", "difference", "fails_in_training", "graph_network"]
@@ -42,13 +42,13 @@ _AGREEMENT = {torch.float64: 1e-6, torch.float32: 1e-4}
 """Largest difference of the two forms that is taken for rounding, relative to the range of the output."""
 
 
-def compact_network(model: nn.Module, plan: PruningPlan, graph: Graph, gone: _Positions, form: Form) -> nn.Module:
+def compact_network(model: nn.Module, plan: PruningPlan, graph: Graph, reference: Reference, form: Form) -> nn.Module:
     """Return the compact network of a plan.
 
     Parameters
     ----------
-    gone : Mapping
-        Removed positions by tensor and axis.
+    reference : Reference
+        Runs of `model`.
     form : {"auto", "module", "graph"}
         ``"auto"``: the user's own module if it agrees with the graph form, else the graph form with its `reason`.
 
@@ -57,7 +57,7 @@ def compact_network(model: nn.Module, plan: PruningPlan, graph: Graph, gone: _Po
     SurgeryError
         ``form="module"`` and the two forms differ, or the module does not run.
     """
-    survivors, dropped = graph.survivors(plan), graph.dropped(plan)
+    gone, survivors, dropped = reference.gone, graph.survivors(plan), graph.dropped(plan)
     left_out = [(block.addition, block.stays) for block in graph.removed_blocks(plan)]
     cut = cut_graph(graph.program, graph.grouping.walk, survivors, left_out)
     network = partial(graph_network, model, graph, cut_tensors(model, gone, dropped), cut)
@@ -66,7 +66,7 @@ def compact_network(model: nn.Module, plan: PruningPlan, graph: Graph, gone: _Po
     if isinstance(model, GraphNetwork):
         reason = model.reason
     elif form != "graph":
-        judge = _judge(model, graph, gone, network())
+        judge = _judge(model, graph, reference, network())
         whole = _whole_modules(graph, plan)
         if whole is None:
             reason = "a module holds several residual blocks, and only some of them go"
@@ -148,67 +148,71 @@ def _whole_modules(graph: Graph, plan: PruningPlan) -> tuple[str, ...] | None:
     return tuple(paths)
 
 
-def _judge(model: nn.Module, graph: Graph, gone: _Positions, network: GraphNetwork) -> _Judge:
+def _judge(model: nn.Module, graph: Graph, reference: Reference, network: GraphNetwork) -> _Judge:
     """Make the judge in double precision, where the smallest wrong attribute shows, else in single."""
+    cheap = torch.float64 if any(one.dtype == torch.float64 for one in model.parameters()) else torch.float32
     try:
-        return _Judge(model, graph, gone, network, torch.float64)
-    except FOREIGN:
-        pass  # code that names a precision runs in no other
-    try:
-        return _Judge(model, graph, gone, network, torch.float32)
+        awake = reference.awake(cheap, any_batch=graph.dynamic_batch)
+        if not any(bool(output.isfinite().any()) for run in awake.runs for output in run.outputs):
+            raise SurgeryError(
+                f"{type(model).__name__} gives NaN or infinity only on the example of its graph; "
+                "hand in a graph that was traced with inputs which it takes"
+            )
     except FOREIGN as error:
         raise SurgeryError(
             f"{type(model).__name__} does not run in fp32 on the example of its graph, or not as a graph: "
             f"{first_line(error)}; hand in a graph that was traced with inputs which it takes"
         ) from error
+    return _Judge(model, awake, network)
 
 
 class _Judge:
-    """Compares a module with the graph form on weights with which the output depends on every channel."""
+    """Compares a module with the graph form on weights with which the output depends on every channel.
 
-    def __init__(
-        self, model: nn.Module, graph: Graph, gone: _Positions, network: GraphNetwork, dtype: torch.dtype
-    ) -> None:
-        self._dtype = dtype
-        cheap = torch.float64 if any(one.dtype == torch.float64 for one in model.parameters()) else torch.float32
-        original = in_precision(copy_of(model).eval(), cheap)
-        runs = Examples(in_dtype(graph.example.to(device_of(model)), cheap)).runs(
-            original, seed=1, any_batch=graph.dynamic_batch
-        )
-        if not any(bool(output.isfinite().any()) for run in runs for output in run.outputs):
-            raise SurgeryError(
-                f"{type(model).__name__} gives NaN or infinity only on the example of its graph; "
-                "hand in a graph that was traced with inputs which it takes"
-            )
-        self._examples = [in_dtype(run.inputs, dtype) for run in runs]
-        in_precision(original, dtype)
-        randomize_for_sensitivity(original, self._examples[-1], seed=0)
-        self._tensors = cut_tensors(original, gone, frozenset())
-        twin = self._loaded(network)
-        self._expected = [outputs_of(twin, example) for example in self._examples]
-        self._trains = not fails_in_training(model, self._examples[-1])
+    In double precision, where the smallest wrong attribute shows, else in single. At the largest batch size: the others
+    are those of the check (`pruners.verify`).
+    """
+
+    def __init__(self, model: nn.Module, awake: Awake, network: GraphNetwork) -> None:
+        self._model, self._awake, self._network = model, awake, network
+        self._expected: list[Tensor] = []
 
     def disagreement(self, module: nn.Module) -> str:
         """Return in one line how `module` differs from the graph form; empty if it does not."""
+        if not self._expected:
+            self._expect()
         try:
-            twin = self._loaded(module)
-            for example, expected in zip(self._examples, self._expected, strict=True):
-                tolerance, least = _AGREEMENT[self._dtype], LEAST_RANGE[self._dtype]
-                if apart := difference(expected, outputs_of(twin, example), tolerance, least):
-                    return apart
+            got = outputs_of(self._loaded(module), self._example)
         except FOREIGN as error:
             return f"its code says {first_line(error)}"
-        if self._trains and (failure := fails_in_training(module, self._examples[-1])):
+        if apart := difference(self._expected, got, _AGREEMENT[self._dtype], LEAST_RANGE[self._dtype]):
+            return apart
+        failure = fails_in_training(module, self._example)
+        if failure and not fails_in_training(self._model, self._example):
             return f"its training path says {failure}"
         return ""
 
+    def _expect(self) -> None:
+        """Run the graph form."""
+        for self._dtype in (torch.float64, torch.float32):
+            self._example = in_dtype(self._awake.runs[-1].inputs, self._dtype)
+            self._tensors = {name: precise(tensor, self._dtype) for name, tensor in self._awake.tensors.items()}
+            try:
+                self._expected = outputs_of(self._loaded(self._network), self._example)
+            except FOREIGN as error:
+                if self._dtype == torch.float32:
+                    raise SurgeryError(f"the graph form does not run: {first_line(error)}") from error
+            else:
+                return  # code that names a precision runs in no other
+
     def _loaded(self, module: nn.Module) -> nn.Module:
-        twin = in_precision(copy_of(module).eval(), self._dtype)
-        with torch.no_grad():
-            for name, tensor in named_tensors(twin).items():
-                if name in self._tensors:
-                    tensor.copy_(self._tensors[name])
-        return twin
+        """Return a copy with the awake weights, which all copies share."""
+        own: dict[int, Tensor] = {}
+        for name, tensor in named_tensors(module).items():
+            if name in self._tensors:
+                awake = self._tensors[name]
+                own[id(tensor)] = nn.Parameter(awake, False) if isinstance(tensor, nn.Parameter) else awake
+        return in_precision(copy_of(module, instead=own).eval(), self._dtype)
 
 
 def difference(expected: Sequence[Tensor], got: Sequence[Tensor], tolerance: float, least: float) -> str:

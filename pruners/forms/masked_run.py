@@ -82,6 +82,7 @@ class _Masked(fx.Interpreter):
         self._left_out = left_out
         self._names, self._batch = program.tensors, program.batch
         self._walk, self._survivors, self._tensors = walk, survivors, tensors
+        self._along: dict[int, list[tuple[int, Tensor]]] = {}
 
     def fetch_attr(self, target: str) -> Any:
         name = self._names.get(target)
@@ -99,19 +100,31 @@ class _Masked(fx.Interpreter):
         return self._masked(n, super().run_node(n))
 
     def _mask(self, node: Any, tensor: Any) -> Tensor | None:
+        """Return a bool tensor that broadcasts to `tensor`: False where an entry is gone; None where none is."""
         value = self._walk.values.get(node.name) if isinstance(node, fx.Node) else None
-        return self._fit(value, tensor) if isinstance(value, Value) and isinstance(tensor, Tensor) else None
-
-    def _fit(self, value: Value, tensor: Tensor) -> Tensor | None:
-        mask = self._survivors.mask(value)
-        if mask is None or mask.ndim != tensor.ndim:
+        if not isinstance(value, Value) or not isinstance(tensor, Tensor):
             return None
-        for axis, (size, wanted) in enumerate(zip(mask.shape, tensor.shape, strict=True)):
-            if size not in (1, wanted):  # a batch of another size, merged with this axis
-                period = size // self._batch
-                mask = mask.narrow(axis, 0, period)
-                mask = mask.repeat([wanted // period if a == axis else 1 for a in range(mask.ndim)])
-        return mask.to(tensor.device)
+        mask: Tensor | None = None
+        for axis, stay in self._stays_along(value, tensor):
+            own = stay.reshape([1] * axis + [-1] + [1] * (tensor.ndim - axis - 1))
+            mask = own if mask is None else mask & own
+        return mask
+
+    def _stays_along(self, value: Value, tensor: Tensor) -> list[tuple[int, Tensor]]:
+        """Return which positions survive along each axis that loses some."""
+        if len(value.shape) != tensor.ndim:
+            return []
+        if id(value) not in self._along:
+            pairs = ((axis, self._survivors.along(value, axis)) for axis in value.axes)
+            self._along[id(value)] = [(axis, stay.to(tensor.device)) for axis, stay in pairs if stay is not None]
+        fitted = []
+        for axis, stay in self._along[id(value)]:
+            wanted = tensor.shape[axis]
+            if len(stay) != wanted:  # a batch of another size, merged with this axis
+                period = len(stay) // self._batch
+                stay = stay[:period].repeat(wanted // period)
+            fitted.append((axis, stay))
+        return fitted
 
     def _masked(self, n: fx.Node, result: Any) -> Any:
         values = self._walk.values.get(n.name)
@@ -123,16 +136,17 @@ class _Masked(fx.Interpreter):
         return result
 
     def _zeroed(self, n: fx.Node, tensor: Tensor, value: Value) -> Tensor:
-        mask = self._fit(value, tensor) if varies(tensor) else None
-        if mask is None:
-            return tensor
+        gone = [(axis, (~stay).nonzero()[:, 0]) for axis, stay in self._stays_along(value, tensor) if varies(tensor)]
         if writes_in_place(n):  # into what earlier nodes returned, and later ones read
-            return tensor.masked_fill_(~mask, 0)
-        if not bool((tensor * ~mask).any()):
-            return tensor  # and no copy of it: what is written into a view has to arrive
-        if operator_name(n.target) in _MOVES:
+            for axis, positions in gone:
+                tensor.index_fill_(axis, positions, 0)
+            return tensor
+        gone = [(axis, positions) for axis, positions in gone if bool(tensor.index_select(axis, positions).any())]
+        if gone and operator_name(n.target) in _MOVES:
             raise VerificationError(f"the label engine moved channels wrongly at {n.name} ({n.target})")
-        return tensor.masked_fill(~mask, 0)
+        for axis, positions in gone:  # no copy where there is nothing: what is written into a view has to arrive
+            tensor = tensor.index_fill(axis, positions, 0)
+        return tensor
 
 
 def _axes(dim: Any, rank: int) -> tuple[int, ...]:

@@ -63,7 +63,8 @@ def module_form(
         The compact module, or why there is none.
     """
     try:
-        twin = copy_of(model)
+        cut = [tensor_named(model, path) for path in gone]  # replaced at once: no need for copies
+        twin = copy_of(model, instead={id(tensor): tensor for tensor in cut})
         settled = resize_(twin, gone, removed_blocks)
     except LayerSizesError as error:
         return Misfit(str(error), error.layer)

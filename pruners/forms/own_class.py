@@ -162,7 +162,6 @@ class _Trial:
             expected = outputs_of(network.eval(), self.graph.example)
         except FOREIGN as error:
             return Misfit(first_line(error))
-        trains = not fails_in_training(self.model, self.graph.example)
 
         def disagreement(module: nn.Module) -> str:
             try:
@@ -171,8 +170,10 @@ class _Trial:
                     return apart
             except FOREIGN as error:
                 return f"its code says {first_line(error)}"
-            failure = fails_in_training(module, self.graph.example) if trains else ""
-            return failure and f"its training path says {failure}"
+            failure = fails_in_training(module, self.graph.example)
+            if failure and not fails_in_training(self.model, self.graph.example):
+                return f"its training path says {failure}"
+            return ""
 
         made = module_form(self.model, gone, self._cut.changes, disagreement)
         return made if isinstance(made, Misfit) else None

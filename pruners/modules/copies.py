@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,19 +21,21 @@ def copy_to_trace(model: nn.Module) -> nn.Module:
     is copied whole.
     """
     plain = all(type(layer).train is nn.Module.train for layer in model.modules())
-    return copy_of(model, shared=(*model.parameters(), *model.buffers()) if plain else ())
+    own = (*model.parameters(), *model.buffers()) if plain else ()
+    return copy_of(model, instead={id(tensor): tensor for tensor in own})
 
 
-def copy_of(model: nn.Module, *, shared: Iterable[Tensor] = ()) -> nn.Module:
+def copy_of(model: nn.Module, *, instead: Mapping[int, Tensor] | None = None) -> nn.Module:
     """Return a deep copy of a module without what it keeps from earlier calls.
 
     Weights that a hook of `torch.nn.utils.weight_norm` computed can be copied so, and tensors that a module caches
     while it evaluates and drops in ``train()`` are dropped. Every layer is in the mode that it has in `model`, whatever
-    a class's own copying does. The tensors in `shared` are those of `model`.
+    a class's own copying does. For the tensors whose `id` is in `instead`, the copy
+    has those that it names.
     """
     kept = [tensor for layer in model.modules() for tensor in _kept_by(layer)]
     computed = {id(tensor): tensor.detach().clone() for tensor in kept if tensor.grad_fn is not None}
-    twin = copy.deepcopy(model, {**computed, **{id(tensor): tensor for tensor in shared}})
+    twin = copy.deepcopy(model, {**computed, **(instead or {})})
     for layer in twin.modules():
         if list(_kept_by(layer, dict)):
             with modes_restored(layer):

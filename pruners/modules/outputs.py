@@ -16,7 +16,7 @@ from pruners.modules.calls import NetworkCall, know_dataclasses
 from pruners.modules.precision import comparable, precise
 from pruners.modules.random_inputs import SOURCES, Source, random_call
 
-__all__ = ["LEAST_RANGE", "Examples", "Run", "device_of", "distance", "in_dtype", "outputs_of", "span_of"]
+__all__ = ["LEAST_RANGE", "Examples", "Run", "device_of", "distance", "in_dtype", "outputs_of", "run_alike", "span_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +26,16 @@ class Run:
     batch: int | None
     inputs: NetworkCall
     outputs: Sequence[Tensor]
+
+    @property
+    def size(self) -> int:
+        """How many examples it has."""
+        return next((len(tensor) for tensor in self.inputs.tensors if tensor.ndim), 1)
+
+    @property
+    def finite(self) -> bool:
+        """Whether no output is infinite or NaN."""
+        return all(bool(output.isfinite().all()) for output in self.outputs)
 
 
 class Examples:
@@ -57,7 +67,7 @@ class Examples:
                 runs = [self._run(network, batch, seed, source) for batch in (1, 2)]
             except FOREIGN:
                 continue
-            if source == SOURCES[-1] or all(_finite(run) for run in runs):
+            if source == SOURCES[-1] or all(run.finite for run in runs):
                 self._sources = self._sources[self._sources.index(source) :]
                 return runs
         return [self.run(network, seed=seed)]
@@ -76,7 +86,7 @@ class Examples:
             except FOREIGN:
                 pass  # for want of a valid input: the example itself raises below
             else:
-                if _finite(run):
+                if run.finite:
                     return run
             self._sources = self._sources[1:]
         return self._run(network, batch, seed, self._sources[0])
@@ -84,10 +94,6 @@ class Examples:
     def _run(self, network: nn.Module, batch: int | None, seed: int, source: Source) -> Run:
         inputs = random_call(self.example, batch=batch, seed=seed, source=source)
         return Run(batch, inputs, outputs_of(network, inputs))
-
-
-def _finite(run: Run) -> bool:
-    return all(bool(output.isfinite().all()) for output in run.outputs)
 
 
 LEAST_RANGE = {torch.float32: 1e-2, torch.float64: 1e-6}
@@ -123,11 +129,21 @@ def in_dtype(call: NetworkCall, dtype: torch.dtype) -> NetworkCall:
 
 
 def outputs_of(module: nn.Module, inputs: NetworkCall) -> list[Tensor]:
+    """Run a network as `run_alike`, and put buffers back that it writes."""
+    before = [buffer.clone() for buffer in module.buffers()]
+    outputs = run_alike(module, inputs)
+    with torch.no_grad():
+        for buffer, value in zip(module.buffers(), before, strict=True):
+            buffer.copy_(value)
+    return outputs
+
+
+def run_alike(module: nn.Module, inputs: NetworkCall) -> list[Tensor]:
     """Run a network without gradients, deterministically and without TF32; return all its tensors.
 
     In float64, complex ones as pairs of real and imaginary parts.
 
-    What the network draws itself is drawn alike in each call, and buffers that it writes are put back.
+    What the network draws itself is drawn alike in each call.
 
     Parameters
     ----------
@@ -138,11 +154,7 @@ def outputs_of(module: nn.Module, inputs: NetworkCall) -> list[Tensor]:
     exact = cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False)
     with torch.no_grad(), exact, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(0)
-        before = [buffer.clone() for buffer in module.buffers()]
         outputs = inputs(module)
         know_dataclasses(outputs)
         leaves: list[Any] = pytree.tree_leaves(outputs)
-        leaves = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-        for buffer, value in zip(module.buffers(), before, strict=True):
-            buffer.copy_(value)
-    return [comparable(leaf) for leaf in leaves if isinstance(leaf, Tensor)]
+        return [comparable(leaf.clone()) for leaf in leaves if isinstance(leaf, Tensor)]

@@ -16,14 +16,18 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pruners.modules.calls import NetworkCall
+from pruners.modules.outputs import outputs_of, run_alike
 from pruners.modules.precision import varies
 
 __all__ = ["randomize_for_sensitivity"]
 
 _TINY = 1e-3
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_AFFINE = frozenset(layer.forward for layer in _LAYERS)
+"""Code of layers whose output is an affine function of the weight: half the weight, half the output."""
 
 
-def randomize_for_sensitivity(module: nn.Module, inputs: NetworkCall, *, seed: int) -> None:
+def randomize_for_sensitivity(module: nn.Module, inputs: NetworkCall, *, seed: int) -> list[Tensor]:
     """Redraw norms and constant or tiny parameters in place, then scale layers to outputs of unit spread.
 
     Parameters
@@ -36,22 +40,30 @@ def randomize_for_sensitivity(module: nn.Module, inputs: NetworkCall, *, seed: i
         near those of its input.
     seed : int
         Seeds what is drawn.
+
+    Returns
+    -------
+    list of Tensor
+        What the network gives for `inputs` with these weights, as `pruners.modules.outputs.run_alike`.
     """
     generator = torch.Generator().manual_seed(seed)
     _redraw_(module, generator)
     awake: set[int] = set()
     hooks = []
+    scaled: list[nn.Parameter] = []
     for layer in module.modules():
         if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)) and "weight" in layer._parameters:
+            scaled.append(layer.weight)
             hooks.append(layer.register_forward_hook(_once(awake, _unit_spread(generator)), with_kwargs=True))
         elif isinstance(layer, nn.modules.batchnorm._NormBase) and layer.running_var is not None:
             hooks.append(layer.register_forward_pre_hook(_once(awake, _near_input(generator)), with_kwargs=True))
     try:
-        with torch.no_grad():
-            inputs(module)
+        outputs = run_alike(module, inputs)
     finally:
         for hook in hooks:
             hook.remove()
+    # What several layers share was scaled again after the first of them had run.
+    return outputs if len(set(scaled)) == len(scaled) else outputs_of(module, inputs)
 
 
 def _redraw_(module: nn.Module, generator: torch.Generator) -> None:
@@ -62,9 +74,7 @@ def _redraw_(module: nn.Module, generator: torch.Generator) -> None:
             for name, tensor in tensors.items():
                 if tensor is None or not varies(tensor) or not tensor.numel():
                     continue
-                spread = (tensor - tensor.flatten()[0]).abs().max()
-                blind = float(spread) == 0 or float(tensor.abs().max()) < _TINY
-                if not is_norm and not (blind and isinstance(tensor, nn.Parameter)):
+                if not is_norm and not (isinstance(tensor, nn.Parameter) and _blind(tensor)):
                     continue
                 if name == "bias":
                     drawn = _shifts(tensor, generator)
@@ -77,6 +87,14 @@ def _redraw_(module: nn.Module, generator: torch.Generator) -> None:
                 else:
                     drawn = torch.rand(tensor.shape, generator=generator) + 0.5
                 tensor.copy_(drawn)
+
+
+def _blind(tensor: Tensor) -> bool:
+    """Return whether a tensor is constant, or nearly zero."""
+    if tensor.is_complex():
+        return not bool((tensor != tensor.flatten()[0]).any()) or float(tensor.abs().max()) < _TINY
+    low, high = (float(bound) for bound in tensor.aminmax())
+    return low == high or max(-low, high) < _TINY
 
 
 def _once(seen: set[int], hook: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,16 +113,29 @@ def _unit_spread(generator: torch.Generator) -> Callable[..., Any]:
         if not math.isfinite(spread) or spread < _TINY**3:
             return None
         layer.weight.div_(spread)
+        usual = -1 if isinstance(layer, nn.Linear) else -1 - len(layer.kernel_size)
+        if type(layer).forward in _AFFINE and len(layer._forward_hooks) == 1:
+            return _follow(layer, output, spread, usual, generator)
         if layer.bias is not None:
             layer.bias.zero_()
             scaled = _first(layer.forward(*args, **kwargs))
             layer.bias.copy_(_shifts(layer.bias, generator))
-            usual = -1 if isinstance(layer, nn.Linear) else -1 - len(layer.kernel_size)
             if scaled is not None and (mean := _means(scaled, usual, len(layer.bias))) is not None:
                 layer.bias.sub_(mean)
         return layer.forward(*args, **kwargs)
 
     return scale
+
+
+def _follow(layer: Any, output: Tensor, spread: float, axis: int, generator: torch.Generator) -> Tensor:
+    """Draw the bias of a layer whose weight was divided, and bring its output up to date without running it again."""
+    if layer.bias is None:
+        return output / spread
+    channels = output.movedim(axis, -1)
+    scaled = (channels - layer.bias) / spread
+    layer.bias.copy_(_shifts(layer.bias, generator))
+    layer.bias.sub_(scaled.mean(tuple(range(scaled.ndim - 1))))
+    return (scaled + layer.bias).movedim(-1, axis)
 
 
 def _first(nested: Any) -> Tensor | None:
