@@ -34,12 +34,13 @@ class MacCounter(TorchDispatchMode):
         if operator in flop_registry:
             self.macs += flop_registry[operator](*args, **(kwargs or {}), out_val=result) // 2
         elif operator is torch.ops.aten._native_multi_head_attention:
-            self.macs += _attention(*args[:6], args[7])
+            query, key, _, width, _, inside, _, outside = args[:8]
+            self.macs += _attention(query, key, width, inside, outside)
         return result
 
 
-def _attention(query: Tensor, key: Tensor, _: Tensor, width: int, __: int, inside: Tensor, outside: Tensor) -> int:
+def _attention(query: Tensor, key: Tensor, width: int, inside: Tensor, outside: Tensor) -> int:
     """Count projections, scores and weighted sums; `inside` has shape (3 * width, width), `outside` a square one."""
-    examples, length, _ = query.shape
+    examples, length = query.shape[:2]
     projections = math.prod(inside.shape) + math.prod(outside.shape)
     return examples * length * (projections + 2 * key.shape[1] * width)

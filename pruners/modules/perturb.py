@@ -50,7 +50,7 @@ def randomize_for_sensitivity(module: nn.Module, inputs: NetworkCall, *, seed: i
     _redraw_(module, generator)
     awake: set[int] = set()
     hooks = []
-    scaled: list[nn.Parameter] = []
+    scaled: list[Tensor] = []
     for layer in module.modules():
         if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)) and "weight" in layer._parameters:
             scaled.append(layer.weight)
@@ -135,7 +135,8 @@ def _follow(layer: Any, output: Tensor, spread: float, axis: int, generator: tor
     scaled = (channels - layer.bias) / spread
     layer.bias.copy_(_shifts(layer.bias, generator))
     layer.bias.sub_(scaled.mean(tuple(range(scaled.ndim - 1))))
-    return (scaled + layer.bias).movedim(-1, axis)
+    shifted: Tensor = scaled + layer.bias
+    return shifted.movedim(-1, axis)
 
 
 def _first(nested: Any) -> Tensor | None:
