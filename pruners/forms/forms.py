@@ -169,8 +169,8 @@ def _judge(model: nn.Module, graph: Graph, reference: Reference, network: GraphN
 class _Judge:
     """Compares a module with the graph form on weights with which the output depends on every channel.
 
-    In double precision, where the smallest wrong attribute shows, else in single; and at the smallest batch size, as that
-    takes its time: the check (`pruners.verify`) has all of them.
+    In double precision, where the smallest wrong attribute shows, else in single. As that takes its time, at the
+    smallest batch size: the check (`pruners.verify`) has all of them.
     """
 
     def __init__(self, model: nn.Module, awake: Awake, network: GraphNetwork) -> None:
