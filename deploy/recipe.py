@@ -94,7 +94,7 @@ class Prune(Section):
     settings: dict[str, Any] = Field(default_factory=dict, description="of the method")
     target: TargetSpec
     multiple_of: PositiveInt | Literal["auto"] = Field(
-        "auto", description="kept channel counts are a multiple of this; auto: of a speed's table, else 1"
+        1, description="kept channel counts are a multiple of this; auto, the default of a speed: as its table shows"
     )
     min_units: PositiveInt = 1
     min_fraction: float = Field(0.0, ge=0, le=1)
@@ -110,6 +110,15 @@ class Prune(Section):
     outputs: tuple[str, ...] = Field((), description="outputs whose channels stay (patterns of names); empty: all")
     batch_size: PositiveInt = Field(64, description="of the batches that methods score and fine-tune on")
     lr: float = Field(1e-3, gt=0, description="of the updates between two removals (iterative methods)")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _aligned_for_a_speed(cls, given: Any) -> Any:
+        target = given.get("target") if isinstance(given, dict) else None
+        speeds = ("speed_up", "latency_ms")
+        if isinstance(target, dict) and any(target.get(name) is not None for name in speeds):
+            return {"multiple_of": "auto", **given}
+        return given
 
     @field_validator("bounds")
     @classmethod

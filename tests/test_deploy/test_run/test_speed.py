@@ -124,7 +124,10 @@ def _recipe(tmp_path, target):
 def test_a_recipe_asks_for_a_speed(tmp_path):
     spec = load_recipe(_recipe(tmp_path, "{speed_up: 2.0, on: ort, threads: 1}")).prune.target
     assert (spec.is_speed, spec.speed_up, spec.on, spec.threads) == (True, 2.0, "ort", 1)
-    assert load_recipe(_recipe(tmp_path, "{latency_ms: 8}")).prune.target.latency_ms == 8
+    section = load_recipe(_recipe(tmp_path, "{latency_ms: 8}")).prune
+    assert (section.target.latency_ms, section.multiple_of) == (8, "auto")
+    assert section.constraints(16).multiple_of == 16
+    assert load_recipe(_recipe(tmp_path, "{flops: 0.5}")).prune.multiple_of == 1
     for wrong, message in (
         ("{speed_up: 0.9}", "greater than 1"),
         ("{speed_up: 2, flops: 0.5}", "got flops and speed_up"),
