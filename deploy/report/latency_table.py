@@ -20,7 +20,10 @@ def latency_tables(table: LatencyTable, *, top: int) -> list[Table]:
     facts = (
         ("backend", f"{key.backend} {key.backend_version or ''}".strip()),
         ("options", f"{key.precision}, threads {key.threads}, {key.device}, batch {key.batch}"),
-        ("dense network", duration(table.dense_ns)),
+        (
+            "dense network",
+            f"{duration(table.dense_ns)} (measured: {' to '.join(dict.fromkeys(_measured_dense(table)))})",
+        ),
         ("channels computed together", str(table.block)),
         ("plans measured", f"{len(table.plans)} in {table.seconds:.0f} s"),
         ("error on held-out plans", f"{percent(held_out.mape, 1)} on average, {percent(held_out.worst, 1)} at most"),
@@ -74,6 +77,12 @@ def as_csv(table: LatencyTable) -> str:
             time_ns = layer.time_ns({**whole, **dict(zip(groups, kept, strict=True))}, table.block)
             writer.writerow((layer.name, " ".join(groups), " ".join(map(str, kept)), round(time_ns)))
     return out.getvalue()
+
+
+def _measured_dense(table: LatencyTable) -> tuple[str, str]:
+    """Return the shortest and the longest time of the dense network: they lie apart on a machine that is not quiet."""
+    times = [plan.whole_ns for plan in table.plans if plan.counts == table.whole]
+    return duration(min(times)), duration(max(times))
 
 
 def _dense(table: LatencyTable, layer: LayerTime) -> float:
