@@ -22,7 +22,7 @@ def latency_tables(table: LatencyTable, *, top: int) -> list[Table]:
         ("options", f"{key.precision}, threads {key.threads}, {key.device}, batch {key.batch}"),
         (
             "dense network",
-            f"{duration(table.dense_ns)} (measured: {' to '.join(dict.fromkeys(_measured_dense(table)))})",
+            f"{duration(table.dense_ns)} (measured: {_measured_dense(table)})",
         ),
         ("channels computed together", str(table.block)),
         ("plans measured", f"{len(table.plans)} in {table.seconds:.0f} s"),
@@ -79,10 +79,10 @@ def as_csv(table: LatencyTable) -> str:
     return out.getvalue()
 
 
-def _measured_dense(table: LatencyTable) -> tuple[str, str]:
+def _measured_dense(table: LatencyTable) -> str:
     """Return the shortest and the longest time of the dense network: they lie apart on a machine that is not quiet."""
     times = [plan.whole_ns for plan in table.plans if plan.counts == table.whole]
-    return duration(min(times)), duration(max(times))
+    return " to ".join(dict.fromkeys((duration(min(times)), duration(max(times)))))
 
 
 def _dense(table: LatencyTable, layer: LayerTime) -> float:
