@@ -34,15 +34,16 @@ def random_call(
     batch : int, optional
         Replaces the first axis of every tensor; default as in the example.
     source : {"values", "numbers", "example"}
-        ``"values"``: each tensor has values of its own, in any order, so that it stays positive, whole, or below a
-        bound as the example is; where these are all the same (ones, zeros), numbers around it. ``"numbers"``: only
-        real and complex numbers are drawn so, and integers and truth values (lengths, offsets, masks) are rows of the
-        example in their order. ``"example"``: all are.
+        ``"values"``: each number is that of any row of the example at the same place, so that a tensor stays positive,
+        whole, or below a bound as it is, column by column; with one row, numbers near its own, and its integers in any
+        order; where all values are the same (ones, zeros), others around it. ``"numbers"``: only real and complex
+        numbers are drawn so, and integers and truth values (lengths, offsets, masks) are rows of the example in their
+        order. ``"example"``: all are.
     """
     generator = torch.Generator().manual_seed(seed)
 
     def drawn(tensor: Tensor) -> Tensor:
-        shape = tensor.shape if batch is None or not tensor.ndim else (batch, *tensor.shape[1:])
+        shape = tuple(tensor.shape) if batch is None or not tensor.ndim else (batch, *tensor.shape[1:])
         if source == "values" or (source == "numbers" and varies(tensor)):
             return _like(tensor, shape, generator)
         return tensor if batch is None else tensor[torch.arange(batch, device=tensor.device) * len(tensor) // batch]
@@ -52,16 +53,29 @@ def random_call(
 
 def _like(tensor: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:
     values = tensor.detach().flatten()
-    if bool((values != values[:1]).any()):
-        return values[torch.randint(len(values), tuple(shape), generator=generator).to(values.device)]
-    only = values[0].item() if len(values) else 0
+    if not bool((values != values[:1]).any()):
+        return _around(tensor, shape, generator)
+    if bool((tensor != tensor[:1]).any()):  # each number from a row of the example, at its own place
+        return tensor.detach().gather(0, torch.randint(len(tensor), shape, generator=generator).to(tensor.device))
     if not varies(tensor):
-        drawn = torch.randint(min(int(only), 0), max(int(only), 1) + 1, tuple(shape), generator=generator)
+        return values[torch.randint(len(values), shape, generator=generator).to(values.device)]
+    near = tensor.detach()[:1].to("cpu", torch.complex128 if tensor.is_complex() else torch.float64)
+    drawn = near * (0.8 + 0.4 * torch.rand(shape, generator=generator, dtype=torch.float64))
+    if not tensor.is_complex():
+        whole = bool((near == near.round()).all())
+        drawn = (drawn.round() if whole else drawn).clamp(near.min(), near.max())
+    return drawn.to(tensor.device, tensor.dtype)
+
+
+def _around(tensor: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    only = tensor.detach().flatten()[0].item() if tensor.numel() else 0
+    if not varies(tensor):
+        drawn = torch.randint(min(int(only), 0), max(int(only), 1) + 1, shape, generator=generator)
     elif not only or not math.isfinite(abs(only)):
         dtype = torch.complex128 if tensor.is_complex() else torch.float64
-        drawn = torch.randn(tuple(shape), generator=generator, dtype=dtype)
+        drawn = torch.randn(shape, generator=generator, dtype=dtype)
     else:
-        drawn = only * (0.5 + torch.rand(tuple(shape), generator=generator, dtype=torch.float64))
+        drawn = only * (0.5 + torch.rand(shape, generator=generator, dtype=torch.float64))
     return drawn.to(tensor.device, tensor.dtype)
 
 

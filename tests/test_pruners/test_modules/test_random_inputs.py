@@ -172,14 +172,28 @@ def test_values_are_those_of_the_example():
     drawn = random_call(example, batch=50, seed=1)
     assert [tuple(tensor.shape) for tensor in drawn.tensors] == [(50, 3), (50, 1), (50,)]
     for tensor, given in zip(drawn.tensors, example.tensors, strict=True):
-        assert set(tensor.flatten().tolist()) == set(given.flatten().tolist())
         assert tensor.dtype == given.dtype
+        for column, own in zip(tensor.reshape(50, -1).T.tolist(), given.reshape(4, -1).T.tolist(), strict=True):
+            assert set(column) == set(own)
     numbers = random_call(example, batch=2, source="numbers")
     assert numbers.tensors[1].tolist() == [[3], [9]]
     assert not torch.equal(numbers.tensors[0], example.tensors[0][::2])
     rows = random_call(example, batch=2, source="example")
     assert torch.equal(rows.tensors[0], example.tensors[0][::2])
     assert torch.equal(random_call(example, source="example").tensors[0], example.tensors[0])
+
+
+def test_one_row_stays_near_itself():
+    boxes = torch.tensor([[0.0, 4.5, 4.5, 20.0, 24.0]])
+    given = (boxes, torch.tensor([[0.0, 1.0, 200.0]]), torch.arange(1, 9)[None], torch.randn(1, 9, dtype=torch.cfloat))
+    drawn = random_call(NetworkCall(tuple(item.expand(3, -1) for item in given)), batch=2).tensors
+    assert drawn[0][:, 0].tolist() == [0, 0]
+    assert bool(((drawn[0] - boxes).abs() <= 0.2 * boxes).all()) and float(drawn[0].max()) <= 24
+    assert torch.equal(drawn[1], drawn[1].round())
+    assert drawn[1][:, :2].tolist() == [[0, 1], [0, 1]]
+    assert int(drawn[2].min()) >= 1 and int(drawn[2].max()) <= 8
+    for tensor in drawn:
+        assert not torch.equal(tensor[0], tensor[1])
 
 
 @pytest.mark.parametrize(
