@@ -165,7 +165,10 @@ class Reference:
                 del network  # one copy at a time; this one is masked, or its weights did not tell
                 network = self._network(dtype)
             seed = self._seed + attempt
-            plain = Run(runs[-1].batch, runs[-1].inputs, randomize_for_sensitivity(network, runs[-1].inputs, seed=seed))
+            inputs = runs[-1].inputs
+            if attempt >= _PROBES // 2:  # what is drawn may lie where the network is dead, the example does not
+                inputs = examples.as_given(runs[-1].batch)
+            plain = Run(runs[-1].batch, inputs, randomize_for_sensitivity(network, inputs, seed=seed))
             if not plain.finite:
                 plain = examples.run(network, batch=runs[-1].batch, seed=seed + 1)
             tensors = dict(cut_by_name(network, self.gone))

@@ -91,6 +91,10 @@ class Examples:
             self._sources = self._sources[1:]
         return self._run(network, batch, seed, self._sources[0])
 
+    def as_given(self, batch: int | None) -> NetworkCall:
+        """Return rows of the example itself, at a batch size."""
+        return random_call(self.example, batch=batch, source=SOURCES[-1])
+
     def _run(self, network: nn.Module, batch: int | None, seed: int, source: Source) -> Run:
         inputs = random_call(self.example, batch=batch, seed=seed, source=source)
         return Run(batch, inputs, outputs_of(network, inputs))

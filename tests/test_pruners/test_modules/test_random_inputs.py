@@ -99,6 +99,16 @@ class Table(Head):
         return self.rows[i]
 
 
+class Ordered(Head):
+    """Says nothing of times out of order."""
+
+    def forward(self, times):
+        return super().forward(times) * (times.diff(dim=1) > 0).all(1, keepdim=True)
+
+    def features(self, times):
+        return times
+
+
 class Illegal(Head):
     """Scores of moves that are not legal are minus infinity."""
 
@@ -118,6 +128,7 @@ def made(name: str) -> tuple[Head, tuple[Tensor, ...]]:
         "ones": lambda: (Power(8), (torch.ones(1, 8),)),
         "probabilities": lambda: (Logit(8), (torch.rand(2, 8) * 0.8 + 0.1,)),
         "sorted": lambda: (Times(8), (torch.rand(2, 9).cumsum(1),)),
+        "ordered": lambda: (Ordered(30), (torch.rand(3, 30).cumsum(1) * torch.tensor([[1.0], [3.0], [9.0]]),)),
         "divisors": lambda: (Divided(8), (torch.randint(0, 50, (2, 8)), torch.randint(1, 5, (2, 8)))),
         "classes": lambda: (OneHot(8), (torch.tensor([[1, 2], [7, 3]]),)),
         "definite": lambda: (Cholesky(16), (square @ square.mT + torch.eye(4),)),
@@ -133,8 +144,8 @@ def made(name: str) -> tuple[Head, tuple[Tensor, ...]]:
 
 
 NAMES = (
-    "power", "ones", "probabilities", "sorted", "divisors", "classes", "definite", "double", "lengths", "mask", "bag",
-    "table", "illegal",
+    "power", "ones", "probabilities", "sorted", "ordered", "divisors", "classes", "definite", "double", "lengths",
+    "mask", "bag", "table", "illegal",
 )  # fmt: skip
 
 
@@ -148,7 +159,11 @@ def test_a_network_valid_on_its_example_is_pruned_and_a_mistake_seen(name, plan_
 
     plan.save(tmp_path / "plan.json")
     save_weights(compact, tmp_path / "weights")
-    known = name not in ("sorted", "definite")  # what a plan says of their inputs, bounds, is not enough to make some
+    known = name not in (
+        "sorted",
+        "ordered",
+        "definite",
+    )  # what a plan says of their inputs, bounds, is not enough to make some
     again = load(model, PruningPlan.load(tmp_path / "plan.json"), tmp_path / "weights", graph=None if known else graph)
     assert type(again) is type(model)
     assert torch.equal(again(*inputs), compact(*inputs))
