@@ -87,7 +87,9 @@ def slots_of(model: nn.Module, changes: Sequence[SizeChange], settled: frozenset
     Mapping of str to tuple of Slot
         In the module that made a change: integers equal to the old size, which are taken to follow unless their name
         speaks of geometry. Where there is none: integers in a whole ratio to the old size, taken to stay. Where
-        there is none that is equal at all: integers equal to it in the modules around, taken to stay.
+        there is none that is equal at all: integers equal to it in the modules around, taken to stay. One integer may
+        stand for two sizes that were equal, as the width outside of an attention and inside of it: where it is in
+        question, it may also follow the changes beside its module.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     by_path: dict[str, _OfModule] = {}
@@ -105,6 +107,11 @@ def slots_of(model: nn.Module, changes: Sequence[SizeChange], settled: frozenset
                 if outer not in settled:
                     there = by_path.setdefault(outer, _OfModule(dict(_integers(modules[outer], nested=False))))
                     there.may_follow_equal(change)
+    for path, of_module in by_path.items():
+        beside = path.rpartition(".")[0]
+        for change in dict.fromkeys(changes):
+            if change.module.startswith(beside and f"{beside}."):
+                of_module.may_follow_as_well(change)
     return {path: slots for path, of_module in by_path.items() if (slots := of_module.slots())}
 
 
@@ -127,6 +134,11 @@ class _OfModule:
     def may_follow_equal(self, change: SizeChange) -> None:
         for keys, value in self.present.items():
             if value == change.old:
+                self.possible.setdefault(keys, []).append(change.new)
+
+    def may_follow_as_well(self, change: SizeChange) -> None:
+        for keys in self.likely.keys() | self.possible.keys():
+            if self.present[keys] == change.old:
                 self.possible.setdefault(keys, []).append(change.new)
 
     def may_follow_in_ratio(self, change: SizeChange) -> None:

@@ -218,3 +218,41 @@ def test_layers_that_run_and_that_nobody_reads_are_cut_with_what_they_read():
     unread = pruned.model.stages[2]
     assert (unread.up.in_channels, unread.down.out_channels) == (8, 8)
     assert pruned.model(IMAGE).shape == (2, 4, 8, 8)
+
+
+class Checking(nn.Module):
+    """Heads with as many channels inside as outside, and a check of what comes in, as torchaudio's attention has it."""
+
+    def __init__(self, width, heads=4):
+        super().__init__()
+        self.width, self.heads, self.size = width, heads, width // heads
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x):
+        if x.shape[2] != self.width:
+            raise ValueError(f"expected {self.width} features, got {x.shape[2]}")
+        b, n, _ = x.shape
+        q, k, v = (layer(x).view(b, n, self.heads, self.size).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        mixed = (q @ k.transpose(2, 3) * self.size**-0.5).softmax(-1) @ v
+        return self.o(mixed.transpose(1, 2).reshape(b, n, self.heads * self.size))
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm, self.attention, self.h = nn.Linear(8, 16), nn.LayerNorm(16), Checking(16), nn.Linear(16, 4)
+
+    def forward(self, x):
+        x = self.a(x)
+        return self.h(x + self.attention(self.norm(x)))
+
+
+def test_a_width_that_was_equal_to_that_of_the_heads_follows_what_comes_in():
+    torch.manual_seed(0)
+    inputs = torch.randn(2, 5, 8)
+    ratios = {"a": 0.25, "attention.q": 0.5}
+    task = PruningTask(model=Block().eval(), example_inputs=(inputs,), target=Target(of="ratios", ratios=ratios))
+    pruned = create("l1").prune(task).model
+    assert isinstance(pruned, Block)
+    assert (pruned.attention.width, pruned.attention.heads, pruned.attention.size) == (12, 2, 4)
+    assert pruned(inputs).shape == (2, 5, 4)
