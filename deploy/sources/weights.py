@@ -101,6 +101,12 @@ def load_weights(model: nn.Module, path: Path, *, n_classes: int | None, new_cla
     """
     state = read_weights(path)
     wanted = model.state_dict()
+    if all(key.startswith("module.") for key in wanted):  # the network itself is wrapped in DataParallel
+        metadata = getattr(state, "_metadata", None) or {}
+        state = _with_metadata(
+            {f"module.{key}": tensor for key, tensor in state.items()},
+            {f"module.{path}".rstrip("."): version for path, version in metadata.items()} or None,
+        )
     # Files from before BatchNorm counted its batches lack the counters; inference does not need them.
     counters = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked") and key not in state}
     state.update(counters)

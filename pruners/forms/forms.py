@@ -10,13 +10,14 @@ import operator
 from collections.abc import Mapping, Sequence
 from functools import partial
 from inspect import signature
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from pruners.channels.labelling import walk_program
 from pruners.channels.program import Program, export, named_tensors
+from pruners.channels.propagation import operator_name
 from pruners.channels.residual_blocks import find_blocks
 from pruners.channels.survivors import Survivors
 from pruners.errors import FOREIGN, SurgeryError, TraceError, first_line
@@ -37,6 +38,15 @@ __all__ = ["Form", "compact_network", "cut_tensors", "difference", "fails_in_tra
 
 Form = Literal["auto", "module", "graph"]
 
+_DROPOUTS = {"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
+_DROPOUT_LAYERS: tuple[type[nn.Module], ...] = (
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)
 _Positions = Mapping[str, Mapping[int, Sequence[int]]]
 _AGREEMENT = {torch.float64: 1e-6, torch.float32: 1e-4}
 """Largest difference of the two forms that is taken for rounding, relative to the range of the output."""
@@ -97,7 +107,7 @@ def graph_network(
     return GraphNetwork(
         tensors,
         not_saved=_not_saved(model),
-        evaluation=_program_graph(cut, graph.program, "constants"),
+        evaluation=_program_graph(model, cut, graph.program, "constants"),
         training=training,
         original=type(model).__name__ if not isinstance(model, GraphNetwork) else model.original,
         signature=signature(model.forward),
@@ -121,7 +131,7 @@ def cut_tensors(model: nn.Module, gone: _Positions, dropped: frozenset[str]) -> 
     return tensors
 
 
-def _program_graph(cut: CutGraph, program: Program, room: str) -> ProgramGraph:
+def _program_graph(model: nn.Module, cut: CutGraph, program: Program, room: str) -> ProgramGraph:
     """Name what a program fetches; what the network has no name for is a constant in `room`."""
     fetches, constants = {}, {}
     for target in dict.fromkeys(str(node.target) for node in program.module.graph.nodes if node.op == "get_attr"):
@@ -131,7 +141,22 @@ def _program_graph(cut: CutGraph, program: Program, room: str) -> ProgramGraph:
             if not isinstance(tensor, Tensor):
                 raise SurgeryError(f"the program runs a part of the network ({target}) under a mode of its own")
             constants[fetches[target]] = tensor.detach().clone()
-    return ProgramGraph(cut.graph, fetches, constants)
+    return ProgramGraph(cut.graph, fetches, constants, _call_dropouts(model, cut.graph))
+
+
+def _call_dropouts(model: nn.Module, graph: fx.Graph) -> dict[str, nn.Module]:
+    """Let the graph call the network's own layers of dropout again, so that rates are not baked in; return copies."""
+    layers = dict(model.named_modules())
+    called: dict[str, nn.Module] = {}
+    for node in graph.nodes:
+        if operator_name(node.target) not in _DROPOUTS:
+            continue
+        stack = [path.partition("@")[0] for path, _ in node.meta.get("nn_module_stack", {}).values()] or [""]
+        layer: Any = layers.get(stack[-1])
+        if type(layer) in _DROPOUT_LAYERS and len(node.args) > 1 and node.args[1] == layer.p:
+            called.setdefault(stack[-1], type(layer)(layer.p).train(layer.training))
+            node.op, node.target, node.args, node.kwargs = "call_module", stack[-1], node.args[:1], {}
+    return called
 
 
 def _not_saved(model: nn.Module) -> frozenset[str]:
@@ -264,4 +289,5 @@ def _training_graph(model: nn.Module, graph: Graph, survivors: Survivors, plan: 
         if any(name not in blocks for name in plan.blocks):
             return "its training path has not the residual blocks that its evaluation has"
         left_out = [(blocks[name].addition, blocks[name].stays) for name in plan.blocks]
-    return _program_graph(cut_graph(program, walk, survivors.within(labels), left_out), program, "training_constants")
+    cut = cut_graph(program, walk, survivors.within(labels), left_out)
+    return _program_graph(model, cut, program, "training_constants")

@@ -29,11 +29,14 @@ class ProgramGraph:
         Target in the graph -> name of a parameter or buffer of the network.
     constants : Mapping of str to Tensor
         Those that the original has no name for, by name.
+    layers : Mapping of str to Module
+        Layers of dropout that the graph calls, by path: their rate can be changed.
     """
 
     graph: fx.Graph
     fetches: Mapping[str, str]
     constants: Mapping[str, Tensor]
+    layers: Mapping[str, nn.Module]
 
 
 class GraphNetwork(nn.Module):
@@ -41,9 +44,10 @@ class GraphNetwork(nn.Module):
 
     Parameters and buffers have the names that they have in the network it comes from, and are shared by two graphs:
     the one of evaluation and the one of training, between which `train` and `eval` switch. Modes of single layers
-    (a BatchNorm that is frozen while the rest trains) do not exist in it, nor do hooks and other methods. It is called
-    with the arguments of the original's ``forward``. The exporter wrote sizes into the graph, so that it takes inputs
-    of the traced shapes only (any batch size, where that was possible).
+    (a BatchNorm that is frozen while the rest trains) do not exist in it, nor do hooks and other methods; layers of
+    dropout do, under the paths that they have in the original. It is called with the arguments of the original's
+    ``forward``. The exporter wrote sizes into the graph, so that it takes inputs of the traced shapes only (any batch
+    size, where that was possible).
 
     Parameters
     ----------
@@ -77,8 +81,12 @@ class GraphNetwork(nn.Module):
         kept: KeptState | None = None,
     ) -> None:
         super().__init__()
-        constants = training.constants if isinstance(training, ProgramGraph) else {}
-        for name, tensor in {**tensors, **evaluation.constants, **constants}.items():
+        programs = [program for program in (evaluation, training) if isinstance(program, ProgramGraph)]
+        constants = {name: tensor for program in programs for name, tensor in program.constants.items()}
+        for path, layer in ((path, layer) for program in programs for path, layer in program.layers.items()):
+            parent, attribute = _holder(self, path)
+            parent.add_module(attribute, layer)
+        for name, tensor in {**tensors, **constants}.items():
             parent, attribute = _holder(self, name)
             if isinstance(tensor, nn.Parameter):
                 parent.register_parameter(attribute, tensor)

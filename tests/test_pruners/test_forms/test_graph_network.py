@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 
 import pytest
@@ -68,3 +69,31 @@ def test_a_wrapper_is_called_by_position(inputs, plan_for):
     assert compact(*inputs).shape == (3, 4)
     with pytest.raises(SurgeryError, match="traced with argument 2: it is missing"):
         compact(inputs[0])
+
+
+class Drops(Two):
+    def __init__(self):
+        super().__init__()
+        self.drop, self.rest = nn.Dropout(0.5), nn.Sequential(nn.ReLU(), nn.Dropout1d(0.9))
+
+    def forward(self, x, tokens):
+        x = torch.relu(self.a(self.drop(x + self.embed(tokens).mean(1)))).view(-1, 32)
+        return self.c(self.rest(self.b(x)))
+
+
+def test_rates_of_dropout_are_changed_afterwards(inputs, plan_for):
+    model = Drops()
+    graph = trace(model, inputs)
+    compact = apply(model, plan_for(graph, removed=0.3), graph=graph, form="graph")
+    middle = trace(compact, inputs)
+    again = apply(compact, plan_for(middle, removed=0.3), graph=middle)  # pruned twice
+    for network in (compact, copy.deepcopy(compact), again):
+        assert network.training
+        expected = network.eval()(*inputs)
+        assert not torch.equal(network.train()(*inputs), expected)
+        network.apply(lambda layer: setattr(layer, "p", 0.0) if isinstance(layer, (nn.Dropout, nn.Dropout1d)) else None)
+        torch.testing.assert_close(network(*inputs), expected)
+        network.get_submodule("rest.1").p = 1.0
+        torch.testing.assert_close(network(*inputs), network.get_parameter("c.bias").expand(3, -1))
+        torch.testing.assert_close(network.eval()(*inputs), expected)
+    assert model.drop.p == 0.5
