@@ -112,16 +112,28 @@ def test_every_command_is_documented():
         assert f"deploy {name}" in text, f"no page tells of `deploy {name}`"
 
 
-@pytest.mark.parametrize(("page", "leaves"), [("prune.md", "plan.json"), ("methods.md", "page.py")])
-def test_python_of_a_page_runs(tmp_path, page, leaves):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+def _run_blocks(page: str, language: str, folder: Path) -> None:
+    """Run the blocks of a page one after the other, in a fresh process and an empty folder."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
     assert blocks
-    script = tmp_path / "page.py"
+    script = folder / "page.py"
     script.write_text("\n".join(blocks), encoding="utf-8")
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(folder)}
     environment[LOCK_VARIABLE] = os.environ[LOCK_VARIABLE]
     done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+        [sys.executable, str(script)], capture_output=True, text=True, check=False, cwd=folder, env=environment
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("page", "leaves"), [("prune.md", "plan.json"), ("methods.md", "page.py")])
+def test_python_of_a_page_runs(tmp_path, page, leaves):
+    _run_blocks(page, "python", tmp_path)
     assert (tmp_path / leaves).is_file()
+
+
+@pytest.mark.optional
+@pytest.mark.parametrize(("page", "library"), [("prune.md", "ultralytics")])
+def test_python_of_a_page_runs_where_its_library_is_installed(tmp_path, page, library):
+    pytest.importorskip(library)
+    _run_blocks(page, f"python {library}", tmp_path)
