@@ -23,6 +23,7 @@ from pruners.decide.goal import budget_of, require_one_removal
 from pruners.decide.landing import landing_of
 from pruners.errors import MethodError, NothingToPruneError, TargetError, VerificationError, did_you_mean
 from pruners.modules.modes import copy_modes
+from pruners.modules.plain import plain
 from pruners.plan import PruningPlan
 from pruners.task import Pruned, PruningTask
 
@@ -143,6 +144,7 @@ class Method(PruningMethod):
         from pruners.verify import verify
 
         self._require_data(task)
+        task = replace(task, model=plain(task.model))
         before = _checksum(task.model)
         graph = trace(task.model, task.example_inputs, policy=policy_of(task))
         if not any(group.prunable for group in graph.groups):

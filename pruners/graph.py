@@ -26,6 +26,7 @@ from pruners.cost import AxisSize, BlockCost
 from pruners.errors import PlanError, TraceError, TrainingError
 from pruners.groups import ChannelGroup
 from pruners.modules.calls import NetworkCall, call_of, call_spec
+from pruners.modules.plain import plain
 from pruners.modules.random_inputs import spec_of
 from pruners.plan import CallSpec, InputSpec, PruningPlan
 from pruners.policy import Policy
@@ -259,6 +260,7 @@ def trace(
     TraceError
         torch.export cannot trace the network, or a kind of tensor in it is not understood.
     """
+    model = plain(model)
     example = call_of(model, example_inputs)
     if policy is None:
         policy = Policy(outputs=usual_outputs(model)) if after is None else after[0].policy

@@ -11,6 +11,7 @@ from pruners.forms.masking import graph_of
 from pruners.forms.own_class import for_own_class
 from pruners.forms.reference import Reference
 from pruners.graph import Graph
+from pruners.modules.plain import plain
 from pruners.plan import PruningPlan
 from pruners.policy import Policy
 from pruners.task import PruningTask
@@ -70,6 +71,7 @@ def apply(
     """
     if not plan.removes:
         raise NothingToPruneError("the plan removes nothing")
+    model = plain(model)
     graph = graph_of(model, plan) if graph is None else graph
     graph.check(plan)
     reference = Reference(model, plan, graph, checked=check) if reference is None else reference

@@ -21,6 +21,7 @@ from pruners.groups import ChannelGroup
 from pruners.modules.copies import copy_of
 from pruners.modules.multiplications import MacCounter
 from pruners.modules.outputs import LEAST_RANGE, distance, outputs_of, span_of
+from pruners.modules.plain import plain
 from pruners.modules.precision import in_precision
 from pruners.plan import PruningPlan
 
@@ -125,6 +126,7 @@ def verify(
     """
     if not plan.removes:
         raise VerificationError("the plan removes nothing: there is nothing to verify")
+    model, compact = plain(model), plain(compact)
     graph = graph_of(model, plan) if graph is None else graph
     graph.check(plan)
     reference = Reference(model, plan, graph, seed=seed) if reference is None else reference

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils import _pytree as pytree
 
+from pruners.channels.refusals import refusal
 from pruners.channels.regions import inline_regions
 from pruners.errors import FOREIGN, TraceError, first_line
 from pruners.modules.calls import NetworkCall, know_dataclasses
@@ -160,7 +161,7 @@ def _export(
         with torch.set_grad_enabled(training), _quiet():
             return torch.export.export(twin, example.args, example.kwargs, dynamic_shapes=dynamic_shapes, strict=False)
     except FOREIGN as error:
-        raise TraceError(f"torch.export cannot trace {type(twin).__name__}: {first_line(error)}") from error
+        raise TraceError(f"torch.export cannot trace {type(twin).__name__}: {refusal(error, twin)}") from error
 
 
 @contextlib.contextmanager

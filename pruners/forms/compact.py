@@ -15,6 +15,7 @@ from pruners.forms.graph_network import GraphNetwork
 from pruners.graph import Graph
 from pruners.modules.copies import copy_of
 from pruners.modules.kept_state import KeptState, restore_kept
+from pruners.modules.plain import plain
 from pruners.plan import PruningPlan
 from pruners.surgery import apply
 
@@ -36,6 +37,7 @@ def save_weights(module: nn.Module, path: Path) -> None:
     """
     from safetensors.torch import save_file
 
+    module = plain(module)
     weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in _first_names(module).items()}
     metadata = {"format": "pt"}
     if isinstance(module, GraphNetwork) and module.kept is not None:
@@ -77,6 +79,7 @@ def load(
         The network cannot be resized.
     """
     stored, kept = _read(weights)
+    dense = plain(dense)
     if kept is not None:
         dense = copy_of(dense)
         graph = None if restore_kept(dense, kept) else graph

@@ -11,6 +11,7 @@ from pruners.forms.slicing import tensor_named
 from pruners.graph import Graph, trace
 from pruners.groups import removed_positions
 from pruners.modules.copies import copy_of
+from pruners.modules.plain import plain
 from pruners.modules.random_inputs import planned_call
 from pruners.plan import PruningPlan
 
@@ -34,6 +35,7 @@ def mask(model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None) -> 
     PlanError
         The plan was made for another network, or is not legal for it.
     """
+    model = plain(model)
     graph = graph_of(model, plan) if graph is None else graph
     graph.check(plan)
     twin = copy_of(model)

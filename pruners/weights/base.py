@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from pydantic import Field
@@ -11,6 +12,7 @@ from pydantic import Field
 from pruners.base import MethodSettings, PruningMethod, state_of
 from pruners.errors import NothingToPruneError, TargetError, VerificationError
 from pruners.modules.modes import copy_modes
+from pruners.modules.plain import plain
 from pruners.plan import PruningPlan
 from pruners.target import Constraints
 from pruners.task import Pruned, PruningTask
@@ -62,6 +64,7 @@ class WeightMethod(PruningMethod):
         from pruners.weights.task import weight_task
 
         self._require_data(task)
+        task = replace(task, model=plain(task.model))
         _require_free(task.constraints)
         before = state_of(task.model)
         what = weight_task(task, self.settings.layers, self.settings.scope)
