@@ -44,13 +44,17 @@ def refusal(error: BaseException, network: nn.Module) -> str:
     str
         ``file:line: `source`: reason``; the reason alone where no line of the network is at fault.
     """
+    if unknown := re.search(r"Found <class '(.*?)'> in output, which is not a known type", str(error)):
+        kind = unknown[1].rpartition(".")[2]
+        cache = " (call it with use_cache=False)" if kind.endswith("Cache") else ""
+        return f"it returns a {kind}{cache}: return tensors, or tuples, dictionaries or dataclasses of them"
     lines = list(_lines(error, network))
     if not lines:
         return first_line(error)
     path, number = lines[-1]
     source = linecache.getline(path, number).strip()
     if _BY_VALUE.search(first_line(error)):
-        reason = next(help for pattern, help in _HELP if re.search(pattern, source))
+        reason = next(remedy for pattern, remedy in _HELP if re.search(pattern, source))
     elif ".numpy()" in str(error):
         reason = "numpy cannot be traced: compute it with torch"
     else:

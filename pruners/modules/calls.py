@@ -147,6 +147,11 @@ def _check(network: nn.Module, signature: inspect.Signature | None, call: Networ
             raise InputError(f"example_inputs{_where(path)} is {_kind(leaf)}; {_FORMS}")
     if not call.tensors:
         raise InputError(f"example_inputs holds no tensor; {_FORMS}")
+    where = {tensor.device for tensor in (*network.parameters(), *network.buffers())}
+    given = {tensor.device for tensor in call.tensors}
+    if where and not where & given:
+        here, there = (", ".join(sorted(map(str, devices))) for devices in (given, where))
+        raise InputError(f"the example inputs are on {here}, the network on {there}: move them to it")
     if _binds(signature, call.args, call.kwargs) or signature is None:
         return
     name, known = type(network).__name__, list(signature.parameters)
