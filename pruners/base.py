@@ -138,10 +138,9 @@ class Method(PruningMethod):
             The user's module cannot be made smaller, or masked and compact network differ.
         """
         from pruners.forms.graph_network import GraphNetwork
-        from pruners.forms.reference import Reference
         from pruners.graph import trace
         from pruners.surgery import apply, for_own_class, policy_of
-        from pruners.verify import verify
+        from pruners.verify import Reference, verify
 
         self._require_data(task)
         task = replace(task, model=plain(task.model))

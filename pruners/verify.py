@@ -25,7 +25,7 @@ from pruners.modules.plain import plain
 from pruners.modules.precision import in_precision
 from pruners.plan import PruningPlan
 
-__all__ = ["Verification", "verify"]
+__all__ = ["Reference", "Verification", "verify"]
 
 TOLERANCE = 1e-4
 """Largest error that is taken for rounding in fp32, relative to the range of the output."""
