@@ -59,7 +59,7 @@ nightly: $(STAMP)
 	@$(MAKE) --no-print-directory --keep-going benchmark slow newest resolve
 
 # What times something: alone on the machine.
-TIMED := tests/test_speed.py tests/test_pruners/test_channels/test_analysis_time.py tests/test_benchmarks/test_validation/test_oracles.py
+TIMED := tests/test_speed.py tests/test_prune_time.py tests/test_pruners/test_channels/test_analysis_time.py tests/test_benchmarks/test_validation/test_oracles.py
 benchmark: $(STAMP)
 	$(BIN)/python -m pytest $(TIMED) -m slow
 

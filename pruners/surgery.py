@@ -36,7 +36,7 @@ def apply(
 ) -> nn.Module:
     """Return a compact copy of `model`.
 
-    Two forms are made and compared at two batch sizes: the user's own module with smaller tensors, and a program cut
+    Two forms are made and compared: the user's own module with smaller tensors, and a program cut
     from the exported graph, which always exists.
 
     Parameters

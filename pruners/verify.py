@@ -96,7 +96,7 @@ def verify(
     is close, rounding in fp32 looks like an error.
 
     Three things must hold. Every tensor of the compact network is the original's, cut by the plan, bit by bit. With the
-    weights as given both networks give the same outputs, at two batch sizes. And with other weights they do too: this
+    weights as given both networks give the same outputs. And with other weights they do so at another batch size: this
     probe gives a copy of the original weights with which its output depends on every channel
     (`pruners.modules.perturb.randomize_for_sensitivity`) and the compact copy the same tensors, cut by the plan; it is
     what the check rests on for a freshly initialised network, whose outputs hardly depend on its inner layers. The
@@ -136,7 +136,7 @@ def verify(
         in_graph = isinstance(compact, GraphNetwork) or kind == "masked values"
         cases = reference.cases(kind, dtype, any_batch=graph.dynamic_batch or not in_graph)
         smaller, floor = in_precision(copy_of(compact).eval(), dtype), LEAST_RANGE[dtype]
-        given = [_compare(run, smaller, floor) for run in cases.given]
+        given = _compare(cases.given, smaller, floor)
         _load(smaller, cases.tensors)
         counter = MacCounter()
         with counter:
@@ -145,14 +145,14 @@ def verify(
             reference=kind,
             removed_channels=_removed_channels(graph.groups, plan),
             removed_parameters=_n_elements(model) - _n_elements(compact),
-            max_abs_error=max(one.error for one in given),
-            relative_error=max(one.relative_error for one in (*given, awake)),
-            sensitivity=max(run.sensitivity(floor) for run in cases.given),
+            max_abs_error=given.error,
+            relative_error=max(given.relative_error, awake.relative_error),
+            sensitivity=cases.given.sensitivity(floor),
             probe_sensitivity=cases.awake.sensitivity(floor),
-            batch_sizes=tuple(run.plain.size for run in cases.given),
+            batch_sizes=tuple(dict.fromkeys(run.plain.size for run in (cases.given, cases.awake))),
             macs=counter.macs // cases.awake.plain.size if cases.counts else None,
         )
-        return found, any(one.coarse for one in (*given, awake))
+        return found, given.coarse or awake.coarse
 
     def decided(dtype: torch.dtype) -> tuple[Verification, bool]:
         for kind in reference.kinds:

@@ -178,7 +178,7 @@ def _judge(model: nn.Module, graph: Graph, reference: Reference, network: GraphN
     cheap = torch.float64 if any(one.dtype == torch.float64 for one in model.parameters()) else torch.float32
     try:
         awake = reference.awake(cheap, any_batch=graph.dynamic_batch)
-        if not any(bool(output.isfinite().any()) for run in awake.runs for output in run.outputs):
+        if not any(bool(output.isfinite().any()) for output in awake.given.outputs):
             raise SurgeryError(
                 f"{type(model).__name__} gives NaN or infinity only on the example of its graph; "
                 "hand in a graph that was traced with inputs which it takes"
@@ -220,7 +220,7 @@ class _Judge:
     def _expect(self) -> None:
         """Run the graph form."""
         for self._dtype in (torch.float64, torch.float32):
-            self._example = in_dtype(self._awake.runs[0].inputs, self._dtype)
+            self._example = in_dtype(self._awake.given.inputs, self._dtype)
             self._tensors = {name: precise(tensor, self._dtype) for name, tensor in self._awake.tensors.items()}
             try:
                 self._expected = outputs_of(self._loaded(self._network), self._example)

@@ -56,10 +56,10 @@ class MaskedRun:
 
 @dataclass(frozen=True, eq=False)
 class Awake:
-    """Awake weights, cut by the plan, by name; and the inputs of a call at each batch size that the original takes."""
+    """Awake weights, cut by the plan, by name; and a run with the weights as given."""
 
     tensors: Mapping[str, Tensor]
-    runs: Sequence[Run]
+    given: Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,17 +68,17 @@ class Cases:
 
     Parameters
     ----------
-    given : sequence of MaskedRun
-        With the weights as given, at each batch size.
+    given : MaskedRun
+        With the weights as given.
     awake : MaskedRun
-        With awake weights, at the last of these.
+        With awake weights, at another batch size where the original takes any.
     tensors : Mapping of str to Tensor
         The awake weights, cut by the plan: what the compact network has to have for `awake`.
     counts : bool
         Whether the multiply-accumulates of that run are those of the graph.
     """
 
-    given: Sequence[MaskedRun]
+    given: MaskedRun
     awake: MaskedRun
     tensors: Mapping[str, Tensor]
     counts: bool
@@ -134,20 +134,16 @@ class Reference:
         if key not in self._awake and self._checked:
             self.cases(self.kinds[0], dtype, any_batch=any_batch)
         if key not in self._awake:
-            network, examples = self._network(dtype), self._examples(dtype)
-            runs = examples.runs(network, seed=self._seed, any_batch=any_batch)
-            randomize_for_sensitivity(network, runs[-1].inputs, seed=self._seed)
-            self._awake[key] = Awake(dict(cut_by_name(network, self.gone)), runs)
+            network, given, _ = self._woken(dtype, any_batch)
+            self._awake[key] = Awake(dict(cut_by_name(network, self.gone)), given)
         return self._awake[key]
 
     def cases(self, kind: Kind, dtype: torch.dtype, *, any_batch: bool) -> Cases:
         """Return what the compact network is compared with; see `awake` for the arguments."""
         key = kind, any_batch, dtype
         if key not in self._cases:
-            self._cases[key] = self._made(kind, dtype, any_batch)
-            self._awake[any_batch, dtype] = Awake(
-                self._cases[key].tensors, [one.plain for one in self._cases[key].given]
-            )
+            self._cases[key] = cases = self._made(kind, dtype, any_batch)
+            self._awake[any_batch, dtype] = Awake(cases.tensors, cases.given.plain)
         return self._cases[key]
 
     def _network(self, dtype: torch.dtype) -> nn.Module:
@@ -156,27 +152,30 @@ class Reference:
     def _examples(self, dtype: torch.dtype) -> Examples:
         return Examples(in_dtype(self._graph.example.to(device_of(self._model)), dtype))
 
+    def _woken(self, dtype: torch.dtype, any_batch: bool) -> tuple[nn.Module, Run, Run]:
+        """Return an awake copy, its run before and the one after it woke."""
+        examples = self._examples(dtype)
+        wake = partial(randomize_for_sensitivity, seed=self._seed)
+        return examples.runs(partial(self._network, dtype), seed=self._seed, any_batch=any_batch, last=wake)
+
     def _made(self, kind: Kind, dtype: torch.dtype, any_batch: bool) -> Cases:
-        network, examples = self._network(dtype), self._examples(dtype)
-        runs = examples.runs(network, seed=self._seed, any_batch=any_batch)
-        given = [self._masked(kind, network, run) for run in runs]
-        for attempt in range(_PROBES):
-            if attempt or kind == "masked parameters":
-                del network  # one copy at a time; this one is masked, or its weights did not tell
-                network = self._network(dtype)
-            seed = self._seed + attempt
-            inputs = runs[-1].inputs
-            if attempt >= _PROBES // 2:  # what is drawn may lie where the network is dead, the example does not
-                inputs = examples.as_given(runs[-1].batch)
-            plain = Run(runs[-1].batch, inputs, randomize_for_sensitivity(network, inputs, seed=seed))
-            if not plain.finite:
-                plain = examples.run(network, batch=runs[-1].batch, seed=seed + 1)
+        network, before, plain = self._woken(dtype, any_batch)
+        for attempt in range(1, _PROBES + 1):
             tensors = dict(cut_by_name(network, self.gone))
             counter = MacCounter()
             with counter:
                 awake = self._masked(kind, network, plain)
-            if awake.sensitivity(LEAST_RANGE[dtype]) >= LEAST_SENSITIVITY:
+            if awake.sensitivity(LEAST_RANGE[dtype]) >= LEAST_SENSITIVITY or attempt == _PROBES:
                 break
+            del network  # one copy at a time
+            network = self._network(dtype)
+            inputs = plain.inputs
+            if attempt >= _PROBES // 2:  # what is drawn may lie where the network is dead, the example does not
+                inputs = self._examples(dtype).as_given(plain.batch)
+            outputs = randomize_for_sensitivity(network, inputs, seed=self._seed + attempt)
+            plain = Run(plain.batch, inputs, outputs)
+        del network
+        given = self._masked(kind, self._network(dtype), before)
         return Cases(given, awake, tensors, counter.macs // plain.size == self._graph.macs())
 
     def _masked(self, kind: Kind, network: nn.Module, run: Run) -> MaskedRun:

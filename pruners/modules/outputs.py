@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from pruners.modules.precision import comparable, precise
 from pruners.modules.random_inputs import SOURCES, Source, random_call
 
 __all__ = ["LEAST_RANGE", "Examples", "Run", "device_of", "distance", "in_dtype", "outputs_of", "run_alike", "span_of"]
+
+
+_Last: TypeAlias = Callable[[nn.Module, NetworkCall], Sequence[Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,52 +55,48 @@ class Examples:
 
     def __init__(self, example: NetworkCall) -> None:
         self.example = example
-        self._sources = SOURCES
 
-    def runs(self, network: nn.Module, *, seed: int, any_batch: bool) -> list[Run]:
-        """Run at batch sizes 1 and 2 if it may and does, else at the example's.
+    def runs(
+        self, make: Callable[[], nn.Module], *, seed: int, any_batch: bool, last: _Last | None = None
+    ) -> tuple[nn.Module, Run, Run]:
+        """Run a network at batch sizes 1 and 2 if it may and does, else twice at the example's.
 
-        Raises
-        ------
-        Exception
-            The network does not run on the example.
-        """
-        for source in self._sources if any_batch and self.example.batch is not None else ():
-            try:
-                runs = [self._run(network, batch, seed, source) for batch in (1, 2)]
-            except FOREIGN:
-                continue
-            if source == SOURCES[-1] or all(run.finite for run in runs):
-                self._sources = self._sources[self._sources.index(source) :]
-                return runs
-        return [self.run(network, seed=seed)]
-
-    def run(self, network: nn.Module, *, seed: int, batch: int | None = None) -> Run:
-        """Run at a batch size that `runs` found.
+        Parameters
+        ----------
+        make : callable
+            Makes the network.
+        last : callable, optional
+            Runs it the second time, and may change it; default: `outputs_of`.
 
         Raises
         ------
         Exception
             The network does not run on the example.
         """
-        while len(self._sources) > 1:
-            try:
-                run = self._run(network, batch, seed, self._sources[0])
-            except FOREIGN:
-                pass  # for want of a valid input: the example itself raises below
-            else:
-                if run.finite:
-                    return run
-            self._sources = self._sources[1:]
-        return self._run(network, batch, seed, self._sources[0])
+        sizes = [(1, 2)] if any_batch and self.example.batch is not None else []
+        for one, two in (*sizes, (None, None)):
+            for source in SOURCES:
+                network = make()
+                try:
+                    runs = (
+                        self._run(network, one, seed, source, outputs_of),
+                        self._run(network, two, seed + 1, source, last or outputs_of),
+                    )
+                except FOREIGN:
+                    if one is None and source == SOURCES[-1]:
+                        raise
+                else:
+                    if source == SOURCES[-1] or all(run.finite for run in runs):
+                        return network, *runs
+        raise AssertionError("the example itself runs or raises")
 
     def as_given(self, batch: int | None) -> NetworkCall:
         """Return rows of the example itself, at a batch size."""
         return random_call(self.example, batch=batch, source=SOURCES[-1])
 
-    def _run(self, network: nn.Module, batch: int | None, seed: int, source: Source) -> Run:
+    def _run(self, network: nn.Module, batch: int | None, seed: int, source: Source, run: _Last) -> Run:
         inputs = random_call(self.example, batch=batch, seed=seed, source=source)
-        return Run(batch, inputs, outputs_of(network, inputs))
+        return Run(batch, inputs, run(network, inputs))
 
 
 LEAST_RANGE = {torch.float32: 1e-2, torch.float64: 1e-6}

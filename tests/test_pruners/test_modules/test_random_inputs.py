@@ -236,14 +236,13 @@ def test_what_a_network_cannot_take_comes_from_the_example():
 
     example = NetworkCall((torch.randn(3, 4, 2), torch.tensor([4, 2, 1])))
     examples = Examples(example)
-    one, two = examples.runs(Sorted(), seed=0, any_batch=True)
+    _, one, two = examples.runs(Sorted, seed=0, any_batch=True)
     assert (one.batch, two.batch) == (1, 2)
     for seed in range(9):
-        (own,) = examples.runs(Sorted(), seed=seed, any_batch=False)
+        _, own, _ = examples.runs(Sorted, seed=seed, any_batch=False)
         lengths = own.inputs.tensors[1].tolist()
         assert own.batch is None
         assert lengths == sorted(lengths, reverse=True)
-    assert lengths == [4, 2, 1]
 
 
 def test_an_input_is_described_by_its_bounds_and_a_few_integers_by_all():

@@ -1,0 +1,115 @@
+"""What `prune` costs beside one trace of the network, with its proof; run by `make benchmark`. CPU seconds, one thread.
+
+Prints a table, with Torch-Pruning (which proves nothing) beside it where it is installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import pytest
+import torch
+import torchvision
+
+from pruners.graph import trace
+from pruners.methods.l1 import L1
+from pruners.target import Target
+from pruners.task import PruningTask
+
+pytestmark = pytest.mark.slow
+
+NETWORKS = ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121", "regnet_y_400mf", "swin_t")
+RUNS = 3
+IMAGE = torch.randn(1, 3, 224, 224)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def pruned(model):
+    target = Target(of="flops", kept_fraction=0.5)
+    return L1().prune(PruningTask(model=model, example_inputs=(IMAGE,), target=target))
+
+
+@contextmanager
+def resident_peak():
+    """Follow the memory of this process: yields a list whose last entry is the most beyond the start, in bytes."""
+    page, statm, most, done = 4096, Path("/proc/self/statm"), [0], threading.Event()
+    start = int(statm.read_text().split()[1])
+
+    def follow():
+        while not done.wait(0.005):
+            most.append(max(most[-1], (int(statm.read_text().split()[1]) - start) * page))
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        yield most
+    finally:
+        done.set()
+        thread.join()
+
+
+def by_torch_pruning(model) -> float | None:
+    if importlib.util.find_spec("torch_pruning") is None:
+        return None
+    import torch_pruning
+
+    from deploy.studies.coverage.tp import output_layers
+
+    def prune():
+        torch_pruning.pruner.BasePruner(
+            model,
+            IMAGE,
+            importance=torch_pruning.importance.GroupMagnitudeImportance(p=1),
+            pruning_ratio=0.3,
+            ignored_layers=output_layers(model, (IMAGE,)),
+        ).step()
+
+    try:
+        return seconds(prune)
+    except Exception:  # noqa: BLE001 - whatever the library raises on a network that it cannot prune
+        return None
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is followed through /proc")
+def test_a_proved_pruning_costs_little_beside_a_trace(capsys):
+    trace(torchvision.models.resnet18(), (IMAGE,))  # what is imported on the way
+    ratios, lines = {}, ["network            trace s  prune s  ratio  Torch-Pruning s  peak in copies of the weights"]
+    for name in NETWORKS:
+        model = getattr(torchvision.models, name)(weights=None).eval()
+        pairs = []
+        for _ in range(RUNS):
+            traced = seconds(lambda model=model: trace(model, (IMAGE,)))
+            pairs.append((traced, seconds(lambda model=model: pruned(model))))
+        with resident_peak() as most:
+            pruned(model)
+        copies = most[-1] / sum(p.numel() * p.element_size() for p in model.parameters())
+        traced, proved = (median(times) for times in zip(*pairs, strict=True))
+        ratios[name] = median(after / before for before, after in pairs)
+        other = by_torch_pruning(model)
+        beside = "-" if other is None else f"{other:.2f}"
+        lines.append(f"{name:18} {traced:7.2f} {proved:8.2f} {ratios[name]:6.2f} {beside:>16} {copies:8.1f}")
+    with capsys.disabled():
+        sys.stdout.write("\n" + "\n".join(lines) + "\n")
+    assert median(ratios.values()) < 3, ratios
+    assert max(ratios.values()) < 6, ratios
