@@ -295,6 +295,7 @@ _REWRITES: dict[str, Callable[[_Cut, fx.Node], None]] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution(6)),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _convolution(6)),
     "convolution": _convolution(8),
+    "torchvision::deform_conv2d": _convolution(11),
     **dict.fromkeys(("layer_norm", "rms_norm"), _layer_norm),
     "group_norm": _group_norm,
     **dict.fromkeys(("batch_norm", "instance_norm"), _channel_norm),

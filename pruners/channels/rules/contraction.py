@@ -221,6 +221,37 @@ def any_convolution(walk: Propagation, x: Value, weight: Value, bias: Value | No
     return _convolve(walk, x, weight, bias, int(rest[5]), transposed=bool(rest[3]))
 
 
+@always("torchvision::deform_conv2d")
+def deformed_convolution(
+    walk: Propagation, x: Value, weight: Value, offset: Value, mask: Value, bias: Value, *rest: Any
+) -> Value:
+    """Convolve at positions that another tensor moves; the last of `rest` are groups, offset groups, use of the mask.
+
+    Offset groups stay: each keeps the channel at the same positions.
+    """
+    walk.lock((*offset.slots, *mask.slots), Lock(f"{walk.node.name} reads positions from it"))
+    groups, offset_groups = int(rest[6]), int(rest[7])
+    for slot in x.slots if offset_groups > 1 else ():
+        _by_group(walk, slot, 1, False, offset_groups)
+    return _convolve(walk, x, weight, bias, groups, transposed=False)
+
+
+@always("bilinear")
+def bilinear(walk: Propagation, x: Value, y: Value, weight: Value, bias: Value | None = None) -> Value:
+    """Sum the products of all pairs of entries of two tensors, weighted; the weight is stored (out, first, second)."""
+    walk.starts.append(walk.node.name)
+    free = "abcdefgh"[: len(x.shape) - 1]
+    half = contract(walk, x, weight, (free + "i", "mij", free + "jm"))
+    walk.every.append(half)
+    result = contract(walk, half, y, (free + "jm", free + "j", free + "m"))
+    if bias is not None:
+        result = walk.join([result, bias])
+    result = Value(walk.shape, result.slots)
+    _count(walk, [*_axes(half), (weight, 1)], result)
+    _count(walk, [*_axes(result), (weight, 2)], result)
+    return result
+
+
 def _convolve(
     walk: Propagation, x: Value, weight: Value, bias: Value | None, groups: int, *, transposed: bool
 ) -> Value:
