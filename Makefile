@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 # Cores are often shared: threads that sleep while they wait hold nobody up.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo lint ruff format types contracts test pytest nightly benchmark slow newest resolve rounding gpu
+.PHONY: setup demo lint ruff format types contracts test pytest nightly benchmark slow newest resolve mutants rounding gpu
 .PHONY: coverage lines clean
 
 setup: $(STAMP)
@@ -56,7 +56,7 @@ pytest: $(STAMP)
 # Everything else that needs no GPU.
 nightly: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all]"
-	@$(MAKE) --no-print-directory --keep-going benchmark slow newest resolve
+	@$(MAKE) --no-print-directory --keep-going benchmark slow newest resolve mutants
 
 # What times something: alone on the machine.
 TIMED := tests/test_speed.py tests/test_prune_time.py tests/test_pruners/test_channels/test_analysis_time.py tests/test_benchmarks/test_validation/test_oracles.py
@@ -71,6 +71,10 @@ newest: $(STAMP)
 
 resolve: $(STAMP)
 	$(BIN)/python tools/resolve.py
+
+# A mistake planted in each rule of the label engine: the tests notice every one.
+mutants: $(STAMP)
+	$(BIN)/python tools/mutants.py
 
 # What trainings end in, with the instructions of other processors, other numbers of threads and other seeds.
 rounding: $(STAMP)

@@ -50,6 +50,8 @@ class BatchNormScale(_NormCriterion):
             rows = []
             for member in _scales(evidence.model, group):
                 scale = evidence.model.get_parameter(member.path).detach().to("cpu", torch.float64).abs()
+                if member.path.endswith("_orig"):  # masked by torch.nn.utils.prune
+                    scale = scale * evidence.model.get_buffer(f"{member.path.removesuffix('_orig')}_mask").cpu()
                 sums = unit_sums(scale, member.indices).tolist()
                 rows.append(
                     tuple(value / len(unit) if unit else None for value, unit in zip(sums, member.indices, strict=True))
@@ -126,10 +128,10 @@ def _scales(model: nn.Module, group: ChannelGroup) -> list[Member]:
     members = []
     for member in group.members:
         path, _, attribute = member.path.rpartition(".")
-        if attribute == "weight" and isinstance(model.get_submodule(path), _BatchNorm):
+        if attribute in ("weight", "weight_orig") and isinstance(model.get_submodule(path), _BatchNorm):
             members.append(member)
     return members
 
 
 def _shift(scale: str) -> str:
-    return f"{scale.removesuffix('weight')}bias"
+    return f"{scale.removesuffix('_orig').removesuffix('weight')}bias"

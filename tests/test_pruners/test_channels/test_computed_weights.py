@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from pruners import Target
 from pruners.errors import PruneError
 from pruners.graph import trace
+from pruners.importance.criteria import create_criterion
+from pruners.importance.evidence import Evidence
+from pruners.modules.copies import copy_of
 from pruners.plan import PruningPlan
 from pruners.registry import create
 from pruners.surgery import apply
@@ -174,3 +177,42 @@ def test_exact_only_leaves_a_spectral_norm_whole():
     pruned.model.train()(X).sum().backward()  # its power iteration goes on
     with pytest.raises(PruneError):
         prune(exact_only=True)
+
+
+def masked_network():
+    torch.manual_seed(0)
+    net = nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 16), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    net.append(nn.Flatten()).append(nn.Linear(16, 5))
+    prune.ln_structured(net[2], "weight", 0.5, n=1, dim=0)
+    nn.init.uniform_(net[3].weight, 0.5, 1.5)
+    prune.random_unstructured(net[3], "weight", 0.3)
+    prune.global_unstructured([(net[0], "weight"), (net[7], "weight")], prune.RandomUnstructured, amount=0.3)
+    return net.eval()
+
+
+@pytest.mark.parametrize(
+    "criterion", ["l1", "l2", "min_weight", "fpgm", "taylor_fo", "activation_mean", "apoz", "bn_scale", "taylor_fo_bn"]
+)
+def test_a_criterion_sees_masked_weights_as_the_layers_do(criterion):
+    net = masked_network()
+    removed = copy_of(net)
+    for layer in (removed[0], removed[2], removed[3], removed[7]):
+        prune.remove(layer, "weight")
+    scores, groups = [], ("2",) if criterion.startswith("bn") or criterion.endswith("bn") else ("0", "2")
+    for one in (net, removed):
+        batches = [(X, torch.tensor([0, 1]))]
+        evidence = Evidence(model=one, graph=trace(one, (X,)), groups=groups, batches=batches, loss=F.cross_entropy)
+        scores.append(create_criterion(criterion).scores(evidence))
+    assert scores[0].keys() == scores[1].keys()
+    for name, values in scores[0].items():
+        assert values == pytest.approx(scores[1][name], rel=1e-4, abs=1e-7)
+
+
+def test_l1_removes_the_filters_that_are_masked_first():
+    net = masked_network()
+    task = PruningTask(model=net, example_inputs=(X,), target=Target(of="ratios", ratios={"2": 0.5}))
+    pruned = create("l1").prune(task)
+    alive = net[2].weight_mask.flatten(1).any(1).nonzero().flatten().tolist()
+    assert list(pruned.plan.kept["2"]) == alive
+    assert isinstance(pruned.model, nn.Sequential)
+    assert pruned.model[2].weight_mask.shape == (8, 8, 3, 3)

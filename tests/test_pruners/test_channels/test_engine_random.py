@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations, prune
+from torchvision.ops import DeformConv2d
 
 from pruners.graph import trace
 from pruners.plan import PruningPlan
@@ -35,7 +37,25 @@ KINDS = [
     "groupnorm",
     "transposed",
     "baked",
+    "computed",
+    "deformed",
 ]
+COMPUTED = (
+    parametrizations.spectral_norm,
+    parametrizations.weight_norm,
+    lambda layer: parametrizations.weight_norm(layer, dim=1),
+    lambda layer: prune.random_structured(layer, "weight", 0.3, dim=0),
+)
+
+
+class Deformed(nn.Module):
+    def __init__(self, channels, groups):
+        super().__init__()
+        self.offset = nn.Conv2d(channels, groups * 18, 3, padding=1)
+        self.layer = DeformConv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x):
+        return self.layer(x, 0.1 * self.offset(x))
 
 
 class Squeeze(nn.Module):
@@ -74,6 +94,11 @@ class RandomNet(nn.Module):
                 layer = nn.ConvTranspose2d(channels, channels, 1, groups=1 + back % 2)
             elif kind == "add":
                 layer = nn.Conv2d(channels, channels, 1)
+            elif kind == "computed":
+                out = 6 + 2 * (back % 4)
+                layer = COMPUTED[back](nn.Conv2d(channels, out, 3, padding=1))
+            elif kind == "deformed":
+                layer = Deformed(channels, 1 + (back % 2 if channels % 2 == 0 else 0))
             elif kind == "cat":
                 layer = nn.Conv2d(channels, 4, 1)
                 out = channels + 4
@@ -135,17 +160,17 @@ def drawn(n_examples):
 
 
 @pytest.mark.parametrize("n_examples", [10, pytest.param(25, marks=pytest.mark.slow)])
-def test_masked_equals_compact_on_random_networks(n_examples):
+def test_masked_equals_compact_on_random_networks(n_examples, with_masked_maps):
     @drawn(n_examples)
     @given(networks(), st.data())
     def check(model, data):
-        check_plans(model, torch.randn(2, 3, 6, 6), data)
+        check_plans(model, torch.randn(2, 3, 6, 6), data, with_masked_maps)
 
     check()
 
 
 class RandomTokens(nn.Module):
-    """A chain of steps on sequences: attention by hand, gates, norms, residuals."""
+    """A chain of steps on sequences: attention by hand, gates, products of pairs, norms, residuals."""
 
     def __init__(self, steps):
         super().__init__()
@@ -159,6 +184,8 @@ class RandomTokens(nn.Module):
                 layer.qkv, layer.out = nn.Linear(12, 36), nn.Linear(12, 12)
             elif kind == "glu":
                 layer.up, layer.down = nn.Linear(12, 20), nn.Linear(10, 12)
+            elif kind == "pairs":
+                layer.left, layer.right, layer.pairs = nn.Linear(12, 5), nn.Linear(12, 4), nn.Bilinear(5, 4, 12)
             elif kind == "scale":
                 layer.scale = nn.Parameter(torch.randn(12))
             self.layers.append(layer)
@@ -179,6 +206,12 @@ class RandomTokens(nn.Module):
             elif kind == "glu":
                 gate, value = layer.up(y).chunk(2, -1)
                 y = layer.down(F.silu(gate) * value)
+            elif kind == "pairs":
+                left, right = layer.left(y), layer.right(y)
+                if back < 2:
+                    y = layer.pairs(left, right)
+                else:
+                    y = torch.einsum("bti,oij,btj->bto", left, layer.pairs.weight, right)
             elif kind == "scale":
                 y = y * layer.scale
             elif kind == "normalize":
@@ -188,25 +221,29 @@ class RandomTokens(nn.Module):
 
 
 token_steps = st.lists(
-    st.tuples(st.sampled_from(["attention", "glu", "scale", "normalize", "norm"]), st.integers(0, 3)),
+    st.tuples(st.sampled_from(["attention", "glu", "pairs", "scale", "normalize", "norm"]), st.integers(0, 3)),
     min_size=1,
     max_size=5,
 )
 
 
 @pytest.mark.parametrize("n_examples", [6, pytest.param(15, marks=pytest.mark.slow)])
-def test_masked_equals_compact_on_random_token_networks(n_examples):
+def test_masked_equals_compact_on_random_token_networks(n_examples, with_masked_maps):
     @drawn(n_examples)
     @given(token_steps, st.sampled_from(["heads", "head_size"]), st.integers(0, 99), st.data())
     def check(steps, attention, seed, data):
         torch.manual_seed(seed)
-        check_plans(RandomTokens(steps), torch.randn(2, 4, 5), data, Policy(attention=attention))
+        check_plans(RandomTokens(steps), torch.randn(2, 4, 5), data, with_masked_maps, Policy(attention=attention))
 
     check()
 
 
-def check_plans(model, x, data, policy=None):
-    """Draw a plan and a second one for what it leaves: masked equals compact, and costs are what was foretold."""
+def check_plans(model, x, data, with_masked_maps, policy=None):
+    """Draw a plan and a second one for what it leaves: masked equals compact, and costs are what was foretold.
+
+    What is exact leaves the maps of the kept channels as they are.
+    """
+    model.eval()
     graph = trace(model, (x,), policy=policy)
     plan = draw_plan(graph, data)
     assert PruningPlan.model_validate_json(plan.model_dump_json()) == plan
@@ -214,6 +251,15 @@ def check_plans(model, x, data, policy=None):
         return
     compact = apply(model, plan, graph=graph, check=False)
     assert verify(model, plan, compact, graph=graph).relative_error < 1e-5
+    exact = [name for name in plan.kept if graph.group(name).exact and plan.removed(name)]
+    if exact:
+        chosen = {"kept": {n: plan.kept[n] for n in exact}, "sizes": {n: plan.sizes[n] for n in exact}}
+        part = plan.model_copy(update=chosen)
+        of_part = compact
+        if any(plan.removed(name) for name in plan.kept if name not in exact):
+            of_part = apply(model, part, graph=graph, check=False, form="graph")
+        expected = with_masked_maps(graph, part, x)
+        assert (of_part(x) - expected).abs().max() < 1e-4 * expected.abs().max()
     counts = {name: len(units) for name, units in plan.kept.items()}
     again = trace(compact, (x,), policy=graph.policy)
     assert again.macs() == graph.macs(counts)

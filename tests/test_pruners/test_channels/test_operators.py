@@ -97,7 +97,7 @@ class ShuffleUnit(nn.Module):
         return F.relu(torch.cat([F.avg_pool2d(x, 3, 2, 1), y], 1) if self.down else x + y)
 
 
-@pytest.mark.parametrize(("groups", "widths"), [(3, (60,)), (3, (60, 120)), (3, (240, 480)), (2, (200,)), (4, (272,))])
+@pytest.mark.parametrize(("groups", "widths"), [(3, (60,)), (3, (60, 120)), (3, (240, 480)), (2, (200,))])
 def test_a_shuffle_that_crosses_its_groups_loses_whole_multiples_and_bottlenecks(groups, widths, plan_for):
     layers, width = [nn.Conv2d(3, 24, 3, 2, 1)], 24
     for place, wide in enumerate(widths):

@@ -1,0 +1,170 @@
+"""Plant a mistake in each rule of the label engine, one at a time: the tests have to notice; run by `make nightly`.
+
+Each mutant is one small edit of a copy of `pruners/`; a mutant that the tests named beside it let pass survives.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+LONGEST = 300
+"""Seconds after which a mutant hangs, which is noticed too."""
+CHANNELS = "pruners/channels"
+IDIOMS, OPERATORS, COMPUTED, GRAPH, LABELS = (
+    "tests/test_pruners/test_channels/test_idioms.py",
+    "tests/test_pruners/test_channels/test_operators.py",
+    "tests/test_pruners/test_channels/test_computed_weights.py",
+    "tests/test_pruners/test_graph.py",
+    "tests/test_pruners/test_channels/test_labels.py",
+)
+
+
+class Mutant(NamedTuple):
+    """Where `old` becomes `new`, and the tests that have to fail."""
+
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = {
+    "labels: uniting with no label does not lock": Mutant(
+        "labels.py", "self.lock(pairs[:, one_is_none].amax(0), lock)", "pass", LABELS
+    ),
+    "labels: a tensor that would vanish is free": Mutant(
+        "labels.py", "if not axes[key] and int(roots.reshape(-1)[0]):", "if False:", LABELS
+    ),
+    "labels: floors are forgotten": Mutant(
+        "labels.py", "self.floors.append((labels.reshape(-1), least))", "pass", IDIOMS
+    ),
+    "labels: statistics are not flagged": Mutant(
+        "labels.py", "self._flagged.append((slot, tuple(axes)))", "pass", GRAPH
+    ),
+    "labels: sums in weights are not weighed": Mutant("labels.py", "self._weighed.append(slot)", "pass", COMPUTED),
+    "propagation: outputs are free": Mutant(
+        "propagation.py", 'self.lock(item.slots, Lock("its channels are an output of the network"))', "pass", GRAPH
+    ),
+    "propagation: unknown operators pass": Mutant(
+        "propagation.py", "            self.lock(value.slots, Lock(reason))", "            pass", GRAPH
+    ),
+    "propagation: a comparison with a weight is exact": Mutant(
+        "propagation.py", "self.flag(value, [axis % len(value.shape)])", "pass", COMPUTED
+    ),
+    "contraction: nothing is tied along the sum": Mutant(
+        "rules/contraction.py", "    walk.join(parts, wait=False)\n", "", GRAPH
+    ),
+    "contraction: grouped convolutions have no floor": Mutant(
+        "rules/contraction.py", "walk.labels.floor(slot, 2)  # with one channel", "pass  # with one channel", GRAPH
+    ),
+    "contraction: groups are not tied": Mutant(
+        "rules/contraction.py", "tied = axis + 1 if whole else axis", "tied = axis if whole else axis + 1", GRAPH
+    ),
+    "contraction: positions that a convolution reads are free": Mutant(
+        "rules/contraction.py", "walk.lock((*offset.slots, *mask.slots)", "walk.lock((*mask.slots,)", OPERATORS
+    ),
+    "contraction: offset groups are not tied": Mutant(
+        "rules/contraction.py", "_by_group(walk, slot, 1, False, offset_groups)", "pass", OPERATORS
+    ),
+    "contraction: bilinear layers sum over the first side only": Mutant(
+        "rules/contraction.py",
+        'contract(walk, half, y, (free + "jm", free + "j", free + "m"))',
+        "Value(walk.shape, tuple(s.squeeze(-2) for s in half.slots if s.shape[-2] == 1))",
+        OPERATORS,
+    ),
+    "contraction: einsum forgets an operand": Mutant(
+        "rules/contraction.py",
+        "for place, (operand, side) in enumerate(others):",
+        "for place, (operand, side) in enumerate(others[:1]):",
+        OPERATORS,
+    ),
+    "contraction: grouped queries are not repeated": Mutant(
+        "rules/contraction.py", "s.repeat_interleave(times, s.ndim - 3)", "s.repeat(1, times, 1, 1)", GRAPH
+    ),
+    "elementwise: a scale is not joined": Mutant(
+        "rules/elementwise.py", "joined = walk.join([x, *own])", "joined = x", GRAPH
+    ),
+    "elementwise: layer norms are exact": Mutant(
+        "rules/elementwise.py",
+        "walk.flag(joined, range(len(x.shape) - len(normalized_shape), len(x.shape)))",
+        "pass",
+        GRAPH,
+    ),
+    "elementwise: operands are not united": Mutant(
+        "rules/elementwise.py", "joined = walk.join(tensors)", "joined = tensors[0]", GRAPH
+    ),
+    "movement: a shuffle stays in place": Mutant(
+        "rules/movement.py", "turned = [slot.transpose(1, 2) for slot in apart]", "turned = apart", IDIOMS
+    ),
+    "movement: equal pieces are not tied": Mutant(
+        "rules/movement.py", "for part in parts[1:] if len(set(sizes)) == 1 else ():", "for part in ():", GRAPH
+    ),
+    "movement: negative padding is free": Mutant(
+        "rules/movement.py", "if any(amount < 0 for amount in amounts):", "if False:", IDIOMS
+    ),
+    "movement: squeezed axes have no floor": Mutant("rules/movement.py", "_keep_wide(walk, x, *args)", "pass", IDIOMS),
+    "reduction: means are exact": Mutant(
+        "rules/reduction.py",
+        "            walk.labels.flag(slot, axes)\n            if spread",
+        "            if spread",
+        COMPUTED,
+    ),
+    "reduction: positions of the largest are free": Mutant(
+        "rules/reduction.py", 'walk.labels.lock(slot, Lock(f"{walk.node.name} gives positions of it"))', "pass", IDIOMS
+    ),
+    "reduction: a softmax is free": Mutant(
+        "rules/reduction.py",
+        'walk.labels.lock(slot, Lock(f"{walk.node.name} reduces over its channels"))',
+        "pass",
+        GRAPH,
+    ),
+    "windows: weight norms are exact": Mutant(
+        "rules/windows.py", "walk.flag(joined, [axis for axis in joined.axes if axis != dim])", "pass", COMPUTED
+    ),
+}
+
+
+def survives(mutant: Mutant) -> bool:
+    """Run the tests of a mutant on a copy of the project that has it."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        ignored = shutil.ignore_patterns(".*", "__pycache__", "docs", "recipes")
+        shutil.copytree(ROOT, copy, ignore=ignored)
+        file = copy / CHANNELS / mutant.file
+        text = file.read_text(encoding="utf-8")
+        if mutant.old not in text:
+            raise SystemExit(f"{mutant.file} has no {mutant.old!r}; bring tools/mutants.py up to date")
+        file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutant.tests]
+        variables = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
+        try:
+            done = subprocess.run(
+                command, check=False, cwd=copy, env=variables, capture_output=True, text=True, timeout=LONGEST
+            )
+        except subprocess.TimeoutExpired:  # no fixpoint is reached
+            return False
+    if done.returncode not in (0, 1):
+        raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
+    return done.returncode == 0
+
+
+def main(words: list[str]) -> int:
+    chosen = {name: mutant for name, mutant in MUTANTS.items() if all(word in name for word in words)}
+    survivors = []
+    for name, mutant in chosen.items():
+        lives = survives(mutant)
+        print(f"{'SURVIVES' if lives else 'caught'}: {name}", flush=True)
+        survivors += [name] * lives
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants caught")
+    return int(bool(survivors))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
