@@ -29,8 +29,11 @@ class _MaskedMaps(fx.Interpreter):
             return [self.masked(*pair) for pair in zip(result, value, strict=True)]
         if not isinstance(value, Value) or not isinstance(result, torch.Tensor) or not result.is_floating_point():
             return result
-        mask = self.survivors.mask(value)
-        return result if mask is None else result.masked_fill(~mask, 0)
+        for axis in value.axes:
+            stay = self.survivors.along(value, axis)
+            if stay is not None:
+                result = result.index_fill(axis, (~stay).nonzero().flatten(), 0)
+        return result
 
 
 @pytest.fixture(scope="session")
