@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from pruners import Target
 from pruners.registry import create
 from pruners.task import PruningTask
 
 pytestmark = [pytest.mark.optional, pytest.mark.filterwarnings("ignore")]
+os.environ.setdefault("YOLO_OFFLINE", "true")  # read at import: it would wait for a font
 ultralytics = pytest.importorskip("ultralytics")
 IMAGE = torch.rand(1, 3, 64, 64)
 NAMES = [
@@ -76,3 +79,19 @@ def test_a_detector_goes_on_learning(name):
     assert all(p.grad is None or p.grad.shape == p.shape for p in small.parameters())
     small.eval()
     assert torch.isfinite(small.loss(batch)[0]).all(), "validation computes the loss from what evaluation returns"
+
+
+def test_a_pruned_detector_is_validated_by_ultralytics(tmp_path):
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    for number in range(2):
+        Image.new("RGB", (64, 64), (40 * number, 80, 120)).save(tmp_path / "images" / f"{number}.png")
+        (tmp_path / "labels" / f"{number}.txt").write_text("0 0.5 0.5 0.4 0.4\n", encoding="utf-8")
+    data = tmp_path / "data.yaml"
+    data.write_text(f"path: {tmp_path}\ntrain: images\nval: images\nnames: {{0: box}}\n", encoding="utf-8")
+    yolo = ultralytics.YOLO("yolo11n.yaml")
+    target = Target(of="flops", kept_fraction=0.6)
+    task = PruningTask(model=yolo.model.eval(), example_inputs=(IMAGE,), target=target)
+    yolo.model = create("l1").prune(task).model
+    metrics = yolo.val(data=str(data), imgsz=64, batch=2, plots=False, workers=0, verbose=False, project=str(tmp_path))
+    assert 0 <= metrics.box.map <= 1
