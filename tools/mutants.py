@@ -53,7 +53,7 @@ MUTANTS = {
         "propagation.py", 'self.lock(item.slots, Lock("its channels are an output of the network"))', "pass", GRAPH
     ),
     "propagation: unknown operators pass": Mutant(
-        "propagation.py", "            self.lock(value.slots, Lock(reason))", "            pass", GRAPH
+        "propagation.py", "self.lock(self.refused[self.node.name], Lock(reason))", "pass", GRAPH
     ),
     "propagation: a comparison with a weight is exact": Mutant(
         "propagation.py", "self.flag(value, [axis % len(value.shape)])", "pass", COMPUTED
