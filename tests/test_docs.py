@@ -133,7 +133,7 @@ def test_python_of_a_page_runs(tmp_path, page, leaves):
 
 
 @pytest.mark.optional
-@pytest.mark.parametrize(("page", "library"), [("prune.md", "ultralytics")])
+@pytest.mark.parametrize(("page", "library"), [("prune.md", "ultralytics"), ("prune.md", "transformers")])
 def test_python_of_a_page_runs_where_its_library_is_installed(tmp_path, page, library):
     pytest.importorskip(library)
     _run_blocks(page, f"python {library}", tmp_path)
