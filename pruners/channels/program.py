@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils import _pytree as pytree
 
+from pruners.channels.packed import packed_as_padded
 from pruners.channels.refusals import refusal
 from pruners.channels.regions import inline_regions
 from pruners.errors import FOREIGN, TraceError, first_line
@@ -158,7 +159,7 @@ def _export(
 ) -> torch.export.ExportedProgram:
     try:
         # With gradients, so that a part of the network that is computed without them stays one.
-        with torch.set_grad_enabled(training), _quiet():
+        with torch.set_grad_enabled(training), _quiet(), packed_as_padded():
             return torch.export.export(twin, example.args, example.kwargs, dynamic_shapes=dynamic_shapes, strict=False)
     except FOREIGN as error:
         raise TraceError(f"torch.export cannot trace {type(twin).__name__}: {refusal(error, twin)}") from error

@@ -7,6 +7,7 @@ With two kinds of weights: those that the network has, and those of an awake cop
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeAlias
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pruners.channels.labels import Value
+from pruners.channels.packed import FullSequences, holds_packed
 from pruners.channels.program import named_tensors
 from pruners.forms.masked_run import masked_outputs
 from pruners.forms.masking import mask_
@@ -150,7 +152,8 @@ class Reference:
         return in_precision(copy_of(self._model).eval(), dtype)
 
     def _examples(self, dtype: torch.dtype) -> Examples:
-        return Examples(in_dtype(self._graph.example.to(device_of(self._model)), dtype))
+        example = in_dtype(self._graph.example.to(device_of(self._model)), dtype)
+        return Examples(example, FullSequences if holds_packed(self._graph.module) else nullcontext)
 
     def _woken(self, dtype: torch.dtype, any_batch: bool) -> tuple[nn.Module, Run, Run]:
         """Return an awake copy, its run before and the one after it woke."""

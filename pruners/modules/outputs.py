@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -51,10 +52,14 @@ class Examples:
     ----------
     example : NetworkCall
         On the network's device.
+    within : callable, optional
+        Makes a context for a run, which may refuse inputs that the network would take.
     """
 
-    def __init__(self, example: NetworkCall) -> None:
-        self.example = example
+    def __init__(
+        self, example: NetworkCall, within: Callable[[], AbstractContextManager[object]] = nullcontext
+    ) -> None:
+        self.example, self._within = example, within
 
     def runs(
         self, make: Callable[[], nn.Module], *, seed: int, any_batch: bool, last: _Last | None = None
@@ -96,7 +101,8 @@ class Examples:
 
     def _run(self, network: nn.Module, batch: int | None, seed: int, source: Source, run: _Last) -> Run:
         inputs = random_call(self.example, batch=batch, seed=seed, source=source)
-        return Run(batch, inputs, run(network, inputs))
+        with self._within():
+            return Run(batch, inputs, run(network, inputs))
 
 
 LEAST_RANGE = {torch.float32: 1e-2, torch.float64: 1e-6}

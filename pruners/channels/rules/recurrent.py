@@ -28,17 +28,43 @@ def recurrent(walk: Propagation, x: Value, states: Any, weights: Any, *rest: Any
     """Run over padded sequences; `rest` is has_biases, num_layers, dropout, train, bidirectional, batch_first."""
     if not isinstance(weights, (list, tuple)):
         tensors = [item for item in (x, states) if isinstance(item, Value)]
-        return walk.refuse(tensors, f"{walk.node.name} is a recurrent layer on packed sequences")
+        return walk.refuse(tensors, f"{walk.node.name} is a recurrent layer on sequences that were packed outside")
     has_biases, n_layers, _, _, bidirectional, *_ = rest
-    several = list(states) if isinstance(states, (list, tuple)) else [states]
-    state = [_features(walk, item) for item in several]
+    several = states if isinstance(states, (list, tuple)) else [states]
+    return _layers(walk, x, several, weights, bool(has_biases), int(n_layers), 2 if bidirectional else 1)
+
+
+@always("prune_deploy::packed_recurrence")
+def packed_recurrence(
+    walk: Propagation,
+    _kind: str,
+    x: Value,
+    _lengths: Value,
+    states: Sequence[Value],
+    weights: Sequence[Value],
+    has_biases: bool,
+    bidirectional: bool,
+) -> list[Value]:
+    """Run one layer over padded sequences, each up to its length; counted as if all were as long as the longest."""
+    return _layers(walk, x, states, weights, has_biases, 1, 2 if bidirectional else 1)
+
+
+def _layers(
+    walk: Propagation,
+    x: Value,
+    states: Sequence[Value],
+    weights: Sequence[Value],
+    has_biases: bool,
+    n_layers: int,
+    directions: int,
+) -> list[Value]:
+    state = [_features(walk, item) for item in states]
     features = _features(walk, x)
-    directions = 2 if bidirectional else 1
-    per_direction = len(weights) // (int(n_layers) * directions)
+    per_direction = len(weights) // (n_layers * directions)
     own = [weights[start : start + per_direction] for start in range(0, len(weights), per_direction)]
-    for layer in range(int(n_layers)):
+    for layer in range(n_layers):
         made = [
-            _step(walk, features, state, _Cell.of(one, bool(has_biases)), [(x, 0), (x, 1)])[0]
+            _step(walk, features, state, _Cell.of(one, has_biases), [(x, 0), (x, 1)])[0]
             for one in own[layer * directions : (layer + 1) * directions]
         ]
         width = sum(item.shape[1] for item in made)
