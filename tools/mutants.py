@@ -17,12 +17,14 @@ ROOT = Path(__file__).parent.parent
 LONGEST = 300
 """Seconds after which a mutant hangs, which is noticed too."""
 CHANNELS = "pruners/channels"
-IDIOMS, OPERATORS, COMPUTED, GRAPH, LABELS = (
+IDIOMS, OPERATORS, COMPUTED, GRAPH, LABELS, RECURRENT, PACKED = (
     "tests/test_pruners/test_channels/test_idioms.py",
     "tests/test_pruners/test_channels/test_operators.py",
     "tests/test_pruners/test_channels/test_computed_weights.py",
     "tests/test_pruners/test_graph.py",
     "tests/test_pruners/test_channels/test_labels.py",
+    "tests/test_pruners/test_channels/test_recurrent.py",
+    "tests/test_pruners/test_channels/test_packed.py",
 )
 
 
@@ -110,6 +112,30 @@ MUTANTS = {
         "rules/movement.py", "if any(amount < 0 for amount in amounts):", "if False:", IDIOMS
     ),
     "movement: squeezed axes have no floor": Mutant("rules/movement.py", "_keep_wide(walk, x, *args)", "pass", IDIOMS),
+    "recurrent: gates of a unit are apart": Mutant(
+        "rules/recurrent.py", "for piece in pieces if width > 1]", "for piece in pieces[:1] if width > 1]", RECURRENT
+    ),
+    "recurrent: the state is apart from its gates": Mutant(
+        "rules/recurrent.py",
+        "walk.join([*units, *(state[1:] if projects else state)], wait=False)",
+        "walk.join(units, wait=False)",
+        RECURRENT,
+    ),
+    "recurrent: a projection is apart from its state": Mutant(
+        "rules/recurrent.py",
+        "walk.join([contract(walk, held, cell.projection, rows), state[0]], wait=False)",
+        "contract(walk, held, cell.projection, rows)",
+        RECURRENT,
+    ),
+    "recurrent: biases are left out": Mutant(
+        "rules/recurrent.py", ", *(along(bias, 1, 2) for bias in cell.biases)]", "]", RECURRENT
+    ),
+    "recurrent: a projection has no floor": Mutant(
+        "rules/recurrent.py", "walk.labels.floor(slot, cell.projection.shape[0] + 1)", "pass", IDIOMS
+    ),
+    "recurrent: packed sequences lose their second direction": Mutant(
+        "rules/recurrent.py", "has_biases, 1, 2 if bidirectional else 1)", "has_biases, 1, 1)", PACKED
+    ),
     "reduction: means are exact": Mutant(
         "rules/reduction.py",
         "            walk.labels.flag(slot, axes)\n            if spread",
