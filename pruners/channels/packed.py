@@ -149,12 +149,13 @@ def packed_as_padded() -> Iterator[None]:
         size = layer.proj_size or layer.hidden_size
         return layer.num_layers * (2 if layer.bidirectional else 1), batch_sizes[0], size
 
-    nn.RNNBase.get_expected_hidden_size = expected  # type: ignore[method-assign]
+    recurrent: Any = nn.RNNBase
+    recurrent.get_expected_hidden_size = expected
     try:
         with _Padded():
             yield
     finally:
-        nn.RNNBase.get_expected_hidden_size = original  # type: ignore[method-assign]
+        recurrent.get_expected_hidden_size = original
 
 
 class _Packed:
