@@ -56,8 +56,12 @@ class Target:
             if self.of != "latency" or not self.speed_up > 1:
                 raise TargetError(f"speed_up is more than 1 and of the latency; got {self.speed_up} of {self.of}")
             object.__setattr__(self, "kept_fraction", 1 / self.speed_up)
-        if (self.of == "latency") != (self.table is not None):
-            raise TargetError("a target of latency, and no other, needs a latency table; see deploy table build")
+        if self.of == "latency" and self.table is None:
+            raise TargetError(
+                "a target of latency needs a latency table (deploy table build); else say what is counted, of='flops'"
+            )
+        if self.of != "latency" and self.table is not None:
+            raise TargetError(f"a latency table belongs to a target of latency, not of {self.of}")
         if self.of not in kinds:
             raise TargetError(f"a target is one of {', '.join(kinds)}; got {self.of!r}")
         if self.of == "ratios":
