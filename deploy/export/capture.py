@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from deploy.errors import ExportError
 from deploy.export.attention import in_four_axes
+from deploy.export.recurrent import RECURRENCES, without_projections
+from pruners.channels.packed import packed_as_padded
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -201,8 +203,12 @@ def _translate(network: nn.Module, inputs: tuple[Tensor, ...], *, opset: int, dy
         for index in free:  # by tensor: a forward of (*args, **kwargs) has no arguments to give shapes to
             shapes[inputs[index]] = {0: batch}
     with torch.no_grad(), _quiet():
-        captured = in_four_axes(torch.export.export(network, inputs, dynamic_shapes=shapes, strict=False))
-        program = torch.onnx.export(captured, (), opset_version=opset, verbose=False, optimize=False)
+        with packed_as_padded():
+            exported = torch.export.export(network, inputs, dynamic_shapes=shapes, strict=False)
+        captured = without_projections(in_four_axes(exported))
+        program = torch.onnx.export(
+            captured, (), opset_version=opset, verbose=False, optimize=False, custom_translation_table=RECURRENCES
+        )
         if program is None:
             raise RuntimeError("the exporter returned nothing")
         n_batch_norms = sum(node.op_type == "BatchNormalization" for node in program.model.graph)

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["FullSequences", "holds_packed", "packed_as_padded", "packed_recurrence"]
+__all__ = ["PACKED_RECURRENCE", "FullSequences", "holds_packed", "packed_as_padded", "packed_recurrence"]
 
 _KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 _SCHEMA = (
@@ -78,6 +78,10 @@ def _require_full(lengths: Tensor, n_times: int) -> None:
 packed_recurrence = torch.library.custom_op("prune_deploy::packed_recurrence", _run, mutates_args=(), schema=_SCHEMA)
 
 
+PACKED_RECURRENCE: torch._ops.OpOverload = torch.ops.prune_deploy.packed_recurrence.default
+"""The operator as it stands in exported programs."""
+
+
 @packed_recurrence.register_fake
 def _shapes(_kind: str, x: Tensor, _lengths: Tensor, states: Sequence[Tensor], *rest: Any) -> list[Tensor]:
     bidirectional = rest[-1]
@@ -117,7 +121,7 @@ packed_recurrence.register_autograd(_differentiate, setup_context=_remember)
 
 def holds_packed(module: fx.GraphModule) -> bool:
     """Return whether a traced network packs sequences."""
-    return any(node.target is torch.ops.prune_deploy.packed_recurrence.default for node in module.graph.nodes)
+    return any(node.target is PACKED_RECURRENCE for node in module.graph.nodes)
 
 
 class FullSequences(TorchFunctionMode):

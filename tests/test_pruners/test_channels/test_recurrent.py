@@ -231,6 +231,18 @@ def test_a_hidden_unit_owns_a_row_of_each_gate_and_a_column_in_each_layer():
     assert owned["out.weight", 1] == (1, 6)
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+def test_a_projected_unit_owns_a_row_of_the_projection_and_a_column_that_reads_it():
+    graph = trace(Stack("lstm", "zeros", "outputs", proj_size=3), (torch.randn(2, 3, 4),))
+    (projected,) = (g for g in graph.groups if any((m.path, m.axis) == ("r.weight_hr_l0", 0) for m in g.members))
+    assert {(member.path, member.axis) for member in projected.members} == {
+        ("r.weight_hr_l0", 0),
+        ("r.weight_hh_l0", 1),
+        ("out.weight", 1),
+    }
+    assert (projected.min_units, hidden_units(graph).min_units) == (1, 4)
+
+
 @pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning", "ignore:TF32 acceleration:UserWarning")
 @pytest.mark.parametrize(
     ("kind", "options"),
