@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from onnxscript import opset18 as op
+from onnxscript import opset18
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.nn import functional as F
@@ -15,6 +15,7 @@ from pruners.channels.packed import PACKED_RECURRENCE
 
 __all__ = ["RECURRENCES", "without_projections"]
 
+op: Any = opset18
 _LSTM = torch.ops.aten.lstm.input
 _ORDERS = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn_tanh": (0,), "rnn_relu": (0,)}
 """Gates in the order in which ONNX stacks them, by their number in torch's."""
