@@ -25,7 +25,8 @@ def without_projections(program: ExportedProgram) -> ExportedProgram:
     """Write out the steps of each LSTM with a projection, which ONNX does not have; other layers stay as they are."""
     if not any(node.target is _LSTM and _projects(node.args[1]) for node in program.graph.nodes):
         return program
-    return program.run_decompositions({_LSTM: _steps})
+    written_out: ExportedProgram = program.run_decompositions({_LSTM: _steps})
+    return written_out
 
 
 def _projects(states: Any) -> bool:
