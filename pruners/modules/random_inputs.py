@@ -36,9 +36,9 @@ def random_call(
     source : {"values", "numbers", "example"}
         ``"values"``: each number is that of any row of the example at the same place, so that a tensor stays positive,
         whole, or below a bound as it is, column by column; with one row, numbers near its own, and its integers in any
-        order; where all values are the same (ones, zeros), others around it. ``"numbers"``: only real and complex
-        numbers are drawn so, and integers and truth values (lengths, offsets, masks) are rows of the example in their
-        order. ``"example"``: all are.
+        order; where all values are the same (ones, zeros), others around it, but the same truth values.
+        ``"numbers"``: only real and complex numbers are drawn so, and integers and truth values (lengths, offsets,
+        masks) are rows of the example in their order. ``"example"``: all are.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -68,6 +68,8 @@ def _like(tensor: Tensor, shape: Sequence[int], generator: torch.Generator) -> T
 
 
 def _around(tensor: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    if tensor.dtype == torch.bool and tensor.numel():  # a mask that hides all of a row is not valid everywhere
+        return tensor.detach().flatten()[:1].expand(*shape).clone()
     only = tensor.detach().flatten()[0].item() if tensor.numel() else 0
     if not varies(tensor):
         drawn = torch.randint(min(int(only), 0), max(int(only), 1) + 1, shape, generator=generator)

@@ -219,7 +219,6 @@ def test_one_row_stays_near_itself():
         (torch.full((1, 64), -2.0), -3, -1),
         (torch.ones(1, 64, dtype=torch.long), 0, 1),
         (torch.full((1, 64), 7), 0, 7),
-        (torch.ones(1, 64, dtype=torch.bool), 0, 1),
     ],
 )
 def test_values_that_are_all_the_same_are_drawn_around_it(given, low, high):
@@ -227,6 +226,15 @@ def test_values_that_are_all_the_same_are_drawn_around_it(given, low, high):
     assert drawn.dtype == given.dtype
     assert low <= int(drawn.min()) and float(drawn.max()) <= high
     assert len(drawn.unique()) > 1
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_truth_values_that_are_all_the_same_stay(hidden):
+    call = NetworkCall((torch.full((4, 3), hidden),))
+    for seed in range(5):
+        (mask,) = random_call(call, batch=2, seed=seed).tensors
+        assert mask.shape == (2, 3)
+        assert bool((mask == hidden).all())
 
 
 def test_what_a_network_cannot_take_comes_from_the_example():
