@@ -19,12 +19,14 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from benchmarks.errors import RecordError
+from benchmarks.records.base import Record
 from benchmarks.records.disk import write_atomically
 from benchmarks.records.measurement import SCHEMA_VERSION, Comparison, Measurement
 
-__all__ = ["lift", "load_comparison", "load_measurement", "save"]
+__all__ = ["lift", "load", "load_comparison", "load_measurement", "save"]
 
 Versioned = TypeVar("Versioned", Measurement, Comparison)
+Kept = TypeVar("Kept", bound=Record)
 
 
 def _to_2(document: dict[str, Any]) -> dict[str, Any]:
@@ -40,7 +42,7 @@ _STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_2}
 """From a version to the next: a function on the JSON form."""
 
 
-def save(record: Measurement | Comparison, path: Path) -> None:
+def save(record: Record, path: Path) -> None:
     """Write a record; it appears whole or not at all.
 
     Raises
@@ -53,6 +55,32 @@ def save(record: Measurement | Comparison, path: Path) -> None:
         write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise RecordError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+
+
+def load(path: Path, kind: type[Kept], what: str) -> Kept:
+    """Read a record of a kind that has had one version only.
+
+    Parameters
+    ----------
+    path : Path
+        Written by `save`.
+    kind : type
+        Of the record.
+    what : str
+        What the file should be, for the message.
+
+    Raises
+    ------
+    RecordError
+        The file is missing or is not one.
+    """
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not a text file"
+        raise RecordError(f"{path} is not a {what}: {detail}") from error
 
 
 def load_measurement(path: Path) -> Measurement:

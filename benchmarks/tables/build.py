@@ -27,7 +27,7 @@ from benchmarks.tables.draws import draw
 from benchmarks.tables.fit import Run, best_fit, layer_sizes
 from benchmarks.tables.narrow import Narrower
 from benchmarks.tables.plan_space import PlanSpace
-from benchmarks.tables.table import LatencyTable, MeasuredPlan, TableKey
+from benchmarks.tables.table import LatencyTable, TableKey
 
 __all__ = ["PlanTimer", "Processes", "build_table", "plan_timer"]
 
@@ -266,14 +266,6 @@ def build_table(
         base_ns=fit.base_ns,
         layers=fit.layers,
         held_out=held_out,
-        plans=tuple(
-            MeasuredPlan(
-                counts=dict(run.counts),
-                whole_ns=run.whole_ns,
-                layers_ns=max(1.0, sum(run.layers_ns.values())),
-                predicted_ns=guess,
-            )
-            for run, guess in zip(runs, predicted, strict=True)
-        ),
+        plans=tuple(run.beside(guess) for run, guess in zip(runs, predicted, strict=True)),
         seconds=machine.now_s() - begin,
     )

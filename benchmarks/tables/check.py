@@ -75,13 +75,6 @@ def check_table(
             if not index:
                 table.require(timer.key(run), where)
             predicted = table.predict_ns(counts)
-            measured.append(
-                MeasuredPlan(
-                    counts=dict(run.counts),
-                    whole_ns=run.whole_ns,
-                    layers_ns=max(1.0, sum(run.layers_ns.values())),
-                    predicted_ns=predicted,
-                )
-            )
+            measured.append(run.beside(predicted))
             say(f"plan {index + 1}/{plans}: {run.whole_ns / 1e6:.2f} ms, predicted {predicted / 1e6:.2f} ms")
     return quality([plan.predicted_ns for plan in measured], [plan.whole_ns for plan in measured]), tuple(measured)

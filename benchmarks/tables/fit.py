@@ -16,7 +16,7 @@ import onnx
 from benchmarks.tables.anchors import weight_slot
 from benchmarks.tables.nnls import non_negative_least_squares
 from benchmarks.tables.plan_space import AttributePlace, AxisPlace, PlanSpace, Size
-from benchmarks.tables.table import HeldOut, LayerTime, Steps, Term
+from benchmarks.tables.table import HeldOut, LayerTime, MeasuredPlan, Steps, Term
 
 __all__ = ["BLOCKS", "Fit", "Run", "best_fit", "layer_sizes", "quality"]
 
@@ -51,6 +51,15 @@ class Run:
     layers_ns: Mapping[str, float]
     whole_ns: float
     backend_version: str | None = None
+
+    def beside(self, predicted_ns: float) -> MeasuredPlan:
+        """Return what is kept of it, beside what was predicted."""
+        return MeasuredPlan(
+            counts=dict(self.counts),
+            whole_ns=self.whole_ns,
+            layers_ns=max(1.0, sum(self.layers_ns.values())),
+            predicted_ns=predicted_ns,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

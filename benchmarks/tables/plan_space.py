@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveInt
 
-from benchmarks.errors import RecordError, SettingError
+from benchmarks.errors import SettingError
 from benchmarks.records.base import Record
-from benchmarks.records.disk import write_atomically
+from benchmarks.records.file import load, save
 
 __all__ = ["AttributePlace", "AxisPlace", "GroupRange", "PlanSpace", "Size", "ValuePlace"]
 
@@ -110,11 +110,7 @@ class PlanSpace(Record):
         RecordError
             The file cannot be written.
         """
-        text = self.model_dump_json() + "\n"
-        try:
-            write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
-        except OSError as error:
-            raise RecordError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+        save(self, path)
 
     @classmethod
     def load(cls, path: Path) -> PlanSpace:
@@ -125,10 +121,4 @@ class PlanSpace(Record):
         RecordError
             The file is missing or is not one.
         """
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
-        except (ValidationError, UnicodeDecodeError) as error:
-            detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not a text file"
-            raise RecordError(f"{path} is not a plan space: {detail}") from error
+        return load(path, cls, "plan space")

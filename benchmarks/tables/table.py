@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from benchmarks.errors import NotComparableError, RecordError
+from benchmarks.errors import NotComparableError
 from benchmarks.records.base import Record
-from benchmarks.records.disk import write_atomically
+from benchmarks.records.file import load, save
 from benchmarks.tables.plan_space import GroupRange
 
 __all__ = ["HeldOut", "LatencyTable", "LayerTime", "MeasuredPlan", "Steps", "TableKey", "Term"]
@@ -144,11 +144,7 @@ class LatencyTable(Record):
         RecordError
             The file cannot be written.
         """
-        text = self.model_dump_json() + "\n"
-        try:
-            write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
-        except OSError as error:
-            raise RecordError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
+        save(self, path)
 
     @classmethod
     def load(cls, path: Path) -> LatencyTable:
@@ -159,10 +155,4 @@ class LatencyTable(Record):
         RecordError
             The file is missing or is not one.
         """
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
-        except (ValidationError, UnicodeDecodeError) as error:
-            detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not a text file"
-            raise RecordError(f"{path} is not a latency table: {detail}") from error
+        return load(path, cls, "latency table")

@@ -69,7 +69,7 @@ class Landing:
     asked : float
         What was asked for.
     predicted, measured : tuple of float
-        Of the plan of each round.
+        Of the plan of each round, the closest last: that one is kept.
     """
 
     asked: float
@@ -77,7 +77,7 @@ class Landing:
     measured: tuple[float, ...]
 
     def within(self, tolerance: float) -> bool:
-        """Return whether the last plan is as fast as asked for, up to the tolerance."""
+        """Return whether the plan is as fast as asked for, up to the tolerance."""
         return abs(self.measured[-1] - self.asked) <= tolerance
 
     def __str__(self) -> str:
@@ -166,28 +166,23 @@ def prune_to_speed(
     """
     trained: list[bool] = []
     watched = replace(task, train=_watched(task.train, trained), fit=_watched(task.fit, trained))
-    best: tuple[Pruned, float] | None = None
-    share, landing = table.asked, Landing(asked=table.asked, predicted=(), measured=())
+    rounds: list[tuple[Pruned, float, float]] = []
+    share = table.asked
     for _ in range(1 + _CORRECTIONS):
         pruned = method.prune(replace(watched, target=Target(kept_fraction=share, table=table.model)))
         counts = {name: len(kept) for name, kept in pruned.plan.kept.items()}
-        predicted, measured = table.model.time_ns(counts) / table.model.time_ns(), table.share(counts)
-        landing = replace(landing, predicted=(*landing.predicted, predicted), measured=(*landing.measured, measured))
-        if best is None or abs(measured - table.asked) < abs(best[1] - table.asked):
-            best = pruned, measured
-        if trained or landing.within(tolerance):
+        measured = table.share(counts)
+        rounds.append((pruned, table.model.time_ns(counts) / table.model.time_ns(), measured))
+        if trained or abs(measured - table.asked) <= tolerance:
             break
         share = min(share * table.asked / measured, 0.999)
-    assert best is not None
-    if best[1] != landing.measured[-1]:  # the last correction was one too many
-        place = landing.measured.index(best[1])
-        order = [*(i for i in range(len(landing.measured)) if i != place), place]
-        landing = replace(
-            landing,
-            predicted=tuple(landing.predicted[i] for i in order),
-            measured=tuple(landing.measured[i] for i in order),
-        )
-    return best[0], landing
+    rounds.sort(key=lambda one: abs(one[2] - table.asked), reverse=True)
+    landing = Landing(
+        asked=table.asked,
+        predicted=tuple(predicted for _, predicted, _ in rounds),
+        measured=tuple(measured for _, _, measured in rounds),
+    )
+    return rounds[-1][0], landing
 
 
 def _asked(recipe: Recipe, table: LatencyTable) -> float:
