@@ -22,14 +22,14 @@ __all__ = ["decide", "decision_names"]
 class _Decision(NamedTuple):
     """An order of moves, and whether it is to keep groups alike when units are given back."""
 
-    order: Callable[[Choices, Mapping[str, Sequence[float]]], Moves]
+    order: Callable[[Choices, Mapping[str, Sequence[float]], Budget], Moves]
     even: bool
 
 
 _DECISIONS = {
-    "local": _Decision(local_moves, even=True),
-    "uniform": _Decision(uniform_moves, even=True),
-    "global": _Decision(global_moves, even=False),
+    "local": _Decision(lambda choices, scores, _: local_moves(choices, scores), even=True),
+    "uniform": _Decision(lambda choices, scores, _: uniform_moves(choices, scores), even=True),
+    "global": _Decision(lambda choices, scores, _: global_moves(choices, scores), even=False),
     "greedy": _Decision(greedy_moves, even=False),
 }
 
@@ -57,7 +57,8 @@ def decide(
     local     the same fraction of every group; scores rank within a group and settle who takes an odd step
     uniform   the same fraction of every group; scores are not read (`pruners.decide.units` says which stay)
     global    one threshold for all units of the network
-    greedy    the lowest-scored units of the network, where counts are aligned the lowest blocks on average
+    greedy    the lowest-scored units of the network, where counts are aligned the lowest blocks on average; within
+              a predicted time those of the lowest score for the time that they take
     exact     the highest sum of kept scores within a predicted time (`pruners.decide.exact`)
     ========= ===========================================================================================
 
@@ -100,7 +101,7 @@ def decide(
         meant = did_you_mean(name, known) or f"; there are: {', '.join(known)}"
         raise MethodError(f"unknown decision {name!r}{meant}")
     decision = _DECISIONS[name]
-    moves = decision.order(choices, scores)
+    moves = decision.order(choices, scores, budget)
     if classes is not None:
         moves = within_classes(moves, classes)
     return land(moves, budget, max_removed=max_removed, even=decision.even)

@@ -1,8 +1,17 @@
-"""Greedy: the lowest-scored units of the whole network go, a step at a time."""
+"""Greedy: the lowest-scored units of the whole network go, a step at a time; for a target of time those that cost most.
+
+References
+----------
+Shen et al., "Structural Pruning via Latency-Saliency Knapsack" (HALP), NeurIPS 2022, arXiv:2210.06659 (importance for
+each unit of time); Dantzig, "Discrete-Variable Extremum Problems", Operations Research 5, 1957 (the knapsack's ratio).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices
@@ -11,12 +20,17 @@ from pruners.decide.moves import Moves, block_means, moves_by
 
 __all__ = ["greedy_counts", "greedy_moves"]
 
+Keys = NDArray[np.float64]
 
-def greedy_moves(choices: Choices, scores: Mapping[str, Sequence[float]]) -> Moves:
+
+def greedy_moves(choices: Choices, scores: Mapping[str, Sequence[float]], budget: Budget) -> Moves:
     """Take the legal step whose units score lowest on average, whatever its group.
 
     With every count legal that is one unit a move, lowest first. With alignment the units of a block go together.
     Units that score alike fall from all groups in equal shares.
+
+    Where the budget is a predicted time the step goes first whose units score lowest *for the time that it saves*, as
+    that is in the network of the steps before it: a layer's time depends on both its sides.
 
     Parameters
     ----------
@@ -24,8 +38,13 @@ def greedy_moves(choices: Choices, scores: Mapping[str, Sequence[float]]) -> Mov
         What may be decided; see `pruners.decide.choices.Choices`.
     scores : Mapping of str to sequence of float
         One number per present unit of each group with a choice, comparable between groups; low goes first.
+    budget : Budget
+        What the network may cost.
     """
-    return moves_by(choices, block_means(choices, scores))
+    means = block_means(choices, scores)
+    if budget.latency is None:
+        return moves_by(choices, means)
+    return moves_by(choices, _order_by_time(choices, means, budget.cost, budget.latency.neighbours()), means)
 
 
 def greedy_counts(
@@ -38,4 +57,56 @@ def greedy_counts(
     TargetError
         The budget is not reachable.
     """
-    return land(greedy_moves(choices, scores), budget, max_removed=max_units)
+    return land(greedy_moves(choices, scores, budget), budget, max_removed=max_units)
+
+
+def _order_by_time(
+    choices: Choices,
+    means: Mapping[str, Keys],
+    cost: Callable[[Mapping[str, int]], float],
+    neighbours: Mapping[str, frozenset[str]],
+) -> dict[str, Keys]:
+    """Return for each move its place in the order of scores for each unit of time saved.
+
+    A step that saves nothing waits until steps of other groups, or the next one of its own, make it pay: its units are
+    counted with those of the next step down that saves time.
+    """
+    counts = choices.ceiling
+    order = {name: np.full(len(values), np.inf) for name, values in means.items()}
+    best: dict[str, tuple[float, int]] = {}
+    stale = set(means)
+    place = 0
+    while True:
+        present = cost(counts)
+        for name in stale:
+            best[name] = _cheapest_step(choices, name, means[name], counts, cost, present)
+        name = min(best, key=lambda each: best[each][0], default="")
+        if not name or not np.isfinite(best[name][0]):
+            return order
+        taken = best[name][1]
+        legal = choices.legal[name]
+        at = legal.index(counts[name])
+        first = len(legal) - 1 - at
+        order[name][first : first + taken] = place
+        place += 1
+        counts[name] = legal[at - taken]
+        stale = {each for each in neighbours.get(name, ()) if each in means} | {name}
+
+
+def _cheapest_step(
+    choices: Choices,
+    name: str,
+    means: Keys,
+    counts: Mapping[str, int],
+    cost: Callable[[Mapping[str, int]], float],
+    present: float,
+) -> tuple[float, int]:
+    """Return the score lost for each unit of time by the next step of a group that saves time, and its moves."""
+    legal = choices.legal[name]
+    at, lost = legal.index(counts[name]), 0.0
+    for below in range(at - 1, -1, -1):
+        lost += max(0.0, float(means[len(legal) - 2 - below])) * (legal[below + 1] - legal[below])
+        saved = present - cost({**counts, name: legal[below]})
+        if saved > 0:
+            return lost / saved, at - below
+    return np.inf, 0

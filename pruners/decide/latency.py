@@ -75,6 +75,15 @@ class LatencyModel:
     terms: tuple[LatencyTerm, ...]
     sizes: Mapping[str, int]
 
+    def neighbours(self) -> dict[str, frozenset[str]]:
+        """Return for each group those whose counts change what a unit of it costs."""
+        shared: dict[str, set[str]] = {}
+        for term in self.terms:
+            names = {factor.group for factor in term.factors}
+            for name in names:
+                shared.setdefault(name, set()).update(names)
+        return {name: frozenset(names - {name}) for name, names in shared.items()}
+
     def time_ns(self, counts: Mapping[str, int] | None = None) -> float:
         """Return nanoseconds of one call; groups that are not named are whole."""
         full = {**self.sizes, **(counts or {})}

@@ -26,7 +26,7 @@ def plan_from_scores(
     target: Target,
     constraints: Constraints | None = None,
     *,
-    decision: Literal["local", "uniform", "global", "greedy"] = "global",
+    decision: Literal["local", "uniform", "global", "greedy", "exact"] = "global",
     normalisation: Normalisation = "none",
     method: str = "by hand",
 ) -> PruningPlan:
@@ -42,7 +42,7 @@ def plan_from_scores(
         How small the network shall become.
     constraints : Constraints
         What the plan must respect besides.
-    decision : {"local", "uniform", "global", "greedy"}
+    decision : {"local", "uniform", "global", "greedy", "exact"}
         See `pruners.decide.decisions.decide`.
     normalisation : str
         Of each group's scores, see `pruners.importance.normalise`.

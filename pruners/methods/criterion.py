@@ -38,8 +38,10 @@ class CriterionSettings(MethodSettings):
     normalisation: Normalisation = Field(
         "mean", description="of the scores of each group: none, l1, l2, max, mean, std or lamp"
     )
-    decision: Literal["local", "uniform", "global", "greedy", "exact"] = Field(
-        "greedy", description="who turns scores into counts"
+    decision: Literal["local", "uniform", "global", "greedy", "exact"] | None = Field(
+        None,
+        description="who turns scores into counts; default: greedy, or exact for a target of speed that is not met "
+        "some units at a time",
     )
     isomorphic: bool = Field(
         False, description="rank only within classes of groups that are built alike, the same share from each class"
@@ -124,7 +126,9 @@ class ByCriterion(Method):
 
         def decided(step: Step, scores: Scores, budget: Budget, most: int | None) -> dict[str, int]:
             comparable = normalise(scores, settings.normalisation)
-            return decide(settings.decision, step.left, comparable, budget, max_removed=most, classes=classes)
+            at_once = budget.latency is not None and most is None and classes is None
+            name = settings.decision or ("exact" if at_once else "greedy")
+            return decide(name, step.left, comparable, budget, max_removed=most, classes=classes)
 
         schedule = Schedule(
             steps=settings.steps, units_per_step=settings.units_per_step, updates_between=settings.updates_between

@@ -49,8 +49,11 @@ class Taylor(Method):
     paper's number (a bias is not counted) plus what the layers that read the map save; for coupled layers it is what
     all of them save.
 
+    Under a target of speed the time that a unit takes is predicted by the latency table, and stands in place of the
+    FLOPs term: the units go first whose score is lowest for the time that they take (`pruners.decide.greedy`).
+
     **Schedule.** By default the target is reached in `steps` removals, each taking an equal share of the FLOPs (or
-    parameters, or units) that have to go: minutes instead of days. The paper's own schedule is ``units_per_step=1``:
+    parameters, units or time) that have to go: minutes instead of days. The paper's schedule is ``units_per_step=1``:
 
     ========================== ============== ====================================================================
     experiment                 updates between fine-tuning
@@ -101,17 +104,18 @@ class Taylor(Method):
             )
 
         def decide(step: Step, scores: Scores, budget: Budget, most: int | None) -> dict[str, int]:
-            return greedy_counts(step.left, self._ranked(scores, graph, step.counts), budget, max_units=most)
+            by_flops = budget.latency is None
+            return greedy_counts(step.left, self._ranked(scores, graph, step.counts, by_flops), budget, max_units=most)
 
         schedule = Schedule(
             steps=settings.steps, units_per_step=settings.units_per_step, updates_between=settings.updates_between
         )
         return prune_in_steps(self, task, graph, schedule, score, decide, batches=batches)
 
-    def _ranked(self, scores: Scores, graph: Graph, counts: Mapping[str, int]) -> Scores:
-        """Normalise and add the FLOPs term, at the marginal cost of a unit in the network of `counts`."""
+    def _ranked(self, scores: Scores, graph: Graph, counts: Mapping[str, int], by_flops: bool) -> Scores:
+        """Normalise; if `by_flops`, add the FLOPs term, at the marginal cost of a unit in the network of `counts`."""
         if self.settings.normalise:
             scores = normalise(scores, "l2")
-        if not self.settings.flops_strength:
+        if not by_flops or not self.settings.flops_strength:
             return scores
         return flops_regularise(scores, marginal_mflops(graph.macs, counts, scores), self.settings.flops_strength)

@@ -1,0 +1,65 @@
+"""Greedy under a predicted time takes what scores low for the time it saves, in the network as it has become."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pruners.decide.budget import Budget
+from pruners.decide.choices import Choices
+from pruners.decide.decisions import decide
+from pruners.decide.exact import exact_counts, kept_importance
+from pruners.decide.greedy import greedy_counts
+from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
+
+
+def model_of(sizes, terms, block=1):
+    terms = [LatencyTerm(ns, tuple(BlockCount(name, 1) for name in names)) for ns, names in terms]
+    return LatencyModel(backend="x", graph="g", block=block, base_ns=1.0, terms=tuple(terms), sizes=sizes)
+
+
+def budget_of(model, share):
+    return Budget(cost=model.time_ns, limit=share * model.time_ns(), of="latency", latency=model)
+
+
+def test_the_dear_units_go_where_scores_are_alike():
+    sizes = {"cheap": 8, "dear": 8}
+    model = model_of(sizes, [(1.0, ("cheap",)), (10.0, ("dear",))])
+    choices = Choices({name: tuple(range(1, 9)) for name in sizes})
+    counts = greedy_counts(choices, dict.fromkeys(sizes, [1.0] * 8), budget_of(model, 0.5))
+    assert counts["cheap"] == 8
+    assert counts["dear"] < 5
+
+
+def test_a_step_that_saves_nothing_is_counted_with_the_one_that_does():
+    """Kernels of four channels: three of the cheap group's units buy no time until the fourth goes."""
+    sizes = {"a": 8, "b": 8}
+    model = model_of(sizes, [(1.0, ("a",)), (1.0, ("b",))], block=4)
+    choices = Choices({name: tuple(range(1, 9)) for name in sizes})
+    scores = {"a": [9.0, 0.1, 0.1, 0.1, 9.0, 9.0, 9.0, 9.0], "b": [1.0] * 8}
+    budget = Budget(cost=model.time_ns, limit=4.0, of="latency", latency=model)
+    assert greedy_counts(choices, scores, budget) == {"a": 8, "b": 4}
+
+
+def test_a_removal_takes_no_more_units_than_it_may():
+    sizes = {"a": 8, "b": 8}
+    model = model_of(sizes, [(1.0, ("a", "b"))])
+    choices = Choices({name: tuple(range(1, 9)) for name in sizes})
+    counts = decide("greedy", choices, dict.fromkeys(sizes, [1.0] * 8), budget_of(model, 0.3), max_removed=3)
+    assert sum(8 - count for count in counts.values()) == 3
+
+
+@given(st.integers(0, 10**6), st.floats(0.4, 0.9))
+@settings(max_examples=25, deadline=None)
+def test_it_meets_the_time_and_comes_near_the_exact_plan(seed, share):
+    rng = np.random.default_rng(seed)
+    sizes = {name: int(rng.integers(8, 24)) for name in "abc"}
+    model = model_of(sizes, [(float(rng.uniform(0.1, 1)), names) for names in ("a", "b", "ab", "bc", "c")])
+    choices = Choices({name: tuple(range(1, size + 1)) for name, size in sizes.items()})
+    scores = {name: tuple(rng.uniform(0.1, 1, size)) for name, size in sizes.items()}
+    budget = budget_of(model, share)
+    counts = greedy_counts(choices, scores, budget)
+    assert budget.met(counts)
+    best = kept_importance(choices, scores, exact_counts(choices, scores, budget))
+    assert kept_importance(choices, scores, counts) >= 0.9 * best
