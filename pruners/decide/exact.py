@@ -2,7 +2,8 @@
 
 One binary variable stands for each legal count of each group. Where two groups meet in a layer its time grows with the
 product of their numbers of blocks; the product of the first number and each binary of the second is a variable that
-linear constraints tie to both. HiGHS solves the program to a gap that is reported.
+linear constraints tie to both. A residual block that may go is a group of its own, of 0 or 1; those that go with it may
+have the count 0, and have it exactly where the block does. HiGHS solves the program to a gap that is reported.
 
 References
 ----------
@@ -13,8 +14,8 @@ of a layer free as in Sun et al., "Multi-Dimensional Pruning", CVPR 2025, arXiv:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from pruners.decide.latency import BlockCount, LatencyModel
 from pruners.decide.moves import ascending_scores
 from pruners.errors import MethodError, TargetError
 
-__all__ = ["GAP", "TIME_LIMIT_S", "exact_counts", "kept_importance"]
+__all__ = ["GAP", "TIME_LIMIT_S", "exact_counts", "exact_plan", "kept_importance"]
 
 GAP = 1e-3
 """Share of the kept importance by which a better plan may have been missed."""
@@ -60,10 +61,45 @@ def exact_counts(
     TargetError
         It cannot be reached, or not by `max_removed` units.
     """
-    if budget.latency is None:
+    return exact_plan(choices, scores, budget, max_removed=max_removed)[0]
+
+
+def exact_plan(
+    choices: Choices,
+    scores: Mapping[str, Sequence[float]],
+    budget: Budget,
+    *,
+    blocks: Collection[str] = (),
+    max_removed: int | None = None,
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return counts and removed residual blocks: depth competes with width, as in Multi-Dimensional Pruning.
+
+    What a block is worth is the importance of the units that go with it.
+
+    Parameters
+    ----------
+    choices, scores, budget, max_removed
+        As `exact_counts` has them.
+    blocks : collection of str
+        Residual blocks that may go; the latency model knows them.
+
+    Returns
+    -------
+    (dict of str to int, tuple of str)
+        Count of each group, 0 of those that go with a block; and the blocks that go.
+
+    Raises
+    ------
+    MethodError, TargetError
+        As `exact_counts`.
+    """
+    model = budget.latency
+    if model is None:
         raise MethodError("the decision 'exact' solves targets of latency; take greedy, global, local or uniform")
-    budget.require_reachable(choices)
-    program = _program(choices, scores, budget.latency, budget.limit, max_removed)
+    gone = model.without(blocks)
+    replace(budget, cost=lambda counts: budget.cost({**counts, **gone})).require_reachable(choices)
+    legal = _with_blocks(choices, model, blocks)
+    program = _program(choices, legal, scores, model, budget.limit, blocks, max_removed)
     solved = milp(
         -program.value,
         constraints=LinearConstraint(program.matrix, program.least, program.most),
@@ -77,10 +113,11 @@ def exact_counts(
             if max_removed is not None
             else f"the solver found no plan within {TIME_LIMIT_S:g} s: {solved.message}"
         )
-    return {
-        name: max(legal, key=lambda count, name=name: solved.x[program.column[name, count]])  # type: ignore[misc]
-        for name, legal in choices.legal.items()
+    counts = {
+        name: max(each, key=lambda count, name=name: solved.x[program.column[name, count]])  # type: ignore[misc]
+        for name, each in legal.items()
     }
+    return {name: counts[name] for name in choices.legal}, tuple(name for name in blocks if not counts[name])
 
 
 def kept_importance(choices: Choices, scores: Mapping[str, Sequence[float]], counts: Mapping[str, int]) -> float:
@@ -111,16 +148,28 @@ def _values(choices: Choices, scores: Mapping[str, Sequence[float]], name: str) 
     return np.concatenate([[0.0], np.cumsum(best_first)])
 
 
+def _with_blocks(choices: Choices, model: LatencyModel, blocks: Collection[str]) -> dict[str, tuple[int, ...]]:
+    """Return the legal counts of all groups that are decided and, as groups of 0 or 1, of the blocks that may go."""
+    legal = dict(choices.legal)
+    for block in blocks:
+        legal[block] = (0, 1)
+        for name in model.blocks[block]:
+            legal[name] = (0, *legal.get(name, (model.sizes[name],)))
+    return legal
+
+
 def _program(
     choices: Choices,
+    legal: Mapping[str, tuple[int, ...]],
     scores: Mapping[str, Sequence[float]],
     model: LatencyModel,
     limit: float,
+    blocks: Collection[str],
     max_removed: int | None,
 ) -> _Program:
     column: dict[tuple[str, int], int] = {}
-    for name, legal in choices.legal.items():
-        for count in legal:
+    for name, counts in legal.items():
+        for count in counts:
             column[name, count] = len(column)
     n_counts = len(column)
     single: dict[tuple[str, int], float] = defaultdict(float)
@@ -129,7 +178,7 @@ def _program(
     for term in model.terms:
         factor, free = term.ns, []
         for each in term.factors:
-            if each.group in choices.legal:
+            if each.group in legal:
                 free.append(each)
             else:
                 factor *= each(model.sizes[each.group], model.block)
@@ -138,10 +187,10 @@ def _program(
             constant += factor
         elif len(groups) == 1:
             name = free[0].group
-            for count in choices.legal[name]:
+            for count in legal[name]:
                 single[name, count] += factor * np.prod([each(count, model.block) for each in free])
         else:
-            first, second = sorted(free, key=lambda each: -len(choices.legal[each.group]))
+            first, second = sorted(free, key=lambda each: -len(legal[each.group]))
             pairs[first, second] += factor
 
     time = np.zeros(n_counts)
@@ -150,14 +199,16 @@ def _program(
     rows: list[tuple[dict[int, float], float, float]] = []
     upper = [1.0] * n_counts
     products: list[float] = []
-    for name, legal in choices.legal.items():
-        rows.append(({column[name, count]: 1.0 for count in legal}, 1.0, 1.0))
+    for name, counts in legal.items():
+        rows.append(({column[name, count]: 1.0 for count in counts}, 1.0, 1.0))
+    for block in blocks:
+        rows += [({column[block, 0]: 1.0, column[name, 0]: -1.0}, 0.0, 0.0) for name in model.blocks[block]]
     known: dict[tuple[BlockCount, str], dict[int, int]] = {}
     for (first, second), ns in pairs.items():
-        number = {count: first(count, model.block) for count in choices.legal[first.group]}
+        number = {count: first(count, model.block) for count in legal[first.group]}
         if (first, second.group) not in known:
             # x[d] = (blocks of the first group) if the second keeps d units, else 0
-            of_count = {count: n_counts + len(products) + i for i, count in enumerate(choices.legal[second.group])}
+            of_count = {count: n_counts + len(products) + i for i, count in enumerate(legal[second.group])}
             known[first, second.group] = of_count
             products += [0.0] * len(of_count)
             upper += [float(max(number.values()))] * len(of_count)
@@ -174,15 +225,17 @@ def _program(
     rows.append(({i: float(ns) / limit for i, ns in enumerate(costs) if ns}, -np.inf, 1 - constant / limit))
     if max_removed is not None:
         whole = choices.whole
-        removed = {index: float(whole[name] - count) for (name, count), index in column.items() if count < whole[name]}
+        removed = {
+            index: float(whole[name] - count) for (name, count), index in column.items() if count < whole.get(name, 0)
+        }
         rows.append((removed, -np.inf, float(max_removed)))
 
     value = np.zeros(len(costs))
-    for name, legal in choices.legal.items():
+    for name in choices.legal:
         kept = _values(choices, scores, name)
-        for count in legal:
+        for count in legal[name]:
             value[column[name, count]] = kept[count]
-    total = sum(value[column[name, legal[-1]]] for name, legal in choices.legal.items())
+    total = sum(value[column[name, counts[-1]]] for name, counts in choices.legal.items())
     entries = [(i, j, factor) for i, (row, _, _) in enumerate(rows) for j, factor in row.items()]
     at, to, factors = (np.array(part) for part in zip(*entries, strict=True))
     return _Program(

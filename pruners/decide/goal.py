@@ -70,16 +70,25 @@ def budget_of(target: Target, graph: Costed, blocks: Collection[str] = ()) -> Bu
 
 def _time_budget(table: LatencyModel, target: Target, graph: Costed, blocks: Collection[str]) -> Budget:
     sizes = {group.name: group.n_units for group in graph.groups}
-    unknown = next((name for name, size in table.sizes.items() if sizes.get(name) != size), None)
+    groups = {name: size for name, size in table.sizes.items() if name not in table.blocks}
+    unknown = next((name for name, size in groups.items() if sizes.get(name) != size), None)
     if unknown is not None:
         raise TargetError(
             f"the latency table is of another network: it has a group {unknown!r} of {table.sizes[unknown]}"
         )
-    if blocks:
-        raise TargetError("a latency table knows no network without some of its residual blocks; prune channels alone")
+    if not set(blocks) <= set(table.blocks):
+        raise TargetError(
+            "the latency table knows no network without some of its residual blocks: build it with blocks, or prune "
+            "channels alone"
+        )
     dense = table.time_ns()
     limit = target.kept_fraction * dense
-    return Budget(cost=table.time_ns, limit=limit, of="latency", dense_cost=dense, latency=table, whole=graph.whole)
+    gone = table.without(blocks)
+
+    def time_ns(counts: Mapping[str, int]) -> float:
+        return table.time_ns({**counts, **gone})
+
+    return Budget(cost=time_ns, limit=limit, of="latency", dense_cost=dense, latency=table, whole=graph.whole)
 
 
 def goal_of(target: Target, constraints: Constraints, graph: Costed) -> tuple[Choices, Budget]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 __all__ = ["BlockCount", "LatencyModel", "LatencyTerm"]
 
@@ -65,7 +65,10 @@ class LatencyModel:
     terms : tuple of LatencyTerm
         What is added to it.
     sizes : Mapping of str to int
-        Units of each group.
+        Units of each group; 1 for each block.
+    blocks : Mapping of str to tuple of str
+        Residual blocks whose absence the table knows, and the groups that go with each. A count of 0 is a block that
+        is left out.
     """
 
     backend: str
@@ -74,6 +77,11 @@ class LatencyModel:
     base_ns: float
     terms: tuple[LatencyTerm, ...]
     sizes: Mapping[str, int]
+    blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def without(self, blocks: Collection[str]) -> dict[str, int]:
+        """Return the counts, all 0, of some blocks and of the groups that go with them."""
+        return {name: 0 for block in blocks for name in (block, *self.blocks[block])}
 
     def neighbours(self) -> dict[str, frozenset[str]]:
         """Return for each group those whose counts change what a unit of it costs."""
@@ -87,6 +95,7 @@ class LatencyModel:
     def time_ns(self, counts: Mapping[str, int] | None = None) -> float:
         """Return nanoseconds of one call; groups that are not named are whole."""
         full = {**self.sizes, **(counts or {})}
+        full |= self.without([block for block in self.blocks if not full[block]])
         total = self.base_ns
         for term in self.terms:
             value = term.ns

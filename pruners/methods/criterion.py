@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from pruners.base import Method, MethodSettings, Outcome
+from pruners.base import Method, MethodSettings, Outcome, plan_of
+from pruners.decide.blocks import held_blocks
 from pruners.decide.budget import Budget
 from pruners.decide.decisions import decide
+from pruners.decide.exact import exact_plan
+from pruners.decide.goal import goal_of, require_one_removal
 from pruners.decide.isomorphic import isomorphic_classes, tensor_kinds
+from pruners.decide.units import top_units
 from pruners.errors import MethodError
 from pruners.importance.criteria import create_criterion, criterion_names
 from pruners.importance.normalise import Normalisation, normalise
@@ -43,6 +47,9 @@ class CriterionSettings(MethodSettings):
         description="who turns scores into counts; default: greedy, or exact for a target of speed that is not met "
         "some units at a time",
     )
+    structures: Literal["units", "both"] = Field(
+        "units", description="what may go: units, or residual blocks as well (for a target of speed, all at once)"
+    )
     isomorphic: bool = Field(
         False, description="rank only within classes of groups that are built alike, the same share from each class"
     )
@@ -64,6 +71,12 @@ class CriterionSettings(MethodSettings):
     def _options_fit(self) -> CriterionSettings:
         if self.options:
             create_criterion(self.criterion, **self.options)
+        if self.structures == "both" and (
+            self.steps > 1 or self.units_per_step or self.isomorphic or self.decision not in (None, "exact")
+        ):
+            raise ValueError(
+                "structures both decides exactly and all at once: steps 1, no units_per_step or isomorphic"
+            )
         return self
 
 
@@ -92,6 +105,9 @@ class ByCriterion(Method):
     Isomorphic (2024)      criterion taylor_fo, normalisation mean, isomorphic true, batches_per_step 100
     ====================== ===========================================================================================
 
+    With ``structures: both`` depth competes with width (Sun et al. 2025): residual blocks that the latency table knows
+    may go whole, and are worth the units that go with them.
+
     Groups that the criterion cannot rank (no filters, no BatchNorm, no feature map) stay whole; ``Pruned.unranked``
     names them. Criteria of weights need no data; the others ask the task for batches, and criteria of derivatives for a
     loss. Under ``torch.distributed`` data-driven scores are those of all processes' batches, and all follow process 0's
@@ -103,7 +119,9 @@ class ByCriterion(Method):
     References
     ----------
     The criterion's, see its class, and for members, reductions and decisions of a group:
-    Fang, Ma, Song, Mi, Wang, "DepGraph: Towards Any Structural Pruning", CVPR 2023, arXiv:2301.12900.
+    Fang, Ma, Song, Mi, Wang, "DepGraph: Towards Any Structural Pruning", CVPR 2023, arXiv:2301.12900. For blocks:
+    Sun et al., "Multi-Dimensional Pruning: Joint Channel, Layer and Block Pruning with Latency Constraint", CVPR 2025,
+    arXiv:2406.12079.
     """
 
     name: ClassVar[str] = "criterion"
@@ -124,6 +142,9 @@ class ByCriterion(Method):
         def score(step: Step) -> Scored:
             return self._score(task, criterion, step, batches)
 
+        if settings.structures == "both":
+            return self._with_blocks(task, graph, score)
+
         def decided(step: Step, scores: Scores, budget: Budget, most: int | None) -> dict[str, int]:
             comparable = normalise(scores, settings.normalisation)
             at_once = budget.latency is not None and most is None and classes is None
@@ -134,6 +155,42 @@ class ByCriterion(Method):
             steps=settings.steps, units_per_step=settings.units_per_step, updates_between=settings.updates_between
         )
         return prune_in_steps(self, task, graph, schedule, score, decided, batches=batches)
+
+    def _with_blocks(self, task: PruningTask, graph: Graph, score: Callable[[Step], Scored]) -> Outcome:
+        """Decide units and residual blocks together, once.
+
+        Raises
+        ------
+        MethodError
+            The target is not one of speed, or its table knows no network without a block.
+        """
+        choices, budget = goal_of(task.target, task.constraints, graph)
+        known = () if budget.latency is None else tuple(budget.latency.blocks)
+        held = held_blocks(graph.blocks, graph.groups, task.constraints)
+        blocks = [name for name in known if name not in held]
+        if not blocks:
+            raise MethodError(
+                f"method {self.name!r} with structures both takes a target of speed whose table knows residual blocks "
+                "that may go; take structures units"
+            )
+        step = Step(number=1, model=task.model, present=graph, dense=graph, left=choices, counts=choices.whole)
+        scored = score(step)
+        comparable = normalise(scored.scores, self.settings.normalisation)
+        counts, removed = exact_plan(choices, comparable, budget, blocks=blocks)
+        require_one_removal(task.constraints, choices, counts)
+        kept = top_units(scored.scores, {name: counts[name] for name in scored.scores if counts[name]})
+        plan = plan_of(self, graph, kept, removed)
+        left = {name: len(units) for name, units in plan.kept.items()}
+        row = {
+            "removal": 1,
+            "units_removed": plan.removed_units,
+            "units_left": sum(counts.values()),
+            "blocks_removed": list(removed),
+            "macs": graph.macs(left, removed),
+            "parameters": graph.parameters(left, removed),
+            **scored.facts,
+        }
+        return Outcome(plan=plan, history=(row,))
 
     def _batches(self, task: PruningTask, criterion: Criterion) -> Stream | None:
         if not criterion.needs_data:

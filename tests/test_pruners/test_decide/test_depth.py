@@ -1,0 +1,115 @@
+"""Residual blocks compete with units for a predicted time."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pruners.decide.blocks import groups_inside
+from pruners.decide.budget import Budget
+from pruners.decide.choices import Choices
+from pruners.decide.exact import exact_plan, kept_importance
+from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
+from pruners.errors import MethodError, TargetError
+from pruners.graph import trace
+from pruners.registry import create
+from pruners.target import Constraints, Target
+from pruners.testing import make_network, make_task
+
+BLOCKS = {"first": ("a",), "second": ("b", "c")}
+
+
+def model_of(rng, sizes):
+    """A stream and two residual blocks: one layer deep inside, and two."""
+    inside = {name: block for block, names in BLOCKS.items() for name in names}
+    terms = [LatencyTerm(float(rng.random()), (BlockCount("stream", 1),))]
+    for name, block in inside.items():
+        terms += [
+            LatencyTerm(float(rng.random()), (BlockCount(block, 1),)),
+            LatencyTerm(float(rng.random()), (BlockCount("stream", 1), BlockCount(block, 1))),
+            LatencyTerm(float(rng.random()), (BlockCount("stream", 1), BlockCount(name, 1))),
+        ]
+    terms.append(LatencyTerm(float(rng.random()), (BlockCount("b", 1), BlockCount("c", 1))))
+    return LatencyModel(
+        backend="x",
+        graph="g",
+        block=2,
+        base_ns=0.5,
+        terms=tuple(terms),
+        sizes={**sizes, **dict.fromkeys(BLOCKS, 1)},
+        blocks=BLOCKS,
+    )
+
+
+@given(st.integers(0, 10**6), st.floats(0.1, 0.95), st.sampled_from([("first",), ("first", "second")]))
+@settings(max_examples=25, deadline=None)
+def test_as_good_as_every_plan_tried(seed, share, blocks):
+    rng = np.random.default_rng(seed)
+    sizes = {name: int(rng.integers(2, 5)) for name in ("stream", "a", "b", "c")}
+    model = model_of(rng, sizes)
+    choices = Choices({name: tuple(range(1, size + 1)) for name, size in sizes.items()})
+    scores = {name: tuple(rng.random(size)) for name, size in sizes.items()}
+    limit = share * model.time_ns()
+    budget = Budget(cost=model.time_ns, limit=limit, of="latency", latency=model)
+
+    def kept(counts, gone):
+        return kept_importance(choices, scores, {**counts, **{n: 0 for n in model.without(gone) if n in counts}})
+
+    plans = [dict(zip(sizes, counts, strict=True)) for counts in product(*choices.legal.values())]
+    subsets = [
+        tuple(n for n, out in zip(blocks, each, strict=True) if out) for each in product((0, 1), repeat=len(blocks))
+    ]
+    within = [
+        kept(plan, gone)
+        for gone in subsets
+        for plan in plans
+        if model.time_ns({**plan, **model.without(gone)}) <= limit
+    ]
+    if not within:
+        with pytest.raises(TargetError, match="smallest legal count"):
+            exact_plan(choices, scores, budget, blocks=blocks)
+        return
+    counts, gone = exact_plan(choices, scores, budget, blocks=blocks)
+    assert model.time_ns({**counts, **model.without(gone)}) <= limit * (1 + 1e-6)
+    assert all((counts[name] == 0) == (block in gone) for block, names in BLOCKS.items() for name in names)
+    assert kept_importance(choices, scores, counts) >= max(within) - 2e-3
+
+
+def table_of(graph, *, first_ns):
+    """Return a model in which the first block costs `first_ns` whatever its width, and a unit 1 ns."""
+    free = {group.name: group.n_units for group in graph.groups if group.prunable}
+    blocks = {block.name: tuple(groups_inside(graph.groups, [block])) for block in graph.blocks}
+    terms = [LatencyTerm(1.0, (BlockCount(name, 1),)) for name in free]
+    return LatencyModel(
+        backend="x",
+        graph=graph.fingerprint,
+        block=1,
+        base_ns=1.0,
+        terms=(*terms, LatencyTerm(first_ns, (BlockCount(graph.blocks[0].name, 1),))),
+        sizes={**free, **dict.fromkeys(blocks, 1)},
+        blocks=blocks,
+    )
+
+
+def test_a_dear_block_goes_and_cheap_ones_stay():
+    net = make_network("residual")
+    graph = trace(net, make_task(net).example_inputs)
+    method = create("criterion", criterion="l1", structures="both")
+    for first_ns, removed in ((200.0, ("blocks.0",)), (0.0, ())):
+        target = Target(speed_up=1.5, table=table_of(graph, first_ns=first_ns))
+        pruned = method.prune(make_task(net, constraints=Constraints(), target=target))
+        assert pruned.plan.blocks == removed
+        assert pruned.history[0]["blocks_removed"] == list(removed)
+
+
+def test_depth_needs_a_target_of_speed():
+    net = make_network("residual")
+    task = make_task(net, target=Target(of="flops", kept_fraction=0.5), constraints=Constraints())
+    with pytest.raises(MethodError, match="target of speed whose table knows residual blocks"):
+        create("criterion", criterion="l1", structures="both").prune(task)
+    with pytest.raises(MethodError, match="at once"):
+        create("criterion", structures="both", steps=3)
