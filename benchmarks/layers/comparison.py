@@ -1,13 +1,13 @@
 """Two models layer by layer: which layers do the same work, what its MACs promised, what came of it, and why.
 
-Pruning keeps the names of the ONNX nodes where both files were exported alike. Layers that share a node belong
-together; where the runtime fused differently, several layers of one model stand against several of the other. A reason
-is reported only from what was measured or is written in the file.
+Layers that share a node belong together (`benchmarks.layers.matching` says which nodes are the same); where the runtime
+fused differently, several layers of one model stand against several of the other. A reason is reported only from what
+was measured or is written in the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field, NonNegativeInt
@@ -67,13 +67,18 @@ class LayerReport(Record):
     comparisons: tuple[LayerComparison, ...] = ()
 
 
-def compare_layers(candidate: LayerProfile, baseline: LayerProfile) -> LayerComparison:
+def compare_layers(
+    candidate: LayerProfile, baseline: LayerProfile, same: Mapping[str, str] | None = None
+) -> LayerComparison:
     """Pair the layers of two profiles.
 
     Parameters
     ----------
     candidate, baseline : LayerProfile
         Of one backend with the same options and batch.
+    same : Mapping of str to str, optional
+        Which node of the baseline a node of the candidate is, see `benchmarks.layers.matching.match_nodes`; left out,
+        the one of the same name.
 
     Returns
     -------
@@ -90,7 +95,7 @@ def compare_layers(candidate: LayerProfile, baseline: LayerProfile) -> LayerComp
         one, other = getattr(baseline.subject, field), getattr(candidate.subject, field)
         if one != other:
             raise NotComparableError(f"layers of {field} {one} and {field} {other} are not compared")
-    pairs = [_pair(before, after) for before, after in _groups(baseline.rows, candidate.rows)]
+    pairs = [_pair(before, after) for before, after in _groups(baseline.rows, candidate.rows, same)]
     for kind in _SUMMED:
         before, after = ([row for row in side.rows if row.kind == kind] for side in (baseline, candidate))
         if before or after:
@@ -98,7 +103,9 @@ def compare_layers(candidate: LayerProfile, baseline: LayerProfile) -> LayerComp
     return LayerComparison(baseline=baseline, candidate=candidate, pairs=tuple(pairs))
 
 
-def _groups(baseline: Sequence[LayerRow], candidate: Sequence[LayerRow]) -> list[tuple[list[LayerRow], list[LayerRow]]]:
+def _groups(
+    baseline: Sequence[LayerRow], candidate: Sequence[LayerRow], same: Mapping[str, str] | None
+) -> list[tuple[list[LayerRow], list[LayerRow]]]:
     """Put rows together that share nodes, directly or through others."""
     rows = [(0, row) for row in baseline if row.nodes] + [(1, row) for row in candidate if row.nodes]
     parent = list(range(len(rows)))
@@ -109,10 +116,12 @@ def _groups(baseline: Sequence[LayerRow], candidate: Sequence[LayerRow]) -> list
             index = parent[index]
         return index
 
-    first: dict[str, int] = {}
-    for index, (_, row) in enumerate(rows):
+    first: dict[tuple[str, bool], int] = {}
+    for index, (side, row) in enumerate(rows):
         for node in row.nodes:
-            one, other = root(first.setdefault(node, index)), root(index)
+            alone = bool(side) and same is not None and node not in same
+            name = same.get(node, node) if side and same is not None else node
+            one, other = root(first.setdefault((name, alone), index)), root(index)
             parent[max(one, other)] = min(one, other)
     groups: dict[int, tuple[list[LayerRow], list[LayerRow]]] = {}
     for index, (side, row) in enumerate(rows):

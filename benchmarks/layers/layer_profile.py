@@ -7,7 +7,7 @@ Rows are of five kinds:
 * **inserted**: anything else that no ONNX node is traced to (a cast, a fusion that the backend cannot resolve).
 * **in no layer**: an ONNX node that the runtime does not execute as a layer: folded, or only a change of shape.
 * **gaps**: the unprofiled call minus all layers: launches, copies to and from the runtime, the call itself. Both come
-  from different processes and profiling slows layers down, so it may be negative.
+  from different calls and profiling slows layers down, so it may be negative.
 
 Each ONNX node's MACs are counted in exactly one row.
 """
@@ -63,7 +63,7 @@ class LayerProfile(Record):
     executed_precision: str
     latency_ns: PositiveFloat = Field(description="median unprofiled call, in a process of its own")
     n_calls: PositiveInt = Field(description="unprofiled calls behind it")
-    profiled_ns: PositiveFloat = Field(description="median call while profiled, in another process")
+    profiled_ns: PositiveFloat = Field(description="median call while profiled")
     n_profiled: PositiveInt = Field(description="profiled calls")
     roofline: Roofline | None = None
     rows: tuple[LayerRow, ...] = Field(description="in the order of execution")

@@ -50,6 +50,11 @@ class GraphNode:
         Tensors.
     channels : tuple of (int, int) or None
         Input and output channels of a layer with weights; None for everything else.
+    groups : int
+        Of a convolution; 1 for everything else.
+    window : tuple of int
+        Of a convolution or a pool: lengths of its kernel, its strides and the lengths of what it writes, channels left
+        out; empty where they are not known.
     """
 
     name: str
@@ -57,6 +62,13 @@ class GraphNode:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     channels: tuple[int, int] | None = None
+    groups: int = 1
+    window: tuple[Shape, ...] = ()
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each channel is convolved by itself."""
+        return self.groups > 1 and self.channels is not None and self.groups == self.channels[0]
 
 
 class ModelGraph:
@@ -177,7 +189,19 @@ def _graph_node(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> GraphNode:
         reads=tuple(name for name in node.input if name),
         writes=tuple(name for name in node.output if name),
         channels=_channels(node, shapes),
+        groups=next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1),
+        window=_window(node, shapes),
     )
+
+
+def _window(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> tuple[Shape, ...]:
+    lists = {attribute.name: tuple(attribute.ints) for attribute in node.attribute}
+    position = _FILTERS.get(node.op_type)
+    weights = () if position is None else shapes.get(node.input[position], ())
+    kernel = lists.get("kernel_shape") or (weights[2:] if "Conv" in node.op_type else ())
+    if not kernel:
+        return ()
+    return kernel, lists.get("strides") or (1,) * len(kernel), shapes.get(node.output[0], ())[2:]
 
 
 def _channels(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> tuple[int, int] | None:

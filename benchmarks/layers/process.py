@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from backends.base import Array, CompileOptions, LayerInfo
 from benchmarks.layers import worker
 from benchmarks.process.child import Conversation, thread_environment
 
-__all__ = ["Ran", "RunSessions", "run_in_process", "session_process"]
+__all__ = ["Processes", "Ran", "RunSessions", "run_in_process", "session_process"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,13 @@ class RunSessions(Protocol):
         total_s: float,
     ) -> Ran:
         """Compile and run `model` `sessions` times over, see `run_in_process`."""
+
+
+class Processes(Protocol):
+    """Starts a process that runs models in turn: an argument, so that tests can simulate one."""
+
+    def __call__(self, backend: str, *, threads: int) -> AbstractContextManager[RunSessions]:
+        """See `session_process`."""
 
 
 def run_in_process(

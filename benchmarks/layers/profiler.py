@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from backends import modelfile
 from backends.base import Array, CompileOptions, LayerInfo, Precision
+from backends.modelfile import ModelFile
 from benchmarks.errors import SettingError, WorkerError
 from benchmarks.layers.layer_profile import LayerProfile, LayerRow, join
-from benchmarks.layers.onnx_nodes import model_graph
-from benchmarks.layers.process import RunSessions, run_in_process
+from benchmarks.layers.matching import match_nodes
+from benchmarks.layers.onnx_nodes import ModelGraph, model_graph
+from benchmarks.layers.process import Processes, Ran, RunSessions, session_process
 from benchmarks.layers.roofline import Roofline, roofline_of_this_process
+from benchmarks.records.measurement import Cost
 from benchmarks.subject.cost import cost
-from benchmarks.subject.inputs import ModelSpecs, example_inputs, index_bounds, resolve_sizes
+from benchmarks.subject.inputs import InputSizes, ModelSpecs, example_inputs, index_bounds, resolve_sizes
 from benchmarks.subject.subject import SubjectSpec, identify
 
-__all__ = ["profile_layers"]
+__all__ = ["profile_in_turn", "profile_layers", "same_nodes"]
 
+_ROUNDS = 3
 _SESSIONS, _CALLS_OF_A_SESSION = 15, 20
 _MOST_CALLS = 2000
 _COMPILING = 10
@@ -36,10 +41,10 @@ def profile_layers(
     budget_s: float = 2.0,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
-    run: RunSessions = run_in_process,
+    processes: Processes = session_process,
     measure_roofline: MeasureRoofline = roofline_of_this_process,
 ) -> LayerProfile:
-    """Return where the time of a call goes.
+    """Return where the time of a call goes, see `profile_in_turn`.
 
     Parameters
     ----------
@@ -47,16 +52,52 @@ def profile_layers(
         What is profiled.
     feeds : Mapping of str to ndarray, optional
         Inputs of the call; left out, they are made up from `seed`.
+    budget_s, seed, progress, processes, measure_roofline
+        As in `profile_in_turn`.
+    """
+    (profile,) = profile_in_turn(
+        (spec,),
+        feeds=feeds,
+        budget_s=budget_s,
+        seed=seed,
+        progress=progress,
+        processes=processes,
+        measure_roofline=measure_roofline,
+    )
+    return profile
+
+
+def profile_in_turn(
+    specs: Sequence[SubjectSpec],
+    *,
+    feeds: Mapping[str, Array] | None = None,
+    budget_s: float = 2.0,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+    processes: Processes = session_process,
+    measure_roofline: MeasureRoofline = roofline_of_this_process,
+) -> tuple[LayerProfile, ...]:
+    """Return where the time of a call of each model goes.
+
+    Each model has a process of its own, which profiles it and times it without the profiler. All of them are alive
+    together and work in turn, three times over: what else runs on the machine meets them alike.
+
+    Parameters
+    ----------
+    specs : sequence of SubjectSpec
+        What is profiled.
+    feeds : Mapping of str to ndarray, optional
+        Inputs of the calls; left out, those of each model are made up from `seed`.
     budget_s : float, default=2.0
-        Seconds of unprofiled calls, and again of profiled ones. The latter are made in 15 sessions of at most 20
-        calls: of each layer the median of their means is reported, so that what else runs on the machine does not show,
-        and each mean averages out that the runtimes' clocks count whole microseconds.
+        Seconds of unprofiled calls of each model, and again of profiled ones. The latter are made in 15 sessions of at
+        most 20 calls: of each layer the median of their means is reported, so that what else runs on the machine does
+        not show, and each mean averages out that the runtimes' clocks count whole microseconds.
     seed : int, default=0
         Of made-up inputs.
     progress : callable, optional
         Receives one short line for each step.
-    run : callable
-        How a model is run in a process of its own.
+    processes : callable
+        Starts the process of a model.
     measure_roofline : callable
         Returns the roofline of a backend with its options.
 
@@ -67,66 +108,126 @@ def profile_layers(
     WorkerError
         The backend cannot profile, refuses the model or the options, or its process died.
     CostError
-        The MACs of the model cannot be counted.
+        The MACs of a model cannot be counted.
     InputError
         No inputs can be made.
     BackendError
-        The file is missing or broken.
+        A file is missing or broken.
     """
     if not budget_s > 0:
         raise SettingError(f"the duration must be positive, got {budget_s:g} s")
     say = progress or (lambda _: None)
-    file = modelfile.read(spec.model)
-    sizes = resolve_sizes(ModelSpecs(file.inputs, file.outputs), batch=spec.batch, shapes=spec.shapes)
-    counted = cost(spec.model, shapes=spec.shapes)
-    graph = model_graph(spec.model, sizes.shapes)
-    if feeds is None:
-        bounds = index_bounds(spec.model)
-        feeds = example_inputs(file.inputs, batch=sizes.batch, seed=seed, shapes=sizes.shapes, bounds=bounds)
-    plain = replace(spec.options, profile=False)
-    label = spec.label or spec.model.stem
-    say(f"{label}: profile its layers")
-    profiled = run(
-        spec.backend,
-        spec.model,
-        replace(plain, profile=True),
-        feeds,
-        sessions=_SESSIONS,
-        most_calls=_CALLS_OF_A_SESSION,
-        budget_s=budget_s / _SESSIONS,
-        total_s=_COMPILING * budget_s,
-    )
-    say(f"{label}: time it without the profiler")
-    timed = run(
-        spec.backend,
-        spec.model,
-        plain,
-        feeds,
-        sessions=1,
-        most_calls=_MOST_CALLS,
-        budget_s=budget_s,
-        total_s=budget_s,
-    )
-    latency_ns = median(timed.calls_ns[0])
+    subjects = [_Subject.of(spec, feeds, seed) for spec in specs]
+    with ExitStack() as started:
+        runs = [started.enter_context(processes(spec.backend, threads=spec.options.threads)) for spec in specs]
+        for index in range(_ROUNDS):
+            for subject, run in zip(subjects, runs, strict=True):
+                spec = subject.spec
+                say(f"{spec.label or spec.model.stem}: profile its layers and time it ({index + 1}/{_ROUNDS})")
+                subject.run(run, budget_s)
+    return tuple(_profile(subject, say, measure_roofline) for subject in subjects)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Subject:
+    """A model with its inputs, and what was run of it."""
+
+    spec: SubjectSpec
+    sizes: InputSizes
+    feeds: Mapping[str, Array]
+    counted: Cost
+    graph: ModelGraph
+    typed: Precision
+    profiled: list[Ran] = field(default_factory=list)
+    timed: list[Ran] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, spec: SubjectSpec, feeds: Mapping[str, Array] | None, seed: int) -> _Subject:
+        file = modelfile.read(spec.model)
+        sizes = _sizes(file, spec)
+        counted = cost(spec.model, shapes=spec.shapes)
+        graph = model_graph(spec.model, sizes.shapes)
+        if feeds is None:
+            bounds = index_bounds(spec.model)
+            feeds = example_inputs(file.inputs, batch=sizes.batch, seed=seed, shapes=sizes.shapes, bounds=bounds)
+        return cls(spec=spec, sizes=sizes, feeds=feeds, counted=counted, graph=graph, typed=file.precision)
+
+    def run(self, run: RunSessions, budget_s: float) -> None:
+        """Run one round, with the profiler and without it."""
+        spec = self.spec
+        self.profiled.append(
+            run(
+                spec.backend,
+                spec.model,
+                replace(spec.options, profile=True),
+                self.feeds,
+                sessions=_SESSIONS // _ROUNDS,
+                most_calls=_CALLS_OF_A_SESSION,
+                budget_s=budget_s / _SESSIONS,
+                total_s=_COMPILING * budget_s / _ROUNDS,
+            )
+        )
+        self.timed.append(
+            run(
+                spec.backend,
+                spec.model,
+                replace(spec.options, profile=False),
+                self.feeds,
+                sessions=1,
+                most_calls=_MOST_CALLS // _ROUNDS,
+                budget_s=budget_s / _ROUNDS,
+                total_s=budget_s,
+            )
+        )
+
+
+def same_nodes(candidate: SubjectSpec, baseline: SubjectSpec) -> dict[str, str]:
+    """Return which node of the baseline each node of the candidate is, see `benchmarks.layers.matching.match_nodes`.
+
+    Raises
+    ------
+    CostError, InputError, BackendError
+        See `profile_in_turn`.
+    """
+    graphs = [
+        model_graph(spec.model, _sizes(modelfile.read(spec.model), spec).shapes) for spec in (candidate, baseline)
+    ]
+    return match_nodes(*graphs)
+
+
+def _sizes(file: ModelFile, spec: SubjectSpec) -> InputSizes:
+    return resolve_sizes(ModelSpecs(file.inputs, file.outputs), batch=spec.batch, shapes=spec.shapes)
+
+
+def _profile(subject: _Subject, say: Callable[[str], None], measure_roofline: MeasureRoofline) -> LayerProfile:
+    spec = subject.spec
+    calls_ns = [duration for ran in subject.timed for duration in ran.calls_ns[0]]
+    profiled_ns = [duration for ran in subject.profiled for calls in ran.calls_ns for duration in calls]
     notes: list[str] = []
     roofline = None
     try:
         say(f"measure the roofline of {spec.backend}")
-        roofline = measure_roofline(spec.backend, plain, file.precision)
+        roofline = measure_roofline(spec.backend, replace(spec.options, profile=False), subject.typed)
     except WorkerError as error:
         notes.append(f"the roofline could not be measured: {error}")
-    rows = join(_typical(profiled.layers), counted, graph, batch=sizes.batch, latency_ns=latency_ns, roofline=roofline)
-    profiled_ns = [duration for calls in profiled.calls_ns for duration in calls]
+    latency_ns = median(calls_ns)
     profile = LayerProfile(
-        subject=identify(spec, sizes.batch),
-        backend_version=timed.backend_version,
-        executed_precision=profiled.executed_precision,
+        subject=identify(spec, subject.sizes.batch),
+        backend_version=subject.timed[0].backend_version,
+        executed_precision=subject.profiled[0].executed_precision,
         latency_ns=latency_ns,
-        n_calls=len(timed.calls_ns[0]),
+        n_calls=len(calls_ns),
         profiled_ns=median(profiled_ns),
         n_profiled=len(profiled_ns),
         roofline=roofline,
-        rows=rows,
+        rows=join(
+            _typical([layers for ran in subject.profiled for layers in ran.layers]),
+            subject.counted,
+            subject.graph,
+            batch=subject.sizes.batch,
+            latency_ns=latency_ns,
+            roofline=roofline,
+        ),
     )
     return profile.model_copy(update={"notes": (*notes, *_notes(profile))})
 

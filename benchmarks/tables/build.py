@@ -5,19 +5,18 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Protocol
 
 import onnx
 
 from backends import modelfile
 from backends.base import Array
 from benchmarks.errors import SettingError
-from benchmarks.layers.process import Ran, RunSessions, session_process
+from benchmarks.layers.process import Processes, Ran, RunSessions, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.machine.noise_floor import fingerprint
 from benchmarks.subject.inputs import InputSizes, ModelSpecs, example_inputs, index_bounds, resolve_sizes
@@ -29,7 +28,7 @@ from benchmarks.tables.narrow import Narrower
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable, TableKey
 
-__all__ = ["PlanTimer", "Processes", "build_table", "plan_timer"]
+__all__ = ["PlanTimer", "build_table", "plan_timer"]
 
 _FEWEST = 20
 _FIRST_ROUND = 0.4
@@ -40,13 +39,6 @@ _SESSIONS, _CALLS, _PLAIN_CALLS = 4, 4, 20
 _LONGEST_S = 20.0
 
 Say = Callable[[str], None]
-
-
-class Processes(Protocol):
-    """Starts the process that runs the plans: an argument, so that tests can simulate one."""
-
-    def __call__(self, backend: str, *, threads: int) -> AbstractContextManager[RunSessions]:
-        """See `benchmarks.layers.process.session_process`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from benchmarks.layers.process import session_process
+from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.subject.subject import SubjectSpec
-from benchmarks.tables.build import Processes, plan_timer
+from benchmarks.tables.build import plan_timer
 from benchmarks.tables.draws import draw
 from benchmarks.tables.fit import quality
 from benchmarks.tables.plan_space import PlanSpace

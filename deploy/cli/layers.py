@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from benchmarks.layers.comparison import LayerReport, compare_layers
-from benchmarks.layers.layer_profile import LayerProfile
-from benchmarks.layers.profiler import profile_layers
+from benchmarks.layers.profiler import profile_in_turn, same_nodes
 from benchmarks.machine.lock import machine_lock
 from benchmarks.subject.cost import cost
-from benchmarks.subject.subject import SubjectSpec
 from deploy.backend_options import require_backends
 from deploy.cli import options as given
 from deploy.cli.output import print_tables, say
@@ -58,12 +57,13 @@ def layers(
     report = LayerReport()
     with machine_lock(f"deploy layers {model}", say=say):
         for specs in grid.specs(models):
-            profiles = [_profile(spec, duration, seed) for spec in specs]
+            tell = partial(_tell, specs[0].backend)
+            profiles = profile_in_turn(specs, budget_s=duration, seed=seed, progress=tell)
             tables = [table for profile in profiles for table in profile_tables(profile, shown)]
             if baseline is None:
                 report = report.model_copy(update={"profiles": (*report.profiles, *profiles)})
             else:
-                pair = compare_layers(profiles[1], profiles[0])
+                pair = compare_layers(profiles[1], profiles[0], same_nodes(specs[1], specs[0]))
                 report = report.model_copy(update={"comparisons": (*report.comparisons, pair)})
                 tables += comparison_tables(pair, shown)
             if output is not None:
@@ -71,5 +71,5 @@ def layers(
             print_tables(*tables)
 
 
-def _profile(spec: SubjectSpec, duration_s: float, seed: int) -> LayerProfile:
-    return profile_layers(spec, budget_s=duration_s, seed=seed, progress=lambda line: say(f"{spec.backend}: {line}"))
+def _tell(backend: str, line: str) -> None:
+    say(f"{backend}: {line}")

@@ -157,7 +157,7 @@ def _sums_table(profile: LayerProfile) -> Table:
         f"In all: {profile.subject.label} on {profile.subject.backend}",
         (*left(""), "number", "time", "share"),
         tuple(rows),
-        caption="Gaps: the unprofiled call minus all layers, which were timed in another process.",
+        caption="Gaps: the unprofiled call minus all layers, which were timed in other calls.",
     )
 
 

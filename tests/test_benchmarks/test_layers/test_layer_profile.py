@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given
@@ -324,13 +325,13 @@ def simulated(times, calls_ns=(100_000,) * 5):
         calls = (tuple(2 * ns for ns in calls_ns),) * len(times) if options.profile else (calls_ns,)
         return Ran(calls_ns=calls, layers=layers, executed_precision="fp32", backend_version="1")
 
-    return run
+    return lambda backend, *, threads: nullcontext(run)
 
 
 def test_a_disturbed_session_does_not_show(conv_model):
     found = profile_layers(
         SubjectSpec(model=conv_model, batch=3),
-        run=simulated([50_000, 900_000, 52_000, 51_000, 700_000], (100_000, 90_000, 5_000_000)),
+        processes=simulated([50_000, 900_000, 52_000, 51_000, 700_000], (100_000, 90_000, 5_000_000)),
         measure_roofline=lambda *_: ROOFLINE,
     )
     row = found.rows[0]
@@ -346,7 +347,7 @@ def test_without_a_roofline_the_layers_are_still_told(conv_model):
     def fails(*_):
         raise WorkerError("no matrix product here")
 
-    found = profile_layers(SubjectSpec(model=conv_model), run=simulated([50_000]), measure_roofline=fails)
+    found = profile_layers(SubjectSpec(model=conv_model), processes=simulated([50_000]), measure_roofline=fails)
     assert found.roofline is None
     assert "the roofline could not be measured: no matrix product here" in found.notes
     assert found.rows[0].roofline_share is None
