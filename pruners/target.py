@@ -33,6 +33,8 @@ class Target:
         How many times faster the network shall be, more than 1: short for ``of="latency"`` and the share 1 / speed_up.
     table : LatencyModel, optional
         With "latency": predicts the time from kept counts.
+    also : tuple of Target
+        With "latency": other targets of latency, each with a table of its own, that the network meets as well.
     ratios : Mapping of str to float
         With ``of="ratios"``: for each pattern of group names (``fnmatch``) the share of its units that is
         **removed**, in [0, 1); of several patterns that match a group the last one decides. Groups that no pattern
@@ -49,6 +51,7 @@ class Target:
     ratios: Mapping[str, float] = field(default_factory=dict)
     speed_up: float | None = None
     table: LatencyModel | None = None
+    also: tuple[Target, ...] = ()
 
     def __post_init__(self) -> None:
         kinds = [*COSTS, "latency", "ratios"]
@@ -62,6 +65,11 @@ class Target:
             )
         if self.of != "latency" and self.table is not None:
             raise TargetError(f"a latency table belongs to a target of latency, not of {self.of}")
+        tables = [self.table, *(other.table for other in self.also)]
+        if self.also and (None in tables or len({id(table) for table in tables}) < len(tables)):
+            raise TargetError("only targets of latency are met together, each with a latency table of its own")
+        if any(other.also for other in self.also):
+            raise TargetError("of targets that are met together only the first one names the others")
         if self.of not in kinds:
             raise TargetError(f"a target is one of {', '.join(kinds)}; got {self.of!r}")
         if self.of == "ratios":

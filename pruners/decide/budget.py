@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -10,10 +10,33 @@ from pruners.decide.choices import Choices
 from pruners.decide.latency import LatencyModel
 from pruners.errors import TargetError
 
-__all__ = ["Budget", "stays_whole"]
+__all__ = ["Budget", "TimeLimit", "stays_whole", "time_budget"]
 
 _NAMED = 3
 """Layers that a message names."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimit:
+    """The most nanoseconds of one call that a latency table may predict.
+
+    Parameters
+    ----------
+    model : LatencyModel
+        Predicts them.
+    limit_ns : float
+        The most.
+    gone : Mapping of str to int
+        Counts of residual blocks that are left out, and of the groups that go with them: all 0.
+    """
+
+    model: LatencyModel
+    limit_ns: float
+    gone: Mapping[str, int] = field(default_factory=dict)
+
+    def share(self, counts: Mapping[str, int]) -> float:
+        """Return the predicted time as a share of the limit."""
+        return self.model.time_ns({**counts, **self.gone}) / self.limit_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +56,8 @@ class Budget:
         A decision that lands below the limit by less than this share of the dense cost has landed on it.
     dense_cost : float, optional
         Cost of the whole network where that is not ``cost({})``: blocks are left out in every `cost`.
-    latency : LatencyModel, optional
-        What `cost` comes from, where it is a predicted time.
+    times : tuple of TimeLimit
+        What `cost` comes from, where it is a predicted time: the largest of them all as a share of its limit.
     whole : Mapping of str to str, optional
         Layers that stay whole, and why; the largest first.
     """
@@ -44,7 +67,7 @@ class Budget:
     of: str
     tolerance: float = 0.01
     dense_cost: float | None = None
-    latency: LatencyModel | None = None
+    times: tuple[TimeLimit, ...] = ()
     whole: Mapping[str, str] = field(default_factory=dict)
 
     def met(self, counts: Mapping[str, int]) -> bool:
@@ -56,6 +79,12 @@ class Budget:
         """Cost of the whole network."""
         return self.cost({}) if self.dense_cost is None else self.dense_cost
 
+    @property
+    def known_blocks(self) -> tuple[str, ...]:
+        """Names of the residual blocks whose absence every latency model knows."""
+        models = [each.model for each in self.times]
+        return tuple(name for name in (models[0].blocks if models else ()) if all(name in m.blocks for m in models))
+
     def slack(self, counts: Mapping[str, int]) -> float:
         """Return how far below the limit `counts` cost, as a share of the dense cost; negative above it."""
         return (self.limit - self.cost(counts)) / self.dense
@@ -64,27 +93,59 @@ class Budget:
         """Return whether `counts` cost no more than the limit, and less by no more than the tolerance."""
         return 0 <= self.slack(counts) < self.tolerance
 
-    def require_reachable(self, choices: Choices) -> None:
+    def require_reachable(self, choices: Choices, blocks: Collection[str] = ()) -> None:
         """Check that the smallest legal network meets the limit.
+
+        Parameters
+        ----------
+        choices : Choices
+            What may be decided.
+        blocks : collection of str
+            Residual blocks that may go; the latency models know them.
 
         Raises
         ------
         TargetError
             It does not; the message says how far one can get.
         """
+        for each in self.times:
+            dense = each.model.time_ns()
+            asked = dense / each.limit_ns
+            highest = dense / (each.limit_ns * each.share({**choices.floor, **each.model.without(blocks)}))
+            if asked > highest:
+                raise TargetError(
+                    f"{asked:.2f}x the speed on {each.model.backend} was asked for, but between 1x and {highest:.2f}x "
+                    "can be reached, that with every group at its smallest legal count; ask for less than that, or "
+                    "loosen exclude, multiple_of, min_units, min_fraction, bounds, exact_only"
+                )
+        if self.times:
+            return
         least, dense = self.cost(choices.floor), self.dense
-        if least > self.limit and self.latency is not None:
-            raise TargetError(
-                f"{dense / self.limit:.2f}x the speed on {self.latency.backend} was asked for, but with every group at "
-                f"its smallest legal count {dense / least:.2f}x is reached; ask for less than that, or loosen exclude, "
-                "multiple_of, min_units, min_fraction, bounds, exact_only"
-            )
         if least > self.limit:
             raise TargetError(
                 f"{self.of}: at most {self.limit / dense:.4g} of the dense network was asked for, but with every group "
                 f"at its smallest legal count {least / dense:.4g} is left; ask for more than that, or loosen exclude, "
                 f"multiple_of, min_units, min_fraction, bounds, exact_only{stays_whole(self.whole)}"
             )
+
+
+def time_budget(times: Iterable[TimeLimit], whole: Mapping[str, str] | None = None) -> Budget:
+    """Return the budget that is met where all times are.
+
+    Parameters
+    ----------
+    times : iterable of TimeLimit
+        At least one.
+    whole : Mapping of str to str, optional
+        Layers that stay whole, and why.
+    """
+    limits = tuple(times)
+
+    def cost(counts: Mapping[str, int]) -> float:
+        return max(each.share(counts) for each in limits)
+
+    dense = max(each.model.time_ns() / each.limit_ns for each in limits)
+    return Budget(cost=cost, limit=1.0, of="latency", dense_cost=dense, times=limits, whole=whole or {})
 
 
 def stays_whole(whole: Mapping[str, str]) -> str:

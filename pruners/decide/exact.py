@@ -15,14 +15,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
-from pruners.decide.budget import Budget
+from pruners.decide.budget import Budget, TimeLimit
 from pruners.decide.choices import Choices
 from pruners.decide.latency import BlockCount, LatencyModel
 from pruners.decide.moves import ascending_scores
@@ -33,6 +34,8 @@ __all__ = ["GAP", "TIME_LIMIT_S", "exact_counts", "exact_plan", "kept_importance
 GAP = 1e-3
 """Share of the kept importance by which a better plan may have been missed."""
 TIME_LIMIT_S = 30.0
+_MARGIN = 1e-6
+"""Share of a limit by which the solver may be off."""
 
 Floats = NDArray[np.float64]
 
@@ -50,7 +53,7 @@ def exact_counts(
         One number per present unit of each of ``choices.movable``, comparable between groups. Importance kept is
         their sum; negative ones count as 0.
     budget : Budget
-        Of a latency target.
+        Of predicted times, all of which are met.
     max_removed : int, optional
         Units that may go at most.
 
@@ -81,7 +84,7 @@ def exact_plan(
     choices, scores, budget, max_removed
         As `exact_counts` has them.
     blocks : collection of str
-        Residual blocks that may go; the latency model knows them.
+        Residual blocks that may go; the latency models know them.
 
     Returns
     -------
@@ -93,13 +96,13 @@ def exact_plan(
     MethodError, TargetError
         As `exact_counts`.
     """
-    model = budget.latency
-    if model is None:
+    if not budget.times:
         raise MethodError("the decision 'exact' solves targets of latency; take greedy, global, local or uniform")
-    gone = model.without(blocks)
-    replace(budget, cost=lambda counts: budget.cost({**counts, **gone})).require_reachable(choices)
+    budget.require_reachable(choices, blocks)
+    model = budget.times[0].model
     legal = _with_blocks(choices, model, blocks)
-    program = _program(choices, legal, scores, model, budget.limit, blocks, max_removed)
+    together = {block: model.blocks[block] for block in blocks}
+    program = _program(choices, legal, scores, budget.times, together, max_removed)
     solved = milp(
         -program.value,
         constraints=LinearConstraint(program.matrix, program.least, program.most),
@@ -162,9 +165,8 @@ def _program(
     choices: Choices,
     legal: Mapping[str, tuple[int, ...]],
     scores: Mapping[str, Sequence[float]],
-    model: LatencyModel,
-    limit: float,
-    blocks: Collection[str],
+    times: Sequence[TimeLimit],
+    blocks: Mapping[str, Collection[str]],
     max_removed: int | None,
 ) -> _Program:
     column: dict[tuple[str, int], int] = {}
@@ -172,57 +174,51 @@ def _program(
         for count in counts:
             column[name, count] = len(column)
     n_counts = len(column)
-    single: dict[tuple[str, int], float] = defaultdict(float)
-    pairs: dict[tuple[BlockCount, BlockCount], float] = defaultdict(float)
-    constant = model.base_ns
-    for term in model.terms:
-        factor, free = term.ns, []
-        for each in term.factors:
-            if each.group in legal:
-                free.append(each)
-            else:
-                factor *= each(model.sizes[each.group], model.block)
-        groups = {each.group for each in free}
-        if not free:
-            constant += factor
-        elif len(groups) == 1:
-            name = free[0].group
-            for count in legal[name]:
-                single[name, count] += factor * np.prod([each(count, model.block) for each in free])
-        else:
-            first, second = sorted(free, key=lambda each: -len(legal[each.group]))
-            pairs[first, second] += factor
-
-    time = np.zeros(n_counts)
-    for key, ns in single.items():
-        time[column[key]] = ns
     rows: list[tuple[dict[int, float], float, float]] = []
-    upper = [1.0] * n_counts
-    products: list[float] = []
     for name, counts in legal.items():
         rows.append(({column[name, count]: 1.0 for count in counts}, 1.0, 1.0))
-    for block in blocks:
-        rows += [({column[block, 0]: 1.0, column[name, 0]: -1.0}, 0.0, 0.0) for name in model.blocks[block]]
-    known: dict[tuple[BlockCount, str], dict[int, int]] = {}
-    for (first, second), ns in pairs.items():
-        number = {count: first(count, model.block) for count in legal[first.group]}
-        if (first, second.group) not in known:
-            # x[d] = (blocks of the first group) if the second keeps d units, else 0
-            of_count = {count: n_counts + len(products) + i for i, count in enumerate(legal[second.group])}
-            known[first, second.group] = of_count
-            products += [0.0] * len(of_count)
-            upper += [float(max(number.values()))] * len(of_count)
-            split = {of_count[count]: 1.0 for count in of_count}
-            rows.append((split | {column[first.group, count]: -float(n) for count, n in number.items()}, 0.0, 0.0))
+    for block, names in blocks.items():
+        rows += [({column[block, 0]: 1.0, column[name, 0]: -1.0}, 0.0, 0.0) for name in names]
+    upper = [1.0] * n_counts
+    known: dict[tuple[BlockCount, str, int], dict[int, int]] = {}
+
+    def products(first: BlockCount, second: str, block: int) -> dict[int, int]:
+        """Return for each count of the second group the variable that is the blocks of the first there, else 0."""
+        if (first, second, block) not in known:
+            number = {count: float(first(count, block)) for count in legal[first.group]}
+            of_count = {count: len(upper) + i for i, count in enumerate(legal[second])}
+            known[first, second, block] = of_count
+            most, least = max(number.values()), min(number.values())
+            upper.extend([most] * len(of_count))
+            split = dict.fromkeys(of_count.values(), 1.0)
+            rows.append((split | {column[first.group, count]: -n for count, n in number.items()}, 0.0, 0.0))
             for count, index in of_count.items():
-                chosen = column[second.group, count]
-                rows.append(({index: 1.0, chosen: -float(max(number.values()))}, -np.inf, 0.0))
-                rows.append(({index: 1.0, chosen: -float(min(number.values()))}, 0.0, np.inf))
-        for count, index in known[first, second.group].items():
-            products[index - n_counts] += ns * second(count, model.block)
-    costs = np.concatenate([time, products])
-    # Nanoseconds as a share of the limit: numbers of one size for the solver.
-    rows.append(({i: float(ns) / limit for i, ns in enumerate(costs) if ns}, -np.inf, 1 - constant / limit))
+                rows.append(({index: 1.0, column[second, count]: -most}, -np.inf, 0.0))
+                rows.append(({index: 1.0, column[second, count]: -least}, 0.0, np.inf))
+        return known[first, second, block]
+
+    for limit in times:
+        model, costs, constant = limit.model, defaultdict[int, float](float), limit.model.base_ns
+        for term in model.terms:
+            factor, free = term.ns, []
+            for each in term.factors:
+                if each.group in legal:
+                    free.append(each)
+                else:
+                    factor *= each(model.sizes[each.group], model.block)
+            if not free:
+                constant += factor
+            elif len({each.group for each in free}) == 1:
+                name = free[0].group
+                for count in legal[name]:
+                    costs[column[name, count]] += factor * prod(each(count, model.block) for each in free)
+            else:
+                first, second = sorted(free, key=lambda each: -len(legal[each.group]))
+                for count, index in products(first, second.group, model.block).items():
+                    costs[index] += factor * second(count, model.block)
+        # Nanoseconds as a share of the limit: numbers of one size for the solver.
+        row = {index: ns / limit.limit_ns for index, ns in costs.items() if ns}
+        rows.append((row, -np.inf, 1 - _MARGIN - constant / limit.limit_ns))
     if max_removed is not None:
         whole = choices.whole
         removed = {
@@ -230,7 +226,7 @@ def _program(
         }
         rows.append((removed, -np.inf, float(max_removed)))
 
-    value = np.zeros(len(costs))
+    value = np.zeros(len(upper))
     for name in choices.legal:
         kept = _values(choices, scores, name)
         for count in legal[name]:
@@ -240,10 +236,10 @@ def _program(
     at, to, factors = (np.array(part) for part in zip(*entries, strict=True))
     return _Program(
         value=value / total if total else value,
-        matrix=csr_array((factors, (at, to)), shape=(len(rows), len(costs))),
+        matrix=csr_array((factors, (at, to)), shape=(len(rows), len(upper))),
         least=np.array([least for _, least, _ in rows]),
         most=np.array([most for _, _, most in rows]),
         upper=np.array(upper),
-        integral=np.concatenate([np.ones(n_counts), np.zeros(len(products))]),
+        integral=np.concatenate([np.ones(n_counts), np.zeros(len(upper) - n_counts)]),
         column=column,
     )

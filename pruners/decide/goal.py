@@ -6,10 +6,9 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Protocol
 
-from pruners.decide.budget import Budget
+from pruners.decide.budget import Budget, TimeLimit, time_budget
 from pruners.decide.choices import Choices, choices_of
 from pruners.decide.counts import ratio_counts
-from pruners.decide.latency import LatencyModel
 from pruners.errors import TargetError
 from pruners.groups import ChannelGroup
 from pruners.target import Constraints, Target
@@ -51,7 +50,7 @@ def budget_of(target: Target, graph: Costed, blocks: Collection[str] = ()) -> Bu
         these blocks.
     """
     if target.table is not None:
-        return _time_budget(target.table, target, graph, blocks)
+        return _time_budget(target, graph, blocks)
     match target.of:
         case "flops" | "macs":
             cost = graph.macs
@@ -68,27 +67,25 @@ def budget_of(target: Target, graph: Costed, blocks: Collection[str] = ()) -> Bu
     return Budget(cost=without, limit=target.kept_fraction * dense, of=target.of, dense_cost=dense, whole=graph.whole)
 
 
-def _time_budget(table: LatencyModel, target: Target, graph: Costed, blocks: Collection[str]) -> Budget:
+def _time_budget(target: Target, graph: Costed, blocks: Collection[str]) -> Budget:
     sizes = {group.name: group.n_units for group in graph.groups}
-    groups = {name: size for name, size in table.sizes.items() if name not in table.blocks}
-    unknown = next((name for name, size in groups.items() if sizes.get(name) != size), None)
-    if unknown is not None:
-        raise TargetError(
-            f"the latency table is of another network: it has a group {unknown!r} of {table.sizes[unknown]}"
-        )
-    if not set(blocks) <= set(table.blocks):
-        raise TargetError(
-            "the latency table knows no network without some of its residual blocks: build it with blocks, or prune "
-            "channels alone"
-        )
-    dense = table.time_ns()
-    limit = target.kept_fraction * dense
-    gone = table.without(blocks)
-
-    def time_ns(counts: Mapping[str, int]) -> float:
-        return table.time_ns({**counts, **gone})
-
-    return Budget(cost=time_ns, limit=limit, of="latency", dense_cost=dense, latency=table, whole=graph.whole)
+    times = []
+    for each in (target, *target.also):
+        table = each.table
+        assert table is not None
+        groups = {name: size for name, size in table.sizes.items() if name not in table.blocks}
+        unknown = next((name for name, size in groups.items() if sizes.get(name) != size), None)
+        if unknown is not None:
+            raise TargetError(
+                f"the latency table is of another network: it has a group {unknown!r} of {table.sizes[unknown]}"
+            )
+        if not set(blocks) <= set(table.blocks):
+            raise TargetError(
+                "the latency table knows no network without some of its residual blocks: build it with blocks, or "
+                "prune channels alone"
+            )
+        times.append(TimeLimit(table, each.kept_fraction * table.time_ns(), gone=table.without(blocks)))
+    return time_budget(times, graph.whole)
 
 
 def goal_of(target: Target, constraints: Constraints, graph: Costed) -> tuple[Choices, Budget]:

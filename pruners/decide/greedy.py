@@ -30,7 +30,8 @@ def greedy_moves(choices: Choices, scores: Mapping[str, Sequence[float]], budget
     Units that score alike fall from all groups in equal shares.
 
     Where the budget is a predicted time the step goes first whose units score lowest *for the time that it saves*, as
-    that is in the network of the steps before it: a layer's time depends on both its sides.
+    that is in the network of the steps before it: a layer's time depends on both its sides. Of several times, each as
+    a share of its limit, the sum counts.
 
     Parameters
     ----------
@@ -42,9 +43,15 @@ def greedy_moves(choices: Choices, scores: Mapping[str, Sequence[float]], budget
         What the network may cost.
     """
     means = block_means(choices, scores)
-    if budget.latency is None:
+    if not budget.times:
         return moves_by(choices, means)
-    return moves_by(choices, _order_by_time(choices, means, budget.cost, budget.latency.neighbours()), means)
+
+    def all_times(counts: Mapping[str, int]) -> float:
+        return sum(each.share(counts) for each in budget.times)
+
+    neighbours = [each.model.neighbours() for each in budget.times]
+    together = {name: frozenset[str]().union(*(near.get(name, ()) for near in neighbours)) for name in means}
+    return moves_by(choices, _order_by_time(choices, means, all_times, together), means)
 
 
 def greedy_counts(

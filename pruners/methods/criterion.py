@@ -147,7 +147,7 @@ class ByCriterion(Method):
 
         def decided(step: Step, scores: Scores, budget: Budget, most: int | None) -> dict[str, int]:
             comparable = normalise(scores, settings.normalisation)
-            at_once = budget.latency is not None and most is None and classes is None
+            at_once = bool(budget.times) and most is None and classes is None
             name = settings.decision or ("exact" if at_once else "greedy")
             return decide(name, step.left, comparable, budget, max_removed=most, classes=classes)
 
@@ -165,9 +165,8 @@ class ByCriterion(Method):
             The target is not one of speed, or its table knows no network without a block.
         """
         choices, budget = goal_of(task.target, task.constraints, graph)
-        known = () if budget.latency is None else tuple(budget.latency.blocks)
         held = held_blocks(graph.blocks, graph.groups, task.constraints)
-        blocks = [name for name in known if name not in held]
+        blocks = [name for name in budget.known_blocks if name not in held]
         if not blocks:
             raise MethodError(
                 f"method {self.name!r} with structures both takes a target of speed whose table knows residual blocks "

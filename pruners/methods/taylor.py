@@ -104,7 +104,7 @@ class Taylor(Method):
             )
 
         def decide(step: Step, scores: Scores, budget: Budget, most: int | None) -> dict[str, int]:
-            by_flops = budget.latency is None
+            by_flops = not budget.times
             return greedy_counts(step.left, self._ranked(scores, graph, step.counts, by_flops), budget, max_units=most)
 
         schedule = Schedule(

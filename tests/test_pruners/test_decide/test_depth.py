@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pruners.decide.blocks import groups_inside
-from pruners.decide.budget import Budget
+from pruners.decide.budget import TimeLimit, time_budget
 from pruners.decide.choices import Choices
 from pruners.decide.exact import exact_plan, kept_importance
 from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
@@ -54,7 +54,7 @@ def test_as_good_as_every_plan_tried(seed, share, blocks):
     choices = Choices({name: tuple(range(1, size + 1)) for name, size in sizes.items()})
     scores = {name: tuple(rng.random(size)) for name, size in sizes.items()}
     limit = share * model.time_ns()
-    budget = Budget(cost=model.time_ns, limit=limit, of="latency", latency=model)
+    budget = time_budget([TimeLimit(model, limit)])
 
     def kept(counts, gone):
         return kept_importance(choices, scores, {**counts, **{n: 0 for n in model.without(gone) if n in counts}})

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pruners.decide.budget import Budget
+from pruners.decide.budget import Budget, TimeLimit, time_budget
 from pruners.decide.choices import Choices
 from pruners.decide.decisions import decide
 from pruners.decide.exact import exact_counts, kept_importance
@@ -33,26 +33,27 @@ def model_of(rng, sizes, block=2):
 
 
 def budget_of(model, share):
-    return Budget(cost=model.time_ns, limit=share * model.time_ns(), of="latency", latency=model)
+    return time_budget([TimeLimit(model, share * model.time_ns())])
 
 
-@given(st.integers(0, 10**6), st.floats(0.35, 0.95))
+@given(st.integers(0, 10**6), st.lists(st.floats(0.35, 0.95), min_size=1, max_size=2))
 @settings(max_examples=25, deadline=None)
-def test_as_good_as_every_plan_tried(seed, share):
+def test_as_good_as_every_plan_tried(seed, shares):
     rng = np.random.default_rng(seed)
     sizes = {name: int(rng.integers(3, 8)) for name in NAMES}
-    model = model_of(rng, sizes)
+    models = [model_of(rng, sizes, block=2 + index) for index in range(len(shares))]
     choices = Choices({name: tuple(range(1, size + 1)) for name, size in sizes.items()})
     scores = {name: tuple(rng.random(size)) for name, size in sizes.items()}
-    budget = budget_of(model, share)
+    limits = [TimeLimit(model, share * model.time_ns()) for model, share in zip(models, shares, strict=True)]
+    budget = time_budget(limits)
     plans = [dict(zip(NAMES, counts, strict=True)) for counts in product(*choices.legal.values())]
     within = [kept_importance(choices, scores, plan) for plan in plans if budget.met(plan)]
     if not within:
-        with pytest.raises(TargetError, match="smallest legal count"):
+        with pytest.raises(TargetError, match=r"between 1x and .*x can be reached"):
             exact_counts(choices, scores, budget)
         return
     counts = exact_counts(choices, scores, budget)
-    assert budget.cost(counts) <= budget.limit * (1 + 1e-6)
+    assert all(each.model.time_ns(counts) <= each.limit_ns for each in limits)
     assert kept_importance(choices, scores, counts) >= max(within) - 2e-3
 
 
@@ -71,6 +72,43 @@ def test_it_needs_a_budget_of_time():
     choices = Choices({"a": (1, 2)})
     with pytest.raises(MethodError, match="solves targets of latency"):
         decide("exact", choices, {"a": (1.0, 2.0)}, Budget(cost=lambda _: 1.0, limit=1.0, of="macs"))
+
+
+@pytest.mark.parametrize("decision", ["uniform", "local", "global", "greedy", "exact"])
+def test_every_decision_meets_several_times(decision):
+    """Of two runtimes one is slow where the other is fast: either time alone would leave the other one missed."""
+    sizes = {"a": 16, "b": 16}
+    first, second = (
+        LatencyModel(
+            backend=name,
+            graph="g",
+            block=1,
+            base_ns=1.0,
+            terms=(LatencyTerm(a, (BlockCount("a", 1),)), LatencyTerm(b, (BlockCount("b", 1),))),
+            sizes=sizes,
+        )
+        for name, a, b in (("x", 9.0, 1.0), ("y", 1.0, 9.0))
+    )
+    choices = Choices({name: tuple(range(1, 17)) for name in sizes})
+    scores = {name: tuple(float(i + 1) for i in range(16)) for name in sizes}
+    limits = [TimeLimit(first, 0.6 * first.time_ns()), TimeLimit(second, 0.4 * second.time_ns())]
+    counts = decide(decision, choices, scores, time_budget(limits))
+    assert all(each.model.time_ns(counts) <= each.limit_ns for each in limits)
+    if decision in ("greedy", "exact"):
+        assert counts["b"] < counts["a"]
+    with pytest.raises(TargetError, match=r"20\.00x the speed on y was asked for, but between 1x and 14\.64x can be"):
+        decide(decision, choices, scores, time_budget([limits[0], TimeLimit(second, 0.05 * second.time_ns())]))
+
+
+def test_targets_that_are_met_together_have_a_table_each():
+    x, y = (model_of(np.random.default_rng(seed), dict.fromkeys(NAMES, 4)) for seed in range(2))
+    both = Target(speed_up=2.0, table=x, also=(Target(speed_up=1.5, table=y),))
+    assert [each.kept_fraction for each in (both, *both.also)] == [0.5, 1 / 1.5]
+    for wrong in (Target(speed_up=1.5, table=x), Target(of="macs", kept_fraction=0.5)):
+        with pytest.raises(TargetError, match="each with a latency table of its own"):
+            Target(speed_up=2.0, table=x, also=(wrong,))
+    with pytest.raises(TargetError, match="only the first one names the others"):
+        Target(speed_up=2.0, table=model_of(np.random.default_rng(2), {}), also=(both,))
 
 
 def test_a_target_of_speed_names_its_table():

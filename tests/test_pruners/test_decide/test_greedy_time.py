@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pruners.decide.budget import Budget
+from pruners.decide.budget import TimeLimit, time_budget
 from pruners.decide.choices import Choices
 from pruners.decide.decisions import decide
 from pruners.decide.exact import exact_counts, kept_importance
@@ -20,7 +20,7 @@ def model_of(sizes, terms, block=1):
 
 
 def budget_of(model, share):
-    return Budget(cost=model.time_ns, limit=share * model.time_ns(), of="latency", latency=model)
+    return time_budget([TimeLimit(model, share * model.time_ns())])
 
 
 def test_the_dear_units_go_where_scores_are_alike():
@@ -38,7 +38,7 @@ def test_a_step_that_saves_nothing_is_counted_with_the_one_that_does():
     model = model_of(sizes, [(1.0, ("a",)), (1.0, ("b",))], block=4)
     choices = Choices({name: tuple(range(1, 9)) for name in sizes})
     scores = {"a": [9.0, 0.1, 0.1, 0.1, 9.0, 9.0, 9.0, 9.0], "b": [1.0] * 8}
-    budget = Budget(cost=model.time_ns, limit=4.0, of="latency", latency=model)
+    budget = time_budget([TimeLimit(model, 4.0)])
     assert greedy_counts(choices, scores, budget) == {"a": 8, "b": 4}
 
 
