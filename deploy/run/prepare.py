@@ -19,8 +19,7 @@ from deploy.export.export_info import require_opset
 from deploy.recipe import Recipe
 from deploy.run.loss_check import require_losses
 from deploy.run.progress import Progress
-from deploy.run.run_stages import RunStages, stages_of
-from deploy.run.speed import speed_backend
+from deploy.run.run_stages import RunStages, speed_backend, stages_of
 from deploy.run.stages import Stage, StageStore
 from deploy.run.steps import (
     StepContext,

@@ -8,11 +8,11 @@ from importlib.metadata import version
 from backends import registry
 from benchmarks.machine.environment import identity
 from deploy.backend_options import compile_options
-from deploy.recipe import Recipe
+from deploy.recipe import Bench, Recipe
 from deploy.run.stages import Stage, StageStore, stage_key
 from deploy.sources.network import fingerprint
 
-__all__ = ["RunStages", "stages_of", "train_key"]
+__all__ = ["RunStages", "speed_backend", "stages_of", "table_key", "train_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,33 @@ def train_key(recipe: Recipe, *more: str) -> str:
     )
 
 
+def speed_backend(recipe: Recipe) -> str:
+    """Return the backend that a recipe's speed is asked for on."""
+    return recipe.prune.target.on or recipe.bench.backends[0]
+
+
+def table_key(recipe: Recipe) -> str:
+    """Return the key of a latency table of the dense network, whose weights do not matter; this machine is in it."""
+    part = recipe.model_dump(mode="json")
+    part["data"].pop("root")
+    backend, bench = speed_backend(recipe), recipe.bench
+    policy = [part["prune"]["attention"], part["prune"]["outputs"]]
+    threads = recipe.prune.target.threads or bench.threads
+    here = _here(backend, bench.model_copy(update={"threads": threads}))
+    return stage_key(
+        "table",
+        version("prune-deploy"),
+        part["seed"],
+        part["network"],
+        fingerprint(recipe.network),
+        part["data"],
+        policy,
+        part["export"],
+        [backend, bench.precision, bench.batch],
+        here,
+    )
+
+
 def stages_of(recipe: Recipe, store: StageStore) -> RunStages:
     """Derive the stages from the recipe alone: no data or network is loaded."""
     part = recipe.model_dump(mode="json")
@@ -50,7 +77,7 @@ def stages_of(recipe: Recipe, store: StageStore) -> RunStages:
     finetune = stage_key(prune, part["finetune"])
     export = stage_key(finetune, part["export"], None if recipe.export.dynamic_batch else recipe.bench.batch)
     options = {key: value for key, value in part["bench"].items() if key != "backends"}
-    measured = {name: stage_key(export, options, name, _here(name, recipe)) for name in recipe.bench.backends}
+    measured = {name: stage_key(export, options, name, _here(name, recipe.bench)) for name in recipe.bench.backends}
     return RunStages(
         train=store.stage("train", train),
         prune=store.stage("prune", prune),
@@ -61,8 +88,7 @@ def stages_of(recipe: Recipe, store: StageStore) -> RunStages:
     )
 
 
-def _here(backend: str, recipe: Recipe) -> list[str | int | None]:
+def _here(backend: str, bench: Bench) -> list[str | int | None]:
     """Return what a measurement depends on beside the recipe: the machine, the runtime, the options it resolves to."""
-    bench = recipe.bench
     options = compile_options(backend, precision=bench.precision, threads=bench.threads, device=bench.device)
     return [identity(), registry.probe(backend, bench.device).version, options.threads, options.device]

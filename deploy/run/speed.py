@@ -17,8 +17,9 @@ from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
 from deploy.backend_options import compile_options
 from deploy.recipe import Recipe
+from deploy.run.run_stages import speed_backend
 from deploy.tables.latency_model import latency_model
-from deploy.tables.plan_space import DENSE, write_plan_space
+from deploy.tables.plan_space import DENSE, PLAN_SPACE, write_plan_space
 from pruners.base import PruningMethod
 from pruners.channels.outputs import usual_outputs
 from pruners.decide.latency import LatencyModel
@@ -28,7 +29,7 @@ from pruners.policy import Policy
 from pruners.target import Target
 from pruners.task import Progress, Pruned, PruningTask
 
-__all__ = ["Landing", "SpeedTable", "measure_table", "prune_to_speed", "speed_backend"]
+__all__ = ["Landing", "SpeedTable", "measure_table", "prune_to_speed", "read_table"]
 
 TABLE = "latency-table.json"
 _CORRECTIONS = 2
@@ -88,15 +89,10 @@ class Landing:
         )
 
 
-def speed_backend(recipe: Recipe) -> str:
-    """Return the backend that a recipe's speed is asked for on."""
-    return recipe.prune.target.on or recipe.bench.backends[0]
-
-
 def measure_table(
     recipe: Recipe, model: nn.Module, example_inputs: tuple[Tensor, ...], folder: Path, progress: Progress
-) -> SpeedTable:
-    """Measure a latency table for the recipe's target.
+) -> None:
+    """Measure a latency table for the recipe's target; `read_table` makes it what is pruned by.
 
     Parameters
     ----------
@@ -113,27 +109,28 @@ def measure_table(
 
     Raises
     ------
-    TargetError
-        The dense network is as fast already.
     ExportError, WorkerError, BackendError
         No table can be made for this network on this backend.
     """
-    target, bench = recipe.prune.target, recipe.bench
     outputs = recipe.prune.outputs or usual_outputs(model)
     graph = trace(model, example_inputs, policy=Policy(attention=recipe.prune.attention, outputs=outputs))
     space = write_plan_space(
         model, graph, example_inputs, folder, seed=recipe.seed, dynamic_batch=recipe.export.dynamic_batch
     )
-    backend = speed_backend(recipe)
-    threads = target.threads or bench.threads
-    spec = SubjectSpec(
-        model=folder / DENSE,
-        backend=backend,
-        options=compile_options(backend, precision=bench.precision, threads=threads, device=bench.device),
-        batch=bench.batch if recipe.export.dynamic_batch else None,
-    )
-    table = build_table(spec, space, seed=recipe.seed, progress=progress)
-    table.save(folder / TABLE)
+    build_table(_spec(recipe, folder), space, seed=recipe.seed, progress=progress).save(folder / TABLE)
+
+
+def read_table(recipe: Recipe, folder: Path, progress: Progress) -> SpeedTable:
+    """Read the table that `measure_table` left in `folder`, and ask it for the recipe's target.
+
+    Raises
+    ------
+    TargetError
+        The dense network is as fast already.
+    RecordError
+        A file is missing or broken.
+    """
+    table, space, spec = LatencyTable.load(folder / TABLE), PlanSpace.load(folder / PLAN_SPACE), _spec(recipe, folder)
     return SpeedTable(
         model=latency_model(table),
         asked=_asked(recipe, table),
@@ -183,6 +180,18 @@ def prune_to_speed(
         measured=tuple(measured for _, _, measured in rounds),
     )
     return rounds[-1][0], landing
+
+
+def _spec(recipe: Recipe, folder: Path) -> SubjectSpec:
+    """Return the dense network in `folder` as the recipe's speed is measured."""
+    bench, backend = recipe.bench, speed_backend(recipe)
+    threads = recipe.prune.target.threads or bench.threads
+    return SubjectSpec(
+        model=folder / DENSE,
+        backend=backend,
+        options=compile_options(backend, precision=bench.precision, threads=threads, device=bench.device),
+        batch=bench.batch if recipe.export.dynamic_batch else None,
+    )
 
 
 def _asked(recipe: Recipe, table: LatencyTable) -> float:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from deploy.recipe import Recipe
 from deploy.run.progress import Progress
-from deploy.run.speed import measure_table, prune_to_speed, speed_backend
+from deploy.run.run_stages import speed_backend
+from deploy.run.speed import measure_table, prune_to_speed, read_table
 from deploy.run.stages import write_json
 from deploy.sources.datasets.data import DataSource
 from deploy.sources.network import build
@@ -53,6 +54,7 @@ __all__ = [
     "load_compact",
     "load_dense",
     "load_plan",
+    "measure_dense",
     "prune_dense",
     "pruning_facts",
     "removals_folder",
@@ -121,8 +123,20 @@ def train_dense(context: StepContext, folder: Path) -> None:
     save_weights(model, folder / WEIGHTS)
 
 
-def prune_dense(context: StepContext, folder: Path, *, trained: Path) -> None:
-    """Prune the network in the folder `trained`; goes on from the last removals kept in `folder`."""
+def measure_dense(context: StepContext, folder: Path, model: nn.Module) -> None:
+    """Measure the latency table that the recipe's speed is decided by, into `folder`; weights do not matter."""
+    with context.progress.bar(f"measure widths on {speed_backend(context.recipe)}") as bar:
+        measure_table(context.recipe, model, (examples(context, 2),), folder, bar.set)
+
+
+def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_folder: Path | None = None) -> None:
+    """Prune the network in the folder `trained`; goes on from the last removals kept in `folder`.
+
+    Parameters
+    ----------
+    table_folder : Path, optional
+        Where `measure_dense` left the latency table that a speed is decided by; by default it is measured first.
+    """
     recipe, section = context.recipe, context.recipe.prune
     method = create(section.method, **section.settings)
     updates = Stream(batches(context, _UPDATE_STREAM))
@@ -136,11 +150,11 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path) -> None:
             train_steps(model, updates, loss, n_updates=n_updates, lr=section.lr)
 
     model, inputs = load_dense(context, trained), (examples(context, 2),)
-    table = None
-    if section.target.is_speed:
-        with context.progress.bar(f"measure widths on {speed_backend(recipe)}") as bar:
-            table = measure_table(recipe, model, inputs, folder / "table", bar.set)
+    if section.target.is_speed and table_folder is None:
+        table_folder = folder / "table"
+        measure_dense(context, table_folder, model)
     with context.progress.bar(f"prune by {section.method}") as bar:
+        table = None if table_folder is None else read_table(recipe, table_folder, bar.set)
         task = PruningTask(
             model=model,
             example_inputs=inputs,

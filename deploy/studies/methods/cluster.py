@@ -52,6 +52,8 @@ class DaskCluster:
         No scheduler answers, or it has no worker.
     """
 
+    remote = True
+
     def __init__(self, address: str, root: Path, *, processes: int = 1) -> None:
         try:
             distributed: Any = import_module("distributed")

@@ -36,6 +36,9 @@ class Executor(Protocol):
     processes: int
     """Processes that share a job's training."""
 
+    remote: bool
+    """Whether jobs run on other machines than this one, where speed is measured."""
+
     def start(self, root: Path, folder: Path) -> RunningJob:
         """Start the job that lies in `folder`, inside the folder `root` of the study."""
 
@@ -60,6 +63,8 @@ class LocalProcesses:
     gpus : sequence of str
         What the jobs share, as ``CUDA_VISIBLE_DEVICES`` names them: each slot has `processes` of them, in turn.
     """
+
+    remote = False
 
     def __init__(self, slots: int = 1, *, processes: int = 1, gpus: Sequence[str] = ()) -> None:
         self.slots = slots

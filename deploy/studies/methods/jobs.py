@@ -1,4 +1,4 @@
-"""The jobs of a study: dense networks, prunings, recoveries and exports, each named by all that decides its result."""
+"""The jobs of a study: latency tables, dense networks, prunings, recoveries, exports; each named by what decides it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from benchmarks.records.base import Record
 from deploy.errors import RecipeError
 from deploy.files.validation_errors import suggestion
 from deploy.recipe import Recipe
-from deploy.run.run_stages import train_key
+from deploy.run.run_stages import speed_backend, table_key, train_key
 from deploy.run.stages import stage_key
-from deploy.studies.methods.recipe import CostBudget, MethodSpec, Recovery, StudyRecipe
+from deploy.studies.methods.recipe import Budget, MethodSpec, Recovery, StudyRecipe
 from pruners.registry import ENTRY_POINT_GROUP, create
 
 __all__ = ["JOB", "MODEL", "Kind", "StudyJob", "StudyJobs", "cell_name", "jobs_of"]
 
-Kind: TypeAlias = Literal["dense", "prune", "recover", "export"]
+Kind: TypeAlias = Literal["table", "dense", "prune", "recover", "export"]
 JOB = "job.json"
 """What to do, in the folder of a job."""
 MODEL = "model.onnx"
@@ -31,14 +31,15 @@ class StudyJob(Record):
 
     Parameters
     ----------
-    kind : {"dense", "prune", "recover", "export"}
+    kind : {"table", "dense", "prune", "recover", "export"}
         What it does.
     title : str
         For people; decides nothing.
     key : str
         Hash of all that decides the result, jobs that it stands on included.
     needs : tuple of str
-        Folders of the jobs that it stands on, inside that of the study: the dense network, the pruned one.
+        Folders of the jobs that it stands on, inside that of the study: the dense network, then the pruned one or,
+        of a pruning to a speed, the latency table.
     recipe : Recipe
         Of one method, budget and seed, as `deploy run` has it.
     recovery : Recovery, optional
@@ -60,16 +61,23 @@ class StudyJob(Record):
         """Name of its folder inside that of the study."""
         return f"jobs/{self.kind}-{self.key[:_SHOWN]}"
 
+    @property
+    def measures(self) -> bool:
+        """Whether it measures times: on the machine of the study, while no other job runs."""
+        return self.kind == "table" or (self.kind == "prune" and self.recipe.prune.target.is_speed)
+
 
 class StudyJobs(Record):
     """All jobs of a study, and which cell of its tables each belongs to.
 
     Parameters
     ----------
+    tables : dict of str to StudyJob
+        Latency tables of the dense network that prunings to a speed stand on, by folder.
     dense : dict of int to StudyJob
         By seed.
     pruned : dict of str to StudyJob
-        By `cell_name` of method, budget and seed.
+        By `cell_name` of method, budget and seed; without the budgets that a method cannot keep to.
     recovered : dict of str to StudyJob
         By `cell_name` with the recovery.
     exported : dict of str to StudyJob
@@ -78,6 +86,7 @@ class StudyJobs(Record):
         Folders of the jobs that are to be done; others are only read.
     """
 
+    tables: dict[str, StudyJob]
     dense: dict[int, StudyJob]
     pruned: dict[str, StudyJob]
     recovered: dict[str, StudyJob]
@@ -87,11 +96,11 @@ class StudyJobs(Record):
     @property
     def all(self) -> tuple[StudyJob, ...]:
         """Every job once; a job stands behind those that it needs."""
-        jobs = (*self.dense.values(), *self.pruned.values(), *self.recovered.values(), *self.exported.values())
-        return tuple({job.folder: job for job in jobs}.values())
+        kinds = (self.tables, self.dense, self.pruned, self.recovered, self.exported)
+        return tuple({job.folder: job for kind in kinds for job in kind.values()}.values())
 
 
-def cell_name(method: str, budget: CostBudget, seed: int, recovery: str = "") -> str:
+def cell_name(method: str, budget: Budget, seed: int, recovery: str = "") -> str:
     """Name a cell of the study: ``"l1/50 % flops/0/fine-tuned"``."""
     return "/".join(filter(None, (method, budget.title, str(seed), recovery)))
 
@@ -130,7 +139,7 @@ def jobs_of(recipe: StudyRecipe, *, only: Sequence[str] = (), measure: bool = Tr
     if measured:
         exported["dense"] = make.export(dense[measured[0]], "dense")
     for method in recipe.all_methods:
-        for budget in recipe.all_budgets:
+        for budget in recipe.budgets_of(method):
             for seed in recipe.seeds:
                 name = cell_name(method.name, budget, seed)
                 pruned[name] = make.prune(method, budget, dense[seed])
@@ -140,8 +149,15 @@ def jobs_of(recipe: StudyRecipe, *, only: Sequence[str] = (), measure: bool = Tr
                     exported[name] = make.export(pruned[name], name, dense[seed])
     for name, job in (*pruned.items(), *recovered.items(), *exported.items()):
         if name == "dense" or name.split("/")[0] in wanted:
-            chosen.add(job.folder)
-    return StudyJobs(dense=dense, pruned=pruned, recovered=recovered, exported=exported, chosen=frozenset(chosen))
+            chosen |= {job.folder, *job.needs}
+    return StudyJobs(
+        tables=make.tables,
+        dense=dense,
+        pruned=pruned,
+        recovered=recovered,
+        exported=exported,
+        chosen=frozenset(chosen),
+    )
 
 
 class _Maker:
@@ -149,20 +165,24 @@ class _Maker:
         self.recipe = recipe
         self._shared = () if processes == 1 else (f"{processes} processes",)
         self._finetune_epochs = recipe.finetune_epochs
+        self.tables: dict[str, StudyJob] = {}
 
     def dense(self, seed: int) -> StudyJob:
-        budget, method = self.recipe.all_budgets[0], self.recipe.all_methods[0]
-        run = self._run(seed, method, budget)
+        method = self.recipe.all_methods[0]
+        run = self._run(seed, method, self.recipe.budgets_of(method)[0])
         return StudyJob(
             kind="dense", title=f"dense network, seed {seed}", key=train_key(run, *self._shared), recipe=run
         )
 
-    def prune(self, method: MethodSpec, budget: CostBudget, dense: StudyJob) -> StudyJob:
+    def prune(self, method: MethodSpec, budget: Budget, dense: StudyJob) -> StudyJob:
         run = self._run(dense.recipe.seed, method, budget)
         settings = create(method.method, **method.settings).settings.model_dump(mode="json")
-        key = stage_key("prune", dense.key, run.prune.model_dump(mode="json"), settings, _provider(method.method))
+        stands_on = (dense,) if not budget.is_speed else (dense, self._table(run))
+        asked = run.prune.model_dump(mode="json")
+        key = stage_key("prune", *(job.key for job in stands_on), asked, settings, _provider(method.method))
         title = f"prune by {method.name} to {budget.title}, seed {dense.recipe.seed}"
-        return StudyJob(kind="prune", title=title, key=key, needs=(dense.folder,), recipe=run)
+        needs = tuple(job.folder for job in stands_on)
+        return StudyJob(kind="prune", title=title, key=key, needs=needs, recipe=run)
 
     def recover(self, recovery: Recovery, dense: StudyJob, pruned: StudyJob, name: str) -> StudyJob:
         epochs = self._finetune_epochs if recovery.kind == "budget-matched" else 0
@@ -181,7 +201,13 @@ class _Maker:
         key = stage_key("export", of.key, of.recipe.export.model_dump(mode="json"))
         return StudyJob(kind="export", title=f"export {name}", key=key, needs=needs, recipe=of.recipe)
 
-    def _run(self, seed: int, method: MethodSpec, budget: CostBudget) -> Recipe:
+    def _table(self, run: Recipe) -> StudyJob:
+        """Return the job of the latency table that a pruning is decided by: one for all methods, budgets and seeds."""
+        run = run.model_copy(update={"seed": self.recipe.seeds[0]})
+        job = StudyJob(kind="table", title=f"latency table of {speed_backend(run)}", key=table_key(run), recipe=run)
+        return self.tables.setdefault(job.folder, job)
+
+    def _run(self, seed: int, method: MethodSpec, budget: Budget) -> Recipe:
         recipe = self.recipe
         return Recipe(
             name=recipe.name,
@@ -190,6 +216,7 @@ class _Maker:
             data=recipe.data,
             train=recipe.train,
             prune=recipe.prune(method, budget),
+            bench=recipe.bench,
         )
 
 

@@ -9,17 +9,17 @@ from typing import Any, Literal, TypeAlias, get_args
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, field_validator, model_validator
 
 from deploy.errors import RecipeError
-from deploy.files.validation_errors import one_line
-from deploy.recipe import Bench, Prune, Section, read_yaml
+from deploy.files.validation_errors import one_line, suggestion
+from deploy.recipe import Bench, Prune, Section, TargetSpec, read_yaml
 from deploy.run.loss_check import require_losses
 from deploy.sources.datasets.data import DataSpec, metric_of
 from deploy.sources.network_spec import NetworkSpec
 from pruners.errors import PruneError
 from pruners.recover.settings import TrainSettings
 from pruners.registry import create, method_class
-from pruners.target import COSTS, Cost, Target
+from pruners.target import COSTS
 
-__all__ = ["BASELINES", "CostBudget", "Mending", "MethodSpec", "Recovery", "RecoveryKind", "StudyRecipe", "load_study"]
+__all__ = ["BASELINES", "Budget", "Mending", "MethodSpec", "Recovery", "RecoveryKind", "StudyRecipe", "load_study"]
 
 RecoveryKind: TypeAlias = Literal["fine-tune", "scratch-e", "scratch-b", "budget-matched", "distil", "mend"]
 Mending: TypeAlias = Literal["fold_bias", "reconstruct", "recalibrate"]
@@ -141,20 +141,35 @@ class Recovery(Section):
         return self.model_dump(mode="json", by_alias=True, exclude={"name"}, exclude_none=True)
 
 
-class CostBudget(Section):
-    """How much is kept of one cost."""
+class Budget(TargetSpec):
+    """What every method keeps to: a share of one cost, or a speed."""
 
-    of: Cost
-    kept: float = Field(gt=0, lt=1)
+    @model_validator(mode="after")
+    def _shared(self) -> Budget:
+        if self.ratios is not None:
+            raise ValueError(f"a budget is one of {', '.join(COSTS)}, speed_up, latency_ms: ratios fit one network")
+        if self.threads is not None:
+            raise ValueError("a study measures with the threads of `bench`: give them there")
+        return self
 
     @property
     def title(self) -> str:
-        """Name in the tables: ``"50 % flops"``."""
-        return f"{100 * self.kept:g} % {self.of}"
+        """Name in the tables: ``"50 % flops"``, ``"2x on ort"``."""
+        if self.is_speed:
+            amount = f"{self.speed_up:g}x" if self.speed_up is not None else f"{self.latency_ms:g} ms"
+            return f"{amount} on {self.on}" if self.on else amount
+        target = self.as_target()
+        return f"{100 * target.kept_fraction:g} % {target.of}"
 
-    def target(self, removes: Literal["channels", "weights"]) -> Target:
+    def refusal(self, removes: Literal["channels", "weights"]) -> str:
+        """Return why methods of this kind cannot keep to it; empty where they can."""
+        return "single weights set to zero make no network faster" if self.is_speed and removes == "weights" else ""
+
+    def target(self, removes: Literal["channels", "weights"]) -> dict[str, Any]:
         """Return what a method is asked for: methods that set weights to zero keep so large a share of the weights."""
-        return Target(of=self.of if removes == "channels" else "params", kept_fraction=self.kept)
+        if removes == "weights":
+            return {"params": self.as_target().kept_fraction}
+        return self.model_dump(exclude_none=True, exclude_defaults=True)
 
 
 class StudyRecipe(Section):
@@ -166,7 +181,9 @@ class StudyRecipe(Section):
     data: DataSpec
     train: TrainSettings = Field(description="of the dense network, and of every training from scratch")
     seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1, description="the whole study is done with each")
-    budgets: dict[Cost, tuple[float, ...]] = Field(min_length=1, description="shares that are kept, by cost")
+    budgets: tuple[Budget, ...] = Field(
+        min_length=1, description="each a share of one cost that is kept, or a speed; {flops: [0.5, 0.25]} for shares"
+    )
     methods: tuple[MethodSpec, ...] = Field(min_length=1, description="names, or name, method, settings, constraints")
     baselines: bool = Field(True, description=f"add {' and '.join(BASELINES)}")
     constraints: dict[str, Any] = Field(default_factory=dict, description="of all methods: as in `prune` of a run")
@@ -174,18 +191,23 @@ class StudyRecipe(Section):
     bench: Bench = Bench()
     measure_seeds: PositiveInt = Field(1, description="of how many seeds the networks are measured, the first ones")
 
-    @field_validator("budgets")
+    @field_validator("budgets", mode="before")
     @classmethod
-    def _shares(cls, budgets: dict[Cost, tuple[float, ...]]) -> dict[Cost, tuple[float, ...]]:
-        for of, shares in budgets.items():
-            if not shares or len(set(shares)) < len(shares) or not all(0 < share < 1 for share in shares):
-                raise ValueError(f"{of} takes shares that are kept, each once and in (0, 1); got {list(shares)}")
-        return budgets
+    def _by_cost(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        for of, shares in given.items():
+            if of not in COSTS:
+                raise ValueError(f"unknown key 'budgets.{of}'{suggestion(str(of), COSTS)}")
+            if not isinstance(shares, list | tuple) or not shares:
+                raise ValueError(f"{of} takes a list of shares that are kept; got {shares!r}")
+        return [{of: share} for of in COSTS for share in given.get(of, ())]
 
     @model_validator(mode="after")
     def _consistent(self) -> StudyRecipe:
         for what, names in (
             ("seed", [str(seed) for seed in self.seeds]),
+            ("budget", [budget.title for budget in self.all_budgets]),
             ("method", [method.name for method in self.methods]),
             ("recovery", [recovery.title for recovery in self.recoveries]),
         ):
@@ -196,14 +218,20 @@ class StudyRecipe(Section):
         if "budget-matched" in kinds and "fine-tune" not in kinds:
             raise ValueError("budget-matched adds the epochs of a fine-tuning; there is no fine-tune")
         for budget in self.all_budgets:
-            for method in self.all_methods:
-                self.prune(method, budget)
+            if budget.is_speed and budget.on not in self.bench.backends:
+                raise ValueError(f"bench.backends lacks {budget.on!r}, on which a speed is asked for")
+        for method in self.all_methods:
+            own = [self.prune(method, budget) for budget in self.budgets_of(method)]
+            if not own:
+                reason = self.all_budgets[0].refusal(method_class(method.method).removes)
+                raise ValueError(f"no budget is for method {method.name!r}: {reason}; add one of {', '.join(COSTS)}")
         return self
 
     @property
-    def all_budgets(self) -> tuple[CostBudget, ...]:
-        """Every budget, in the order of the recipe."""
-        return tuple(CostBudget(of=of, kept=share) for of in COSTS for share in self.budgets.get(of, ()))
+    def all_budgets(self) -> tuple[Budget, ...]:
+        """Every budget, in the order of the recipe; a speed names its backend."""
+        on = {"on": self.bench.backends[0]}
+        return tuple(b.model_copy(update=on) if b.is_speed and b.on is None else b for b in self.budgets)
 
     @property
     def all_methods(self) -> tuple[MethodSpec, ...]:
@@ -217,7 +245,12 @@ class StudyRecipe(Section):
         """Epochs of the first fine-tuning; 0 without any."""
         return next((one.fine_tune.epochs for one in self.recoveries if one.fine_tune is not None), 0)
 
-    def prune(self, method: MethodSpec, budget: CostBudget) -> Prune:
+    def budgets_of(self, method: MethodSpec) -> tuple[Budget, ...]:
+        """Return the budgets that a method can keep to."""
+        removes = method_class(method.method).removes
+        return tuple(budget for budget in self.all_budgets if not budget.refusal(removes))
+
+    def prune(self, method: MethodSpec, budget: Budget) -> Prune:
         """Return what `deploy run` would be told for one method and budget.
 
         Raises
@@ -226,8 +259,7 @@ class StudyRecipe(Section):
             The constraints hold an unknown or illegal key.
         """
         removes = method_class(method.method).removes
-        target = budget.target(removes)
-        asked = {"method": method.method, "settings": method.settings, "target": {target.of: target.kept_fraction}}
+        asked = {"method": method.method, "settings": method.settings, "target": budget.target(removes)}
         # Constraints on channels do not concern methods that remove none.
         common = {
             key: value for key, value in self.constraints.items() if removes == "channels" or key in _OF_WEIGHTS_TOO

@@ -122,8 +122,8 @@ class Cell(Record):
         Of the dense network, of the pruned one as the method left it, and after the recovery.
     lr, epochs : optional
         Of the recovery.
-    folder, plan_folder : str
-        Where its weights and its plan lie, inside the folder of the study.
+    key, folder, plan_folder : str
+        Its job, and where its weights and its plan lie, inside the folder of the study; empty where it has no job.
     """
 
     method: str
@@ -132,9 +132,9 @@ class Cell(Record):
     recovery: str
     from_scratch: bool
     seed: int
-    key: str
-    folder: str
-    plan_folder: str
+    key: str = ""
+    folder: str = ""
+    plan_folder: str = ""
     outcome: Literal["ok", "failed", "not run"]
     reason: str = ""
     dense: Scores | None = None

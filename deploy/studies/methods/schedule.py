@@ -9,7 +9,7 @@ from deploy.files.atomic import output_errors, write_file
 from deploy.report.formatting import score_brief
 from deploy.run.stages import Stage
 from deploy.studies.engine.schedule import run_jobs
-from deploy.studies.methods.executor import Executor
+from deploy.studies.methods.executor import Executor, LocalProcesses
 from deploy.studies.methods.jobs import JOB, StudyJob
 from deploy.studies.methods.results import RESULT, JobResult, read_result, write_result
 
@@ -38,6 +38,7 @@ def do_jobs(
 ) -> dict[str, JobResult]:
     """Do what is not done, and return the result of every job that has one, by folder.
 
+    A job that measures runs alone, on this machine.
     A job that failed is tried again the next time. What runs when this ends, however it ends, is ended too, and goes on
     from its last checkpoint the next time.
 
@@ -75,14 +76,16 @@ def do_jobs(
         broken = next((results[name] for name in job.needs if name in results and results[name].reason), None)
         return None if broken is None else _failure(job, _of_need(broken))
 
+    here = LocalProcesses() if executor.remote else executor
     run_jobs(
         waiting,
-        lambda job: executor.start(root, _begin(root, job)),
+        lambda job: (here if job.measures else executor).start(root, _begin(root, job)),
         lambda job, _, reason: _collect(root, job, reason),
         done,
         slots=executor.slots,
         ready=lambda job: all(folder in results for folder in job.needs),
         skip=skip,
+        fit=lambda jobs: not any(job.measures for job in jobs),
     )
     return results
 

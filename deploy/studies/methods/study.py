@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from deploy.backend_options import require_backends
 from deploy.errors import SourceError
@@ -13,7 +14,7 @@ from deploy.run.stages import StageStore
 from deploy.sources.boundary import versions
 from deploy.sources.datasets.data import data_availability, metric_of
 from deploy.studies.methods.executor import Executor
-from deploy.studies.methods.jobs import StudyJobs, cell_name, jobs_of
+from deploy.studies.methods.jobs import StudyJob, StudyJobs, cell_name, jobs_of
 from deploy.studies.methods.measuring import measure
 from deploy.studies.methods.recipe import StudyRecipe
 from deploy.studies.methods.results import Cell, JobResult, MeasuredRow, StudyResults
@@ -65,8 +66,8 @@ def run_study(
         The folder cannot be written to, or another study works in it.
     """
     jobs = jobs_of(recipe, only=only, measure=measured, processes=executor.processes)
-    if measured:
-        require_backends(recipe.bench.backends, recipe.bench.device)
+    asked = [budget.on for budget in recipe.all_budgets if budget.on is not None]
+    require_backends(recipe.bench.backends if measured else asked, recipe.bench.device)
     _require_data(recipe)
     store = StageStore(root)
     with store.locked():
@@ -141,33 +142,35 @@ def _gather(
 
 def _cells(recipe: StudyRecipe, jobs: StudyJobs, results: dict[str, JobResult]) -> Iterable[Cell]:
     for method in recipe.all_methods:
+        removes = method_class(method.method).removes
         for budget in recipe.all_budgets:
             for recovery in recipe.recoveries:
                 for seed in recipe.seeds:
-                    name = cell_name(method.name, budget, seed)
-                    prune, job = jobs.pruned[name], jobs.recovered[f"{name}/{recovery.title}"]
-                    pruned, recovered = results.get(prune.folder), results.get(job.folder)
                     dense = results.get(jobs.dense[seed].folder)
                     cell = Cell(
                         method=method.name,
-                        removes=method_class(method.method).removes,
+                        removes=removes,
                         budget=budget.title,
                         recovery=recovery.title,
                         from_scratch=recovery.from_scratch,
                         seed=seed,
-                        key=job.key,
-                        folder=job.folder,
-                        plan_folder=prune.folder,
                         outcome="not run",
-                        reason="not done yet",
+                        reason=budget.refusal(removes) or "not done yet",
                         dense=None if dense is None else dense.scores,
                     )
-                    if pruned is not None:
-                        facts = {name: getattr(pruned, name) for name in ("macs", "params", "zeros", "landing")}
-                        cell = cell.model_copy(update={"pruned": pruned.scores, **facts})
-                    if recovered is not None:
-                        shared = ("reason", "lr", "epochs", "kept_epoch", "seconds", "training_seconds")
-                        facts = {name: getattr(recovered, name) for name in shared}
-                        outcome = "failed" if recovered.reason else "ok"
-                        cell = cell.model_copy(update={"outcome": outcome, "recovered": recovered.scores, **facts})
-                    yield cell
+                    name = cell_name(method.name, budget, seed)
+                    prune, job = jobs.pruned.get(name), jobs.recovered.get(f"{name}/{recovery.title}")
+                    yield cell if prune is None or job is None else _filled(cell, prune, job, results)
+
+
+def _filled(cell: Cell, prune: StudyJob, job: StudyJob, results: dict[str, JobResult]) -> Cell:
+    """Return the cell with what its two jobs came to."""
+    changes: dict[str, Any] = {"key": job.key, "folder": job.folder, "plan_folder": prune.folder}
+    if (pruned := results.get(prune.folder)) is not None:
+        changes |= {name: getattr(pruned, name) for name in ("macs", "params", "zeros", "landing")}
+        changes["pruned"] = pruned.scores
+    if (recovered := results.get(job.folder)) is not None:
+        shared = ("reason", "lr", "epochs", "kept_epoch", "seconds", "training_seconds")
+        changes |= {name: getattr(recovered, name) for name in shared}
+        changes |= {"outcome": "failed" if recovered.reason else "ok", "recovered": recovered.scores}
+    return cell.model_copy(update=changes)

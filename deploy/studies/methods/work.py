@@ -1,4 +1,4 @@
-"""The torch half of one job: train, prune, recover or export, and evaluate the network that came out."""
+"""The torch half of one job: measure a table, train, prune, recover or export, and evaluate what came out."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from deploy.run.steps import (
     load_compact,
     load_dense,
     load_plan,
+    measure_dense,
     prune_dense,
     pruning_facts,
     train_dense,
@@ -95,7 +96,7 @@ def perform(job: StudyJob, root: Path, data: DataSource, progress: Progress, *, 
         folder=folder,
         needs=tuple(root / need for need in job.needs),
     )
-    facts = {"dense": _dense, "prune": _prune, "recover": _recover, "export": _export}[job.kind](work)
+    facts = {"table": _table, "dense": _dense, "prune": _prune, "recover": _recover, "export": _export}[job.kind](work)
     spent = sum(
         epoch["seconds"]
         for history in folder.rglob("history.json")
@@ -106,7 +107,7 @@ def perform(job: StudyJob, root: Path, data: DataSource, progress: Progress, *, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _JobWork:
-    """A job, and where it reads and writes; `needs` are the folders of the dense network and of the pruned one."""
+    """A job, and where it reads and writes; `needs` are the folders that `StudyJob.needs` names."""
 
     job: StudyJob
     context: StepContext
@@ -128,14 +129,19 @@ class _JobWork:
         return load_compact(self.context, trained=self.needs[0], pruned=self.needs[1])
 
 
+def _table(work: _JobWork) -> dict[str, Any]:
+    measure_dense(work.context, work.folder, build_dense(work.context).eval())
+    return {}
+
+
 def _dense(work: _JobWork) -> dict[str, Any]:
     train_dense(work.context, work.folder)
     return {"scores": _scores(work.context, load_dense(work.context, work.folder)), **_training(work.folder)}
 
 
 def _prune(work: _JobWork) -> dict[str, Any]:
-    context, (trained,) = work.context, work.needs
-    prune_dense(context, work.folder, trained=trained)
+    context, (trained, *tables) = work.context, work.needs
+    prune_dense(context, work.folder, trained=trained, table_folder=tables[0] if tables else None)
     facts = pruning_facts(work.folder)
     compact = load_compact(context, trained=trained, pruned=work.folder)
     return {
