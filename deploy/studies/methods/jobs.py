@@ -151,7 +151,7 @@ def jobs_of(recipe: StudyRecipe, *, only: Sequence[str] = (), measure: bool = Tr
         if name == "dense" or name.split("/")[0] in wanted:
             chosen |= {job.folder, *job.needs}
     return StudyJobs(
-        tables=make.tables,
+        tables={job.folder: job for job in make.tables.values()},
         dense=dense,
         pruned=pruned,
         recovered=recovered,
@@ -165,7 +165,7 @@ class _Maker:
         self.recipe = recipe
         self._shared = () if processes == 1 else (f"{processes} processes",)
         self._finetune_epochs = recipe.finetune_epochs
-        self.tables: dict[str, StudyJob] = {}
+        self.tables: dict[tuple[str, str, tuple[str, ...]], StudyJob] = {}
 
     def dense(self, seed: int) -> StudyJob:
         method = self.recipe.all_methods[0]
@@ -203,9 +203,13 @@ class _Maker:
 
     def _table(self, run: Recipe) -> StudyJob:
         """Return the job of the latency table that a pruning is decided by: one for all methods, budgets and seeds."""
-        run = run.model_copy(update={"seed": self.recipe.seeds[0]})
-        job = StudyJob(kind="table", title=f"latency table of {speed_backend(run)}", key=table_key(run), recipe=run)
-        return self.tables.setdefault(job.folder, job)
+        backend, prune = speed_backend(run), run.prune
+        decides = (backend, prune.attention, prune.outputs)
+        if decides not in self.tables:
+            own = run.model_copy(update={"seed": self.recipe.seeds[0]})
+            title = f"latency table of {backend}"
+            self.tables[decides] = StudyJob(kind="table", title=title, key=table_key(own), recipe=own)
+        return self.tables[decides]
 
     def _run(self, seed: int, method: MethodSpec, budget: Budget) -> Recipe:
         recipe = self.recipe

@@ -14,6 +14,7 @@ import yaml
 
 from deploy.errors import OutputError, SourceError
 from deploy.run.stages import Stage, StageStore
+from deploy.studies.methods import schedule
 from deploy.studies.methods.executor import LocalProcesses
 from deploy.studies.methods.jobs import StudyJob, jobs_of
 from deploy.studies.methods.recipe import StudyRecipe, load_study
@@ -41,18 +42,23 @@ def recipe(**changes) -> StudyRecipe:
 class Pretends:
     """Does jobs at once: writes results that need no training; `broken` jobs end as they are told."""
 
+    remote = False
+
     def __init__(self, broken=None, slots=1):
         self.broken = broken or {}
         self.slots = slots
         self.processes = 1
         self.done = []
         self.at_once = 0
+        self.alone = False
         self.running = 0
 
     def start(self, root, folder):
         job = StudyJob.model_validate_json((folder / "job.json").read_text())
         assert all((root / need / "done.json").exists() for need in job.needs)
         self.running += 1
+        assert self.running == 1 or not (job.measures or self.alone)
+        self.alone = job.measures
         self.at_once = max(self.at_once, self.running)
         return _Pretended(self, job, folder)
 
@@ -68,7 +74,7 @@ class _Pretended:
             if self.job.title.startswith(title):
                 return why
         facts = {}
-        if self.job.kind != "export":
+        if self.job.kind not in ("export", "table"):
             facts["scores"] = Scores(
                 score_validation=0.9,
                 score_test=0.9,
@@ -145,6 +151,37 @@ def test_no_more_jobs_run_at_once_than_there_are_slots(tmp_path):
     executor = Pretends(slots=2)
     study(tmp_path, executor, recipe(methods=["l1", "taylor"], seeds=[0, 1]))
     assert executor.at_once == 2
+
+
+FASTER = {"budgets": [{"speed_up": 2, "on": "ort"}, {"flops": 0.5}], "bench": {"backends": ["ort"], "threads": 1}}
+
+
+def test_what_measures_runs_alone_and_comes_first(tmp_path):
+    executor = Pretends(slots=3)
+    results, _ = study(tmp_path, executor, recipe(methods=["l1", "magnitude"], seeds=[0, 1], **FASTER))
+    assert executor.done[0] == "latency table of ort"
+    assert executor.at_once > 1
+    told = {(cell.method, cell.budget): (cell.outcome, cell.reason) for cell in results.cells}
+    zeros = "single weights set to zero make no network faster"
+    assert told.pop(("magnitude", "2x on ort")) == ("not run", zeros)
+    assert set(told.values()) == {("ok", "")}
+
+
+def test_without_a_table_no_speed_is_pruned_to(tmp_path):
+    broken = {"latency table": "no layer times"}
+    results, _ = study(tmp_path, Pretends(broken), recipe(**FASTER))
+    told = {cell.budget: (cell.outcome, cell.reason) for cell in results.cells}
+    assert told["50 % flops"] == ("ok", "")
+    assert told["2x on ort"] == ("failed", "stands on latency table of ort, which failed: no layer times")
+
+
+def test_speed_is_measured_here_where_jobs_run_elsewhere(tmp_path, monkeypatch):
+    here, there = Pretends(), Pretends()
+    there.remote = True
+    monkeypatch.setattr(schedule, "LocalProcesses", lambda: here)
+    study(tmp_path, there, recipe(**FASTER))
+    assert here.done == ["latency table of ort", "prune by l1 to 2x on ort, seed 0"]
+    assert len(there.done) == 4
 
 
 def test_only_works_on_some_methods_and_shows_the_others(tmp_path):

@@ -75,9 +75,17 @@ def test_shipped_studies_are_legal(path):
         ),
         ({"constraints": {"multiple_off": 8}}, "unknown key 'multiple_off'; did you mean 'multiple_of'?"),
         ({"constraints": {"target": {}}}, "'target' is not a constraint"),
-        ({"budgets": {"flops": [1.5]}}, "in (0, 1)"),
-        ({"budgets": {"flops": [0.5, 0.5]}}, "each once"),
-        ({"budgets": {"flop": [0.5]}}, "budgets.flop"),
+        ({"budgets": {"flops": [1.5]}}, "'budgets.0.flops': input should be less than 1, got 1.5"),
+        ({"budgets": {"flops": [0.5, 0.5]}}, "budget '50 % flops' is there twice"),
+        ({"budgets": {"flops": 0.5}}, "flops takes a list of shares that are kept; got 0.5"),
+        ({"budgets": {"flop": [0.5]}}, "unknown key 'budgets.flop'; did you mean 'flops'?"),
+        ({"budgets": [{"flop": 0.5}]}, "unknown key 'budgets.0.flop'; did you mean 'flops'?"),
+        ({"budgets": [{"ratios": {"*": 0.5}}]}, "ratios fit one network"),
+        ({"budgets": [{"speed_up": 0.5}]}, "greater than 1"),
+        ({"budgets": [{"speed_up": 2, "threads": 1}]}, "with the threads of `bench`"),
+        ({"budgets": [{"speed_up": 2}, {"speed_up": 2, "on": "ort"}]}, "budget '2x on ort' is there twice"),
+        ({"budgets": [{"speed_up": 2, "on": "trt"}]}, "bench.backends lacks 'trt', on which a speed is asked for"),
+        ({"budgets": [{"speed_up": 2}], "methods": ["l1", "lottery"]}, "no budget is for method 'lottery': single"),
         ({"seeds": [1, 1]}, "seed '1' is there twice"),
         ({"bench": {"backend": ["ort"]}}, "'bench.backend'; did you mean 'backends'?"),
     ],
@@ -111,6 +119,23 @@ def test_methods_that_remove_weights_keep_so_large_a_share_of_the_weights():
     assert (magnitude.target.params, magnitude.multiple_of, magnitude.exclude) == (0.5, 1, ("linear",))
 
 
+def test_a_budget_is_a_share_or_a_speed():
+    found = recipe(
+        budgets=[{"speed_up": 2}, {"latency_ms": 1.5, "on": "openvino"}, {"flops": 0.5}],
+        methods=["l1", "magnitude"],
+        bench={"backends": ["ort", "openvino"]},
+    )
+    assert [one.title for one in found.all_budgets] == ["2x on ort", "1.5 ms on openvino", "50 % flops"]
+    l1, magnitude = found.methods
+    assert [one.title for one in found.budgets_of(magnitude)] == ["50 % flops"]
+    asked = found.prune(l1, found.all_budgets[0])
+    assert (asked.target.speed_up, asked.target.on, asked.multiple_of) == (2, "ort", "auto")
+    assert found.prune(l1, found.all_budgets[2]).multiple_of == 1
+    by_cost = recipe(budgets={"params": [0.3], "flops": [0.5, 0.25]})
+    assert by_cost == recipe(budgets=[{"flops": 0.5}, {"flops": 0.25}, {"params": 0.3}])
+    assert StudyRecipe.model_validate_json(found.model_dump_json(by_alias=True)) == found
+
+
 def test_a_recipe_survives_json():
     found = recipe(recoveries=[{"fine-tune": {"epochs": 1}}, "scratch-e", {"scratch-b": {"rule": "imagenet"}}])
     assert StudyRecipe.model_validate_json(found.model_dump_json(by_alias=True)) == found
@@ -126,6 +151,25 @@ def test_jobs_share_what_they_stand_on():
     for position, job in enumerate(jobs.all):
         assert set(job.needs) <= set(folders[:position])
     assert not [job for job in jobs_of(found, measure=False).all if job.kind == "export"]
+
+
+def test_one_latency_table_serves_all_methods_budgets_and_seeds():
+    bench = {"backends": ["ort", "openvino"], "threads": 1}
+    asked = {"budgets": [{"speed_up": 2}], "bench": bench, "baselines": False}
+    headed = {"name": "headed", "method": "l1", "constraints": {"attention": "head_size"}}
+    speeds = [{"speed_up": 2}, {"speed_up": 3}, {"speed_up": 2, "on": "openvino"}, {"flops": 0.5}]
+    found = recipe(**{**asked, "budgets": speeds}, methods=["l1", "uniform"], seeds=[0, 1])
+    jobs = jobs_of(found)
+    assert [job.title for job in jobs.tables.values()] == ["latency table of ort", "latency table of openvino"]
+    assert [job.kind for job in jobs.all[:2]] == ["table", "table"]
+    for name, job in jobs.pruned.items():
+        tables = [folder for folder in job.needs if folder in jobs.tables]
+        assert len(tables) == job.measures == ("x on" in name)
+    assert jobs.tables.keys() < jobs.chosen
+    assert jobs_of(recipe(**asked, train={"epochs": 9})).tables.keys() < jobs.tables.keys()  # weights do not matter
+    others = ({"bench": {**bench, "threads": 2}}, {"network": {"name": "cifar:resnet56"}}, {"methods": [headed]})
+    for changes in others:
+        assert jobs_of(recipe(**{**asked, **changes})).tables.keys().isdisjoint(jobs.tables)
 
 
 def keys(**changes):
