@@ -26,6 +26,7 @@ __all__ = [
     "UnknownBackendError",
     "did_you_mean",
     "one_line",
+    "shortened",
 ]
 
 
@@ -65,8 +66,13 @@ class RunError(BackendError):
 
 def one_line(error: BaseException, limit: int = 300) -> str:
     """Return the text of a foreign error on one line of at most `limit` characters; its type where it has no text."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+    return shortened(" ".join(str(error).split()) or type(error).__name__, limit)
+
+
+def shortened(text: str, limit: int) -> str:
+    """Cut a text to at most `limit` characters in its middle: libraries name the reason last."""
+    head = limit // 3
+    return text if len(text) <= limit else f"{text[:head]} ... {text[len(text) - (limit - head - 5) :]}"
 
 
 def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "", cutoff: float = 0.6) -> str:

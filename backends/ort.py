@@ -37,8 +37,9 @@ from backends.base import (
     Precision,
     RuntimeMemory,
 )
-from backends.errors import ArtefactError, ModelLoadError, OptionError, RunError, one_line
+from backends.errors import ArtefactError, ModelLoadError, OptionError, RunError
 from backends.installed import import_runtime, missing, version_of
+from backends.ort_errors import cause, failures
 from backends.ort_profile import trace_back
 from backends.precision import layer_counts
 
@@ -70,13 +71,13 @@ class _OrtCall(BoundCall):
             for name in outputs:
                 self._binding.bind_output(name, "cpu")
         except failures as error:
-            raise RunError(f"onnxruntime cannot bind the inputs: {one_line(error)}") from error
+            raise RunError(f"onnxruntime cannot bind the inputs: {cause(error)}") from error
 
     def __call__(self) -> None:
         try:
             self._run(self._binding)
         except self._failures as error:
-            raise RunError(f"onnxruntime failed: {one_line(error)}") from error
+            raise RunError(f"onnxruntime failed: {cause(error)}") from error
 
     def outputs(self) -> dict[str, Array]:
         values = self._binding.get_outputs()
@@ -103,7 +104,7 @@ class _OrtTextCall(BoundCall):
         try:
             self._answers = self._run(self._names, self._feeds)
         except self._failures as error:
-            raise RunError(f"onnxruntime failed: {one_line(error)}") from error
+            raise RunError(f"onnxruntime failed: {cause(error)}") from error
 
     def outputs(self) -> dict[str, Array]:
         return {name: array.copy() for name, array in zip(self._names, self._answers, strict=True)}
@@ -113,7 +114,7 @@ class _OrtModel(CompiledModel):
     def __init__(self, file: ModelFile, options: CompileOptions, artefact: bytes | None = None) -> None:
         self._file = file
         self._options = options
-        self._failures = _failures()
+        self._failures = failures()
         self._folder = tempfile.TemporaryDirectory(prefix="prune-deploy-ort-") if options.profile else None
         self._layers: tuple[LayerInfo, ...] | None = None
         self._memory = RuntimeMemory()
@@ -263,15 +264,6 @@ class OrtBackend(Backend):
         return file
 
 
-def _failures() -> tuple[type[Exception], ...]:
-    """List the error classes of onnxruntime; they share no base of their own, and some failures have no class."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    kinds = (getattr(state, name) for name in dir(state))
-    own = (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Exception))
-    return (RuntimeError, *own)
-
-
 def _session(
     path: Path,
     options: CompileOptions,
@@ -303,19 +295,8 @@ def _session(
     try:
         # Without enable_fallback=0 a failure prints to stdout and tries again with other providers.
         return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"], enable_fallback=0)
-    except _failures() as error:
-        raise ModelLoadError(f"{path}: onnxruntime cannot load it: {_cause(error)}") from error
-
-
-def _cause(error: BaseException) -> str:
-    """Strip what onnxruntime puts before the cause: ``[ONNXRuntimeError] : 1 : FAIL : Load model from x failed:``."""
-    text = one_line(error, limit=2000)
-    for marker in ("This is an invalid model. ", "failed:", "[ONNXRuntimeError] : "):
-        _, found, rest = text.partition(marker)
-        if found:
-            text = rest
-            break
-    return text if len(text) <= 300 else f"{text[:297]}..."
+    except failures() as error:
+        raise ModelLoadError(f"{path}: onnxruntime cannot load it: {cause(error)}") from error
 
 
 def _session_of_artefact(artefact: bytes, path: Path, options: CompileOptions, profile: Path | None) -> Any:
@@ -326,8 +307,8 @@ def _session_of_artefact(artefact: bytes, path: Path, options: CompileOptions, p
         try:
             return _session(optimised, options, profile=profile, is_optimised=True)
         except ModelLoadError as error:
-            cause = one_line(error.__cause__ or error)
-            raise ArtefactError(f"onnxruntime cannot load the stored graph of {path}: {cause}") from error
+            reason = cause(error.__cause__ or error)
+            raise ArtefactError(f"onnxruntime cannot load the stored graph of {path}: {reason}") from error
 
 
 def _node_events(trace: Path) -> list[dict[str, Any]]:

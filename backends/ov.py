@@ -36,7 +36,7 @@ from backends.base import (
     Precision,
     TensorSpec,
 )
-from backends.errors import ArtefactError, ModelLoadError, OptionError, RunError, one_line
+from backends.errors import ArtefactError, ModelLoadError, OptionError, RunError, one_line, shortened
 from backends.installed import import_runtime, missing, version_of
 from backends.precision import layer_counts
 
@@ -322,5 +322,4 @@ def _cause(error: BaseException) -> str:
         for line in lines
         if line and not line.startswith(("Exception from ", "Check '", "FrontEnd API failed", "Summary:"))
     ]
-    text = " ".join(said) or one_line(error)
-    return text if len(text) <= 300 else f"{text[:297]}..."
+    return shortened(" ".join(said) or one_line(error), 300)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from backends import registry
 from backends.base import Array
 from backends.errors import one_line
+from benchmarks.answers.counted import counted
 from benchmarks.answers.reference import Reference, check, compute_reference, feeds_of, require_agreement
 from benchmarks.errors import WorkerError
 from benchmarks.process.measured import MeasuredWorker
@@ -15,6 +16,7 @@ from benchmarks.records.measurement import (
     Agreement,
     ColdCosts,
     Conditions,
+    Cost,
     Measurement,
     Subject,
     Trial,
@@ -166,6 +168,10 @@ class PreparedArm(Arm):
             except WorkerError as error:
                 arm.fail(error, error.kind)
         return arm
+
+    def counted(self) -> Cost:
+        """Return what it costs, see `benchmarks.answers.counted`."""
+        return counted(self.spec.model, shapes=self.sizes.shapes, feeds=self.feeds)
 
     def verify(self, worker: MeasuredWorker) -> None:
         """Check the answers of a freshly compiled model.

@@ -3,7 +3,6 @@
 BenchmarkError              root; the command line prints it as one line and exits with 2
 ├── SettingError            a setting of the measurement that makes no sense
 ├── InputError              no example input can be made for this model, or a reference does not fit it
-├── CostError               what a model costs on paper cannot be counted
 ├── WorkerError             the measured process failed; carries the worker's own one-line reason
 ├── WrongAnswersError       the compiled model's answers differ from the reference
 ├── NotComparableError      two measurements that may not be compared
@@ -15,7 +14,6 @@ from __future__ import annotations
 
 __all__ = [
     "BenchmarkError",
-    "CostError",
     "InputError",
     "MachineBusyError",
     "NotComparableError",
@@ -36,10 +34,6 @@ class SettingError(BenchmarkError, ValueError):
 
 class InputError(BenchmarkError, ValueError):
     """No example input can be made for this model, or a reference does not fit it."""
-
-
-class CostError(BenchmarkError, ValueError):
-    """What a model costs on paper cannot be counted."""
 
 
 class WorkerError(BenchmarkError):

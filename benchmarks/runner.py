@@ -12,10 +12,9 @@ from benchmarks.errors import NotComparableError, SettingError
 from benchmarks.journal import Journal
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.process.measured import Launch, MeasuredProcess
-from benchmarks.records.measurement import Comparison, Measurement
+from benchmarks.records.measurement import Comparison, Cost, Measurement
 from benchmarks.settings import Settings
 from benchmarks.stopping import enough_pairs, enough_trials
-from benchmarks.subject.cost import cost
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.trials import Schedule
 
@@ -30,6 +29,7 @@ def measure(
     feeds: Mapping[str, Array] | None = None,
     reference: Reference | None = None,
     settings: Settings | None = None,
+    cost: Cost | None = None,
     progress: Progress | None = None,
     launch: Launch = MeasuredProcess,
     machine: Machine | None = None,
@@ -48,6 +48,8 @@ def measure(
         answers to the feeds.
     settings : Settings, optional
         How long and how often is measured.
+    cost : Cost, optional
+        What it costs, for the journal; left out: counted where there is one.
     progress : callable, optional
         Receives one short line for each step.
     launch : Launch
@@ -72,7 +74,7 @@ def measure(
     settings, say = settings or Settings(), progress or _silent
     arm = PreparedArm.prepare(spec, feeds, reference, settings, say)
     # Whoever reads the journal of a killed run wants to know what the model costs.
-    costs = [] if journal is None else [cost(spec.model, shapes=spec.shapes)]
+    costs = [] if journal is None else [cost or arm.counted()]
     schedule = Schedule([arm], settings, say, launch, machine or ThisMachine(), journal, costs)
     return schedule.run(lambda spent: enough_trials(arm.trials, settings, spent=spent))[0]
 
@@ -85,6 +87,7 @@ def compare(
     candidate_reference: Reference | None = None,
     baseline_reference: Reference | None = None,
     settings: Settings | None = None,
+    costs: tuple[Cost, Cost] | None = None,
     progress: Progress | None = None,
     launch: Launch = MeasuredProcess,
     machine: Machine | None = None,
@@ -105,6 +108,8 @@ def compare(
         See `measure`.
     settings : Settings, optional
         At least 2 trials; fewer than 6 give no verdict.
+    costs : (Cost, Cost), optional
+        What the baseline and the candidate cost; left out: counted.
     progress : callable, optional
         Receives one short line for each step.
     launch : Launch
@@ -120,8 +125,6 @@ def compare(
         The two differ in precision or batch.
     SettingError
         A single trial was asked for.
-    CostError
-        What one of them costs cannot be counted.
     InputError, BackendError
         See `measure`.
     """
@@ -144,7 +147,7 @@ def compare(
         )
     if feeds is None:
         _share_real_inputs(arms, (baseline_reference, candidate_reference))
-    costs = cost(baseline.model, shapes=baseline.shapes), cost(candidate.model, shapes=candidate.shapes)
+    costs = costs or (arms[0].counted(), arms[1].counted())
     schedule = Schedule(arms, settings, say, launch, machine or ThisMachine(), journal, costs)
     of_baseline, of_candidate = schedule.run(lambda spent: enough_pairs(arms[0], arms[1], settings, spent=spent))
     return compared(of_baseline, of_candidate, costs, settings, ended=of_baseline.ended)

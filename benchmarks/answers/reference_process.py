@@ -1,4 +1,4 @@
-"""Answers of an ONNX file as written, without any optimisation.
+"""Answers of an ONNX file as written, without any optimisation, and what was executed for them.
 
 ``python -m benchmarks.answers.reference_process`` is a process of its own, because the one that decides holds no
 runtime.
@@ -6,29 +6,48 @@ runtime.
 
 from __future__ import annotations
 
+import json
+import math
+import re
+import tempfile
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from backends import modelfile
 from backends.base import Array
-from backends.errors import ModelLoadError, RunError, one_line
+from backends.errors import ModelLoadError, RunError
+from backends.ort_errors import cause, failures
 from benchmarks.process.channel import Message
 from benchmarks.process.serving import serve_parent
+from benchmarks.subject.executions import Execution, Executions, flattened, name_by_place
 
-__all__ = ["main", "run_unoptimised"]
+__all__ = ["main", "run_unoptimised", "watch"]
+
+_Event = tuple[str, tuple[tuple[str, tuple[int, ...]], ...], tuple[tuple[str, tuple[int, ...]], ...]]
+"""Node, and the types and shapes of what it read and wrote."""
+_BITS = {"bool": 8, "string": 0, "float": 32, "double": 64}
+"""Of types whose name in a profile does not end in their size."""
 
 
 def main() -> None:
     """Answer the parent."""
-    serve_parent({"answer": _answer})
+    serve_parent({"answer": _answer, "watch": _watch})
 
 
 def _answer(question: Message, feeds: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
     model = Path(question["model"])
     modelfile.read(model)
     return {}, run_unoptimised(model, feeds)
+
+
+def _watch(question: Message, feeds: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+    executions = watch(Path(question["model"]), feeds)
+    return {"executions": {path: [asdict(one) for one in ran] for path, ran in executions.items()}}, {}
 
 
 def run_unoptimised(model: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -41,30 +60,94 @@ def run_unoptimised(model: Path, feeds: Mapping[str, Array]) -> dict[str, Array]
     RunError
         It cannot run it, or not on these inputs.
     """
-    import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
+    session = _session(str(model), _settings())
+    names = [output.name for output in session.get_outputs()]
+    return {name: np.asarray(answer) for name, answer in zip(names, _run(session, feeds), strict=True)}
 
-    kinds = (getattr(state, name) for name in dir(state))
-    # Where it has no class of its own for a failure, it raises a plain RuntimeError; types it does not know are that.
-    failures: tuple[type[Exception], ...] = (
-        RuntimeError,
-        *(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Exception)),
+
+def watch(model: Path, feeds: Mapping[str, Array]) -> Executions:
+    """Run a model once and return what was executed, by `node_path`, in the bodies of control flow too.
+
+    Raises
+    ------
+    ModelLoadError, RunError
+        See `run_unoptimised`.
+    """
+    import onnx
+
+    proto = flattened(onnx.load(model, load_external_data=False))
+    name_by_place(proto.graph)
+    settings = _settings()
+    # A graph given as bytes has no folder of its own beside which its weights could lie.
+    settings.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(model.resolve().parent)
     )
+    settings.add_session_config_entry("session.disable_prepacking", "1")  # packed weights are missing in the profile
+    settings.enable_profiling = True
+    with tempfile.TemporaryDirectory(prefix="prune-deploy-watch-") as folder:
+        settings.profile_file_prefix = str(Path(folder) / "profile")
+        session = _session(proto.SerializeToString(), settings)
+        try:
+            _run(session, feeds)
+        finally:
+            profile = Path(session.end_profiling())
+        events = json.loads(profile.read_text(encoding="utf-8"))
+    return _executions(events)
+
+
+def _executions(events: list[dict[str, Any]]) -> Executions:
+    counts: Counter[_Event] = Counter(
+        (event["name"].removesuffix("_kernel_time"), _tensors(event, "input"), _tensors(event, "output"))
+        for event in events
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+    )
+    executions: dict[str, list[Execution]] = {}
+    for (path, read, written), times in counts.items():
+        executions.setdefault(path, []).append(
+            Execution(
+                read=tuple(shape for _, shape in read),
+                written=tuple(shape for _, shape in written),
+                written_bytes=tuple(math.prod(shape) * _bits(kind) // 8 for kind, shape in written),
+                times=times,
+            )
+        )
+    return executions
+
+
+def _tensors(event: dict[str, Any], side: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    listed = event["args"].get(f"{side}_type_shape", [])
+    return tuple((kind, tuple(shape)) for tensor in listed for kind, shape in tensor.items())
+
+
+def _bits(kind: str) -> int:
+    digits = re.match(r"[a-z]*?(\d+)", kind)
+    return _BITS[kind] if kind in _BITS else int(digits[1]) if digits else 0
+
+
+def _settings() -> Any:
+    import onnxruntime
+
     settings = onnxruntime.SessionOptions()
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     settings.log_severity_level = 4  # what is worth saying is raised
+    return settings
+
+
+def _session(model: str | bytes, settings: Any) -> Any:
+    import onnxruntime
+
     try:
-        session = onnxruntime.InferenceSession(
-            str(model), settings, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
-    except failures as error:
-        raise ModelLoadError(f"onnxruntime: {one_line(error)}") from error
-    names = [output.name for output in session.get_outputs()]
+        return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"], enable_fallback=0)
+    except failures() as error:
+        raise ModelLoadError(f"onnxruntime: {cause(error)}") from error
+
+
+def _run(session: Any, feeds: Mapping[str, Array]) -> list[Array]:
     try:
-        answers = session.run(names, {name: _feed(array) for name, array in feeds.items()})
-    except failures as error:
-        raise RunError(f"onnxruntime: {one_line(error)}") from error
-    return {name: np.asarray(answer) for name, answer in zip(names, answers, strict=True)}
+        answers: list[Array] = session.run(None, {name: _feed(array) for name, array in feeds.items()})
+    except failures() as error:
+        raise RunError(f"onnxruntime: {cause(error)}") from error
+    return answers
 
 
 def _feed(array: Array) -> object:

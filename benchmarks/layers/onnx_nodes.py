@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends import modelfile
-from benchmarks.errors import CostError
 
 if TYPE_CHECKING:
     import onnx
@@ -145,17 +145,15 @@ def model_graph(model: Path, shapes: Mapping[str, Shape]) -> ModelGraph:
     ------
     ModelLoadError
         The file is missing or broken.
-    CostError
-        Its shapes contradict each other.
     """
     import onnx
 
     proto = modelfile.read(model).proto
     _fix_shapes(proto, shapes)
-    try:
+    graph = proto.graph
+    # Where they cannot be inferred, those remain that the file itself says.
+    with suppress(onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        raise CostError(f"{model}: shapes cannot be inferred: {' '.join(str(error).split())[:300]}") from error
     kinds: dict[str, int] = {}
     known: dict[str, Shape] = {}
     for info in (*graph.input, *graph.value_info, *graph.output):

@@ -10,6 +10,7 @@ from statistics import median
 from backends import modelfile
 from backends.base import Array, CompileOptions, LayerInfo, Precision
 from backends.modelfile import ModelFile
+from benchmarks.answers.counted import counted
 from benchmarks.errors import SettingError, WorkerError
 from benchmarks.layers.layer_profile import LayerProfile, LayerRow, join
 from benchmarks.layers.matching import match_nodes
@@ -17,7 +18,6 @@ from benchmarks.layers.onnx_nodes import ModelGraph, model_graph
 from benchmarks.layers.process import Processes, Ran, RunSessions, session_process
 from benchmarks.layers.roofline import Roofline, roofline_of_this_process
 from benchmarks.records.measurement import Cost
-from benchmarks.subject.cost import cost
 from benchmarks.subject.inputs import InputSizes, ModelSpecs, example_inputs, index_bounds, resolve_sizes
 from benchmarks.subject.subject import SubjectSpec, identify
 
@@ -107,8 +107,6 @@ def profile_in_turn(
         The budget is not positive.
     WorkerError
         The backend cannot profile, refuses the model or the options, or its process died.
-    CostError
-        The MACs of a model cannot be counted.
     InputError
         No inputs can be made.
     BackendError
@@ -135,7 +133,7 @@ class _Subject:
     spec: SubjectSpec
     sizes: InputSizes
     feeds: Mapping[str, Array]
-    counted: Cost
+    cost: Cost
     graph: ModelGraph
     typed: Precision
     profiled: list[Ran] = field(default_factory=list)
@@ -145,12 +143,12 @@ class _Subject:
     def of(cls, spec: SubjectSpec, feeds: Mapping[str, Array] | None, seed: int) -> _Subject:
         file = modelfile.read(spec.model)
         sizes = _sizes(file, spec)
-        counted = cost(spec.model, shapes=spec.shapes)
         graph = model_graph(spec.model, sizes.shapes)
         if feeds is None:
             bounds = index_bounds(spec.model)
             feeds = example_inputs(file.inputs, batch=sizes.batch, seed=seed, shapes=sizes.shapes, bounds=bounds)
-        return cls(spec=spec, sizes=sizes, feeds=feeds, counted=counted, graph=graph, typed=file.precision)
+        cost = counted(spec.model, shapes=sizes.shapes, feeds=feeds)
+        return cls(spec=spec, sizes=sizes, feeds=feeds, cost=cost, graph=graph, typed=file.precision)
 
     def run(self, run: RunSessions, budget_s: float) -> None:
         """Run one round, with the profiler and without it."""
@@ -186,7 +184,7 @@ def same_nodes(candidate: SubjectSpec, baseline: SubjectSpec) -> dict[str, str]:
 
     Raises
     ------
-    CostError, InputError, BackendError
+    InputError, BackendError
         See `profile_in_turn`.
     """
     graphs = [
@@ -203,7 +201,7 @@ def _profile(subject: _Subject, say: Callable[[str], None], measure_roofline: Me
     spec = subject.spec
     calls_ns = [duration for ran in subject.timed for duration in ran.calls_ns[0]]
     profiled_ns = [duration for ran in subject.profiled for calls in ran.calls_ns for duration in calls]
-    notes: list[str] = []
+    notes = [f"MACs not known: {reason}" for reason in subject.cost.unknown]
     roofline = None
     try:
         say(f"measure the roofline of {spec.backend}")
@@ -222,7 +220,7 @@ def _profile(subject: _Subject, say: Callable[[str], None], measure_roofline: Me
         roofline=roofline,
         rows=join(
             _typical([layers for ran in subject.profiled for layers in ran.layers]),
-            subject.counted,
+            subject.cost,
             subject.graph,
             batch=subject.sizes.batch,
             latency_ns=latency_ns,

@@ -281,6 +281,11 @@ class Cost(Record):
     activation_bytes: NonNegativeInt
     file_bytes: NonNegativeInt = Field(description="ONNX file with its external data")
     nodes: tuple[NodeCost, ...] = ()
+    unknown: tuple[str, ...] = Field((), description="nodes whose MACs are not known, and why; macs is a lower bound")
+    unsized: NonNegativeInt = Field(
+        0, description="outputs of nodes whose size is not known; activation_bytes is a lower bound where there are any"
+    )
+    from_run: bool = Field(False, description="whether what depends on data was counted in a run on the inputs")
 
     @property
     def flops(self) -> int:
@@ -316,11 +321,14 @@ class Comparison(Record):
         return any(side.unfit for side in self.sides)
 
     @property
-    def flop_ratio(self) -> float:
-        """FLOPs of the baseline over FLOPs of the candidate: what the FLOP count promises."""
+    def flop_ratio(self) -> float | None:
+        """FLOPs of the baseline over FLOPs of the candidate: what the count promises; None where one is not known."""
+        if self.baseline_cost.unknown or self.candidate_cost.unknown:
+            return None
         return self.baseline_cost.macs / max(1, self.candidate_cost.macs)
 
     @property
     def realised(self) -> float | None:
         """Measured speed-up over FLOP ratio: 1 when it was kept; None when nothing was measured or promised."""
-        return self.speedup.value / self.flop_ratio if self.speedup is not None and self.flop_ratio else None
+        promise = self.flop_ratio
+        return self.speedup.value / promise if self.speedup is not None and promise else None

@@ -10,60 +10,69 @@
   folded it into a convolution, the bias that this made does. A buffer stored as such a constant counts: an ONNX file
   does not tell it from a parameter. A constant that several nodes share counts once.
 * **Activation bytes**: bytes of all outputs of nodes that depend on the input: what is written, not what is alive at
-  once. An output whose shape depends on data counts as 0, and so does what is written inside control flow.
+  once; what is written inside control flow is not counted.
 * **Control flow**: a `Scan` costs its body for each step, a `Loop` too where the file fixes how often it runs; an `If`
-  costs one branch where both cost the same. Where the data decides what layers cost, nothing is counted: it is an
-  error.
+  costs one branch where both cost the same.
+* **Not known**: operators that nobody here knows, and what depends on data. A run that was watched says the latter
+  (`benchmarks.subject.executions`), for its inputs. What stays open is named in ``Cost.unknown``, and the count is a
+  lower bound. Counting never fails on what it does not know.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections import ChainMap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends import modelfile
 from backends.errors import one_line
-from backends.modelfile import external_files, subgraphs
-from benchmarks.errors import CostError
+from backends.modelfile import external_files
 from benchmarks.records.measurement import Cost, NodeCost
+from benchmarks.subject.executions import Executions, bodies_of, element_bytes, flattened, inner_path, node_path
 from benchmarks.subject.inputs import ModelSpecs, resolve_sizes
-from benchmarks.subject.mac_formulas import FORMULAS, Shape, integer_attribute
+from benchmarks.subject.mac_formulas import NotCountedError, Shape, integer_attribute, macs_of, operator_name
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = ["cost"]
 
-_STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _LAYERS = frozenset(
     {"Attention", "BatchNormalization", "Conv", "ConvTranspose", "DeformConv", "Einsum", "FusedConv", "FusedGemm"}
     | {"FusedMatMul", "GRU", "Gather", "Gemm", "GroupNormalization", "InstanceNormalization", "LSTM"}
-    | {"CausalConvWithState", "LayerNormalization", "MatMul", "PRelu", "RMSNormalization", "RNN"}
+    | {"CausalConvWithState", "LayerNormalization", "MatMul", "NhwcFusedConv", "PRelu", "RMSNormalization", "RNN"}
+    | {"SimplifiedLayerNormalization", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"}
 )
 _WEIGHTLESS = frozenset(
     {"Clip", "Constant", "ConstantOfShape", "Dropout", "OneHot", "Pad", "Range", "Resize", "Upsample"}
 )
-_UNCOUNTED = frozenset({"LinearAttention"})
 _QUANTISED_WEIGHTS: Mapping[str, frozenset[int]] = {
     "ConvInteger": frozenset({1}),
     "DequantizeLinear": frozenset({0}),
+    "DynamicQuantizeLSTM": frozenset({1, 2}),
+    "DynamicQuantizeMatMul": frozenset({1}),
+    "MatMulBnb4": frozenset({1}),
     "MatMulInteger": frozenset({0, 1}),
+    "MatMulIntegerToFloat": frozenset({1}),
+    "MatMulNBits": frozenset({1}),
+    "QAttention": frozenset({1}),
+    "QGemm": frozenset({3, 6}),
     "QLinearConv": frozenset({3, 8}),
     "QLinearMatMul": frozenset({0, 3}),
     "QuantizeLinear": frozenset({0}),
 }
 """Inputs of quantised operators that may be weights; the others are scales and zero points."""
+_PACKED = frozenset({"MatMulBnb4", "MatMulNBits"})
+"""Several weights share a byte there."""
 _SMALL_BYTES = 4096  # constants up to this size may hold a shape
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _RUNNING_STATISTICS = slice(3, 5)  # inputs of BatchNormalization: X, scale, bias, mean, var
 
 
-def cost(model: Path, *, shapes: Mapping[str, Shape] | None = None) -> Cost:
+def cost(model: Path, *, shapes: Mapping[str, Shape] | None = None, executions: Executions | None = None) -> Cost:
     """Count what an ONNX file costs for one example.
 
     Parameters
@@ -73,11 +82,11 @@ def cost(model: Path, *, shapes: Mapping[str, Shape] | None = None) -> Cost:
         it.
     shapes : Mapping of str to tuple of int, optional
         Whole shapes of inputs that have other free dimensions; the batch in them is divided out.
+    executions : Executions, optional
+        What a run on inputs of these shapes executed: it says what the file leaves to the data.
 
     Raises
     ------
-    CostError
-        An operator is unknown, a needed shape depends on data, or data decides which layers run or how often.
     InputError
         A free dimension has no size.
     ModelLoadError
@@ -87,12 +96,12 @@ def cost(model: Path, *, shapes: Mapping[str, Shape] | None = None) -> Cost:
     sizes = resolve_sizes(ModelSpecs(file.inputs, file.outputs), shapes=shapes)
     folder = model.resolve().parent
     files = (model, *(folder / name for name in external_files(file.proto)))
-    proto = _with_shapes(file.proto, sizes.shapes, model)
-    graph = _Graph.of(proto.graph)
-    try:
-        nodes = tuple(_node_cost(node, graph, sizes.batch) for node in proto.graph.node)
-    except CostError as error:
-        raise CostError(f"{model}: {error}") from error
+    proto, not_inferred = _with_shapes(file.proto, sizes.shapes, model)
+    graph = _Graph.of(proto.graph, watched=_Watched(executions or {}))
+    nodes = tuple(
+        _node_cost(node, node_path("", index), graph, sizes.batch) for index, node in enumerate(proto.graph.node)
+    )
+    unknown = graph.watched.unknown
     return Cost(
         macs=sum(node.macs for node in nodes),
         parameters=sum(node.parameters for node in nodes),
@@ -100,21 +109,18 @@ def cost(model: Path, *, shapes: Mapping[str, Shape] | None = None) -> Cost:
         activation_bytes=sum(node.activation_bytes for node in nodes),
         file_bytes=sum(path.stat().st_size for path in files),
         nodes=nodes,
+        unknown=tuple(dict.fromkeys([*unknown, *([not_inferred] if unknown and not_inferred else [])])),
+        unsized=graph.watched.unsized,
+        from_run=graph.watched.used,
     )
 
 
-def _with_shapes(proto: onnx.ModelProto, inputs: Mapping[str, Shape], model: Path) -> onnx.ModelProto:
-    """Return every tensor its shape; functions of the file itself are taken apart first."""
+def _with_shapes(
+    proto: onnx.ModelProto, inputs: Mapping[str, Shape], model: Path
+) -> tuple[onnx.ModelProto, str | None]:
+    """Give every tensor its shape, functions of the file taken apart; beside it, why that was not possible."""
     import onnx
-    import onnx.inliner
 
-    own = {(function.domain, function.name) for function in proto.functions}
-    for graph in (inner for outer in (proto.graph, *proto.functions) for inner in _graphs(outer)):
-        for node in graph.node:
-            standard = node.domain in _STANDARD and onnx.defs.has(node.op_type, node.domain)
-            if not standard and (node.domain, node.op_type) not in own and node.op_type not in FORMULAS:
-                name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-                raise CostError(f"{model}: unknown operator {name!r} (node {node.name!r}); its cost is not known")
     known: dict[str, int] = {}
     for info in proto.graph.input:
         for dimension, size in zip(info.type.tensor_type.shape.dim, inputs.get(info.name, ()), strict=False):
@@ -127,14 +133,13 @@ def _with_shapes(proto: onnx.ModelProto, inputs: Mapping[str, Shape], model: Pat
                 dimension.dim_value = known[dimension.dim_param]
             elif not dimension.HasField("dim_value"):
                 dimension.Clear()
+    for tensor in proto.graph.initializer:
+        _bring_in(tensor, model)
+    proto = flattened(proto)
     try:
-        for tensor in proto.graph.initializer:
-            _bring_in(tensor, model)
-        if own:
-            proto = onnx.inliner.inline_local_functions(proto)
-        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        return onnx.shape_inference.infer_shapes(proto, data_prop=True), None
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError, OSError) as error:
-        raise CostError(f"{model}: shapes cannot be inferred: {one_line(error)}") from error
+        return proto, f"shapes cannot be inferred: {one_line(error)}"
 
 
 def _bring_in(tensor: onnx.TensorProto, model: Path) -> None:
@@ -147,20 +152,21 @@ def _bring_in(tensor: onnx.TensorProto, model: Path) -> None:
         onnx.TensorProto.INT64,
     }:
         return
-    length = math.prod(tensor.dims) * _element_bytes(tensor.data_type)
+    length = math.prod(tensor.dims) * (element_bytes(tensor.data_type) or 0)
     if any(entry.key == "length" for entry in tensor.external_data) and length <= _SMALL_BYTES:
         load_external_data_for_tensor(tensor, str(model.resolve().parent))
         tensor.ClearField("external_data")
         tensor.data_location = onnx.TensorProto.DEFAULT
 
 
-def _graphs(outer: onnx.GraphProto | onnx.FunctionProto) -> list[onnx.GraphProto]:
-    graphs = [outer]
-    for node in outer.node:
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                graphs += list(subgraphs(inner))
-    return graphs
+@dataclass
+class _Watched:
+    """What a run executed, and what stayed open: one for a graph and all bodies in it."""
+
+    executions: Executions
+    unknown: list[str] = field(default_factory=list)
+    unsized: int = 0
+    used: bool = False
 
 
 @dataclass
@@ -168,25 +174,24 @@ class _Graph:
     """Shapes, sizes and constants of a graph, and of the graphs around it."""
 
     shapes: ChainMap[str, Shape]
-    element_bytes: ChainMap[str, float]
+    bytes_each: ChainMap[str, float]
     weights: ChainMap[str, int]
     constants: ChainMap[str, onnx.TensorProto]
     constant: set[str]
+    watched: _Watched
     weight_bytes: int = 0
 
     @classmethod
-    def of(cls, graph: onnx.GraphProto, outer: _Graph | None = None) -> _Graph:
+    def of(cls, graph: onnx.GraphProto, outer: _Graph | None = None, *, watched: _Watched) -> _Graph:
         """Read a graph after shape inference; the body of a node sees what is around it."""
-        import onnx
-
         shapes: dict[str, Shape] = {}
-        element_bytes: dict[str, float] = {}
+        bytes_each: dict[str, float] = {}
         for info in (*graph.input, *graph.value_info, *graph.output):
             tensor = info.type.tensor_type
             if tensor.HasField("shape") and all(dimension.HasField("dim_value") for dimension in tensor.shape.dim):
                 shapes[info.name] = tuple(dimension.dim_value for dimension in tensor.shape.dim)
-            if tensor.elem_type not in {onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING}:
-                element_bytes[info.name] = _element_bytes(tensor.elem_type)
+            if (each := element_bytes(tensor.elem_type)) is not None:
+                bytes_each[info.name] = each
         tensors = {tensor.name: tensor for tensor in graph.initializer}
         tensors |= {
             node.output[0]: attribute.t
@@ -196,32 +201,33 @@ class _Graph:
         }
         for name, tensor in tensors.items():
             shapes[name] = tuple(tensor.dims)
-            element_bytes[name] = _element_bytes(tensor.data_type)
+            bytes_each[name] = element_bytes(tensor.data_type) or 0.0
         types = {name: tensor.data_type for name, tensor in tensors.items()}
         constant = {tensor.name for tensor in graph.initializer} | (outer.constant if outer is not None else set())
         for node in graph.node:
             if all(name in constant for name in node.input if name) and node.op_type not in _CONTROL_FLOW:
                 constant |= set(node.output)
         if outer is None:
-            return cls(ChainMap(shapes), ChainMap(element_bytes), ChainMap(types), ChainMap(tensors), constant)
+            return cls(ChainMap(shapes), ChainMap(bytes_each), ChainMap(types), ChainMap(tensors), constant, watched)
         return cls(
             ChainMap(shapes, *outer.shapes.maps),
-            ChainMap(element_bytes, *outer.element_bytes.maps),
+            ChainMap(bytes_each, *outer.bytes_each.maps),
             ChainMap(types, *outer.weights.maps),
             ChainMap(tensors, *outer.constants.maps),
             constant,
+            watched,
         )
 
-    def shape(self, node: onnx.NodeProto, name: str) -> Shape:
+    def shape(self, _: onnx.NodeProto, name: str) -> Shape:
         if name not in self.shapes:
-            raise CostError(f"node {node.name!r} ({node.op_type}): the shape of {name!r} is not known before it runs")
+            raise NotCountedError(f"the shape of {name!r} is not known before it runs")
         return self.shapes[name]
 
     def use(self, name: str) -> int:
         """Count the elements of a weight, once."""
         next(held for held in self.weights.maps if name in held).pop(name)
         elements = math.prod(self.shapes[name])
-        self.weight_bytes += math.ceil(elements * self.element_bytes[name])
+        self.weight_bytes += math.ceil(elements * self.bytes_each[name])
         return elements
 
     def number(self, name: str) -> int | None:
@@ -234,36 +240,73 @@ class _Graph:
         return int(onnx.numpy_helper.to_array(tensor).item())
 
 
-def _node_cost(node: onnx.NodeProto, graph: _Graph, batch: int) -> NodeCost:
-    macs, parameters = _macs_and_parameters(node, graph)
+def _node_cost(node: onnx.NodeProto, path: str, graph: _Graph, batch: int) -> NodeCost:
+    watched = graph.watched
+    ran = watched.executions.get(path, ())
     written = 0.0
-    for name in node.output:
-        if name in graph.shapes and name not in graph.constant:
-            written += math.prod(graph.shapes[name]) * graph.element_bytes.get(name, 0)
+    for position, name in enumerate(filter(None, node.output)):
+        if name in graph.constant:
+            continue
+        if name in graph.shapes:
+            written += math.prod(graph.shapes[name]) * graph.bytes_each.get(name, 0)
+        elif ran and all(position < len(one.written_bytes) for one in ran):
+            written += sum(one.times * one.written_bytes[position] for one in ran)
+            watched.used = True
+        else:
+            watched.unsized += 1
     return NodeCost(
         name=node.name or (node.output[0] if node.output else ""),
         op=node.op_type,
-        macs=round(macs / batch),
-        parameters=parameters,
+        macs=round(_macs(node, path, graph) / batch),
+        parameters=_parameters(node, graph),
         activation_bytes=round(written / batch),
     )
 
 
-def _macs_and_parameters(node: onnx.NodeProto, graph: _Graph) -> tuple[int, int]:
-    if node.op_type in _UNCOUNTED:
-        raise CostError(f"the MACs of operator {node.op_type!r} (node {node.name!r}) are not counted")
+def _macs(node: onnx.NodeProto, path: str, graph: _Graph) -> int:
+    """Count what a node multiplies; where that stays open, it is noted and what is sure is counted."""
     if node.op_type in _CONTROL_FLOW:
-        return _control_flow(node, graph)
-    macs = 0
-    if node.op_type in FORMULAS and not all(name in graph.constant for name in node.output):
+        return _control_flow(node, path, graph)
+    if all(name in graph.constant for name in node.output):
+        return 0
+    try:
         try:
-            macs = FORMULAS[node.op_type](node, graph.shape)
-        except IndexError as error:
-            raise CostError(
-                f"node {node.name!r} ({node.op_type}) has too few inputs, or one of too low rank"
-            ) from error
-    uses = (name for position, name in enumerate(node.input) if _is_weight(node, position, name, graph))
-    return macs, sum(graph.use(name) for name in uses)
+            return macs_of(node, graph.shape)
+        except NotCountedError:
+            if path not in graph.watched.executions:
+                raise
+            return _executed(node, path, graph)
+    except NotCountedError as error:
+        graph.watched.unknown.append(f"{operator_name(node)} of node {node.name or node.output[0]!r}: {error}")
+        return 0
+
+
+def _executed(node: onnx.NodeProto, path: str, graph: _Graph) -> int:
+    """Count what a node multiplied in the run, all its executions together."""
+    total = 0
+    for one in graph.watched.executions[path]:
+        shapes = one.shapes(node)
+
+        def shape(of: onnx.NodeProto, name: str, shapes: Mapping[str, Shape] = shapes) -> Shape:
+            return shapes[name] if name in shapes else graph.shape(of, name)
+
+        total += one.times * macs_of(node, shape)
+    graph.watched.used = True
+    return total
+
+
+def _parameters(node: onnx.NodeProto, graph: _Graph) -> int:
+    parameters = 0
+    for _, body in bodies_of(node):
+        inside = _Graph.of(body, graph, watched=graph.watched)
+        parameters += sum(_parameters(inner, inside) for inner in body.node)
+        graph.weight_bytes += inside.weight_bytes
+    for position, name in enumerate(node.input):
+        if node.op_type not in _CONTROL_FLOW and _is_weight(node, position, name, graph):
+            elements = graph.use(name)
+            packed = node.op_type in _PACKED and position == 1
+            parameters += integer_attribute(node, "K") * integer_attribute(node, "N") if packed else elements
+    return parameters
 
 
 def _is_weight(node: onnx.NodeProto, position: int, name: str, graph: _Graph) -> bool:
@@ -278,31 +321,47 @@ def _is_weight(node: onnx.NodeProto, position: int, name: str, graph: _Graph) ->
     return node.op_type in _LAYERS or math.prod(graph.shapes[name]) > 1
 
 
-def _control_flow(node: onnx.NodeProto, graph: _Graph) -> tuple[int, int]:
-    """Count the bodies of a node; the data must not decide what their layers cost."""
-    bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    layer = next(
-        (inner.op_type for body in bodies for one in subgraphs(body) for inner in one.node if _is_layer(inner.op_type)),
-        None,
-    )
-    macs: list[int] = []
-    parameters = 0
-    for body in bodies:
-        inside = _Graph.of(body, graph)
-        counted = [_macs_and_parameters(inner, inside) for inner in body.node]
-        macs.append(sum(each for each, _ in counted))
-        parameters += sum(each for _, each in counted)
-        graph.weight_bytes += inside.weight_bytes
-    if layer is None or not any(macs):
-        return 0, parameters
-    times = 1 if node.op_type == "If" else _repetitions(node, bodies[0], graph)
-    if times is None or len(set(macs)) > 1:
-        raise CostError(f"node {node.name!r} ({node.op_type}) holds {layer}: what it costs depends on the data")
-    return times * macs[0], parameters
+def _control_flow(node: onnx.NodeProto, path: str, graph: _Graph) -> int:
+    """Count the bodies of a node as the file fixes it, else as they were run, else what is sure."""
+    bodies = [(inner_path(path, name), body) for name, body in bodies_of(node)]
+    watched, before = graph.watched, len(graph.watched.unknown)
+    macs = []
+    for inside, body in bodies:
+        inner = _Graph.of(body, graph, watched=watched)
+        macs.append(sum(_macs(one, node_path(inside, index), inner) for index, one in enumerate(body.node)))
+    is_open = watched.unknown[before:]
+    if not any(macs) and not is_open:
+        return 0
+    times = 1 if node.op_type == "If" else _repetitions(node, bodies[0][1], graph)
+    if times is not None and len(set(macs)) == 1 and not is_open:
+        return times * macs[0]
+    del watched.unknown[before:]
+    if path in watched.executions:
+        watched.used = True
+        return sum(_ran(inside, body, graph) for inside, body in bodies)
+    name = node.name or node.output[0]
+    watched.unknown += is_open or [f"{operator_name(node)} of node {name!r}: what it costs depends on the data"]
+    return min(macs) * (times or 0)
 
 
-def _is_layer(operator: str) -> bool:
-    return operator in FORMULAS or operator in _UNCOUNTED
+def _ran(inside: str, body: onnx.GraphProto, outer: _Graph) -> int:
+    """Count what the nodes of a body multiplied in the run."""
+    graph = _Graph.of(body, outer, watched=outer.watched)
+    executions = outer.watched.executions
+    paths = [node_path(inside, index) for index in range(len(body.node))]
+    if not any(path in executions for path in paths):
+        return 0
+    total = 0
+    for path, node in zip(paths, body.node, strict=True):
+        if node.op_type in _CONTROL_FLOW:
+            total += sum(_ran(inner_path(path, name), each, graph) for name, each in bodies_of(node))
+        else:
+            try:
+                total += _executed(node, path, graph) if path in executions else macs_of(node, graph.shape)
+            except NotCountedError as error:
+                label = node.name or node.output[0]
+                graph.watched.unknown.append(f"{operator_name(node)} of node {label!r}: {error}")
+    return total
 
 
 def _repetitions(node: onnx.NodeProto, body: onnx.GraphProto, graph: _Graph) -> int | None:
@@ -318,7 +377,7 @@ def _repetitions(node: onnx.NodeProto, body: onnx.GraphProto, graph: _Graph) -> 
     names: list[str] = [*node.input, "", ""]
     trips, condition = names[:2]
     given, answered = (body.input[1].name, body.output[0].name) if len(body.input) > 1 else ("", "")
-    inside = _Graph.of(body, graph)
+    inside = _Graph.of(body, graph, watched=graph.watched)
     for inner in reversed(body.node):
         if answered in inner.output and inner.op_type == "Identity":
             answered = inner.input[0]
@@ -333,17 +392,3 @@ def _floating() -> frozenset[int]:
 
     kinds = onnx.TensorProto
     return frozenset({kinds.FLOAT, kinds.DOUBLE, kinds.FLOAT16, kinds.BFLOAT16})
-
-
-def _element_bytes(element_type: int) -> float:
-    """Return the bytes of one element as it is stored: small types are packed, text has no size of its own."""
-    import onnx
-
-    if element_type == onnx.TensorProto.STRING:
-        return 0.0
-    try:
-        kind = onnx.helper.tensor_dtype_to_np_dtype(element_type)
-    except KeyError as error:
-        raise CostError(f"element type {element_type} is not known") from error
-    bits = re.fullmatch(r"u?int([24])|float([46])_\w+", kind.name)
-    return int(bits[1] or bits[2]) / 8 if bits else float(kind.itemsize)

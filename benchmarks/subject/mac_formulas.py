@@ -6,16 +6,52 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
-from benchmarks.errors import CostError
-
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["FORMULAS", "Shape", "ShapeOf", "integer_attribute"]
+__all__ = ["NotCountedError", "Shape", "ShapeOf", "integer_attribute", "macs_of", "operator_name"]
 
 Shape: TypeAlias = tuple[int, ...]
 ShapeOf: TypeAlias = "Callable[[onnx.NodeProto, str], Shape]"
 """Returns the shape of a tensor that a node reads or writes."""
+
+
+class NotCountedError(Exception):
+    """The MACs of a node are not known; the text says why."""
+
+
+def operator_name(node: onnx.NodeProto) -> str:
+    """Return the operator of a node with its domain: ``"Conv"``, ``"com.microsoft.BiasGelu"``."""
+    return node.op_type if node.domain in _STANDARD else f"{node.domain}.{node.op_type}"
+
+
+def macs_of(node: onnx.NodeProto, shape: ShapeOf) -> int:
+    """Count the multiply-accumulates of one node, which is no control flow, for the batch in its shapes.
+
+    Raises
+    ------
+    NotCountedError
+        Its operator is not known, or not for such inputs; or `shape` raises it.
+    """
+    import onnx
+
+    formula = _formula(node)
+    if formula is None:
+        known = node.domain in _STANDARD and onnx.defs.has(node.op_type, node.domain)
+        if (known and node.op_type not in _UNCOUNTED) or (
+            node.domain in _STANDARD | _FUSED and node.op_type in _WITHOUT_MACS
+        ):
+            return 0
+        raise NotCountedError("its operator is not counted")
+    try:
+        return formula(node, shape)
+    except (IndexError, ValueError) as error:
+        raise NotCountedError("it has too few inputs, or one of another rank") from error
+
+
+def _formula(node: onnx.NodeProto) -> Callable[[onnx.NodeProto, ShapeOf], int] | None:
+    fused = _FUSED_FORMULAS.get(node.op_type) if node.domain in _FUSED else None
+    return fused or (_FORMULAS.get(node.op_type) if node.domain in _STANDARD | _FUSED else None)
 
 
 def integer_attribute(node: onnx.NodeProto, name: str) -> int:
@@ -63,21 +99,60 @@ def _attention(node: onnx.NodeProto, shape: ShapeOf) -> int:
     return keys * (math.prod(shape(node, node.input[0])) + math.prod(shape(node, node.output[0])))
 
 
+def _projected_attention(node: onnx.NodeProto, shape: ShapeOf) -> int:
+    """Count the projections and both products: inputs X, weights, bias, mask, past; in 8 bits past is input 8."""
+    batch, steps, _ = shape(node, node.input[0])
+    past = 8 if node.op_type == "QAttention" else 4
+    keys = steps + (shape(node, node.input[past])[-2] if len(node.input) > past and node.input[past] else 0)
+    size = math.prod(shape(node, node.output[0])[2:])
+    return batch * steps * (math.prod(shape(node, node.input[1])) + 2 * keys * size)
+
+
+def _multi_head_attention(node: onnx.NodeProto, shape: ShapeOf) -> int:
+    """Count both products: inputs query, key, value, bias, key mask, bias of the scores, past_key."""
+    if len(node.input) < 3 or not node.input[1] or not node.input[2]:
+        raise NotCountedError("its query, key and value are packed")
+    keys = shape(node, node.input[1])
+    past = shape(node, node.input[6])[-2] if len(node.input) > 6 and node.input[6] else 0
+    # Keys that were projected before have a head axis of their own.
+    read = (keys[-2] if len(keys) in (3, 4) else keys[1]) + past
+    return read * (math.prod(shape(node, node.input[0])) + math.prod(shape(node, node.output[0])))
+
+
+def _grouped_query_attention(node: onnx.NodeProto, shape: ShapeOf) -> int:
+    """Count both products over the keys that the node hands on, in its second output."""
+    return 2 * shape(node, node.output[1])[-2] * math.prod(shape(node, node.output[0]))
+
+
+def _packed_product(node: onnx.NodeProto, shape: ShapeOf) -> int:
+    # Several weights share a byte: only the attribute says how many there are.
+    return math.prod(shape(node, node.output[0])) * integer_attribute(node, "K")
+
+
 def _einsum(node: onnx.NodeProto, shape: ShapeOf) -> int:
     equation = next(attribute.s.decode() for attribute in node.attribute if attribute.name == "equation")
     terms = equation.replace(" ", "").partition("->")[0].split(",")
     if len(terms) == 1:
         return 0
-    if "." in equation or len(terms) > 2:
-        raise CostError(f"node {node.name!r}: the MACs of Einsum {equation!r} are not counted")
+    if len(terms) > 2:
+        raise NotCountedError(f"the order in which Einsum {equation!r} multiplies is not known")
     sizes: dict[str, int] = {}
     for term, name in zip(terms, node.input, strict=True):
-        for letter, size in zip(term, shape(node, name), strict=True):
+        before, dots, after = term.partition("...")
+        known = shape(node, name)
+        # Axes behind the dots are aligned at their end, as in broadcasting.
+        hidden = [f"...{index}" for index in range(len(known) - len(before + after) if dots else 0, 0, -1)]
+        for letter, size in zip([*before, *hidden, *after], known, strict=True):
             sizes[letter] = max(size, sizes.get(letter, 1))
     return math.prod(sizes.values())
 
 
-FORMULAS: Mapping[str, Callable[[onnx.NodeProto, ShapeOf], int]] = {
+_STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training"})
+_FUSED = frozenset({"com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"})
+"""What ONNX Runtime's optimiser writes."""
+_UNCOUNTED = frozenset({"LinearAttention"})
+
+_FORMULAS: Mapping[str, Callable[[onnx.NodeProto, ShapeOf], int]] = {
     "Attention": _attention,
     "CausalConvWithState": _convolution,
     "Conv": _convolution,
@@ -85,9 +160,6 @@ FORMULAS: Mapping[str, Callable[[onnx.NodeProto, ShapeOf], int]] = {
     "ConvTranspose": _transposed_convolution,
     "DeformConv": _convolution,
     "Einsum": _einsum,
-    "FusedConv": _convolution,
-    "FusedGemm": _gemm,
-    "FusedMatMul": _matrix_product,
     "GRU": _recurrence,
     "Gemm": _gemm,
     "LSTM": _recurrence,
@@ -97,4 +169,44 @@ FORMULAS: Mapping[str, Callable[[onnx.NodeProto, ShapeOf], int]] = {
     "QLinearMatMul": _matrix_product,
     "RNN": _recurrence,
 }
-"""Multiply-accumulates of one node, for the batch in its shapes, by operator."""
+"""By operator; those without one that the standard knows multiply nothing."""
+_FUSED_FORMULAS: Mapping[str, Callable[[onnx.NodeProto, ShapeOf], int]] = {
+    "Attention": _projected_attention,
+    "ConvTransposeWithDynamicPads": _transposed_convolution,
+    "DynamicQuantizeLSTM": _recurrence,
+    "DynamicQuantizeMatMul": _matrix_product,
+    "FusedConv": _convolution,
+    "FusedGemm": _gemm,
+    "FusedMatMul": _matrix_product,
+    "FusedMatMulActivation": _matrix_product,
+    "GemmFastGelu": _matrix_product,
+    "GemmFloat8": _gemm,
+    "GroupQueryAttention": _grouped_query_attention,
+    "MatMulBnb4": _packed_product,
+    "MatMulFpQ4": _matrix_product,
+    "MatMulInteger16": _matrix_product,
+    "MatMulIntegerToFloat": _matrix_product,
+    "MatMulNBits": _packed_product,
+    "MultiHeadAttention": _multi_head_attention,
+    "NhwcConv": _convolution,
+    "NhwcFusedConv": _convolution,
+    "QAttention": _projected_attention,
+    "QGemm": _gemm,
+    "TransposeMatMul": _matrix_product,
+}
+"""Of ONNX Runtime's own operators, beside those called as in the standard."""
+_WITHOUT_MACS = frozenset(
+    {"Add", "AveragePool", "BatchNormalization", "BiasAdd", "BiasDropout", "BiasGelu", "BiasSoftmax"}
+    | {"BiasSplitGelu", "BitmaskBiasDropout", "BitmaskDropout", "CDist", "ComplexMul", "ComplexMulConj"}
+    | {"CropAndResize", "DequantizeLinear", "DynamicTimeWarping", "EmbedLayerNormalization", "ExpandDims"}
+    | {"FastGelu", "GatedRelativePositionBias", "GatherBlockQuantized", "GatherND", "Gelu", "GlobalAveragePool"}
+    | {"GlobalMaxPool", "GridSample", "GroupNorm", "InstanceNormalization", "Irfft", "LayerNormalization"}
+    | {"MaxPool", "MaxpoolWithMask", "MulInteger", "NGramRepeatBlock", "NhwcMaxPool", "Pad"}
+    | {"QEmbedLayerNormalization", "QLinearAdd", "QLinearAveragePool", "QLinearConcat"}
+    | {"QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearReduceMean", "QLinearSigmoid"}
+    | {"QLinearSoftmax", "QLinearWhere", "QuantizeLinear", "QuickGelu", "Range", "ReduceSumInteger"}
+    | {"RelativePositionBias", "RemovePadding", "ReorderInput", "ReorderOutput", "RestorePadding", "Rfft"}
+    | {"RotaryEmbedding", "SampleOp", "SimplifiedLayerNormalization", "SkipGroupNorm", "SkipLayerNormalization"}
+    | {"SkipSimplifiedLayerNormalization", "Softmax", "Transpose", "Trilu", "UnfoldTensor", "Unique", "Upsample"}
+)
+"""Of ONNX Runtime's own operators."""

@@ -11,7 +11,7 @@ import typer
 from benchmarks.layers.comparison import LayerReport, compare_layers
 from benchmarks.layers.profiler import profile_in_turn, same_nodes
 from benchmarks.machine.lock import machine_lock
-from benchmarks.subject.cost import cost
+from benchmarks.subject.inputs import model_specs, resolve_sizes
 from deploy.backend_options import require_backends
 from deploy.cli import options as given
 from deploy.cli.output import print_tables, say
@@ -52,7 +52,7 @@ def layers(
     require_backends(grid.backends, device)
     models = label_models(model, baseline)
     for path in models.values():
-        cost(path, shapes=grid.shapes)  # finds a broken file before anything is profiled
+        resolve_sizes(model_specs(path), shapes=grid.shapes)  # finds a broken file before anything is profiled
     shown = top or None
     report = LayerReport()
     with machine_lock(f"deploy layers {model}", say=say):

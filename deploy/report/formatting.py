@@ -116,7 +116,7 @@ def interval(estimate: Interval) -> str:
 
 
 def flop_ratio(pair: Comparison) -> float | None:
-    """Return what the FLOP count promises; None where one of the networks has no FLOPs to compare."""
+    """Return what the FLOP count promises; None where one of the networks has no FLOPs to compare, or unknown ones."""
     return pair.flop_ratio if pair.baseline_cost.macs and pair.candidate_cost.macs else None
 
 

@@ -82,7 +82,7 @@ def _panels(results: Results) -> Iterator[dict[str, Any]]:
         yield {
             "title": pair.candidate.subject.backend,
             "latency": Markup(latency_plot(baseline, candidate, f"latency-{index}")),
-            "flops": Markup(flops_plot(pair, f"flops-{index}")) if both else "",
+            "flops": Markup(flops_plot(pair, f"flops-{index}")) if both and pair.flop_ratio is not None else "",
         }
     for index, one in enumerate(results.measurements, len(results.comparisons)):
         if one.failure is None:

@@ -113,7 +113,7 @@ def flops_plot(pair: Comparison, name: str) -> str:
     drawn.append(_beside(x1, y1, _short(pair.candidate.subject.label), x.start))
     drawn.append(line(width - 166, 16, width - 146, 16, "promise"))
     drawn.append(text(width - 140, 20, "if time followed FLOPs", class_="axis"))
-    if pair.speedup is not None:
+    if pair.speedup is not None and pair.flop_ratio is not None:
         description += f" Speed-up {interval(pair.speedup)} at a FLOP ratio of {pair.flop_ratio:.2f}x."
     return picture(name, f"FLOPs against time on {pair.candidate.subject.backend}", description, width, height, *drawn)
 

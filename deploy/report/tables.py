@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import product
 from statistics import median
 
-from benchmarks.records.measurement import Comparison, Interval, Measurement
+from benchmarks.records.measurement import Comparison, Cost, Interval, Measurement
 from benchmarks.stats.summary import relative_half_width, summarise
 from deploy.report.formatting import (
     NOTHING,
@@ -44,6 +44,9 @@ _COMPARED = {
     "masked values": "masked values: statistics are taken over the channels and blocks that stay",
     "zeros": "zeros: single weights are 0, no channel was removed, so there is nothing to compare",
 }
+_RUN = " What depends on data was counted in a run on the inputs."
+_SHOWN = 5
+"""Footnotes on nodes whose MACs are not known."""
 _ZEROS = " Single weights that are 0 are counted: dense runtimes multiply by them as by any other number."
 
 
@@ -57,6 +60,7 @@ def _paper(results: Results) -> Table:
     models = results.models
     pair = (models[0], models[1]) if len(models) == 2 else None
     rows: list[tuple[str, ...]] = []
+    notes = Notes()
 
     def add(name: str, cells: list[str], factor: str) -> None:
         if any(cell != NOTHING for cell in cells):
@@ -78,8 +82,13 @@ def _paper(results: Results) -> Table:
         ("activations", [row.cost.activation_bytes for row in models], size),
         ("ONNX file", [row.file_bytes for row in models], size),
     ):
-        factor = ratio(numbers[0] / numbers[1]) if pair and numbers[1] else NOTHING
-        add(name, [write(number) for number in numbers], factor)
+        missing = [_missing(name, row.cost) for row in models]
+        sure = pair and numbers[1] and not any(missing)
+        cells = [
+            notes.after(_at_least(write(number), number, short), short)
+            for number, short in zip(numbers, missing, strict=True)
+        ]
+        add(name, cells, ratio(numbers[0] / numbers[1]) if sure else NOTHING)
     add("pruning method", [row.method or NOTHING for row in models], "")
     add(
         "channels removed",
@@ -94,9 +103,27 @@ def _paper(results: Results) -> Table:
         "On paper",
         (*left("for one example"), *(row.label for row in models), *ends),
         tuple(rows),
+        notes=notes.texts,
         caption="FLOPs = 2 x MACs, counted on the ONNX file: multiply-accumulates of its layers."
+        + (_RUN if any(row.cost.from_run for row in models) else "")
         + (_ZEROS if any(row.zeros for row in models) else ""),
     )
+
+
+def _missing(name: str, cost: Cost) -> list[str]:
+    """Return what keeps a count from being the whole, in words."""
+    if name in ("FLOPs", "MACs"):
+        shown = [f"not known: {reason}" for reason in cost.unknown[:_SHOWN]]
+        return shown + ([f"not known: {len(cost.unknown) - _SHOWN} more nodes"] if len(cost.unknown) > _SHOWN else [])
+    if name == "activations" and cost.unsized:
+        return [f"outputs of nodes whose size depends on data are not in it ({cost.unsized})"]
+    return []
+
+
+def _at_least(cell: str, number: int, missing: Sequence[str]) -> str:
+    if not missing:
+        return cell
+    return f">= {cell}" if number else "not known"
 
 
 def _proof(results: Results) -> Table:

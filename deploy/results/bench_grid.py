@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
+from benchmarks.answers.counted import counted
 from benchmarks.answers.reference import Reference, read_reference
 from benchmarks.errors import InputError
 from benchmarks.journal import Journal, journal_path
-from benchmarks.records.measurement import Comparison, Measurement
+from benchmarks.records.measurement import Comparison, Cost, Measurement
 from benchmarks.runner import compare, measure
 from benchmarks.settings import Settings
-from benchmarks.subject.cost import cost
 from benchmarks.subject.subject import SubjectSpec
 from deploy.backend_options import compile_options, require_backends
 from deploy.bundle.bundle import bundle_of
@@ -105,14 +105,17 @@ def bench_models(
         require_writable(output)
     require_backends(grid.backends, grid.device)
     points = list(grid.specs(models))
-    # Reading both files now finds a broken one before anything is measured.
-    costs = {label: cost(path, shapes=grid.shapes) for label, path in models.items()}
     references = {label: reference_of(path) for label, path in models.items()}
+    # Reading both files now finds a broken one before anything is measured.
+    costs = {
+        label: counted(path, shapes=grid.shapes, reference=references[label], seed=settings.seed)
+        for label, path in models.items()
+    }
     comparisons: list[Comparison] = []
     measurements: list[Measurement] = []
     for specs in points:
         with _journal(output) as journal:
-            _measure(specs, references, settings, say, comparisons, measurements, journal)
+            _measure(specs, references, costs, settings, say, comparisons, measurements, journal)
             results = results_of_bench(comparisons, measurements, costs, models)
             if output is not None:
                 results.save(output)
@@ -194,6 +197,7 @@ def reference_of(model: Path) -> Reference | None:
 def _measure(
     specs: Sequence[SubjectSpec],
     references: Mapping[str, Reference | None],
+    costs: Mapping[str, Cost],
     settings: Settings,
     say: Say,
     comparisons: list[Comparison],
@@ -209,6 +213,7 @@ def _measure(
                 specs[0],
                 reference=references[specs[0].label or ""],
                 settings=settings,
+                cost=costs[specs[0].label],
                 progress=tell,
                 journal=journal,
             )
@@ -223,6 +228,7 @@ def _measure(
             candidate_reference=references[candidate.label or ""],
             baseline_reference=references[baseline.label or ""],
             settings=settings,
+            costs=(costs[baseline.label], costs[candidate.label]),
             progress=tell,
             journal=journal,
         )

@@ -1,0 +1,54 @@
+"""What ONNX Runtime raises, and the part of it that says why."""
+
+from __future__ import annotations
+
+import re
+
+from backends.errors import one_line, shortened
+
+__all__ = ["cause", "failures"]
+
+_BEFORE = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:Load model from .*? failed:)?(?:This is an invalid model\. )?"
+)
+_RUNNING = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'(.*?)' Status Message: ")
+_PLACE = re.compile(
+    r"^\S*\.(?:cc|h|hpp|cpp):\d+ (?:[^()]*?::[^()\s]+\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^\]]*\])?|\w+) "
+)
+"""File, line and signature of the function in which it was raised."""
+_REMEDIES = (
+    (
+        re.compile(r"Unsupported model IR version"),
+        "save the file with an older ir_version, try --backend openvino, or update onnxruntime",
+    ),
+    (
+        re.compile(r"Opset \d+ is under development"),
+        "export the model with an older opset, or update onnxruntime",
+    ),
+    (
+        re.compile(r"is not a registered function/op|Could not find an implementation|No Op registered"),
+        "try another backend, or update onnxruntime",
+    ),
+)
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """List the error classes of onnxruntime; they share no base of their own, and some failures have no class."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    kinds = (getattr(state, name) for name in dir(state))
+    return (RuntimeError, *(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Exception)))
+
+
+def cause(error: BaseException) -> str:
+    """Return why it failed, in one line: without what stands before the cause, and with what to do where that is known.
+
+    ``[ONNXRuntimeError] : 1 : FAIL : Load model from x failed:/src/model.cc:181 onnxruntime::Model::Model(...) Why`` is
+    ``Why``.
+    """
+    text = _BEFORE.sub("", one_line(error, limit=10_000), count=1)
+    where = _RUNNING.match(text)
+    said = _PLACE.sub("", text[where.end() :] if where else text, count=1) or text
+    node = f"{where[1]} node {where[2]!r}: " if where else ""
+    remedy = next((f"; {remedy}" for pattern, remedy in _REMEDIES if pattern.search(said)), "")
+    return f"{node}{shortened(said, 300)}{remedy}"

@@ -1,0 +1,77 @@
+"""What a model costs, from its file and, where that leaves it to the data, from a run that is watched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from backends.base import Array
+from benchmarks.answers import reference_process
+from benchmarks.answers.reference import Reference, feeds_of
+from benchmarks.errors import InputError, WorkerError
+from benchmarks.process.child import Conversation
+from benchmarks.records.measurement import Cost
+from benchmarks.subject.cost import cost
+from benchmarks.subject.executions import Execution
+from benchmarks.subject.inputs import example_inputs, index_bounds, model_specs, resolve_sizes
+from benchmarks.subject.mac_formulas import Shape
+
+__all__ = ["counted"]
+
+
+def counted(
+    model: Path,
+    *,
+    shapes: Mapping[str, Shape] | None = None,
+    feeds: Mapping[str, Array] | None = None,
+    reference: Reference | None = None,
+    seed: int = 0,
+    timeout_s: float = 60.0,
+) -> Cost:
+    """Count what an ONNX file costs for one example; where counting it leaves something open, run it and look.
+
+    Parameters
+    ----------
+    model : Path
+        The file.
+    shapes : Mapping of str to tuple of int, optional
+        Whole shapes of inputs that have other free dimensions than the batch.
+    feeds : Mapping of str to ndarray, optional
+        Inputs of that run; left out: the first examples of `reference`, else made up from `seed`.
+    reference : Reference, optional
+        Examples at hand.
+    timeout_s : float, default=60.0
+        Seconds until a run that does not end is given up.
+
+    Returns
+    -------
+    Cost
+        What the file does not say, and no run could, is named in ``unknown``.
+
+    Raises
+    ------
+    InputError
+        A free dimension has no size.
+    ModelLoadError
+        The file is missing or broken.
+    """
+    specs = model_specs(model)
+    whole = {**(shapes or {}), **{name: array.shape for name, array in (feeds or {}).items()}}
+    examples = {name: array.shape for name, array in (reference.inputs if reference else {}).items()}
+    sizes = resolve_sizes(specs, shapes=whole, examples=examples)
+    found = cost(model, shapes=sizes.shapes)
+    if not found.unknown:
+        return found
+    try:
+        if feeds is None:
+            feeds = (
+                feeds_of(reference, sizes)
+                if reference is not None
+                else example_inputs(specs.inputs, seed=seed, shapes=sizes.shapes, bounds=index_bounds(model))
+            )
+        with Conversation(["-m", reference_process.__name__], who="ONNX Runtime", timeout_s=timeout_s) as process:
+            answer, _ = process.ask("watch", {"model": str(model.resolve())}, feeds)
+    except (InputError, WorkerError):
+        return found  # which says what is not known
+    executions = {path: [Execution(**one) for one in ran] for path, ran in answer["executions"].items()}
+    return cost(model, shapes=sizes.shapes, executions=executions)
