@@ -6,7 +6,7 @@ How fast a network is depends on how many channels stay, not on which: the first
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from backends.base import Array
 from benchmarks.errors import RecordError
 from benchmarks.subject.subject import content_sha256
-from benchmarks.tables.plan_space import AttributePlace, AxisPlace, PlanSpace, ValuePlace
+from benchmarks.tables.plan_space import AttributePlace, AxisPlace, BlockPlace, PlanSpace, ValuePlace
 
 __all__ = ["Narrower"]
 
@@ -54,7 +54,7 @@ class Narrower:
                 self._cuts[place.node, place.input].append(place)
 
     def model(self, counts: Mapping[str, int]) -> onnx.ModelProto:
-        """Return the network whose groups keep `counts` units; groups that are not named are whole.
+        """Return the network whose groups keep `counts` units, without the blocks of count 0; others are whole.
 
         Raises
         ------
@@ -65,11 +65,16 @@ class Narrower:
         model = onnx.ModelProto()
         model.CopyFrom(self._graph)
         nodes = model.graph.node
+        absent = [block for block in self.space.blocks if not counts[block.name]]
+        gone = {index for block in absent for index in block.nodes}
         for place in self._attributes:
-            _set_attribute(nodes[place.node], place, place.size(counts))
+            if place.node not in gone:
+                _set_attribute(nodes[place.node], place, place.size(counts))
         names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         made: dict[str, Array] = {}
         for index, node in enumerate(nodes):
+            if index in gone:
+                continue
             for slot, name in enumerate(node.input):
                 if name in self._constants:
                     array = _cut(self._constants[name], self._cuts.get((index, slot), ()), counts)
@@ -83,8 +88,34 @@ class Narrower:
         outputs = {output.name for output in model.graph.output}
         for name in outputs & self._constants.keys():
             made.setdefault(name, self._constants[name])
+        if absent:
+            _leave_out(model.graph, absent, gone)
         model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in made.items())
         return model
+
+
+def _leave_out(graph: onnx.GraphProto, blocks: Sequence[BlockPlace], nodes: Collection[int]) -> None:
+    """Drop the nodes, and let what read a block's sum read what goes on alone.
+
+    A ReLU that came after the sum goes as well where it has nothing left to do.
+    """
+    instead = {block.replaced: block.by for block in blocks}
+    outputs = {output.name for output in graph.output}
+    positive: set[str] = set()
+    gone = set(nodes)
+    for index, node in enumerate(graph.node):
+        for slot in range(len(node.input)):
+            while node.input[slot] in instead:
+                node.input[slot] = instead[node.input[slot]]
+        if index in nodes or node.op_type not in ("Relu", "MaxPool"):
+            continue
+        if node.op_type == "Relu" and node.input[0] in positive and node.output[0] not in outputs:
+            gone.add(index)
+            instead[node.output[0]] = node.input[0]
+        elif node.op_type == "Relu" or node.input[0] in positive:
+            positive.add(node.output[0])
+    for index in sorted(gone, reverse=True):
+        del graph.node[index]
 
 
 def _cut(array: Array, places: tuple[()] | list[AxisPlace | ValuePlace], counts: Mapping[str, int]) -> Array:

@@ -16,7 +16,7 @@ from benchmarks.errors import SettingError
 from benchmarks.records.base import Record
 from benchmarks.records.file import load, save
 
-__all__ = ["AttributePlace", "AxisPlace", "GroupRange", "PlanSpace", "Size", "ValuePlace"]
+__all__ = ["AttributePlace", "AxisPlace", "BlockPlace", "GroupRange", "PlanSpace", "Size", "ValuePlace"]
 
 
 class Size(Record):
@@ -71,22 +71,36 @@ class GroupRange(Record):
     min_units: PositiveInt = 1
 
 
+class BlockPlace(Record):
+    """A residual block ``x + f(x)`` that can be left out, so that ``x`` goes on alone."""
+
+    name: str
+    groups: tuple[str, ...] = Field(description="that go with it")
+    nodes: tuple[NonNegativeInt, ...] = Field(description="indices in the graph: of f, and of the addition")
+    replaced: str = Field(description="the sum")
+    by: str = Field(description="x")
+
+
 class PlanSpace(Record):
-    """What of a dense ONNX file follows the kept counts of the groups of its network."""
+    """What of a dense ONNX file follows the kept counts of the groups of its network.
+
+    Counts of a residual block are 1 where it is there and 0 where it is left out, with the groups that go with it.
+    """
 
     version: Literal[1] = 1
     model_sha256: str = Field(description="of the dense ONNX file and its external data")
     graph: str = Field(description="fingerprint of the traced network whose groups are named")
     groups: tuple[GroupRange, ...]
     places: tuple[Place, ...]
+    blocks: tuple[BlockPlace, ...] = Field((), description="those whose absence is to be measured")
 
     @property
     def whole(self) -> dict[str, int]:
-        """Every group at its full size."""
-        return {group.name: group.n_units for group in self.groups}
+        """Every group at its full size, every block there."""
+        return {group.name: group.n_units for group in self.groups} | {block.name: 1 for block in self.blocks}
 
     def complete(self, counts: Mapping[str, int]) -> dict[str, int]:
-        """Return `counts` with the groups that it leaves out at their full size.
+        """Return `counts` with what it leaves out whole, and 0 for the groups that go with a block.
 
         Raises
         ------
@@ -94,13 +108,15 @@ class PlanSpace(Record):
             A group is unknown, or its count is out of range.
         """
         full = self.whole
-        least = {group.name: group.min_units for group in self.groups}
+        gone = {name: 0 for block in self.blocks if not counts.get(block.name, 1) for name in (block.name, *block.groups)}
+        counts = {name: count for name, count in counts.items() if name not in gone}
+        least = {group.name: group.min_units for group in self.groups} | {block.name: 1 for block in self.blocks}
         for name, count in counts.items():
             if name not in full:
                 raise SettingError(f"the plan space has no group {name!r}")
             if not least[name] <= count <= full[name]:
                 raise SettingError(f"group {name!r} keeps {least[name]} to {full[name]} units, got {count}")
-        return {**full, **counts}
+        return {**full, **counts, **gone}
 
     def save(self, path: Path) -> None:
         """Write it as JSON, complete or not at all.

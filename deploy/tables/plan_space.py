@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,11 +21,13 @@ from torch import Tensor, nn
 
 from backends import modelfile
 from benchmarks.subject.subject import content_sha256
+from benchmarks.tables.narrow import Narrower
 from benchmarks.tables.plan_space import AttributePlace, AxisPlace, GroupRange, PlanSpace, Size, ValuePlace
 from deploy.errors import ExportError
 from deploy.export.export import export_onnx
 from deploy.export.onnx_check import opset_of
 from deploy.files.atomic import output_errors
+from deploy.tables.onnx_blocks import block_places
 from pruners.channels.program import named_tensors
 from pruners.graph import Graph
 from pruners.groups import ChannelGroup
@@ -45,7 +48,13 @@ _LARGEST_SHAPE = 64
 
 
 def plan_space_of(
-    model: nn.Module, graph: Graph, example_inputs: tuple[Tensor, ...], dense: Path, *, seed: int = 0
+    model: nn.Module,
+    graph: Graph,
+    example_inputs: tuple[Tensor, ...],
+    dense: Path,
+    *,
+    seed: int = 0,
+    blocks: bool = False,
 ) -> PlanSpace:
     """Find which numbers of an ONNX file follow the kept counts.
 
@@ -61,6 +70,8 @@ def plan_space_of(
         ONNX file of `model`, as `deploy.export.export.export_onnx` writes it.
     seed : int
         Of the random widths.
+    blocks : bool
+        Also find the residual blocks that can be left out.
 
     Raises
     ------
@@ -69,42 +80,22 @@ def plan_space_of(
         does not explain.
     """
     file = modelfile.read(dense)
-    free_batch = any(isinstance(size, str) for spec in file.inputs for size in spec.shape)
-    names = [[spec.name for spec in specs] for specs in (file.inputs, file.outputs)]
     groups = [group for group in graph.groups if group.prunable and group.n_units > group.min_units]
     rng = random.Random(seed)
     draws = [{group.name: group.n_units for group in groups}]
     files = [dict(_numbers(onnx.load(dense)))]
     sizes = _known_sizes(model, graph.groups)
     with tempfile.TemporaryDirectory(prefix="prune-deploy-") as folder:
+        narrow = partial(_export_narrow, model, graph, example_inputs, file, path=Path(folder) / "narrow.onnx")
         while len(draws) <= _MOST_DRAWS:
             counts = {group.name: _draw(group, rng) for group in groups}
-            plan = PruningPlan.from_kept(
-                {name: tuple(range(count)) for name, count in counts.items()},
-                draws[0],
-                graph=graph.fingerprint,
-                inputs=graph.inputs,
-                method="plan-space",
-                settings={},
-                policy=graph.policy,
-            )
-            path = Path(folder) / "narrow.onnx"
-            export_onnx(
-                apply(model, plan, graph=graph, check=False),
-                example_inputs,
-                path,
-                opset=opset_of(file.proto),
-                dynamic_batch=free_batch,
-                input_names=names[0],
-                output_names=names[1],
-            )
-            numbers = dict(_numbers(onnx.load(path)))
+            numbers = dict(_numbers(narrow(counts)))
             if numbers.keys() != files[0].keys():
                 raise ExportError(f"{dense}: a network of other widths is exported with other nodes: no plan space")
             if len(draws) > 2:
                 explained = _explain(files, draws, sizes, dense)
                 if all(_at(explained.get(key), counts, files[0][key]) == value for key, value in numbers.items()):
-                    return PlanSpace(
+                    space = PlanSpace(
                         model_sha256=content_sha256(dense),
                         graph=graph.fingerprint,
                         groups=tuple(
@@ -112,10 +103,65 @@ def plan_space_of(
                             for group in groups
                         ),
                         places=tuple(_place(key, size) for key, size in explained.items()),
+                        blocks=block_places(file.proto.graph, graph.blocks, graph.groups) if blocks else (),
                     )
+                    _require_blocks(dense, space, counts, narrow)
+                    return space
             draws.append(counts)
             files.append(numbers)
     raise ExportError(f"{dense}: the sizes of a network of other widths are not those that the plan predicts")
+
+
+def _export_narrow(
+    model: nn.Module,
+    graph: Graph,
+    example_inputs: tuple[Tensor, ...],
+    file: ModelFile,
+    counts: Mapping[str, int],
+    blocks: tuple[str, ...] = (),
+    *,
+    path: Path,
+) -> onnx.ModelProto:
+    """Export the network that keeps the first units of each group, as `file` was exported."""
+    plan = PruningPlan.from_kept(
+        {name: tuple(range(count)) for name, count in counts.items()},
+        {name: graph.group(name).n_units for name in counts},
+        graph=graph.fingerprint,
+        inputs=graph.inputs,
+        method="plan-space",
+        settings={},
+        policy=graph.policy,
+        blocks=blocks,
+    )
+    export_onnx(
+        apply(model, plan, graph=graph, check=False),
+        example_inputs,
+        path,
+        opset=opset_of(file.proto),
+        dynamic_batch=any(isinstance(size, str) for spec in file.inputs for size in spec.shape),
+        input_names=[spec.name for spec in file.inputs],
+        output_names=[spec.name for spec in file.outputs],
+    )
+    return onnx.load(path)
+
+
+def _require_blocks(
+    dense: Path, space: PlanSpace, counts: Mapping[str, int], narrow: Callable[..., onnx.ModelProto]
+) -> None:
+    """Check that leaving all blocks out of the file gives what the network without them is exported to.
+
+    Raises
+    ------
+    ExportError
+        It does not.
+    """
+    if not space.blocks:
+        return
+    absent = {block.name: 0 for block in space.blocks}
+    left = {name: count for name, count in space.complete({**counts, **absent}).items() if count}
+    exported = dict(_numbers(narrow(left, tuple(absent))))
+    if exported != dict(_numbers(Narrower(dense, space).model({**left, **absent}))):
+        raise ExportError(f"{dense}: without its residual blocks the network is exported in another way; prune units alone")
 
 
 def write_plan_space(
@@ -126,6 +172,7 @@ def write_plan_space(
     *,
     seed: int = 0,
     dynamic_batch: bool = True,
+    blocks: bool = False,
 ) -> PlanSpace:
     """Export a network as `DENSE` and write its plan space beside it, as `PLAN_SPACE`.
 
@@ -140,7 +187,7 @@ def write_plan_space(
         folder.mkdir(parents=True, exist_ok=True)
     dense = folder / DENSE
     export_onnx(model, example_inputs, dense, dynamic_batch=dynamic_batch)
-    space = plan_space_of(model, graph, example_inputs, dense, seed=seed)
+    space = plan_space_of(model, graph, example_inputs, dense, seed=seed, blocks=blocks)
     space.save(folder / PLAN_SPACE)
     return space
 

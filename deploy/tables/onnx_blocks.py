@@ -1,0 +1,88 @@
+"""Residual blocks of a network in its ONNX file: the nodes that go with each, and what takes the place of the sum."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import onnx
+
+from benchmarks.tables.plan_space import BlockPlace
+from pruners.channels.residual_blocks import ResidualBlock
+from pruners.decide.blocks import groups_inside
+from pruners.groups import ChannelGroup
+
+__all__ = ["block_places"]
+
+
+def block_places(
+    file: onnx.GraphProto, blocks: Sequence[ResidualBlock], groups: Sequence[ChannelGroup]
+) -> tuple[BlockPlace, ...]:
+    """Find residual blocks in an ONNX graph by the parameters that they read.
+
+    A block whose parameters the export has renamed or merged, whose sum is an output of the network, or whose name is
+    that of a group, is left out: the table then knows no network without it.
+
+    Parameters
+    ----------
+    file : GraphProto
+        Of the dense network.
+    blocks : sequence of ResidualBlock
+        Of its trace.
+    groups : sequence of ChannelGroup
+        Of its trace.
+    """
+    constants = frozenset(tensor.name for tensor in file.initializer)
+    outputs = frozenset(output.name for output in file.output)
+    named = frozenset(group.name for group in groups)
+    found: dict[str, list[BlockPlace]] = {}
+    for addition, stays, nodes in _branches(file, constants):
+        read = {name for index in nodes for name in file.node[index].input if name in constants}
+        for block in blocks:
+            own = constants & block.tensors
+            if own and own <= read and file.node[addition].output[0] not in outputs and block.name not in named:
+                place = BlockPlace(
+                    name=block.name,
+                    groups=tuple(sorted(groups_inside(groups, [block]))),
+                    nodes=tuple(sorted([*nodes, addition])),
+                    replaced=file.node[addition].output[0],
+                    by=stays,
+                )
+                found.setdefault(block.name, []).append(place)
+    # A block inside another one: the parameters of the outer one hold those of the inner one.
+    return tuple(min(places, key=lambda place: len(place.nodes)) for places in found.values())
+
+
+def _branches(file: onnx.GraphProto, constants: Collection[str]) -> Iterator[tuple[int, str, frozenset[int]]]:
+    """Yield (addition, value that stays, nodes of the branch) of each ``x + f(x)``."""
+    maker = {value: index for index, node in enumerate(file.node) for value in node.output}
+    users: dict[str, set[int]] = {}
+    for index, node in enumerate(file.node):
+        for value in node.input:
+            users.setdefault(value, set()).add(index)
+    for index, node in enumerate(file.node):
+        if node.op_type == "Add" and all(value and value not in constants for value in node.input):
+            start, end = sorted(node.input, key=lambda value: maker.get(value, -1))
+            nodes = _between(file, maker, constants, start, end)
+            values = {value for each in nodes or () for value in file.node[each].output}
+            if nodes and all(users.get(value, set()) <= nodes | {index} for value in values):
+                yield index, start, nodes
+
+
+def _between(
+    file: onnx.GraphProto, maker: Mapping[str, int], constants: Collection[str], start: str, end: str
+) -> frozenset[int] | None:
+    """Return the nodes that compute `end` from `start` and constants; None if it depends on anything else."""
+    seen: set[int] = set()
+    stack, reached = [end], False
+    while stack:
+        value = stack.pop()
+        if value == start:
+            reached = True
+        elif value and value not in constants:
+            index = maker.get(value)
+            if index is None or (index < maker.get(start, -1) and file.node[index].op_type != "Constant"):
+                return None
+            if index not in seen:
+                seen.add(index)
+                stack.extend(file.node[index].input)
+    return frozenset(seen) if reached else None
