@@ -18,7 +18,7 @@ from benchmarks.errors import RecordError
 from benchmarks.subject.subject import content_sha256
 from benchmarks.tables.plan_space import AttributePlace, AxisPlace, BlockPlace, PlanSpace, ValuePlace
 
-__all__ = ["Narrower"]
+__all__ = ["Narrower", "drop_idle_relus"]
 
 
 class Narrower:
@@ -95,27 +95,35 @@ class Narrower:
 
 
 def _leave_out(graph: onnx.GraphProto, blocks: Sequence[BlockPlace], nodes: Collection[int]) -> None:
-    """Drop the nodes, and let what read a block's sum read what goes on alone.
-
-    A ReLU that came after the sum goes as well where it has nothing left to do.
-    """
+    """Drop the nodes, let what read a block's sum read what goes on alone, and drop a ReLU without use after it."""
     instead = {block.replaced: block.by for block in blocks}
+    for index in sorted(nodes, reverse=True):
+        del graph.node[index]
+    _read(graph, instead)
+    drop_idle_relus(graph)
+
+
+def drop_idle_relus(graph: onnx.GraphProto) -> None:
+    """Drop each ReLU whose input is that of another one, or the largest of them; changes the graph."""
     outputs = {output.name for output in graph.output}
     positive: set[str] = set()
-    gone = set(nodes)
-    for index, node in enumerate(graph.node):
+    instead: dict[str, str] = {}
+    for node in graph.node:
+        idle = node.input and instead.get(node.input[0], node.input[0]) in positive
+        if node.op_type == "Relu" and idle and node.output[0] not in outputs:
+            instead[node.output[0]] = instead.get(node.input[0], node.input[0])
+        elif node.op_type == "Relu" or (node.op_type == "MaxPool" and idle):
+            positive.add(node.output[0])
+    for index in reversed([i for i, node in enumerate(graph.node) if node.output[0] in instead]):
+        del graph.node[index]
+    _read(graph, instead)
+
+
+def _read(graph: onnx.GraphProto, instead: Mapping[str, str]) -> None:
+    for node in graph.node:
         for slot in range(len(node.input)):
             while node.input[slot] in instead:
                 node.input[slot] = instead[node.input[slot]]
-        if index in nodes or node.op_type not in ("Relu", "MaxPool"):
-            continue
-        if node.op_type == "Relu" and node.input[0] in positive and node.output[0] not in outputs:
-            gone.add(index)
-            instead[node.output[0]] = node.input[0]
-        elif node.op_type == "Relu" or node.input[0] in positive:
-            positive.add(node.output[0])
-    for index in sorted(gone, reverse=True):
-        del graph.node[index]
 
 
 def _cut(array: Array, places: tuple[()] | list[AxisPlace | ValuePlace], counts: Mapping[str, int]) -> Array:

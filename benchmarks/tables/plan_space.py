@@ -108,7 +108,9 @@ class PlanSpace(Record):
             A group is unknown, or its count is out of range.
         """
         full = self.whole
-        gone = {name: 0 for block in self.blocks if not counts.get(block.name, 1) for name in (block.name, *block.groups)}
+        gone = {
+            name: 0 for block in self.blocks if not counts.get(block.name, 1) for name in (block.name, *block.groups)
+        }
         counts = {name: count for name, count in counts.items() if name not in gone}
         least = {group.name: group.min_units for group in self.groups} | {block.name: 1 for block in self.blocks}
         for name, count in counts.items():

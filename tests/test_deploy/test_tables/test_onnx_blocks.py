@@ -1,0 +1,78 @@
+"""Residual blocks are left out of the ONNX file as surgery leaves them out of the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.tables.narrow import Narrower
+from deploy.export.export import export_onnx
+from deploy.tables.plan_space import plan_space_of
+from pruners.graph import trace
+from pruners.plan import PruningPlan
+from pruners.surgery import apply
+
+
+class _Block(nn.Module):
+    """A residual branch, and a ReLU after the sum that has nothing to do without it."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x):
+        return (x + self.conv2(self.conv1(x).relu())).relu()
+
+
+class _Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.pool = nn.Conv2d(3, 8, 3, padding=1), nn.MaxPool2d(2)
+        self.blocks = nn.Sequential(_Block(8), _Block(8), nn.Conv2d(8, 12, 1), _Block(12))
+        self.fc = nn.Linear(12, 5)
+
+    def forward(self, x):
+        return self.fc(self.blocks(self.pool(self.stem(x).relu())).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def residual(tmp_path_factory):
+    torch.manual_seed(0)
+    network, inputs = _Network().eval(), (torch.randn(2, 3, 8, 8),)
+    graph = trace(network, inputs)
+    path = tmp_path_factory.mktemp("residual") / "dense.onnx"
+    export_onnx(network, inputs, path)
+    return network, graph, inputs, path, plan_space_of(network, graph, inputs, path, blocks=True)
+
+
+def test_each_block_is_found_with_the_groups_that_go_with_it(residual):
+    *_, space = residual
+    assert {block.name: block.groups for block in space.blocks} == {
+        f"blocks.{i}": (f"blocks.{i}.conv1",) for i in (0, 1, 3)
+    }
+
+
+@pytest.mark.parametrize("gone", [("blocks.0",), ("blocks.0", "blocks.1"), ("blocks.3", "blocks.1")])
+def test_the_file_without_a_block_answers_as_the_network_without_it(residual, gone):
+    network, graph, inputs, path, space = residual
+    wanted = {**{group.name: group.n_units - 2 for group in space.groups}, **dict.fromkeys(gone, 0)}
+    counts = space.complete(wanted)
+    left = {group.name: counts[group.name] for group in space.groups if counts[group.name]}
+    plan = PruningPlan.from_kept(
+        {name: tuple(range(count)) for name, count in left.items()},
+        {name: graph.group(name).n_units for name in left},
+        graph=graph.fingerprint,
+        inputs=graph.inputs,
+        method="test",
+        settings={},
+        blocks=gone,
+    )
+    with torch.no_grad():
+        expected = apply(network, plan, graph=graph)(*inputs).numpy()
+    session = onnxruntime.InferenceSession(Narrower(path, space).model(wanted).SerializeToString())
+    (answer,) = session.run(None, {session.get_inputs()[0].name: inputs[0].numpy()})
+    np.testing.assert_allclose(answer, expected, rtol=1e-3, atol=1e-4)
