@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from backends.errors import one_line
 from deploy.bundle.bundle import Bundle, record_of
@@ -27,7 +27,7 @@ from deploy.bundle.manifest import (
 from deploy.bundle.pruning import Proof, PruningRecord
 from deploy.errors import ExportError, OutputError
 from deploy.export.agreement import compare_with_torch, torch_answers
-from deploy.export.capture import one_batch
+from deploy.export.capture import copy_for_export, one_batch
 from deploy.export.export import export_onnx
 from deploy.export.export_info import DEFAULT_OPSET
 from deploy.files.atomic import output_errors, replace_folder, staged_folder
@@ -40,7 +40,7 @@ __all__ = ["write_bundle"]
 def write_bundle(
     folder: Path,
     model: nn.Module,
-    reference_inputs: tuple[Tensor, ...],
+    reference_inputs: Any,
     *,
     name: str,
     plan: PruningPlan | None,
@@ -64,8 +64,8 @@ def write_bundle(
         New, empty, or an earlier bundle.
     model : nn.Module
         The network, compact if it was pruned; not touched.
-    reference_inputs : tuple of Tensor
-        Real examples, one tensor for each argument of ``forward``. They are exported with, compared on, and kept.
+    reference_inputs : Tensor, tuple, list, Mapping, (tuple, Mapping) or NetworkCall
+        Real examples, as `export_onnx` takes them. They are exported with, compared on, and kept.
     name : str
         Name of the network, for tables.
     plan : PruningPlan or None
@@ -104,13 +104,14 @@ def write_bundle(
     _refuse_strangers(folder)
     if batch is not None and dynamic_batch:
         raise ExportError(f"batch={batch} is baked in only with dynamic_batch=False; leave one of them out")
-    kept = one_batch(reference_inputs, batch) if batch is not None else reference_inputs
+    _, call = copy_for_export(model, reference_inputs)
+    kept = one_batch(call, batch) if batch is not None else call
     with output_errors(folder), staged_folder(folder) as stage:
         onnx_file = stage / MODEL
         export = export_onnx(
             model, kept, onnx_file, opset=opset, dynamic_batch=dynamic_batch, external_data=external_data
         )
-        agreement = compare_with_torch(onnx_file, model, reference_inputs)
+        agreement = compare_with_torch(onnx_file, model, call)
         if not agreement.ok:
             raise ExportError(
                 f"{name}: ONNX does not agree with torch: largest error {agreement.max_abs_error:.3g}, "
@@ -118,7 +119,7 @@ def write_bundle(
             )
         answers = torch_answers(model, kept, tuple(spec.name for spec in export.outputs))
         arrays: dict[str, Any] = {
-            f"input:{spec.name}": x.detach().cpu().numpy() for spec, x in zip(export.inputs, kept, strict=True)
+            f"input:{spec.name}": x.numpy() for spec, x in zip(export.inputs, kept.tensors, strict=True)
         }
         arrays |= {f"output:{key}": value for key, value in answers.items()}
         np.savez(stage / REFERENCE, source=np.array(agreement.reference), **arrays)

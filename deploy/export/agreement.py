@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from backends.base import Array, CompileOptions
 from benchmarks.records.measurement import Agreement
 from deploy.errors import ExportError
 from deploy.export.capture import batched_inputs, batches, copy_for_export, tensors_of
 from deploy.export.inference import compiled_elsewhere
+from pruners.modules.calls import NetworkCall
 
 __all__ = ["TOLERANCE", "compare_with_torch", "torch_answers"]
 
@@ -22,7 +24,7 @@ TOLERANCE = 1e-3
 def compare_with_torch(
     path: Path,
     model: nn.Module,
-    inputs: tuple[Tensor, ...],
+    inputs: Any,
     *,
     backend: str = "ort",
     options: CompileOptions | None = None,
@@ -40,8 +42,8 @@ def compare_with_torch(
         ONNX file.
     model : nn.Module
         Run as a copy in evaluation mode on the CPU; not touched.
-    inputs : tuple of Tensor
-        Real examples, axis 0 being the batch of each input that has one.
+    inputs : Tensor, tuple, list, Mapping, (tuple, Mapping) or NetworkCall
+        Real examples as `deploy.export.export.export_onnx` takes them, axis 0 being the batch of each that has one.
     backend : str, default="ort"
         Name in `backends.registry`.
     options : CompileOptions, optional
@@ -63,17 +65,17 @@ def compare_with_torch(
         The backend cannot compile or run the file.
     """
     network, examples = copy_for_export(model, inputs)
-    batched = batched_inputs(examples)
-    n = examples[batched[0]].shape[0] if batched else 1
+    batched = batched_inputs(examples.tensors)
+    n = examples.tensors[batched[0]].shape[0] if batched else 1
     spread: dict[tuple[int, str], _Spread] = {}
     with compiled_elsewhere(path, backend, options) as remote:
-        if len(remote.inputs) != len(examples):
-            raise ExportError(f"{path} has {len(remote.inputs)} inputs, got {len(examples)}")
+        if len(remote.inputs) != len(examples.tensors):
+            raise ExportError(f"{path} has {len(remote.inputs)} inputs, got {len(examples.tensors)}")
         fixed = remote.fixed_batch
         sizes = (n, 1 if n > 1 else 2) if batched and fixed is None else (fixed or n,)
         for size in sizes:
             for batch in batches(examples, size):
-                feeds = {spec.name: value.numpy() for spec, value in zip(remote.inputs, batch, strict=True)}
+                feeds = {spec.name: value.numpy() for spec, value in zip(remote.inputs, batch.tensors, strict=True)}
                 actual = remote.run(feeds)
                 for name, wanted in _named(network, batch, tuple(actual)).items():
                     spread.setdefault((size, name), _Spread()).add(path, name, actual[name], wanted)
@@ -112,7 +114,7 @@ class _Spread:
         return (self._high - self._low) or abs(self._high) or 1.0
 
 
-def torch_answers(model: nn.Module, inputs: tuple[Tensor, ...], names: tuple[str, ...]) -> dict[str, Array]:
+def torch_answers(model: nn.Module, inputs: Any, names: tuple[str, ...]) -> dict[str, Array]:
     """Run a copy of `model` in evaluation mode on the CPU and give its outputs the names of the graph's.
 
     Raises
@@ -123,9 +125,9 @@ def torch_answers(model: nn.Module, inputs: tuple[Tensor, ...], names: tuple[str
     return _named(*copy_for_export(model, inputs), names)
 
 
-def _named(network: nn.Module, inputs: tuple[Tensor, ...], names: tuple[str, ...]) -> dict[str, Array]:
+def _named(network: nn.Module, call: NetworkCall, names: tuple[str, ...]) -> dict[str, Array]:
     who = type(network).__name__
-    results = tensors_of(network, inputs)
+    results = tensors_of(network, call)
     if len(results) != len(names):
         raise ExportError(f"{who} returns {len(results)} tensors, its graph has {len(names)} outputs")
     arrays: dict[str, Array] = {name: value.numpy() for name, value in zip(names, results, strict=True)}

@@ -70,6 +70,7 @@ def score_on_backend(
     from torch.utils.data import DataLoader
 
     from deploy.export.capture import one_batch
+    from pruners.modules.calls import NetworkCall
     from pruners.recover.losses import score_each
 
     total, n = 0.0, 0
@@ -83,7 +84,7 @@ def score_on_backend(
         size = remote.fixed_batch or batch_size
         loader: DataLoader[Any] = DataLoader(data, batch_size=size)
         for images, targets in loader:
-            (batch,) = one_batch((images,), size)
+            batch = one_batch(NetworkCall((images,)), size).tensors[0]
             answers = remote.run({image: batch.numpy()})[output.name][: len(targets)]
             total += float(score_each(metric, torch.from_numpy(np.array(answers, np.float32)), targets).sum())
             n += len(targets)

@@ -11,25 +11,31 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from inspect import signature
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from deploy.errors import ExportError
 from deploy.export.attention import in_four_axes
 from deploy.export.recurrent import RECURRENCES, without_projections
+from pruners.channels.outputs import path_name
 from pruners.channels.packed import packed_as_padded
+from pruners.errors import InputError
+from pruners.modules.calls import NetworkCall, call_of, know_dataclasses
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = [
     "Translation",
+    "argument_names",
     "batched_inputs",
     "batches",
     "copy_for_export",
@@ -53,62 +59,96 @@ class Translation:
     ----------
     model : onnx_ir.Model
         Optimised by the exporter's own rules.
-    arguments : tuple
-        Names of the arguments of ``forward``, in the order of the graph's inputs.
     n_batch_norms : int
         BatchNormalization nodes before the optimiser ran.
     """
 
     model: ir.Model
-    arguments: tuple[object, ...]
     n_batch_norms: int
 
 
-def copy_for_export(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[nn.Module, tuple[Tensor, ...]]:
+def copy_for_export(model: nn.Module, inputs: Any) -> tuple[nn.Module, NetworkCall]:
     """Copy the network in evaluation mode, and its example inputs, to the CPU.
+
+    Parameters
+    ----------
+    inputs
+        As in `pruners.modules.calls.call_of`.
 
     Raises
     ------
     ExportError
-        `inputs` is not a tuple of tensors, or the network cannot be copied.
+        The network cannot be called with `inputs`, or cannot be copied.
     """
     name = type(model).__name__
     while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         model = model.module  # what it does on its GPUs; it does not run on the CPU
-    if not isinstance(inputs, tuple):
-        raise ExportError(f"example inputs of {name} must be a tuple of tensors, got {type(inputs).__name__}")
-    if not inputs or not all(isinstance(value, Tensor) for value in inputs):
-        given = ", ".join(type(value).__name__ for value in inputs) or "an empty tuple"
-        raise ExportError(f"example inputs of {name} must be a tuple of tensors, got {given}")
     try:
         network = copy.deepcopy(model).cpu().eval()
     except _FAILURES as error:
         raise ExportError(f"{name} cannot be copied for the export: {_reason(error)}") from error
-    return network, tuple(value.detach().cpu() for value in inputs)
+    if isinstance(inputs, NetworkCall):
+        inputs = (inputs.args, inputs.kwargs)
+    here = pytree.tree_map_only(
+        Tensor, lambda value: value.detach().cpu(), dict(inputs) if isinstance(inputs, Mapping) else inputs
+    )
+    try:
+        return network, call_of(network, here)
+    except InputError as error:
+        raise ExportError(f"{name}: {error}") from error
 
 
-def batched_inputs(inputs: tuple[Tensor, ...]) -> tuple[int, ...]:
+def argument_names(network: nn.Module, call: NetworkCall) -> tuple[str, ...]:
+    """Name the tensors of a call by the arguments of ``forward`` that they stand in, ``"states.h.0"`` inside one.
+
+    Wrappers that hand on whatever they get are looked into.
+    """
+    while len(children := list(network.children())) == 1 and _hands_on(network):
+        (network,) = children
+    parameters = signature(network.forward).parameters.values()
+    by_place = [each.name for each in parameters if each.kind <= each.POSITIONAL_OR_KEYWORD]
+    names = []
+    for path, leaf in pytree.tree_leaves_with_path((call.args, call.kwargs)):
+        if isinstance(leaf, Tensor):
+            first, *rest = path_name(path[1:]).split(".")
+            if not path[0].idx:
+                first = by_place[int(first)] if int(first) < len(by_place) else f"args_{first}"
+            names.append(".".join((first, *rest)))
+    return tuple(names)
+
+
+def _hands_on(network: nn.Module) -> bool:
+    return all(p.kind in {p.VAR_POSITIONAL, p.VAR_KEYWORD} for p in signature(network.forward).parameters.values())
+
+
+def batched_inputs(inputs: Sequence[Tensor]) -> tuple[int, ...]:
     """List the inputs whose axis 0 is the batch: the first one that has axes, and those of the same size there."""
     sizes = [value.shape[0] if value.ndim else None for value in inputs]
     batch = next((size for size in sizes if size is not None), None)
     return tuple(index for index, size in enumerate(sizes) if size is not None and size == batch)
 
 
-def batches(inputs: tuple[Tensor, ...], size: int) -> Iterator[tuple[Tensor, ...]]:
+def batches(call: NetworkCall, size: int) -> Iterator[NetworkCall]:
     """Cut the examples into batches of `size`; the last one is filled up with the last example."""
-    batched = batched_inputs(inputs)
-    n = inputs[batched[0]].shape[0] if batched else 1
+    batched = batched_inputs(call.tensors)
+    n = call.tensors[batched[0]].shape[0] if batched else 1
     for start in range(0, n, size):
         rows = torch.arange(start, start + size).clamp(max=n - 1)
-        yield tuple(value[rows.to(value.device)] if index in batched else value for index, value in enumerate(inputs))
+        yield _with_batch(call, lambda value, rows=rows: value[rows.to(value.device)])  # type: ignore[misc]
 
 
-def one_batch(inputs: tuple[Tensor, ...], size: int) -> tuple[Tensor, ...]:
+def one_batch(call: NetworkCall, size: int) -> NetworkCall:
     """Take the first `size` examples; the last one is repeated where there are fewer."""
-    return next(batches(inputs, size))
+    return next(batches(call, size))
 
 
-def output_keys(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[str, ...]:
+def _with_batch(call: NetworkCall, change: Callable[[Tensor], Tensor]) -> NetworkCall:
+    """Change the tensors that have the batch axis."""
+    batched, numbers = batched_inputs(call.tensors), count()
+    return call.map(lambda value: change(value) if next(numbers) in batched else value)
+
+
+def output_keys(network: nn.Module, call: NetworkCall) -> tuple[str, ...]:
     """Run the network once and name what it returns, in the order of the graph's outputs.
 
     Raises
@@ -116,11 +156,11 @@ def output_keys(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[str, ..
     ExportError
         The network fails on the example inputs, or returns something that is not a tensor.
     """
-    keys = tuple(".".join(path) for path, _ in _leaves(_run(network, inputs), type(network).__name__))
+    keys = tuple(key for key, _ in _results(network, call))
     return tuple(f"output_{key}" if key.replace(".", "").isdigit() else key or "output" for key in keys)
 
 
-def tensors_of(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def tensors_of(network: nn.Module, call: NetworkCall) -> tuple[Tensor, ...]:
     """Run the network and list the tensors that it returns, in the order of the graph's outputs.
 
     Raises
@@ -128,41 +168,41 @@ def tensors_of(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, 
     ExportError
         The network fails on the inputs, or returns something that is not a tensor.
     """
-    return tuple(value for _, value in _leaves(_run(network, inputs), type(network).__name__))
+    return tuple(value for _, value in _results(network, call))
 
 
-def _run(network: nn.Module, inputs: tuple[Tensor, ...]) -> object:
+def _results(network: nn.Module, call: NetworkCall) -> list[tuple[str, Tensor]]:
+    """Run the network; return its tensors with their places in tuples, mappings and dataclasses. None is none."""
+    name = type(network).__name__
     try:
         with torch.no_grad(), _quiet():
-            return network(*inputs)
+            outputs = call(network)
     except _FAILURES as error:
-        shapes = ", ".join(f"{str(x.dtype).removeprefix('torch.')}{tuple(x.shape)}" for x in inputs)
-        raise ExportError(f"{type(network).__name__} fails on inputs {shapes}: {_reason(error)}") from error
+        shapes = ", ".join(f"{str(x.dtype).removeprefix('torch.')}{tuple(x.shape)}" for x in call.tensors)
+        raise ExportError(f"{name} fails on inputs {shapes}: {_reason(error)}") from error
+    know_dataclasses(outputs)
+    found = [(path_name(path), leaf) for path, leaf in pytree.tree_leaves_with_path(outputs) if leaf is not None]
+    for key, leaf in found:
+        if not isinstance(leaf, Tensor):
+            where = f" in {key!r}" if key else ""
+            raise ExportError(
+                f"{name} returns a {type(leaf).__name__}{where}; an ONNX graph returns tensors only: leave it out "
+                "(use_cache=False among the inputs of a decoder of transformers)"
+            )
+    if not found:
+        raise ExportError(f"{name} returns a {type(outputs).__name__} without tensors; an ONNX graph returns some")
+    return found
 
 
-def _leaves(value: object, name: str, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-    if isinstance(value, Tensor):
-        yield path, value
-    elif isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from _leaves(inner, name, (*path, str(key)))
-    elif isinstance(value, tuple | list) and value:
-        for index, inner in enumerate(value):
-            yield from _leaves(inner, name, (*path, str(index)))
-    elif value is not None or not path:  # None in a tuple or mapping is no output of the graph
-        what = "an empty" if isinstance(value, Mapping | tuple | list) else "a"
-        raise ExportError(f"{name} returns {what} {type(value).__name__}; an ONNX graph returns tensors only")
-
-
-def translate(network: nn.Module, inputs: tuple[Tensor, ...], *, opset: int, dynamic_batch: bool) -> Translation:
+def translate(network: nn.Module, call: NetworkCall, *, opset: int, dynamic_batch: bool) -> Translation:
     """Capture and translate.
 
     Parameters
     ----------
     network : nn.Module
         In evaluation mode, on the CPU.
-    inputs : tuple of Tensor
-        Example inputs. For a dynamic batch a batch of 1 is doubled: the capture would bake it in.
+    call : NetworkCall
+        With example inputs. For a dynamic batch a batch of 1 is doubled: the capture would bake it in.
     opset : int
         Operator set asked for; the exporter may keep another one without saying so.
     dynamic_batch : bool
@@ -180,11 +220,11 @@ def translate(network: nn.Module, inputs: tuple[Tensor, ...], *, opset: int, dyn
     """
     name = type(network).__name__
     try:
-        return _translate(network, inputs, opset=opset, dynamic_batch=dynamic_batch)
+        return _translate(network, call, opset=opset, dynamic_batch=dynamic_batch)
     except _FAILURES as error:
         reason = _reason(error)
-        if dynamic_batch and _translates_fixed(network, inputs, opset=opset):
-            n = inputs[batched_inputs(inputs)[0]].shape[0]
+        if dynamic_batch and _translates_fixed(network, call, opset=opset):
+            n = call.tensors[batched_inputs(call.tensors)[0]].shape[0]
             raise ExportError(
                 f"{name} cannot be exported with a dynamic batch: {reason}; "
                 f"export it with dynamic_batch=False, which bakes in the batch of the example ({n})"
@@ -192,19 +232,20 @@ def translate(network: nn.Module, inputs: tuple[Tensor, ...], *, opset: int, dyn
         raise ExportError(f"{name} cannot be exported to ONNX: {reason}") from error
 
 
-def _translate(network: nn.Module, inputs: tuple[Tensor, ...], *, opset: int, dynamic_batch: bool) -> Translation:
+def _translate(network: nn.Module, call: NetworkCall, *, opset: int, dynamic_batch: bool) -> Translation:
     shapes = None
     if dynamic_batch:
-        free = batched_inputs(inputs)
-        if inputs[free[0]].shape[0] == 1:
-            inputs = tuple(torch.cat([x, x]) if index in free else x for index, x in enumerate(inputs))
+        free = batched_inputs(call.tensors)
+        if call.tensors[free[0]].shape[0] == 1:
+            call = _with_batch(call, lambda value: torch.cat([value, value]))
         shapes = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
         batch = torch.export.Dim("batch")
         for index in free:  # by tensor: a forward of (*args, **kwargs) has no arguments to give shapes to
-            shapes[inputs[index]] = {0: batch}
+            shapes[call.tensors[index]] = {0: batch}
     with torch.no_grad(), _quiet():
         with packed_as_padded():
-            exported = torch.export.export(network, inputs, dynamic_shapes=shapes, strict=False)
+            exported = torch.export.export(network, call.args, call.kwargs, dynamic_shapes=shapes, strict=False)
+        exported.example_inputs = None  # torch fails on checks of inputs that stand in **kwargs beside named ones
         captured = without_projections(in_four_axes(exported))
         program = torch.onnx.export(
             captured, (), opset_version=opset, verbose=False, optimize=False, custom_translation_table=RECURRENCES
@@ -213,27 +254,12 @@ def _translate(network: nn.Module, inputs: tuple[Tensor, ...], *, opset: int, dy
             raise RuntimeError("the exporter returned nothing")
         n_batch_norms = sum(node.op_type == "BatchNormalization" for node in program.model.graph)
         program.optimize()
-        arguments = _wrapped_arguments(network, len(inputs)) or captured.graph_signature.user_inputs
-        return Translation(program.model, tuple(arguments), n_batch_norms)
+        return Translation(program.model, n_batch_norms)
 
 
-def _wrapped_arguments(network: nn.Module, n: int) -> tuple[str, ...]:
-    """Name the arguments of the network inside wrappers that hand on whatever they get; empty where there is none."""
-    while (children := list(network.children())) and len(children) == 1 and _hands_on(network):
-        (network,) = children
-        named = [p.name for p in signature(network.forward).parameters.values() if p.kind <= p.POSITIONAL_OR_KEYWORD]
-        if not _hands_on(network):
-            return tuple(named[:n]) if len(named) >= n else ()
-    return ()
-
-
-def _hands_on(network: nn.Module) -> bool:
-    return all(p.kind in {p.VAR_POSITIONAL, p.VAR_KEYWORD} for p in signature(network.forward).parameters.values())
-
-
-def _translates_fixed(network: nn.Module, inputs: tuple[Tensor, ...], *, opset: int) -> bool:
+def _translates_fixed(network: nn.Module, call: NetworkCall, *, opset: int) -> bool:
     try:
-        _translate(network, inputs, opset=opset, dynamic_batch=False)
+        _translate(network, call, opset=opset, dynamic_batch=False)
     except _FAILURES:
         return False
     return True

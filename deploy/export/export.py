@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
-from torch import Tensor, nn
+from torch import nn
 
 from backends import modelfile
 from backends.modelfile import subgraphs
 from benchmarks.records.disk import file_sha256
 from deploy.errors import ExportError
-from deploy.export.capture import batched_inputs, copy_for_export, output_keys, translate
+from deploy.export.capture import argument_names, batched_inputs, copy_for_export, output_keys, translate
 from deploy.export.drop_empty_scatter import drop_empty_writes
 from deploy.export.export_info import DEFAULT_OPSET, ExportInfo, require_opset
 from deploy.export.fold_batch_norm import batch_norms, fold_batch_norms
@@ -33,7 +34,7 @@ _EMBEDDED_LIMIT_BYTES = 1_900_000_000
 
 def export_onnx(
     model: nn.Module,
-    example_inputs: tuple[Tensor, ...],
+    example_inputs: Any,
     path: Path,
     *,
     opset: int = DEFAULT_OPSET,
@@ -51,9 +52,10 @@ def export_onnx(
     ----------
     model : nn.Module
         Hooks that take part in its computation (weight norm, ``torch.nn.utils.prune``) are exported with it.
-    example_inputs : tuple of Tensor
-        Arguments of ``forward``. With `dynamic_batch`, axis 0 of the first input that has axes is the batch, and so
-        is axis 0 of every input that has the same size there.
+    example_inputs : Tensor, tuple, list, Mapping, (tuple, Mapping) or NetworkCall
+        Arguments of ``forward``: one tensor, those by position, those by keyword, or both, in tuples, lists, mappings
+        and dataclasses. What is no tensor is baked in. With `dynamic_batch`, axis 0 of the first tensor that has axes
+        is the batch, and so is axis 0 of every tensor that has the same size there.
     path : Path
         Replaced as a whole when the file is complete and valid.
     opset : int, default=20
@@ -61,9 +63,10 @@ def export_onnx(
     dynamic_batch : bool, default=True
         Leave the batch dimension free, under the name ``"batch"``; otherwise that of `example_inputs` is baked in.
     input_names : sequence of str, optional
-        Defaults to the argument names of ``forward``.
+        Defaults to the argument names of ``forward``; of a tensor inside one, keys and positions follow
+        (``"states.h.0"``).
     output_names : sequence of str, optional
-        In the order in which the outputs are met inside tuples and mappings. Defaults to the keys of mappings, or
+        In the order in which the outputs are met inside tuples, mappings and dataclasses. Defaults to the keys, or
         ``"output"``, or ``"output_0"`` and so on.
     external_data : bool, default=False
         Keep the weights in ``<path>.data`` beside the file. Weights of more than 1.9 GB always go there.
@@ -84,13 +87,13 @@ def export_onnx(
     """
     require_opset(opset)
     name = type(model).__name__
-    network, inputs = copy_for_export(model, example_inputs)
-    if dynamic_batch and not batched_inputs(inputs):
+    network, call = copy_for_export(model, example_inputs)
+    if dynamic_batch and not batched_inputs(call.tensors):
         raise ExportError(f"{name} takes only scalars, which have no batch axis; export it with dynamic_batch=False")
-    keys = output_keys(network, inputs)
-    _check_names(name, "input", input_names, len(inputs))
+    keys = output_keys(network, call)
+    _check_names(name, "input", input_names, len(call.tensors))
     _check_names(name, "output", output_names, len(keys))
-    translation = translate(network, inputs, opset=opset, dynamic_batch=dynamic_batch)
+    translation = translate(network, call, opset=opset, dynamic_batch=dynamic_batch)
     drop_empty_writes(translation.model)
     fold_batch_norms(translation.model)
     proto = ir.to_proto(translation.model)
@@ -99,9 +102,9 @@ def export_onnx(
 
     name_parameters(proto)
     name_nodes(proto, [key for key, _ in network.named_parameters(remove_duplicate=False)])
-    _name_interface(proto, name, input_names or [str(key) for key in translation.arguments], output_names, keys)
+    _name_interface(proto, name, input_names or argument_names(network, call), output_names, keys)
     if dynamic_batch:
-        _name_batch(proto, batched_inputs(inputs)[0], name)
+        _name_batch(proto, batched_inputs(call.tensors)[0], name)
     strip_metadata(proto)
     apart = external_data or _weight_bytes(proto) > _EMBEDDED_LIMIT_BYTES
     left = batch_norms(proto)

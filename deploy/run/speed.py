@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.layers.process import session_process
 from benchmarks.machine.machine import ThisMachine
@@ -89,9 +89,7 @@ class Landing:
         )
 
 
-def measure_table(
-    recipe: Recipe, model: nn.Module, example_inputs: tuple[Tensor, ...], folder: Path, progress: Progress
-) -> None:
+def measure_table(recipe: Recipe, model: nn.Module, example_inputs: Any, folder: Path, progress: Progress) -> None:
     """Measure a latency table for the recipe's target; `read_table` makes it what is pruned by.
 
     Parameters
@@ -100,7 +98,7 @@ def measure_table(
         Its target is a speed.
     model : Module
         The dense network.
-    example_inputs : tuple of Tensor
+    example_inputs : Tensor, tuple, Mapping or (tuple, Mapping)
         Inputs of one call, each of shape (batch, ...).
     folder : Path
         Receives the dense file, its plan space and the table.

@@ -12,8 +12,8 @@ from backends.errors import did_you_mean
 from benchmarks.records.disk import file_sha256
 from deploy.errors import SourceError
 from deploy.registry import NETWORKS, network_names
-from deploy.sources.boundary import cause, require, versions
-from deploy.sources.factory import call_factory, explain, read_source
+from deploy.sources.boundary import require, versions
+from deploy.sources.factory import call_factory, read_source
 from deploy.sources.libraries import LIBRARIES, make_timm, make_torchvision
 from deploy.sources.network_spec import FORMS, NetworkSpec
 from deploy.sources.shipped import DECIDED_BY_DATA, ENLARGING, SHIPPED, make_shipped
@@ -51,18 +51,22 @@ def build(
     Returns
     -------
     Module
-        On the CPU and in training mode (a factory's network: as the factory left it).
+        On the CPU and in training mode (a factory's network: as the factory left it). It returns one tensor: where its
+        own code returns several, a hook picks the one that the specification names.
 
     Raises
     ------
     SourceError
         Unknown name or option, a factory that fails, weights that are missing, unreadable or do not fit, or a network
-        that does not map such images to ``n_classes`` scores, or to images of ``target_shape``.
+        that does not map such images to ``n_classes`` scores, or to images of ``target_shape``, or not in an output
+        that ``spec.output`` tells.
     ExtraMissingError
         torch, torchvision or timm is not installed.
     """
     kind, name = _parse(spec.name)
     require(f"network {spec.name}", "torch", *((kind,) if kind in LIBRARIES else ()))
+    from deploy.sources.forward import try_forward
+
     _check_weights(spec, kind)
     options = _options(spec, n_classes, input_shape, target_shape)
     if kind == "file":
@@ -74,7 +78,7 @@ def build(
         path = weights_path(spec.weights)
         untrained = load_weights(network, path, n_classes=n_classes, new_classifier=spec.new_classifier)
         log_untrained(spec.name, untrained)
-    _check_forward(network, spec, n_classes, input_shape, target_shape)
+    try_forward(network, spec, n_classes, input_shape, target_shape)
     return network
 
 
@@ -91,7 +95,7 @@ def provenance(spec: NetworkSpec) -> dict[str, Any]:
     """
     kind, name = _parse(spec.name)
     _check_weights(spec, kind)
-    record: dict[str, Any] = spec.model_dump(mode="json")
+    record: dict[str, Any] = spec.model_dump(mode="json", exclude_none=True)
     libraries = [kind] if kind in LIBRARIES else ["prune-deploy"] if kind in SHIPPED else []
     record["versions"] = versions("torch", *libraries)
     if kind == "file":
@@ -180,39 +184,3 @@ _MAKERS: Mapping[str, Callable[[NetworkSpec, dict[str, Any], int | None, int], n
     "torchvision": make_torchvision,
     "timm": make_timm,
 }
-
-
-def _check_forward(
-    network: nn.Module,
-    spec: NetworkSpec,
-    n_classes: int | None,
-    input_shape: tuple[int, int, int],
-    target_shape: tuple[int, int, int] | None,
-) -> None:
-    import torch
-
-    from pruners.modules.modes import evaluating
-
-    image = "x".join(map(str, input_shape))
-    parameter = next(network.parameters(), None)
-    device = parameter.device if parameter is not None else torch.device("cpu")
-    try:
-        with evaluating(network), torch.no_grad():
-            output = network(torch.zeros(1, *input_shape, device=device))
-    except Exception as error:
-        path = spec.name.rpartition(":")[0]
-        reason = explain(error, Path(path)) if path.endswith(".py") else cause(error)
-        raise SourceError(f"network {spec.name} cannot take images of {image}: {reason}") from error
-    if not isinstance(output, torch.Tensor):
-        wanted = "class scores" if target_shape is None else "images"
-        raise SourceError(f"network {spec.name} gives {type(output).__name__}, not one tensor of {wanted}")
-    if n_classes is not None and output.shape != (1, n_classes):
-        raise SourceError(
-            f"network {spec.name} gives scores of shape {tuple(output.shape)} for one image of {image}; "
-            f"the data's {n_classes} classes want (1, {n_classes})"
-        )
-    if target_shape is not None and output.shape != (1, *target_shape):
-        raise SourceError(
-            f"network {spec.name} gives {tuple(output.shape)} for one image of {image}; the data's images to restore "
-            f"want {(1, *target_shape)}"
-        )

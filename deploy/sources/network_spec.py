@@ -28,8 +28,13 @@ class NetworkSpec(BaseModel):
         False,
         description="the weights were trained for another number of classes: start the last layer untrained",
     )
+    output: str | None = Field(
+        None,
+        description="which of several outputs holds the class scores, or the image: keys and positions joined by dots, "
+        "such as logits or 0; default: logits, where it has them",
+    )
 
-    @field_validator("weights", mode="before")
+    @field_validator("weights", "output", mode="before")
     @classmethod
-    def _path_as_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, Path) else value
+    def _as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path | int) else value

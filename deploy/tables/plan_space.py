@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import onnx
 from onnx import numpy_helper
-from torch import Tensor, nn
+from torch import nn
 
 from backends import modelfile
 from backends.modelfile import ModelFile
@@ -51,7 +51,7 @@ _LARGEST_SHAPE = 64
 def plan_space_of(
     model: nn.Module,
     graph: Graph,
-    example_inputs: tuple[Tensor, ...],
+    example_inputs: Any,
     dense: Path,
     *,
     seed: int = 0,
@@ -65,8 +65,8 @@ def plan_space_of(
         The whole network.
     graph : Graph
         Its trace.
-    example_inputs : tuple of Tensor
-        Of the shapes that `dense` was exported with, up to a free batch.
+    example_inputs : Tensor, tuple, Mapping or (tuple, Mapping)
+        With tensors of the shapes that `dense` was exported with, up to a free batch.
     dense : Path
         ONNX file of `model`, as `deploy.export.export.export_onnx` writes it.
     seed : int
@@ -116,7 +116,7 @@ def plan_space_of(
 def _export_narrow(
     model: nn.Module,
     graph: Graph,
-    example_inputs: tuple[Tensor, ...],
+    example_inputs: Any,
     file: ModelFile,
     counts: Mapping[str, int],
     blocks: tuple[str, ...] = (),
@@ -171,7 +171,7 @@ def _require_blocks(
 def write_plan_space(
     model: nn.Module,
     graph: Graph,
-    example_inputs: tuple[Tensor, ...],
+    example_inputs: Any,
     folder: Path,
     *,
     seed: int = 0,

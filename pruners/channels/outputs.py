@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from pruners.errors import SelectorError, did_you_mean
 
-__all__ = ["output_names", "usual_outputs", "wanted_outputs"]
+__all__ = ["output_names", "path_name", "usual_outputs", "wanted_outputs"]
 
 _ALL_BUT_FEATURES = "!*feats"
 
@@ -25,7 +25,7 @@ def output_names(module: fx.GraphModule) -> tuple[str, ...]:
     info: Any = getattr(module.graph._codegen, "pytree_info", None)
     spec = info.out_spec
     paths = pytree.tree_flatten_with_path(pytree.tree_unflatten(range(spec.num_leaves), spec))[0]
-    return tuple(".".join(_key(key) for key in path) or "0" for path, _ in paths)
+    return tuple(path_name(path) or "0" for path, _ in paths)
 
 
 def wanted_outputs(names: Sequence[str], selectors: Sequence[str]) -> frozenset[str]:
@@ -65,5 +65,6 @@ def usual_outputs(model: nn.Module) -> tuple[str, ...]:
     return (_ALL_BUT_FEATURES,) if of_ultralytics and heads else ()
 
 
-def _key(key: Any) -> str:
-    return str(next(getattr(key, name) for name in ("key", "idx", "name") if hasattr(key, name)))
+def path_name(path: Sequence[Any]) -> str:
+    """Return keys, attributes and positions on the way to a leaf (of `torch.utils._pytree`), joined by dots."""
+    return ".".join(str(next(getattr(key, n) for n in ("key", "idx", "name") if hasattr(key, n))) for key in path)

@@ -62,8 +62,9 @@ def test_a_baked_in_batch_is_told_with_the_way_out(tmp_path: Path) -> None:
         (Branching(), (images(2),), ["Branching", "data-dependent"]),
         (Untranslatable(), (images(2),), ["Untranslatable", "svd"]),
         (nn.Conv2d(4, 2, 1), (images(2),), ["Conv2d fails on inputs float32(2, 3, 8, 8)", "4 channels"]),
-        (nn.ReLU(), images(2), ["tuple of tensors", "Tensor"]),
-        (nn.ReLU(), (), ["tuple of tensors", "empty"]),
+        (nn.ReLU(), images(2).numpy(), ["ReLU", "numpy ndarray", "give a tensor"]),
+        (nn.ReLU(), (), ["ReLU", "holds no tensor"]),
+        (nn.ReLU(), {"inputs": images(2)}, ["no argument 'inputs'; did you mean 'input'?"]),
         (nn.ReLU(), (torch.tensor(1.0),), ["scalars", "dynamic_batch=False"]),
     ],
 )
