@@ -110,8 +110,8 @@ def argument_names(network: nn.Module, call: NetworkCall) -> tuple[str, ...]:
     names = []
     for path, leaf in pytree.tree_leaves_with_path((call.args, call.kwargs)):
         if isinstance(leaf, Tensor):
-            first, *rest = path_name(path[1:]).split(".")
-            if not path[0].idx:
+            by_keyword, first, *rest = path_name(path).split(".")
+            if by_keyword == "0":
                 first = by_place[int(first)] if int(first) < len(by_place) else f"args_{first}"
             names.append(".".join((first, *rest)))
     return tuple(names)
