@@ -25,19 +25,22 @@ class Ran:
     Parameters
     ----------
     calls_ns : tuple of tuple of int
-        Nanoseconds of the calls of each session, without its first.
+        Nanoseconds of the calls of each turn of each session, without the session's first.
     layers : tuple of tuple of LayerInfo
         Of each session; empty where it was not profiled.
     executed_precision : str
         Read back from the runtime.
     backend_version : str or None
         Of the runtime.
+    beside_ns : tuple of tuple of int
+        Of the turns of the model beside it.
     """
 
     calls_ns: tuple[tuple[int, ...], ...]
     layers: tuple[tuple[LayerInfo, ...], ...]
     executed_precision: str
     backend_version: str | None
+    beside_ns: tuple[tuple[int, ...], ...] = ()
 
 
 class RunSessions(Protocol):
@@ -54,8 +57,14 @@ class RunSessions(Protocol):
         most_calls: int,
         budget_s: float,
         total_s: float,
+        turns: int = 1,
+        beside: Path | None = None,
     ) -> Ran:
-        """Compile and run `model` `sessions` times over, see `run_in_process`."""
+        """Compile and run `model` `sessions` times over, see `run_in_process`.
+
+        In `turns` of `most_calls` calls each. `beside`, another model for the same inputs that stays compiled from one
+        question to the next, has as many turns in between: both are slowed alike by what else runs.
+        """
 
 
 class Processes(Protocol):
@@ -146,6 +155,8 @@ def _ask(
     most_calls: int,
     budget_s: float,
     total_s: float,
+    turns: int = 1,
+    beside: Path | None = None,
 ) -> Ran:
     process.who = f"{backend} on {model}"
     question = {
@@ -156,10 +167,18 @@ def _ask(
         "most_calls": most_calls,
         "budget_ns": round(1e9 * budget_s),
         "total_ns": round(1e9 * total_s),
+        "turns": turns,
+        "beside": "" if beside is None else str(beside.resolve()),
     }
     answer, arrays = process.ask("profile", question, feeds)
+
+    def durations(name: str) -> tuple[tuple[int, ...], ...]:
+        places = range(sum(each.startswith(name) for each in arrays))
+        return tuple(tuple(np.asarray(arrays[f"{name}{place}"]).tolist()) for place in places)
+
     return Ran(
-        calls_ns=tuple(tuple(np.asarray(arrays[f"calls_{index}"]).tolist()) for index in range(len(arrays))),
+        calls_ns=durations("calls_"),
+        beside_ns=durations("beside_"),
         layers=tuple(
             tuple(LayerInfo(**{**layer, "nodes": tuple(layer["nodes"])}) for layer in layers)
             for layers in answer["sessions"]

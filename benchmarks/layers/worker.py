@@ -8,23 +8,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from backends import registry
-from backends.base import Array, Backend, CompileOptions
+from backends.base import Array, Backend, CompiledModel, CompileOptions
 from backends.errors import OptionError
 from benchmarks.process.channel import Message
 from benchmarks.process.serving import serve_parent
 
-__all__ = ["main", "run_sessions"]
+__all__ = ["Ready", "main", "run_sessions"]
+
+
+class Ready(NamedTuple):
+    """A model that is compiled and bound to its inputs."""
+
+    compiled: CompiledModel
+    call: Callable[[], object]
 
 
 def run_sessions(
     question: Message,
     feeds: Mapping[str, Array],
     *,
+    ready: dict[str, Ready] | None = None,
     create: Callable[[str], Backend] = registry.create,
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> tuple[Message, dict[str, Array]]:
@@ -33,11 +43,14 @@ def run_sessions(
     Parameters
     ----------
     question : dict
-        ``backend``, ``model``, ``options``; ``sessions``: how often it is compiled and run, but none is begun after
-        ``total_ns``; ``most_calls`` and ``budget_ns``: a session ends at whichever comes first, but not before two
-        calls.
+        ``backend``, ``model``, ``options``; ``sessions``: how often it is compiled and run; ``turns`` of each session;
+        ``most_calls`` and ``budget_ns``: a turn ends at whichever comes first, but not before two calls; ``total_ns``:
+        after it no session or turn but the first is begun; ``beside``: another model, "" for none, that takes turns
+        with it.
     feeds : Mapping of str to ndarray
         Inputs of a call.
+    ready : dict, optional
+        Keeps the model that was run beside others, for the next question.
     create : callable
         Returns the backend of a name.
     clock : callable
@@ -47,7 +60,8 @@ def run_sessions(
     -------
     (dict, dict)
         What was executed, and the layers of each session where ``options`` say ``profile``; and the nanoseconds of the
-        calls of session ``i`` as array ``calls_i``. The first call of a session is left out.
+        calls of turn ``i`` as array ``calls_i``, of the model beside it as ``beside_i``. The first call of a session is
+        left out.
 
     Raises
     ------
@@ -59,9 +73,22 @@ def run_sessions(
     backend = create(question["backend"])
     options = CompileOptions(**question["options"])
     arrays: dict[str, Array] = {}
+    turns: list[Array] = []
     sessions = []
     precision = ""
     begin = clock()
+
+    def turn(call: Callable[[], object]) -> Array:
+        durations: list[int] = []
+        spent = 0
+        while len(durations) < 2 or (len(durations) < question["most_calls"] and spent < question["budget_ns"]):
+            start = clock()
+            call()
+            durations.append(max(1, clock() - start))
+            spent += durations[-1]
+        return np.array(durations, np.int64)
+
+    beside = _made_ready(question, backend, options, feeds, {} if ready is None else ready)
     for index in range(question["sessions"]):
         if index and clock() - begin > question["total_ns"]:
             break
@@ -69,13 +96,16 @@ def run_sessions(
         try:
             call = compiled.bind(feeds)
             call()
-            durations: list[int] = []
-            spent = 0
-            while len(durations) < 2 or (len(durations) < question["most_calls"] and spent < question["budget_ns"]):
-                start = clock()
-                call()
-                durations.append(max(1, clock() - start))
-                spent += durations[-1]
+            for index_in_session in range(question["turns"]):
+                if index_in_session and clock() - begin > question["total_ns"]:
+                    break
+                place = len(turns)
+                # Who comes second may find a warmer machine: they take it in turns.
+                if beside is not None and not place % 2:
+                    arrays[f"beside_{place}"] = turn(beside.call)
+                turns.append(turn(call))
+                if beside is not None and place % 2:
+                    arrays[f"beside_{place}"] = turn(beside.call)
             layers = compiled.layers() if options.profile else ()
             precision = compiled.executed_precision
         finally:
@@ -83,14 +113,31 @@ def run_sessions(
         if options.profile and not any(layer.time_ns for layer in layers):
             raise OptionError(f"backend {question['backend']!r} has no layer times of {question['model']}")
         sessions.append([asdict(layer) for layer in layers])
-        arrays[f"calls_{index}"] = np.array(durations, np.int64)
+    arrays |= {f"calls_{place}": durations for place, durations in enumerate(turns)}
     version = backend.availability(options.device).version
     return {"sessions": sessions, "executed_precision": precision, "backend_version": version}, arrays
 
 
+def _made_ready(
+    question: Message, backend: Backend, options: CompileOptions, feeds: Mapping[str, Array], ready: dict[str, Ready]
+) -> Ready | None:
+    """Return the model that runs beside others, compiled; the last one where it is the same."""
+    path = question["beside"]
+    if not path:
+        return None
+    if path not in ready:
+        for other in ready.values():
+            other.compiled.close()
+        ready.clear()
+        compiled = backend.compile(Path(path), options)
+        ready[path] = Ready(compiled, compiled.bind(feeds))
+        ready[path].call()
+    return ready[path]
+
+
 def main() -> None:
     """Answer the parent."""
-    serve_parent({"profile": run_sessions})
+    serve_parent({"profile": partial(run_sessions, ready={})})
 
 
 if __name__ == "__main__":

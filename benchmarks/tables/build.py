@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from math import sqrt
 from pathlib import Path
 from statistics import median
 
@@ -22,20 +23,28 @@ from benchmarks.machine.noise_floor import fingerprint
 from benchmarks.subject.inputs import InputSizes, ModelSpecs, example_inputs, index_bounds, resolve_sizes
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.anchors import anchor_times, anchors_of
-from benchmarks.tables.draws import draw
-from benchmarks.tables.fit import Run, best_fit, layer_sizes
+from benchmarks.tables.draws import draw, draw_near
+from benchmarks.tables.fit import Run, best_fit, dense_of, layer_sizes
 from benchmarks.tables.narrow import Narrower
-from benchmarks.tables.plan_space import PlanSpace
+from benchmarks.tables.plan_space import PlanSpace, Size
 from benchmarks.tables.table import LatencyTable, TableKey
 
-__all__ = ["PlanTimer", "build_table", "plan_timer"]
+__all__ = ["PlanTimer", "build_table", "plan_timer", "refine_table"]
 
 _FEWEST = 20
 _FIRST_ROUND = 0.4
 _GRAINS = (32, 16, 8, 8, 4, 1)
 """Counts of the first round are multiples of these: full blocks of many sizes, and blocks partly filled."""
-_SESSIONS, _CALLS, _PLAIN_CALLS = 4, 4, 20
-"""Of each the fastest counts: what else runs on the machine only ever adds to a time."""
+_SESSIONS, _CALLS = 6, 2
+"""Of each layer the fastest session counts: what else runs on the machine only ever adds to a time."""
+_TURNS, _TURN_CALLS = 12, 2
+"""Of a plan and of the dense network; the median of the ratios of their fastest calls counts."""
+_LANDING_TURNS, _FEWEST_RATIOS, _LANDING_S = 20, 40, 20.0
+_KNOWN = 0.0025
+"""Share to which the median of the ratios is known, as a standard error, before a plan is judged by it."""
+_IN_TURN_S = 1.0
+_AROUND = 8
+"""Plans that are measured around a decided one."""
 _LONGEST_S = 20.0
 
 Say = Callable[[str], None]
@@ -61,8 +70,12 @@ class PlanTimer:
         Runs a file.
     folder : Path
         For the files.
+    dense : Path
+        ONNX file of the whole network, made like those of plans.
     machine : str
         Fingerprint.
+    now_s : callable
+        Returns seconds since some start.
     """
 
     narrower: Narrower
@@ -72,7 +85,9 @@ class PlanTimer:
     anchors: Mapping[str, str]
     run: RunSessions
     folder: Path
+    dense: Path
     machine: str
+    now_s: Callable[[], float]
 
     def __call__(self, counts: Mapping[str, int]) -> Run:
         """Return the times of the plan whose groups keep `counts`.
@@ -82,34 +97,40 @@ class PlanTimer:
         WorkerError
             The backend refuses the file or has no layer times.
         """
-        path = self.folder / "plan.onnx"
-        onnx.save_model(self.narrower.model(counts), path)
+        path = self._file(counts)
         profiled = self._run(path, profile=True, sessions=_SESSIONS, calls=_CALLS)
-        plain = self._run(path, profile=False, sessions=1, calls=_PLAIN_CALLS)
         sums = [anchor_times(layers, self.anchors) for layers in profiled.layers]
         names = dict.fromkeys(name for times in sums for name in times)
+        ratios, dense_ns = self._in_turn(path, turns=_TURNS)
         return Run(
             counts=self.narrower.space.complete(counts),
             layers_ns={name: min(times.get(name, 0.0) for times in sums) for name in names},
-            whole_ns=float(min(plain.calls_ns[0])),
-            backend_version=plain.backend_version,
+            share=median(ratios),
+            dense_ns=dense_ns,
+            backend_version=profiled.backend_version,
         )
 
-    def share(self, counts: Mapping[str, int], *, pairs: int = 7) -> float:
+    def share(self, counts: Mapping[str, int]) -> float:
         """Return the time of a plan as a share of the dense network's, both measured in turn, unprofiled.
 
-        Of each pair the fastest calls are compared; of the pairs the median is taken.
+        Until the median of the ratios is known to a quarter of a percent, or for `_LANDING_S` seconds.
         """
-        paths = [self.folder / "dense.onnx", self.folder / "plan.onnx"]
-        for path, kept in zip(paths, (self.narrower.space.whole, counts), strict=True):
-            onnx.save_model(self.narrower.model(kept), path)
-        ratios = []
-        for _ in range(pairs):
-            dense, plan = (
-                min(self._run(path, profile=False, sessions=1, calls=_PLAIN_CALLS).calls_ns[0]) for path in paths
-            )
-            ratios.append(plan / dense)
+        path, begin = self._file(counts), self.now_s()
+        ratios: list[float] = []
+        while len(ratios) < _FEWEST_RATIOS or (_error(ratios) > _KNOWN and self.now_s() - begin < _LANDING_S):
+            ratios += self._in_turn(path, turns=_LANDING_TURNS)[0]
         return median(ratios)
+
+    def _file(self, counts: Mapping[str, int]) -> Path:
+        path = self.folder / "plan.onnx"
+        onnx.save_model(self.narrower.model(counts), path)
+        return path
+
+    def _in_turn(self, path: Path, *, turns: int) -> tuple[list[float], float]:
+        """Return the ratios of plan and dense network, turn by turn, and the dense network's fastest call."""
+        ran = self._run(path, profile=False, sessions=1, calls=_TURN_CALLS, turns=turns, beside=self.dense)
+        pairs = [(min(plan), min(dense)) for plan, dense in zip(ran.calls_ns, ran.beside_ns, strict=True)]
+        return [plan / dense for plan, dense in pairs], float(min(dense for _, dense in pairs))
 
     def key(self, run: Run) -> TableKey:
         """Return what a table of such runs is good for."""
@@ -127,7 +148,9 @@ class PlanTimer:
             machine=self.machine,
         )
 
-    def _run(self, path: Path, *, profile: bool, sessions: int, calls: int) -> Ran:
+    def _run(
+        self, path: Path, *, profile: bool, sessions: int, calls: int, turns: int = 1, beside: Path | None = None
+    ) -> Ran:
         return self.run(
             self.spec.backend,
             path,
@@ -136,7 +159,9 @@ class PlanTimer:
             sessions=sessions,
             most_calls=calls,
             budget_s=_LONGEST_S,
-            total_s=_LONGEST_S,
+            total_s=_LONGEST_S if beside is None else max(_IN_TURN_S, _IN_TURN_S * turns / _TURNS),
+            turns=turns,
+            beside=beside,
         )
 
 
@@ -168,6 +193,8 @@ def plan_timer(
         processes(spec.backend, threads=spec.options.threads) as run,
         tempfile.TemporaryDirectory(prefix="prune-deploy-") as folder,
     ):
+        dense = Path(folder) / "dense.onnx"
+        onnx.save_model(narrower.model({}), dense)
         yield PlanTimer(
             narrower=narrower,
             spec=spec,
@@ -176,6 +203,8 @@ def plan_timer(
             anchors=anchors_of(file.proto.graph),
             run=run,
             folder=Path(folder),
+            dense=dense,
+            now_s=machine.now_s,
             machine=fingerprint(observer.environment(gpu=spec.options.device.startswith("cuda"))),
         )
 
@@ -247,17 +276,78 @@ def build_table(
             else:
                 counts = draw(space, rng, block=block, least=0.35, most=1.0)
             runs.append(timer(counts))
-            say(f"plan {index + 1}/{plans}: {runs[-1].whole_ns / 1e6:.2f} ms")
+            say(f"plan {index + 1}/{plans}: {runs[-1].share:.3f} of the dense network's time")
         key = timer.key(runs[0])
-    fit, held_out, predicted = best_fit(runs, sized)
+    return _table(key, started, machine.now_s() - begin, space, runs, sized)
+
+
+def refine_table(
+    table: LatencyTable,
+    timer: PlanTimer,
+    counts: Mapping[str, int],
+    *,
+    share: float,
+    seed: int = 0,
+    say: Say = lambda _: None,
+) -> LatencyTable:
+    """Measure a decided plan by layer, and others around it, and fit the table anew with them.
+
+    Parameters
+    ----------
+    table : LatencyTable
+        Decided the plan.
+    timer : PlanTimer
+        Of the same network, backend, options and machine.
+    counts : Mapping of str to int
+        The plan.
+    share : float
+        What `PlanTimer.share` measured of it.
+    seed : int
+        Of the plans around it.
+    say : callable
+        Receives one short line for each plan.
+    """
+    rng, begin = random.Random(seed), timer.now_s()
+    space, dense_ns = timer.narrower.space, table.measured_dense_ns
+    near = [replace(timer(counts), share=share)]
+    for index in range(_AROUND):
+        near.append(timer(draw_near(space, rng, counts, block=table.block)))
+        say(f"plan {index + 1}/{_AROUND} around it: {near[-1].share:.3f} of the dense network's time")
+    known = [Run.of(plan, dense_ns) for plan in table.plans if not plan.near]
+    before = [Run.of(plan, dense_ns) for plan in table.plans if plan.near]
+    sized = layer_sizes(modelfile.read(timer.dense).proto.graph, space)
+    seconds = table.seconds + timer.now_s() - begin
+    return _table(table.key, table.started_utc, seconds, space, known, sized, near=[*before, *near])
+
+
+def _table(
+    key: TableKey,
+    started_utc: str,
+    seconds: float,
+    space: PlanSpace,
+    runs: Sequence[Run],
+    sized: Mapping[str, tuple[Size, ...]],
+    near: Sequence[Run] = (),
+) -> LatencyTable:
+    fit, held_out, predicted = best_fit(runs, sized, near=near)
+    dense_ns = dense_of([*runs, *near])
+    plans = [run.beside(guess, dense_ns) for run, guess in zip(runs, predicted, strict=True)]
+    around = [run.beside(fit.predict_ns(run.counts), dense_ns).model_copy(update={"near": True}) for run in near]
     return LatencyTable(
         key=key,
-        started_utc=started,
+        started_utc=started_utc,
         groups=space.groups,
         block=fit.block,
         base_ns=fit.base_ns,
         layers=fit.layers,
         held_out=held_out,
-        plans=tuple(run.beside(guess) for run, guess in zip(runs, predicted, strict=True)),
-        seconds=machine.now_s() - begin,
+        plans=(*plans, *around),
+        seconds=seconds,
     )
+
+
+def _error(ratios: Sequence[float]) -> float:
+    """Return the standard error of the median as a share of it, for values that are normal but for outliers."""
+    middle = median(ratios)
+    spread = 1.4826 * median(abs(ratio - middle) for ratio in ratios)
+    return 1.2533 * spread / middle / sqrt(len(ratios))

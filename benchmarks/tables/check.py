@@ -75,6 +75,7 @@ def check_table(
             if not index:
                 table.require(timer.key(run), where)
             predicted = table.predict_ns(counts)
-            measured.append(run.beside(predicted))
-            say(f"plan {index + 1}/{plans}: {run.whole_ns / 1e6:.2f} ms, predicted {predicted / 1e6:.2f} ms")
+            share = predicted / table.measured_dense_ns
+            measured.append(run.beside(predicted, table.measured_dense_ns))
+            say(f"plan {index + 1}/{plans}: {run.share:.3f} of the dense network's time, predicted {share:.3f}")
     return quality([plan.predicted_ns for plan in measured], [plan.whole_ns for plan in measured]), tuple(measured)

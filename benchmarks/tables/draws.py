@@ -8,7 +8,7 @@ from math import gcd
 
 from benchmarks.tables.plan_space import PlanSpace
 
-__all__ = ["aligned", "draw", "unit_widths"]
+__all__ = ["aligned", "draw", "draw_near", "unit_widths"]
 
 _NARROWEST = 0.1
 
@@ -53,3 +53,25 @@ def draw(
     width = rng.uniform(least, most)
     shares = {group.name: min(1.0, max(_NARROWEST, width + rng.uniform(-spread, spread))) for group in space.groups}
     return aligned(space, shares, block, unit_widths(space))
+
+
+def draw_near(space: PlanSpace, rng: random.Random, counts: Mapping[str, int], *, block: int) -> dict[str, int]:
+    """Draw a plan around another one: every group keeps its count, or goes a block of channels up or down.
+
+    Parameters
+    ----------
+    space : PlanSpace
+        The groups.
+    rng : Random
+        Is moved on.
+    counts : Mapping of str to int
+        The plan.
+    block : int
+        Channels.
+    """
+    widths = unit_widths(space)
+    steps = {name: block // gcd(block, width) for name, width in widths.items()}
+    sizes = {group.name: group.n_units for group in space.groups}
+    full = space.complete(counts)
+    shares = {name: (full[name] + rng.choice((-1, 0, 0, 1)) * steps[name]) / sizes[name] for name in sizes}
+    return aligned(space, shares, block, widths)

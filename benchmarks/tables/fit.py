@@ -6,7 +6,7 @@ output channels, ``t = a + b*X + c*Y + d*X*Y``, and where counts leave a block p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +18,18 @@ from benchmarks.tables.nnls import non_negative_least_squares
 from benchmarks.tables.plan_space import AttributePlace, AxisPlace, PlanSpace, Size
 from benchmarks.tables.table import HeldOut, LayerTime, MeasuredPlan, Steps, Term
 
-__all__ = ["BLOCKS", "Fit", "Run", "best_fit", "layer_sizes", "quality"]
+__all__ = ["BLOCKS", "Fit", "Run", "best_fit", "dense_of", "layer_sizes", "quality"]
 
 BLOCKS = (1, 4, 8, 16, 32, 64)
 """Block sizes that are tried."""
 
 _FOLDS = 5
+_NEAR = 4.0
+"""Weight of a run of a plan like the one that is looked for."""
+_LIKELY_BASE = 0.03
+"""Of the dense network's time."""
+_FAR_OFF = 2.0
+"""Times the median residual."""
 _AS_GOOD = 1.03
 """Of block sizes whose error is that close to the smallest the largest is taken: fewer counts, no time lost."""
 
@@ -41,23 +47,32 @@ class Run:
         Of every group.
     layers_ns : Mapping of str to float
         By weighted layer.
-    whole_ns : float
-        An unprofiled call.
+    share : float
+        Time of an unprofiled call, as a share of the dense network's in turn with it.
+    dense_ns : float
+        The dense network's fastest call there.
     backend_version : str, optional
         Of the runtime that ran it.
     """
 
     counts: Mapping[str, int]
     layers_ns: Mapping[str, float]
-    whole_ns: float
+    share: float
+    dense_ns: float
     backend_version: str | None = None
 
-    def beside(self, predicted_ns: float) -> MeasuredPlan:
-        """Return what is kept of it, beside what was predicted."""
+    @classmethod
+    def of(cls, plan: MeasuredPlan, dense_ns: float) -> Run:
+        """Return what a table keeps of a run as it was measured; `dense_ns` is that of the table."""
+        return cls(counts=plan.counts, layers_ns=plan.layers_ns, share=plan.whole_ns / dense_ns, dense_ns=plan.dense_ns)
+
+    def beside(self, predicted_ns: float, dense_ns: float) -> MeasuredPlan:
+        """Return what is kept of it, beside what was predicted; `dense_ns` is the dense network's time."""
         return MeasuredPlan(
             counts=dict(self.counts),
-            whole_ns=self.whole_ns,
-            layers_ns=max(1.0, sum(self.layers_ns.values())),
+            whole_ns=max(1.0, self.share * dense_ns),
+            layers_ns=dict(self.layers_ns),
+            dense_ns=self.dense_ns,
             predicted_ns=predicted_ns,
         )
 
@@ -68,6 +83,7 @@ class Fit:
 
     block: int
     base_ns: float
+    scale: float
     layers: tuple[LayerTime, ...]
 
     def predict_ns(self, counts: Mapping[str, int]) -> float:
@@ -102,9 +118,13 @@ def layer_sizes(graph: onnx.GraphProto, space: PlanSpace) -> dict[str, Sizes]:
 
 
 def best_fit(
-    runs: Sequence[Run], sizes: Mapping[str, Sizes], *, blocks: Sequence[int] = BLOCKS
+    runs: Sequence[Run],
+    sizes: Mapping[str, Sizes],
+    *,
+    blocks: Sequence[int] = BLOCKS,
+    near: Sequence[Run] = (),
 ) -> tuple[Fit, HeldOut, tuple[float, ...]]:
-    """Fit the runs with the block size that predicts held-out runs best.
+    """Fit the runs with the block size that predicts the layers of held-out runs best.
 
     Parameters
     ----------
@@ -114,18 +134,28 @@ def best_fit(
         By weighted layer, see `layer_sizes`.
     blocks : sequence of int
         Block sizes to try.
+    near : sequence of Run
+        More runs, of plans like the one that is looked for: each counts as much as several others.
 
     Returns
     -------
     (Fit, HeldOut, tuple of float)
         The fit to all runs, how well plans are predicted by fits without them, and these predictions in nanoseconds.
     """
-    held_out = {block: _held_out(runs, sizes, block) for block in blocks}
-    measured = np.array([run.whole_ns for run in runs])
-    errors = {block: float(np.mean(np.abs(predicted / measured - 1))) for block, predicted in held_out.items()}
+    dense_ns = dense_of([*runs, *near])
+    held_out = {block: _held_out(runs, near, sizes, block, dense_ns) for block in blocks}
+    layers = np.array([sum(run.layers_ns.values()) for run in runs])
+    errors = {block: float(np.mean(np.abs(sums / layers - 1))) for block, (sums, _) in held_out.items()}
     block = max(block for block in blocks if errors[block] <= _AS_GOOD * min(errors.values()))
-    predicted = held_out[block]
-    return _fit(runs, sizes, block), quality(predicted, measured), tuple(predicted.tolist())
+    predicted = held_out[block][1]
+    measured = np.array([run.share for run in runs]) * dense_ns
+    fit = _fit([*runs, *near], sizes, block, dense_ns, n_near=len(near))
+    return fit, quality(predicted, measured), tuple(predicted.tolist())
+
+
+def dense_of(runs: Sequence[Run]) -> float:
+    """Return nanoseconds of the dense network: its fastest call beside any of the plans."""
+    return min(run.dense_ns for run in runs)
 
 
 def quality(predicted: Sequence[float] | Floats, measured: Sequence[float] | Floats) -> HeldOut:
@@ -141,25 +171,26 @@ def quality(predicted: Sequence[float] | Floats, measured: Sequence[float] | Flo
     )
 
 
-def _held_out(runs: Sequence[Run], sizes: Mapping[str, Sizes], block: int) -> Floats:
-    predicted = np.zeros(len(runs))
+def _held_out(
+    runs: Sequence[Run], near: Sequence[Run], sizes: Mapping[str, Sizes], block: int, dense_ns: float
+) -> tuple[Floats, Floats]:
+    """Return predicted sums of the profiled layers and whole times, in nanoseconds."""
+    sums, whole = np.zeros(len(runs)), np.zeros(len(runs))
     for fold in range(_FOLDS):
         rest = [run for index, run in enumerate(runs) if index % _FOLDS != fold]
-        fit = _fit(rest, sizes, block)
+        fit = _fit([*rest, *near], sizes, block, dense_ns, n_near=len(near))
         for index in range(fold, len(runs), _FOLDS):
-            predicted[index] = max(1.0, fit.predict_ns(runs[index].counts))
-    return predicted
+            whole[index] = max(1.0, fit.predict_ns(runs[index].counts))
+            sums[index] = (whole[index] - fit.base_ns) / fit.scale
+    return sums, whole
 
 
-def _fit(runs: Sequence[Run], sizes: Mapping[str, Sizes], block: int) -> Fit:
+def _fit(runs: Sequence[Run], sizes: Mapping[str, Sizes], block: int, dense_ns: float, *, n_near: int = 0) -> Fit:
     names = [name for name in runs[0].layers_ns if any(run.layers_ns.get(name, 0) > 0 for run in runs)]
-    fitted = {name: _fit_layer(name, runs, sizes.get(name, ()), block) for name in names}
+    weights = np.array([1.0] * (len(runs) - n_near) + [_NEAR] * n_near)
+    fitted = {name: _fit_layer(name, runs, sizes.get(name, ()), block, weights) for name in names}
     guesses = {name: _times(terms, runs, block) for name, terms in fitted.items()}
-    summed = np.sum(list(guesses.values()), axis=0)
-    whole = np.array([run.whole_ns for run in runs])
-    # The profiler makes layers longer, and a call is more than its layers.
-    matrix = np.stack([np.ones(len(runs)), summed], axis=1) / whole[:, None]
-    base, scale = non_negative_least_squares(matrix, np.ones(len(runs)))
+    base, scale = _to_whole(np.sum(list(guesses.values()), axis=0), runs, weights, dense_ns)
     total = sum(max(run.layers_ns.get(name, 0.0) for run in runs) for name in names) or 1.0
     layers = []
     for name, terms in fitted.items():
@@ -172,19 +203,46 @@ def _fit(runs: Sequence[Run], sizes: Mapping[str, Sizes], block: int) -> Fit:
                 terms=tuple(term.model_copy(update={"ns": scale * term.ns}) for term in terms),
             )
         )
-    return Fit(block=block, base_ns=float(base), layers=tuple(layers))
+    return Fit(block=block, base_ns=base, scale=scale, layers=tuple(layers))
+
+
+def _to_whole(summed: Floats, runs: Sequence[Run], weights: Floats, dense_ns: float) -> tuple[float, float]:
+    """Return base and scale that make whole times, in nanoseconds, of sums of profiled layers.
+
+    The profiler adds a time to every layer, so the base is below 0 where that is more than what a call takes besides.
+    """
+    whole = np.array([run.share for run in runs]) * dense_ns
+    matrix, ones = np.stack([np.ones(len(runs)), summed], axis=1) / whole[:, None], np.ones(len(runs))
+    _, alone = _robust(matrix * [0, 1], ones, weights, _least_squares)
+    # The noisier the times, the more a base is doubted.
+    doubt = float(np.median(np.abs(alone * matrix[:, 1] - 1))) / (_LIKELY_BASE * dense_ns)
+    matrix, ones = np.vstack([matrix, [doubt, 0]]), np.append(ones, 0.0)
+    base, scale = _robust(matrix, ones, np.append(weights, 1.0), _least_squares)
+    return float(max(base, -0.5 * scale * summed.min())), float(max(scale, 0.0))
+
+
+def _least_squares(matrix: Floats, target: Floats) -> Floats:
+    solved: Floats = np.linalg.lstsq(matrix, target, rcond=None)[0].astype(np.float64)
+    return solved
+
+
+def _robust(matrix: Floats, target: Floats, weights: Floats, solve: Callable[[Floats, Floats], Floats]) -> Floats:
+    """Solve twice; what is far off the first time, as a busy machine makes it, counts less the second time."""
+    off = np.abs(matrix @ solve(matrix * weights[:, None], target * weights) - target)
+    weights = weights / np.maximum(1.0, off / max(_FAR_OFF * float(np.median(off)), 1e-9))
+    return solve(matrix * weights[:, None], target * weights)
 
 
 def _times(terms: Sequence[Term], runs: Sequence[Run], block: int) -> Floats:
     return np.array([sum(term(run.counts, block) for term in terms) for run in runs], float)
 
 
-def _fit_layer(name: str, runs: Sequence[Run], sizes: Sizes, block: int) -> tuple[Term, ...]:
+def _fit_layer(name: str, runs: Sequence[Run], sizes: Sizes, block: int, weights: Floats) -> tuple[Term, ...]:
     times = np.array([run.layers_ns.get(name, 0.0) for run in runs])
     bundles = _bundles(sizes, block)
     columns = np.stack([_times(bundle, runs, block) for bundle in bundles], axis=1)
-    weight = 1 / np.maximum(times, max(1.0, 0.05 * times.max()))
-    coefficients = non_negative_least_squares(columns * weight[:, None], times * weight)
+    least = np.maximum(times, max(1.0, 0.05 * times.max()))
+    coefficients = _robust(columns / least[:, None], times / least, weights, non_negative_least_squares)
     return tuple(
         term.model_copy(update={"ns": float(coefficient) * term.ns})
         for coefficient, bundle in zip(coefficients, bundles, strict=True)
@@ -196,22 +254,23 @@ def _fit_layer(name: str, runs: Sequence[Run], sizes: Sizes, block: int) -> tupl
 def _bundles(sizes: Sizes, block: int) -> list[tuple[Term, ...]]:
     """Return the terms that share one coefficient, with a time of one nanosecond each."""
     blocks = [_blocks(size, block) for size in sizes]
-    bundles = [(Term(ns=1),), *blocks]
+    partly = [_partly(size) if block > 1 else () for size in sizes]
+    bundles = [(Term(ns=1),), *blocks, *((term,) for terms in partly for term in terms)]
     if len(blocks) == 2:
-        product = [
-            Term(ns=first.ns * second.ns, factors=(*first.factors, *second.factors))
-            for first in blocks[0]
-            for second in blocks[1]
-        ]
-        bundles.append(tuple(product))
-    if block > 1:
-        bundles += [
-            (Term(ns=1, factors=(Steps(group=group, width=width, partly=True),)),)
-            for size in sizes
-            for group, width in size.terms
-            if len(size.terms) == 1
-        ]
-    return list(dict.fromkeys(bundles))
+        bundles += [_product(*blocks), _product(partly[0], blocks[1]), _product(blocks[0], partly[1])]
+    return [bundle for bundle in dict.fromkeys(bundles) if bundle]
+
+
+def _product(first: Sequence[Term], second: Sequence[Term]) -> tuple[Term, ...]:
+    return tuple(Term(ns=a.ns * b.ns, factors=(*a.factors, *b.factors)) for a in first for b in second)
+
+
+def _partly(size: Size) -> tuple[Term, ...]:
+    """Return a step where the last block is not full, of a size that follows one group."""
+    if len(size.terms) != 1:
+        return ()
+    ((group, width),) = size.terms
+    return (Term(ns=1, factors=(Steps(group=group, width=width, partly=True),)),)
 
 
 def _blocks(size: Size, block: int) -> tuple[Term, ...]:

@@ -62,9 +62,11 @@ class MeasuredPlan(Record):
     """A plan that was run for the table."""
 
     counts: dict[str, int]
-    whole_ns: PositiveFloat = Field(description="the fastest unprofiled call")
-    layers_ns: PositiveFloat = Field(description="sum of the profiled layers")
-    predicted_ns: PositiveFloat = Field(description="by a table made without this plan")
+    whole_ns: PositiveFloat = Field(description="an unprofiled call, from its share of the dense network's in turn")
+    dense_ns: PositiveFloat = Field(description="the dense network's fastest call in turn with it")
+    layers_ns: dict[str, NonNegativeFloat] = Field(description="of the profiled layers")
+    predicted_ns: PositiveFloat = Field(description="by a table made without this plan; if `near`, with it")
+    near: bool = Field(False, description="drawn around a plan that was decided by the table, to refine it there")
 
 
 class HeldOut(Record):
@@ -94,12 +96,12 @@ class TableKey(Record):
 class LatencyTable(Record):
     """Predicts how long a network takes at any kept counts."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     key: TableKey
     started_utc: str
     groups: tuple[GroupRange, ...]
     block: PositiveInt = Field(description="channels that the runtime computes together, as the times show")
-    base_ns: NonNegativeFloat = Field(description="of a call, whatever the counts")
+    base_ns: float = Field(description="of a call, whatever the counts; less than 0 where the profiler adds more")
     layers: tuple[LayerTime, ...]
     held_out: HeldOut
     plans: tuple[MeasuredPlan, ...]
@@ -119,6 +121,11 @@ class LatencyTable(Record):
     def dense_ns(self) -> float:
         """Predicted time of the whole network."""
         return self.predict_ns({})
+
+    @property
+    def measured_dense_ns(self) -> float:
+        """Measured time of the whole network: its fastest call."""
+        return min(plan.dense_ns for plan in self.plans)
 
     def require(self, key: TableKey, where: str) -> None:
         """Check that the table was made for this.

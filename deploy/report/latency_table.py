@@ -81,7 +81,7 @@ def as_csv(table: LatencyTable) -> str:
 
 def _measured_dense(table: LatencyTable) -> str:
     """Return the shortest and the longest time of the dense network: they lie apart on a machine that is not quiet."""
-    times = [plan.whole_ns for plan in table.plans if plan.counts == table.whole]
+    times = [plan.dense_ns for plan in table.plans]
     return " to ".join(dict.fromkeys((duration(min(times)), duration(max(times)))))
 
 

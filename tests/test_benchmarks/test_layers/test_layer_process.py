@@ -106,16 +106,20 @@ def test_sessions_end_by_calls_by_budget_and_by_time(conv_model, feeds):
         "most_calls": 10,
         "budget_ns": 100,
         "total_ns": 10**9,
+        "turns": 1,
+        "beside": "",
     }
 
     def ask(step_ns, **changes):
         now = iter(range(0, 10**12, step_ns))
         answer, arrays = run_sessions(question | changes, feeds, clock=lambda: next(now))
-        assert len(answer["sessions"]) == len(arrays)
+        assert len(answer["sessions"]) * question.get("turns", 1) <= len(arrays)
         return [len(calls) for calls in arrays.values()]
 
     assert ask(1) == [10, 10, 10, 10]
     assert ask(25) == [4, 4, 4, 4]
+    # Another model takes a turn before each.
+    assert ask(1, turns=2, sessions=1, beside=str(conv_model)) == [10, 10, 10, 10]
     # A call that is longer than the budget is made twice all the same.
     assert ask(1000) == [2, 2, 2, 2]
     assert ask(1000, total_ns=1500) == [2]

@@ -72,8 +72,8 @@ def space(dense):
 class SimulatedRuntime:
     """Takes as long as the blocks of channels say; the addition of a reorder shows where a block is not full."""
 
-    def __init__(self, block=8, noise=0.01, seed=0):
-        self.block, self.noise = block, noise
+    def __init__(self, block=8, noise=0.01, seed=0, slower=0.0):
+        self.block, self.noise, self.slower = block, noise, slower
         self.rng = np.random.default_rng(seed)
         self.n_models = 0
 
@@ -93,11 +93,11 @@ class SimulatedRuntime:
     def processes(self, backend, *, threads):
         yield self.run
 
-    def run(self, backend, model, options, feeds, *, sessions, most_calls, budget_s, total_s):
+    def run(self, backend, model, options, feeds, *, sessions, most_calls, budget_s, total_s, turns=1, beside=None):
         self.n_models += 1
         times = self.layer_times(onnx.load(model))
         fused = {"first": ("first", "relu"), "reorder": (), "fc": ("reshape", "fc")}
-        calls, layers = [], []
+        layers = []
         for _ in range(sessions):
             speed = 1 + self.noise * abs(self.rng.standard_normal())
             layers.append(
@@ -107,14 +107,20 @@ class SimulatedRuntime:
                     if ns
                 )
             )
-            luck = 1 + self.noise * np.abs(self.rng.standard_normal(most_calls))
-            calls.append(tuple(np.round((300 + 0.9 * sum(times.values())) * luck).astype(int).tolist()))
+        slow = [1 + self.slower * self.rng.integers(2) for _ in range(sessions * turns)]
         return Ran(
-            calls_ns=tuple(calls),
+            calls_ns=tuple(self.calls(times, most_calls, slowed) for slowed in slow),
+            beside_ns=tuple(self.calls(self.layer_times(onnx.load(beside)), most_calls, slowed) for slowed in slow)
+            if beside
+            else (),
             layers=tuple(layers) if options.profile else (),
             executed_precision="fp32",
             backend_version="1.0",
         )
+
+    def calls(self, times, n, slowed):
+        luck = slowed * (1 + self.noise * np.abs(self.rng.standard_normal(n)))
+        return tuple(np.round((300 + 0.9 * sum(times.values())) * luck).astype(int).tolist())
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from backends.base import CompileOptions, LayerInfo
 from benchmarks.errors import NotComparableError, RecordError, SettingError
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.anchors import anchor_times, anchors_of
-from benchmarks.tables.build import build_table
+from benchmarks.tables.build import build_table, plan_timer, refine_table
 from benchmarks.tables.check import check_table
 from benchmarks.tables.draws import draw
 from benchmarks.tables.narrow import Narrower
@@ -42,7 +42,7 @@ def test_the_block_is_found_and_new_plans_are_predicted(build, new_runtime, dens
     table = build(runtime)
     assert table.block == block
     assert table.held_out.mape < 0.03
-    assert table.held_out.rank_correlation > 0.98
+    assert table.held_out.rank_correlation > 0.96
     narrower, rng = Narrower(dense, space), random.Random(7)
     for _ in range(10):
         counts = draw(space, rng, block=block, least=0.3, most=1.0)
@@ -119,3 +119,38 @@ def test_least_squares_without_negative_coefficients(seed, n, rows):
     slope = matrix.T @ (matrix @ x - target)
     assert np.all(slope > -1e-6)
     assert np.all(np.abs(slope[x > 0]) < 1e-6)
+
+
+def test_a_machine_that_is_now_fast_and_now_slow_does_not_show(build, new_runtime):
+    """Half of the turns take twice as long; plan and dense network are slowed alike."""
+    table = build(new_runtime(slower=1.0))
+    assert table.block == 8
+    assert table.held_out.mape < 0.05
+
+
+def test_a_table_is_refined_around_a_plan(build, new_runtime, new_world, dense, space):
+    """A layer that takes longer than blocks say around one plan is predicted there after that plan was measured."""
+
+    class Odd(new_runtime):
+        def layer_times(self, model):
+            times = super().layer_times(model)
+            sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+            odd = 24 <= sizes["w0"][0] <= 40
+            return {**times, "second": times["second"] * (1.3 if odd else 1.0)}
+
+    runtime = Odd()
+    table = build(runtime)
+    counts = {"a": 32, "b": 64}
+    spec = SubjectSpec(model=dense, backend="ort", options=CompileOptions())
+    with plan_timer(
+        spec, space, purpose="a test", seed=0, say=print, processes=runtime.processes, machine=new_world()
+    ) as timer:
+        share = timer.share(counts)
+        refined = refine_table(table, timer, counts, share=share)
+    true = share * refined.measured_dense_ns
+    before, after = (abs(each.predict_ns(counts) / true - 1) for each in (table, refined))
+    assert after < 0.02 < before
+    near = [plan for plan in refined.plans if plan.near]
+    assert near[0].counts == counts
+    assert all(abs(plan.counts["a"] - 32) <= 8 and abs(plan.counts["b"] - 64) <= 8 for plan in near)
+    assert [plan.counts for plan in refined.plans if not plan.near] == [plan.counts for plan in table.plans]
