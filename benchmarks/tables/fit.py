@@ -30,8 +30,8 @@ _LIKELY_BASE = 0.03
 """Of the dense network's time."""
 _FAR_OFF = 2.0
 """Times the median residual."""
-_AS_GOOD = 1.03
-"""Of block sizes whose error is that close to the smallest the largest is taken: fewer counts, no time lost."""
+_AS_GOOD = 1.2
+"""Of block sizes whose error is that close to the smallest the largest is taken: times of fuller blocks vary less."""
 
 Floats = npt.NDArray[np.float64]
 Sizes = tuple[Size, ...]
@@ -124,7 +124,7 @@ def best_fit(
     blocks: Sequence[int] = BLOCKS,
     near: Sequence[Run] = (),
 ) -> tuple[Fit, HeldOut, tuple[float, ...]]:
-    """Fit the runs with the block size that predicts the layers of held-out runs best.
+    """Fit the runs with the block size that predicts held-out runs best, their layers and as a whole.
 
     Parameters
     ----------
@@ -145,10 +145,13 @@ def best_fit(
     dense_ns = dense_of([*runs, *near])
     held_out = {block: _held_out(runs, near, sizes, block, dense_ns) for block in blocks}
     layers = np.array([sum(run.layers_ns.values()) for run in runs])
-    errors = {block: float(np.mean(np.abs(sums / layers - 1))) for block, (sums, _) in held_out.items()}
+    measured = np.array([run.share for run in runs]) * dense_ns
+    errors = {
+        block: float(np.mean(np.abs(sums / layers - 1)) + np.mean(np.abs(whole / measured - 1)))
+        for block, (sums, whole) in held_out.items()
+    }
     block = max(block for block in blocks if errors[block] <= _AS_GOOD * min(errors.values()))
     predicted = held_out[block][1]
-    measured = np.array([run.share for run in runs]) * dense_ns
     fit = _fit([*runs, *near], sizes, block, dense_ns, n_near=len(near))
     return fit, quality(predicted, measured), tuple(predicted.tolist())
 
