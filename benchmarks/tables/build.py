@@ -24,7 +24,7 @@ from benchmarks.subject.inputs import InputSizes, ModelSpecs, example_inputs, in
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.anchors import anchor_times, anchors_of
 from benchmarks.tables.draws import draw, draw_near
-from benchmarks.tables.fit import Run, best_fit, dense_of, layer_sizes
+from benchmarks.tables.fit import BLOCKS, Run, best_fit, dense_of, layer_sizes
 from benchmarks.tables.narrow import Narrower
 from benchmarks.tables.plan_space import PlanSpace, Size
 from benchmarks.tables.table import LatencyTable, TableKey
@@ -290,7 +290,7 @@ def refine_table(
     seed: int = 0,
     say: Say = lambda _: None,
 ) -> LatencyTable:
-    """Measure a decided plan by layer, and others around it, and fit the table anew with them.
+    """Measure a decided plan by layer, and others around it, and fit the table anew with them, the block as it is.
 
     Parameters
     ----------
@@ -317,7 +317,9 @@ def refine_table(
     before = [Run.of(plan, dense_ns) for plan in table.plans if plan.near]
     sized = layer_sizes(modelfile.read(timer.dense).proto.graph, space)
     seconds = table.seconds + timer.now_s() - begin
-    return _table(table.key, table.started_utc, seconds, space, known, sized, near=[*before, *near])
+    return _table(
+        table.key, table.started_utc, seconds, space, known, sized, near=[*before, *near], blocks=(table.block,)
+    )
 
 
 def _table(
@@ -328,8 +330,9 @@ def _table(
     runs: Sequence[Run],
     sized: Mapping[str, tuple[Size, ...]],
     near: Sequence[Run] = (),
+    blocks: Sequence[int] = BLOCKS,
 ) -> LatencyTable:
-    fit, held_out, predicted = best_fit(runs, sized, near=near)
+    fit, held_out, predicted = best_fit(runs, sized, near=near, blocks=blocks)
     dense_ns = dense_of([*runs, *near])
     plans = [run.beside(guess, dense_ns) for run, guess in zip(runs, predicted, strict=True)]
     around = [run.beside(fit.predict_ns(run.counts), dense_ns).model_copy(update={"near": True}) for run in near]
