@@ -84,6 +84,8 @@ def run_in_process(
     most_calls: int = 300,
     budget_s: float = 2.0,
     total_s: float = 20.0,
+    turns: int = 1,
+    beside: Path | None = None,
     timeout_s: float = 600.0,
 ) -> Ran:
     """Run one model in a process of its own.
@@ -106,6 +108,10 @@ def run_in_process(
         Or after so many seconds of calls, but not before two.
     total_s : float, default=20.0
         No session but the first is begun after so many seconds: compiling may take long.
+    turns : int, default=1
+        Of each session.
+    beside : Path, optional
+        Another model, that takes turns with it; see `RunSessions`.
     timeout_s : float, default=600.0
         Seconds until the process is killed.
 
@@ -116,7 +122,16 @@ def run_in_process(
     """
     with session_process(backend, threads=options.threads, timeout_s=timeout_s) as run:
         return run(
-            backend, model, options, feeds, sessions=sessions, most_calls=most_calls, budget_s=budget_s, total_s=total_s
+            backend,
+            model,
+            options,
+            feeds,
+            sessions=sessions,
+            most_calls=most_calls,
+            budget_s=budget_s,
+            total_s=total_s,
+            turns=turns,
+            beside=beside,
         )
 
 
