@@ -224,6 +224,7 @@ class OrtBackend(Backend):
     """
 
     name = "ort"
+    blocks_channels = True
     why_no_artefacts = ""
 
     def load_runtime(self) -> None:

@@ -209,6 +209,7 @@ class OpenVinoBackend(Backend):
     """OpenVINO's CPU plugin. It converts weights itself, so the precision is free where the CPU can compute in it."""
 
     name = "openvino"
+    blocks_channels = True
     why_no_artefacts = ""
 
     def load_runtime(self) -> None:

@@ -161,6 +161,7 @@ class TorchBackend(Backend):
     """PyTorch, eager. For bf16 and fp16 the weights and the inputs are converted inside."""
 
     name = "torch"
+    blocks_channels = True
     why_no_artefacts = "torch runs the code as it is: there is nothing compiled to keep"
 
     def load_runtime(self) -> None:

@@ -24,7 +24,7 @@ from deploy.sources.datasets.data import DataSpec
 from deploy.sources.network_spec import NetworkSpec
 from pruners.policy import Attention
 from pruners.recover.settings import TrainSettings
-from pruners.target import COSTS, Constraints, Target
+from pruners.target import COSTS, Constraints, Cost, Target
 
 __all__ = ["Bench", "Export", "Prune", "Recipe", "Section", "TargetSpec", "load_recipe", "read_yaml", "with_data_root"]
 
@@ -60,6 +60,9 @@ class TargetSpec(Section):
     latency_ms: float | None = Field(None, gt=0, description="milliseconds of one call, measured")
     on: str | None = Field(None, description="backend of a speed; default: the first that is measured")
     threads: PositiveInt | None = Field(None, description="of one inference, for a speed; default: those of `bench`")
+    by: Cost | None = Field(
+        None, description="of a speed: decide by this cost; the share that gives the time is searched"
+    )
     tolerance: float = Field(0.01, gt=0, lt=1, description="of a speed: how far off it may be, as a share of dense")
 
     @model_validator(mode="after")
@@ -69,8 +72,8 @@ class TargetSpec(Section):
         if len(given) != 1:
             raise ValueError(f"a target is one of {', '.join(kinds)}; got {' and '.join(given) or 'none'}")
         if not self.is_speed:
-            if self.on is not None or self.threads is not None:
-                raise ValueError(f"on and threads belong to speed_up or latency_ms, not to {given[0]}")
+            if (self.on, self.threads, self.by) != (None, None, None):
+                raise ValueError(f"on, threads and by belong to speed_up or latency_ms, not to {given[0]}")
             self.as_target()
         return self
 

@@ -86,6 +86,11 @@ class PruningMethod(ABC):
         except ValidationError as error:
             raise MethodError(f"method {self.name!r}: {_one_line(error, self.Settings)}") from error
 
+    @classmethod
+    def lacking(cls) -> str:
+        """Return which package it needs that is not installed, and how to install it; empty where it can run."""
+        return ""
+
     @abstractmethod
     def prune(self, task: PruningTask) -> Pruned:
         """Prune the network of `task`, whose model is copied, never modified."""

@@ -28,6 +28,8 @@ _BUILT_IN = {
     "uniform": "pruners.methods.uniform:Uniform",
     "random": "pruners.methods.random_units:Random",
 }
+_COMPETITORS = {"torch-pruning": "pruners.methods.group_norm:GroupNorm"}
+"""Pruners of other libraries, which studies compare with. They know few constraints, and need their library."""
 
 
 def _table() -> dict[str, str]:
@@ -40,7 +42,10 @@ def _table() -> dict[str, str]:
 
 
 def names(removes: Literal["channels", "weights"] | None = None) -> tuple[str, ...]:
-    """List the registered methods, ours first: all, or those that remove channels, or set weights to zero."""
+    """List the registered methods, ours first: all, or those that remove channels, or set weights to zero.
+
+    Competitors, which are other libraries', are not listed.
+    """
     return tuple(name for name in _table() if removes is None or method_class(name).removes == removes)
 
 
@@ -54,7 +59,7 @@ def method_class(name: str) -> type[PruningMethod]:
     MethodError
         The table or an entry point names something that cannot be imported or is not a method.
     """
-    table = _table()
+    table = {**_table(), **_COMPETITORS}
     if name not in table:
         raise UnknownMethodError(f"unknown method {name!r}{did_you_mean(name, table)} (there are: {', '.join(table)})")
     module, _, attribute = table[name].partition(":")

@@ -47,7 +47,7 @@ class SeparableBlock(nn.Module):
 
 
 class MobileNetV1(nn.Module):
-    """A stem of 32 channels, 13 separable blocks, a global average and a linear classifier.
+    """A stem of 32 channels, 13 separable blocks or the first of them, a global average and a linear classifier.
 
     Takes images of shape (N, in_channels, H, W) of any size and gives scores of shape (N, n_classes).
 
@@ -59,6 +59,8 @@ class MobileNetV1(nn.Module):
         The paper's width multiplier alpha.
     stem_stride : {1, 2}
         1 for 32 x 32 images, 2 for the paper's 224 x 224.
+    n_blocks : int
+        The first so many of the 13 blocks; 7 end in 512 channels.
 
     References
     ----------
@@ -66,16 +68,26 @@ class MobileNetV1(nn.Module):
     arXiv 1704.04861, Table 1.
     """
 
-    def __init__(self, *, n_classes: int = 10, in_channels: int = 3, width: float = 1.0, stem_stride: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        n_classes: int = 10,
+        in_channels: int = 3,
+        width: float = 1.0,
+        stem_stride: int = 1,
+        n_blocks: int = len(_BLOCKS),
+    ) -> None:
         super().__init__()
         if stem_stride not in (1, 2):
             raise ValueError(f"stem_stride is 1 or 2, got {stem_stride!r}")
+        if not 1 <= n_blocks <= len(_BLOCKS):
+            raise ValueError(f"n_blocks is 1 to {len(_BLOCKS)}, got {n_blocks!r}")
         channels = scaled(32, width)
         self.conv = conv(in_channels, channels, 3, stem_stride)
         self.bn = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU()
         blocks = []
-        for base, stride in _BLOCKS:
+        for base, stride in _BLOCKS[:n_blocks]:
             out_channels = scaled(base, width)
             blocks.append(SeparableBlock(channels, out_channels, stride))
             channels = out_channels
@@ -91,6 +103,15 @@ class MobileNetV1(nn.Module):
         return scores
 
 
-def mobilenetv1(*, n_classes: int = 10, in_channels: int = 3, width: float = 1.0, stem_stride: int = 1) -> MobileNetV1:
+def mobilenetv1(
+    *,
+    n_classes: int = 10,
+    in_channels: int = 3,
+    width: float = 1.0,
+    stem_stride: int = 1,
+    n_blocks: int = len(_BLOCKS),
+) -> MobileNetV1:
     """MobileNetV1 for 32 x 32 images: 3.2 M parameters with 10 classes, the paper's 4.2 M with 1000."""
-    return MobileNetV1(n_classes=n_classes, in_channels=in_channels, width=width, stem_stride=stem_stride)
+    return MobileNetV1(
+        n_classes=n_classes, in_channels=in_channels, width=width, stem_stride=stem_stride, n_blocks=n_blocks
+    )

@@ -18,6 +18,7 @@ from deploy.recipe import Recipe
 from deploy.report.page import write_page
 from deploy.results.gather import results_of_run
 from deploy.results.results import Results, Skipped
+from deploy.run.alignment import alignment_risk
 from deploy.run.child import call_in_child
 from deploy.run.measure import check_backend, measure_backend
 from deploy.run.run_stages import stages_of
@@ -54,6 +55,8 @@ def run(recipe: Recipe, store: StageStore, say: Say, *, accept_unfit: bool = Fal
     with store.locked():
         require_backends(recipe.bench.backends, recipe.bench.device)
         if not stages.export.done:
+            if risk := alignment_risk([recipe.prune], recipe.bench):
+                say(risk)
             _prepare(recipe, store)
         bundles = _bundles(stages.export, recipe, store, say)
         scores: dict[str, dict[str, float]] = {"dense": {}, "pruned": {}}

@@ -38,6 +38,7 @@ from deploy.run.steps import (
 from deploy.sources.boundary import versions
 from deploy.sources.datasets.data import load
 from deploy.sources.network import provenance
+from pruners.errors import MethodError
 from pruners.graph import trace
 from pruners.plan import PruningPlan
 from pruners.registry import create
@@ -128,6 +129,8 @@ def refuse_early(recipe: Recipe) -> None:
         The recipe has one.
     """
     method = create(recipe.prune.method, **recipe.prune.settings)
+    if reason := method.lacking():
+        raise MethodError(f"method {method.name!r}: {reason}")
     require_losses(recipe.data, recipe.train, recipe.finetune, method.settings)
     if not recipe.prune.target.is_speed:
         recipe.prune.target.as_target()

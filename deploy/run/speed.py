@@ -164,7 +164,12 @@ def prune_to_speed(
     rounds: list[tuple[Pruned, float, float]] = []
     share = table.asked
     for _ in range(1 + _CORRECTIONS):
-        pruned = method.prune(replace(watched, target=Target(kept_fraction=share, table=table.model)))
+        try:
+            pruned = method.prune(replace(watched, target=Target(kept_fraction=share, table=table.model)))
+        except TargetError:
+            if not rounds:
+                raise
+            break  # the correction is out of reach: what is closest stands
         counts = {name: len(kept) for name, kept in pruned.plan.kept.items()}
         measured = table.share(counts)
         rounds.append((pruned, table.model.time_ns(counts) / table.model.time_ns(), measured))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from deploy.recipe import Recipe
+from deploy.run.by_cost import ByCost
 from deploy.run.progress import Progress
 from deploy.run.run_stages import speed_backend
 from deploy.run.speed import measure_table, prune_to_speed, read_table
@@ -139,6 +140,8 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_fold
     """
     recipe, section = context.recipe, context.recipe.prune
     method = create(section.method, **section.settings)
+    if section.target.by is not None:
+        method = ByCost(method, section.target.by)
     updates = Stream(batches(context, _UPDATE_STREAM))
     loss = scoring_loss(context)
 

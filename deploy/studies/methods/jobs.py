@@ -14,7 +14,7 @@ from deploy.recipe import Recipe
 from deploy.run.run_stages import speed_backend, table_key, train_key
 from deploy.run.stages import stage_key
 from deploy.studies.methods.recipe import Budget, MethodSpec, Recovery, StudyRecipe
-from pruners.registry import ENTRY_POINT_GROUP, create
+from pruners.registry import ENTRY_POINT_GROUP, create, method_class
 
 __all__ = ["JOB", "MODEL", "Kind", "StudyJob", "StudyJobs", "cell_name", "jobs_of"]
 
@@ -77,7 +77,8 @@ class StudyJobs(Record):
     dense : dict of int to StudyJob
         By seed.
     pruned : dict of str to StudyJob
-        By `cell_name` of method, budget and seed; without the budgets that a method cannot keep to.
+        By `cell_name` of method, budget and seed; without budgets that a method cannot keep to, and without methods
+        whose library is not installed.
     recovered : dict of str to StudyJob
         By `cell_name` with the recovery.
     exported : dict of str to StudyJob
@@ -139,7 +140,7 @@ def jobs_of(recipe: StudyRecipe, *, only: Sequence[str] = (), measure: bool = Tr
     if measured:
         exported["dense"] = make.export(dense[measured[0]], "dense")
     for method in recipe.all_methods:
-        for budget in recipe.budgets_of(method):
+        for budget in () if method_class(method.method).lacking() else recipe.budgets_of(method):
             for seed in recipe.seeds:
                 name = cell_name(method.name, budget, seed)
                 pruned[name] = make.prune(method, budget, dense[seed])

@@ -56,9 +56,11 @@ def measure(
         )
         pairs = _Pairs(jobs.exported["dense"], results, store, grid, settings, say, keep_unfit=keep_unfit)
         for method in recipe.all_methods:
-            for budget in recipe.budgets_of(method):
+            for budget in recipe.all_budgets:
                 for seed in seeds:
                     name = cell_name(method.name, budget, seed)
+                    if name not in jobs.exported:
+                        continue
                     comparison, reason, same = pairs.of(jobs.exported[name], name)
                     yield MeasuredRow(
                         method=method.name,

@@ -17,7 +17,7 @@ from deploy.sources.network_spec import NetworkSpec
 from pruners.errors import PruneError
 from pruners.recover.settings import TrainSettings
 from pruners.registry import create, method_class
-from pruners.target import COSTS
+from pruners.target import COSTS, Cost
 
 __all__ = ["BASELINES", "Budget", "Mending", "MethodSpec", "Recovery", "RecoveryKind", "StudyRecipe", "load_study"]
 
@@ -53,6 +53,10 @@ class MethodSpec(Section):
     method: str = Field(description="one of `deploy list`")
     settings: dict[str, Any] = Field(default_factory=dict, description="of the method")
     constraints: dict[str, Any] = Field(default_factory=dict, description="over those of the study")
+    decide_by: Cost | None = Field(
+        None,
+        description="decide by a share of this cost where a speed is asked for; the share that gives it is searched",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -150,6 +154,8 @@ class Budget(TargetSpec):
             raise ValueError(f"a budget is one of {', '.join(COSTS)}, speed_up, latency_ms: ratios fit one network")
         if self.threads is not None:
             raise ValueError("a study measures with the threads of `bench`: give them there")
+        if self.by is not None:
+            raise ValueError(f"which cost decides is said of a method: decide_by: {self.by}")
         return self
 
     @property
@@ -259,7 +265,9 @@ class StudyRecipe(Section):
             The constraints hold an unknown or illegal key.
         """
         removes = method_class(method.method).removes
-        asked = {"method": method.method, "settings": method.settings, "target": budget.target(removes)}
+        by = {"by": method.decide_by} if budget.is_speed and method.decide_by else {}
+        target = {**budget.target(removes), **by}
+        asked = {"method": method.method, "settings": method.settings, "target": target}
         # Constraints on channels do not concern methods that remove none.
         common = {
             key: value for key, value in self.constraints.items() if removes == "channels" or key in _OF_WEIGHTS_TOO

@@ -10,6 +10,7 @@ from deploy.backend_options import require_backends
 from deploy.errors import SourceError
 from deploy.files.validation_errors import suggestion
 from deploy.report.formatting import score_name
+from deploy.run.alignment import alignment_risk
 from deploy.run.stages import StageStore
 from deploy.sources.boundary import versions
 from deploy.sources.datasets.data import data_availability, metric_of
@@ -18,7 +19,7 @@ from deploy.studies.methods.jobs import StudyJob, StudyJobs, cell_name, jobs_of
 from deploy.studies.methods.measuring import measure
 from deploy.studies.methods.recipe import StudyRecipe
 from deploy.studies.methods.results import Cell, JobResult, MeasuredRow, StudyResults
-from deploy.studies.methods.schedule import do_jobs
+from deploy.studies.methods.schedule import do_jobs, finished
 from pruners.registry import method_class
 
 __all__ = ["RESULTS", "run_study", "split_rule"]
@@ -80,6 +81,12 @@ def run_study(
         def after(results: dict[str, JobResult]) -> None:
             save(results)
 
+        for method in recipe.all_methods:
+            if reason := method_class(method.method).lacking():
+                say(f"{method.name} is left out: {reason}")
+        left = [job.recipe.prune for job in jobs.pruned.values() if finished(root, job) is None]
+        if risk := alignment_risk(left, recipe.bench, "budgets"):
+            say(risk)
         results = do_jobs(jobs.all, root, executor, say, chosen=jobs.chosen, after=after)
         if not measured:
             return save(results)
@@ -142,20 +149,20 @@ def _gather(
 
 def _cells(recipe: StudyRecipe, jobs: StudyJobs, results: dict[str, JobResult]) -> Iterable[Cell]:
     for method in recipe.all_methods:
-        removes = method_class(method.method).removes
+        known = method_class(method.method)
         for budget in recipe.all_budgets:
             for recovery in recipe.recoveries:
                 for seed in recipe.seeds:
                     dense = results.get(jobs.dense[seed].folder)
                     cell = Cell(
                         method=method.name,
-                        removes=removes,
+                        removes=known.removes,
                         budget=budget.title,
                         recovery=recovery.title,
                         from_scratch=recovery.from_scratch,
                         seed=seed,
                         outcome="not run",
-                        reason=budget.refusal(removes) or "not done yet",
+                        reason=known.lacking() or budget.refusal(known.removes) or "not done yet",
                         dense=None if dense is None else dense.scores,
                     )
                     name = cell_name(method.name, budget, seed)

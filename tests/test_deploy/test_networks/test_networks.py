@@ -146,6 +146,14 @@ def test_initial_activations_neither_vanish_nor_explode():
         assert 1e-3 < network(torch.randn(4, *CIFAR)).std() < 1e3
 
 
+def test_a_shorter_mobilenet_has_the_first_blocks():
+    short = make("mobilenetv1", n_blocks=7)
+    assert [block.pointwise.out_channels for block in short.blocks] == [64, 128, 128, 256, 256, 512, 512]
+    assert short.fc.in_features == 512
+    with pytest.raises(ValueError, match="n_blocks is 1 to 13, got 14"):
+        make("mobilenetv1", n_blocks=14)
+
+
 @pytest.mark.parametrize("bad", [{"width": 0}, {"width": -1.0}, {"shortcut": "none"}])
 def test_impossible_options_are_refused(bad):
     with pytest.raises(ValueError, match=r"width|shortcut"):

@@ -94,6 +94,12 @@ def test_the_closest_plan_is_kept_where_corrections_do_not_help(task):
     assert not landing.within(0.01)
 
 
+def test_a_correction_out_of_reach_leaves_the_closest_plan(task):
+    table = SpeedTable(model=task[1], asked=0.2, share=lambda _: 0.9)
+    _, landing = prune_to_speed(create("uniform"), task[0], table, tolerance=0.01)
+    assert landing.measured == (0.9,)
+
+
 def test_a_method_that_trains_prunes_once(task):
     calls = []
 

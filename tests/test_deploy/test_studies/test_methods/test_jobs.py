@@ -21,6 +21,7 @@ from deploy.studies.methods.recipe import StudyRecipe, load_study
 from deploy.studies.methods.results import JobResult, Scores, load_results, write_result
 from deploy.studies.methods.schedule import do_jobs
 from deploy.studies.methods.study import RESULTS, run_study
+from pruners.methods import group_norm
 
 ROOT = Path(__file__).parents[4]
 TINY = {
@@ -101,11 +102,12 @@ def study(folder, executor, found=None, **options):
 
 def test_what_is_done_is_not_done_again(tmp_path):
     first = Pretends()
-    results, _ = study(tmp_path, first)
+    results, lines = study(tmp_path, first)
+    assert lines[0].endswith("write budgets: [{speed_up: 2, on: ort}], or multiple_of: 8")
     assert [cell.outcome for cell in results.cells] == ["ok"]
     assert [title.split()[0] for title in first.done] == ["dense", "prune", "fine-tuned"]
     again = Pretends()
-    same, lines = study(tmp_path, again)
+    same, lines = study(tmp_path, again)  # nothing is pruned: nothing is said of counts that are not aligned
     assert (again.done, same) == ([], results)
     assert lines == ["3 jobs were done before, 0 are left"]
     assert load_results(tmp_path / RESULTS) == results
@@ -165,6 +167,16 @@ def test_what_measures_runs_alone_and_comes_first(tmp_path):
     zeros = "single weights set to zero make no network faster"
     assert told.pop(("magnitude", "2x on ort")) == ("not run", zeros)
     assert set(told.values()) == {("ok", "")}
+
+
+def test_a_competitor_whose_library_is_missing_is_left_out_with_a_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(group_norm, "find_spec", lambda name: None)
+    results, lines = study(tmp_path, executor := Pretends(), recipe(methods=["l1", "torch-pruning"]))
+    assert lines[0].startswith("torch-pruning is left out: the library is not installed: pip install")
+    told = {cell.method: cell.outcome for cell in results.cells}
+    assert told == {"l1": "ok", "torch-pruning": "not run"}
+    assert results.cells[1].reason.startswith("the library is not installed")
+    assert len(executor.done) == 3
 
 
 def test_without_a_table_no_speed_is_pruned_to(tmp_path):

@@ -34,12 +34,15 @@ def recipe(**changes) -> StudyRecipe:
     return StudyRecipe.model_validate({**MINIMAL, **changes})
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("study-*.yaml")), ids=lambda path: path.stem)
+SHIPPED = sorted(path for kind in ("study", "latency") for path in (ROOT / "recipes").glob(f"{kind}-*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_studies_are_legal(path):
     found = load_study(path)
     assert found.name == path.stem
     assert {"uniform", "random"} <= {method.name for method in found.all_methods}
-    assert len(found.seeds) >= 2 or path.stem == "study-quick"  # which compares nothing
+    assert len(found.seeds) >= 2 or path.stem in ("study-quick", "latency-digits")  # which say nothing
 
 
 @pytest.mark.parametrize(
@@ -82,6 +85,7 @@ def test_shipped_studies_are_legal(path):
         ({"budgets": [{"flop": 0.5}]}, "unknown key 'budgets.0.flop'; did you mean 'flops'?"),
         ({"budgets": [{"ratios": {"*": 0.5}}]}, "ratios fit one network"),
         ({"budgets": [{"speed_up": 0.5}]}, "greater than 1"),
+        ({"budgets": [{"speed_up": 2, "by": "flops"}]}, "which cost decides is said of a method: decide_by: flops"),
         ({"budgets": [{"speed_up": 2, "threads": 1}]}, "with the threads of `bench`"),
         ({"budgets": [{"speed_up": 2}, {"speed_up": 2, "on": "ort"}]}, "budget '2x on ort' is there twice"),
         ({"budgets": [{"speed_up": 2, "on": "trt"}]}, "bench.backends lacks 'trt', on which a speed is asked for"),
@@ -131,6 +135,8 @@ def test_a_budget_is_a_share_or_a_speed():
     asked = found.prune(l1, found.all_budgets[0])
     assert (asked.target.speed_up, asked.target.on, asked.multiple_of) == (2, "ort", "auto")
     assert found.prune(l1, found.all_budgets[2]).multiple_of == 1
+    by_flops = l1.model_copy(update={"decide_by": "flops"})
+    assert [found.prune(by_flops, one).target.by for one in found.all_budgets] == ["flops", "flops", None]
     by_cost = recipe(budgets={"params": [0.3], "flops": [0.5, 0.25]})
     assert by_cost == recipe(budgets=[{"flops": 0.5}, {"flops": 0.25}, {"params": 0.3}])
     assert StudyRecipe.model_validate_json(found.model_dump_json(by_alias=True)) == found
