@@ -39,6 +39,7 @@ from backends.base import (
 )
 from backends.errors import ArtefactError, ModelLoadError, OptionError, RunError
 from backends.installed import import_runtime, missing, version_of
+from backends.layer_times import undisturbed_mean
 from backends.ort_errors import cause, failures
 from backends.ort_profile import trace_back
 from backends.precision import layer_counts
@@ -318,11 +319,11 @@ def _node_events(trace: Path) -> list[dict[str, Any]]:
 
 
 def _mean_times(nodes: list[dict[str, Any]]) -> dict[str, int]:
-    """Return the mean time of each node in nanoseconds from a profile; the first execution counts only when alone."""
+    """Return the time of each node in nanoseconds from a profile."""
     durations: dict[str, list[int]] = defaultdict(list)
     for event in nodes:
-        durations[event["name"].removesuffix("_kernel_time")].append(int(event["dur"]))
-    return {name: round(1000 * sum(us[1:] or us) / len(us[1:] or us)) for name, us in durations.items()}
+        durations[event["name"].removesuffix("_kernel_time")].append(1000 * int(event["dur"]))
+    return {name: undisturbed_mean(times) for name, times in durations.items()}
 
 
 def _memory(nodes: list[dict[str, Any]]) -> RuntimeMemory:

@@ -55,9 +55,14 @@ def trace_back(original: onnx.GraphProto, optimised: onnx.GraphProto) -> tuple[L
         if (index := owner.get(node.output[0])) is not None:
             members.setdefault(index, []).append(node.name or node.output[0])
     return tuple(
-        LayerInfo(name=node.name, kind=node.op_type, nodes=tuple(members.get(index, ())))
+        LayerInfo(name=node.name, kind=_kind(node), nodes=tuple(members.get(index, ())))
         for index, node in enumerate(optimised.node)
     )
+
+
+def _kind(node: onnx.NodeProto) -> str:
+    blocked = node.domain == _BLOCKED and node.op_type not in _REORDERS
+    return f"NCHWc {node.op_type}" if blocked else node.op_type
 
 
 def _follow(

@@ -44,6 +44,7 @@ from backends.base import (
 )
 from backends.errors import ModelLoadError, OptionError, RunError, one_line
 from backends.installed import import_runtime, missing, version_of
+from backends.layer_times import undisturbed_mean
 
 if TYPE_CHECKING:
     from backends.modelfile import ModelFile
@@ -146,8 +147,8 @@ class _TorchModel(CompiledModel):
         for node in self._graph.graph.nodes:
             if node.op in ("call_function", "call_method"):
                 kind = node.target if isinstance(node.target, str) else node.target.__name__
-                times = self._times[node.name][1:] or self._times[node.name]
-                mean = round(sum(times) / len(times)) if times else None
+                times = self._times[node.name]
+                mean = undisturbed_mean(times) if times else None
                 nodes = (node.meta["onnx"],) if "onnx" in node.meta else ()
                 layers.append(LayerInfo(name=node.name, kind=kind, nodes=nodes, time_ns=mean))
         return tuple(layers)

@@ -78,6 +78,7 @@ def test_no_module_hides_a_standard_or_wrapped_library():
         ("deploy.cli.report", {"torch", "pruners", *RUNTIMES}),
         ("deploy.cli.load", {"torch", "pruners", *RUNTIMES}),
         ("deploy.cli.layers", {"torch", "pruners", *RUNTIMES}),
+        ("deploy.cli.explain", {"torch", "pruners", *RUNTIMES}),
         ("deploy.cli.calibrate", {"torch", "pruners", *RUNTIMES}),
         ("deploy.cli.compile_", {"torch", "pruners", *RUNTIMES}),
         ("deploy.cli.doctor", {"torch", "pruners", *RUNTIMES}),

@@ -8,7 +8,7 @@ was measured or is written in the file.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt
 
@@ -16,7 +16,15 @@ from benchmarks.errors import NotComparableError
 from benchmarks.layers.layer_profile import LayerProfile, LayerRow, RowKind
 from benchmarks.records.base import Record
 
-__all__ = ["LAYERS_VERSION", "LayerComparison", "LayerPair", "LayerReport", "compare_layers"]
+__all__ = [
+    "LAYERS_VERSION",
+    "LayerComparison",
+    "LayerPair",
+    "LayerReport",
+    "MatchedRows",
+    "compare_layers",
+    "matched_rows",
+]
 
 LAYERS_VERSION: Literal[1] = 1
 """Of the form of `LayerReport`."""
@@ -67,6 +75,21 @@ class LayerReport(Record):
     comparisons: tuple[LayerComparison, ...] = ()
 
 
+class MatchedRows(NamedTuple):
+    """Rows of two profiles that do the same work, or all of one kind that have no nodes."""
+
+    kind: RowKind | None
+    baseline: list[LayerRow]
+    candidate: list[LayerRow]
+
+    @property
+    def name(self) -> str:
+        """ONNX node with the most MACs, or the kind."""
+        if self.kind is not None:
+            return self.kind
+        return max(self.baseline or self.candidate, key=lambda row: row.macs).nodes[0]
+
+
 def compare_layers(
     candidate: LayerProfile, baseline: LayerProfile, same: Mapping[str, str] | None = None
 ) -> LayerComparison:
@@ -90,23 +113,41 @@ def compare_layers(
     NotComparableError
         Backend, options or batch differ.
     """
-    fields = ("backend", "precision", "threads", "device", "batch")
-    for field in fields:
+    pairs = tuple(_pair(rows) for rows in matched_rows(candidate, baseline, same))
+    return LayerComparison(baseline=baseline, candidate=candidate, pairs=pairs)
+
+
+def matched_rows(
+    candidate: LayerProfile, baseline: LayerProfile, same: Mapping[str, str] | None = None
+) -> list[MatchedRows]:
+    """Put the rows of two profiles together that share nodes, directly or through others; then those of each kind.
+
+    Parameters
+    ----------
+    candidate, baseline, same
+        As in `compare_layers`.
+
+    Raises
+    ------
+    NotComparableError
+        Backend, options or batch differ.
+    """
+    for field in ("backend", "precision", "threads", "device", "batch"):
         one, other = getattr(baseline.subject, field), getattr(candidate.subject, field)
         if one != other:
             raise NotComparableError(f"layers of {field} {one} and {field} {other} are not compared")
-    pairs = [_pair(before, after) for before, after in _groups(baseline.rows, candidate.rows, same)]
+    groups = _groups(baseline.rows, candidate.rows, same)
+    found = [MatchedRows(None, before, after) for before, after in groups]
     for kind in _SUMMED:
         before, after = ([row for row in side.rows if row.kind == kind] for side in (baseline, candidate))
         if before or after:
-            pairs.append(_summed(kind, before, after))
-    return LayerComparison(baseline=baseline, candidate=candidate, pairs=tuple(pairs))
+            found.append(MatchedRows(kind, before, after))
+    return found
 
 
 def _groups(
     baseline: Sequence[LayerRow], candidate: Sequence[LayerRow], same: Mapping[str, str] | None
 ) -> list[tuple[list[LayerRow], list[LayerRow]]]:
-    """Put rows together that share nodes, directly or through others."""
     rows = [(0, row) for row in baseline if row.nodes] + [(1, row) for row in candidate if row.nodes]
     parent = list(range(len(rows)))
 
@@ -129,22 +170,19 @@ def _groups(
     return list(groups.values())
 
 
-def _pair(before: list[LayerRow], after: list[LayerRow]) -> LayerPair:
-    heaviest = max(before or after, key=lambda row: row.macs)
-    pair = _ratios(heaviest.nodes[0], before, after)
+def _pair(rows: MatchedRows) -> LayerPair:
+    before, after = rows.baseline, rows.candidate
+    pair = _ratios(rows.name, before, after)
+    if rows.kind is not None:
+        if rows.kind == "gaps" or len(before) == len(after):
+            return pair
+        return pair.model_copy(update={"reasons": (f"{len(after)} of them instead of {len(before)}",)})
     if pair.macs_ratio is None or pair.time_ratio is None:
         return pair
     if abs(pair.time_ratio / pair.macs_ratio - 1) <= _AS_PROMISED:
         return pair
     reasons = _reasons(before, after, gained=pair.time_ratio > pair.macs_ratio)
     return pair.model_copy(update={"reasons": tuple(reasons)})
-
-
-def _summed(kind: RowKind, before: list[LayerRow], after: list[LayerRow]) -> LayerPair:
-    pair = _ratios(kind, before, after)
-    if kind == "gaps" or len(before) == len(after):
-        return pair
-    return pair.model_copy(update={"reasons": (f"{len(after)} of them instead of {len(before)}",)})
 
 
 def _ratios(name: str, before: list[LayerRow], after: list[LayerRow]) -> LayerPair:

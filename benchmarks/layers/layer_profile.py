@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
@@ -45,6 +45,7 @@ class LayerRow(Record):
     nodes: tuple[str, ...] = Field((), description="ONNX nodes in it")
     ops: tuple[str, ...] = Field((), description="operators of these nodes")
     channels: tuple[int, int] | None = Field(None, description="input and output channels of its heaviest node")
+    groups: PositiveInt = Field(1, description="of its heaviest node; as many as channels: depthwise")
     macs: NonNegativeInt = 0
     moved_bytes: NonNegativeInt | None = Field(None, description="inputs, weights and outputs, each moved once")
     time_ns: int | None = Field(None, description="of one execution; None where the runtime does not time it")
@@ -67,6 +68,7 @@ class LayerProfile(Record):
     n_profiled: PositiveInt = Field(description="profiled calls")
     roofline: Roofline | None = None
     rows: tuple[LayerRow, ...] = Field(description="in the order of execution")
+    uncounted: tuple[str, ...] = Field((), description="nodes whose MACs are not known: they are 0 in `rows`")
     notes: tuple[str, ...] = Field((), description="what has to be known to read the rows, in words")
 
     @property
@@ -88,6 +90,7 @@ def join(
     batch: int,
     latency_ns: float,
     roofline: Roofline | None,
+    uncounted: Collection[str] = (),
 ) -> tuple[LayerRow, ...]:
     """Join profiled layers to the ONNX nodes in them.
 
@@ -107,6 +110,8 @@ def join(
         The unprofiled call.
     roofline : Roofline or None
         Left out, no share of it is computed.
+    uncounted : collection of str
+        Nodes whose MACs are not known: their layers have no share of the roofline.
 
     Returns
     -------
@@ -129,7 +134,7 @@ def join(
         own = [name for name in layer.nodes if owner[name] == index]
         inside = {place for name in own for place in places[name]}
         heaviest = max(own, key=lambda name: macs.get(name, 0), default="")
-        channels = (graph.nodes[place].channels for place in sorted(inside) if graph.nodes[place].name == heaviest)
+        chief = next((graph.nodes[place] for place in sorted(inside) if graph.nodes[place].name == heaviest), None)
         rows.append(
             _judged(
                 LayerRow(
@@ -138,13 +143,14 @@ def join(
                     runtime_kind=layer.kind,
                     nodes=layer.nodes,
                     ops=tuple(ops.get(name, "?") for name in layer.nodes),
-                    channels=next(channels, None),
+                    channels=None if chief is None else chief.channels,
+                    groups=1 if chief is None else chief.groups,
                     macs=sum(macs.get(name, 0) for name in own),
                     moved_bytes=graph.moved_bytes(inside) if inside else None,
                     time_ns=layer.time_ns,
                 ),
                 latency_ns,
-                roofline,
+                None if set(own) & set(uncounted) else roofline,
             )
         )
     rows += [

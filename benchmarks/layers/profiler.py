@@ -89,9 +89,10 @@ def profile_in_turn(
     feeds : Mapping of str to ndarray, optional
         Inputs of the calls; left out, those of each model are made up from `seed`.
     budget_s : float, default=2.0
-        Seconds of unprofiled calls of each model, and again of profiled ones. The latter are made in 15 sessions of at
-        most 20 calls: of each layer the median of their means is reported, so that what else runs on the machine does
-        not show, and each mean averages out that the runtimes' clocks count whole microseconds.
+        Seconds of unprofiled calls of each model, and again of profiled ones, both in 15 sessions: a process that has
+        just begun to compute is disturbed less. The profiled ones have at most 20 calls: of each layer the median of
+        their means is reported, so that what else runs on the machine does not show, and each mean averages out that
+        the runtimes' clocks count whole microseconds.
     seed : int, default=0
         Of made-up inputs.
     progress : callable, optional
@@ -171,9 +172,9 @@ class _Subject:
                 spec.model,
                 replace(spec.options, profile=False),
                 self.feeds,
-                sessions=1,
-                most_calls=_MOST_CALLS // _ROUNDS,
-                budget_s=budget_s / _ROUNDS,
+                sessions=_SESSIONS // _ROUNDS,
+                most_calls=_MOST_CALLS // _SESSIONS,
+                budget_s=budget_s / _SESSIONS,
                 total_s=budget_s,
             )
         )
@@ -199,8 +200,10 @@ def _sizes(file: ModelFile, spec: SubjectSpec) -> InputSizes:
 
 def _profile(subject: _Subject, say: Callable[[str], None], measure_roofline: MeasureRoofline) -> LayerProfile:
     spec = subject.spec
-    calls_ns = [duration for ran in subject.timed for duration in ran.calls_ns[0]]
-    profiled_ns = [duration for ran in subject.profiled for calls in ran.calls_ns for duration in calls]
+    calls_ns, profiled_ns = (
+        [duration for ran in rounds for calls in ran.calls_ns for duration in calls]
+        for rounds in (subject.timed, subject.profiled)
+    )
     notes = [f"MACs not known: {reason}" for reason in subject.cost.unknown]
     roofline = None
     try:
@@ -225,7 +228,9 @@ def _profile(subject: _Subject, say: Callable[[str], None], measure_roofline: Me
             batch=subject.sizes.batch,
             latency_ns=latency_ns,
             roofline=roofline,
+            uncounted=subject.cost.uncounted,
         ),
+        uncounted=subject.cost.uncounted,
     )
     return profile.model_copy(update={"notes": (*notes, *_notes(profile))})
 

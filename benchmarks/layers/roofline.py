@@ -28,13 +28,21 @@ from benchmarks.subject.dtypes import numpy_type
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Roofline", "Shortest", "last_level_cache_bytes", "measure_roofline", "roofline_of_this_process"]
+__all__ = [
+    "Roofline",
+    "Shortest",
+    "last_level_cache_bytes",
+    "measure_layer_overhead",
+    "measure_roofline",
+    "roofline_of_this_process",
+]
 
 _TYPES: dict[Precision, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _GEMM_SESSIONS, _GEMM_CALLS = 12, 10
 _COPY_SESSIONS, _COPY_CALLS = 6, 40
 _BUDGET_S, _TOTAL_S = 0.3, 5.0
 _GEMM_SIZE = 512
+_LEAST_CHANNELS = 16
 _GEMM_SIZE_GPU = 4096
 _UNKNOWN_CACHE_BYTES = 32 << 20
 _LEAST_BYTES, _MOST_BYTES = 8 << 20, 512 << 20
@@ -122,18 +130,15 @@ def measure_roofline(
     copied = min(max(2 * (cache_bytes or _UNKNOWN_CACHE_BYTES), _LEAST_BYTES), _MOST_BYTES)
     kind = _TYPES.get(typed or options.precision)
 
-    def best_ns(path: Path, used: CompileOptions, feeds: Mapping[str, Array], sessions: int, calls: int) -> int:
-        ran = run(backend, path, used, feeds, sessions=sessions, most_calls=calls, budget_s=_BUDGET_S, total_s=_TOTAL_S)
-        # The layer that does the work, in the best session.
-        return min(max(layer.time_ns or 0 for layer in layers) for layers in ran.layers)
-
     gemm_ns = None
     with tempfile.TemporaryDirectory(prefix="prune-deploy-roofline-") as folder:
         if kind is not None:
             path = Path(folder) / "gemm.onnx"
-            gemm_ns = best_ns(path, profiled, _gemm(path, size, kind), _GEMM_SESSIONS, _GEMM_CALLS)
+            feeds = _gemm(path, size, kind)
+            gemm_ns = _best_ns(backend, path, profiled, feeds, _GEMM_SESSIONS, _GEMM_CALLS, run)
         path = Path(folder) / "copy.onnx"
-        copy_ns = best_ns(path, replace(profiled, precision="fp32"), _copy(path, copied), _COPY_SESSIONS, _COPY_CALLS)
+        in_fp32, feeds = replace(profiled, precision="fp32"), _copy(path, copied)
+        copy_ns = _best_ns(backend, path, in_fp32, feeds, _COPY_SESSIONS, _COPY_CALLS, run)
     return Roofline(
         backend=backend,
         precision=options.precision,
@@ -145,6 +150,39 @@ def measure_roofline(
         copied_bytes=copied,
         last_level_cache_bytes=cache_bytes,
     )
+
+
+def measure_layer_overhead(backend: str, options: CompileOptions, *, run: RunSessions = run_in_process) -> float:
+    """Return the nanoseconds of a layer that computes next to nothing: a convolution of one pixel.
+
+    Parameters
+    ----------
+    backend : str
+        Name in `backends.registry`.
+    options : CompileOptions
+        Those of the model; it is made in fp32.
+    run : callable
+        How it is run.
+
+    Raises
+    ------
+    WorkerError
+        The backend refuses it, or its process died.
+    """
+    pixel = np.ones((1, _LEAST_CHANNELS, 1, 1), np.float32)
+    with tempfile.TemporaryDirectory(prefix="prune-deploy-overhead-") as folder:
+        path = Path(folder) / "pixel.onnx"
+        return float(
+            _best_ns(
+                backend,
+                path,
+                replace(options, profile=True, precision="fp32"),
+                _convolution(path, pixel),
+                _COPY_SESSIONS,
+                _COPY_CALLS,
+                run,
+            )
+        )
 
 
 @cache
@@ -172,6 +210,20 @@ def last_level_cache_bytes(root: Path = Path("/")) -> int | None:
     return max(sizes, default=0) or None
 
 
+def _best_ns(
+    backend: str,
+    path: Path,
+    options: CompileOptions,
+    feeds: Mapping[str, Array],
+    sessions: int,
+    calls: int,
+    run: RunSessions,
+) -> int:
+    """Return the time of the layer that does the work, in the best session."""
+    ran = run(backend, path, options, feeds, sessions=sessions, most_calls=calls, budget_s=_BUDGET_S, total_s=_TOTAL_S)
+    return min(max(layer.time_ns or 0 for layer in layers) for layers in ran.layers)
+
+
 def _gemm(path: Path, size: int, kind: str) -> dict[str, Array]:
     import onnx
 
@@ -189,6 +241,15 @@ def _copy(path: Path, copied: int) -> dict[str, Array]:
     one = onnx.numpy_helper.from_array(np.array([1.5], np.float32), "one")
     _save(path, onnx.helper.make_node("Add", ["x", "one"], ["y"], name="copy"), array, [one])
     return {"x": array}
+
+
+def _convolution(path: Path, pixel: Array) -> dict[str, Array]:
+    import onnx
+
+    channels = pixel.shape[1]
+    weight = onnx.numpy_helper.from_array(np.ones((channels, channels, 1, 1), np.float32), "weight")
+    _save(path, onnx.helper.make_node("Conv", ["x", "weight"], ["y"], name="pixel"), pixel, [weight])
+    return {"x": pixel}
 
 
 def _save(path: Path, node: onnx.NodeProto, like: Array, weights: list[onnx.TensorProto]) -> None:

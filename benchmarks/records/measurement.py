@@ -282,6 +282,7 @@ class Cost(Record):
     file_bytes: NonNegativeInt = Field(description="ONNX file with its external data")
     nodes: tuple[NodeCost, ...] = ()
     unknown: tuple[str, ...] = Field((), description="nodes whose MACs are not known, and why; macs is a lower bound")
+    uncounted: tuple[str, ...] = Field((), description="names of those of the graph itself")
     unsized: NonNegativeInt = Field(
         0, description="outputs of nodes whose size is not known; activation_bytes is a lower bound where there are any"
     )

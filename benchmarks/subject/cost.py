@@ -98,17 +98,21 @@ def cost(model: Path, *, shapes: Mapping[str, Shape] | None = None, executions: 
     files = (model, *(folder / name for name in external_files(file.proto)))
     proto, not_inferred = _with_shapes(file.proto, sizes.shapes, model)
     graph = _Graph.of(proto.graph, watched=_Watched(executions or {}))
-    nodes = tuple(
-        _node_cost(node, node_path("", index), graph, sizes.batch) for index, node in enumerate(proto.graph.node)
-    )
     unknown = graph.watched.unknown
+    nodes, uncounted = [], []
+    for index, node in enumerate(proto.graph.node):
+        before = len(unknown)
+        nodes.append(_node_cost(node, node_path("", index), graph, sizes.batch))
+        if len(unknown) > before:
+            uncounted.append(nodes[-1].name)
     return Cost(
         macs=sum(node.macs for node in nodes),
         parameters=sum(node.parameters for node in nodes),
         weight_bytes=graph.weight_bytes,
         activation_bytes=sum(node.activation_bytes for node in nodes),
         file_bytes=sum(path.stat().st_size for path in files),
-        nodes=nodes,
+        nodes=tuple(nodes),
+        uncounted=tuple(uncounted),
         unknown=tuple(dict.fromkeys([*unknown, *([not_inferred] if unknown and not_inferred else [])])),
         unsized=graph.watched.unsized,
         from_run=graph.watched.used,

@@ -53,6 +53,10 @@ COMMANDS: dict[str, dict[str, Entry]] = {
             "deploy.cli.layers:layers",
             "Profile an ONNX file layer by layer: time, MACs, bytes, and share of the measured roofline.",
         ),
+        "explain": Entry(
+            "deploy.cli.explain:explain",
+            "Say why the time of PRUNED did not follow its MACs, layer by layer and in all, and what to do about it.",
+        ),
         "compile": Entry(
             "deploy.cli.compile_:compile_model",
             "Compile an ONNX file and list its layers: what was fused, and what the runtime added.",

@@ -10,7 +10,7 @@ import pytest
 from backends.base import CompileOptions, LayerInfo
 from benchmarks.errors import WorkerError
 from benchmarks.layers.process import Ran
-from benchmarks.layers.roofline import Roofline, last_level_cache_bytes, measure_roofline
+from benchmarks.layers.roofline import Roofline, last_level_cache_bytes, measure_layer_overhead, measure_roofline
 
 GEMM_NS, COPY_NS = 2_000_000, 5_000_000
 
@@ -113,6 +113,17 @@ def test_a_real_runtime_reaches_something():
     # From a slow board to a large server.
     assert 1e8 < found.peak_flops < 1e14
     assert 1e7 < found.peak_bytes_per_s < 1e13
+
+
+def test_the_overhead_is_the_time_of_a_layer_of_one_pixel():
+    recorder = Recorder()
+    options = CompileOptions(threads=2, precision="bf16")
+    assert measure_layer_overhead("ort", options, run=recorder) == COPY_NS  # the best of three sessions
+    [(pixel, used, feeds)] = recorder.asked
+    onnx.checker.check_model(pixel)
+    assert pixel.graph.node[0].op_type == "Conv"
+    assert feeds["x"].shape[2:] == (1, 1)
+    assert (used.threads, used.profile, used.precision) == (2, True, "fp32")
 
 
 def test_a_backend_that_cannot_profile_has_no_roofline():

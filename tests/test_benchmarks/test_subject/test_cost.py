@@ -150,6 +150,20 @@ def test_shapes_that_contradict_each_other_only_leave_the_counts_open(save_model
     assert found.unknown == ("MatMul of node 'it': the shape of 'y' is not known before it runs",)
 
 
+def test_nodes_that_cannot_be_counted_are_listed_by_name(save_model, weight, tmp_path):
+    path = tmp_path / "m.onnx"
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["a"], name="fc"),
+        helper.make_node("Frobnicate", ["a"], ["b"], name="it", domain="odd"),
+        helper.make_node("MatMul", ["b", "w"], ["y"], name="behind"),
+    ]
+    ends = [("x", FLOAT, (1, 4))], [("y", FLOAT, (1, 4))]
+    save_model(path, nodes, *ends, [weight("w", 4, 4)], domains=["odd"])
+    counted = cost(path)
+    assert {node.name: node.macs for node in counted.nodes} == {"fc": 16, "it": 0, "behind": 0}
+    assert counted.uncounted == ("it", "behind")
+
+
 def test_external_data_belongs_to_the_file_and_to_its_hash(conv_model, tmp_path):
     model = onnx.load(conv_model)
     path = tmp_path / "apart.onnx"

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from benchmarks.layers.comparison import LayerReport
+from benchmarks.layers.explanation import Explanation
 from benchmarks.records.base import Record
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.scenarios.load import LoadMeasurement
@@ -50,8 +51,8 @@ def test_the_page_documents_every_field():
 
 
 def test_the_page_of_load_and_layers_documents_every_other_field():
-    fields = fields_in(LoadMeasurement, LayerReport)
-    assert {"LoadMeasurement", "ServerResult", "ServerProbe", "LayerRow", "Roofline"} <= fields.keys()
+    fields = fields_in(LoadMeasurement, LayerReport, Explanation)
+    assert {"LoadMeasurement", "ServerResult", "ServerProbe", "LayerRow", "Roofline", "LayerSide"} <= fields.keys()
     scenarios = {kind.__name__: [field.name for field in dataclasses.fields(kind)] for kind in SCENARIOS.values()}
     elsewhere = fields_in(Results).keys()
     require_documented("records.md", {n: f for n, f in {**fields, **scenarios}.items() if n not in elsewhere})
@@ -66,3 +67,5 @@ def test_files_of_load_and_layers_stay_readable():
     report = LayerReport.model_validate_json(text)
     assert report.profiles[0].macs > 0
     assert json.loads(report.model_dump_json()) == json.loads(text)
+    text = (GOLDEN.parent / "explanation-1.json").read_text(encoding="utf-8")
+    assert json.loads(Explanation.model_validate_json(text).model_dump_json()) == json.loads(text)

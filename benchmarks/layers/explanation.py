@@ -1,0 +1,382 @@
+"""Why the time of a pruned network did not follow its MACs, layer by layer and summed up.
+
+The promise: a call of the pruned network takes the share of the dense time that its MACs are of the dense MACs. What is
+missing to it is split without a rest. For a layer with dense time ``t`` and MACs ``m``, pruned ``t'`` and ``m'``, of a
+network whose MACs fell to the share ``R`` and whose MACs cost ``c`` on average:
+
+* ``t' - t m'/m`` is missing as the layer did not follow its own MACs; the reason is found among what was measured.
+* ``(m' - R m) (t/m - c)`` is missing as MACs that cost more than others were left, or cheap ones removed.
+
+A layer without MACs misses ``t' - R t``, and what no layer accounts for lies outside of the layers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from benchmarks.layers.comparison import MatchedRows, matched_rows
+from benchmarks.layers.layer_profile import LayerProfile, LayerRow
+from benchmarks.layers.roofline import Roofline
+from benchmarks.records.base import Record
+from benchmarks.records.measurement import Subject
+
+__all__ = [
+    "AlignedPlan",
+    "ExplainedLayer",
+    "Explanation",
+    "LayerSide",
+    "Reason",
+    "ReasonSum",
+    "Rounding",
+    "explain",
+]
+
+Reason = Literal[
+    "followed",
+    "more than promised",
+    "counts off the block",
+    "reorders put in",
+    "overhead-bound",
+    "another kernel",
+    "depthwise",
+    "memory-bound",
+    "left whole",
+    "MACs removed where cheap",
+    "no MACs to remove",
+    "no counterpart",
+    "MACs unknown",
+    "not explained",
+    "outside the layers",
+]
+
+Rounding = Literal["not", "to the nearest", "up"]
+
+_AS_PROMISED = 0.1
+"""A time this near to the promised one, as a share of it, followed its MACs."""
+_MOSTLY = 0.5
+"""Share of the missing time of a layer that its overhead has to account for."""
+
+
+class LayerSide(Record):
+    """A layer in one of the two networks; empty where it has none."""
+
+    layers: tuple[str, ...] = Field((), description="the runtime's names")
+    kernels: tuple[str, ...] = Field((), description="the runtime's own types of them")
+    channels: tuple[int, int] | None = Field(None, description="input and output channels of the heaviest node")
+    time_ns: int | None = Field(None, description="of one execution; None where the runtime does not time it")
+    macs: NonNegativeInt | None = Field(None, description="None: not known")
+    moved_bytes: NonNegativeInt | None = Field(None, description="each tensor moved once; None: not known")
+    roofline_share: float | None = Field(None, description="shortest time that the roofline allows over the time")
+    bound: Literal["compute", "memory"] | None = Field(None, description="which of the two sets that shortest time")
+
+
+class ExplainedLayer(Record):
+    """What the MACs of a layer promised, what is missing, and why."""
+
+    name: str = Field(description="ONNX node with the most MACs, named as in the dense file; or the kind")
+    kind: Literal["layer", "layout conversion", "inserted"] = Field(
+        "layer", description="all changes of layout stand together, and so does what else the runtime inserted"
+    )
+    dense: LayerSide
+    pruned: LayerSide
+    depthwise: bool = False
+    missing_ns: float | None = Field(None, description="time beyond what its own MACs promised; negative: it gained")
+    reason: Reason = Field(description="why")
+    uneven_ns: float = Field(0.0, description="time that is missing as its MACs cost more than others, or less")
+    uneven_reason: Reason | None = Field(None, description="why more of them stayed than elsewhere")
+    why: tuple[str, ...] = Field((), description="what the reason is known from, in words")
+
+    @property
+    def n_layers(self) -> int:
+        """Layers in it."""
+        return 1 if self.kind == "layer" else max(len(self.dense.layers), len(self.pruned.layers))
+
+
+class ReasonSum(Record):
+    """What one reason accounts for, over all layers."""
+
+    reason: Reason
+    missing_ns: float
+    n_layers: NonNegativeInt
+    largest: tuple[str, ...] = Field((), description="layers that it takes most in, at most three")
+
+
+class AlignedPlan(Record):
+    """A plan whose counts fill the blocks of the runtime, or the one of the pruned network itself."""
+
+    rounded: Rounding = Field(description="how its counts were made multiples of the block")
+    counts: dict[str, PositiveInt] = Field(description="kept units of each group")
+    macs_share: float | None = Field(description="of the dense MACs; None: not known")
+    predicted_share: PositiveFloat = Field(description="of the dense time, from the latency table")
+    measured_share: PositiveFloat | None = Field(None, description="measured in turn with the dense network")
+
+
+class Explanation(Record):
+    """What ``deploy explain`` writes."""
+
+    schema_version: Literal[1] = 1
+    dense: Subject
+    pruned: Subject
+    backend_version: str | None = None
+    dense_ns: PositiveFloat = Field(description="median unprofiled call")
+    pruned_ns: PositiveFloat = Field(description="median unprofiled call")
+    dense_macs: NonNegativeInt = Field(description="of one call, as far as they are known")
+    pruned_macs: NonNegativeInt = Field(description="of one call, as far as they are known")
+    roofline: Roofline | None = Field(None, description="peaks measured in the same run")
+    layer_overhead_ns: NonNegativeFloat | None = Field(None, description="of a layer that computes next to nothing")
+    block: PositiveInt | None = Field(None, description="channels computed together; 1: no blocks; None: not known")
+    block_from: Literal["table", "measured", "unknown"] = "unknown"
+    missing_ns: float | None = Field(description="beyond the promised time; None: no MACs are known")
+    reasons: tuple[ReasonSum, ...] = Field(description="what is missing, by reason, most first; no rest")
+    layers: tuple[ExplainedLayer, ...] = Field(description="in the order of the dense network")
+    plans: tuple[AlignedPlan, ...] = Field((), description="what counts that fill the blocks would buy")
+    notes: tuple[str, ...] = Field((), description="what has to be known to read it, in words")
+
+    @property
+    def promised_share(self) -> float | None:
+        """Share of the dense time that the MACs promise; None where none are known."""
+        return self.pruned_macs / self.dense_macs if self.dense_macs and self.pruned_macs else None
+
+    @property
+    def time_share(self) -> float:
+        """Share of the dense time that was measured."""
+        return self.pruned_ns / self.dense_ns
+
+
+def explain(
+    pruned: LayerProfile,
+    dense: LayerProfile,
+    same: Mapping[str, str] | None = None,
+    *,
+    block: int | None = None,
+    block_from: Literal["table", "measured", "unknown"] = "unknown",
+    layer_overhead_ns: float | None = None,
+    whole: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
+) -> Explanation:
+    """Say why the time of a pruned network did not follow its MACs.
+
+    Parameters
+    ----------
+    pruned, dense : LayerProfile
+        Profiled in turn, under one backend with the same options and batch.
+    same : Mapping of str to str, optional
+        Which node of the dense network a node of the pruned one is, see `benchmarks.layers.comparison.compare_layers`.
+    block : int, optional
+        Channels that the runtime computes together; left out, counts are no reason.
+    block_from : {"table", "measured", "unknown"}
+        How that is known.
+    layer_overhead_ns : float, optional
+        Time of a layer that computes next to nothing; left out, overhead is no reason.
+    whole : Mapping of str to str, optional
+        Why a layer of the dense network, by its ONNX node, keeps all its channels.
+    notes : sequence of str
+        Are kept.
+
+    Raises
+    ------
+    NotComparableError
+        Backend, options or batch differ.
+    """
+    share = pruned.macs / dense.macs if dense.macs and pruned.macs else None
+    unknown = [frozenset(profile.uncounted) for profile in (dense, pruned)]
+    drawn = [_drawn(rows, *unknown) for rows in matched_rows(pruned, dense, same) if rows.kind != "gaps"]
+    counted = [layer for layer in drawn if layer.dense.macs and layer.dense.time_ns is not None]
+    total_macs = sum(layer.dense.macs or 0 for layer in counted)
+    judge = _Judge(
+        share=share,
+        ns_per_mac=sum(layer.dense.time_ns or 0 for layer in counted) / total_macs if total_macs else 0.0,
+        block=block,
+        overhead_ns=layer_overhead_ns,
+        whole=whole or {},
+    )
+    layers = [judge(layer) for layer in drawn]
+    missing_ns = None if share is None else pruned.latency_ns - share * dense.latency_ns
+    return Explanation(
+        dense=dense.subject,
+        pruned=pruned.subject,
+        backend_version=pruned.backend_version,
+        dense_ns=dense.latency_ns,
+        pruned_ns=pruned.latency_ns,
+        dense_macs=dense.macs,
+        pruned_macs=pruned.macs,
+        roofline=pruned.roofline,
+        layer_overhead_ns=layer_overhead_ns,
+        block=block,
+        block_from=block_from,
+        missing_ns=missing_ns,
+        reasons=_sums(layers, missing_ns),
+        layers=tuple(layers),
+        notes=(*notes, *(f"{side.subject.label}: {note}" for side in (dense, pruned) for note in side.notes)),
+    )
+
+
+def _drawn(rows: MatchedRows, unknown_dense: Collection[str], unknown_pruned: Collection[str]) -> ExplainedLayer:
+    chief = max(rows.baseline or rows.candidate, key=lambda row: row.macs)
+    return ExplainedLayer(
+        name=rows.name,
+        kind="layout conversion" if rows.kind == "layout conversion" else "inserted" if rows.kind else "layer",
+        dense=_side(rows.baseline, unknown_dense),
+        pruned=_side(rows.candidate, unknown_pruned),
+        depthwise=chief.channels is not None and chief.groups == chief.channels[0] > 1,
+        reason="followed",
+    )
+
+
+def _side(rows: Sequence[LayerRow], unknown: Collection[str]) -> LayerSide:
+    if not rows:
+        return LayerSide()
+    heaviest = max(rows, key=lambda row: row.macs)
+    timed = [row.time_ns for row in rows if row.time_ns is not None]
+    sizes = [row.moved_bytes for row in rows if row.nodes]
+    known = [size for size in sizes if size is not None]
+    return LayerSide(
+        layers=tuple(row.name for row in rows),
+        kernels=tuple(row.runtime_kind for row in rows if row.time_ns is not None),
+        channels=heaviest.channels,
+        time_ns=sum(timed) if timed else None,
+        macs=None if any(node in unknown for row in rows for node in row.nodes) else sum(row.macs for row in rows),
+        moved_bytes=sum(known) if known and len(known) == len(sizes) else None,
+        roofline_share=heaviest.roofline_share,
+        bound=heaviest.bound,
+    )
+
+
+class _Judge:
+    """Finds what is missing in a layer, and the reason.
+
+    Parameters
+    ----------
+    share : float or None
+        Of the MACs that are left; None: not known.
+    ns_per_mac : float
+        What a MAC of the dense network costs on average.
+    block, overhead_ns, whole
+        As in `explain`.
+    """
+
+    def __init__(
+        self,
+        *,
+        share: float | None,
+        ns_per_mac: float,
+        block: int | None,
+        overhead_ns: float | None,
+        whole: Mapping[str, str],
+    ) -> None:
+        self._share, self._ns_per_mac = share, ns_per_mac
+        self._block, self._overhead_ns, self._whole = block, overhead_ns, whole
+
+    def __call__(self, layer: ExplainedLayer) -> ExplainedLayer:
+        dense, pruned = layer.dense, layer.pruned
+        before, after = dense.time_ns or 0, pruned.time_ns or 0
+        if self._share is None or (dense.layers and dense.macs is None) or (pruned.layers and pruned.macs is None):
+            missing = None if self._share is None else after - self._share * before
+            return layer.model_copy(update={"missing_ns": missing, "reason": "MACs unknown"})
+        if not dense.macs:
+            return self._without_macs(layer, after - self._share * before)
+        left = (pruned.macs or 0) / dense.macs
+        missing = after - left * before
+        uneven = (left - self._share) * (before - self._ns_per_mac * dense.macs)
+        reason, why = self._reason(layer, left, missing)
+        whole = left == 1 and dense.channels == pruned.channels
+        stayed: Reason = "left whole" if whole else "depthwise" if layer.depthwise else "MACs removed where cheap"
+        if whole:
+            reason = "left whole" if reason == "followed" else reason
+            why = (*why, *([self._whole[layer.name]] if layer.name in self._whole else []))
+        return layer.model_copy(
+            update={
+                "missing_ns": missing,
+                "reason": reason,
+                "uneven_ns": uneven,
+                "uneven_reason": stayed,
+                "why": why,
+            }
+        )
+
+    def _without_macs(self, layer: ExplainedLayer, missing: float) -> ExplainedLayer:
+        dense, pruned = layer.dense, layer.pruned
+        reason: Reason = "no MACs to remove"
+        why: tuple[str, ...] = ()
+        if layer.kind == "layout conversion":
+            added = len(pruned.layers) > len(dense.layers)
+            reason = "reorders put in" if added else reason
+            why = (f"{len(pruned.layers)} of them instead of {len(dense.layers)}",) if added else ()
+        elif not dense.layers:
+            reason, why = "no counterpart", ("in the pruned network only",)
+        else:
+            why = _bytes_left(dense, pruned)
+        return layer.model_copy(update={"missing_ns": missing, "reason": reason, "why": why})
+
+    def _reason(self, layer: ExplainedLayer, left: float, missing: float) -> tuple[Reason, tuple[str, ...]]:
+        """Return the first reason that was measured for a layer which did not follow its MACs, and the facts."""
+        dense, pruned = layer.dense, layer.pruned
+        if abs(missing) <= _AS_PROMISED * left * (dense.time_ns or 0) or not pruned.layers:
+            return "followed", ()
+        if missing < 0:
+            return "more than promised", ()
+        kernels = f"{_listed(pruned.kernels)} instead of {_listed(dense.kernels)}"
+        another = set(dense.kernels) != set(pruned.kernels) or len(dense.kernels) != len(pruned.kernels)
+        if self._overhead_ns is not None and (1 - left) * self._overhead_ns >= _MOSTLY * missing:
+            return "overhead-bound", (f"no layer takes less than {self._overhead_ns / 1000:.1f} us",)
+        if off := self._off_block(layer):
+            return "counts off the block", (*off, *([kernels] if another else []))
+        if another:
+            return "another kernel", (kernels,)
+        moved = _bytes_left(dense, pruned)
+        if layer.depthwise:
+            return "depthwise", moved
+        return ("memory-bound" if pruned.bound == "memory" else "not explained"), moved
+
+    def _off_block(self, layer: ExplainedLayer) -> list[str]:
+        before, after = layer.dense.channels, layer.pruned.channels
+        if self._block is None or before is None or after is None:
+            return []
+        axes = [("input ", before[0], after[0]), ("output ", before[1], after[1])]
+        if layer.depthwise:
+            axes = [("", before[1], after[1])]
+        return [
+            f"{count} {axis}channels are no multiple of {self._block} (dense: {full})"
+            for axis, full, count in axes
+            if count != full and count % self._block
+        ]
+
+
+def _sums(layers: Sequence[ExplainedLayer], missing_ns: float | None) -> tuple[ReasonSum, ...]:
+    """Sum up by reason, most first; what no layer accounts for lies outside of them."""
+    if missing_ns is None:
+        return ()
+    parts: dict[Reason, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+    for place, layer in enumerate(layers):
+        if layer.missing_ns is not None:
+            parts[layer.reason][place] += layer.missing_ns
+        if layer.uneven_reason is not None:
+            parts[layer.uneven_reason][place] += layer.uneven_ns
+    found: list[ReasonSum] = []
+    for reason, by_layer in parts.items():
+        largest = sorted(by_layer, key=lambda place: -abs(by_layer[place]))[:3]
+        found.append(
+            ReasonSum(
+                reason=reason,
+                missing_ns=sum(by_layer.values()),
+                n_layers=sum(layers[place].n_layers for place in by_layer),
+                largest=tuple(layers[place].name for place in largest),
+            )
+        )
+    rest = missing_ns - sum(one.missing_ns for one in found)
+    found.append(ReasonSum(reason="outside the layers", missing_ns=rest, n_layers=0))
+    return tuple(sorted(found, key=lambda one: -one.missing_ns))
+
+
+def _bytes_left(dense: LayerSide, pruned: LayerSide) -> tuple[str, ...]:
+    if not dense.moved_bytes or pruned.moved_bytes is None:
+        return ()
+    return (f"{100 * pruned.moved_bytes / dense.moved_bytes:.0f} % of its bytes are left",)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " + ".join(dict.fromkeys(names)) or "none"

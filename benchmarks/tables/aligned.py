@@ -1,0 +1,205 @@
+"""What a pruned network would take if its counts filled the blocks of the runtime."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from math import gcd
+from pathlib import Path
+
+import onnx
+
+from backends import modelfile
+from benchmarks.errors import NotComparableError
+from benchmarks.layers.explanation import AlignedPlan, Rounding
+from benchmarks.layers.process import Processes, session_process
+from benchmarks.machine.machine import Machine, ThisMachine
+from benchmarks.subject.cost import cost
+from benchmarks.subject.subject import SubjectSpec
+from benchmarks.tables.build import PlanTimer, plan_timer
+from benchmarks.tables.draws import aligned, unit_widths
+from benchmarks.tables.fit import layer_sizes
+from benchmarks.tables.plan_space import AxisPlace, PlanSpace, Size
+from benchmarks.tables.table import LatencyTable
+
+__all__ = ["aligned_plans", "kept_counts", "why_whole"]
+
+
+def kept_counts(space: PlanSpace, dense: Path, pruned: Path, same: Mapping[str, str]) -> dict[str, int]:
+    """Read off a pruned ONNX file how many units of each group it keeps.
+
+    Parameters
+    ----------
+    space : PlanSpace
+        Of the dense file.
+    dense, pruned : Path
+        ONNX files.
+    same : Mapping of str to str
+        Which node of the dense file a node of the pruned one is.
+
+    Raises
+    ------
+    NotComparableError
+        The pruned file is not the dense network with other widths.
+    SettingError
+        A count is out of the range of its group.
+    BackendError
+        A file is missing or broken.
+    """
+    graphs = [modelfile.read(path).proto.graph for path in (dense, pruned)]
+    lengths = {tensor.name: tuple(tensor.dims) for tensor in graphs[1].initializer}
+    named = {node.name or node.output[0]: node for node in graphs[1].node}
+    counterparts = {theirs: named[mine] for mine, theirs in same.items() if mine in named}
+    known: list[tuple[Size, int, str]] = []
+    for place in space.places:
+        if isinstance(place, AxisPlace):
+            name = _name(graphs[0].node[place.node])
+            node = counterparts.get(name)
+            shape = lengths.get(node.input[place.input], ()) if node and place.input < len(node.input) else ()
+            if place.axis < len(shape):
+                known.append((place.size, shape[place.axis], name))
+    counts = _solved(known)
+    if missing := [group.name for group in space.groups if group.name not in counts]:
+        raise NotComparableError(f"{pruned}: no layer tells how many units of group {missing[0]!r} it keeps")
+    for size, length, name in known:
+        if size(counts) != length:
+            raise NotComparableError(
+                f"{pruned} is not {dense} with other widths: node {name!r} has {length} channels where the plan space "
+                f"says {size(counts)}"
+            )
+    return space.complete(counts)
+
+
+def why_whole(dense: Path, space: PlanSpace, counts: Mapping[str, int]) -> dict[str, str]:
+    """Say of each weighted layer that keeps all its channels why it does, as far as the plan space knows."""
+    whole = space.whole
+    why = {}
+    for name, sizes in layer_sizes(modelfile.read(dense).proto.graph, space).items():
+        groups = [group for size in sizes for group, _ in size.terms]
+        if not groups:
+            why[name] = "its channels are in no group that may be pruned"
+        elif all(counts[group] == whole[group] for group in groups):
+            why[name] = f"the plan keeps all of {', '.join(dict.fromkeys(groups))}"
+    return why
+
+
+def aligned_plans(
+    spec: SubjectSpec,
+    space: PlanSpace,
+    table: LatencyTable,
+    counts: Mapping[str, int],
+    *,
+    where: str,
+    verify: bool,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+    processes: Processes = session_process,
+    machine: Machine | None = None,
+) -> tuple[AlignedPlan, ...]:
+    """Predict the time of a plan as it is, and with its counts rounded to full blocks.
+
+    Parameters
+    ----------
+    spec : SubjectSpec
+        The dense ONNX file, the backend, its options and the inputs.
+    space : PlanSpace
+        Of that file.
+    table : LatencyTable
+        Is refused on another machine, for another file or other options.
+    counts : Mapping of str to int
+        Kept units of each group.
+    where : str
+        What the table was read from, for the message.
+    verify : bool
+        Whether each plan is also measured, in turn with the dense network.
+    seed : int
+        Of the inputs.
+    progress : callable, optional
+        Receives one short line for each step.
+    processes, machine
+        As in `benchmarks.tables.build.build_table`.
+
+    Raises
+    ------
+    NotComparableError
+        The table was measured for something else.
+    RecordError, InputError, BackendError, WorkerError
+        As `benchmarks.tables.build.build_table`.
+    """
+    say = progress or (lambda _: None)
+    plans: dict[Rounding, dict[str, int]] = {"not": dict(counts)}
+    whole, widths = space.whole, unit_widths(space)
+    shares = {name: count / whole[name] for name, count in counts.items()}
+    plans["to the nearest"] = aligned(space, shares, table.block, widths)
+    plans["up"] = _up(space, counts, table.block, widths)
+    with plan_timer(
+        spec,
+        space,
+        purpose=f"aligned plans of {spec.model}",
+        seed=seed,
+        say=say,
+        processes=processes,
+        machine=machine or ThisMachine(),
+    ) as timer:
+        table.require(timer.key(timer(whole)), where)
+        found: list[AlignedPlan] = []
+        for rounded, plan in plans.items():
+            if plan in list(plans.values())[: len(found)]:
+                continue
+            if verify:
+                say(f"measure the plan in turn with the dense network, counts {_described(rounded)}")
+            found.append(
+                AlignedPlan(
+                    rounded=rounded,
+                    counts=plan,
+                    macs_share=_macs_share(timer, plan),
+                    predicted_share=table.predict_ns(plan) / table.dense_ns,
+                    measured_share=timer.share(plan) if verify else None,
+                )
+            )
+    return tuple(found)
+
+
+def _described(rounded: Rounding) -> str:
+    return "as they are" if rounded == "not" else f"rounded {rounded}"
+
+
+def _name(node: onnx.NodeProto) -> str:
+    return node.name or node.output[0]
+
+
+def _solved(known: list[tuple[Size, int, str]]) -> dict[str, int]:
+    """Solve for the groups one after the other, each from a size in which it is the only unknown one."""
+    counts: dict[str, int] = {}
+    progress = True
+    while progress:
+        progress = False
+        for size, length, _ in known:
+            unknown = [(group, each) for group, each in size.terms if group not in counts]
+            if len(unknown) == 1:
+                group, each = unknown[0]
+                rest = length - size({**counts, group: 0})
+                counts[group] = max(rest // each, 0)
+                progress = True
+    return counts
+
+
+def _up(space: PlanSpace, counts: Mapping[str, int], block: int, widths: Mapping[str, int]) -> dict[str, int]:
+    """Return the smallest counts that keep everything and whose channels are a multiple of a block, or all."""
+    steps = {name: block // gcd(block, width) for name, width in widths.items()}
+    return {
+        group.name: min(-(-counts[group.name] // steps[group.name]) * steps[group.name], group.n_units)
+        for group in space.groups
+    }
+
+
+def _macs_share(timer: PlanTimer, counts: Mapping[str, int]) -> float | None:
+    """Return the MACs of a plan as a share of the dense network's; None where they are not known."""
+    with tempfile.TemporaryDirectory(prefix="prune-deploy-") as folder:
+        path = Path(folder) / "plan.onnx"
+        costs = []
+        for plan in (timer.narrower.space.whole, counts):
+            onnx.save_model(timer.narrower.model(plan), path)
+            costs.append(cost(path, shapes=timer.spec.shapes))
+    dense, plan_cost = costs
+    return None if dense.unknown or plan_cost.unknown or not dense.macs else plan_cost.macs / dense.macs

@@ -1,0 +1,113 @@
+"""How many channels a runtime computes together, found with a small network of convolutions of many widths."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.layers.process import Processes, session_process
+from benchmarks.machine.machine import Machine, ThisMachine
+from benchmarks.subject.subject import SubjectSpec, content_sha256
+from benchmarks.tables.build import plan_timer
+from benchmarks.tables.draws import draw
+from benchmarks.tables.fit import best_fit, layer_sizes
+from benchmarks.tables.plan_space import AxisPlace, GroupRange, PlanSpace, Size
+
+__all__ = ["find_block"]
+
+_WIDTH, _LENGTH = 96, 14
+_KERNELS = (1, 3, 1, 3, 1)
+_PLANS, _GRAINS = 30, (1, 4, 8, 16, 32)
+_TOO_FAR = 0.15
+"""Mean error on held-out plans beyond which the times show no block."""
+_OPSET, _IR_VERSION = 17, 8
+
+
+def find_block(
+    spec: SubjectSpec,
+    *,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+    processes: Processes = session_process,
+    machine: Machine | None = None,
+) -> int | None:
+    """Measure a small network at many widths, and return the size of the blocks that its times follow.
+
+    Parameters
+    ----------
+    spec : SubjectSpec
+        The backend and its options; the model is not used, and the small network is in fp32.
+    seed : int
+        Of the widths.
+    progress : callable, optional
+        Receives one short line.
+    processes, machine
+        As in `benchmarks.tables.build.build_table`.
+
+    Returns
+    -------
+    int or None
+        1 where every channel costs the same; None where the times follow no block, as on a busy machine.
+
+    Raises
+    ------
+    WorkerError
+        The backend refuses the network, or has no layer times.
+    """
+    say = progress or (lambda _: None)
+    say(f"find out how many channels {spec.backend} computes together")
+    rng = random.Random(seed)
+    with tempfile.TemporaryDirectory(prefix="prune-deploy-") as folder:
+        path = Path(folder) / "block.onnx"
+        model = _network()
+        onnx.save_model(model, path)
+        space = _space(path)
+        with plan_timer(
+            SubjectSpec(model=path, backend=spec.backend, options=replace(spec.options, precision="fp32")),
+            space,
+            purpose=f"the blocks of channels of {spec.backend}",
+            seed=seed,
+            say=say,
+            processes=processes,
+            machine=machine or ThisMachine(),
+        ) as timer:
+            plans = (draw(space, rng, block=_GRAINS[i % len(_GRAINS)], least=0.4, most=1.0) for i in range(_PLANS))
+            runs = [timer(counts) for counts in plans]
+    fit, held_out, _ = best_fit(runs, layer_sizes(model.graph, space))
+    return None if held_out.mape > _TOO_FAR else fit.block
+
+
+def _network() -> onnx.ModelProto:
+    rng = np.random.default_rng(0)
+    shapes = [(_WIDTH, _WIDTH, kernel, kernel) for kernel in _KERNELS]
+    weights = [
+        numpy_helper.from_array((rng.standard_normal(shape) / 30).astype(np.float32), f"w{i}")
+        for i, shape in enumerate(shapes)
+    ]
+    nodes = [
+        helper.make_node("Conv", [f"t{i}", f"w{i}"], [f"t{i + 1}"], name=f"conv{i}", pads=[kernel // 2] * 4)
+        for i, kernel in enumerate(_KERNELS)
+    ]
+    size = [1, _WIDTH, _LENGTH, _LENGTH]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, size) for name in ("t0", f"t{len(nodes)}")]
+    graph = helper.make_graph(nodes, "block", ends[:1], ends[1:], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
+
+
+def _space(path: Path) -> PlanSpace:
+    """Each width between two convolutions is a group; those of the image and of the answer stay."""
+    groups = [f"g{i}" for i in range(len(_KERNELS) - 1)]
+    axes = [(i, 0, group) for i, group in enumerate(groups)] + [(i + 1, 1, group) for i, group in enumerate(groups)]
+    return PlanSpace(
+        model_sha256=content_sha256(path),
+        graph="block",
+        groups=tuple(GroupRange(name=group, n_units=_WIDTH) for group in groups),
+        places=tuple(AxisPlace(node=i, input=1, axis=axis, size=Size(terms=((g, 1),))) for i, axis, g in axes),
+    )

@@ -1,0 +1,131 @@
+"""``deploy explain``: why the time of a pruned network did not follow its MACs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from benchmarks.errors import InputError, WorkerError
+from benchmarks.layers.explanation import AlignedPlan
+from benchmarks.layers.explanation import explain as explained
+from benchmarks.layers.profiler import profile_in_turn, same_nodes
+from benchmarks.layers.roofline import measure_layer_overhead
+from benchmarks.machine.lock import machine_lock
+from benchmarks.subject.subject import SubjectSpec
+from benchmarks.tables.aligned import aligned_plans, kept_counts, why_whole
+from benchmarks.tables.block import find_block
+from benchmarks.tables.plan_space import PlanSpace
+from benchmarks.tables.table import LatencyTable
+from deploy.backend_options import require_backends
+from deploy.bundle.bundle import bundle_of
+from deploy.cli import options as given
+from deploy.cli.output import print_tables, say
+from deploy.files.atomic import require_writable, write_file
+from deploy.report.explanation import answer, explanation_page, explanation_tables
+from deploy.results.bench_grid import Grid, label_models, shapes
+
+__all__ = ["explain"]
+
+Number = TypeVar("Number", int, float)
+
+
+def explain(
+    pruned: Annotated[Path, typer.Argument(metavar="PRUNED", help="ONNX file, or the folder of a bundle.")],
+    against: Annotated[Path, typer.Option("--against", help="The dense network: ONNX file or bundle.")],
+    backend: Annotated[str, typer.Option("--backend", "-b", help="Whose times are explained.")] = "ort",
+    precision: given.Precision = "fp32",
+    threads: given.Threads = None,
+    device: given.Device = None,
+    batch: given.Batch = None,
+    shape: given.Shapes = None,
+    plan_space: Annotated[
+        Path | None, typer.Option("--plan-space", help="What of the dense file follows the widths; needs --table.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option("--table", help="Latency table of the dense file; needs --plan-space.")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Measure the aligned plans, in turn with dense.")] = False,
+    duration: given.Duration = 2.0,
+    top: Annotated[int, typer.Option(min=0, help="Layers to list, those that miss most first; 0: all.")] = 20,
+    seed: given.Seed = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON instead of tables.")] = False,
+    page: given.PageFile = None,
+) -> None:
+    """Say why the time of PRUNED did not follow its MACs, layer by layer and in all, and what to do about it."""
+    if page is not None:
+        require_writable(page)
+    if (plan_space is None) != (table is None):
+        raise InputError("--plan-space and --table are given together: one says what the other was measured for")
+    if verify and table is None:
+        raise InputError("--verify measures aligned plans: give --plan-space and --table")
+    space = None if plan_space is None else PlanSpace.load(plan_space)
+    known = None if table is None else LatencyTable.load(table)
+    require_backends([backend], device)
+    grid = Grid(
+        backends=[backend],
+        precision=precision,
+        device=device,
+        threads=(threads,),
+        batches=(batch,),
+        shapes=shapes(shape or []),
+    )
+    ((dense_spec, pruned_spec),) = grid.specs(label_models(pruned, against))
+    same = same_nodes(pruned_spec, dense_spec)  # finds a broken file before anything is profiled
+    notes = _of_bundle(pruned_spec)
+    counts = None if space is None else kept_counts(space, dense_spec.model, pruned_spec.model, same)
+    tell = partial(_tell, backend)
+    plans: tuple[AlignedPlan, ...] = ()
+    if space is not None and known is not None and counts is not None:
+        plans = aligned_plans(
+            dense_spec, space, known, counts, where=str(table), verify=verify, seed=seed, progress=tell
+        )
+    with machine_lock(f"deploy explain {pruned}", say=say):
+        profiles = profile_in_turn((dense_spec, pruned_spec), budget_s=duration, seed=seed, progress=tell)
+        overhead_ns = _unless_refused(lambda: measure_layer_overhead(backend, dense_spec.options), "overhead", notes)
+    block = (
+        known.block
+        if known is not None
+        else _unless_refused(lambda: find_block(dense_spec, seed=seed, progress=tell), "block of channels", notes)
+    )
+    found = explained(
+        profiles[1],
+        profiles[0],
+        same,
+        block=block,
+        block_from="table" if known is not None else "unknown" if block is None else "measured",
+        layer_overhead_ns=overhead_ns,
+        whole={} if space is None or counts is None else why_whole(dense_spec.model, space, counts),
+        notes=notes,
+    ).model_copy(update={"plans": plans})
+    if page is not None:
+        write_file(page, explanation_page(found))
+    if json:
+        typer.echo(found.model_dump_json(indent=1))
+    else:
+        typer.echo(answer(found) + "\n")
+        print_tables(*explanation_tables(found, top or None))
+
+
+def _unless_refused(measure: Callable[[], Number | None], what: str, notes: list[str]) -> Number | None:
+    """Measure; a backend that refuses the small network leaves it unknown, with a note."""
+    try:
+        return measure()
+    except WorkerError as error:
+        notes.append(f"the {what} could not be measured: {error}")
+        return None
+
+
+def _of_bundle(spec: SubjectSpec) -> list[str]:
+    """Say what the bundle of a pruned network knows of layers that were left whole."""
+    bundle = bundle_of(spec.model)
+    proof = None if bundle is None or bundle.pruning is None else bundle.pruning.proof
+    texts = () if proof is None else (proof.left_whole, proof.unranked)
+    return [f"left whole, says the bundle: {text}" for text in texts if text]
+
+
+def _tell(backend: str, line: str) -> None:
+    say(f"{backend}: {line}")

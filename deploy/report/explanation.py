@@ -1,0 +1,231 @@
+"""Why time did not follow MACs, in words, as tables, and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.layers.explanation import ExplainedLayer, Explanation, LayerSide, Reason
+from deploy.report.formatting import NOTHING, count, duration, percent, rate, ratio, size
+from deploy.report.rendering import render
+from deploy.report.table import Notes, Table, left
+
+__all__ = ["answer", "explanation_page", "explanation_tables"]
+
+_KEPT = 0.1
+"""A time this near to the promised one kept the promise."""
+_NAMED = 0.05
+"""Share of what is missing from which on a reason is named in the answer."""
+_ROUNDED = {"not": "as they are", "to the nearest": "rounded to the nearest", "up": "rounded up to the next"}
+
+
+def answer(found: Explanation) -> str:
+    """Say in two or three sentences what the MACs promised, what came of it, and the chief reason."""
+    pruned, dense = found.pruned.label, found.dense.label
+    said = (
+        f"On {found.pruned.backend}, {pruned} takes {duration(found.pruned_ns)}: {ratio(found.time_share)} the time of "
+        f"{dense} ({duration(found.dense_ns)})."
+    )
+    share = found.promised_share
+    if share is None or found.missing_ns is None:
+        return f"{said} No MACs are known: nothing is promised."
+    promised = share * found.dense_ns
+    said += f" Its MACs fell to {percent(share)}, which promised {duration(promised)}."
+    if abs(found.missing_ns) <= _KEPT * promised:
+        return f"{said} The time followed the MACs."
+    if found.missing_ns < 0:
+        return f"{said} It is faster than promised by {duration(-found.missing_ns)}."
+    chief = [one for one in found.reasons if one.missing_ns >= _NAMED * found.missing_ns][:3]
+    told = ", ".join(f"{percent(one.missing_ns / found.missing_ns)} {_reason(found, one.reason)}" for one in chief)
+    said += f" {duration(found.missing_ns)} are missing: {told}."
+    aligned = [plan for plan in found.plans if plan.rounded != "not"]
+    if not aligned:
+        return said
+    best = min(aligned, key=lambda plan: plan.measured_share or plan.predicted_share)
+    bought = f"{_share(best.predicted_share)} of the dense time (predicted)"
+    if best.measured_share is not None:
+        bought = (
+            f"{_share(best.measured_share)} of the dense time (measured; predicted: {_share(best.predicted_share)})"
+        )
+    return f"{said} With counts {_ROUNDED[best.rounded]} multiple of {found.block} it takes {bought}."
+
+
+def explanation_tables(found: Explanation, top: int | None = None) -> tuple[Table, ...]:
+    """Derive the tables: the reasons, the aligned plans, and the layers in which most is missing.
+
+    Parameters
+    ----------
+    found : Explanation
+        What is shown.
+    top : int, optional
+        So many layers have a row of their own. Left out: all.
+    """
+    ordered = sorted(found.layers, key=lambda layer: -abs(_missing(layer)))
+    timed = [layer for layer in ordered if layer.dense.time_ns is not None or layer.pruned.time_ns is not None]
+    shown, rest = timed[:top], timed[len(timed[:top]) :]
+    plans = (_plans_table(found),) if found.plans else ()
+    return (_reasons_table(found), *plans, _layers_table(found, shown, rest), _work_table(found, shown))
+
+
+def explanation_page(found: Explanation) -> str:
+    """Make the whole page. The same explanation gives the same page."""
+    subject = found.pruned
+    return render(
+        "explain.html",
+        title=f"{subject.label} against {found.dense.label} on {subject.backend}",
+        answer=answer(found),
+        tables=explanation_tables(found),
+        facts=[
+            ("backend", f"{subject.backend} {found.backend_version or ''}".strip()),
+            ("options", f"{subject.precision}, threads {subject.threads}, {subject.device}, batch {subject.batch}"),
+            ("channels computed together", _block(found)),
+            ("shortest layer", _overhead(found)),
+            ("roofline", _peaks(found) or "not measured"),
+            *((side.label, f"{side.model}, sha256 {side.sha256}") for side in (found.dense, subject)),
+        ],
+    )
+
+
+def _reasons_table(found: Explanation) -> Table:
+    total = found.missing_ns
+    rows = [
+        (
+            _reason(found, one.reason),
+            _signed(one.missing_ns),
+            percent(one.missing_ns / total) if total else NOTHING,
+            str(one.n_layers) if one.n_layers else NOTHING,
+        )
+        for one in found.reasons
+    ]
+    if total is not None:
+        rows.append(("in all", _signed(total), percent(1), NOTHING))
+    return Table(
+        "What is missing to the promised time",
+        (*left("reason"), "missing", "share", "layers"),
+        tuple(rows),
+        notes=found.notes,
+        caption=f"Channels computed together: {_block(found)}. Shortest layer: {_overhead(found)}. {_peaks(found)}",
+    )
+
+
+def _plans_table(found: Explanation) -> Table:
+    rows = tuple(
+        (
+            _ROUNDED[plan.rounded],
+            NOTHING if plan.macs_share is None else percent(plan.macs_share),
+            _share(plan.predicted_share),
+            NOTHING if plan.measured_share is None else _share(plan.measured_share),
+        )
+        for plan in found.plans
+    )
+    verified = any(plan.measured_share is not None for plan in found.plans)
+    caption = "Shares of the dense network's. Predicted by the latency table"
+    caption += ", measured in turn with the dense network." if verified else "; --verify measures it."
+    return Table(
+        f"What counts in multiples of {found.block} would buy",
+        (*left("counts"), "MACs", "time, predicted", "time, measured"),
+        rows,
+        caption=caption,
+    )
+
+
+def _layers_table(found: Explanation, shown: Sequence[ExplainedLayer], rest: Sequence[ExplainedLayer]) -> Table:
+    notes = Notes()
+    rows = [
+        (
+            layer.name,
+            _time(layer.dense),
+            _time(layer.pruned),
+            _signed(_missing(layer)),
+            notes.after(_told(layer), layer.why),
+        )
+        for layer in shown
+    ]
+    if rest:
+        old, new = (sum(side.time_ns or 0 for side in sides) for sides in zip(*map(_sides, rest), strict=True))
+        rows.append((f"{len(rest)} others", _signed(old), _signed(new), _signed(sum(map(_missing, rest))), ""))
+    rows.append(("one call", duration(found.dense_ns), duration(found.pruned_ns), _signed(found.missing_ns), ""))
+    return Table(
+        "Layer by layer",
+        (*left("layer"), found.dense.label, found.pruned.label, "missing", *left("why")),
+        tuple(rows),
+        notes=notes.texts,
+        caption="Missing: beyond the time that the MACs promised; negative where more was gained.",
+    )
+
+
+def _work_table(found: Explanation, shown: Sequence[ExplainedLayer]) -> Table:
+    rows = [
+        (
+            layer.name,
+            *(NOTHING if side.macs is None else count(side.macs) for side in _sides(layer)),
+            *(NOTHING if side.moved_bytes is None else size(side.moved_bytes) for side in _sides(layer)),
+            *(NOTHING if side.roofline_share is None else percent(side.roofline_share) for side in _sides(layer)),
+            layer.pruned.bound or NOTHING,
+        )
+        for layer in shown
+    ]
+    rows.append(("one call", count(found.dense_macs), count(found.pruned_macs), *[NOTHING] * 5))
+    return Table(
+        "What these layers do",
+        (*left("layer"), "MACs", "pruned", "bytes", "pruned", "roofline", "pruned", *left("bound")),
+        tuple(rows),
+        caption="Bytes: inputs, weights and outputs, each once. Roofline: shortest time that the measured peaks allow, "
+        "over the time. -: not known.",
+    )
+
+
+def _sides(layer: ExplainedLayer) -> tuple[LayerSide, LayerSide]:
+    return layer.dense, layer.pruned
+
+
+def _missing(layer: ExplainedLayer) -> float:
+    return (layer.missing_ns or 0.0) + layer.uneven_ns
+
+
+def _told(layer: ExplainedLayer) -> str:
+    """Name the reason that weighs most in a layer."""
+    own, uneven = abs(layer.missing_ns or 0.0), abs(layer.uneven_ns)
+    if layer.uneven_reason is not None and layer.reason == "followed" and uneven > own:
+        return layer.uneven_reason
+    return layer.reason
+
+
+def _reason(found: Explanation, reason: Reason) -> str:
+    return f"counts off the block of {found.block}" if reason == "counts off the block" else reason
+
+
+def _block(found: Explanation) -> str:
+    if found.block is None:
+        return "not known"
+    how = "from the table" if found.block_from == "table" else "measured"
+    return f"{found.block} ({how})"
+
+
+def _overhead(found: Explanation) -> str:
+    return "not known" if found.layer_overhead_ns is None else duration(found.layer_overhead_ns)
+
+
+def _peaks(found: Explanation) -> str:
+    roofline = found.roofline
+    if roofline is None:
+        return ""
+    peaks = []
+    if roofline.peak_flops is not None:
+        peaks.append(f"{rate(roofline.peak_flops)}FLOP/s")
+    if roofline.peak_bytes_per_s is not None:
+        peaks.append(f"{rate(roofline.peak_bytes_per_s)}B/s")
+    return f"Measured peaks: {', '.join(peaks)}."
+
+
+def _share(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _time(side: LayerSide) -> str:
+    return NOTHING if side.time_ns is None else duration(side.time_ns)
+
+
+def _signed(ns: float | None) -> str:
+    if ns is None:
+        return NOTHING
+    return duration(ns) if ns >= 0 else f"-{duration(-ns)}"

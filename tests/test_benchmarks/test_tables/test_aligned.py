@@ -1,0 +1,91 @@
+"""The counts of a pruned file are read off it, rounded to full blocks, predicted, and measured on request."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+
+from backends.base import CompileOptions
+from benchmarks.errors import NotComparableError, SettingError
+from benchmarks.subject.subject import SubjectSpec
+from benchmarks.tables.aligned import aligned_plans, kept_counts, why_whole
+from benchmarks.tables.build import build_table
+from benchmarks.tables.narrow import Narrower
+
+NAMES = ("first", "depthwise", "second", "fc")
+SAME = {name: name for name in NAMES}
+
+
+@pytest.fixture
+def narrow(dense, space, tmp_path):
+    def make(counts, rename=""):
+        model = Narrower(dense, space).model(counts)
+        for node in model.graph.node:
+            node.name = rename + node.name
+        onnx.save(model, tmp_path / "pruned.onnx")
+        return tmp_path / "pruned.onnx"
+
+    return make
+
+
+def test_counts_are_read_off_the_file_whatever_its_nodes_are_called(dense, space, narrow):
+    counts = {"a": 37, "b": 51}
+    assert kept_counts(space, dense, narrow(counts), SAME) == counts
+    other = {f"x{name}": name for name in NAMES}
+    assert kept_counts(space, dense, narrow(counts, "x"), other) == counts
+    # Two layers tell everything; one does not.
+    assert kept_counts(space, dense, narrow(counts, "x"), {"xsecond": "second"}) == counts
+    with pytest.raises(NotComparableError, match="no layer tells how many units of group 'b' it keeps"):
+        kept_counts(space, dense, narrow(counts, "x"), {"xfirst": "first"})
+
+
+def test_another_network_is_refused(dense, space, narrow):
+    path = narrow({"a": 37, "b": 51})
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name == "w2":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor)[:, :30], "w2"))
+    onnx.save(model, path)
+    with pytest.raises(NotComparableError, match="node 'second' has 30 channels where the plan space says 37"):
+        kept_counts(space, dense, path, SAME)
+    with pytest.raises(SettingError, match="group 'b' keeps 2 to 96 units, got 1"):
+        kept_counts(space, dense, _one_unit(narrow({"a": 64, "b": 2})), {"first": "first", "second": "second"})
+
+
+def _one_unit(path):
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name == "w2":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor)[:1], "w2"))
+    onnx.save(model, path)
+    return path
+
+
+def test_what_stays_whole_is_told_apart(dense, space):
+    why = why_whole(dense, space, {"a": 64, "b": 51})
+    assert why["first"] == why["depthwise"] == "the plan keeps all of a"
+    assert "second" not in why
+    assert "fc" not in why
+
+
+def test_rounded_plans_are_predicted_and_measured(dense, space, new_runtime, new_world):
+    runtime = new_runtime(noise=0.002)
+    spec = SubjectSpec(model=dense, backend="ort", options=CompileOptions())
+    table = build_table(spec, space, plans=24, processes=runtime.processes, machine=new_world())
+    given = {"where": "table.json", "processes": runtime.processes, "machine": new_world()}
+    found = aligned_plans(spec, space, table, {"a": 34, "b": 50}, verify=True, **given)
+    assert [(plan.rounded, plan.counts) for plan in found] == [
+        ("not", {"a": 34, "b": 50}),
+        ("to the nearest", {"a": 32, "b": 48}),
+        ("up", {"a": 40, "b": 56}),
+    ]
+    for plan in found:
+        assert abs(plan.measured_share / plan.predicted_share - 1) < 0.05
+    assert found[1].measured_share < found[0].measured_share
+    assert found[1].macs_share < found[0].macs_share < found[2].macs_share < 1
+    # A plan that is aligned already is told once, and nothing is measured unasked.
+    (only,) = aligned_plans(spec, space, table, {"a": 32, "b": 48}, verify=False, **given)
+    assert only.measured_share is None
+    foreign = table.model_copy(update={"key": table.key.model_copy(update={"threads": 2})})
+    with pytest.raises(NotComparableError, match=r"table\.json was measured for threads 2, not 1"):
+        aligned_plans(spec, space, foreign, {"a": 32, "b": 48}, verify=False, **given)

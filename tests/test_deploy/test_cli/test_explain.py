@@ -1,0 +1,194 @@
+"""``deploy explain`` as people meet it; the slow tests let a real runtime take its time."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from functools import partial
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from backends.base import LayerInfo
+from benchmarks.layers.explanation import Explanation
+from benchmarks.layers.process import Ran
+from benchmarks.layers.profiler import profile_in_turn
+from benchmarks.layers.roofline import Roofline
+from deploy.cli.app import app
+from deploy.user_errors import guarded
+
+ROOFLINE = Roofline(
+    backend="ort", precision="fp32", threads=1, device="cpu", peak_flops=50e9, peak_bytes_per_s=10e9, gemm_size=512,
+    copied_bytes=1 << 20,
+)  # fmt: skip
+
+
+def convnet(path, widths, prefix="", size=8):
+    """Write convolutions of these widths on images of three channels, pooling and ten scores."""
+    sizes = [3, *widths]
+    rng = np.random.default_rng(0)
+    nodes, weights = [], []
+    for i, (before, after) in enumerate(zip(sizes, widths, strict=False)):
+        weights.append((f"w{i}", (after, before, 3, 3)))
+        nodes += [
+            helper.make_node("Conv", [f"r{i}", f"w{i}"], [f"c{i}"], name=f"{prefix}conv{i}", pads=[1] * 4),
+            helper.make_node("Relu", [f"c{i}"], [f"r{i + 1}"], name=f"{prefix}relu{i}"),
+        ]
+    weights.append(("v", (widths[-1], 10)))
+    nodes += [
+        helper.make_node("GlobalAveragePool", [f"r{len(widths)}"], ["p"], name=f"{prefix}pool"),
+        helper.make_node("Flatten", ["p"], ["f"], name=f"{prefix}flat"),
+        helper.make_node("Gemm", ["f", "v"], ["y"], name=f"{prefix}fc"),
+    ]
+    tensors = [
+        numpy_helper.from_array((rng.standard_normal(shape) / 10).astype(np.float32), name) for name, shape in weights
+    ]
+    ends = [
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
+        for name, shape in (("r0", ["batch", 3, size, size]), ("y", ["batch", 10]))
+    ]
+    graph = helper.make_graph(nodes, "net", *ends, tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture
+def explain(capsys):
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            guarded(lambda: app(["explain", *map(str, arguments)]))
+        told = capsys.readouterr()
+        return ended.value.code or 0, told.out, told.err
+
+    return run
+
+
+def run_in_blocks_of_16(backend, model, options, feeds, *, sessions, most_calls, budget_s, total_s):
+    """Take 1 us for each 16 x 16 channels; counts off the block cost as much again, and a reorder."""
+    layers = []
+    for node in onnx.load(model).graph.node:
+        if node.op_type == "Conv":
+            shape = next(t.dims for t in onnx.load(model).graph.initializer if t.name == node.input[1])
+            out, into = (-(-n // 16) for n in shape[:2])
+            odd = shape[0] % 16 > 0
+            layers.append(
+                LayerInfo(name=node.name, kind="Conv", nodes=(node.name,), time_ns=50_000 * out * into << odd)
+            )
+            if odd:
+                layers.append(LayerInfo(name=f"r{len(layers)}", kind="ReorderOutput", time_ns=9_000))
+    whole = sum(layer.time_ns for layer in layers) + 20_000
+    return Ran(
+        calls_ns=((whole,) * 3,) * sessions,
+        layers=(tuple(layers),) * sessions if options.profile else (),
+        executed_precision="fp32",
+        backend_version="1.0",
+    )
+
+
+@pytest.fixture
+def simulated(monkeypatch):
+    processes = lambda backend, *, threads: nullcontext(run_in_blocks_of_16)  # noqa: E731
+    measure = partial(profile_in_turn, processes=processes, measure_roofline=lambda *_: ROOFLINE)
+    monkeypatch.setattr("deploy.cli.explain.profile_in_turn", measure)
+    monkeypatch.setattr("deploy.cli.explain.measure_layer_overhead", lambda *_: 2000.0)
+    monkeypatch.setattr("deploy.cli.explain.find_block", lambda *_, **__: 16)
+
+
+@pytest.fixture
+def dense(tmp_path):
+    return convnet(tmp_path / "dense.onnx", (64, 128, 128))
+
+
+def test_the_answer_comes_first_then_the_reasons_then_the_layers(simulated, explain, dense, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    pruned = convnet(tmp_path / "pruned.onnx", (45, 91, 91), prefix="theirs/")  # other people's names
+    page = tmp_path / "page.html"
+    code, out, err = explain(pruned, "--against", dense, "--threads", 1, "--page", page)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert max(map(len, lines[1:])) <= 80
+    assert lines[0].startswith("On ort, pruned takes")
+    assert "counts off the block of 16" in lines[0]
+    titles = [lines.index(title) for title in ("What is missing to the promised time", "Layer by layer")]
+    assert titles == sorted(titles)
+    assert titles[0] < titles[1] < 25
+    told = " ".join(out.split())
+    for words in (
+        "45 output channels are no multiple of 16 (dense: 64)",
+        "3 of them instead of 0",
+        "Channels computed together: 16 (measured)",
+        "50.0 GFLOP/s, 10.0 GB/s",
+    ):
+        assert words in told
+    html = page.read_text(encoding="utf-8")
+    for words in ("counts off the block of 16", "pruned against dense on ort", "conv1", "50.0 GFLOP/s"):
+        assert words in html
+
+
+def test_json_holds_everything_and_is_all_that_is_printed(simulated, explain, dense, tmp_path):
+    pruned = convnet(tmp_path / "pruned.onnx", (45, 91, 91))
+    code, out, err = explain(pruned, "--against", dense, "--threads", 1, "--json")
+    assert code == 0, err
+    found = Explanation.model_validate(json.loads(out))
+    assert (found.dense.label, found.pruned.label, found.block, found.block_from) == ("dense", "pruned", 16, "measured")
+    reasons = {layer.name: layer.reason for layer in found.layers}
+    assert {reasons[f"conv{i}"] for i in range(3)} == {"counts off the block"}
+    assert reasons["layout conversion"] == "reorders put in"
+    assert found.reasons[0].reason == "counts off the block"
+
+
+def test_aligned_counts_follow_their_macs(simulated, explain, dense, tmp_path):
+    pruned = convnet(tmp_path / "pruned.onnx", (48, 96, 96))
+    code, out, err = explain(pruned, "--against", dense, "--threads", 1)
+    assert code == 0, err
+    assert "The time followed the MACs." in out
+    assert "counts off the block" not in out
+
+
+def test_mistakes_are_one_line(explain, dense, tmp_path):
+    def refused(*arguments):
+        code, out, err = explain(*arguments)
+        lines = [line for line in err.splitlines() if line.startswith("deploy: ")]
+        assert (code, len(lines), out) == (2, 1, ""), err
+        return lines[0]
+
+    pruned = convnet(tmp_path / "pruned.onnx", (45, 91, 91))
+    assert "none.onnx: no such file" in refused(tmp_path / "none.onnx", "--against", dense)
+    assert "none.onnx: no such file" in refused(pruned, "--against", tmp_path / "none.onnx")
+    assert "unknown backend 'onnx'" in refused(pruned, "--against", dense, "--backend", "onnx")
+    assert "'null' has no layers to profile" in refused(pruned, "--against", dense, "--backend", "null")
+    assert "cannot write" in refused(pruned, "--against", dense, "--page", tmp_path / "no" / "page.html")
+    assert "given together" in refused(pruned, "--against", dense, "--table", tmp_path / "table.json")
+    assert "--verify measures aligned plans" in refused(pruned, "--against", dense, "--verify")
+    assert "dense.onnx" in refused(pruned, "--against", dense, "--plan-space", dense, "--table", dense)
+    (tmp_path / "cut.onnx").write_bytes(pruned.read_bytes()[:100])
+    assert "cut.onnx" in refused(tmp_path / "cut.onnx", "--against", dense)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["ort", "openvino"])
+def test_a_real_runtime_is_explained(explain, tmp_path, backend):
+    dense = convnet(tmp_path / "dense.onnx", (128, 128, 192, 192), size=24)
+    odd = convnet(tmp_path / "odd.onnx", (91, 91, 135, 135), prefix="x", size=24)
+    even = convnet(tmp_path / "even.onnx", (96, 96, 128, 128), size=24)
+    found = []
+    for pruned in (odd, even):
+        code, out, err = explain(
+            pruned, "--against", dense, "--backend", backend, "--threads", 1, "--json", "--duration", 1
+        )
+        assert code == 0, err
+        found.append(Explanation.model_validate_json(out))
+    assert {layer.name for layer in found[0].layers if layer.dense.macs} == {"conv0", "conv1", "conv2", "conv3", "fc"}
+    for one in found:
+        assert abs(sum(reason.missing_ns for reason in one.reasons) - one.missing_ns) < 1
+        assert one.layer_overhead_ns > 0
+        assert one.roofline.peak_flops > 0
+    if None in (block := {one.block for one in found}):
+        pytest.skip("the machine is too busy for its blocks to show")
+    if backend == "ort":
+        assert min(block) >= 4
+        assert "counts off the block" in {reason.reason for reason in found[0].reasons}
+    assert "counts off the block" not in {reason.reason for reason in found[1].reasons}
