@@ -109,7 +109,7 @@ class AlignedPlan(Record):
     """A plan whose counts fill the blocks of the runtime, or the one of the pruned network itself."""
 
     rounded: Rounding = Field(description="how its counts were made multiples of the block")
-    counts: dict[str, PositiveInt] = Field(description="kept units of each group")
+    counts: dict[str, NonNegativeInt] = Field(description="kept units of each group; 1 or 0 for a residual block")
     macs_share: float | None = Field(description="of the dense MACs; None: not known")
     predicted_share: PositiveFloat = Field(description="of the dense time, from the latency table")
     measured_share: PositiveFloat | None = Field(None, description="measured in turn with the dense network")

@@ -26,7 +26,7 @@ __all__ = ["aligned_plans", "kept_counts", "why_whole"]
 
 
 def kept_counts(space: PlanSpace, dense: Path, pruned: Path, same: Mapping[str, str]) -> dict[str, int]:
-    """Read off a pruned ONNX file how many units of each group it keeps.
+    """Read off a pruned ONNX file how many units of each group it keeps, and which residual blocks.
 
     Parameters
     ----------
@@ -58,11 +58,17 @@ def kept_counts(space: PlanSpace, dense: Path, pruned: Path, same: Mapping[str, 
             shape = lengths.get(node.input[place.input], ()) if node and place.input < len(node.input) else ()
             if place.axis < len(shape):
                 known.append((place.size, shape[place.axis], name))
-    counts = _solved(known)
+    gone = {
+        block.name: 0
+        for block in space.blocks
+        if not any(_name(graphs[0].node[index]) in counterparts for index in block.nodes)
+    }
+    counts = space.complete(gone) if gone else {}
+    counts = {**_solved(known), **{name: 0 for name, count in counts.items() if not count}}
     if missing := [group.name for group in space.groups if group.name not in counts]:
         raise NotComparableError(f"{pruned}: no layer tells how many units of group {missing[0]!r} it keeps")
     for size, length, name in known:
-        if size(counts) != length:
+        if length != size(counts):
             raise NotComparableError(
                 f"{pruned} is not {dense} with other widths: node {name!r} has {length} channels where the plan space "
                 f"says {size(counts)}"
@@ -107,7 +113,7 @@ def aligned_plans(
     table : LatencyTable
         Is refused on another machine, for another file or other options.
     counts : Mapping of str to int
-        Kept units of each group.
+        Kept units of each group, see `kept_counts`.
     where : str
         What the table was read from, for the message.
     verify : bool
@@ -130,8 +136,9 @@ def aligned_plans(
     plans: dict[Rounding, dict[str, int]] = {"not": dict(counts)}
     whole, widths = space.whole, unit_widths(space)
     shares = {name: count / whole[name] for name, count in counts.items()}
-    plans["to the nearest"] = aligned(space, shares, table.block, widths)
-    plans["up"] = _up(space, counts, table.block, widths)
+    blocks = {block.name: counts[block.name] for block in space.blocks}
+    plans["to the nearest"] = space.complete({**aligned(space, shares, table.block, widths), **blocks})
+    plans["up"] = space.complete({**_up(space, counts, table.block, widths), **blocks})
     with plan_timer(
         spec,
         space,
