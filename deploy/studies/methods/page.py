@@ -20,8 +20,8 @@ BLOCK = "study"
 
 
 def plots(results: StudyResults) -> dict[str, str]:
-    """Draw every plot: by the name of its file."""
-    backends = list(dict.fromkeys(row.backend for row in results.measured)) or [""]
+    """Draw the score against MACs, and against the time under each backend: by the name of the file."""
+    backends = dict.fromkeys(("", *(row.backend for row in results.measured)))
     recovery = results.cells[0].recovery
     drawn = {f"pareto-{backend or 'macs'}.svg": pareto_plot(results, recovery, backend) for backend in backends}
     return {name: svg for name, svg in drawn.items() if svg}

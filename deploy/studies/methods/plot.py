@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
+from benchmarks.stats.summary import summarise
 from deploy.report.axes import Axis, draw_x_axis, draw_y_axis, plain, round_ticks
-from deploy.report.formatting import percent, score, score_name, score_title, score_unit
+from deploy.report.formatting import duration, percent, score, score_name, score_title, score_unit
 from deploy.report.svg import element, line, number, picture, polyline, text
 from deploy.studies.methods.results import StudyResults
 from deploy.studies.methods.summary import Mean, cells_of, mean_of, scores_of
@@ -92,10 +94,11 @@ def pareto_plot(results: StudyResults, recovery: str, backend: str = "") -> str:
     x = Axis(0, 1.05 * max(1.0, *(p.cost[2] for p in shown)), _LEFT, width - _RIGHT)
     y = Axis(low - pad, high + pad, height - _BOTTOM, _TOP)
     what = f"time on {backend}" if backend else "MACs"
+    whole = f" ({_dense_time(results, backend)})" if backend else ""
     drawn = [element("style", _STYLE), element("rect", x=0, y=0, width=width, height=height, class_="ground")]
     scale = 100 if metric == "accuracy" else 1
     cost_ticks, score_ticks = plain(round_ticks(x.low, x.high)), round_ticks(scale * y.low, scale * y.high)
-    cost_title = f"{what}, as a share of the dense network's"
+    cost_title = f"{what}, as a share of the dense network's{whole}"
     drawn += draw_x_axis(x, (y.start, y.end), cost_ticks, cost_title, grid=True)
     drawn += draw_y_axis(x, y, plain(score_ticks, 1 / scale), f"test {score_name(metric)} [{score_unit(metric)}]")
     drawn += [line(x.start, y.start, x.end, y.start, "frame"), line(x.start, y.start, x.start, y.end, "frame")]
@@ -129,13 +132,27 @@ def pareto_plot(results: StudyResults, recovery: str, backend: str = "") -> str:
 
 
 def _time(results: StudyResults, method: str, budget: str, backend: str) -> tuple[float, float, float] | None:
-    """Return the share of the dense network's time that is left, of the first seed that was measured."""
-    for row in results.measured:
-        if (row.method, row.budget, row.backend) == (method, budget, backend) and row.comparison is not None:
-            speedup = row.comparison.speedup
-            if speedup is not None:
-                return 1 / speedup.high, 1 / speedup.value, 1 / speedup.low
-    return None
+    """Return the share of the dense network's time that is left: mean over seeds, and the ends of their intervals."""
+    asked = (method, budget, backend)
+    speedups = [
+        row.comparison.speedup
+        for row in results.measured
+        if (row.method, row.budget, row.backend) == asked and row.comparison is not None and row.comparison.speedup
+    ]
+    if not speedups:
+        return None
+    middle = sum(1 / speedup.value for speedup in speedups) / len(speedups)
+    return min(1 / speedup.high for speedup in speedups), middle, max(1 / speedup.low for speedup in speedups)
+
+
+def _dense_time(results: StudyResults, backend: str) -> str:
+    """Write what the dense network takes under a backend, in the middle of the pairs."""
+    times = [
+        summarise(row.comparison.baseline).p50_ns
+        for row in results.measured
+        if row.backend == backend and row.comparison is not None and row.comparison.speedup
+    ]
+    return duration(median(times))
 
 
 def _macs(pairs: Sequence[tuple[int, int]]) -> tuple[float, float, float] | None:

@@ -42,7 +42,7 @@ def _score_tables(results: StudyResults) -> Iterator[Table]:
         notes = Notes()
         rows = tuple((method, *_after(results, method, budget, notes)) for method in _methods(results))
         yield Table(
-            title=f"{score_title(results.metric)} on test images in {score_unit(results.metric)}, {budget} left",
+            title=f"{score_title(results.metric)} on test images in {score_unit(results.metric)}, at {budget}",
             columns=(*left("method"), *recoveries),
             rows=rows,
             notes=notes.texts,

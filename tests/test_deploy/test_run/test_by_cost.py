@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -51,8 +52,17 @@ def test_the_largest_share_that_takes_the_time_is_taken():
     assert {of for of, _ in method.asked} == {"flops"}
 
 
+def test_of_several_times_the_hardest_is_met():
+    easy = replace(TABLE, backend="other")
+    both = replace(
+        task(0.6), target=Target(kept_fraction=0.9, table=easy, also=(Target(kept_fraction=0.6, table=TABLE),))
+    )
+    kept = ByCost(Even(), "flops").prune(both).plan.kept
+    assert kept == ByCost(Even(), "flops").prune(task(0.6)).plan.kept
+
+
 def test_a_time_that_no_share_takes_is_refused():
-    with pytest.raises(TargetError, match=r"at no share of the flops is the network 20\.00x as fast on simulated"):
+    with pytest.raises(TargetError, match=r"at no share of the flops is the network 20\.00x as fast"):
         ByCost(Even(), "flops").prune(task(0.05))
 
 

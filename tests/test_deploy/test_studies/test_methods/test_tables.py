@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.records.file import load_comparison
+from benchmarks.records.measurement import Interval
 from deploy.studies.methods.formatting import answers, failures
 from deploy.studies.methods.page import plots, write_page
 from deploy.studies.methods.plot import front, points
-from deploy.studies.methods.results import Cell, Scores, StudyResults, load_results
+from deploy.studies.methods.results import Cell, MeasuredRow, Scores, StudyResults, load_results
 from deploy.studies.methods.summary import mean_of, paired, wins
 from deploy.studies.methods.tables import paper_table, tables
 
 N_TEST = 1000
+GOLDEN = Path(__file__).parents[3] / "golden" / "comparison-1.json"
 
 
 def scores(score, metric="accuracy"):
@@ -203,6 +207,27 @@ def test_the_plot_is_read_alone():
     assert plots(results(failed("l1", 0, "no"))) == {}
 
 
+def measured(method, seed, speedup, budget="50 % flops"):
+    pair = load_comparison(GOLDEN)
+    close = Interval(value=speedup, low=0.9 * speedup, high=1.25 * speedup, confidence=0.95, n=5)
+    pair = pair.model_copy(update={"speedup": close})
+    return MeasuredRow(method=method, budget=budget, seed=seed, backend="ort", comparison=pair)
+
+
+def test_the_score_is_drawn_against_the_time_that_was_measured_and_against_macs():
+    rows = (measured("l1", 0, 2.0), measured("l1", 1, 4.0), measured("uniform", 0, 1.6))
+    found = results(*two_seeds((0.97, 0.98), (0.95, 0.96))).model_copy(update={"measured": rows})
+    drawn = {point.method: point.cost for point in points(found, "fine-tuned", "ort")}
+    assert drawn == {
+        "l1": pytest.approx((0.2, 0.375, 1 / 1.8)),
+        "uniform": pytest.approx((0.5, 0.625, 1 / 1.44)),
+    }
+    assert plots(found).keys() == {"pareto-macs.svg", "pareto-ort.svg"}
+    words = " ".join(node.text or "" for node in ElementTree.fromstring(plots(found)["pareto-ort.svg"]).iter())
+    assert "time on ort, as a share of the dense network's (2.00 ms)" in words
+    assert "l1 at 50 % flops: 97.50 % with 38 % of the time on ort" in words
+
+
 def in_decibels(*pairs):
     return results(
         *(
@@ -237,7 +262,7 @@ def test_a_study_of_images_is_told_in_decibels(tmp_path):
     svg = (tmp_path / "page-pareto-macs.svg").read_text()
     assert "test PSNR [dB]" in svg
     assert "l1 at 50 % flops: 28.33 dB with" in svg
-    assert tables(found)[0].title == "PSNR on test images in dB, 50 % flops left"
+    assert tables(found)[0].title == "PSNR on test images in dB, at 50 % flops"
 
 
 def test_images_have_no_least_difference():
