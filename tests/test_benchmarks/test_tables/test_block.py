@@ -25,7 +25,17 @@ class Convolutions:
     def processes(self, backend, *, threads):
         yield self.run
 
-    def run(self, backend, model, options, feeds, *, sessions, most_calls, budget_s, total_s):
+    def run(self, backend, model, options, feeds, *, most_calls, turns=1, beside=None, sessions, **limits):
+        whole, layers = self.times(model)
+        return Ran(
+            calls_ns=((whole,) * most_calls,) * max(sessions, turns),
+            beside_ns=() if beside is None else ((self.times(beside)[0],) * most_calls,) * turns,
+            layers=(layers,) * sessions if options.profile else (),
+            executed_precision="fp32",
+            backend_version="1.0",
+        )
+
+    def times(self, model):
         weights = [tuple(tensor.dims) for tensor in onnx.load(model).graph.initializer]
         blocks = [[-(-size // self.block) for size in shape[:2]] for shape in weights]
         times = [
@@ -37,12 +47,7 @@ class Convolutions:
             LayerInfo(name=f"conv{i}", kind="Conv", nodes=(f"conv{i}",), time_ns=round(slow * ns))
             for i, ns in enumerate(times)
         )
-        return Ran(
-            calls_ns=((round(slow * sum(times)),) * most_calls,) * sessions,
-            layers=(layers,) * sessions if options.profile else (),
-            executed_precision="fp32",
-            backend_version="1.0",
-        )
+        return round(slow * sum(times)), layers
 
 
 @pytest.mark.parametrize(("block", "noise", "found"), [(1, 0.01, 1), (8, 0.02, 8), (16, 0.02, 16), (16, 3.0, None)])
