@@ -24,9 +24,9 @@ from benchmarks.subject.inputs import InputSizes, ModelSpecs, example_inputs, in
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.anchors import anchor_times, anchors_of
 from benchmarks.tables.draws import draw, draw_near
-from benchmarks.tables.fit import BLOCKS, Run, best_fit, dense_of, layer_sizes
+from benchmarks.tables.fit import BLOCKS, LayerSizes, Run, best_fit, dense_of, layer_sizes
 from benchmarks.tables.narrow import Narrower
-from benchmarks.tables.plan_space import PlanSpace, Size
+from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable, TableKey
 
 __all__ = ["PlanTimer", "build_table", "plan_timer", "refine_table"]
@@ -35,6 +35,8 @@ _FEWEST = 20
 _FIRST_ROUND = 0.4
 _GRAINS = (32, 16, 8, 8, 4, 1)
 """Counts of the first round are multiples of these: full blocks of many sizes, and blocks partly filled."""
+_ABSENT = 0.25
+"""Share of the residual blocks that every other plan is without, where they can be left out."""
 _SESSIONS, _CALLS = 6, 2
 """Of each layer the fastest session counts: what else runs on the machine only ever adds to a time."""
 _TURNS, _TURN_CALLS = 12, 2
@@ -64,8 +66,6 @@ class PlanTimer:
         Of a call.
     feeds : Mapping of str to ndarray
         Inputs of a call.
-    anchors : Mapping of str to str
-        See `benchmarks.tables.anchors.anchors_of`.
     run : RunSessions
         Runs a file.
     folder : Path
@@ -82,7 +82,6 @@ class PlanTimer:
     spec: SubjectSpec
     sizes: InputSizes
     feeds: Mapping[str, Array]
-    anchors: Mapping[str, str]
     run: RunSessions
     folder: Path
     dense: Path
@@ -98,8 +97,9 @@ class PlanTimer:
             The backend refuses the file or has no layer times.
         """
         path = self._file(counts)
+        anchors = anchors_of(onnx.load(path).graph)
         profiled = self._run(path, profile=True, sessions=_SESSIONS, calls=_CALLS)
-        sums = [anchor_times(layers, self.anchors) for layers in profiled.layers]
+        sums = [anchor_times(layers, anchors) for layers in profiled.layers]
         names = dict.fromkeys(name for times in sums for name in times)
         ratios, dense_ns = self._in_turn(path, turns=_TURNS)
         return Run(
@@ -200,7 +200,6 @@ def plan_timer(
             spec=spec,
             sizes=sizes,
             feeds=feeds,
-            anchors=anchors_of(file.proto.graph),
             run=run,
             folder=Path(folder),
             dense=dense,
@@ -269,12 +268,13 @@ def build_table(
             if index == first:
                 block = best_fit(runs, sized)[0].block
                 say(f"{spec.backend} computes {block} channels together")
+            absent = _ABSENT if index % 2 else 0.0
             if index % (plans // 3) == 0:  # the dense network again and again: a slow machine shows itself
                 counts = space.whole
             elif index < first:
-                counts = draw(space, rng, block=_GRAINS[index % len(_GRAINS)], least=0.2, most=1.0)
+                counts = draw(space, rng, block=_GRAINS[index % len(_GRAINS)], least=0.2, most=1.0, absent=absent)
             else:
-                counts = draw(space, rng, block=block, least=0.35, most=1.0)
+                counts = draw(space, rng, block=block, least=0.35, most=1.0, absent=absent)
             runs.append(timer(counts))
             say(f"plan {index + 1}/{plans}: {runs[-1].share:.3f} of the dense network's time")
         key = timer.key(runs[0])
@@ -328,7 +328,7 @@ def _table(
     seconds: float,
     space: PlanSpace,
     runs: Sequence[Run],
-    sized: Mapping[str, tuple[Size, ...]],
+    sized: Mapping[str, LayerSizes],
     near: Sequence[Run] = (),
     blocks: Sequence[int] = BLOCKS,
 ) -> LatencyTable:
@@ -340,6 +340,7 @@ def _table(
         key=key,
         started_utc=started_utc,
         groups=space.groups,
+        blocks={block.name: block.groups for block in space.blocks},
         block=fit.block,
         base_ns=fit.base_ns,
         layers=fit.layers,

@@ -33,7 +33,14 @@ def aligned(space: PlanSpace, shares: Mapping[str, float], block: int, widths: M
 
 
 def draw(
-    space: PlanSpace, rng: random.Random, *, block: int, least: float, most: float, spread: float = 0.3
+    space: PlanSpace,
+    rng: random.Random,
+    *,
+    block: int,
+    least: float,
+    most: float,
+    spread: float = 0.3,
+    absent: float = 0.0,
 ) -> dict[str, int]:
     """Draw a plan: one width for the network, each group somewhere around it.
 
@@ -49,10 +56,13 @@ def draw(
         Width of the network, as a share.
     spread : float
         How far a group may be from it.
+    absent : float
+        How likely a residual block is left out, of those that can be.
     """
     width = rng.uniform(least, most)
     shares = {group.name: min(1.0, max(_NARROWEST, width + rng.uniform(-spread, spread))) for group in space.groups}
-    return aligned(space, shares, block, unit_widths(space))
+    gone = {each.name: 0 for each in space.blocks if rng.random() < absent}
+    return aligned(space, shares, block, unit_widths(space)) | gone
 
 
 def draw_near(space: PlanSpace, rng: random.Random, counts: Mapping[str, int], *, block: int) -> dict[str, int]:
@@ -74,4 +84,4 @@ def draw_near(space: PlanSpace, rng: random.Random, counts: Mapping[str, int], *
     sizes = {group.name: group.n_units for group in space.groups}
     full = space.complete(counts)
     shares = {name: (full[name] + rng.choice((-1, 0, 0, 1)) * steps[name]) / sizes[name] for name in sizes}
-    return aligned(space, shares, block, widths)
+    return aligned(space, shares, block, widths) | {each.name: full[each.name] for each in space.blocks}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ import onnx
 
 from benchmarks.tables.anchors import weight_slot
 from benchmarks.tables.nnls import non_negative_least_squares
-from benchmarks.tables.plan_space import AttributePlace, AxisPlace, PlanSpace, Size
+from benchmarks.tables.plan_space import AttributePlace, AxisPlace, BlockPlace, PlanSpace, Size
 from benchmarks.tables.table import HeldOut, LayerTime, MeasuredPlan, Steps, Term
 
 __all__ = ["BLOCKS", "Fit", "Run", "best_fit", "dense_of", "layer_sizes", "quality"]
@@ -34,7 +35,6 @@ _AS_GOOD = 1.2
 """Of block sizes whose error is that close to the smallest the largest is taken: times of fuller blocks vary less."""
 
 Floats = npt.NDArray[np.float64]
-Sizes = tuple[Size, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +91,23 @@ class Fit:
         return self.base_ns + sum(layer.time_ns(counts, self.block) for layer in self.layers)
 
 
-def layer_sizes(graph: onnx.GraphProto, space: PlanSpace) -> dict[str, Sizes]:
-    """Return for each weighted layer the sizes of its weights that follow the counts: none, one or two.
+class LayerSizes(NamedTuple):
+    """What the time of a weighted layer follows.
+
+    Parameters
+    ----------
+    axes : tuple of Size
+        Sizes of its weights that follow the counts: none, one or two.
+    block : BlockPlace, optional
+        Residual block that it is in, if that can be left out.
+    """
+
+    axes: tuple[Size, ...] = ()
+    block: BlockPlace | None = None
+
+
+def layer_sizes(graph: onnx.GraphProto, space: PlanSpace) -> dict[str, LayerSizes]:
+    """Return for each weighted layer what its time follows.
 
     Parameters
     ----------
@@ -102,10 +117,11 @@ def layer_sizes(graph: onnx.GraphProto, space: PlanSpace) -> dict[str, Sizes]:
         Made for it.
     """
     constants = frozenset(tensor.name for tensor in graph.initializer)
+    block_of = {node: block for block in space.blocks for node in block.nodes}
     grouped = {
         place.node for place in space.places if isinstance(place, AttributePlace) and place.name == "group"
     }  # depthwise: its groups follow the counts
-    sizes: dict[str, Sizes] = {"": ()}
+    sizes = {"": LayerSizes()}
     for index, node in enumerate(graph.node):
         if (slot := weight_slot(node, constants)) is not None:
             axes = [
@@ -113,13 +129,15 @@ def layer_sizes(graph: onnx.GraphProto, space: PlanSpace) -> dict[str, Sizes]:
                 for place in space.places
                 if isinstance(place, AxisPlace) and (place.node, place.input) == (index, slot)
             ]
-            sizes[node.name or node.output[0]] = tuple(axes[:1] if index in grouped else axes[:2])
+            sizes[node.name or node.output[0]] = LayerSizes(
+                tuple(axes[:1] if index in grouped else axes[:2]), block_of.get(index)
+            )
     return sizes
 
 
 def best_fit(
     runs: Sequence[Run],
-    sizes: Mapping[str, Sizes],
+    sizes: Mapping[str, LayerSizes],
     *,
     blocks: Sequence[int] = BLOCKS,
     near: Sequence[Run] = (),
@@ -130,7 +148,7 @@ def best_fit(
     ----------
     runs : sequence of Run
         At least ten.
-    sizes : Mapping of str to tuple of Size
+    sizes : Mapping of str to LayerSizes
         By weighted layer, see `layer_sizes`.
     blocks : sequence of int
         Block sizes to try.
@@ -175,7 +193,7 @@ def quality(predicted: Sequence[float] | Floats, measured: Sequence[float] | Flo
 
 
 def _held_out(
-    runs: Sequence[Run], near: Sequence[Run], sizes: Mapping[str, Sizes], block: int, dense_ns: float
+    runs: Sequence[Run], near: Sequence[Run], sizes: Mapping[str, LayerSizes], block: int, dense_ns: float
 ) -> tuple[Floats, Floats]:
     """Return predicted sums of the profiled layers and whole times, in nanoseconds."""
     sums, whole = np.zeros(len(runs)), np.zeros(len(runs))
@@ -188,10 +206,10 @@ def _held_out(
     return sums, whole
 
 
-def _fit(runs: Sequence[Run], sizes: Mapping[str, Sizes], block: int, dense_ns: float, *, n_near: int = 0) -> Fit:
-    names = [name for name in runs[0].layers_ns if any(run.layers_ns.get(name, 0) > 0 for run in runs)]
+def _fit(runs: Sequence[Run], sizes: Mapping[str, LayerSizes], block: int, dense_ns: float, *, n_near: int = 0) -> Fit:
+    names = list(dict.fromkeys(name for run in runs for name, ns in run.layers_ns.items() if ns > 0))
     weights = np.array([1.0] * (len(runs) - n_near) + [_NEAR] * n_near)
-    fitted = {name: _fit_layer(name, runs, sizes.get(name, ()), block, weights) for name in names}
+    fitted = {name: _fit_layer(name, runs, sizes.get(name, LayerSizes()), block, weights) for name in names}
     guesses = {name: _times(terms, runs, block) for name, terms in fitted.items()}
     base, scale = _to_whole(np.sum(list(guesses.values()), axis=0), runs, weights, dense_ns)
     total = sum(max(run.layers_ns.get(name, 0.0) for run in runs) for name in names) or 1.0
@@ -240,9 +258,13 @@ def _times(terms: Sequence[Term], runs: Sequence[Run], block: int) -> Floats:
     return np.array([sum(term(run.counts, block) for term in terms) for run in runs], float)
 
 
-def _fit_layer(name: str, runs: Sequence[Run], sizes: Sizes, block: int, weights: Floats) -> tuple[Term, ...]:
+def _fit_layer(name: str, runs: Sequence[Run], sizes: LayerSizes, block: int, weights: Floats) -> tuple[Term, ...]:
+    bundles = _bundles(sizes.axes, block)
+    if sizes.block is not None:
+        there = [bool(run.counts[sizes.block.name]) for run in runs]
+        runs, weights = [run for run, kept in zip(runs, there, strict=True) if kept], weights[there]
+        bundles = [tuple(_in_block(term, sizes.block) for term in bundle) for bundle in bundles]
     times = np.array([run.layers_ns.get(name, 0.0) for run in runs])
-    bundles = _bundles(sizes, block)
     columns = np.stack([_times(bundle, runs, block) for bundle in bundles], axis=1)
     least = np.maximum(times, max(1.0, 0.05 * times.max()))
     coefficients = _robust(columns / least[:, None], times / least, weights, non_negative_least_squares)
@@ -254,7 +276,7 @@ def _fit_layer(name: str, runs: Sequence[Run], sizes: Sizes, block: int, weights
     )
 
 
-def _bundles(sizes: Sizes, block: int) -> list[tuple[Term, ...]]:
+def _bundles(sizes: Sequence[Size], block: int) -> list[tuple[Term, ...]]:
     """Return the terms that share one coefficient, with a time of one nanosecond each."""
     blocks = [_blocks(size, block) for size in sizes]
     partly = [_partly(size) if block > 1 else () for size in sizes]
@@ -262,6 +284,13 @@ def _bundles(sizes: Sizes, block: int) -> list[tuple[Term, ...]]:
     if len(blocks) == 2:
         bundles += [_product(*blocks), _product(partly[0], blocks[1]), _product(blocks[0], partly[1])]
     return [bundle for bundle in dict.fromkeys(bundles) if bundle]
+
+
+def _in_block(term: Term, block: BlockPlace) -> Term:
+    """Return a term that is 0 where the block is left out."""
+    if any(factor.group in block.groups for factor in term.factors):
+        return term
+    return Term(ns=term.ns, factors=(Steps(group=block.name, width=1), *term.factors))
 
 
 def _product(first: Sequence[Term], second: Sequence[Term]) -> tuple[Term, ...]:

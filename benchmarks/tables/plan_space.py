@@ -16,7 +16,7 @@ from benchmarks.errors import SettingError
 from benchmarks.records.base import Record
 from benchmarks.records.file import load, save
 
-__all__ = ["AttributePlace", "AxisPlace", "BlockPlace", "GroupRange", "PlanSpace", "Size", "ValuePlace"]
+__all__ = ["AttributePlace", "AxisPlace", "BlockPlace", "GroupRange", "Place", "PlanSpace", "Size", "ValuePlace"]
 
 
 class Size(Record):

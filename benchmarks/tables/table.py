@@ -35,7 +35,7 @@ class Term(Record):
     """A time that grows with the product of numbers of blocks."""
 
     ns: NonNegativeFloat
-    factors: tuple[Steps, ...] = Field((), max_length=2)
+    factors: tuple[Steps, ...] = Field((), max_length=2, description="groups, or a residual block that is there (1)")
 
     def __call__(self, counts: Mapping[str, int], block: int) -> float:
         """Return nanoseconds at these kept counts."""
@@ -100,6 +100,9 @@ class LatencyTable(Record):
     key: TableKey
     started_utc: str
     groups: tuple[GroupRange, ...]
+    blocks: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="residual blocks whose absence was measured: the groups that go with each"
+    )
     block: PositiveInt = Field(description="channels that the runtime computes together, as the times show")
     base_ns: float = Field(description="of a call, whatever the counts; less than 0 where the profiler adds more")
     layers: tuple[LayerTime, ...]
@@ -109,12 +112,13 @@ class LatencyTable(Record):
 
     @property
     def whole(self) -> dict[str, int]:
-        """Every group at its full size."""
-        return {group.name: group.n_units for group in self.groups}
+        """Every group at its full size, every block there."""
+        return {group.name: group.n_units for group in self.groups} | dict.fromkeys(self.blocks, 1)
 
     def predict_ns(self, counts: Mapping[str, int]) -> float:
         """Return the time of one call at these kept counts; groups that are not named are whole."""
         complete = {**self.whole, **counts}
+        complete |= {name: 0 for block, names in self.blocks.items() if not complete[block] for name in names}
         return self.base_ns + sum(layer.time_ns(complete, self.block) for layer in self.layers)
 
     @property

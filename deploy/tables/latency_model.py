@@ -22,4 +22,5 @@ def latency_model(table: LatencyTable) -> LatencyModel:
             if term.factors
         ),
         sizes=table.whole,
+        blocks=table.blocks,
     )

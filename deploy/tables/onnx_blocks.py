@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import onnx
 
-from benchmarks.tables.plan_space import BlockPlace
+from benchmarks.tables.plan_space import AxisPlace, BlockPlace, Place
 from pruners.channels.residual_blocks import ResidualBlock
 from pruners.decide.blocks import groups_inside
 from pruners.groups import ChannelGroup
@@ -15,12 +15,13 @@ __all__ = ["block_places"]
 
 
 def block_places(
-    file: onnx.GraphProto, blocks: Sequence[ResidualBlock], groups: Sequence[ChannelGroup]
+    file: onnx.GraphProto, blocks: Sequence[ResidualBlock], groups: Sequence[ChannelGroup], places: Sequence[Place]
 ) -> tuple[BlockPlace, ...]:
     """Find residual blocks in an ONNX graph by the parameters that they read.
 
-    A block whose parameters the export has renamed or merged, whose sum is an output of the network, or whose name is
-    that of a group, is left out: the table then knows no network without it.
+    A block whose parameters the export has renamed or merged, whose sum is an output of the network, whose name is that
+    of a group, or that holds a layer between channels that all go on without it, is left out: the table then knows no
+    network without it.
 
     Parameters
     ----------
@@ -30,6 +31,8 @@ def block_places(
         Of its trace.
     groups : sequence of ChannelGroup
         Of its trace.
+    places : sequence of Place
+        What of the file follows the kept counts.
     """
     constants = frozenset(tensor.name for tensor in file.initializer)
     outputs = frozenset(output.name for output in file.output)
@@ -39,10 +42,12 @@ def block_places(
         read = {name for index in nodes for name in file.node[index].input if name in constants}
         for block in blocks:
             own = constants & block.tensors
-            if own and own <= read and file.node[addition].output[0] not in outputs and block.name not in named:
+            inside = groups_inside(groups, [block])
+            usable = file.node[addition].output[0] not in outputs and block.name not in named
+            if own and own <= read and usable and not _between_others(nodes, inside, places):
                 place = BlockPlace(
                     name=block.name,
-                    groups=tuple(sorted(groups_inside(groups, [block]))),
+                    groups=tuple(sorted(inside)),
                     nodes=tuple(sorted([*nodes, addition])),
                     replaced=file.node[addition].output[0],
                     by=stays,
@@ -50,6 +55,16 @@ def block_places(
                 found.setdefault(block.name, []).append(place)
     # A block inside another one: the parameters of the outer one hold those of the inner one.
     return tuple(min(places, key=lambda place: len(place.nodes)) for places in found.values())
+
+
+def _between_others(nodes: Collection[int], inside: Collection[str], places: Sequence[Place]) -> bool:
+    """Return whether a weight of these nodes has two sides that follow groups, none of them `inside`."""
+    sides: dict[tuple[int, int], list[bool]] = {}
+    for place in places:
+        if isinstance(place, AxisPlace) and place.node in nodes:
+            own = any(name in inside for name, _ in place.size.terms)
+            sides.setdefault((place.node, place.input), []).append(own)
+    return any(len(own) > 1 and not any(own) for own in sides.values())
 
 
 def _branches(file: onnx.GraphProto, constants: Collection[str]) -> Iterator[tuple[int, str, frozenset[int]]]:

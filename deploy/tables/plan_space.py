@@ -44,6 +44,7 @@ Key: TypeAlias = tuple[str, int, int | str, int]
 """What a number is, its node, which input or attribute, and which axis or element."""
 
 _MOST_DRAWS = 6
+_CANDIDATES = 30
 _LARGEST_SHAPE = 64
 """Elements of an integer constant that may be a shape or a list of sizes; a longer one is data."""
 
@@ -89,7 +90,7 @@ def plan_space_of(
     with tempfile.TemporaryDirectory(prefix="prune-deploy-") as folder:
         narrow = partial(_export_narrow, model, graph, example_inputs, file, path=Path(folder) / "narrow.onnx")
         while len(draws) <= _MOST_DRAWS:
-            counts = {group.name: _draw(group, rng) for group in groups}
+            counts = _draw(groups, rng, draws, sizes)
             numbers = dict(_numbers(narrow(counts)))
             if numbers.keys() != files[0].keys():
                 raise ExportError(f"{dense}: a network of other widths is exported with other nodes: no plan space")
@@ -104,8 +105,10 @@ def plan_space_of(
                             for group in groups
                         ),
                         places=tuple(_place(key, size) for key, size in explained.items()),
-                        blocks=block_places(file.proto.graph, graph.blocks, graph.groups) if blocks else (),
                     )
+                    if blocks:
+                        found = block_places(file.proto.graph, graph.blocks, graph.groups, space.places)
+                        space = space.model_copy(update={"blocks": found})
                     _require_blocks(dense, space, counts, narrow)
                     return space
             draws.append(counts)
@@ -196,9 +199,32 @@ def write_plan_space(
     return space
 
 
-def _draw(group: ChannelGroup, rng: random.Random) -> int:
-    """Draw a count of the upper half: below it a network may be exported in another way."""
-    return rng.randint(max(group.min_units, (group.n_units + 1) // 2), group.n_units - 1)
+def _draw(
+    groups: Sequence[ChannelGroup], rng: random.Random, draws: Sequence[Mapping[str, int]], sizes: Sequence[Size]
+) -> dict[str, int]:
+    """Draw counts of the upper half, below which a network may be exported in another way.
+
+    Of many the draw that, with those before it, gives the fewest sizes the same numbers: groups of few units would be
+    mistaken for each other.
+    """
+
+    def drawn() -> dict[str, int]:
+        return {
+            # A group of a few units has too few narrower counts to be told from another one.
+            group.name: rng.randint(max(group.min_units, (group.n_units + 1) // 2), group.n_units - (group.n_units > 4))
+            for group in groups
+        }
+
+    def n_apart(counts: Mapping[str, int]) -> int:
+        return len({_shape(size, [*draws, counts]) for size in sizes})
+
+    return max((drawn() for _ in range(_CANDIDATES)), key=n_apart)
+
+
+def _shape(size: Size, draws: Sequence[Mapping[str, int]]) -> tuple[Fraction, ...]:
+    """Return a size in each draw as a share of that in the first."""
+    values = [size(counts) for counts in draws]
+    return tuple(Fraction(value, values[0]) for value in values)
 
 
 def _numbers(model: onnx.ModelProto) -> Iterator[tuple[Key, int]]:
@@ -262,8 +288,7 @@ def _explain(
     """
     by_shape: dict[tuple[Fraction, ...], Size] = {}
     for size in sizes:
-        values = [size(counts) for counts in draws]
-        by_shape.setdefault(tuple(Fraction(value, values[0]) for value in values), size)
+        by_shape.setdefault(_shape(size, draws), size)
     explained = {}
     for key, value in files[0].items():
         values = [numbers[key] for numbers in files]

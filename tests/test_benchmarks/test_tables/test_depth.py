@@ -1,0 +1,64 @@
+"""Tables of networks with residual blocks that can be left out."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from benchmarks.errors import SettingError
+from benchmarks.tables.draws import draw
+from benchmarks.tables.fit import LayerSizes, Run, best_fit
+from benchmarks.tables.plan_space import BlockPlace, GroupRange, PlanSpace, Size
+
+STREAM, INSIDE = Size(terms=(("stream", 1),)), Size(terms=(("inside", 1),))
+BLOCK = BlockPlace(name="block", groups=("inside",), nodes=(1, 2, 3), replaced="sum", by="x")
+SPACE = PlanSpace(
+    model_sha256="0",
+    graph="g",
+    groups=(GroupRange(name="stream", n_units=64), GroupRange(name="inside", n_units=64)),
+    places=(),
+    blocks=(BLOCK,),
+)
+LAYERS = {
+    "stem": LayerSizes((STREAM,)),
+    "first": LayerSizes((INSIDE, STREAM), BLOCK),
+    "second": LayerSizes((STREAM, INSIDE), BLOCK),
+}
+
+
+def test_the_groups_of_a_block_go_with_it():
+    assert SPACE.complete({"block": 0, "inside": 32}) == {"stream": 64, "inside": 0, "block": 0}
+    assert SPACE.complete({"inside": 32}) == {"stream": 64, "inside": 32, "block": 1}
+    with pytest.raises(SettingError, match="keeps 1 to 64 units, got 0"):
+        SPACE.complete({"inside": 0})
+
+
+def test_plans_are_drawn_without_blocks():
+    rng = random.Random(0)
+    drawn = [draw(SPACE, rng, block=8, least=0.5, most=1.0, absent=absent) for absent in [0.5] * 20]
+    assert {plan.get("block", 1) for plan in drawn} == {0, 1}
+
+
+def layer_times(counts):
+    stream, inside = -(-counts["stream"] // 8), -(-counts["inside"] // 8)
+    times = {"stem": 500.0 + 100 * stream}
+    if counts["block"]:
+        times |= {"first": 400.0 + 50 * stream + 20 * stream * inside, "second": 300.0 + 30 * stream * inside}
+    return times
+
+
+def test_a_plan_without_the_block_is_predicted():
+    rng = random.Random(1)
+    plans = [SPACE.complete({})]
+    plans += [SPACE.complete(draw(SPACE, rng, block=8, least=0.3, most=1.0, absent=0.4)) for _ in range(29)]
+    dense = sum(layer_times(plans[0]).values())
+    runs = [
+        Run(counts=plan, layers_ns=layer_times(plan), share=sum(layer_times(plan).values()) / dense, dense_ns=dense)
+        for plan in plans
+    ]
+    fit, held_out, _ = best_fit(runs, LAYERS)
+    assert held_out.mape < 0.01
+    for wanted in ({"block": 0, "stream": 24}, {"stream": 24, "inside": 40}):
+        counts = SPACE.complete(wanted)
+        assert fit.predict_ns(counts) == pytest.approx(sum(layer_times(counts).values()), rel=0.02)
