@@ -91,6 +91,11 @@ class PruningMethod(ABC):
         """Return which package it needs that is not installed, and how to install it; empty where it can run."""
         return ""
 
+    @property
+    def removes_blocks(self) -> bool:
+        """Whether residual blocks may go whole; by the setting ``structures``, where a method has it."""
+        return getattr(self.settings, "structures", "units") != "units"
+
     @abstractmethod
     def prune(self, task: PruningTask) -> Pruned:
         """Prune the network of `task`, whose model is copied, never modified."""

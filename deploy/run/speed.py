@@ -26,6 +26,7 @@ from pruners.decide.latency import LatencyModel
 from pruners.errors import TargetError
 from pruners.graph import trace
 from pruners.policy import Policy
+from pruners.registry import create
 from pruners.target import Target
 from pruners.task import Progress, Pruned, PruningTask
 
@@ -113,7 +114,13 @@ def measure_table(recipe: Recipe, model: nn.Module, example_inputs: Any, folder:
     outputs = recipe.prune.outputs or usual_outputs(model)
     graph = trace(model, example_inputs, policy=Policy(attention=recipe.prune.attention, outputs=outputs))
     space = write_plan_space(
-        model, graph, example_inputs, folder, seed=recipe.seed, dynamic_batch=recipe.export.dynamic_batch
+        model,
+        graph,
+        example_inputs,
+        folder,
+        seed=recipe.seed,
+        dynamic_batch=recipe.export.dynamic_batch,
+        blocks=create(recipe.prune.method, **recipe.prune.settings).removes_blocks,
     )
     build_table(_spec(recipe, folder), space, seed=recipe.seed, progress=progress).save(folder / TABLE)
 
@@ -170,7 +177,7 @@ def prune_to_speed(
             if not rounds:
                 raise
             break  # the correction is out of reach: what is closest stands
-        counts = {name: len(kept) for name, kept in pruned.plan.kept.items()}
+        counts = {name: len(kept) for name, kept in pruned.plan.kept.items()} | dict.fromkeys(pruned.plan.blocks, 0)
         measured = table.share(counts)
         rounds.append((pruned, table.model.time_ns(counts) / table.model.time_ns(), measured))
         if trained or abs(measured - table.asked) <= tolerance:

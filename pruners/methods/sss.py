@@ -120,7 +120,14 @@ class SSS(Method):
         held: dict[str, str] = {}
         blocks: list[str] = []
         if settings.structures != "units" and task.target.of != "ratios":
-            held = held_blocks(graph.blocks, graph.groups, task.constraints)
+            held = {
+                name: f"{group!r} in it is excluded or has bounds"
+                for name, group in held_blocks(graph.blocks, graph.groups, task.constraints).items()
+            } | {
+                block.name: "the latency table knows no network without it"
+                for block in graph.blocks
+                if goal.times and block.name not in goal.known_blocks
+            }
             blocks = [block.name for block in graph.blocks if block.name not in held]
         if settings.structures == "blocks":
             choices = self._without_units(task, choices, blocks, held)
@@ -139,8 +146,7 @@ class SSS(Method):
         train(task, network, settings.training, name="scales", gate=gate)
         units, wholes = gate.scores(), gate.block_scores()
         gate.fold()
-        unscaled = gate.ungated | {name: f"{group!r} in it is excluded or has bounds" for name, group in held.items()}
-        facts = {**_zeros(graph, units, wholes), "block_scales": wholes, "unscaled": unscaled}
+        facts = {**_zeros(graph, units, wholes), "block_scales": wholes, "unscaled": gate.ungated | held}
         removed = removed_blocks(wholes, units, choices, budget)
         counts = self._counts(task, graph, choices, units, removed, budget(removed))
         kept = top_units(units, {name: count for name, count in counts.items() if name in units})
@@ -179,7 +185,7 @@ class SSS(Method):
                 "take structures units or both"
             )
         if not blocks:
-            why = "; ".join(f"{name!r} has {group!r}, excluded or in bounds" for name, group in held.items())
+            why = "; ".join(f"{name!r}: {reason}" for name, reason in held.items())
             raise MethodError(
                 f"method {self.name!r} with structures blocks: the network has no residual block x + f(x) that may go"
                 f"{f' ({why})' if why else ''}; take structures units or both"

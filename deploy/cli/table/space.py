@@ -24,6 +24,7 @@ def space(
     ] = "none",
     option: given.Options = None,
     n_classes: given.Classes = None,
+    blocks: Annotated[bool, typer.Option("--blocks", help="Also find residual blocks that can be left out.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of random weights and of the widths that are tried.")] = 0,
 ) -> None:
     """Export a network, and write how its ONNX file follows the kept counts of its channel groups."""
@@ -33,8 +34,9 @@ def space(
     say(f"building {request}")
     traced = trace_network(request, seed=seed)
     say("exporting it at several widths")
-    found = write_plan_space(traced.model, traced.graph, traced.examples, output, seed=seed)
+    found = write_plan_space(traced.model, traced.graph, traced.examples, output, seed=seed, blocks=blocks)
     typer.echo(
-        f"{len(found.groups)} groups, {len(found.places)} numbers that follow them. {output / DENSE}, "
+        f"{len(found.groups)} groups, {len(found.places)} numbers that follow them"
+        f"{f', {len(found.blocks)} residual blocks' if blocks else ''}. {output / DENSE}, "
         f"{output / PLAN_SPACE}"
     )

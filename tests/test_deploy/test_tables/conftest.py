@@ -29,7 +29,7 @@ def dense_table():
             base_ns=5.0,
             layers=(LayerTime(name="all", share=1, error=0, terms=terms),),
             held_out=HeldOut(n_plans=1, mape=0, worst=0, rank_correlation=1),
-            plans=(MeasuredPlan(counts=space.whole, whole_ns=1, layers_ns=1, predicted_ns=1),),
+            plans=(MeasuredPlan(counts=space.whole, whole_ns=1, layers_ns={}, dense_ns=1, predicted_ns=1),),
             seconds=1,
         )
 

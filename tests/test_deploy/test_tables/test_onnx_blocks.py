@@ -10,10 +10,15 @@ from torch import nn
 
 from benchmarks.tables.narrow import Narrower
 from deploy.export.export import export_onnx
+from deploy.tables.latency_model import latency_model
 from deploy.tables.plan_space import plan_space_of
+from pruners.errors import MethodError
 from pruners.graph import trace
 from pruners.plan import PruningPlan
+from pruners.registry import create
 from pruners.surgery import apply
+from pruners.target import Constraints, Target
+from pruners.task import PruningTask
 
 
 class _Block(nn.Module):
@@ -76,3 +81,22 @@ def test_the_file_without_a_block_answers_as_the_network_without_it(residual, go
     session = onnxruntime.InferenceSession(Narrower(path, space).model(wanted).SerializeToString())
     (answer,) = session.run(None, {session.get_inputs()[0].name: inputs[0].numpy()})
     np.testing.assert_allclose(answer, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_blocks_go_where_the_table_knows_the_network_without_them(residual, dense_table):
+    network, _, inputs, _, space = residual
+    for known in (True, False):
+        blocks = {block.name: block.groups for block in space.blocks} if known else {}
+        made = dense_table(space.model_copy(update={"blocks": ()})).model_copy(update={"blocks": blocks})
+        task = PruningTask(
+            model=network,
+            example_inputs=inputs,
+            target=Target(speed_up=1.3, table=latency_model(made)),
+            constraints=Constraints(),
+        )
+        method = create("criterion", criterion="l1", structures="both")
+        if known:
+            assert method.prune(task).verification
+        else:
+            with pytest.raises(MethodError, match="whose table knows residual blocks"):
+                method.prune(task)
