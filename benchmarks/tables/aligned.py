@@ -81,7 +81,7 @@ def why_whole(dense: Path, space: PlanSpace, counts: Mapping[str, int]) -> dict[
     whole = space.whole
     why = {}
     for name, sizes in layer_sizes(modelfile.read(dense).proto.graph, space).items():
-        groups = [group for size in sizes for group, _ in size.terms]
+        groups = [group for size in sizes.axes for group, _ in size.terms]
         if not groups:
             why[name] = "its channels are in no group that may be pruned"
         elif all(counts[group] == whole[group] for group in groups):
