@@ -96,6 +96,9 @@ class Prune(Section):
     method: str = Field("taylor", description="one of `deploy list`")
     settings: dict[str, Any] = Field(default_factory=dict, description="of the method")
     target: TargetSpec
+    also: tuple[TargetSpec, ...] = Field(
+        (), description="other speeds that are met as well; `target: [first, second]` says the same"
+    )
     multiple_of: PositiveInt | Literal["auto"] = Field(
         1, description="kept channel counts are a multiple of this; auto, the default of a speed: as its table shows"
     )
@@ -118,10 +121,28 @@ class Prune(Section):
     @classmethod
     def _aligned_for_a_speed(cls, given: Any) -> Any:
         target = given.get("target") if isinstance(given, dict) else None
+        if isinstance(target, list) and target:
+            target, *also = target
+            given = {**given, "target": target, "also": also}
         speeds = ("speed_up", "latency_ms")
         if isinstance(target, dict) and any(target.get(name) is not None for name in speeds):
             return {"multiple_of": "auto", **given}
         return given
+
+    @model_validator(mode="after")
+    def _together(self) -> Prune:
+        where = [(target.on, target.threads) for target in self.targets]
+        if self.also and not all(target.is_speed for target in self.targets):
+            raise ValueError("several targets are met together only where each is a speed_up or a latency_ms")
+        if len(set(where)) < len(where):
+            twice = next(place[0] for place in where if where.count(place) > 1)
+            raise ValueError(f"two targets contradict each other, both on {twice or 'the first backend'}: keep one")
+        return self
+
+    @property
+    def targets(self) -> tuple[TargetSpec, ...]:
+        """All targets, that are met together."""
+        return (self.target, *self.also)
 
     @field_validator("bounds")
     @classmethod

@@ -239,7 +239,7 @@ def _to_whole(summed: Floats, runs: Sequence[Run], weights: Floats, dense_ns: fl
     doubt = float(np.median(np.abs(alone * matrix[:, 1] - 1))) / (_LIKELY_BASE * dense_ns)
     matrix, ones = np.vstack([matrix, [doubt, 0]]), np.append(ones, 0.0)
     base, scale = _robust(matrix, ones, np.append(weights, 1.0), _least_squares)
-    return float(max(base, -0.5 * scale * summed.min())), float(max(scale, 0.0))
+    return float(max(base, -0.5 * scale * summed.min())), float(max(scale, 1e-6))
 
 
 def _least_squares(matrix: Floats, target: Floats) -> Floats:

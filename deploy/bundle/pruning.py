@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from benchmarks.records.base import Record
 
-__all__ = ["GroupCount", "MaskedCheck", "Proof", "PruningRecord", "pruning_of_file"]
+__all__ = ["GroupCount", "MaskedCheck", "Proof", "PruningRecord", "SpeedLanding", "pruning_of_file"]
 
 
 class GroupCount(Record):
@@ -59,6 +59,46 @@ class MaskedCheck(Record):
         return max(known, default=None)
 
 
+class SpeedLanding(Record):
+    """How close a plan came to a speed that was asked for; times as shares of the dense network's."""
+
+    backend: str
+    threads: PositiveInt
+    asked: PositiveFloat
+    tolerance: PositiveFloat = Field(description="how far off the measured time may be")
+    predicted: tuple[PositiveFloat, ...] = Field(min_length=1, description="of the plan of each round")
+    measured: tuple[PositiveFloat, ...] = Field(min_length=1)
+    kept_round: NonNegativeInt = Field(description="index of the round whose plan is kept")
+    macs: PositiveFloat = Field(description="share of the dense network's that is kept")
+    importance: float | None = Field(
+        None, description="mean over groups of the square root of the share of units kept; None: not known"
+    )
+    macs_by_flops: float | None = Field(
+        None, description="MACs of uniform pruning by FLOPs, counts not aligned, where it is predicted to be as fast"
+    )
+    importance_by_flops: float | None = Field(None, description="importance of that")
+
+    @property
+    def met(self) -> bool:
+        """Whether the kept plan is as fast as asked for, up to the tolerance."""
+        return self.measured[self.kept_round] <= self.asked + self.tolerance
+
+    def __str__(self) -> str:
+        """Return in one sentence what was asked, predicted and measured."""
+        n = len(self.measured)
+        summary = (
+            f"asked for {1 / self.asked:.2f}x the speed on {self.backend}, predicted "
+            f"{1 / self.predicted[self.kept_round]:.2f}x, measured {1 / self.measured[self.kept_round]:.2f}x in "
+            f"{n} round{'s' if n > 1 else ''}, with {self.macs:.1%} of the MACs"
+        )
+        if self.importance is None or self.importance_by_flops is None or self.macs_by_flops is None:
+            return summary
+        return (
+            f"{summary}; kept importance {self.importance:.3f}, of uniform pruning by FLOPs to the same time "
+            f"{self.importance_by_flops:.3f} with {self.macs_by_flops:.1%} of the MACs"
+        )
+
+
 class Proof(Record):
     """How the compact network was checked when it was made, and in which form it is."""
 
@@ -67,6 +107,7 @@ class Proof(Record):
         None,
         description="where the plan landed and why, if 1 % or more below the target; empty: on it; None: no target",
     )
+    speeds: tuple[SpeedLanding, ...] = Field((), description="how it came to the speeds that were asked for")
     form: Literal["module", "graph"] = Field(description="of its own class, or a graph module")
     form_reason: str = Field("", description="why it is not of its own class; else empty")
     left_whole: str = Field("", description="groups left whole for it to keep its own class, and why; else empty")

@@ -20,6 +20,7 @@ from deploy.recipe import Recipe
 from deploy.run.loss_check import require_losses
 from deploy.run.progress import Progress
 from deploy.run.run_stages import RunStages, speed_backend, stages_of
+from deploy.run.speed_tables import require_speeds
 from deploy.run.stages import Stage, StageStore
 from deploy.run.steps import (
     StepContext,
@@ -135,7 +136,8 @@ def refuse_early(recipe: Recipe) -> None:
     if not recipe.prune.target.is_speed:
         recipe.prune.target.as_target()
     else:
-        require_backends([speed_backend(recipe)], recipe.bench.device)
+        require_backends([speed_backend(recipe, target) for target in recipe.prune.targets], recipe.bench.device)
+        require_speeds(recipe)
     require_opset(recipe.export.opset)
 
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from backends import registry
 from benchmarks.machine.environment import identity
 from deploy.backend_options import compile_options
-from deploy.recipe import Bench, Recipe
+from deploy.recipe import Bench, Recipe, TargetSpec
 from deploy.run.stages import Stage, StageStore, stage_key
 from deploy.sources.network import fingerprint
 
@@ -42,9 +42,9 @@ def train_key(recipe: Recipe, *more: str) -> str:
     )
 
 
-def speed_backend(recipe: Recipe) -> str:
-    """Return the backend that a recipe's speed is asked for on."""
-    return recipe.prune.target.on or recipe.bench.backends[0]
+def speed_backend(recipe: Recipe, target: TargetSpec | None = None) -> str:
+    """Return the backend that a recipe's speed is asked for on; `target` is one of several, default the first."""
+    return (target or recipe.prune.target).on or recipe.bench.backends[0]
 
 
 def table_key(recipe: Recipe) -> str:

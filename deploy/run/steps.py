@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import lcm
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from deploy.recipe import Recipe
 from deploy.run.by_cost import ByCost
 from deploy.run.progress import Progress
 from deploy.run.run_stages import speed_backend
-from deploy.run.speed import measure_table, prune_to_speed, read_table
+from deploy.run.speed import prune_to_speed
+from deploy.run.speed_tables import measure_tables, read_tables
 from deploy.run.stages import write_json
 from deploy.sources.datasets.data import DataSource
 from deploy.sources.network import build
@@ -36,6 +38,7 @@ from pruners.recover.settings import TrainSettings
 from pruners.recover.steps import train_steps
 from pruners.registry import create
 from pruners.removals import RemovalFolder
+from pruners.target import Target
 from pruners.task import PruningTask, Stream
 
 __all__ = [
@@ -125,9 +128,11 @@ def train_dense(context: StepContext, folder: Path) -> None:
 
 
 def measure_dense(context: StepContext, folder: Path, model: nn.Module) -> None:
-    """Measure the latency table that the recipe's speed is decided by, into `folder`; weights do not matter."""
-    with context.progress.bar(f"measure widths on {speed_backend(context.recipe)}") as bar:
-        measure_table(context.recipe, model, (examples(context, 2),), folder, bar.set)
+    """Measure the latency tables that the recipe's speeds are decided by, into `folder`; weights do not matter."""
+    recipe = context.recipe
+    backends = ", ".join(dict.fromkeys(speed_backend(recipe, target) for target in recipe.prune.targets))
+    with context.progress.bar(f"measure widths on {backends}") as bar:
+        measure_tables(recipe, model, (examples(context, 2),), folder, bar.set)
 
 
 def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_folder: Path | None = None) -> None:
@@ -136,7 +141,7 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_fold
     Parameters
     ----------
     table_folder : Path, optional
-        Where `measure_dense` left the latency table that a speed is decided by; by default it is measured first.
+        Where `measure_dense` left the latency tables that speeds are decided by; by default they are measured first.
     """
     recipe, section = context.recipe, context.recipe.prune
     method = create(section.method, **section.settings)
@@ -157,12 +162,12 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_fold
         table_folder = folder / "table"
         measure_dense(context, table_folder, model)
     with context.progress.bar(f"prune by {section.method}") as bar:
-        table = None if table_folder is None else read_table(recipe, table_folder, bar.set)
+        tables = () if table_folder is None else read_tables(recipe, table_folder, bar.set)
         task = PruningTask(
             model=model,
             example_inputs=inputs,
-            target=section.target.as_target() if table is None else table.target,
-            constraints=section.constraints(1 if table is None else table.model.block),
+            target=Target(speed_up=2.0, table=tables[0].model) if tables else section.target.as_target(),
+            constraints=section.constraints(lcm(*(table.model.block for table in tables))),
             seed=recipe.seed,
             batches=lambda: batches(context, _SCORE_STREAM),
             loss=loss,
@@ -171,10 +176,7 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_fold
             keeper=RemovalFolder(removals_folder(context, folder), {"updates": updates}, every_s=_KEEP_EVERY_S),
             progress=bar.set,
         )
-        if table is None:
-            pruned, landing = method.prune(task), None
-        else:
-            pruned, landing = prune_to_speed(method, task, table, tolerance=section.target.tolerance)
+        pruned, landings = prune_to_speed(method, task, tables) if tables else (method.prune(task), ())
     pruned.plan.save(folder / PLAN)
     save_weights(pruned.model, folder / WEIGHTS)
     write_json(
@@ -182,7 +184,8 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_fold
         {
             "macs": [pruned.macs_before, pruned.macs_after],
             "parameters": [pruned.params_before, pruned.params_after],
-            "landing": "; ".join(filter(None, (str(landing or ""), pruned.landing))),
+            "landing": "; ".join(filter(None, (*map(str, landings), pruned.landing))),
+            "speeds": [landing.model_dump(mode="json") for landing in landings],
             "zeros": pruned.zeros,
             "form": pruned.form,
             "form_reason": pruned.form_reason,

@@ -14,12 +14,13 @@ from backends.base import CompileOptions, LayerInfo
 from benchmarks.errors import NotComparableError, RecordError, SettingError
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.anchors import anchor_times, anchors_of
-from benchmarks.tables.build import build_table, plan_timer, refine_table
+from benchmarks.tables.build import build_table, refine_table
 from benchmarks.tables.check import check_table
 from benchmarks.tables.draws import draw
 from benchmarks.tables.narrow import Narrower
 from benchmarks.tables.nnls import non_negative_least_squares
 from benchmarks.tables.table import LatencyTable
+from benchmarks.tables.timer import plan_timer
 
 
 @pytest.fixture

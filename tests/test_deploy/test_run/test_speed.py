@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,12 @@ from deploy.errors import RecipeError
 from deploy.recipe import load_recipe
 from deploy.results.results import load
 from deploy.run.speed import SpeedTable, prune_to_speed
+from deploy.run.speed_tables import require_speeds
 from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
 from pruners.errors import TargetError
 from pruners.graph import trace
 from pruners.registry import create
-from pruners.target import Target
+from pruners.target import Constraints, Target
 from pruners.task import PruningTask
 
 ROOT = Path(__file__).parents[3]
@@ -55,7 +57,16 @@ def task():
     return PruningTask(model=network, example_inputs=inputs, target=Target(kept_fraction=0.5, table=model)), model
 
 
-def measured_as(model, law):
+def table_of(model, share, *, refine=None, **changes):
+    def scaled(counts, measured):
+        """Return the model as it would be if all plans were as far off as this one."""
+        return model if refine is None else refine(counts, measured)
+
+    facts = {"asked": 0.5, "tolerance": 0.02, "threads": 1, "dense_ns": model.time_ns()}
+    return SpeedTable(model=model, share=share, refine=scaled, **facts | changes)
+
+
+def measured_as(model, law, **changes):
     """Return a machine on which a plan takes `law` of the predicted share."""
     shares = []
 
@@ -63,35 +74,86 @@ def measured_as(model, law):
         shares.append(law(model.time_ns(counts) / model.time_ns()))
         return shares[-1]
 
-    return SpeedTable(model=model, asked=0.5, share=share), shares
+    return table_of(model, share, **changes), shares
 
 
 def test_a_table_that_is_right_needs_one_round(task):
     table, shares = measured_as(task[1], lambda share: share)
-    pruned, landing = prune_to_speed(create("uniform"), task[0], table, tolerance=0.02)
+    pruned, (landing,) = prune_to_speed(create("uniform"), task[0], [table])
     assert len(shares) == 1
-    assert landing.within(0.02)
+    assert landing.met
     assert pruned.macs_after < pruned.macs_before
-    assert str(landing).startswith("asked for 2.00x the speed, predicted 2.0")
-    assert str(landing).endswith("in 1 round")
+    assert landing.macs == pruned.macs_after / pruned.macs_before
+    assert str(landing).startswith("asked for 2.00x the speed on simulated, predicted 2.0")
+    assert "in 1 round, with " in str(landing)
 
 
 def test_a_table_that_is_off_is_corrected(task):
     table, shares = measured_as(task[1], lambda share: 0.15 + 0.85 * share)
-    _, landing = prune_to_speed(create("uniform"), task[0], table, tolerance=0.02)
+    _, (landing,) = prune_to_speed(create("uniform"), task[0], [table])
     assert abs(shares[0] - 0.5) > 0.05
-    assert landing.within(0.02)
+    assert abs(landing.measured[landing.kept_round] - 0.5) <= 0.02
     assert 2 <= len(shares) <= 3
 
 
-def test_the_closest_plan_is_kept_where_corrections_do_not_help(task):
-    odd = iter([0.53, 0.8, 0.3])
-    table = SpeedTable(model=task[1], asked=0.5, share=lambda _: next(odd))
-    pruned, landing = prune_to_speed(create("uniform"), task[0], table, tolerance=0.01)
-    assert landing.measured[-1] == 0.53
-    counts = {name: len(kept) for name, kept in pruned.plan.kept.items()}
-    assert task[1].time_ns(counts) / task[1].time_ns() == landing.predicted[-1]
-    assert not landing.within(0.01)
+def test_a_refined_table_decides_the_next_plan(task):
+    """The table learns that a call takes 3 ns more than it says, and lands at once."""
+    model, learned = task[1], []
+
+    def refine(counts, share):
+        learned.append(share)
+        return replace(model, base_ns=model.base_ns + 0.15 * model.time_ns())
+
+    table, shares = measured_as(model, lambda share: 0.15 + 0.85 * share, refine=refine)
+    _, (landing,) = prune_to_speed(create("uniform"), task[0], [table])
+    assert learned == shares[:1]
+    assert len(landing.measured) == 2
+    assert landing.kept_round == 1
+
+
+@pytest.mark.parametrize(("measured", "kept"), [((0.53, 0.8, 0.3), 2), ((0.53, 0.45, 0.3), 1), ((0.2, 0.51), 1)])
+def test_the_kept_plan_is_the_closest_that_is_not_slower(task, measured, kept):
+    """Within the tolerance first; then the closest that is faster than asked for; then the closest at all."""
+    given = iter(measured)
+    table = table_of(task[1], lambda _: next(given))
+    pruned, (landing,) = prune_to_speed(create("uniform"), task[0], [table])
+    assert (landing.measured, landing.kept_round) == (measured, kept)
+    counts = {name: len(units) for name, units in pruned.plan.kept.items()}
+    assert task[1].time_ns(counts) / task[1].time_ns() == landing.predicted[kept]
+    assert landing.met == (measured[kept] <= 0.52)
+
+
+def test_a_correction_out_of_reach_keeps_what_there_is(task):
+    """As measured, no plan would be fast enough; the first one stands, and is said to miss the target."""
+    table = table_of(task[1], lambda _: 0.95, asked=0.12)
+    _, (landing,) = prune_to_speed(create("uniform"), task[0], [table])
+    assert landing.measured == (0.95,)
+    assert not landing.met
+
+
+def test_several_speeds_are_met_together(task):
+    """The second backend's times follow the other group: its target decides that one."""
+    model = task[1]
+    first, second = (replace(model, backend=name, terms=(term,)) for name, term in zip("xy", model.terms, strict=True))
+    tables = [
+        measured_as(first, lambda share: share)[0],
+        measured_as(second, lambda share: 0.05 + 0.95 * share, asked=0.7)[0],
+    ]
+    pruned, landings = prune_to_speed(create("uniform"), task[0], tables)
+    assert [landing.backend for landing in landings] == ["x", "y"]
+    assert all(landing.met for landing in landings)
+    assert pruned.macs_after < pruned.macs_before
+
+
+def test_what_flops_pruning_would_have_kept_is_told(task):
+    """A runtime computes 16 channels together: what stands off the block keeps less for the same time."""
+    model = replace(task[1], block=16, base_ns=1.0)
+    aligned = replace(task[0], constraints=Constraints(multiple_of=16))
+    table, _ = measured_as(model, lambda share: share, asked=0.6, tolerance=0.1)
+    _, (landing,) = prune_to_speed(create("uniform"), aligned, [table])
+    assert 0 < landing.importance_by_flops <= landing.importance < 1
+    assert 0 < landing.macs_by_flops < 1
+    assert "of uniform pruning by FLOPs to the same time" in str(landing)
 
 
 def test_a_correction_out_of_reach_leaves_the_closest_plan(task):
@@ -108,17 +170,17 @@ def test_a_method_that_trains_prunes_once(task):
             task.train(task.model, 1)
             return create("uniform").prune(task)
 
-    table = SpeedTable(model=task[1], asked=0.5, share=lambda _: calls.append("measured") or 0.9)
+    table = table_of(task[1], lambda _: calls.append("measured") or 0.9)
     watched = PruningTask(**{**vars(task[0]), "train": lambda model, n: calls.append("trained")})
-    _, landing = prune_to_speed(Trains(), watched, table, tolerance=0.01)
+    _, (landing,) = prune_to_speed(Trains(), watched, [table])
     assert calls == ["trained", "measured"]
     assert landing.measured == (0.9,)
 
 
 def test_a_speed_out_of_reach_says_how_far_one_can_get(task):
-    table = SpeedTable(model=task[1], asked=0.05, share=lambda _: 1.0)
+    table = table_of(task[1], lambda _: 1.0, asked=0.05)
     with pytest.raises(TargetError, match=r"20\.00x the speed on simulated was asked for, but between 1x and .*x can"):
-        prune_to_speed(create("uniform"), task[0], table, tolerance=0.01)
+        prune_to_speed(create("uniform"), task[0], [table])
 
 
 def _recipe(tmp_path, target):
@@ -130,6 +192,12 @@ def _recipe(tmp_path, target):
 def test_a_recipe_asks_for_a_speed(tmp_path):
     spec = load_recipe(_recipe(tmp_path, "{speed_up: 2.0, on: ort, threads: 1}")).prune.target
     assert (spec.is_speed, spec.speed_up, spec.on, spec.threads) == (True, 2.0, "ort", 1)
+    both = load_recipe(_recipe(tmp_path, "[{speed_up: 2, on: ort}, {latency_ms: 8, on: openvino}]")).prune
+    assert [(target.on, target.speed_up, target.latency_ms) for target in both.targets] == [
+        ("ort", 2, None),
+        ("openvino", None, 8),
+    ]
+    assert both.multiple_of == "auto"
     section = load_recipe(_recipe(tmp_path, "{latency_ms: 8}")).prune
     assert (section.target.latency_ms, section.multiple_of) == (8, "auto")
     assert section.constraints(16).multiple_of == 16
@@ -138,6 +206,9 @@ def test_a_recipe_asks_for_a_speed(tmp_path):
         ("{speed_up: 0.9}", "greater than 1"),
         ("{speed_up: 2, flops: 0.5}", "got flops and speed_up"),
         ("{flops: 0.5, on: ort}", "belong to speed_up or latency_ms"),
+        ("{speed_up: 2, latency_ms: 8}", "got speed_up and latency_ms"),
+        ("[{speed_up: 2}, {flops: 0.5}]", "only where each is a speed_up or a latency_ms"),
+        ("[{speed_up: 2, on: ort}, {speed_up: 3, on: ort}]", "contradict each other, both on ort: keep one"),
     ):
         with pytest.raises(RecipeError, match=message):
             load_recipe(_recipe(tmp_path, wrong))
@@ -166,6 +237,14 @@ def test_a_latency_that_the_dense_network_has_is_refused(tmp_path):
     assert ended.returncode == 2
     assert "1000 ms are met without pruning" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_speeds_that_contradict_each_other_are_refused_before_training(tmp_path):
+    """The default backend and the default threads are those that the second target names."""
+    recipe = load_recipe(_recipe(tmp_path, "[{speed_up: 2}, {latency_ms: 8, on: ort, threads: 1}]"))
+    with pytest.raises(TargetError, match=r"speed_up 2 and latency_ms 8 on ort, threads 1; keep one"):
+        require_speeds(recipe)
+    require_speeds(load_recipe(_recipe(tmp_path, "[{speed_up: 2}, {latency_ms: 8, on: ort, threads: 2}]")))
 
 
 def test_a_backend_that_is_not_there_is_refused_before_training(monkeypatch, tmp_path):

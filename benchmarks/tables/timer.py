@@ -1,0 +1,216 @@
+"""`PlanTimer`: how long plans of a network take, layer by layer, and in turn with the dense network."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import sqrt
+from pathlib import Path
+from statistics import median
+
+import onnx
+
+from backends import modelfile
+from backends.base import Array
+from benchmarks.layers.process import Processes, Ran, RunSessions
+from benchmarks.machine.machine import Machine
+from benchmarks.machine.noise_floor import fingerprint
+from benchmarks.subject.inputs import InputSizes, ModelSpecs, example_inputs, index_bounds, resolve_sizes
+from benchmarks.subject.subject import SubjectSpec
+from benchmarks.tables.anchors import anchor_times, anchors_of
+from benchmarks.tables.fit import Run
+from benchmarks.tables.narrow import Narrower
+from benchmarks.tables.plan_space import PlanSpace
+from benchmarks.tables.table import TableKey
+
+__all__ = ["PlanTimer", "Say", "key_of", "plan_timer", "sizes_of"]
+
+_SESSIONS, _CALLS = 6, 2
+"""Of each layer the fastest session counts: what else runs on the machine only ever adds to a time."""
+_TURNS, _TURN_CALLS = 12, 2
+"""Of a plan and of the dense network; the median of the ratios of their fastest calls counts."""
+_LANDING_TURNS, _FEWEST_RATIOS, _LANDING_S = 20, 40, 20.0
+_KNOWN = 0.0025
+"""Share to which the median of the ratios is known, as a standard error, before a plan is judged by it."""
+_IN_TURN_S = 1.0
+_LONGEST_S = 20.0
+
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanTimer:
+    """Runs plans of one network, profiled and not.
+
+    Parameters
+    ----------
+    narrower : Narrower
+        Makes their ONNX files.
+    spec : SubjectSpec
+        Backend and options.
+    sizes : InputSizes
+        Of a call.
+    feeds : Mapping of str to ndarray
+        Inputs of a call.
+    run : RunSessions
+        Runs a file.
+    folder : Path
+        For the files.
+    dense : Path
+        ONNX file of the whole network, made like those of plans.
+    machine : str
+        Fingerprint.
+    now_s : callable
+        Returns seconds since some start.
+    """
+
+    narrower: Narrower
+    spec: SubjectSpec
+    sizes: InputSizes
+    feeds: Mapping[str, Array]
+    run: RunSessions
+    folder: Path
+    dense: Path
+    machine: str
+    now_s: Callable[[], float]
+
+    def __call__(self, counts: Mapping[str, int]) -> Run:
+        """Return the times of the plan whose groups keep `counts`.
+
+        Raises
+        ------
+        WorkerError
+            The backend refuses the file or has no layer times.
+        """
+        path = self._file(counts)
+        anchors = anchors_of(onnx.load(path).graph)
+        profiled = self._run(path, profile=True, sessions=_SESSIONS, calls=_CALLS)
+        sums = [anchor_times(layers, anchors) for layers in profiled.layers]
+        names = dict.fromkeys(name for times in sums for name in times)
+        ratios, dense_ns = self._in_turn(path, turns=_TURNS)
+        return Run(
+            counts=self.narrower.space.complete(counts),
+            layers_ns={name: min(times.get(name, 0.0) for times in sums) for name in names},
+            share=median(ratios),
+            dense_ns=dense_ns,
+            backend_version=profiled.backend_version,
+        )
+
+    def share(self, counts: Mapping[str, int]) -> float:
+        """Return the time of a plan as a share of the dense network's, both measured in turn, unprofiled.
+
+        Until the median of the ratios is known to a quarter of a percent, or for `_LANDING_S` seconds.
+        """
+        path, begin = self._file(counts), self.now_s()
+        ratios: list[float] = []
+        while len(ratios) < _FEWEST_RATIOS or (_error(ratios) > _KNOWN and self.now_s() - begin < _LANDING_S):
+            ratios += self._in_turn(path, turns=_LANDING_TURNS)[0]
+        return median(ratios)
+
+    def _file(self, counts: Mapping[str, int]) -> Path:
+        path = self.folder / "plan.onnx"
+        onnx.save_model(self.narrower.model(counts), path)
+        return path
+
+    def _in_turn(self, path: Path, *, turns: int) -> tuple[list[float], float]:
+        """Return the ratios of plan and dense network, turn by turn, and the dense network's fastest call."""
+        ran = self._run(path, profile=False, sessions=1, calls=_TURN_CALLS, turns=turns, beside=self.dense)
+        pairs = [(min(plan), min(dense)) for plan, dense in zip(ran.calls_ns, ran.beside_ns, strict=True)]
+        return [plan / dense for plan, dense in pairs], float(min(dense for _, dense in pairs))
+
+    def key(self, run: Run) -> TableKey:
+        """Return what a table of such runs is good for."""
+        return key_of(self.spec, self.narrower.space, self.sizes, self.machine, run.backend_version)
+
+    def _run(
+        self, path: Path, *, profile: bool, sessions: int, calls: int, turns: int = 1, beside: Path | None = None
+    ) -> Ran:
+        return self.run(
+            self.spec.backend,
+            path,
+            replace(self.spec.options, profile=profile),
+            self.feeds,
+            sessions=sessions,
+            most_calls=calls,
+            budget_s=_LONGEST_S,
+            total_s=_LONGEST_S if beside is None else max(_IN_TURN_S, _IN_TURN_S * turns / _TURNS),
+            turns=turns,
+            beside=beside,
+        )
+
+
+def key_of(
+    spec: SubjectSpec, space: PlanSpace, sizes: InputSizes, machine: str, backend_version: str | None
+) -> TableKey:
+    """Return what a table of these times is good for; `machine` is its fingerprint."""
+    return TableKey(
+        model_sha256=space.model_sha256,
+        graph=space.graph,
+        backend=spec.backend,
+        backend_version=backend_version,
+        precision=spec.options.precision,
+        threads=spec.options.threads,
+        device=spec.options.device,
+        batch=sizes.batch,
+        shapes=sizes.shapes,
+        machine=machine,
+    )
+
+
+def sizes_of(spec: SubjectSpec) -> InputSizes:
+    """Return the sizes of a call's inputs."""
+    file = modelfile.read(spec.model)
+    return resolve_sizes(ModelSpecs(file.inputs, file.outputs), batch=spec.batch, shapes=spec.shapes)
+
+
+@contextmanager
+def plan_timer(
+    spec: SubjectSpec,
+    space: PlanSpace,
+    *,
+    purpose: str,
+    seed: int,
+    say: Say,
+    processes: Processes,
+    machine: Machine,
+) -> Iterator[PlanTimer]:
+    """Take the machine and start the process that plans are run in.
+
+    Raises
+    ------
+    RecordError, InputError, BackendError
+        See `build_table`.
+    """
+    file = modelfile.read(spec.model)
+    sizes = sizes_of(spec)
+    bounds = index_bounds(spec.model)
+    feeds = example_inputs(file.inputs, batch=sizes.batch, seed=seed, shapes=sizes.shapes, bounds=bounds)
+    narrower = Narrower(spec.model, space)
+    with (
+        machine.measuring(purpose, say) as observer,
+        processes(spec.backend, threads=spec.options.threads) as run,
+        tempfile.TemporaryDirectory(prefix="prune-deploy-") as folder,
+    ):
+        dense = Path(folder) / "dense.onnx"
+        onnx.save_model(narrower.model({}), dense)
+        yield PlanTimer(
+            narrower=narrower,
+            spec=spec,
+            sizes=sizes,
+            feeds=feeds,
+            run=run,
+            folder=Path(folder),
+            dense=dense,
+            now_s=machine.now_s,
+            machine=fingerprint(observer.environment(gpu=spec.options.device.startswith("cuda"))),
+        )
+
+
+def _error(ratios: Sequence[float]) -> float:
+    """Return the standard error of the median as a share of it, for values that are normal but for outliers."""
+    middle = median(ratios)
+    spread = 1.4826 * median(abs(ratio - middle) for ratio in ratios)
+    return 1.2533 * spread / middle / sqrt(len(ratios))

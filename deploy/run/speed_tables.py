@@ -1,0 +1,186 @@
+"""The latency tables that a recipe's speeds are decided by: measured, or found where they were measured before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from benchmarks.layers.process import session_process
+from benchmarks.machine.machine import ThisMachine
+from benchmarks.subject.subject import SubjectSpec
+from benchmarks.tables.build import refine_table, table_of
+from benchmarks.tables.plan_space import PlanSpace
+from benchmarks.tables.table import LatencyTable
+from benchmarks.tables.timer import PlanTimer, plan_timer
+from deploy.backend_options import compile_options
+from deploy.recipe import Recipe, TargetSpec
+from deploy.run.run_stages import speed_backend
+from deploy.run.speed import Counts, SpeedTable
+from deploy.tables.latency_model import latency_model
+from deploy.tables.plan_space import DENSE, PLAN_SPACE, write_plan_space
+from pruners.channels.outputs import usual_outputs
+from pruners.decide.latency import LatencyModel
+from pruners.errors import TargetError
+from pruners.graph import trace
+from pruners.policy import Policy
+from pruners.registry import create
+from pruners.task import Progress
+
+__all__ = ["measure_tables", "read_tables", "require_speeds"]
+
+
+def require_speeds(recipe: Recipe) -> None:
+    """Check that no two speeds are asked for on one backend with as many threads.
+
+    Raises
+    ------
+    TargetError
+        Two are.
+    """
+    asked: dict[tuple[str, int], TargetSpec] = {}
+    for target in recipe.prune.targets:
+        options = _spec(recipe, target, Path(DENSE)).options
+        place = (speed_backend(recipe, target), options.threads)
+        if place in asked:
+            raise TargetError(
+                f"two targets contradict each other: {_words(asked[place])} and {_words(target)} on {place[0]}, "
+                f"threads {place[1]}; keep one"
+            )
+        asked[place] = target
+
+
+def measure_tables(recipe: Recipe, model: nn.Module, example_inputs: Any, folder: Path, progress: Progress) -> None:
+    """Measure a latency table for each of the recipe's targets; `read_tables` makes them what is pruned by.
+
+    A table that was measured before on this machine, for the same file, backend and options, is used again.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its targets are speeds.
+    model : Module
+        The dense network.
+    example_inputs : Tensor, tuple, Mapping or (tuple, Mapping)
+        Inputs of one call, each of shape (batch, ...).
+    folder : Path
+        Receives the dense file, its plan space and the tables.
+    progress : callable
+        ``progress(line, share_done)``.
+
+    Raises
+    ------
+    ExportError, WorkerError, BackendError
+        No table can be made for this network on this backend.
+    """
+    outputs = recipe.prune.outputs or usual_outputs(model)
+    graph = trace(model, example_inputs, policy=Policy(attention=recipe.prune.attention, outputs=outputs))
+    space = write_plan_space(
+        model,
+        graph,
+        example_inputs,
+        folder,
+        seed=recipe.seed,
+        dynamic_batch=recipe.export.dynamic_batch,
+        blocks=create(recipe.prune.method, **recipe.prune.settings).removes_blocks,
+    )
+    for index, target in enumerate(recipe.prune.targets):
+        spec = _spec(recipe, target, folder / DENSE)
+        table_of(spec, space, seed=recipe.seed, progress=progress).save(folder / _file(index))
+
+
+def read_tables(recipe: Recipe, folder: Path, progress: Progress) -> tuple[SpeedTable, ...]:
+    """Read the tables that `measure_tables` left in `folder`, and ask them for the recipe's targets.
+
+    Raises
+    ------
+    TargetError
+        The dense network is as fast already.
+    RecordError
+        A file is missing or broken.
+    """
+    space = PlanSpace.load(folder / PLAN_SPACE)
+    tables = []
+    for index, target in enumerate(recipe.prune.targets):
+        table, spec = LatencyTable.load(folder / _file(index)), _spec(recipe, target, folder / DENSE)
+        measured = _Measured(table, spec, space, recipe.seed, lambda line: progress(line, 1.0))
+        tables.append(
+            SpeedTable(
+                model=latency_model(table),
+                dense_ns=table.measured_dense_ns,
+                asked=_asked(target, table),
+                tolerance=target.tolerance,
+                threads=spec.options.threads,
+                share=measured.share,
+                refine=measured.refine,
+            )
+        )
+    return tuple(tables)
+
+
+class _Measured:
+    """Measures plans, and refines a table by them."""
+
+    def __init__(
+        self, table: LatencyTable, spec: SubjectSpec, space: PlanSpace, seed: int, say: Callable[[str], None]
+    ) -> None:
+        self._table, self._spec, self._space, self._seed, self._say = table, spec, space, seed, say
+
+    def share(self, counts: Counts) -> float:
+        with self._timer() as timer:
+            return timer.share(counts)
+
+    def refine(self, counts: Counts, share: float) -> LatencyModel:
+        with self._timer() as timer:
+            self._table = refine_table(self._table, timer, counts, share=share, seed=self._seed, say=self._say)
+        return latency_model(self._table)
+
+    @contextmanager
+    def _timer(self) -> Iterator[PlanTimer]:
+        with plan_timer(
+            self._spec,
+            self._space,
+            purpose=f"the speed of a plan of {self._spec.model}",
+            seed=self._seed,
+            say=self._say,
+            processes=session_process,
+            machine=ThisMachine(),
+        ) as timer:
+            yield timer
+
+
+def _file(index: int) -> str:
+    return f"latency-table-{index + 1}.json" if index else "latency-table.json"
+
+
+def _spec(recipe: Recipe, target: TargetSpec, dense: Path) -> SubjectSpec:
+    """Return the dense network as a speed is measured."""
+    bench, backend = recipe.bench, speed_backend(recipe, target)
+    threads = target.threads or bench.threads
+    return SubjectSpec(
+        model=dense,
+        backend=backend,
+        options=compile_options(backend, precision=bench.precision, threads=threads, device=bench.device),
+        batch=bench.batch if recipe.export.dynamic_batch else None,
+    )
+
+
+def _words(target: TargetSpec) -> str:
+    return f"speed_up {target.speed_up:g}" if target.speed_up is not None else f"latency_ms {target.latency_ms:g}"
+
+
+def _asked(target: TargetSpec, table: LatencyTable) -> float:
+    if target.speed_up is not None:
+        return 1 / target.speed_up
+    assert target.latency_ms is not None
+    dense = table.measured_dense_ns
+    asked = 1e6 * target.latency_ms / dense
+    if asked >= 1:
+        raise TargetError(
+            f"the dense network takes {dense / 1e6:.3g} ms on {table.key.backend}: {target.latency_ms:g} ms are met "
+            "without pruning"
+        )
+    return asked
