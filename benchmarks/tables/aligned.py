@@ -16,11 +16,11 @@ from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.subject.cost import cost
 from benchmarks.subject.subject import SubjectSpec
-from benchmarks.tables.build import PlanTimer, plan_timer
 from benchmarks.tables.draws import aligned, unit_widths
 from benchmarks.tables.fit import layer_sizes
 from benchmarks.tables.plan_space import AxisPlace, PlanSpace, Size
 from benchmarks.tables.table import LatencyTable
+from benchmarks.tables.timer import PlanTimer, plan_timer
 
 __all__ = ["aligned_plans", "kept_counts", "why_whole"]
 

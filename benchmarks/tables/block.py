@@ -15,10 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.subject.subject import SubjectSpec, content_sha256
-from benchmarks.tables.build import plan_timer
 from benchmarks.tables.draws import draw
 from benchmarks.tables.fit import best_fit, layer_sizes
 from benchmarks.tables.plan_space import AxisPlace, GroupRange, PlanSpace, Size
+from benchmarks.tables.timer import plan_timer
 
 __all__ = ["find_block"]
 

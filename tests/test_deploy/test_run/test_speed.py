@@ -156,12 +156,6 @@ def test_what_flops_pruning_would_have_kept_is_told(task):
     assert "of uniform pruning by FLOPs to the same time" in str(landing)
 
 
-def test_a_correction_out_of_reach_leaves_the_closest_plan(task):
-    table = SpeedTable(model=task[1], asked=0.2, share=lambda _: 0.9)
-    _, landing = prune_to_speed(create("uniform"), task[0], table, tolerance=0.01)
-    assert landing.measured == (0.9,)
-
-
 def test_a_method_that_trains_prunes_once(task):
     calls = []
 
