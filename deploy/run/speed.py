@@ -105,7 +105,7 @@ def prune_to_speed(
             if not rounds:
                 raise
             break  # the plans that are known are as close as it gets
-        counts = {name: len(kept) for name, kept in pruned.plan.kept.items()} | dict.fromkeys(pruned.plan.blocks, 0)
+        counts = {name: len(kept) for name, kept in pruned.plan.kept.items()} | models[0].without(pruned.plan.blocks)
         if any(counts == one.counts for one in rounds):  # nothing lies between the plans that are known
             break
         predicted = tuple(model.time_ns(counts) / table.dense_ns for model, table in zip(models, tables, strict=True))
