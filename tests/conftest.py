@@ -6,6 +6,7 @@ beside it either: no test depends on how long something takes.
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import signal
@@ -55,6 +56,17 @@ def pytest_runtest_setup() -> None:
         import torch
 
         torch.manual_seed(SEED)
+
+
+def pytest_collection_finish() -> None:
+    """Take what has been imported out of the searches for cyclic garbage, which took a sixth of the time."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing out of the last search: extensions complain of what outlives the interpreter."""
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

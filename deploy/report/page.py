@@ -11,6 +11,7 @@ import yaml
 from markupsafe import Markup
 
 from benchmarks.records.measurement import Environment, Measurement
+from benchmarks.settings import NOT_A_VERDICT
 from deploy.files.atomic import write_file
 from deploy.report.formatting import answer, percent, size
 from deploy.report.plan_picture import plan_picture
@@ -146,4 +147,6 @@ def _repeat_command(results: Results, measurement: Measurement) -> str:
         parts += ["--shape", f"{name}={','.join(map(str, sizes))}"]
     if measurement.budget_s is not None:
         parts += ["--budget", f"{measurement.budget_s:g}"]
+    if NOT_A_VERDICT in measurement.doubts:
+        parts.append("--fast")
     return shlex.join(parts)

@@ -1,8 +1,12 @@
-"""Plans to try the engine with."""
+"""Plans to try the engine with, and two processes that work together."""
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,3 +30,31 @@ def plan_for():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def two_processes():
+    """Return ``run(*script, folder)``: Python twice at once, with the rank and a folder as last arguments."""
+
+    def run(*script, folder):
+        root = str(Path(__file__).parents[2])
+        environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": root}
+        children = [
+            subprocess.Popen(
+                [sys.executable, *script, str(rank), str(folder)],
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        try:
+            said = [child.communicate(timeout=300)[1] for child in children]
+        finally:
+            for child in children:
+                with child:
+                    child.kill()
+        assert [child.returncode for child in children] == [0, 0], "".join(said)
+
+    return run

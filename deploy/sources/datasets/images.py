@@ -185,13 +185,13 @@ class FileImages(Dataset[tuple[Tensor, int]]):
         SourceError
             The file is missing or damaged.
         """
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
         path = self._part.folder / self._part.paths[index]
         try:
             with Image.open(path) as image:
                 converted = image.convert(self._mode)
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:  # PIL raises SyntaxError for broken PNGs
+        except Exception as error:  # whatever PIL, its plugins and those who patch it (ultralytics) raise
             raise SourceError(f"image {path} cannot be read ({cause(error)})") from error
         pixels: Tensor = self._transform(converted)
         return pixels

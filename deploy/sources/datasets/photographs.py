@@ -61,7 +61,7 @@ class ToRestore(Family):
             try:
                 with Image.open(path) as image:
                     images.append(np.asarray(image.convert("RGB")))
-            except OSError as error:
+            except Exception as error:
                 raise SourceError(
                     f"data set {self.name!r}: photograph {name} of {package} cannot be read ({cause(error)}); install "
                     "that library again"

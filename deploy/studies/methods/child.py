@@ -90,5 +90,8 @@ if __name__ == "__main__":
         end_with_parent()
     warnings.simplefilter("ignore")
     main(Path(sys.argv[1]), Path(sys.argv[2]))
-    if torch.distributed.is_initialized():  # else its threads may outlive the interpreter, which aborts
+    if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # DistributedDataParallel leaves threads of gloo behind, at which the interpreter may abort

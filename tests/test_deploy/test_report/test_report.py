@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.records.measurement import Interval, Measurement
+from benchmarks.settings import NOT_A_VERDICT
 from benchmarks.stats.summary import summarise
 from deploy.errors import OutputError
 from deploy.report.formatting import answer, duration, interval, rate, size
@@ -39,9 +40,9 @@ def only(results: Results, backend: str, **pair) -> Results:
     return results.model_copy(update={"comparisons": (kept.model_copy(update=pair),), "skipped": ()})
 
 
-def alone(results: Results, label: str = "small") -> Results:
+def alone(results: Results, label: str = "small", doubts: tuple[str, ...] = ()) -> Results:
     """What `deploy bench` of a single model gives."""
-    found = changed(results.comparisons[0].candidate, label=label)
+    found = changed(results.comparisons[0].candidate, label=label).model_copy(update={"doubts": doubts})
     row = results.models[1].model_copy(update={"label": label})
     return results.model_copy(
         update={"comparisons": (), "measurements": (found,), "skipped": (), "models": (row,), "recipe": None}
@@ -349,6 +350,8 @@ def test_points_of_the_plots_lie_inside(results):
 def test_a_bench_says_how_to_repeat_it(results):
     assert "deploy bench --model small --backend ort --precision fp32 --threads 2" in page(alone(results))
     assert "deploy compare dense pruned --backend ort" in page(results.model_copy(update={"recipe": None}))
+    assert "--fast" not in page(alone(results))
+    assert re.search("deploy bench --model small .* --fast\\b", page(alone(results, doubts=(NOT_A_VERDICT,))))
 
 
 def test_the_same_results_give_the_same_page(results):

@@ -135,6 +135,21 @@ def test_damaged_image_is_named_when_it_is_taken(tmp_path):
             data.test[index]
 
 
+def test_an_image_is_named_whatever_opening_it_raises(tmp_path, monkeypatch):
+    """As where ultralytics, which puts its own function in the place of PIL's, misses a plugin for another format."""
+
+    def broken(*_, **__):
+        raise ModuleNotFoundError("No module named 'pi_heif'")
+
+    write_imagenet(tmp_path, n=4)
+    data = load(DataSpec(name=f"imagefolder:{tmp_path}", image_size=8))
+    monkeypatch.setattr(Image, "open", broken)
+    with pytest.raises(
+        SourceError, match=r"val/cat/0.png cannot be read \(ModuleNotFoundError: No module named 'pi_heif'\)"
+    ):
+        data.test[0]
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -61,17 +59,9 @@ def work(rank, folder):
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
+def two(two_processes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(Path(__file__).parents[3])}
-    command = [sys.executable, __file__]
-    children = [
-        subprocess.Popen([*command, str(rank), str(folder)], env=environment, stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    for child in children:
-        _, said = child.communicate(timeout=300)
-        assert child.returncode == 0, said
+    two_processes(__file__, folder=folder)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 

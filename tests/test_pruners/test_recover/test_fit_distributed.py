@@ -108,4 +108,5 @@ def test_a_batch_that_can_not_be_shared_is_refused_by_all(two):
 
 if __name__ == "__main__":
     work(Path(sys.argv[1]))
-    torch.distributed.destroy_process_group()  # else its threads may outlive the interpreter, which aborts
+    torch.distributed.destroy_process_group()
+    os._exit(0)  # DistributedDataParallel leaves threads of gloo behind, at which the interpreter may abort
