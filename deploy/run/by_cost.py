@@ -54,7 +54,8 @@ class ByCost(PruningMethod):
 
         def attempt(share: float) -> tuple[float, Pruned] | None:
             try:
-                pruned = self.method.prune(replace(task, target=Target(of=self.of, kept_fraction=share)))
+                # Each share is another pruning: none goes on from what one before it kept.
+                pruned = self.method.prune(replace(task, target=Target(of=self.of, kept_fraction=share), keeper=None))
             except TargetError as error:
                 refused.append(error)
                 return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from deploy.recipe import TargetSpec
 from deploy.run.by_cost import ByCost
 from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
 from pruners.errors import TargetError
+from pruners.removals import RemovalFolder
 from pruners.target import Target
 from pruners.task import PruningTask
 
@@ -32,6 +34,7 @@ class Even:
         self.asked = []
 
     def prune(self, task):
+        assert task.keeper is None  # what one share kept is of another pruning than the next
         share = task.target.kept_fraction
         self.asked.append((task.target.of, share))
         if share < 0.1:
@@ -41,7 +44,8 @@ class Even:
 
 
 def task(kept):
-    return PruningTask(model=nn.Identity(), example_inputs=(), target=Target(kept_fraction=kept, table=TABLE))
+    target = Target(kept_fraction=kept, table=TABLE)
+    return PruningTask(model=nn.Identity(), example_inputs=(), target=target, keeper=RemovalFolder(Path("kept")))
 
 
 def test_the_largest_share_that_takes_the_time_is_taken():
