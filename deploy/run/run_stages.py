@@ -11,6 +11,7 @@ from deploy.backend_options import compile_options
 from deploy.recipe import Bench, Recipe, TargetSpec
 from deploy.run.stages import Stage, StageStore, stage_key
 from deploy.sources.network import fingerprint
+from pruners.registry import create
 
 __all__ = ["RunStages", "speed_backend", "stages_of", "table_key", "train_key"]
 
@@ -48,11 +49,18 @@ def speed_backend(recipe: Recipe, target: TargetSpec | None = None) -> str:
 
 
 def table_key(recipe: Recipe) -> str:
-    """Return the key of a latency table of the dense network, whose weights do not matter; this machine is in it."""
+    """Return the key of a latency table of the dense network, whose weights do not matter; this machine is in it.
+
+    Raises
+    ------
+    MethodError
+        The method or a setting is unknown.
+    """
     part = recipe.model_dump(mode="json")
     part["data"].pop("root")
     backend, bench = speed_backend(recipe), recipe.bench
-    policy = [part["prune"]["attention"], part["prune"]["outputs"]]
+    method = create(recipe.prune.method, **recipe.prune.settings)
+    policy = [part["prune"]["attention"], part["prune"]["outputs"], method.removes_blocks]
     threads = recipe.prune.target.threads or bench.threads
     here = _here(backend, bench.model_copy(update={"threads": threads}))
     return stage_key(

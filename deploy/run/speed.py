@@ -101,6 +101,7 @@ def prune_to_speed(
     while True:
         try:
             pruned = method.prune(replace(watched, target=_target(tables, models, shares)))
+            watched = replace(watched, keeper=None)  # a corrected target is another pruning: nothing to go on from
         except TargetError:
             if not rounds:
                 raise

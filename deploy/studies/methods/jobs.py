@@ -166,7 +166,7 @@ class _Maker:
         self.recipe = recipe
         self._shared = () if processes == 1 else (f"{processes} processes",)
         self._finetune_epochs = recipe.finetune_epochs
-        self.tables: dict[tuple[str, str, tuple[str, ...]], StudyJob] = {}
+        self.tables: dict[tuple[str, str, tuple[str, ...], bool], StudyJob] = {}
 
     def dense(self, seed: int) -> StudyJob:
         method = self.recipe.all_methods[0]
@@ -205,10 +205,11 @@ class _Maker:
     def _table(self, run: Recipe) -> StudyJob:
         """Return the job of the latency table that a pruning is decided by: one for all methods, budgets and seeds."""
         backend, prune = speed_backend(run), run.prune
-        decides = (backend, prune.attention, prune.outputs)
+        blocks = create(prune.method, **prune.settings).removes_blocks
+        decides = (backend, prune.attention, prune.outputs, blocks)
         if decides not in self.tables:
             own = run.model_copy(update={"seed": self.recipe.seeds[0]})
-            title = f"latency table of {backend}"
+            title = f"latency table of {backend}{', with residual blocks' if blocks else ''}"
             self.tables[decides] = StudyJob(kind="table", title=title, key=table_key(own), recipe=own)
         return self.tables[decides]
 

@@ -11,7 +11,7 @@ from deploy.studies.methods.formatting import answers, failures
 from deploy.studies.methods.plot import pareto_plot
 from deploy.studies.methods.results import StudyResults
 from deploy.studies.methods.summary import rule
-from deploy.studies.methods.tables import against_table, measured_tables, paper_table, recovery_table
+from deploy.studies.methods.tables import against_table, equal_time_tables, measured_tables, paper_table, recovery_table
 
 __all__ = ["BLOCK", "plots", "write_page"]
 
@@ -38,7 +38,13 @@ def write_page(results: StudyResults, page: Path) -> None:
     lines = [f"- {answer}" for answer in answers(results)] + ["", rule(results.metric), ""]
     # The first table holds what was measured of the first seed.
     seeds = measured_tables(results) if len({row.seed for row in results.measured}) > 1 else ()
-    for table in (paper_table(results), against_table(results), *seeds, recovery_table(results)):
+    for table in (
+        *equal_time_tables(results),
+        paper_table(results),
+        against_table(results),
+        *seeds,
+        recovery_table(results),
+    ):
         lines += [f"### {table.title}", "", markdown(table)]
     recovery, named = results.cells[0].recovery, score_title(results.metric)
     for name, svg in plots(results).items():

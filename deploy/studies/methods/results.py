@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from benchmarks.records.base import Record
 from benchmarks.records.measurement import Comparison
+from deploy.bundle.pruning import SpeedLanding
 from deploy.errors import ResultsError
 from deploy.files.atomic import write_file
 from deploy.sources.metric import Metric
@@ -75,6 +76,8 @@ class JobResult(Record):
         Multiplications by weights that are not zero: what Scratch-B counts for methods that set weights to zero.
     landing : str
         Where the plan landed, when that is far from the target.
+    speeds : tuple of SpeedLanding
+        How it came to the speed that was asked for.
     history : tuple of dict
         What the method reported about its steps.
     drawn : str
@@ -103,6 +106,7 @@ class JobResult(Record):
     zeros: int = 0
     nonzero_macs: int | None = None
     landing: str = ""
+    speeds: tuple[SpeedLanding, ...] = ()
     history: tuple[dict[str, Any], ...] = ()
     drawn: str = ""
     before: dict[str, Any] = Field(default_factory=dict)
@@ -147,6 +151,7 @@ class Cell(Record):
     params: tuple[int, int] | None = None
     zeros: int = 0
     landing: str = ""
+    speeds: tuple[SpeedLanding, ...] = ()
     seconds: float = 0.0
     training_seconds: float = 0.0
 

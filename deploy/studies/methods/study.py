@@ -174,7 +174,7 @@ def _filled(cell: Cell, prune: StudyJob, job: StudyJob, results: dict[str, JobRe
     """Return the cell with what its two jobs came to."""
     changes: dict[str, Any] = {"key": job.key, "folder": job.folder, "plan_folder": prune.folder}
     if (pruned := results.get(prune.folder)) is not None:
-        changes |= {name: getattr(pruned, name) for name in ("macs", "params", "zeros", "landing")}
+        changes |= {name: getattr(pruned, name) for name in ("macs", "params", "zeros", "landing", "speeds")}
         changes["pruned"] = pruned.scores
     if (recovered := results.get(job.folder)) is not None:
         shared = ("reason", "lr", "epochs", "kept_epoch", "seconds", "training_seconds")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 from benchmarks.stats.summary import summarise
+from deploy.bundle.pruning import SpeedLanding
 from deploy.report.formatting import (
     NOTHING,
     difference_unit,
@@ -23,22 +25,38 @@ from deploy.studies.methods.recipe import BASELINES
 from deploy.studies.methods.results import Cell, MeasuredRow, StudyResults
 from deploy.studies.methods.summary import against, cells_of, mean_of, scores_of
 
-__all__ = ["against_table", "cost_table", "measured_tables", "paper_table", "recovery_table", "tables"]
+__all__ = [
+    "against_table",
+    "cost_table",
+    "equal_time_tables",
+    "measured_tables",
+    "paper_table",
+    "recovery_table",
+    "tables",
+]
 
 _LEFT = "what is left, with its share of the dense network's"
 
 
 def tables(results: StudyResults) -> tuple[Table, ...]:
     """Return the tables for the terminal; one without rows is left out."""
-    made = (*_score_tables(results), against_table(results), cost_table(results), *measured_tables(results))
+    made = (
+        *equal_time_tables(results),
+        *_score_tables(results),
+        against_table(results),
+        cost_table(results),
+        *measured_tables(results),
+    )
     return tuple(table for table in (*made, recovery_table(results)) if table.rows)
 
 
 def _score_tables(results: StudyResults) -> Iterator[Table]:
-    """Yield the scores at each budget."""
+    """Yield the scores at each budget that is no speed."""
     recoveries = _recoveries(results)
     dense = mean_of(list({c.seed: c.dense.score_test for c in results.cells if c.dense is not None}.values()))
     for budget in _budgets(results):
+        if any(cell.speeds for cell in cells_of(results, budget=budget)):
+            continue
         notes = Notes()
         rows = tuple((method, *_after(results, method, budget, notes)) for method in _methods(results))
         yield Table(
@@ -79,6 +97,45 @@ def paper_table(results: StudyResults) -> Table:
         caption=f"{score_title(results.metric)} in {score_unit(results.metric)}. {_over(results)} "
         f"MACs and params: {_LEFT}.{tail} {results.split}",
     )
+
+
+def equal_time_tables(results: StudyResults) -> Iterator[Table]:
+    """Yield for each speed what the networks of all methods take, keep and score, the best first."""
+    recoveries, metric = _recoveries(results), results.metric
+    for budget in _budgets(results):
+        landing = next((one for cell in cells_of(results, budget=budget) for one in cell.speeds), None)
+        if landing is None:
+            continue
+        cells = {
+            method: cells_of(results, method=method, budget=budget, recovery=recoveries[0])
+            for method in _methods(results)
+        }
+        means = {method: mean_of(list(scores_of(own).values())) for method, own in cells.items()}
+        best, *others = sorted(means, key=lambda name: -one.value if (one := means[name]) else 0.0)
+        notes, rows = Notes(), []
+        for method in (best, *others):
+            came = [one for cell in cells[method] for one in cell.speeds]
+            gap = None if method == best else against(results, method, best, budget, recoveries[0])
+            rows.append(
+                (
+                    method,
+                    notes.after(_shares([one.measured[one.kept_round] for one in came]), map(_off, came)),
+                    _shares(_measured_shares(results, method, budget, landing.backend)),
+                    _costs(cells[method], notes)[0],
+                    *_after(results, method, budget, notes),
+                    difference(gap, metric),
+                )
+            )
+        yield Table(
+            title=f"At equal time, {budget}",
+            columns=(*left("method"), "when pruned", "measured", "MACs", *recoveries, f"minus {best}"),
+            rows=tuple(rows),
+            notes=notes.texts,
+            caption=f"{percent(landing.asked, 1)} of the dense network's time were asked for. When pruned: what a "
+            "network took as it came out of pruning; measured: what it took in the end, of seeds that were measured; "
+            f"both in turn with the dense network. {score_title(metric)} on test images in {score_unit(metric)}, best "
+            f"first. minus {best}: {recoveries[0]}, seed by seed, with the 95 % interval; *: the interval holds no 0.",
+        )
 
 
 def against_table(results: StudyResults) -> Table:
@@ -184,11 +241,36 @@ def _after(results: StudyResults, method: str, budget: str, notes: Notes) -> lis
     return written
 
 
-def _costs(cells: list[Cell], notes: Notes) -> tuple[str, str]:
+def _shares(shares: Sequence[float]) -> str:
+    """Write the mean of shares of the dense network's time, with the least and the most where they differ."""
+    if not shares:
+        return NOTHING
+    least, most = percent(min(shares), 1), percent(max(shares), 1)
+    return percent(fmean(shares), 1) if least == most else f"{percent(fmean(shares), 1)} ({least} to {most})"
+
+
+def _measured_shares(results: StudyResults, method: str, budget: str, backend: str) -> list[float]:
+    asked = (method, budget, backend)
+    rows = [row for row in results.measured if (row.method, row.budget, row.backend) == asked]
+    return [1 / row.comparison.speedup.value for row in rows if row.comparison and row.comparison.speedup]
+
+
+def _off(landing: SpeedLanding) -> str:
+    """Return what to know of a network that takes another time than was asked for; empty where it does not."""
+    share = landing.measured[landing.kept_round]
+    if abs(share - landing.asked) <= landing.tolerance:
+        return ""
+    return f"not at equal time: {percent(share, 1)} where {percent(landing.asked, 1)} were asked for"
+
+
+def _costs(cells: Sequence[Cell], notes: Notes) -> tuple[str, str]:
     shares = [cell.zeros / cell.params[1] for cell in cells if cell.zeros and cell.params is not None]
     zeros = [f"{percent(share)} of them are 0, and counted: dense runtimes multiply by 0 too" for share in shares[:1]]
     return (
-        notes.after(cost([cell.macs for cell in cells if cell.macs is not None]), (cell.landing for cell in cells)),
+        notes.after(
+            cost([cell.macs for cell in cells if cell.macs is not None]),
+            (cell.landing for cell in cells if not cell.speeds),
+        ),
         notes.after(cost([cell.params for cell in cells if cell.params is not None]), zeros),
     )
 

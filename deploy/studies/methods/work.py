@@ -151,6 +151,7 @@ def _prune(work: _JobWork) -> dict[str, Any]:
         "zeros": facts["zeros"],
         "nonzero_macs": _nonzero_macs(context, compact) if facts["zeros"] else facts["macs"][1],
         "landing": facts["landing"],
+        "speeds": facts["speeds"],
         "history": facts["history"],
     }
 

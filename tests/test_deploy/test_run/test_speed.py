@@ -22,6 +22,7 @@ from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
 from pruners.errors import TargetError
 from pruners.graph import trace
 from pruners.registry import create
+from pruners.removals import RemovalFolder
 from pruners.target import Constraints, Target
 from pruners.task import PruningTask
 
@@ -94,6 +95,13 @@ def test_a_table_that_is_off_is_corrected(task):
     assert abs(shares[0] - 0.5) > 0.05
     assert abs(landing.measured[landing.kept_round] - 0.5) <= 0.02
     assert 2 <= len(shares) <= 3
+
+
+def test_a_corrected_pruning_in_steps_does_not_go_on_from_the_first_one(task, tmp_path):
+    table, shares = measured_as(task[1], lambda share: 0.15 + 0.85 * share)
+    kept = replace(task[0], keeper=RemovalFolder(tmp_path / "removals"))
+    prune_to_speed(create("criterion", steps=2, decision="greedy"), kept, [table])
+    assert len(shares) > 1
 
 
 def test_a_refined_table_decides_the_next_plan(task):

@@ -173,6 +173,9 @@ def test_one_latency_table_serves_all_methods_budgets_and_seeds():
         assert len(tables) == job.measures == ("x on" in name)
     assert jobs.tables.keys() < jobs.chosen
     assert jobs_of(recipe(**asked, train={"epochs": 9})).tables.keys() < jobs.tables.keys()  # weights do not matter
+    both = {"method": "criterion", "settings": {"structures": "both"}}
+    with_blocks = jobs_of(recipe(**asked, methods=["l1", both])).tables
+    assert [job.title for job in with_blocks.values()][1] == "latency table of ort, with residual blocks"
     others = ({"bench": {**bench, "threads": 2}}, {"network": {"name": "cifar:resnet56"}}, {"methods": [headed]})
     for changes in others:
         assert jobs_of(recipe(**{**asked, **changes})).tables.keys().isdisjoint(jobs.tables)

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.records.file import load_comparison
 from benchmarks.records.measurement import Interval
+from deploy.bundle.pruning import SpeedLanding
 from deploy.studies.methods.formatting import answers, failures
 from deploy.studies.methods.page import plots, write_page
 from deploy.studies.methods.plot import front, points
@@ -212,6 +213,44 @@ def measured(method, seed, speedup, budget="50 % flops"):
     close = Interval(value=speedup, low=0.9 * speedup, high=1.25 * speedup, confidence=0.95, n=5)
     pair = pair.model_copy(update={"speedup": close})
     return MeasuredRow(method=method, budget=budget, seed=seed, backend="ort", comparison=pair)
+
+
+def at_a_speed(method, seed, accuracy, share, **changes):
+    landing = SpeedLanding(
+        backend="ort",
+        threads=1,
+        asked=0.5,
+        tolerance=0.01,
+        predicted=(0.5, 0.5),
+        measured=(0.6, share),
+        kept_round=1,
+        macs=0.4,
+    )
+    return cell(method, seed, accuracy, budget="2x on ort", speeds=(landing,), landing=str(landing), **changes)
+
+
+def test_at_equal_time_the_best_is_first_and_who_takes_longer_is_told():
+    cells = [
+        *(at_a_speed("uniform", seed, score, 0.505) for seed, score in enumerate((0.95, 0.96))),
+        *(at_a_speed("l1", seed, score, 0.495 + 0.01 * seed) for seed, score in enumerate((0.97, 0.98))),
+        *(at_a_speed("torch-pruning", seed, 0.96, share) for seed, share in enumerate((0.5, 0.56))),
+        failed("taylor", 0, "out of reach", budget="2x on ort", macs=None, params=None),
+        cell("l1", 0, 0.99),
+    ]
+    rows = (measured("l1", 0, 2.0, "2x on ort"), measured("l1", 1, 1.6, "2x on ort"))
+    found = results(*cells).model_copy(update={"measured": rows})
+    timed, scored, *_ = tables(found)
+    assert timed.title == "At equal time, 2x on ort"
+    assert timed.columns[1:] == ("when pruned", "measured", "MACs", "fine-tuned", "minus l1")
+    told = {row[0]: row[1:] for row in timed.rows}
+    assert list(told) == ["l1", "torch-pruning", "uniform", "taylor"]
+    assert told["l1"][:3] == ("50.0 % (49.5 % to 50.5 %)", "56.2 % (50.0 % to 62.5 %)", "499 k (50 %)")
+    assert told["torch-pruning"][0] == "53.0 % (50.0 % to 56.0 %) [1]"
+    assert timed.notes[0] == "not at equal time: 56.0 % where 50.0 % were asked for"
+    assert told["uniform"][-1] == "-2.00 +- 0.45 *"
+    assert told["taylor"] == ("-", "-", "-", "- [2]", "-")
+    assert "50.0 % of the dense network's time were asked for" in timed.caption
+    assert scored.title == "Accuracy on test images in %, at 50 % flops"
 
 
 def test_the_score_is_drawn_against_the_time_that_was_measured_and_against_macs():
