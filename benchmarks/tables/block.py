@@ -24,7 +24,7 @@ __all__ = ["find_block"]
 
 _WIDTH, _LENGTH = 96, 14
 _KERNELS = (1, 3, 1, 3, 1)
-_PLANS, _GRAINS = 30, (1, 4, 8, 16, 32)
+_PLANS, _GRAINS = 25, (1, 4, 8, 16, 32)
 _TOO_FAR = 0.15
 """Mean error on held-out plans beyond which the times show no block."""
 _OPSET, _IR_VERSION = 17, 8

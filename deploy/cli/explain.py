@@ -23,7 +23,7 @@ from benchmarks.tables.table import LatencyTable
 from deploy.backend_options import require_backends
 from deploy.bundle.bundle import bundle_of
 from deploy.cli import options as given
-from deploy.cli.output import print_tables, say
+from deploy.cli.output import print_answer, print_tables, say
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.explanation import answer, explanation_page, explanation_tables
 from deploy.results.bench_grid import Grid, label_models, shapes
@@ -106,7 +106,7 @@ def explain(
     if json:
         typer.echo(found.model_dump_json(indent=1))
     else:
-        typer.echo(answer(found) + "\n")
+        print_answer(answer(found))
         print_tables(*explanation_tables(found, top or None))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from deploy.exit_codes import OK, UNFIT
 from deploy.report.table import Table
 from deploy.report.terminal import print_table
 
-__all__ = ["leave", "print_tables", "say"]
+__all__ = ["leave", "print_answer", "print_tables", "say"]
 
 
 def say(line: str) -> None:
@@ -32,6 +33,11 @@ def leave(code: int) -> None:
         )
     if code != OK:
         raise typer.Exit(code)
+
+
+def print_answer(text: str) -> None:
+    """Print a paragraph on stdout, as wide as the terminal, and an empty line."""
+    Console(highlight=False).print(Text(f"{text}\n", style="bold"))
 
 
 def print_tables(*tables: Table) -> None:

@@ -102,7 +102,6 @@ def _reasons_table(found: Explanation) -> Table:
         "What is missing to the promised time",
         (*left("reason"), "missing", "share", "layers"),
         tuple(rows),
-        notes=found.notes,
         caption=f"Channels computed together: {_block(found)}. Shortest layer: {_overhead(found)}. {_peaks(found)}",
     )
 
@@ -169,6 +168,7 @@ def _work_table(found: Explanation, shown: Sequence[ExplainedLayer]) -> Table:
         "What these layers do",
         (*left("layer"), "MACs", "pruned", "bytes", "pruned", "roofline", "pruned", *left("bound")),
         tuple(rows),
+        notes=found.notes,
         caption="Bytes: inputs, weights and outputs, each once. Roofline: shortest time that the measured peaks allow, "
         "over the time. -: not known.",
     )
