@@ -277,6 +277,17 @@ class Backend(ABC):
     def availability(self, device: str = "cpu") -> Availability:
         """Return whether this backend is usable on `device`; never raises."""
 
+    def require_precision(self, model: Path, precision: Precision) -> None:  # noqa: B027  # by default none is refused
+        """Refuse, from the file alone, a precision that a model cannot be executed in; the runtime is not needed.
+
+        Raises
+        ------
+        OptionError
+            The file has another precision, mixes several, or the backend never computes in this one.
+        ModelLoadError
+            The file is missing or broken.
+        """
+
     @final
     def compile(self, model: Path, options: CompileOptions | None = None) -> CompiledModel:
         """Compile an ONNX file.

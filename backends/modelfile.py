@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends.base import Array, Precision, TensorSpec
-from backends.errors import ModelLoadError, one_line
+from backends.errors import ModelLoadError, OptionError, one_line
 from backends.precision import precision_of
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["ModelFile", "external_files", "initializers", "read", "require_numbers", "subgraphs"]
+__all__ = ["ModelFile", "external_files", "initializers", "read", "require_numbers", "require_typed", "subgraphs"]
 
 _KEPT_BYTES = 4096
 """Initializers up to this size keep their data: shapes and axes are among them."""
@@ -74,6 +74,21 @@ def require_numbers(file: ModelFile, backend: str) -> None:
     for spec in (*file.inputs, *file.outputs):
         if spec.dtype == "object":
             raise ModelLoadError(f"{file.path}: {spec.name!r} is text, which backend {backend!r} does not take")
+
+
+def require_typed(file: ModelFile, precision: Precision, backend: str) -> None:
+    """Refuse another precision than the file's, for backends that compute in the types of the file.
+
+    Raises
+    ------
+    OptionError
+        It is another.
+    """
+    if file.precision != precision:
+        raise OptionError(
+            f"backend {backend!r} computes in the types of the file: {file.path} is {file.precision}, {precision} was "
+            f"asked for; export the model in {precision}, or pass --precision {file.precision}"
+        )
 
 
 def read(path: Path) -> ModelFile:

@@ -249,6 +249,10 @@ class OrtBackend(Backend):
             )
         return Availability(ok=True, version=version, devices=("cpu",))
 
+    def require_precision(self, model: Path, precision: Precision) -> None:
+        """Refuse another than the file's."""
+        modelfile.require_typed(modelfile.read(model), precision, self.name)
+
     def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
         return _OrtModel(self._read(model, options), options)
 
@@ -258,11 +262,7 @@ class OrtBackend(Backend):
     def _read(self, model: Path, options: CompileOptions) -> ModelFile:
         self.load_runtime()
         file = modelfile.read(model)
-        if file.precision != options.precision:
-            raise OptionError(
-                f"backend 'ort' computes in the types of the file: {model} is {file.precision}, "
-                f"{options.precision} was asked for; export the model in {options.precision}"
-            )
+        modelfile.require_typed(file, options.precision, self.name)
         return file
 
 

@@ -9,8 +9,10 @@ from backends.errors import one_line, shortened
 __all__ = ["cause", "failures"]
 
 _BEFORE = re.compile(
-    r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:Load model from .*? failed:)?(?:This is an invalid model\. )?"
+    r"^(?:\[ONNXRuntimeError\] : \d+ : \w+ : |Error in execution: )(?:Load model from .*? failed:)?"
+    r"(?:This is an invalid model\. )?"
 )
+_OPSET = re.compile(r".*(Opset \d+) is under development.*for domain (\S+) is till (opset \d+).*")
 _RUNNING = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'(.*?)' Status Message: ")
 _PLACE = re.compile(
     r"^\S*\.(?:cc|h|hpp|cpp):\d+ (?:[^()]*?::[^()\s]+\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^\]]*\])?|\w+) "
@@ -22,7 +24,7 @@ _REMEDIES = (
         "save the file with an older ir_version, try --backend openvino, or update onnxruntime",
     ),
     (
-        re.compile(r"Opset \d+ is under development"),
+        re.compile(r"^Opset \d+ is too new"),
         "export the model with an older opset, or update onnxruntime",
     ),
     (
@@ -49,6 +51,7 @@ def cause(error: BaseException) -> str:
     text = _BEFORE.sub("", one_line(error, limit=10_000), count=1)
     where = _RUNNING.match(text)
     said = _PLACE.sub("", text[where.end() :] if where else text, count=1) or text
+    said = _OPSET.sub(r"\1 is too new: domain \2 is known up to \3", said)
     node = f"{where[1]} node {where[2]!r}: " if where else ""
     remedy = next((f"; {remedy}" for pattern, remedy in _REMEDIES if pattern.search(said)), "")
     return f"{node}{shortened(said, 300)}{remedy}"

@@ -233,6 +233,10 @@ class OpenVinoBackend(Backend):
             )
         return Availability(ok=True, version=version, devices=("cpu",))
 
+    def require_precision(self, model: Path, precision: Precision) -> None:
+        """Refuse what the file's types do not allow."""
+        _require_precision(modelfile.read(model), precision)
+
     def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
         file = _read(model, options)
         core, settings = _core_and_settings(options)
@@ -254,12 +258,19 @@ class OpenVinoBackend(Backend):
 def _read(model: Path, options: CompileOptions) -> ModelFile:
     file = modelfile.read(model)
     modelfile.require_numbers(file, "openvino")
-    floats = {"fp32", options.precision} - {"int8"}
-    if file.precision not in floats and file.precision != options.precision:
-        raise OptionError(f"{model} is typed {file.precision}: it cannot be executed in {options.precision}")
-    if options.precision == "int8" != file.precision:
-        raise OptionError(f"{model} is typed {file.precision}, int8 was asked for; quantise the model first")
+    _require_precision(file, options.precision)
     return file
+
+
+def _require_precision(file: ModelFile, precision: Precision) -> None:
+    floats = {"fp32", precision} - {"int8"}
+    if file.precision not in floats and file.precision != precision:
+        raise OptionError(
+            f"{file.path} is typed {file.precision}: it cannot be executed in {precision}; pass --precision "
+            f"{file.precision}"
+        )
+    if precision == "int8" != file.precision:
+        raise OptionError(f"{file.path} is typed {file.precision}, int8 was asked for; quantise the model first")
 
 
 def _core_and_settings(options: CompileOptions) -> tuple[Any, dict[str, Any]]:

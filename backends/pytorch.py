@@ -186,6 +186,10 @@ class TorchBackend(Backend):
             )
         return Availability(ok=True, version=version, devices=("cpu",))
 
+    def require_precision(self, model: Path, precision: Precision) -> None:
+        """Refuse quantised models, and another half precision than the file's."""
+        _require_precision(model, precision)
+
     def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
         self.load_runtime()
         return _TorchModel(_read(model, options), options, compiled=False)
@@ -228,13 +232,20 @@ class TorchCompileBackend(TorchBackend):
 
 
 def _read(model: Path, options: CompileOptions) -> ModelFile:
-    if options.precision == "int8":
-        raise OptionError("torch computes no int8 model here; measure it on ort or openvino")
+    _require_precision(model, options.precision)
     file = modelfile.read(model)
     modelfile.require_numbers(file, "torch")
-    if file.precision not in ("fp32", options.precision):
-        raise OptionError(f"{model} is typed {file.precision}: it cannot be executed in {options.precision}")
     return file
+
+
+def _require_precision(model: Path, precision: Precision) -> None:
+    if precision == "int8":
+        raise OptionError("torch computes no int8 model here; measure it on ort or openvino")
+    typed = modelfile.read(model).precision
+    if typed == "int8":
+        raise OptionError(f"{model} is typed int8: torch computes no such model here; measure it on ort or openvino")
+    if typed not in ("fp32", precision):
+        raise OptionError(f"{model} is typed {typed}: it cannot be executed in {precision}; pass --precision {typed}")
 
 
 def _compiled(graph: Any) -> Callable[..., Any]:

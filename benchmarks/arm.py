@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from backends import registry
 from backends.base import Array
-from backends.errors import one_line
+from backends.errors import ModelLoadError, OptionError, one_line
 from benchmarks.answers.counted import counted
-from benchmarks.answers.reference import Reference, check, compute_reference, feeds_of, require_agreement
-from benchmarks.errors import WorkerError
+from benchmarks.answers.reference import (
+    Reference,
+    check,
+    compute_reference,
+    feeds_of,
+    nowhere_finite,
+    require_agreement,
+)
+from benchmarks.answers.rounding import rounding_of
+from benchmarks.errors import RandomAnswersError, WorkerError, WrongAnswersError
 from benchmarks.process.measured import MeasuredWorker
 from benchmarks.records.measurement import (
     Agreement,
@@ -24,6 +32,7 @@ from benchmarks.records.measurement import (
 from benchmarks.settings import Settings
 from benchmarks.stats.caveats import caveats_about
 from benchmarks.subject.inputs import InputSizes, example_inputs, index_bounds, model_specs, resolve_sizes
+from benchmarks.subject.random_nodes import random_nodes
 from benchmarks.subject.subject import SubjectSpec, identify
 
 __all__ = ["Arm", "PreparedArm"]
@@ -49,6 +58,8 @@ class Arm:
         Of compiling, where that was asked for.
     failure, failure_kind : str or None
         Why there are no samples, and the class of the error behind it.
+    unchecked : str
+        Why its answers were not checked, or hardly; empty where they were.
     """
 
     subject: Subject
@@ -58,6 +69,7 @@ class Arm:
     cold: ColdCosts | None = None
     failure: str | None = None
     failure_kind: str | None = None
+    unchecked: str = ""
 
     def fail(self, error: Exception, kind: str) -> None:
         """Remember why there are no samples."""
@@ -86,8 +98,8 @@ class Arm:
         """
         trials = () if self.failure is not None else tuple(self.trials)
         against = [*caveats, *caveats_about(trials, conditions.fitness)] if trials else []
-        if trials and self.subject.backend == _COMPUTES_NOTHING:
-            against.append(f"answers were not checked: backend {self.subject.backend!r} computes nothing")
+        if trials and self.unchecked:
+            against.append(self.unchecked)
         return Measurement(
             subject=self.subject,
             backend_version=self.backend_version,
@@ -127,6 +139,7 @@ class PreparedArm(Arm):
     sizes: InputSizes
     feeds: Mapping[str, Array]
     reference: Reference | None
+    _rounding: dict[str, float] | None = None
 
     @classmethod
     def prepare(
@@ -146,7 +159,7 @@ class PreparedArm(Arm):
         BackendError
             The file is missing or broken, or there is no such backend.
         """
-        registry.create(spec.backend)  # an unknown name is the caller's mistake, not a failed measurement
+        backend = registry.create(spec.backend)  # an unknown name is the caller's mistake, not a failed measurement
         specs = model_specs(spec.model)
         shapes = {**spec.shapes, **{name: array.shape for name, array in (feeds or {}).items()}}
         examples = {name: array.shape for name, array in (reference.inputs if reference else {}).items()}
@@ -161,29 +174,96 @@ class PreparedArm(Arm):
             )
         subject = identify(spec, sizes.batch)
         arm = cls(subject=subject, spec=spec, sizes=sizes, feeds=feeds, reference=reference)
-        if reference is None and spec.backend != _COMPUTES_NOTHING:
+        try:
+            backend.require_precision(spec.model, spec.options.precision)
+        except OptionError as error:
+            arm.fail(error, type(error).__name__)
+            return arm
+        if spec.backend == _COMPUTES_NOTHING:
+            arm.unchecked = f"answers were not checked: backend {subject.backend!r} computes nothing"
+        elif not settings.check:
+            arm.reference, arm.unchecked = None, "answers were not checked: --no-check"
+        elif reference is None:
             say(f"{subject.label}: computing the reference answers")
-            try:
-                arm.reference = compute_reference(spec.model, feeds, timeout_s=settings.timeout_s)
-            except WorkerError as error:
-                arm.fail(error, error.kind)
+            arm._compute_reference(settings.timeout_s)
+        if arm.reference is not None and (blank := nowhere_finite(arm.reference)):
+            arm.unchecked = f"output {blank[0]!r} is nowhere finite on these inputs: nothing was compared in it"
         return arm
+
+    def _compute_reference(self, timeout_s: float) -> None:
+        try:
+            self.reference = compute_reference(
+                self.spec.model, self.feeds, measured=self.spec.backend, timeout_s=timeout_s
+            )
+        except WorkerError as error:
+            if error.kind == ModelLoadError.__name__:  # the one that is measured may still know the model
+                self.unchecked = f"answers were not checked: {one_line(error, limit=1000)}"
+            else:
+                self.fail(error, error.kind)
 
     def counted(self) -> Cost:
         """Return what it costs, see `benchmarks.answers.counted`."""
         return counted(self.spec.model, shapes=self.sizes.shapes, feeds=self.feeds)
 
+    def require_prepared(self) -> None:
+        """Refuse what cannot be measured, as is known already.
+
+        Raises
+        ------
+        WorkerError
+            The reason for which `prepare` gave it up.
+        """
+        if self.failure is not None:
+            raise WorkerError(self.failure, self.failure_kind or "")
+
     def verify(self, worker: MeasuredWorker) -> None:
         """Check the answers of a freshly compiled model.
+
+        What differs by more than its tolerance is looked at twice: whether the model agrees with itself, and how much
+        of it rounding explains.
 
         Raises
         ------
         WrongAnswersError
             They differ from the reference.
+        RandomAnswersError
+            They differ from call to call.
         """
         if self.reference is None:
             return
-        agreement = check(worker.run, self.reference, self.sizes, precision=self.spec.options.precision)
-        if self.agreement is None or agreement.max_abs_error >= self.agreement.max_abs_error:
+        try:
+            self._compare(worker, self.reference)
+        except WrongAnswersError as error:
+            self._require_repeatable(worker, self.reference, error)
+            if self._rounding is not None:
+                raise
+            self._rounding = rounding_of(
+                self.spec.model, feeds_of(self.reference, self.sizes), precision=self.spec.options.precision
+            )
+            self._compare(worker, self.reference)
+            if self.agreement is not None and self.agreement.rounding > self.agreement.output_range:
+                self.unchecked = "answers were hardly checked: on these inputs rounding decides what they are"
+
+    def _compare(self, worker: MeasuredWorker, reference: Reference) -> None:
+        precision = self.spec.options.precision
+        agreement = check(worker.run, reference, self.sizes, precision=precision, rounding=self._rounding)
+        if self.agreement is None or not self.agreement.ok or agreement.max_abs_error >= self.agreement.max_abs_error:
             self.agreement = agreement
         require_agreement(agreement)
+
+    def _require_repeatable(self, worker: MeasuredWorker, reference: Reference, error: WrongAnswersError) -> None:
+        drawing = random_nodes(self.spec.model)
+        if drawing:
+            raise RandomAnswersError(
+                f"the answers differ from call to call: node {drawing[0]} draws random numbers; they cannot be "
+                f"checked, time the model with --no-check"
+            ) from error
+        feeds = feeds_of(reference, self.sizes)
+        itself = replace(reference, inputs=feeds, outputs=worker.run(feeds))
+        try:
+            require_agreement(check(worker.run, itself, self.sizes, precision=self.spec.options.precision))
+        except WrongAnswersError:
+            raise RandomAnswersError(
+                "the answers differ from call to call, by no node that is known to draw random numbers; they cannot be "
+                "checked, time the model with --no-check"
+            ) from error

@@ -5,6 +5,7 @@ BenchmarkError              root; the command line prints it as one line and exi
 ├── InputError              no example input can be made for this model, or a reference does not fit it
 ├── WorkerError             the measured process failed; carries the worker's own one-line reason
 ├── WrongAnswersError       the compiled model's answers differ from the reference
+├── RandomAnswersError      a model's answers differ from call to call
 ├── NotComparableError      two measurements that may not be compared
 ├── MachineBusyError        another measurement holds the machine
 └── RecordError             a result file that is broken or of an unknown version
@@ -17,6 +18,7 @@ __all__ = [
     "InputError",
     "MachineBusyError",
     "NotComparableError",
+    "RandomAnswersError",
     "RecordError",
     "SettingError",
     "WorkerError",
@@ -55,6 +57,10 @@ class WorkerError(BenchmarkError):
 
 class WrongAnswersError(BenchmarkError):
     """The compiled model's answers differ from the reference."""
+
+
+class RandomAnswersError(BenchmarkError):
+    """A model's answers differ from call to call: there is nothing to check them by."""
 
 
 class NotComparableError(BenchmarkError, ValueError):

@@ -60,6 +60,8 @@ class Settings:
         Of inputs made up and of the order in which is measured.
     timeout_s : float, default=600.0
         Seconds in which a measured process must answer any one question (compiling is the longest).
+    check : bool, default=True
+        Whether answers are compared with a reference before anything is timed.
     fast : bool, default=False
         The numbers are a first look: a comparison is never decided. See `quick`.
     """
@@ -76,6 +78,7 @@ class Settings:
     cold: bool = False
     seed: int = 0
     timeout_s: float = 600.0
+    check: bool = True
     fast: bool = False
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TypedDict
 
 from benchmarks.arm import PreparedArm
-from benchmarks.errors import WorkerError, WrongAnswersError
+from benchmarks.errors import RandomAnswersError, WorkerError, WrongAnswersError
 from benchmarks.journal import Begun, Journal
 from benchmarks.machine.energy import EnergyMeter
 from benchmarks.machine.machine import Machine, Observer
@@ -208,8 +208,8 @@ class Schedule:
         except WorkerError as error:
             self._fail(arm, error, error.kind)
             raise _ArmFailedError from error
-        except WrongAnswersError as error:
-            self._fail(arm, error, WrongAnswersError.__name__)
+        except (WrongAnswersError, RandomAnswersError) as error:
+            self._fail(arm, error, type(error).__name__)
             raise _ArmFailedError from error
 
     def _fail(self, arm: PreparedArm, error: Exception, kind: str) -> None:

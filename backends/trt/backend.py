@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from backends import modelfile
-from backends.base import Backend, CompiledModel
+from backends.base import Backend, CompiledModel, Precision
 from backends.errors import ArtefactError, ModelLoadError, OptionError
 from backends.installed import import_runtime, version_of
 from backends.modelfile import ModelFile
@@ -63,6 +63,10 @@ class TrtBackend(Backend):
             reason, hint = "cuda-bindings is not installed", f"pip install {INSTALL[packages[0]]}"
         return Availability(ok=not reason, version=version, devices=devices, reason=reason, hint=hint)
 
+    def require_precision(self, model: Path, precision: Precision) -> None:
+        """Refuse quantised models, and another than the file's."""
+        _require_precision(modelfile.read(model), precision)
+
     def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
         dialect, file = _checked(model, options)
         log = make_logger(dialect.module)
@@ -99,15 +103,15 @@ def _checked(model: Path, options: CompileOptions) -> tuple[Dialect, ModelFile]:
         )
     if named and options.profile:
         raise OptionError(f"{options.device} is compiled without running: layers have no times; leave profile off")
-    if options.precision == "int8":
-        raise OptionError("backend 'trt' measures no quantised models; measure them on ort or openvino")
     file = modelfile.read(model)
     modelfile.require_numbers(file, "trt")
-    if file.precision != options.precision:
-        raise OptionError(
-            f"backend 'trt' computes in the types of the file: {model} is {file.precision}, "
-            f"{options.precision} was asked for; export the model in {options.precision}"
-        )
+    _require_precision(file, options.precision)
     if not named:
         set_device(gpu_index(options.device))
     return dialect, file
+
+
+def _require_precision(file: ModelFile, precision: Precision) -> None:
+    if "int8" in (precision, file.precision):
+        raise OptionError("backend 'trt' measures no quantised models; measure them on ort or openvino")
+    modelfile.require_typed(file, precision, "trt")

@@ -18,15 +18,25 @@ from typing import Any
 
 import numpy as np
 
-from backends import modelfile
-from backends.base import Array
-from backends.errors import ModelLoadError, RunError
+from backends import modelfile, registry
+from backends.base import Array, CompileOptions
+from backends.errors import ModelLoadError, RunError, one_line
 from backends.ort_errors import cause, failures
+from benchmarks.answers.comparing import distance
+from benchmarks.answers.shaking import shaken, shaken_model
 from benchmarks.process.channel import Message
 from benchmarks.process.serving import serve_parent
 from benchmarks.subject.executions import Execution, Executions, flattened, name_by_place
 
-__all__ = ["main", "run_unoptimised", "watch"]
+__all__ = ["RUNTIMES", "main", "run_unoptimised", "watch"]
+
+RUNTIMES = {
+    "ort": "ONNX Runtime, graph optimisations off",
+    "openvino": "OpenVINO",
+    "onnx": "ONNX's reference evaluator",
+    "torch": "torch",
+}
+"""Who may answer, in the order in which they are asked, and what they are called."""
 
 _Event = tuple[str, tuple[tuple[str, tuple[int, ...]], ...], tuple[tuple[str, tuple[int, ...]], ...]]
 """Node, and the types and shapes of what it read and wrote."""
@@ -36,13 +46,51 @@ _BITS = {"bool": 8, "string": 0, "float": 32, "double": 64}
 
 def main() -> None:
     """Answer the parent."""
-    serve_parent({"answer": _answer, "watch": _watch})
+    serve_parent({"answer": _answer, "watch": _watch, "shake": _shake})
 
 
 def _answer(question: Message, feeds: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
-    model = Path(question["model"])
-    modelfile.read(model)
-    return {}, run_unoptimised(model, feeds)
+    model, by = Path(question["model"]), question["by"]
+    if by == "ort":
+        modelfile.read(model)
+        return {}, run_unoptimised(model, feeds)
+    return {}, _evaluated(model, feeds) if by == "onnx" else _run_by(by, model, feeds)
+
+
+def _shake(question: Message, feeds: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+    model, step = Path(question["model"]), question["step"]
+    answers = run_unoptimised(model, feeds)
+    moved = dict.fromkeys(answers, 0.0)
+    for draw in range(question["draws"]):
+        rng = np.random.default_rng(draw)
+        with tempfile.TemporaryDirectory(prefix="prune-deploy-shake-") as folder:
+            again = run_unoptimised(
+                shaken_model(model, Path(folder), step, rng),
+                {name: shaken(array, step, rng) for name, array in feeds.items()},
+            )
+        for name, answer in answers.items():
+            same_shape = again[name].shape == answer.shape
+            moved[name] = max(moved[name], distance(again[name], answer) if same_shape else np.inf)
+    return {}, {name: np.array(largest) for name, largest in moved.items()}
+
+
+def _run_by(backend: str, model: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Run a model once by a backend, in fp32 where the file computes in floating point and the backend can."""
+    precision = modelfile.read(model).precision
+    if backend == "openvino" and precision != "int8":
+        precision = "fp32"
+    return registry.create(backend).compile(model, CompileOptions(precision=precision)).run(feeds)
+
+
+def _evaluated(model: Path, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    from onnx.reference import ReferenceEvaluator
+
+    try:
+        evaluator = ReferenceEvaluator(str(model))
+        answers = evaluator.run(None, dict(feeds))
+    except Exception as error:  # operators written in Python: they raise whatever they like
+        raise RunError(f"onnx: {one_line(error)}") from error
+    return {name: np.asarray(answer) for name, answer in zip(evaluator.output_names, answers, strict=True)}
 
 
 def _watch(question: Message, feeds: dict[str, Array]) -> tuple[Message, dict[str, Array]]:

@@ -62,10 +62,21 @@ class Agreement(Record):
 
     reference: str = Field(description="where the reference outputs come from")
     max_abs_error: float = Field(description="largest |answer - reference|, of the output that agrees least")
-    output_range: float = Field(description="max - min of the reference of that output; its magnitude if constant")
+    output_range: float = Field(
+        description="max - min of the finite reference of that output, at least a share of its magnitude that depends "
+        "on the precision; its magnitude if constant"
+    )
     tolerance: float = Field(description="allowed max_abs_error as a share of output_range")
+    rounding: float = Field(
+        0.0, description="how far rounding alone may move that output, looked at where tolerance is exceeded"
+    )
     n_inputs: PositiveInt = Field(description="examples compared")
     ok: bool
+
+    @property
+    def allowed(self) -> float:
+        """Largest error that is taken for rounding."""
+        return max(self.tolerance * self.output_range, self.rounding)
 
 
 class Memory(Record):

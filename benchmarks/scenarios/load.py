@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from backends.base import Array
 from benchmarks.answers.reference import Reference
 from benchmarks.arm import PreparedArm
-from benchmarks.errors import WorkerError, WrongAnswersError
+from benchmarks.errors import RandomAnswersError, WorkerError, WrongAnswersError
 from benchmarks.machine.environment import cores_available
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.process.measured import Loaded, MeasuredProcess
@@ -140,6 +140,7 @@ def measure_load(
         process = MeasuredProcess(spec, timeout_s=settings.timeout_s)
         try:
             observer.follow(process.pid)
+            arm.require_prepared()
             loaded = process.load(arm.feeds)
             arm.verify(process)
             warm = process.warm_up(settings.warm_up)
@@ -150,8 +151,8 @@ def measure_load(
             result = parse(question, answer, arrays, batch=arm.subject.batch)
         except WorkerError as error:
             arm.fail(error, error.kind)
-        except WrongAnswersError as error:
-            arm.fail(error, WrongAnswersError.__name__)
+        except (WrongAnswersError, RandomAnswersError) as error:
+            arm.fail(error, type(error).__name__)
         finally:
             process.close()
         versions = {spec.backend: loaded.backend_version} if loaded and loaded.backend_version else {}

@@ -28,6 +28,9 @@ _PASS_THROUGH = frozenset(
 )
 _ALONG_AN_AXIS = frozenset({"Gather", "GatherElements", "ScatterElements"})
 _BY_COORDINATES = frozenset({"GatherND", "ScatterND"})
+_LEAST_PICTURE = 16
+_PATCHES = ((1, 0.25), (4, 0.5), (16, 0.8291562))
+"""Sides of the patches in made-up pictures, and their weights, whose squares add up to 1."""
 _WORDS = ("", "a", "blue", "Monday", "the", "na\u00efve")
 
 
@@ -151,7 +154,9 @@ def example_inputs(
     """Make up one call's inputs: the same for the same arguments.
 
     Floats are standard normal (rounded to the type, without sign where it has none), integers uniform in [0, bound),
-    ``uint8`` uniform in [0, 256), booleans fair coins, texts drawn from a few words, and an integer scalar is 1.
+    ``uint8`` uniform in [0, 256), booleans fair coins, texts drawn from a few words, and an integer scalar is 1. What
+    looks like images (1, 3 or 4 channels, at least 16 x 16) has patches of several sizes with edges, of mean 0 and
+    variance 1, or around 128 in ``uint8``: on white noise, networks for pictures answer nearly the same everywhere.
 
     Parameters
     ----------
@@ -273,13 +278,36 @@ def _values(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator, 
     if integer := re.fullmatch(r"(u?)int(\d+)", spec.dtype):
         if not shape:
             return np.ones(shape, kind)
+        if kind == np.uint8 and (axes := _picture_axes(shape)):
+            return np.clip(np.rint(128 + 48 * _pictures(shape, axes, rng)), 0, 255).astype(kind)
         largest = 2 ** (int(integer[2]) - (not integer[1])) - 1
         upper = bound or (256 if kind == np.uint8 else _DEFAULT_BOUND)
         return rng.integers(0, min(upper, largest + 1), shape, np.uint64).astype(kind)
     if kind.kind == "f" or spec.dtype.startswith(("bfloat", "float")):
-        values = rng.standard_normal(shape, np.float32)
+        axes = _picture_axes(shape)
+        values = _pictures(shape, axes, rng) if axes else rng.standard_normal(shape, np.float32)
         return (np.abs(values) if spec.dtype.startswith("float8_e8m0") else values).astype(kind)
     raise InputError(f"input {spec.name!r} is of type {spec.dtype}, for which no values can be made up")
+
+
+def _picture_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """Return the axes of height and width of what looks like pictures."""
+    if len(shape) == 4:
+        for channels, axes in ((1, (2, 3)), (3, (1, 2))):
+            if shape[channels] in (1, 3, 4) and min(shape[axis] for axis in axes) >= _LEAST_PICTURE:
+                return axes
+    return None
+
+
+def _pictures(shape: tuple[int, ...], axes: tuple[int, int], rng: np.random.Generator) -> Array:
+    values = np.zeros(shape, np.float32)
+    for side, weight in _PATCHES:
+        coarse = [-(-size // side) if axis in axes else size for axis, size in enumerate(shape)]
+        patches = rng.standard_normal(coarse, np.float32)
+        for axis in axes:
+            patches = np.repeat(patches, side, axis).take(np.arange(shape[axis]), axis)
+        values += np.float32(weight) * patches
+    return values
 
 
 def _indexed(node: onnx.NodeProto, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -39,6 +39,7 @@ def bench(
     cores: given.Cores = None,
     cold: given.Cold = False,
     fast: given.Fast = False,
+    no_check: given.NoCheck = False,
     accept_unfit: given.AcceptUnfit = False,
     seed: given.Seed = 0,
     output: given.OutputFile = None,
@@ -46,7 +47,13 @@ def bench(
 ) -> None:
     """Measure an ONNX file: check its answers, then latency, throughput and memory, in processes of its own."""
     settings = Settings(
-        trials=trials, budget_s=budget, percentile=percentile / 100, half_width=half_width, cold=cold, seed=seed
+        trials=trials,
+        budget_s=budget,
+        percentile=percentile / 100,
+        half_width=half_width,
+        cold=cold,
+        seed=seed,
+        check=not no_check,
     )
     grid = _grid(backend, precision, threads, device, batch, shape, cores)
     _measure(label_models(model, None), grid, settings, output, page, fast=fast, accept_unfit=accept_unfit)
@@ -68,6 +75,7 @@ def compare(
     cores: given.Cores = None,
     cold: given.Cold = False,
     fast: given.Fast = False,
+    no_check: given.NoCheck = False,
     accept_unfit: given.AcceptUnfit = False,
     seed: given.Seed = 0,
     output: given.OutputFile = None,
@@ -77,7 +85,9 @@ def compare(
 
     Exit code 0: faster or equivalent, 1: slower, 3: not decided.
     """
-    settings = Settings(trials=trials, budget_s=budget, margin=margin, strict=strict, cold=cold, seed=seed)
+    settings = Settings(
+        trials=trials, budget_s=budget, margin=margin, strict=strict, cold=cold, seed=seed, check=not no_check
+    )
     grid = _grid(backend, precision, threads, device, batch, shape, cores)
     _measure(label_models(candidate, baseline), grid, settings, output, page, fast=fast, accept_unfit=accept_unfit)
 

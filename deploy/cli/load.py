@@ -41,6 +41,7 @@ def load(
     batch: given.Batch = None,
     shape: given.Shapes = None,
     duration: given.Duration = 30.0,
+    no_check: given.NoCheck = False,
     accept_unfit: given.AcceptUnfit = False,
     seed: given.Seed = 0,
     output: Annotated[
@@ -68,7 +69,7 @@ def load(
                     spec,
                     one,
                     reference=reference,
-                    settings=Settings(seed=seed),
+                    settings=Settings(seed=seed, check=not no_check),
                     progress=say,
                 )
             )

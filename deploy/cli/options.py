@@ -22,6 +22,7 @@ __all__ = [
     "Margin",
     "MarkdownPage",
     "Model",
+    "NoCheck",
     "Only",
     "OutputFile",
     "PageFile",
@@ -40,7 +41,7 @@ Backends: TypeAlias = Annotated[
     list[str] | None, typer.Option("--backend", "-b", help="Repeat for several; default: ort.")
 ]
 Precision: TypeAlias = Annotated[
-    str, typer.Option(help="fp32, bf16 or fp16; the precision that was executed is read back and reported.")
+    str, typer.Option(help="fp32, bf16, fp16 or int8; the precision that was executed is read back and reported.")
 ]
 Threads: TypeAlias = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads of one inference; default: all usable cores.")
@@ -71,6 +72,9 @@ Strict: TypeAlias = Annotated[
 AcceptUnfit: TypeAlias = Annotated[
     bool,
     typer.Option("--accept-unfit", help="Accept results from a machine judged too noisy (otherwise exit code 4)."),
+]
+NoCheck: TypeAlias = Annotated[
+    bool, typer.Option("--no-check", help="Time it without comparing its answers, for models that draw random numbers.")
 ]
 Fast: TypeAlias = Annotated[
     bool, typer.Option("--fast", help="First look in a few seconds: short warm-up, two trials, never a verdict.")

@@ -324,7 +324,7 @@ def _answers(results: Results) -> Table:
         error = allowed = NOTHING
         if answer.agreement is not None:
             error = f"{answer.agreement.max_abs_error:.1e}"
-            allowed = f"{answer.agreement.tolerance * answer.agreement.output_range:.1e}"
+            allowed = f"{answer.agreement.allowed:.1e}"
         if not answer.agrees:
             outcome = notes.after("WRONG", [answer.failure or ""])
         else:

@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from backends import modelfile
 from backends.errors import BackendError
 from backends.ort import OrtBackend
-from benchmarks.answers.reference import Reference, check, compute_reference, feeds_of, read_reference, write_reference
+from benchmarks.answers.reference import Reference, check, feeds_of, read_reference, write_reference
 from benchmarks.answers.reference_process import run_unoptimised
-from benchmarks.errors import BenchmarkError, InputError
+from benchmarks.errors import BenchmarkError
 from benchmarks.process.warmup import WarmUpLimits
 from benchmarks.runner import Settings, SubjectSpec, measure
 from benchmarks.subject.cost import cost
@@ -309,13 +309,11 @@ def test_indices_stay_inside_the_axis_they_choose_from(save_model, weight, tmp_p
     whole_path(path)
 
 
-def test_answers_that_are_not_finite_are_refused_in_one_line(save_model, tmp_path):
+def test_answers_that_are_not_finite_are_compared_as_such(save_model, tmp_path):
     path = save_model(
         tmp_path / "m.onnx", [helper.make_node("Log", ["x"], ["y"])], [("x", FLOAT, (50,))], [("y", FLOAT, (50,))]
     )
-    feeds = example_inputs(model_specs(path).inputs)
-    with pytest.raises(InputError, match="output 'y' is not finite"):
-        compute_reference(path, feeds)
+    whole_path(path)
 
 
 @pytest.mark.parametrize("backend", ["ort", "openvino", "torch", "torch-compile", "trt", "null"])

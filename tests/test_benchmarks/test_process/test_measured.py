@@ -100,7 +100,7 @@ def test_what_a_runtime_prints_does_not_reach_the_answers(start, odd_backends):
         (
             "zeros",
             "WrongAnswersError",
-            r"wrong answers: max abs error .* of the output's range, at most 0.001 is allowed",
+            r"wrong answers: max abs error .* of the output's range, at most 0.0001 is allowed",
         ),
     ],
 )

@@ -1,0 +1,39 @@
+"""How far two arrays are apart. Pure numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from backends.base import Array
+
+__all__ = ["distance", "numbers", "span_of"]
+
+
+def span_of(reference: Array, floor: float = 0.0) -> float:
+    """Return the range of the finite values, at least `floor` of their size; their size where all are the same."""
+    values = numbers(reference)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return 1.0
+    low, high = float(values.min()), float(values.max())
+    size = max(abs(low), abs(high))
+    return max((high - low) or size, floor * size) or 1.0
+
+
+def distance(one: Array, other: Array) -> float:
+    """Return the largest difference of two arrays of one shape; infinite where only one value is finite."""
+    left, right = numbers(one), numbers(other)
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(left - right)
+    apart[(left == right) | (np.isnan(left) & np.isnan(right))] = 0.0
+    largest = float(apart.max(initial=0.0))
+    return np.inf if np.isnan(largest) else largest
+
+
+def numbers(array: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Return what can be subtracted: a complex number is two, a text none."""
+    if array.dtype.hasobject:
+        return np.empty(0)
+    if array.dtype.kind == "c":
+        return np.stack([array.real, array.imag]).astype(np.float64)
+    return array.astype(np.float64)

@@ -1,0 +1,55 @@
+"""How large an error rounding alone explains: asked only where answers differ by more than their tolerance.
+
+The model is run again, unoptimised, with inputs and weights moved by a few roundings (`benchmarks.answers.shaking`).
+How far that moves an output shows what the magnitudes in the layers, their cancellations and their comparisons make of
+rounding; another order of summation may move it as far. A fault (a channel off, axes swapped, a lower precision) moves
+it by orders of magnitude more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from backends.base import Array, Precision
+from benchmarks.answers import reference_process
+from benchmarks.errors import WorkerError
+from benchmarks.process.child import Conversation
+
+__all__ = ["rounding_of"]
+
+_STEPS: Mapping[Precision, float] = {"fp32": 2.0**-18, "fp16": 2.0**-9, "bf16": 2.0**-6, "int8": 2.0**-6}
+"""Moves in a share of each number: 64 roundings in fp32, where kernels approximate functions too, 4 otherwise."""
+_DRAWS = 3
+_MARGIN = 4.0
+"""The largest of a few draws is less than the largest there is."""
+
+
+def rounding_of(
+    model: Path, feeds: Mapping[str, Array], *, precision: Precision, timeout_s: float = 600.0
+) -> dict[str, float]:
+    """Return for each output the error that rounding may make on these inputs.
+
+    Parameters
+    ----------
+    model : Path
+        ONNX file.
+    feeds : Mapping of str to ndarray
+        Inputs of one call.
+    precision : {"fp32", "fp16", "bf16", "int8"}
+        Whose rounding.
+    timeout_s : float, default=600.0
+        Seconds until the process is killed.
+
+    Returns
+    -------
+    dict of str to float
+        Infinite where rounding decides what the output is; empty where ONNX Runtime does not take the model.
+    """
+    question = {"model": str(model.resolve()), "step": _STEPS[precision], "draws": _DRAWS}
+    try:
+        with Conversation(["-m", reference_process.__name__], who="ONNX Runtime", timeout_s=timeout_s) as process:
+            _, moved = process.ask("shake", question, feeds)
+    except WorkerError:
+        return {}
+    return {name: _MARGIN * float(largest) for name, largest in moved.items()}

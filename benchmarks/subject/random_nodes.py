@@ -1,0 +1,64 @@
+"""Nodes that draw random numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backends import modelfile
+from backends.modelfile import subgraphs
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["random_nodes"]
+
+_DRAWING = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
+_TRAINING = {"Dropout": 2, "BiasDropout": 4, "BitmaskBiasDropout": 4, "BitmaskDropout": 2}
+"""Which input switches training mode on; left out, it is off."""
+
+
+def random_nodes(model: Path) -> tuple[str, ...]:
+    """Name the nodes of an ONNX file that draw random numbers, with their operators.
+
+    Parameters
+    ----------
+    model : Path
+        The file.
+
+    Returns
+    -------
+    tuple of str
+        For example ``"'noise' (RandomNormalLike)"``; a node without a name is called after its output.
+    """
+    proto = modelfile.read(model).proto
+    graphs = [*subgraphs(proto.graph), *proto.functions]
+    off = {tensor.name for graph in subgraphs(proto.graph) for tensor in graph.initializer if _is_false(tensor)} | {
+        node.output[0]
+        for graph in graphs
+        for node in graph.node
+        for attribute in node.attribute
+        if node.op_type == "Constant" and attribute.name == "value" and _is_false(attribute.t)
+    }
+    return tuple(
+        f"{(node.name or node.output[0])!r} ({node.op_type})"
+        for graph in graphs
+        for node in graph.node
+        if node.op_type in _DRAWING or _is_training(node, off)
+    )
+
+
+def _is_training(node: onnx.NodeProto, off: set[str]) -> bool:
+    switch = _TRAINING.get(node.op_type, len(node.input))
+    return len(node.input) > switch and bool(node.input[switch]) and node.input[switch] not in off
+
+
+def _is_false(tensor: onnx.TensorProto) -> bool:
+    import onnx
+
+    small = tensor.data_type == onnx.TensorProto.BOOL and tensor.data_location != onnx.TensorProto.EXTERNAL
+    return small and not np.any(onnx.numpy_helper.to_array(tensor))
