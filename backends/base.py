@@ -260,6 +260,8 @@ class Backend(ABC):
     """Threads of one inference when the caller names none; None: as many as there are cores."""
     blocks_channels: ClassVar[bool] = False
     """Whether its kernels of the CPU compute channels in blocks, so that a block partly filled costs a whole one."""
+    why_no_layers: ClassVar[str] = ""
+    """Why it cannot be profiled by layer; empty where it can."""
     why_no_artefacts: ClassVar[str] = "this backend keeps no compiled artefacts"
     """Why compiled models cannot be kept and loaded again; empty where they can."""
 

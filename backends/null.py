@@ -83,6 +83,7 @@ class NullBackend(Backend):
 
     name = "null"
     why_no_artefacts = ""
+    why_no_layers = "backend 'null' has no layers to profile"
 
     def load_runtime(self) -> None:
         """Import what reads the file; there is no runtime."""
@@ -98,7 +99,7 @@ class NullBackend(Backend):
         from backends import modelfile
 
         if options.profile:
-            raise OptionError("backend 'null' has no layers to profile")
+            raise OptionError(self.why_no_layers)
         file = modelfile.read(model)
         modelfile.require_numbers(file, "null")
         return _NullModel(file.inputs, file.outputs, options)

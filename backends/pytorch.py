@@ -199,6 +199,7 @@ class TorchCompileBackend(TorchBackend):
     """PyTorch through `torch.compile`, default mode."""
 
     name = "torch-compile"
+    why_no_layers = "backend 'torch-compile' cannot be profiled by layer: its kernels keep no ONNX node names"
     why_no_artefacts = (
         "torch.compile keeps a cache of its own, which is pickled; an AOTInductor package is another program than the "
         "one it runs"
@@ -224,9 +225,7 @@ class TorchCompileBackend(TorchBackend):
 
     def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
         if options.profile:
-            raise OptionError(
-                "backend 'torch-compile' cannot be profiled by layer: its kernels keep no ONNX node names"
-            )
+            raise OptionError(self.why_no_layers)
         self.load_runtime()
         return _TorchModel(_read(model, options), options, compiled=True)
 

@@ -113,6 +113,7 @@ def table_of(
     plans: int = 40,
     seed: int = 0,
     progress: Callable[[str, float], None] | None = None,
+    say: Say = lambda _: None,
     folder: Path | None = None,
     processes: Processes = session_process,
     machine: Machine | None = None,
@@ -123,6 +124,8 @@ def table_of(
     ----------
     spec, space, plans, seed, progress, processes, machine
         As `build_table` has them.
+    say : callable
+        Receives the line that says which table is used, or why one is measured.
     folder : Path, optional
         Of tables; default: `benchmarks.tables.cache.tables_folder`.
 
@@ -133,7 +136,6 @@ def table_of(
     """
     machine = machine or ThisMachine()
     options = spec.options
-    say: Say = (lambda line: progress(line, 0.0)) if progress is not None else (lambda _: None)
     with machine.measuring(f"a latency table of {spec.model}", say) as observer:
         fingerprinted = fingerprint(observer.environment(gpu=options.device.startswith("cuda")))
     version = registry.probe(spec.backend, options.device).version

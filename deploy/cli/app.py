@@ -101,6 +101,10 @@ COMMANDS: dict[str, dict[str, Entry]] = {
             "deploy.cli.table.build:build",
             "Measure random plans of a network, and fit how the time of each layer follows its widths.",
         ),
+        "list": Entry(
+            "deploy.cli.table.list_:list_tables",
+            "List the latency tables that `deploy run` and `deploy study` measured and find again, the newest first.",
+        ),
         "show": Entry(
             "deploy.cli.table.show:show",
             "Print how well a latency table predicts, and where the time of the dense network goes.",

@@ -6,12 +6,13 @@ import csv
 import io
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 
 from benchmarks.tables.table import HeldOut, LatencyTable, LayerTime, MeasuredPlan
 from deploy.report.formatting import duration, percent, ratio
 from deploy.report.table import Table, left
 
-__all__ = ["as_csv", "check_tables", "latency_tables"]
+__all__ = ["as_csv", "check_tables", "kept_table", "latency_tables"]
 
 
 def latency_tables(table: LatencyTable, *, top: int) -> list[Table]:
@@ -49,6 +50,24 @@ def latency_tables(table: LatencyTable, *, top: int) -> list[Table]:
             caption="time: of the dense network, with what runs between a layer and the next weighted one",
         ),
     ]
+
+
+def kept_table(kept: Sequence[tuple[Path, LatencyTable]]) -> Table:
+    """Return one row for each table that is kept on this machine, and its file."""
+    rows = tuple(
+        (
+            path.name,
+            f"{table.key.backend} {table.key.backend_version or ''}".strip(),
+            f"{table.key.precision}, threads {table.key.threads}, {table.key.device}, batch {table.key.batch}",
+            duration(table.measured_dense_ns),
+            str(table.block),
+            percent(table.held_out.mape, 1),
+            table.started_utc,
+        )
+        for path, table in kept
+    )
+    headings = (*left("file", "backend", "options"), "dense network", "block", "error", *left("measured"))
+    return Table("Latency tables", headings, rows)
 
 
 def check_tables(held_out: HeldOut, plans: Sequence[MeasuredPlan]) -> list[Table]:

@@ -29,6 +29,7 @@ from deploy.report.formatting import (
     size,
     verdict,
 )
+from deploy.report.speed_table import speed_table
 from deploy.report.table import Notes, Table, left
 from deploy.results.results import ModelRow, Results
 from deploy.sources.metric import Metric
@@ -52,7 +53,7 @@ _ZEROS = " Single weights that are 0 are counted: dense runtimes multiply by the
 
 def tables(results: Results) -> tuple[Table, ...]:
     """Derive every table; one that would have no row is left out."""
-    derive = (_paper, _proof, _latency, _starting, _memory, _cold, _bought, _answers)
+    derive = (_paper, speed_table, _proof, _latency, _starting, _memory, _cold, _bought, _answers)
     return tuple(table for table in (one(results) for one in derive) if table.rows)
 
 
@@ -137,7 +138,8 @@ def _proof(results: Results) -> Table:
             rows.append((row.label, notes.after("unknown", [_UNKNOWN]), *[NOTHING] * 5))
             continue
         check = proof.verification
-        reasons = [proof.landing or "", proof.form_reason and f"graph form: {proof.form_reason}"]
+        reasons = ["" if proof.speeds else proof.landing or ""]
+        reasons += [proof.form_reason and f"graph form: {proof.form_reason}"]
         reasons += [proof.left_whole and f"left whole for its own class: {proof.left_whole}"]
         reasons += [proof.unranked and f"left whole: {proof.unranked}"]
         reasons += [_COMPARED[check.reference]]

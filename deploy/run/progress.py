@@ -62,6 +62,10 @@ class Progress:
         self.console = Console(stderr=True, highlight=False)
         self._shown: RichProgress | None = None
 
+    def say(self, line: str) -> None:
+        """Leave a line, above the bars."""
+        self.console.print(line, markup=False)
+
     @contextmanager
     def bar(self, title: str) -> Iterator[Bar]:
         """Show a bar while the block runs, and its title once in a log."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from backends import registry
 from benchmarks.layers.process import session_process
 from benchmarks.machine.machine import ThisMachine
 from benchmarks.subject.subject import SubjectSpec
@@ -34,15 +35,17 @@ __all__ = ["measure_tables", "read_tables", "require_speeds"]
 
 
 def require_speeds(recipe: Recipe) -> None:
-    """Check that no two speeds are asked for on one backend with as many threads.
+    """Check that each speed is asked for where layers can be timed, and no two on one backend with as many threads.
 
     Raises
     ------
     TargetError
-        Two are.
+        A backend has no profiler by layer, or two targets contradict each other.
     """
     asked: dict[tuple[str, int], TargetSpec] = {}
     for target in recipe.prune.targets:
+        if reason := registry.create(speed_backend(recipe, target)).why_no_layers:
+            raise TargetError(f"{reason}, so no latency table can be made; ask for the speed on another backend")
         options = _spec(recipe, target, Path(DENSE)).options
         place = (speed_backend(recipe, target), options.threads)
         if place in asked:
@@ -53,7 +56,9 @@ def require_speeds(recipe: Recipe) -> None:
         asked[place] = target
 
 
-def measure_tables(recipe: Recipe, model: nn.Module, example_inputs: Any, folder: Path, progress: Progress) -> None:
+def measure_tables(
+    recipe: Recipe, model: nn.Module, example_inputs: Any, folder: Path, progress: Progress, say: Callable[[str], None]
+) -> None:
     """Measure a latency table for each of the recipe's targets; `read_tables` makes them what is pruned by.
 
     A table that was measured before on this machine, for the same file, backend and options, is used again.
@@ -70,6 +75,8 @@ def measure_tables(recipe: Recipe, model: nn.Module, example_inputs: Any, folder
         Receives the dense file, its plan space and the tables.
     progress : callable
         ``progress(line, share_done)``.
+    say : callable
+        Receives a line for each table: where it comes from.
 
     Raises
     ------
@@ -89,7 +96,7 @@ def measure_tables(recipe: Recipe, model: nn.Module, example_inputs: Any, folder
     )
     for index, target in enumerate(recipe.prune.targets):
         spec = _spec(recipe, target, folder / DENSE)
-        table_of(spec, space, seed=recipe.seed, progress=progress).save(folder / _file(index))
+        table_of(spec, space, seed=recipe.seed, progress=progress, say=say).save(folder / _file(index))
 
 
 def read_tables(recipe: Recipe, folder: Path, progress: Progress) -> tuple[SpeedTable, ...]:

@@ -132,7 +132,7 @@ def measure_dense(context: StepContext, folder: Path, model: nn.Module) -> None:
     recipe = context.recipe
     backends = ", ".join(dict.fromkeys(speed_backend(recipe, target) for target in recipe.prune.targets))
     with context.progress.bar(f"measure widths on {backends}") as bar:
-        measure_tables(recipe, model, (examples(context, 2),), folder, bar.set)
+        measure_tables(recipe, model, (examples(context, 2),), folder, bar.set, context.progress.say)
 
 
 def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_folder: Path | None = None) -> None:
@@ -177,6 +177,8 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_fold
             progress=bar.set,
         )
         pruned, landings = prune_to_speed(method, task, tables) if tables else (method.prune(task), ())
+    for landing in landings:
+        context.progress.say(str(landing))
     pruned.plan.save(folder / PLAN)
     save_weights(pruned.model, folder / WEIGHTS)
     write_json(

@@ -72,8 +72,8 @@ def space(dense):
 class SimulatedRuntime:
     """Takes as long as the blocks of channels say; the addition of a reorder shows where a block is not full."""
 
-    def __init__(self, block=8, noise=0.01, seed=0, slower=0.0):
-        self.block, self.noise, self.slower = block, noise, slower
+    def __init__(self, block=8, noise=0.01, seed=0, slower=0.0, version="1.0"):
+        self.block, self.noise, self.slower, self.version = block, noise, slower, version
         self.rng = np.random.default_rng(seed)
         self.n_models = 0
 
@@ -115,7 +115,7 @@ class SimulatedRuntime:
             else (),
             layers=tuple(layers) if options.profile else (),
             executed_precision="fp32",
-            backend_version="1.0",
+            backend_version=self.version,
         )
 
     def calls(self, times, n, slowed):

@@ -249,6 +249,11 @@ def test_speeds_that_contradict_each_other_are_refused_before_training(tmp_path)
     require_speeds(load_recipe(_recipe(tmp_path, "[{speed_up: 2}, {latency_ms: 8, on: ort, threads: 2}]")))
 
 
+def test_a_backend_without_a_profiler_is_refused_before_training(tmp_path):
+    with pytest.raises(TargetError, match=r"'torch-compile'.*, so no latency table can be made"):
+        require_speeds(load_recipe(_recipe(tmp_path, "{speed_up: 2, on: torch-compile}")))
+
+
 def test_a_backend_that_is_not_there_is_refused_before_training(monkeypatch, tmp_path):
     from deploy.run import prepare
 

@@ -1,0 +1,19 @@
+"""``deploy table list``: the tables that were measured on this machine, and are used again."""
+
+from __future__ import annotations
+
+import typer
+
+from benchmarks.tables.cache import kept_tables, tables_folder
+from deploy.cli.output import print_tables
+from deploy.report.latency_table import kept_table
+
+__all__ = ["list_tables"]
+
+
+def list_tables() -> None:
+    """List the latency tables that `deploy run` and `deploy study` measured and find again, the newest first."""
+    kept = list(kept_tables())
+    if kept:
+        print_tables(kept_table(kept))
+    typer.echo(f"{len(kept)} latency tables in {tables_folder()}")

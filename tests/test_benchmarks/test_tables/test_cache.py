@@ -1,0 +1,73 @@
+"""A table that was measured is found again for the same network, backend, options and machine, and for nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from backends import registry
+from backends.base import CompileOptions
+from benchmarks.subject.subject import SubjectSpec
+from benchmarks.tables.build import table_of
+from benchmarks.tables.cache import find_table, keep_table, kept_tables
+
+
+@pytest.fixture
+def ask(dense, space, new_runtime, new_world, tmp_path):
+    """Ask for a table; return it, how many models were run for it, and the line that was said."""
+    version = registry.probe("ort", "cpu").version
+
+    def make(plans=20, world=None, **options):
+        runtime, lines = new_runtime(version=version), []
+        spec = SubjectSpec(model=dense, backend="ort", options=CompileOptions(**options))
+        table = table_of(
+            spec,
+            space,
+            plans=plans,
+            say=lines.append,
+            folder=tmp_path / "tables",
+            processes=runtime.processes,
+            machine=world or new_world(),
+        )
+        return table, runtime.n_models, lines[-1]
+
+    return make
+
+
+def test_what_was_measured_is_not_measured_again(ask, tmp_path):
+    first, n_models, line = ask()
+    assert n_models >= 20
+    assert "no table of this network was measured" in line
+    again, n_models, line = ask()
+    assert (again, n_models) == (first, 0)
+    (path,) = (tmp_path / "tables").iterdir()
+    assert line == f"a table measured before on this machine is used: {path}"
+    assert list(kept_tables(tmp_path / "tables")) == [(path, first)]
+
+
+def test_other_options_plans_and_machines_are_measured(ask, space, tmp_path):
+    table, _, _ = ask()
+    _, n_models, line = ask(threads=2)
+    assert n_models >= 20
+    assert line.endswith("was measured for threads 1, not 2: another one is measured")
+    _, n_models, _ = ask(plans=21)
+    assert n_models >= 21
+    for change, message in (
+        ({"machine": "f" * 16}, "for machine"),
+        ({"backend_version": "0.1"}, "for backend version"),
+    ):
+        found, line = find_table(table.key.model_copy(update=change), space, 20, tmp_path / "tables")
+        assert found is None
+        assert message in line
+    other = space.model_copy(update={"groups": space.groups[:1]})
+    assert find_table(table.key, other, 20, tmp_path / "tables")[0] is None
+
+
+def test_a_broken_table_is_measured_anew(ask, space, tmp_path):
+    table, _, _ = ask()
+    path = keep_table(table, space, 20, tmp_path / "tables")
+    path.write_text("{", encoding="utf-8")
+    again, n_models, line = ask()
+    assert n_models >= 20
+    assert "is not a latency table" in line
+    assert again.key == table.key
+    assert find_table(table.key, space, 20, tmp_path / "tables")[0] == again
