@@ -122,8 +122,8 @@ class Explanation(Record):
     dense: Subject
     pruned: Subject
     backend_version: str | None = None
-    dense_ns: PositiveFloat = Field(description="median unprofiled call")
-    pruned_ns: PositiveFloat = Field(description="median unprofiled call")
+    dense_ns: PositiveFloat = Field(description="an unprofiled call that nothing disturbed")
+    pruned_ns: PositiveFloat = Field(description="an unprofiled call that nothing disturbed")
     dense_macs: NonNegativeInt = Field(description="of one call, as far as they are known")
     pruned_macs: NonNegativeInt = Field(description="of one call, as far as they are known")
     roofline: Roofline | None = Field(None, description="peaks measured in the same run")
@@ -195,13 +195,15 @@ def explain(
         whole=whole or {},
     )
     layers = [judge(layer) for layer in drawn]
-    missing_ns = None if share is None else pruned.latency_ns - share * dense.latency_ns
+    # Interrupted executions do not count in the times of layers; those of whole calls must not either.
+    dense_ns, pruned_ns = (side.undisturbed_ns or side.latency_ns for side in (dense, pruned))
+    missing_ns = None if share is None else pruned_ns - share * dense_ns
     return Explanation(
         dense=dense.subject,
         pruned=pruned.subject,
         backend_version=pruned.backend_version,
-        dense_ns=dense.latency_ns,
-        pruned_ns=pruned.latency_ns,
+        dense_ns=dense_ns,
+        pruned_ns=pruned_ns,
         dense_macs=dense.macs,
         pruned_macs=pruned.macs,
         roofline=pruned.roofline,

@@ -64,6 +64,9 @@ class LayerProfile(Record):
     executed_precision: str
     latency_ns: PositiveFloat = Field(description="median unprofiled call, in a process of its own")
     n_calls: PositiveInt = Field(description="unprofiled calls behind it")
+    undisturbed_ns: PositiveFloat | None = Field(
+        None, description="median of the fastest unprofiled calls of all sessions; None: not kept"
+    )
     profiled_ns: PositiveFloat = Field(description="median call while profiled")
     n_profiled: PositiveInt = Field(description="profiled calls")
     roofline: Roofline | None = None

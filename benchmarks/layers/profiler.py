@@ -218,6 +218,7 @@ def _profile(subject: _Subject, say: Callable[[str], None], measure_roofline: Me
         executed_precision=subject.profiled[0].executed_precision,
         latency_ns=latency_ns,
         n_calls=len(calls_ns),
+        undisturbed_ns=median(min(calls) for ran in subject.timed for calls in ran.calls_ns),
         profiled_ns=median(profiled_ns),
         n_profiled=len(profiled_ns),
         roofline=roofline,

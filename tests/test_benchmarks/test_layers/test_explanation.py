@@ -184,6 +184,15 @@ def test_other_names_are_matched_by_what_is_said_to_be_the_same():
     assert len(explain(pruned, dense, {}).layers) == 2
 
 
+def test_calls_that_were_interrupted_do_not_count():
+    dense, pruned = profile(conv("c", 100, (64, 64)), us=400), profile(conv("c", 60, (32, 64)), us=900)
+    dense, pruned = (side.model_copy(update={"undisturbed_ns": ns}) for side, ns in ((dense, 1e5), (pruned, 6e4)))
+    found = explain(pruned, dense, block=64)
+    assert (found.dense_ns, found.pruned_ns, found.missing_ns) == (1e5, 6e4, 1e4)
+    assert sums(found)["counts off the block"] == 10
+    assert sums(found)["outside the layers"] == 0
+
+
 def test_unlike_settings_are_not_explained():
     with pytest.raises(NotComparableError, match="threads 1 and threads 2"):
         explain(profile(conv("c", 1, (4, 4)), threads=2), profile(conv("c", 1, (4, 4))))
