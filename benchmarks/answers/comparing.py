@@ -8,6 +8,9 @@ from backends.base import Array
 
 __all__ = ["distance", "numbers", "span_of"]
 
+_SMALLEST = 1e-33
+"""A ten-thousandth of it is still a normal number in fp32: smaller ones are taken for zero by some runtimes."""
+
 
 def span_of(reference: Array, floor: float = 0.0) -> float:
     """Return the range of the finite values, at least `floor` of their size; their size where all are the same."""
@@ -17,15 +20,14 @@ def span_of(reference: Array, floor: float = 0.0) -> float:
         return 1.0
     low, high = float(values.min()), float(values.max())
     size = max(abs(low), abs(high))
-    return max((high - low) or size, floor * size) or 1.0
+    return max((high - low) or size, floor * size, _SMALLEST) if size else 1.0
 
 
 def distance(one: Array, other: Array) -> float:
     """Return the largest difference of two arrays of one shape; infinite where only one value is finite."""
     left, right = numbers(one), numbers(other)
     with np.errstate(invalid="ignore"):
-        apart = np.abs(left - right)
-    apart[(left == right) | (np.isnan(left) & np.isnan(right))] = 0.0
+        apart = np.where((left == right) | (np.isnan(left) & np.isnan(right)), 0.0, np.abs(left - right))
     largest = float(apart.max(initial=0.0))
     return np.inf if np.isnan(largest) else largest
 

@@ -121,6 +121,16 @@ def test_what_is_not_finite_agrees_with_itself_only(value):
     assert not check(answering(-value, 3.0), given, sizes(5, x=(5, 2)), precision="fp32").ok or np.isnan(value)
 
 
+@pytest.mark.parametrize("value", [3.0, 0.0, np.nan, np.inf, 1e-42])
+def test_a_single_number_is_an_answer(value):
+    given = Reference(inputs={}, outputs={"y": np.array(value, np.float32)}, source="")
+    assert check(lambda _: given.outputs, given, sizes(1), precision="fp32").ok
+    off = check(lambda _: {"y": np.array(5.0, np.float32)}, given, sizes(1), precision="fp32")
+    assert not off.ok
+    if value == 1e-42:
+        assert check(lambda _: {"y": np.array(0.0, np.float32)}, given, sizes(1), precision="fp32").ok, "a denormal"
+
+
 def test_an_output_that_hardly_varies_is_judged_by_its_magnitude():
     """A detector whose scores all lie near one half: the last bits differ, and a real difference is still seen."""
     flat = np.float32(0.5) + np.linspace(0, 4e-5, 10, dtype=np.float32).reshape(5, 2)
