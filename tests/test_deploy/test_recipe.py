@@ -36,7 +36,7 @@ def _with(dotted: str, value: object) -> dict:
     return document
 
 
-RUNS = sorted(path for path in (ROOT / "recipes").glob("*.yaml") if not path.stem.startswith("study-"))
+RUNS = sorted(path for path in (ROOT / "recipes").glob("*.yaml") if not path.stem.startswith(("study-", "latency-")))
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)

@@ -28,7 +28,9 @@ __all__ = ["run"]
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see recipes/study-*.yaml.")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="YAML file; see recipes/study-*.yaml and latency-*.yaml.")
+    ],
     output: given.RunFolder = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes that train at the same time.")] = 1,
     cluster: Annotated[
