@@ -57,6 +57,8 @@ Rounding = Literal["not", "to the nearest", "up"]
 
 _AS_PROMISED = 0.1
 """A time this near to the promised one, as a share of it, followed its MACs."""
+_FAR_OFF = 0.25
+"""Difference of a call and the sum of its layers beyond which other programs, or the profiler, are to blame."""
 _MOSTLY = 0.5
 """Share of the missing time of a layer that its overhead has to account for."""
 
@@ -122,8 +124,11 @@ class Explanation(Record):
     dense: Subject
     pruned: Subject
     backend_version: str | None = None
-    dense_ns: PositiveFloat = Field(description="an unprofiled call that nothing disturbed")
-    pruned_ns: PositiveFloat = Field(description="an unprofiled call that nothing disturbed")
+    dense_ns: PositiveFloat = Field(description="an unprofiled call that nothing disturbed; see `of_layers`")
+    pruned_ns: PositiveFloat = Field(description="an unprofiled call that nothing disturbed; see `of_layers`")
+    of_layers: bool = Field(
+        False, description="whether the two are sums of layers, as whole calls took far longer or less than these"
+    )
     dense_macs: NonNegativeInt = Field(description="of one call, as far as they are known")
     pruned_macs: NonNegativeInt = Field(description="of one call, as far as they are known")
     roofline: Roofline | None = Field(None, description="peaks measured in the same run")
@@ -195,8 +200,12 @@ def explain(
         whole=whole or {},
     )
     layers = [judge(layer) for layer in drawn]
-    # Interrupted executions do not count in the times of layers; those of whole calls must not either.
-    dense_ns, pruned_ns = (side.undisturbed_ns or side.latency_ns for side in (dense, pruned))
+    calls_ns = [side.undisturbed_ns or side.latency_ns for side in (dense, pruned)]
+    layers_ns = [float(sum(row.time_ns or 0 for row in side.rows if row.kind != "gaps")) for side in (dense, pruned)]
+    of_layers = all(layers_ns) and any(
+        abs(layers / call - 1) > _FAR_OFF for layers, call in zip(layers_ns, calls_ns, strict=True)
+    )
+    dense_ns, pruned_ns = layers_ns if of_layers else calls_ns
     missing_ns = None if share is None else pruned_ns - share * dense_ns
     return Explanation(
         dense=dense.subject,
@@ -213,6 +222,7 @@ def explain(
         missing_ns=missing_ns,
         reasons=_sums(layers, missing_ns),
         layers=tuple(layers),
+        of_layers=of_layers,
         notes=(*notes, *(f"{side.subject.label}: {note}" for side in (dense, pruned) for note in side.notes)),
     )
 
@@ -370,7 +380,8 @@ def _sums(layers: Sequence[ExplainedLayer], missing_ns: float | None) -> tuple[R
             )
         )
     rest = missing_ns - sum(one.missing_ns for one in found)
-    found.append(ReasonSum(reason="outside the layers", missing_ns=rest, n_layers=0))
+    if abs(rest) > 1:
+        found.append(ReasonSum(reason="outside the layers", missing_ns=rest, n_layers=0))
     return tuple(sorted(found, key=lambda one: -one.missing_ns))
 
 

@@ -90,9 +90,9 @@ def profile_in_turn(
         Inputs of the calls; left out, those of each model are made up from `seed`.
     budget_s : float, default=2.0
         Seconds of unprofiled calls of each model, and again of profiled ones, both in 15 sessions: a process that has
-        just begun to compute is disturbed less. The profiled ones have at most 20 calls: of each layer the median of
-        their means is reported, so that what else runs on the machine does not show, and each mean averages out that
-        the runtimes' clocks count whole microseconds.
+        just begun to compute is disturbed less. The profiled ones have at most 20 calls: of each layer the lower
+        quartile of their means is reported, as what else runs on the machine only adds, and each mean averages out
+        that the runtimes' clocks count whole microseconds.
     seed : int, default=0
         Of made-up inputs.
     progress : callable, optional
@@ -237,15 +237,15 @@ def _profile(subject: _Subject, say: Callable[[str], None], measure_roofline: Me
 
 
 def _typical(sessions: Sequence[tuple[LayerInfo, ...]]) -> tuple[LayerInfo, ...]:
-    """Give each layer the median of its times in the sessions that compiled the same layers as the first."""
+    """Give each layer the lower quartile of its times in the sessions that compiled the same layers as the first."""
     first = sessions[0]
     shape = [(layer.kind, layer.nodes) for layer in first]
     alike = [layers for layers in sessions if [(layer.kind, layer.nodes) for layer in layers] == shape]
-    medians = []
+    typical = []
     for index, layer in enumerate(first):
         times = [time_ns for layers in alike if (time_ns := layers[index].time_ns) is not None]
-        medians.append(replace(layer, time_ns=round(median(times)) if times else None))
-    return tuple(medians)
+        typical.append(replace(layer, time_ns=sorted(times)[len(times) // 4] if times else None))
+    return tuple(typical)
 
 
 def _notes(profile: LayerProfile) -> list[str]:

@@ -142,13 +142,14 @@ def _layers_table(found: Explanation, shown: Sequence[ExplainedLayer], rest: Seq
     if rest:
         old, new = (sum(side.time_ns or 0 for side in sides) for sides in zip(*map(_sides, rest), strict=True))
         rows.append((f"{len(rest)} others", _signed(old), _signed(new), _signed(sum(map(_missing, rest))), ""))
-    rows.append(("one call", duration(found.dense_ns), duration(found.pruned_ns), _signed(found.missing_ns), ""))
+    whole = "all layers" if found.of_layers else "one call"
+    rows.append((whole, duration(found.dense_ns), duration(found.pruned_ns), _signed(found.missing_ns), ""))
     return Table(
         "Layer by layer",
         (*left("layer"), found.dense.label, found.pruned.label, "missing", *left("why")),
         tuple(rows),
         notes=notes.texts,
-        caption="Missing: beyond the time that the MACs promised; negative where more was gained.",
+        caption=f"Missing: beyond the time that the MACs promised; negative where more was gained.{_summed(found)}",
     )
 
 
@@ -172,6 +173,12 @@ def _work_table(found: Explanation, shown: Sequence[ExplainedLayer]) -> Table:
         caption="Bytes: inputs, weights and outputs, each once. Roofline: shortest time that the measured peaks allow, "
         "over the time. -: not known.",
     )
+
+
+def _summed(found: Explanation) -> str:
+    if not found.of_layers:
+        return ""
+    return " Times are sums of layers: whole calls were disturbed by other programs, or spend much between layers."
 
 
 def _sides(layer: ExplainedLayer) -> tuple[LayerSide, LayerSide]:

@@ -190,7 +190,17 @@ def test_calls_that_were_interrupted_do_not_count():
     found = explain(pruned, dense, block=64)
     assert (found.dense_ns, found.pruned_ns, found.missing_ns) == (1e5, 6e4, 1e4)
     assert sums(found)["counts off the block"] == 10
-    assert sums(found)["outside the layers"] == 0
+    assert "outside the layers" not in sums(found)
+
+
+def test_layers_are_summed_where_whole_calls_tell_something_else():
+    dense, pruned = profile(conv("c", 100, (64, 64)), us=400), profile(conv("c", 60, (32, 64)), us=900)
+    found = explain(pruned, dense)
+    assert (found.of_layers, found.dense_ns, found.pruned_ns, found.missing_ns) == (True, 1e5, 6e4, 1e4)
+    dense, pruned = profile(conv("c", 100, (64, 64)), us=110), profile(conv("c", 60, (32, 64)), us=70)
+    found = explain(pruned, dense)
+    assert (found.of_layers, found.dense_ns, found.pruned_ns) == (False, 1.1e5, 7e4)
+    assert sums(found)["outside the layers"] == 5
 
 
 def test_unlike_settings_are_not_explained():
