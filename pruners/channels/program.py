@@ -7,7 +7,7 @@ import io
 import logging
 import operator
 import warnings
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,9 @@ class Program:
         Whether `module` runs at other batch sizes than the example's.
     batch : int
         Batch size in the graph's shapes.
+    guard : callable, optional
+        Raises for inputs (the leaves, in order) whose sizes the network's code treats in another way than `module`
+        does. None where their sizes, but for the batch, are those of the example.
     autocast : bool
         Whether the network's own code opens an autocast, which `module` runs without.
     kept : KeptState, optional
@@ -57,6 +60,7 @@ class Program:
     tensors: dict[str, str]
     dynamic_batch: bool
     batch: int
+    guard: Callable[..., object] | None = None
     autocast: bool = False
     kept: KeptState | None = None
 
@@ -88,7 +92,12 @@ def constants(module: fx.GraphModule, names: Iterable[str]) -> dict[str, Any]:
 
 
 def export(
-    model: nn.Module, example: NetworkCall, *, training: bool = False, observed: Collection[str] = ()
+    model: nn.Module,
+    example: NetworkCall,
+    *,
+    training: bool = False,
+    observed: Collection[str] = (),
+    every_size: bool = False,
 ) -> Program:
     """Export a copy of `model` in evaluation (or training) mode; the model itself is not touched.
 
@@ -101,6 +110,8 @@ def export(
     observed : collection of str, optional
         Paths of modules whose results, and those of the modules around them, stay in the graph when nobody reads
         them; torch.export leaves such code out.
+    every_size : bool, default=False
+        Leave every other axis of the inputs dynamic too, where the network's code allows it.
 
     Raises
     ------
@@ -113,12 +124,16 @@ def export(
         raise TraceError(f"{type(model).__name__} cannot be copied: {first_line(error)}") from error
     twin.register_forward_hook(lambda _, __, outputs: know_dataclasses(outputs))
     seen = _hand_out(twin, observed)
-    program, batch = _dynamic(twin, example, training=training)
+    program, batch = _dynamic(twin, example, training=training, every_size=every_size)
     dynamic = program is not None
     if program is None:
         program, batch = _export(twin, example, None, training=training), example.batch or 1
-    module = program.module(check_guards=False)
+    free = every_size and _other_sizes(program)
+    module = program.module(check_guards=free)
     assert isinstance(module, fx.GraphModule)
+    guard: Any = module._guards_fn if free else None
+    if guard is not None and not _holds(guard, example):
+        return export(model, example, training=training, observed=observed)
     autocast = inline_regions(module, training=training)
     _without_assertions(module)
     if seen:
@@ -127,27 +142,47 @@ def export(
     _without_mutation(module)
     _with_masks_like_queries(module)
     module.recompile()
-    return Program(module, _share_tensors(module, twin, model), dynamic, batch, autocast, kept_state(model))
+    return Program(module, _share_tensors(module, twin, model), dynamic, batch, guard, autocast, kept_state(model))
 
 
 def _dynamic(
-    twin: nn.Module, example: NetworkCall, *, training: bool
+    twin: nn.Module, example: NetworkCall, *, training: bool, every_size: bool
 ) -> tuple[torch.export.ExportedProgram | None, int]:
     size = example.batch
     if size is None:
         return None, 1
     if size == 1:  # torch.export takes a size of 1 for a constant
         example, size = example.map(lambda item: torch.cat([item, item])), 2
-    batched = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
-    for item in example.tensors:
-        batched[item] = {0: torch.export.Dim.AUTO}
+    for every in (True, False) if every_size else (False,):
+        free = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+        for item in example.tensors:
+            free[item] = dict.fromkeys(range(item.ndim if every else 1), torch.export.Dim.AUTO)
+        try:
+            program = _export(twin, example, free, training=training)
+        except TraceError:
+            continue
+        if not any(is_concrete_int(value.shape[0]) for value in _inputs(program)):
+            return program, size
+    return None, size
+
+
+def _holds(guard: Callable[..., object], example: NetworkCall) -> bool:
+    """Whether torch can check inputs, which it cannot where some stand in ``**kwargs``."""
     try:
-        program = _export(twin, example, batched, training=training)
-    except TraceError:
-        return None, size
+        guard(*example.leaves)
+    except (*FOREIGN, NameError):
+        return False
+    return True
+
+
+def _inputs(program: torch.export.ExportedProgram) -> list[Tensor]:
     values = [node.meta["val"] for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
-    fixed = any(is_concrete_int(value.shape[0]) for value in values if isinstance(value, Tensor))
-    return (None, size) if fixed else (program, size)
+    return [value for value in values if isinstance(value, Tensor)]
+
+
+def _other_sizes(program: torch.export.ExportedProgram) -> bool:
+    """Whether an axis other than the batch is dynamic."""
+    return any(not is_concrete_int(size) for value in _inputs(program) for size in value.shape[1:])
 
 
 def _export(

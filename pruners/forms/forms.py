@@ -10,14 +10,13 @@ import operator
 from collections.abc import Mapping, Sequence
 from functools import partial
 from inspect import signature
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from pruners.channels.labelling import walk_program
 from pruners.channels.program import Program, export, named_tensors
-from pruners.channels.propagation import operator_name
 from pruners.channels.residual_blocks import find_blocks
 from pruners.channels.survivors import Survivors
 from pruners.errors import FOREIGN, SurgeryError, TraceError, first_line
@@ -25,6 +24,7 @@ from pruners.forms.graph_cut import CutGraph, cut_graph
 from pruners.forms.graph_network import GraphNetwork, ProgramGraph
 from pruners.forms.module_form import module_form
 from pruners.forms.module_search import Misfit
+from pruners.forms.random_layers import call_random_layers
 from pruners.forms.reference import Awake, Reference
 from pruners.forms.slicing import slice_without
 from pruners.graph import Graph
@@ -38,15 +38,6 @@ __all__ = ["Form", "compact_network", "cut_tensors", "difference", "fails_in_tra
 
 Form = Literal["auto", "module", "graph"]
 
-_DROPOUTS = {"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
-_DROPOUT_LAYERS: tuple[type[nn.Module], ...] = (
-    nn.Dropout,
-    nn.Dropout1d,
-    nn.Dropout2d,
-    nn.Dropout3d,
-    nn.AlphaDropout,
-    nn.FeatureAlphaDropout,
-)
 _Positions = Mapping[str, Mapping[int, Sequence[int]]]
 _AGREEMENT = {torch.float64: 1e-6, torch.float32: 1e-4}
 """Largest difference of the two forms that is taken for rounding, relative to the range of the output."""
@@ -92,7 +83,9 @@ def compact_network(model: nn.Module, plan: PruningPlan, graph: Graph, reference
             )
     if graph.program.autocast:
         raise SurgeryError(f"{type(model).__name__} opens an autocast, which a graph form would run without: {reason}")
-    return network(_training_graph(model, graph, survivors, plan), reason).train(model.training)
+    evaluation = _evaluation_graph(model, graph, survivors, plan)
+    made = network(_training_graph(model, graph, survivors, plan), reason, evaluation)
+    return made.train(model.training)
 
 
 def graph_network(
@@ -102,12 +95,13 @@ def graph_network(
     cut: CutGraph,
     training: ProgramGraph | str = "",
     reason: str = "",
+    evaluation: ProgramGraph | None = None,
 ) -> GraphNetwork:
-    """Make the graph form of a cut program and cut tensors."""
+    """Make the graph form of cut tensors and of a cut program, or of `evaluation` in its place."""
     return GraphNetwork(
         tensors,
         not_saved=_not_saved(model),
-        evaluation=_program_graph(model, cut, graph.program, "constants"),
+        evaluation=evaluation or _program_graph(model, cut, graph.program, "constants"),
         training=training,
         original=type(model).__name__ if not isinstance(model, GraphNetwork) else model.original,
         signature=signature(model.forward),
@@ -141,22 +135,8 @@ def _program_graph(model: nn.Module, cut: CutGraph, program: Program, room: str)
             if not isinstance(tensor, Tensor):
                 raise SurgeryError(f"the program runs a part of the network ({target}) under a mode of its own")
             constants[fetches[target]] = tensor.detach().clone()
-    return ProgramGraph(cut.graph, fetches, constants, _call_dropouts(model, cut.graph))
-
-
-def _call_dropouts(model: nn.Module, graph: fx.Graph) -> dict[str, nn.Module]:
-    """Let the graph call the network's own layers of dropout again, so that rates are not baked in; return copies."""
-    layers = dict(model.named_modules())
-    called: dict[str, nn.Module] = {}
-    for node in graph.nodes:
-        if operator_name(node.target) not in _DROPOUTS:
-            continue
-        stack = [path.partition("@")[0] for path, _ in node.meta.get("nn_module_stack", {}).values()] or [""]
-        layer: Any = layers.get(stack[-1])
-        if type(layer) in _DROPOUT_LAYERS and len(node.args) > 1 and node.args[1] == layer.p:
-            called.setdefault(stack[-1], type(layer)(layer.p).train(layer.training))
-            node.op, node.target, node.args, node.kwargs = "call_module", stack[-1], node.args[:1], {}
-    return called
+    layers = call_random_layers(model, cut.graph, {change.module.partition("@")[0] for change in cut.changes})
+    return ProgramGraph(cut.graph, fetches, constants, layers, program.guard)
 
 
 def _not_saved(model: nn.Module) -> frozenset[str]:
@@ -271,23 +251,49 @@ def fails_in_training(module: nn.Module, example: NetworkCall) -> str:
     return ""
 
 
+def _evaluation_graph(model: nn.Module, graph: Graph, survivors: Survivors, plan: PruningPlan) -> ProgramGraph | None:
+    """Trace the network for every size that its code allows, and cut it; None where it takes one size only."""
+    try:
+        program = export(model, graph.example.to(device_of(model)), every_size=True)
+    except TraceError:  # what it was traced with is there
+        return None
+    if program.guard is None:
+        return None
+    made = _cut_again(model, graph, survivors, plan, program, "constants")
+    return made if isinstance(made, ProgramGraph) else None
+
+
 def _training_graph(model: nn.Module, graph: Graph, survivors: Survivors, plan: PruningPlan) -> ProgramGraph | str:
     """Trace the training mode and cut it, if it holds no more channels together than evaluation mode."""
-    try:
-        program = export(model, graph.example.to(device_of(model)), training=True)
-    except TraceError as error:
-        return str(error)
+    for every_size in (True, False):
+        try:
+            program = export(model, graph.example.to(device_of(model)), training=True, every_size=every_size)
+        except TraceError as error:
+            return str(error)
+        made = _cut_again(model, graph, survivors, plan, program, "training_constants")
+        if isinstance(made, ProgramGraph) or program.guard is None:
+            break
+    return made
+
+
+def _cut_again(
+    model: nn.Module, graph: Graph, survivors: Survivors, plan: PruningPlan, program: Program, room: str
+) -> ProgramGraph | str:
+    """Cut another program of the network, or say why it cannot be."""
+    mode = "its training path" if room != "constants" else "the network at other sizes"
     labels = graph.grouping.walk.labels.fork()
     before = labels.partition()
     walk = walk_program(program, graph.tensors, labels, graph.policy, graph.grouping.walk)
     labels.close([*graph.grouping.walk.every, *walk.every])
     if not torch.equal(labels.partition()[: len(before)], before):
-        return "its training path ties channels together that its evaluation does not"
+        return f"{mode} ties channels together that its evaluation does not"
     left_out: list[tuple[str, str]] = []
     if plan.blocks:
         blocks = {block.name: block for block in find_blocks(program, walk, named_tensors(model))}
         if any(name not in blocks for name in plan.blocks):
-            return "its training path has not the residual blocks that its evaluation has"
+            return f"{mode} has not the residual blocks that its evaluation has"
         left_out = [(blocks[name].addition, blocks[name].stays) for name in plan.blocks]
     cut = cut_graph(program, walk, survivors.within(labels), left_out)
-    return _program_graph(model, cut, program, "training_constants")
+    if program.guard is not None and not cut.proportional:
+        return f"{mode} computes sizes in a way that is not followed"
+    return _program_graph(model, cut, program, room)

@@ -35,10 +35,13 @@ class CutGraph:
         Fetches tensors by the names of the program it was cut from.
     changes : tuple of SizeChange
         The constants that changed, and in the code of which module they stood.
+    proportional : bool
+        Whether sizes that the graph computes shrink by the same share, whatever the sizes of its inputs.
     """
 
     graph: fx.Graph
     changes: tuple[SizeChange, ...]
+    proportional: bool
 
 
 def cut_graph(
@@ -76,7 +79,7 @@ def cut_graph(
             cut.node = original
             rewrite(cut, copy)
     graph.eliminate_dead_code(lambda node: node.op not in {"call_function", "get_attr"} or _writes(node))
-    return CutGraph(graph, tuple(dict.fromkeys(cut.changes)))
+    return CutGraph(graph, tuple(dict.fromkeys(cut.changes)), cut.proportional)
 
 
 def _writes(node: fx.Node) -> bool:
@@ -92,6 +95,7 @@ class _Cut:
     originals: dict[fx.Node, fx.Node]
     node: fx.Node = field(init=False)
     changes: list[SizeChange] = field(default_factory=list)
+    proportional: bool = True
 
     def value(self, item: Any) -> Value | None:
         """Return the labelled value of an argument of the copied graph."""
@@ -130,6 +134,8 @@ class _Cut:
     def scaled(self, before: fx.Node, size: fx.Node, numerator: int, denominator: int) -> fx.Node:
         """Return ``size * numerator // denominator`` for a size that is only known when the network runs."""
         common = math.gcd(numerator, denominator)
+        factor, _ = size.meta["val"].node.expr.primitive()
+        self.proportional &= factor * numerator % denominator == 0
         with self.graph.inserting_before(before):
             product = self.graph.call_function(operator.mul, (size, numerator // common))
             return self.graph.call_function(operator.floordiv, (product, denominator // common))

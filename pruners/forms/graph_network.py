@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils import _pytree as pytree
 
+from pruners.channels.propagation import hint
 from pruners.errors import SurgeryError, TrainingError
 from pruners.modules.kept_state import KeptState
 
 __all__ = ["GraphNetwork", "ProgramGraph"]
+
+_REMEDY = "trace and prune it with inputs of the size that it will run on"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +35,15 @@ class ProgramGraph:
         Those that the original has no name for, by name.
     layers : Mapping of str to Module
         Layers of dropout that the graph calls, by path: their rate can be changed.
+    guard : callable, optional
+        See `pruners.channels.program.Program`.
     """
 
     graph: fx.Graph
     fetches: Mapping[str, str]
     constants: Mapping[str, Tensor]
     layers: Mapping[str, nn.Module]
+    guard: Callable[..., object] | None = None
 
 
 class GraphNetwork(nn.Module):
@@ -46,8 +53,8 @@ class GraphNetwork(nn.Module):
     the one of evaluation and the one of training, between which `train` and `eval` switch. Modes of single layers
     (a BatchNorm that is frozen while the rest trains) do not exist in it, nor do hooks and other methods; layers of
     dropout do, under the paths that they have in the original. It is called with the arguments of the original's
-    ``forward``. The exporter wrote sizes into the graph, so that it takes inputs of the traced shapes only (any batch
-    size, where that was possible).
+    ``forward``. It takes inputs of other sizes than the traced ones (batch, height, width, length) as far as they could
+    be traced; where the network's code computes otherwise with another size, the exporter wrote it into the graph.
 
     Parameters
     ----------
@@ -109,13 +116,16 @@ class GraphNetwork(nn.Module):
         TrainingError
             In training mode, if the original cannot be traced in training mode.
         SurgeryError
-            Inputs of other shapes, or other arguments, than those that it was traced with; the batch size may differ
-            where that could be traced.
+            Inputs of other shapes, or other arguments, than those that it was traced with; sizes may differ where that
+            could be traced.
         """
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             runner = self._runner()
-            arranged, named = _as_traced(self.original, runner.graph, self.signature, args, kwargs)
+            arranged, named, same = _as_traced(self.original, runner.graph, self.signature, args, kwargs)
+            guard = self.__dict__["_programs"][self.training].guard
+            if guard is not None and not same:
+                _check_sizes(self.original, guard, pytree.tree_leaves((tuple(arranged), named)))
             return runner(*arranged, **named)
 
         forward.__signature__ = self.signature  # type: ignore[attr-defined]
@@ -166,8 +176,14 @@ def _holder(root: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 def _as_traced(
     original: str, graph: fx.Graph, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[list[Any], dict[str, Any]]:
-    """Arrange the arguments of a call as those of the traced call were, and compare the two."""
+) -> tuple[list[Any], dict[str, Any], bool]:
+    """Arrange the arguments of a call as those of the traced call were, and compare the two.
+
+    Returns
+    -------
+    tuple of (list, dict, bool)
+        Positional and keyword arguments, and whether all sizes but the batch are those of the traced call.
+    """
     codegen: Any = graph._codegen
     leaves = [node.meta.get("val") for node in graph.nodes if node.op == "placeholder"]
     traced_args, traced_kwargs = pytree.tree_unflatten(leaves, codegen.pytree_info.in_spec)
@@ -179,17 +195,19 @@ def _as_traced(
     bound.apply_defaults()
     given = _by_argument(bound)
     arranged: dict[Any, Any] = {}
+    same = True
     for name, place in places.items():
         traced = traced_args[place] if isinstance(place, int) else traced_kwargs[place]
         if name not in given:
             raise SurgeryError(f"{original} as a graph was traced with {_argument(name)}: it is missing")
         arranged[place] = given.pop(name)
-        _check(original, _argument(name), traced, arranged[place])
+        same &= _check(original, _argument(name), traced, arranged[place])
     for name, item in given.items():
         default = signature.parameters[name[0]].default
         if item is not default:
             raise SurgeryError(f"{original} as a graph was traced without {_argument(name)}: leave it out")
-    return [arranged[place] for place in range(len(traced_args))], {name: arranged[name] for name in traced_kwargs}
+    by_name = {name: arranged[name] for name in traced_kwargs}
+    return [arranged[place] for place in range(len(traced_args))], by_name, same
 
 
 def _by_argument(bound: inspect.BoundArguments) -> dict[tuple[Any, ...], Any]:
@@ -210,8 +228,14 @@ def _argument(name: tuple[Any, ...]) -> str:
     return f"argument {name[-1] + 1}" if isinstance(name[-1], int) else f"{name[-1]!r}"
 
 
-def _check(original: str, argument: str, traced: Any, given: Any) -> None:
-    """Compare an argument with the traced one; a size that the graph takes as it comes is not a plain number."""
+def _check(original: str, argument: str, traced: Any, given: Any) -> bool:
+    """Compare an argument with the traced one; a size that the graph takes as it comes is not a plain number.
+
+    Returns
+    -------
+    bool
+        Whether all sizes but the batch are the traced ones.
+    """
     wanted, form = pytree.tree_flatten(traced)
     try:
         passed = form.flatten_up_to(given)
@@ -221,18 +245,35 @@ def _check(original: str, argument: str, traced: Any, given: Any) -> None:
         raise SurgeryError(
             f"{original} as a graph was traced with {argument} of another kind than {type(given).__name__}"
         )
+    same = True
     for want, have in zip(wanted, passed, strict=True):
         if not isinstance(want, Tensor):
             if want != have:
                 raise SurgeryError(f"{original} as a graph was traced with {argument} = {want!r}, got {have!r}")
         elif want.ndim != have.ndim or any(
-            isinstance(a, int) and a != b for a, b in zip(want.shape, have.shape, strict=True)
+            hint(a) != b if is_concrete_int(a) else axis and b == 1  # a size of 1 is another program
+            for axis, (a, b) in enumerate(zip(want.shape, have.shape, strict=True))
         ):
-            sizes = ["any" if not isinstance(size, int) else size for size in want.shape]
+            sizes = [hint(size) if is_concrete_int(size) else "any" for size in want.shape]
             raise SurgeryError(
-                f"{original} as a graph runs on inputs of shape {sizes} only, got {list(have.shape)}: "
-                "trace and prune it with inputs of the size that it will run on"
+                f"{original} as a graph runs on inputs of shape {sizes} only, got {list(have.shape)}: {_REMEDY}"
             )
+        else:
+            free = [(a, b) for a, b in zip(want.shape[1:], have.shape[1:], strict=True) if not is_concrete_int(a)]
+            same &= all(isinstance(b, int) and hint(a) == b for a, b in free)
+    return same
+
+
+def _check_sizes(original: str, guard: Callable[..., object], leaves: list[Any]) -> None:
+    """Refuse sizes that the network's code treats in another way than the traced ones."""
+    try:
+        guard(*leaves)
+    except AssertionError as error:
+        needed = str(error).removeprefix("Guard failed: ")
+        shapes = ", ".join(str(list(item.shape)) for item in leaves if isinstance(item, Tensor))
+        raise SurgeryError(
+            f"{original} as a graph does not run on inputs of shape {shapes}, its code needs {needed}: {_REMEDY}"
+        ) from error
 
 
 def _bind(network: GraphNetwork, program: ProgramGraph) -> fx.GraphModule:

@@ -56,7 +56,7 @@ def test_other_calls_than_the_traced_one_are_one_line(compact, inputs):
         ((x, tokens, 2), "traced without 'scale': leave it out"),
         ((x, [tokens]), "traced with 'tokens' of another kind than list"),
         ((x, 3), "traced with 'tokens' of another kind than int"),
-        ((x, tokens[:, :3]), r"inputs of shape \['any', 5\] only, got \[3, 3\]"),
+        ((x[:, :4], tokens), r"inputs of shape \['any', 8\] only, got \[3, 4\]"),
     ]:
         with pytest.raises(SurgeryError, match=message):
             compact(*arguments)
