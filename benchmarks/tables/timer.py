@@ -31,7 +31,7 @@ _SESSIONS, _CALLS = 6, 2
 """Of each layer the fastest session counts: what else runs on the machine only ever adds to a time."""
 _TURNS, _TURN_CALLS = 12, 2
 """Of a plan and of the dense network; the median of the ratios of their fastest calls counts."""
-_LANDING_TURNS, _FEWEST_RATIOS, _LANDING_S = 20, 40, 20.0
+_LANDING_TURNS, _FEWEST_RATIOS, _LANDING_S = 20, 40, 10.0
 _KNOWN = 0.0025
 """Share to which the median of the ratios is known, as a standard error, before a plan is judged by it."""
 _IN_TURN_S = 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from torch import nn
@@ -32,6 +33,9 @@ from pruners.registry import create
 from pruners.task import Progress
 
 __all__ = ["measure_tables", "read_tables", "require_speeds"]
+
+_PROCESSES = 3
+"""That measure a plan: calls of one process are not independent samples."""
 
 
 def require_speeds(recipe: Recipe) -> None:
@@ -137,8 +141,11 @@ class _Measured:
         self._table, self._spec, self._space, self._seed, self._say = table, spec, space, seed, say
 
     def share(self, counts: Counts) -> float:
-        with self._timer() as timer:
-            return timer.share(counts)
+        shares = []
+        for _ in range(_PROCESSES):
+            with self._timer() as timer:
+                shares.append(timer.share(counts))
+        return median(shares)
 
     def refine(self, counts: Counts, share: float) -> LatencyModel:
         with self._timer() as timer:
