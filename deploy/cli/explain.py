@@ -85,11 +85,15 @@ def explain(
         )
     with machine_lock(f"deploy explain {pruned}", say=say):
         profiles = profile_in_turn((dense_spec, pruned_spec), budget_s=duration, seed=seed, progress=tell)
-        overhead_ns = _unless_refused(lambda: measure_layer_overhead(backend, dense_spec.options), "overhead", notes)
+        overhead_ns = _unless_refused(
+            lambda: measure_layer_overhead(backend, dense_spec.options), "shortest layer", notes
+        )
     block = (
         known.block
         if known is not None
-        else _unless_refused(lambda: find_block(dense_spec, seed=seed, progress=tell), "block of channels", notes)
+        else _unless_refused(
+            lambda: find_block(dense_spec, seed=seed, progress=tell), "channels computed together", notes
+        )
     )
     found = explained(
         profiles[1],
@@ -115,7 +119,8 @@ def _unless_refused(measure: Callable[[], Number | None], what: str, notes: list
     try:
         return measure()
     except WorkerError as error:
-        notes.append(f"the {what} could not be measured: {error}")
+        why = "the layers are shorter than its clock tells" if error.kind == "OptionError" else str(error)
+        notes.append(f"the {what} is not known: {why}")
         return None
 
 

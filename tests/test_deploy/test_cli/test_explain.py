@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from backends.base import CompileOptions, LayerInfo
+from benchmarks.errors import WorkerError
 from benchmarks.layers.explanation import Explanation
 from benchmarks.layers.process import Ran
 from benchmarks.layers.profiler import profile_in_turn
@@ -150,6 +151,20 @@ def test_aligned_counts_follow_their_macs(simulated, explain, dense, tmp_path):
     assert code == 0, err
     assert "The time followed the MACs." in out
     assert "counts off the block" not in out
+
+
+def test_what_could_not_be_measured_is_not_known_and_stops_nothing(simulated, explain, dense, tmp_path, monkeypatch):
+    def refuses(*_, **__):
+        raise WorkerError("it times no layer", kind="OptionError")
+
+    monkeypatch.setattr("deploy.cli.explain.measure_layer_overhead", refuses)
+    monkeypatch.setattr("deploy.cli.explain.find_block", lambda *_, **__: None)
+    pruned = convnet(tmp_path / "pruned.onnx", (45, 91, 91))
+    code, out, err = explain(pruned, "--against", dense, "--threads", 1, "--json")
+    assert code == 0, err
+    found = Explanation.model_validate_json(out)
+    assert (found.layer_overhead_ns, found.block, found.block_from) == (None, None, "unknown")
+    assert "the overhead is not known: the layers are shorter than its clock tells" in found.notes
 
 
 def test_a_bundle_tells_what_was_left_whole(simulated, explain, dense, tmp_path, monkeypatch):
