@@ -92,7 +92,7 @@ def explain(
         known.block
         if known is not None
         else _unless_refused(
-            lambda: find_block(dense_spec, seed=seed, progress=tell), "channels computed together", notes
+            lambda: find_block(dense_spec, seed=seed, progress=tell), "number of channels computed together", notes
         )
     )
     found = explained(
