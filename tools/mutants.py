@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 LONGEST = 300
 """Seconds after which a mutant hangs, which is noticed too."""
 CHANNELS = "pruners/channels"
-IDIOMS, OPERATORS, COMPUTED, GRAPH, LABELS, RECURRENT, PACKED = (
+IDIOMS, OPERATORS, COMPUTED, GRAPH, LABELS, RECURRENT, PACKED, SPECTRAL = (
     "tests/test_pruners/test_channels/test_idioms.py",
     "tests/test_pruners/test_channels/test_operators.py",
     "tests/test_pruners/test_channels/test_computed_weights.py",
@@ -25,6 +25,7 @@ IDIOMS, OPERATORS, COMPUTED, GRAPH, LABELS, RECURRENT, PACKED = (
     "tests/test_pruners/test_channels/test_labels.py",
     "tests/test_pruners/test_channels/test_recurrent.py",
     "tests/test_pruners/test_channels/test_packed.py",
+    "tests/test_pruners/test_channels/test_spectral.py",
 )
 
 
@@ -63,8 +64,23 @@ MUTANTS = {
     "contraction: nothing is tied along the sum": Mutant(
         "rules/contraction.py", "    walk.join(parts, wait=False)\n", "", GRAPH
     ),
-    "contraction: grouped convolutions have no floor": Mutant(
-        "rules/contraction.py", "walk.labels.floor(slot, 2)  # with one channel", "pass  # with one channel", GRAPH
+    "contraction: convolutions of few groups have no floor": Mutant(
+        "rules/contraction.py", "walk.labels.floor(slot, 2)  # with one channel", "pass  # with one channel", IDIOMS
+    ),
+    "contraction: convolutions of many groups have no floor": Mutant(
+        "rules/contraction.py", "walk.labels.floor(slot, 2)  # with one group", "pass  # with one group", GRAPH
+    ),
+    "contraction: groups that go whole lose channels, too": Mutant(
+        "rules/contraction.py",
+        'walk.lock(second, Lock(f"{walk.node.name} is a grouped convolution that loses whole groups only"))',
+        "pass",
+        GRAPH,
+    ),
+    "contraction: distances are exact": Mutant(
+        "rules/contraction.py", "walk.flag_compared([x, y], -1)", "pass", COMPUTED
+    ),
+    "contraction: rows that are looked up are free": Mutant(
+        "rules/contraction.py", 'walk.labels.lock(slot, Lock(f"{walk.node.name} looks its rows up"))', "pass", GRAPH
     ),
     "contraction: groups are not tied": Mutant(
         "rules/contraction.py", "tied = axis + 1 if whole else axis", "tied = axis if whole else axis + 1", GRAPH
@@ -88,7 +104,22 @@ MUTANTS = {
         OPERATORS,
     ),
     "contraction: grouped queries are not repeated": Mutant(
-        "rules/contraction.py", "s.repeat_interleave(times, s.ndim - 3)", "s.repeat(1, times, 1, 1)", GRAPH
+        "rules/contraction.py", "s.repeat_interleave(times, s.ndim - 3)", "s.repeat(1, times, 1, 1)", IDIOMS
+    ),
+    "elementwise: norms of few groups have no floor": Mutant(
+        "rules/elementwise.py", "walk.labels.floor(tied, 2)", "pass", IDIOMS
+    ),
+    "elementwise: norms of groups are exact": Mutant(
+        "rules/elementwise.py",
+        "walk.flag(result, range(2, len(x.shape)) if groups > 1 else range(1, len(x.shape)))",
+        "pass",
+        GRAPH,
+    ),
+    "elementwise: statistics of an input of its own are exact": Mutant(
+        "rules/elementwise.py", "walk.flag(joined, [axis for axis in x.axes if axis != 1])", "pass", COMPUTED
+    ),
+    "elementwise: slopes are apart from their channels": Mutant(
+        "rules/elementwise.py", "walk.join([x, along(weight, 1, len(x.shape))])", "x", IDIOMS
     ),
     "elementwise: a scale is not joined": Mutant(
         "rules/elementwise.py", "joined = walk.join([x, *own])", "joined = x", GRAPH
@@ -106,7 +137,31 @@ MUTANTS = {
         "rules/movement.py", "turned = [slot.transpose(1, 2) for slot in apart]", "turned = apart", IDIOMS
     ),
     "movement: equal pieces are not tied": Mutant(
-        "rules/movement.py", "for part in parts[1:] if len(set(sizes)) == 1 else ():", "for part in ():", GRAPH
+        "rules/movement.py", "for part in parts[1:] if len(set(sizes)) == 1 else ():", "for part in ():", IDIOMS
+    ),
+    "movement: gated halves are apart": Mutant(
+        "rules/movement.py",
+        'walk.labels.unite(left, right, Lock(f"{walk.node.name} gates it by a tensor that cannot shrink"))',
+        "pass",
+        IDIOMS,
+    ),
+    "movement: pieces of a concatenation lie in turn": Mutant(
+        "rules/movement.py",
+        "slots.append(compact(torch.cat(parts, axis)))",
+        "slots.append(compact(torch.cat(parts[::-1], axis)))",
+        IDIOMS,
+    ),
+    "movement: a part of an axis starts at its first entry": Mutant(
+        "rules/movement.py", "s.narrow(axis, start, walk.shape[axis])", "s.narrow(axis, 0, walk.shape[axis])", IDIOMS
+    ),
+    "movement: what is taken apart is not tied": Mutant(
+        "rules/movement.py",
+        "tied = [walk.tie(slot, [axis]).squeeze(axis) for slot in x.slots]\n    if position",
+        "tied = [slot.narrow(axis, 0, 1).squeeze(axis) for slot in x.slots]\n    if position",
+        IDIOMS,
+    ),
+    "movement: positions that are named are free": Mutant(
+        "rules/movement.py", 'walk.labels.lock(slot, Lock(f"{walk.node.name} {what}"))', "pass", GRAPH
     ),
     "movement: negative padding is free": Mutant(
         "rules/movement.py", "if any(amount < 0 for amount in amounts):", "if False:", IDIOMS
@@ -150,6 +205,43 @@ MUTANTS = {
         'walk.labels.lock(slot, Lock(f"{walk.node.name} reduces over its channels"))',
         "pass",
         GRAPH,
+    ),
+    "reduction: a deviation has no floor": Mutant("rules/reduction.py", "walk.labels.floor(slot, 2)", "pass", IDIOMS),
+    "reduction: cosines are exact": Mutant(
+        "rules/reduction.py", "walk.flag_compared([both, both], axis)", "pass", COMPUTED
+    ),
+    "spectral: transformed positions are free": Mutant(
+        "rules/spectral.py", 'lock_along(walk, x, axes, "mixes its positions").slots', "x.slots", SPECTRAL
+    ),
+    "spectral: axes are counted from the first": Mutant(
+        "rules/spectral.py", 'range(rank - len(given.get("s") or x.shape), rank)', "range(1)", SPECTRAL
+    ),
+    "spectral: pairs stand before their number": Mutant(
+        "rules/spectral.py", "slot.unsqueeze(-1)", "slot.unsqueeze(0)", SPECTRAL
+    ),
+    "spectral: parts of a number are apart": Mutant(
+        "rules/spectral.py",
+        'lock_along(walk, x, [len(x.shape) - 1], "makes one number of them")',
+        "Value(x.shape, tuple(slot.narrow(-1, 0, 1) for slot in x.slots))",
+        SPECTRAL,
+    ),
+    "windows: windows of a channel are apart": Mutant(
+        "rules/windows.py",
+        "repeat_interleave(cells if tied.shape[1] > 1 else 1, 1)",
+        "repeat(1, cells if tied.shape[1] > 1 else 1, 1)",
+        IDIOMS,
+    ),
+    "windows: rows of a channel are not tied": Mutant(
+        "rules/windows.py", "walk.tie(tied.reshape(tied.shape[0], -1, cells), (2,))", "tied[:, ::cells, None]", IDIOMS
+    ),
+    "windows: what is taken in order is free": Mutant(
+        "rules/windows.py", '"takes its channels in order")', '"takes its channels in order") and x', IDIOMS
+    ),
+    "windows: positions of samples are free": Mutant(
+        "rules/windows.py",
+        'walk.lock(grid.slots, Lock(f"{walk.node.name} reads positions from it"))',
+        "pass",
+        IDIOMS,
     ),
     "windows: weight norms are exact": Mutant(
         "rules/windows.py", "walk.flag(joined, [axis for axis in joined.axes if axis != dim])", "pass", COMPUTED

@@ -58,6 +58,7 @@ def find_sites(
     """
     walk = grouping.walk
     nodes = {node.name: node for node in module.graph.nodes}
+    free = _free_batch(module)
     sites: dict[str, list[tuple[bool, Site]]] = {}
     for start in walk.starts:
         end = _end_of_chain(nodes[start], walk)
@@ -70,7 +71,7 @@ def find_sites(
                 if not group.prunable:
                     continue
                 indices = tuple(tuple(units.get(unit, ())) for unit in range(group.n_units))
-                site = Site(node=end.name, axis=axis, indices=indices, examples=_examples_axis(module, end))
+                site = Site(node=end.name, axis=axis, indices=indices, examples=_examples_axis(end, free))
                 own = sites.setdefault(group.name, [])
                 if all(site != other for _, other in own):
                     own.append((_only_scales(end), site))
@@ -80,16 +81,17 @@ def find_sites(
     }
 
 
-def _examples_axis(module: fx.GraphModule, node: fx.Node) -> int:
+def _free_batch(module: fx.GraphModule) -> str | None:
+    """Return the name of the batch's size; None where the batch is not free."""
+    inputs = (node.meta.get("val") for node in module.graph.nodes if node.op == "placeholder")
+    sizes = (item.shape[0] for item in inputs if isinstance(item, Tensor) and item.ndim)
+    return next((str(size) for size in sizes if isinstance(size, torch.SymInt) and not is_concrete_int(size)), None)
+
+
+def _examples_axis(node: fx.Node, free: str | None) -> int:
     """Return the first axis of the size that is the batch's; 0 where the batch is not free or there is none."""
-    inputs = (n.meta.get("val") for n in module.graph.nodes if n.op == "placeholder")
-    free = [item.shape[0] for item in inputs if isinstance(item, Tensor) and item.ndim and _is_free(item.shape[0])]
-    sizes = node.meta["val"].shape
-    return next((axis for axis, size in enumerate(sizes) if free and str(size) == str(free[0])), 0)
-
-
-def _is_free(size: Any) -> bool:
-    return isinstance(size, torch.SymInt) and not is_concrete_int(size)
+    sizes: Sequence[Any] = node.meta["val"].shape if free is not None else ()
+    return next((axis for axis, size in enumerate(sizes) if str(size) == free), 0)
 
 
 def _end_of_chain(node: fx.Node, walk: Propagation) -> fx.Node:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from functools import partial
 from inspect import signature
 from typing import Literal
 
@@ -24,6 +23,7 @@ from pruners.forms.graph_cut import CutGraph, cut_graph
 from pruners.forms.graph_network import GraphNetwork, ProgramGraph
 from pruners.forms.module_form import module_form
 from pruners.forms.module_search import Misfit
+from pruners.forms.module_sizes import may_misfit
 from pruners.forms.random_layers import call_random_layers
 from pruners.forms.reference import Awake, Reference
 from pruners.forms.slicing import slice_without
@@ -61,13 +61,12 @@ def compact_network(model: nn.Module, plan: PruningPlan, graph: Graph, reference
     gone, survivors, dropped = reference.gone, graph.survivors(plan), graph.dropped(plan)
     left_out = [(block.addition, block.stays) for block in graph.removed_blocks(plan)]
     cut = cut_graph(graph.program, graph.grouping.walk, survivors, left_out)
-    network = partial(graph_network, model, graph, cut_tensors(model, gone, dropped), cut)
 
     reason = "it was asked for"
     if isinstance(model, GraphNetwork):
         reason = model.reason
     elif form != "graph":
-        judge = _judge(model, graph, reference, network())
+        judge = _judge(model, graph, reference, cut)
         whole = _whole_modules(graph, plan)
         if whole is None:
             reason = "a module holds several residual blocks, and only some of them go"
@@ -84,8 +83,9 @@ def compact_network(model: nn.Module, plan: PruningPlan, graph: Graph, reference
     if graph.program.autocast:
         raise SurgeryError(f"{type(model).__name__} opens an autocast, which a graph form would run without: {reason}")
     evaluation = _evaluation_graph(model, graph, survivors, plan)
-    made = network(_training_graph(model, graph, survivors, plan), reason, evaluation)
-    return made.train(model.training)
+    training = _training_graph(model, graph, survivors, plan)
+    tensors = cut_tensors(model, gone, dropped)
+    return graph_network(model, graph, tensors, cut, training, reason, evaluation).train(model.training)
 
 
 def graph_network(
@@ -153,8 +153,8 @@ def _whole_modules(graph: Graph, plan: PruningPlan) -> tuple[str, ...] | None:
     return tuple(paths)
 
 
-def _judge(model: nn.Module, graph: Graph, reference: Reference, network: GraphNetwork) -> _Judge:
-    """Make the judge in double precision, where the smallest wrong attribute shows, else in single."""
+def _judge(model: nn.Module, graph: Graph, reference: Reference, cut: CutGraph) -> _Judge:
+    """Make the judge, which works on what is awake; it says so if the network does not run."""
     cheap = torch.float64 if any(one.dtype == torch.float64 for one in model.parameters()) else torch.float32
     try:
         awake = reference.awake(cheap, any_batch=graph.dynamic_batch)
@@ -168,18 +168,19 @@ def _judge(model: nn.Module, graph: Graph, reference: Reference, network: GraphN
             f"{type(model).__name__} does not run in fp32 on the example of its graph, or not as a graph: "
             f"{first_line(error)}; hand in a graph that was traced with inputs which it takes"
         ) from error
-    return _Judge(model, awake, network)
+    return _Judge(model, graph, cut, awake)
 
 
 class _Judge:
     """Compares a module with the graph form on weights with which the output depends on every channel.
 
-    In double precision, where the smallest wrong attribute shows, else in single. As that takes its time, at the
-    smallest batch size: the check (`pruners.verify`) has all of them.
+    In double precision, where the smallest wrong attribute shows, if there is one to choose and the network runs so,
+    else in single. As that takes its time, at the smallest batch size: the check (`pruners.verify`) has all of them.
     """
 
-    def __init__(self, model: nn.Module, awake: Awake, network: GraphNetwork) -> None:
-        self._model, self._awake, self._network = model, awake, network
+    def __init__(self, model: nn.Module, graph: Graph, cut: CutGraph, awake: Awake) -> None:
+        self._model, self._graph, self._cut, self._awake = model, graph, cut, awake
+        self._tensors: dict[str, Tensor] = {}
         self._expected: list[Tensor] = []
 
     def disagreement(self, module: nn.Module) -> str:
@@ -192,6 +193,7 @@ class _Judge:
             return f"its code says {first_line(error)}"
         if apart := difference(self._expected, got, _AGREEMENT[self._dtype], LEAST_RANGE[self._dtype]):
             return apart
+        self._tensors.clear()  # room for a copy that trains
         failure = fails_in_training(module, self._example)
         if failure and not fails_in_training(self._model, self._example):
             return f"its training path says {failure}"
@@ -199,23 +201,35 @@ class _Judge:
 
     def _expect(self) -> None:
         """Run the graph form."""
-        for self._dtype in (torch.float64, torch.float32):
+        parameters = dict(self._model.named_parameters())
+        layers = dict(self._model.named_modules(remove_duplicate=False))
+        chosen = any(may_misfit(layers.get(change.layer)) for change in self._cut.changes)
+        for self._dtype in (torch.float64, torch.float32) if chosen else (torch.float32,):
             self._example = in_dtype(self._awake.given.inputs, self._dtype)
-            self._tensors = {name: precise(tensor, self._dtype) for name, tensor in self._awake.tensors.items()}
+            tensors = self._in_precision()
+            own = {name: nn.Parameter(t, False) if name in parameters else t for name, t in tensors.items()}
+            network = in_precision(graph_network(self._model, self._graph, own, self._cut).eval(), self._dtype)
             try:
-                self._expected = outputs_of(self._loaded(self._network), self._example)
+                self._expected = outputs_of(network, self._example)
             except FOREIGN as error:
+                self._tensors.clear()
                 if self._dtype == torch.float32:
                     raise SurgeryError(f"the graph form does not run: {first_line(error)}") from error
             else:
                 return  # code that names a precision runs in no other
 
+    def _in_precision(self) -> Mapping[str, Tensor]:
+        """Return the awake weights, which all that is compared shares."""
+        self._tensors = self._tensors or {n: precise(t, self._dtype) for n, t in self._awake.tensors.items()}
+        return self._tensors
+
     def _loaded(self, module: nn.Module) -> nn.Module:
-        """Return a copy with the awake weights, which all copies share."""
+        """Return a copy with the awake weights."""
         own: dict[int, Tensor] = {}
+        tensors = self._in_precision()
         for name, tensor in named_tensors(module).items():
-            if name in self._tensors:
-                awake = self._tensors[name]
+            if name in tensors:
+                awake = tensors[name]
                 own[id(tensor)] = nn.Parameter(awake, False) if isinstance(tensor, nn.Parameter) else awake
         return in_precision(copy_of(module, instead=own).eval(), self._dtype)
 
@@ -241,14 +255,19 @@ def fails_in_training(module: nn.Module, example: NetworkCall) -> str:
     twin = copy_of(module).train()
     dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
     inputs = in_dtype(example, dtype)
-    if any(item.ndim and item.shape[0] == 1 for item in inputs.tensors):  # BatchNorm trains on two values at least
-        inputs = inputs.map(lambda item: torch.cat([item, item]) if item.ndim else item)
-    try:
-        with torch.no_grad(), torch.random.fork_rng():
-            inputs(twin)
-    except FOREIGN as error:
-        return first_line(error)
-    return ""
+    calls = [inputs]
+    if any(item.ndim and item.shape[0] == 1 for item in inputs.tensors):  # BatchNorm may need two examples
+        calls.append(inputs.map(lambda item: torch.cat([item, item]) if item.ndim else item))
+    says = ""
+    for call in calls:
+        try:
+            with torch.no_grad(), torch.random.fork_rng():
+                call(twin)
+        except FOREIGN as error:
+            says = first_line(error)
+        else:
+            return ""
+    return says
 
 
 def _evaluation_graph(model: nn.Module, graph: Graph, survivors: Survivors, plan: PruningPlan) -> ProgramGraph | None:

@@ -67,7 +67,7 @@ def module_form(
         twin = copy_of(model, instead={id(tensor): tensor for tensor in cut})
         settled = resize_(twin, gone, removed_blocks)
     except LayerSizesError as error:
-        return Misfit(str(error), error.layer)
+        return Misfit(str(error), error.layer, ran=False)
     except (*FOREIGN, PruneError) as error:
         return Misfit(str(error) if isinstance(error, PruneError) else first_line(error))
     return fit_(twin, changes, settled, disagreement) or twin

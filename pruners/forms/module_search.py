@@ -41,10 +41,13 @@ class Misfit:
         In one line.
     module : str, optional
         Path of the module whose code failed; None where all of it ran.
+    ran : bool
+        Whether the network was run; else what is known of a layer's code says so.
     """
 
     reason: str
     module: str | None = None
+    ran: bool = True
 
 
 def fit_(
@@ -67,14 +70,15 @@ def fit_(
         Why no setting that was tried agrees: which module, and what torch said. None when `module` agrees.
     """
     slots = slots_of(module, changes, settled)
-    scales = _OldScales({(change.module, change.new): change.old for change in changes})
-    outcome = _Search(module, slots, disagreement, scales).run()
-    if scales.used is None or outcome.failed:
-        return outcome.misfit
-    if outcome.reason:
-        return _Search(module, slots, disagreement).run().misfit
-    if not _judge(module, disagreement).reason:
-        return None
+    with _followed(module) as calls:
+        scales = _OldScales({(change.module, change.new): change.old for change in changes}, calls)
+        outcome = _Search(module, slots, disagreement, calls, scales).run()
+        if scales.used is None or outcome.failed:
+            return outcome.misfit
+        if outcome.reason:
+            return _Search(module, slots, disagreement, calls).run().misfit
+        if not _judge(module, disagreement, calls).reason:
+            return None
     return Misfit(
         f"{_named(module, scales.used)}: scaled_dot_product_attention takes its scale from the size of a head, "
         "which is another one now",
@@ -100,6 +104,7 @@ class _Search:
     module: nn.Module
     slots: Slots
     disagreement: Disagreement
+    calls: _Calls
     scales: _OldScales | None = None
     _members: dict[_Pattern, list[str]] = field(default_factory=dict)
     _choice: dict[_Pattern, _Choice] = field(default_factory=dict)
@@ -156,7 +161,7 @@ class _Search:
 
     def _judge(self) -> _Outcome:
         self._set()
-        return _judge(self.module, self.disagreement, self.scales)
+        return _judge(self.module, self.disagreement, self.calls, self.scales)
 
 
 def _choices(n_options: Sequence[int]) -> Iterator[_Choice]:
@@ -177,14 +182,11 @@ class _Calls:
     finished: int = 0
     failed: tuple[str, ...] = ()
 
-    def hook(self, module: nn.Module) -> list[Any]:
-        handles: list[Any] = []
-        for name, layer in module.named_modules():
-            handles.append(layer.register_forward_pre_hook(self._entering(name), prepend=True))
-            handles.append(layer.register_forward_hook(self._leaving()))
-        return handles
+    def restart(self) -> None:
+        self.running.clear()
+        self.finished, self.failed = 0, ()
 
-    def _entering(self, name: str) -> Callable[..., None]:
+    def entering(self, name: str) -> Callable[..., None]:
         def enter(*_: Any) -> None:
             if not name and self.running:  # the run before ended in an exception
                 self.failed = self.failed or tuple(self.running)
@@ -193,7 +195,7 @@ class _Calls:
 
         return enter
 
-    def _leaving(self) -> Callable[..., None]:
+    def leaving(self) -> Callable[..., None]:
         def leave(*_: Any) -> None:
             self.finished += 1
             if self.running:
@@ -202,15 +204,29 @@ class _Calls:
         return leave
 
 
+@contextlib.contextmanager
+def _followed(module: nn.Module) -> Iterator[_Calls]:
+    calls = _Calls()
+    handles: list[Any] = []
+    for name, layer in module.named_modules():
+        handles.append(layer.register_forward_pre_hook(calls.entering(name), prepend=True))
+        handles.append(layer.register_forward_hook(calls.leaving()))
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 class _OldScales(TorchFunctionMode):
     """Gives attention that leaves its scale to torch the scale of the whole network's heads.
 
     With it, a search finds the right attributes also where that scale is the only thing that is wrong.
     """
 
-    def __init__(self, sizes: Mapping[tuple[str, int], int]) -> None:
+    def __init__(self, sizes: Mapping[tuple[str, int], int], calls: _Calls) -> None:
         super().__init__()
-        self.calls, self.sizes = _Calls(), sizes
+        self.calls, self.sizes = calls, sizes
         self.used: str | None = None  # path of the module: empty for the network itself
 
     def __torch_function__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -225,19 +241,13 @@ class _OldScales(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _judge(module: nn.Module, disagreement: Disagreement, scales: _OldScales | None = None) -> _Outcome:
-    calls = _Calls()
-    if scales is not None:
-        scales.calls = calls
-    handles = calls.hook(module)
+def _judge(module: nn.Module, disagreement: Disagreement, calls: _Calls, scales: _OldScales | None = None) -> _Outcome:
+    calls.restart()
     try:
         with scales or contextlib.nullcontext():
             reason = disagreement(module)
     except (*FOREIGN, PruneError) as error:
         reason = first_line(error)
-    finally:
-        for handle in handles:
-            handle.remove()
     failed = (calls.failed or tuple(calls.running)) if reason else ()
     if failed:
         reason = f"{_named(module, failed[-1])}: {reason}"

@@ -16,7 +16,7 @@ from torch import nn
 from pruners.errors import SurgeryError
 from pruners.forms.slicing import Positions
 
-__all__ = ["LayerSizesError", "Resized", "update_sizes"]
+__all__ = ["LayerSizesError", "Resized", "may_misfit", "update_sizes"]
 
 
 class LayerSizesError(SurgeryError):
@@ -46,6 +46,7 @@ class Resized:
 
 _Tensors: TypeAlias = Mapping[str, Resized]
 _Update: TypeAlias = Callable[[str, Any, _Tensors], None]
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 
 
 def update_sizes(name: str, layer: nn.Module, tensors: Mapping[str, Resized]) -> bool:
@@ -74,6 +75,13 @@ def update_sizes(name: str, layer: nn.Module, tensors: Mapping[str, Resized]) ->
             update(name, layer, tensors)
             return True
     return False
+
+
+def may_misfit(layer: nn.Module | None) -> bool:
+    """Return whether a layer's code may hold sizes in ways of its own: anybody's but torch's, and attention."""
+    if layer is None or isinstance(layer, _NORMS):
+        return False
+    return not type(layer).__module__.startswith("torch.nn.") or isinstance(layer, nn.MultiheadAttention)
 
 
 def _convolution(name: str, layer: Any, tensors: _Tensors) -> None:

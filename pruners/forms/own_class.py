@@ -12,23 +12,25 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from pruners.channels.labels import Value
+from pruners.channels.program import named_tensors
 from pruners.channels.propagation import operator_name
 from pruners.decide.choices import Choices, choices_of
 from pruners.decide.goal import budget_of
 from pruners.decide.patterns import listed
 from pruners.errors import FOREIGN, NothingToPruneError, TargetError, first_line
-from pruners.forms.forms import cut_tensors, difference, fails_in_training, graph_network
+from pruners.forms.forms import difference, fails_in_training, graph_network
 from pruners.forms.graph_cut import REWRITTEN, CutGraph, cut_graph
 from pruners.forms.graph_network import GraphNetwork
 from pruners.forms.module_form import module_form
 from pruners.forms.module_search import Misfit
+from pruners.forms.module_sizes import may_misfit
 from pruners.graph import Graph
 from pruners.groups import removed_positions
-from pruners.modules.copies import copy_of
+from pruners.modules.copies import copy_to_trace
 from pruners.modules.outputs import outputs_of
 from pruners.plan import PruningPlan
 from pruners.target import Constraints
@@ -100,17 +102,19 @@ def groups_in_the_way(model: nn.Module, graph: Graph, choices: Choices) -> dict[
         where that many groups do, or such unknown ones, that nothing else is left.
     """
     whole: dict[str, str] = {}
+    failed = False
     for _ in range(_TRIALS):
         plan = _trial_plan(graph, choices, whole)
         if not plan.removes:
             return None
         trial = _Trial(model, graph, plan)
-        misfit = trial.misfit() if whole or trial.needed() else None
+        misfit = trial.misfit() if failed or trial.needed() else None
         if misfit is None:
             return {name: whole[name] for name in choices.movable if name in whole}
         blamed = trial.blamed(misfit, whole.keys())
         if not blamed:
             return None
+        failed |= misfit.ran
         whole.update(dict.fromkeys(blamed, misfit.reason))
     return None
 
@@ -149,7 +153,7 @@ class _Trial:
         read = set(program.tensors.values())
         fetched = {str(node.target) for node in program.module.graph.nodes if node.op == "get_attr"}
         return (
-            any(_may_misfit(self._modules.get(_path(change.module))) for change in self._cut.changes)
+            any(may_misfit(self._modules.get(change.layer)) for change in self._cut.changes)
             or any(name not in read for name, _ in self.model.named_parameters())
             or not fetched <= program.tensors.keys()
         )
@@ -157,15 +161,14 @@ class _Trial:
     def misfit(self) -> Misfit | None:
         """Return why the user's module does not do what the graph does, None where it does."""
         gone = removed_positions(self.graph.groups, self.plan)
-        network = graph_network(self.model, self.graph, cut_tensors(self.model, gone, frozenset()), self._cut)
-        try:
-            expected = outputs_of(network.eval(), self.graph.example)
-        except FOREIGN as error:
-            return Misfit(first_line(error))
+        expected: list[Tensor] = []
 
         def disagreement(module: nn.Module) -> str:
             try:
-                got = outputs_of(copy_of(module).eval(), self.graph.example)
+                if not expected:
+                    network = graph_network(self.model, self.graph, named_tensors(module), self._cut)
+                    expected.extend(outputs_of(network.eval(), self.graph.example))
+                got = outputs_of(copy_to_trace(module).eval(), self.graph.example)
                 if apart := difference(expected, got, _TOLERANCE, _LEAST_RANGE):
                     return apart
             except FOREIGN as error:
@@ -185,10 +188,8 @@ class _Trial:
         all that it handles; at last the same of the modules around it.
         """
         if misfit.module is None:
-            paths = [
-                path for path in dict.fromkeys(_path(c.module) for c in self._cut.changes) if path in self._modules
-            ]
-            return self._groups([p for p in paths if _may_misfit(self._modules[p])], _own_rewritten) - whole
+            paths = dict.fromkeys(change.layer for change in self._cut.changes)
+            return self._groups([p for p in paths if may_misfit(self._modules.get(p))], _own_rewritten) - whole
         path = misfit.module
         while True:
             kind = type(self._modules[path])
@@ -236,8 +237,3 @@ def _stack(node: fx.Node) -> list[str]:
 def _path(of_a_call: str) -> str:
     """Return the path of a module without the number of its call."""
     return re.sub(r"@\d+", "", of_a_call)
-
-
-def _may_misfit(module: nn.Module | None) -> bool:
-    torch_s = type(module).__module__.startswith("torch.nn.")
-    return module is not None and (not torch_s or isinstance(module, nn.MultiheadAttention))

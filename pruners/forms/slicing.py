@@ -51,6 +51,8 @@ def slice_without(tensor: Tensor, axes: Positions) -> Tensor:
             stay = torch.ones(tensor.shape[axis], dtype=torch.bool)
             stay[torch.tensor(positions, dtype=torch.int64)] = False
             tensor = tensor.index_select(axis, stay.nonzero().reshape(-1).to(tensor.device))
+        if axes and order == sorted(order):  # what is selected is laid out so already
+            return tensor.detach()
         inverse = sorted(range(tensor.ndim), key=order.__getitem__)
         laid_out = tensor.detach().permute(order).clone(memory_format=torch.contiguous_format)
         return laid_out.permute(inverse)

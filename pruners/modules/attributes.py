@@ -45,6 +45,11 @@ class SizeChange:
     old: int
     new: int
 
+    @property
+    def layer(self) -> str:
+        """Path of the module without the number of its call."""
+        return re.sub(r"@\d+", "", self.module)
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -95,7 +100,7 @@ def slots_of(model: nn.Module, changes: Sequence[SizeChange], settled: frozenset
     by_path: dict[str, _OfModule] = {}
     per_module: dict[str, list[SizeChange]] = {}
     for change in dict.fromkeys(changes):
-        path = re.sub(r"@\d+", "", change.module)
+        path = change.layer
         if path in modules and path not in settled and change.old != change.new:
             per_module.setdefault(path, []).append(change)
     for path, own in per_module.items():

@@ -15,7 +15,7 @@ __all__ = ["copy_of", "copy_to_trace"]
 
 
 def copy_to_trace(model: nn.Module) -> nn.Module:
-    """Return a copy as `copy_of` that shares parameters and buffers, for what runs on stand-ins of them.
+    """Return a copy as `copy_of` that shares parameters and buffers: to trace it, or where the model is thrown away.
 
     A class whose ``train()`` does more than to switch the mode may write to them (it merges weights): such a network
     is copied whole.

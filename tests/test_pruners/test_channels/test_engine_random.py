@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import parametrizations, parametrize, prune
 from torchvision.ops import DeformConv2d
 
 from pruners.graph import trace
@@ -39,12 +39,38 @@ KINDS = [
     "baked",
     "computed",
     "deformed",
+    "shuffled",
 ]
+
+
+class Weight(nn.Module):
+    """A parametrisation by a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, weight):
+        return self.function(weight)
+
+
+def of_weight(function):
+    return lambda layer: parametrize.register_parametrization(layer, "weight", Weight(function))
+
+
 COMPUTED = (
     parametrizations.spectral_norm,
     parametrizations.weight_norm,
     lambda layer: parametrizations.weight_norm(layer, dim=1),
+    lambda layer: parametrizations.weight_norm(layer, dim=None),
+    lambda layer: parametrizations.orthogonal(layer, orthogonal_map="householder"),
     lambda layer: prune.random_structured(layer, "weight", 0.3, dim=0),
+    of_weight(lambda w: (w - w.mean((1, 2, 3), keepdim=True)) / w.std((1, 2, 3), keepdim=True)),
+    of_weight(lambda w: F.batch_norm(w.flatten(1)[None], None, None, training=True).view_as(w)),
+    of_weight(lambda w: w - w.mean(0, keepdim=True)),
+    of_weight(lambda w: (w.flatten(1) @ w.flatten(1).T @ w.flatten(1)).view_as(w) / 10),
+    of_weight(lambda w: w / torch.linalg.norm(w)),
+    of_weight(lambda w: w / torch.einsum("oikl,oikl->i", w, w).sqrt()[:, None, None]),
 )
 
 
@@ -97,6 +123,9 @@ class RandomNet(nn.Module):
             elif kind == "computed":
                 out = 6 + 2 * (back % 4)
                 layer = COMPUTED[back](nn.Conv2d(channels, out, 3, padding=1))
+            elif kind == "shuffled" and channels % (2 + back % 2) == 0:
+                out, groups = 12, 2 + back % 2
+                layer = nn.Conv2d(channels, out, 1, groups=groups)
             elif kind == "deformed":
                 layer = Deformed(channels, 1 + (back % 2 if channels % 2 == 0 else 0))
             elif kind == "cat":
@@ -115,7 +144,7 @@ class RandomNet(nn.Module):
 
     def forward(self, x):
         x = self.stem(x)
-        for (kind, _), layer in zip(self.steps, self.layers, strict=True):
+        for (kind, back), layer in zip(self.steps, self.layers, strict=True):
             if kind == "relu":
                 x = F.relu(x, inplace=True)
             elif kind == "hardswish":
@@ -127,6 +156,8 @@ class RandomNet(nn.Module):
             elif kind == "shuffle" and x.shape[1] % 2 == 0:
                 b, c, h, w = x.shape
                 x = x.view(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, c, h, w)
+            elif kind == "shuffled" and isinstance(layer, nn.Conv2d):  # by as many groups as its own, or others
+                x = F.channel_shuffle(layer(x), 2 + back // 2 % 3)
             elif kind == "pool":
                 x = F.max_pool2d(x, 3, 1, 1)
             elif kind == "split" and x.shape[1] % 2 == 0:
@@ -152,7 +183,7 @@ def networks(draw):
     return RandomNet(draw(steps), draw(st.booleans()))
 
 
-steps = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 3)), min_size=1, max_size=8)
+steps = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, len(COMPUTED) - 1)), min_size=1, max_size=8)
 
 
 def drawn(n_examples):
@@ -249,7 +280,7 @@ def check_plans(model, x, data, with_masked_maps, policy=None):
     assert PruningPlan.model_validate_json(plan.model_dump_json()) == plan
     if not plan.removed_units:
         return
-    compact = apply(model, plan, graph=graph, check=False)
+    compact = apply(model, plan, graph=graph, check=False, form=data.draw(st.sampled_from(["auto", "graph"])))
     assert verify(model, plan, compact, graph=graph).relative_error < 1e-5
     exact = [name for name in plan.kept if graph.group(name).exact and plan.removed(name)]
     if exact:

@@ -109,6 +109,25 @@ def transposed(net: Net, x: Tensor) -> Tensor:
     return net.b(net.a(x).mT.softmax(-1).mT)
 
 
+def grouped_queries(net: Net, x: Tensor) -> Tensor:
+    heads = [layer(x).unflatten(2, (-1, 4)).transpose(1, 2) for layer in (net.q, net.k, net.v)]
+    return net.b(F.scaled_dot_product_attention(*heads, enable_gqa=True).transpose(1, 2).flatten(2))
+
+
+def windows(net: Net, x: Tensor) -> Tensor:
+    return net.b(F.unfold(net.slope(F.glu(net.a(x), 1)), 3, padding=1))
+
+
+def sampled(net: Net, x: Tensor) -> Tensor:
+    image = F.fold(net.a(x).flatten(2), x.shape[2:], 3, padding=1)
+    return net.b(F.grid_sample(image, net.grid(x).permute(0, 2, 3, 1), align_corners=False))
+
+
+def taken_apart(net: Net, x: Tensor) -> Tensor:
+    one, two, three = net.a(x).unflatten(2, (3, 4)).unbind(2)
+    return net.b(torch.cat([one[..., 2:] * two[..., 2:], F.relu(three[..., :2])], -1))
+
+
 def largest(net: Net, x: Tensor) -> Tensor:
     value, position = net.a(x).max(1, keepdim=True)
     return net.b(value + position)
@@ -184,6 +203,32 @@ IDIOMS: dict[str, tuple[Net, Tensor, dict[str, int]]] = {
         TOKENS,
         {"q": 2},
     ),
+    "attention of grouped queries": (
+        Net(grouped_queries, q=nn.Linear(12, 24), k=nn.Linear(12, 12), v=nn.Linear(12, 12), b=nn.Linear(24, 4)),
+        TOKENS,
+        {"q": 2},
+    ),
+    "convolution of few groups": (
+        Net(lambda net, x: net.b(net.g(net.a(x))), a=conv(3, 8), g=conv(8, 8, groups=2), b=conv(8, 4)),
+        IMAGES,
+        {"a": 2},
+    ),
+    "norm of few groups": (
+        Net(lambda net, x: net.b(net.g(net.a(x))), a=conv(3, 8), g=nn.GroupNorm(2, 8), b=conv(8, 4)),
+        IMAGES,
+        {"a": 2},
+    ),
+    "windows of a gated map": (
+        Net(windows, a=conv(3, 12), slope=nn.PReLU(6), b=nn.Conv1d(54, 4, 1)),
+        IMAGES,
+        {"a": 1},
+    ),
+    "samples of a sum of windows": (
+        Net(sampled, a=conv(3, 54), grid=conv(3, 2), b=conv(6, 4)),
+        IMAGES,
+        {"a": 1},
+    ),
+    "taken apart and joined": (Net(taken_apart, a=nn.Linear(12, 12), b=nn.Linear(4, 4)), TOKENS, {"a": 1}),
     "mT": (Net(transposed, a=nn.Linear(12, 8), b=nn.Linear(8, 4)), TOKENS, {"a": 1}),
     "deviation over channels": (Net(deviating, a=conv(3, 8), b=conv(8, 4)), IMAGES, {"a": 2}),
     "noise": (Net(noisy, a=conv(3, 8), b=conv(8, 4)), IMAGES, {"a": 1}),
@@ -236,6 +281,17 @@ def test_it_is_pruned_right_down_to_its_floor(name):
 def test_what_can_not_shrink_says_why(net, word):
     group = trace(net.eval(), (IMAGES,)).group("a")
     assert word in group.fixed
+
+
+def test_equal_pieces_shrink_alike_so_that_code_goes_on_cutting_them():
+    def forward(net: Net, x: Tensor) -> Tensor:
+        left, right = net.a(x).chunk(2, 1)
+        return net.b(F.relu(left)) + net.c(right)
+
+    net = Net(forward, a=conv(3, 8), b=conv(4, 4), c=conv(4, 4)).eval()
+    graph = trace(net, (IMAGES,))
+    assert graph.group("a").n_units == 4
+    assert type(apply(net, plan_of(graph, lambda least, _: least), graph=graph, form="module")) is Net
 
 
 def test_a_size_that_depends_on_values_is_one_line():

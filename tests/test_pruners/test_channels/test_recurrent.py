@@ -7,6 +7,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
 from pruners import Target
@@ -24,11 +25,14 @@ ENDS = ["outputs", "last", "states", "cell"]
 
 
 class Stack(nn.Module):
-    """A recurrent layer between linear ones: where its initial state comes from, and what of it is used."""
+    """A recurrent layer between linear ones: where its initial state comes from, and what of it is used.
 
-    def __init__(self, kind, start, end, **options):
+    Called with lengths, it packs its sequences.
+    """
+
+    def __init__(self, kind, start, end, *, is_sorted=True, **options):
         super().__init__()
-        self.kind, self.start, self.end = kind, start, end
+        self.kind, self.start, self.end, self.is_sorted = kind, start, end, is_sorted
         self.embed = nn.Linear(4, 6)
         self.r = KINDS[kind](6, 5, **options)
         self.n_states = self.r.num_layers * (2 if self.r.bidirectional else 1)
@@ -55,9 +59,15 @@ class Stack(nn.Module):
             h, c = (f(x[:, 0]).tanh().expand(self.n_states, -1, -1).contiguous() for f in (self.h0, self.c0))
         return (h, c) if self.kind == "lstm" else h
 
-    def forward(self, x):
+    def forward(self, x, lengths=None):
+        first = self.r.batch_first
         y = torch.relu(self.embed(x))
-        y, states = self.r(y if self.r.batch_first else y.transpose(0, 1), self.initial(x))
+        y = y if first else y.transpose(0, 1)
+        if lengths is not None:
+            y = pack_padded_sequence(y, lengths, batch_first=first, enforce_sorted=self.is_sorted)
+        y, states = self.r(y, self.initial(x))
+        if lengths is not None:
+            y, _ = pad_packed_sequence(y, batch_first=first)
         h, c = states if self.kind == "lstm" else (states, states)
         if self.end in {"last", "states", "cell"}:
             y = {"last": h[-1], "states": h.sum(0), "cell": c.mean(0)}[self.end]
@@ -82,7 +92,9 @@ def stacks(draw):
     if kind == "rnn":
         options["nonlinearity"] = draw(st.sampled_from(["tanh", "relu"]))
     end = draw(st.sampled_from(ENDS if kind == "lstm" else ENDS[:3]))
-    return Stack(kind, draw(st.sampled_from(STARTS)), end, **options)
+    lengths = draw(st.sampled_from([(), (3, 2), (2, 3)]))
+    inputs = (torch.randn(2, 3, 4), torch.tensor(lengths)) if lengths else (torch.randn(2, 3, 4),)
+    return Stack(kind, draw(st.sampled_from(STARTS)), end, is_sorted=lengths != (2, 3), **options), inputs
 
 
 def kept_of(graph, data):
@@ -117,9 +129,9 @@ def test_masked_equals_compact_on_random_stacks(n_examples):
         phases=[Phase.generate],  # a smaller failing stack is not worth the minutes
     )
     @given(stacks(), st.data())
-    def check(model, data):
-        x = torch.randn(2, 3, 4)
-        graph = trace(model, (x,))
+    def check(drawn, data):
+        model, inputs = drawn
+        graph = trace(model, inputs)
         assert hidden_units(graph).prunable
         plan = plan_of(graph, kept_of(graph, data))
         if not plan.removed_units:
@@ -129,7 +141,7 @@ def test_masked_equals_compact_on_random_stacks(n_examples):
         if isinstance(compact, Stack):
             assert compact.r.hidden_size == len(plan.kept.get(hidden_units(graph).name, range(5)))
         counts = {name: len(units) for name, units in plan.kept.items()}
-        again = trace(compact, (x,), policy=graph.policy)
+        again = trace(compact, inputs, policy=graph.policy)
         assert again.macs() == graph.macs(counts)
         assert again.parameters() == graph.parameters(counts)
 
@@ -184,6 +196,23 @@ class Shared(nn.Module):
         return self.h(self.decoder(x.flip(1), states)[0])
 
 
+class Vocoder(nn.Module):
+    """Samples drawn out of features at a lower rate, pieces of which are joined to each linear layer (WaveRNN)."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Conv1d(8, 12, 1)
+        self.a, self.r = nn.Linear(1 + 4, 6), nn.GRU(6, 6, batch_first=True)
+        self.b, self.c, self.h = nn.Linear(6 + 4, 9), nn.Linear(9 + 4, 7), nn.Linear(7, 4)
+
+    def forward(self, x):
+        of_frames = self.features(x[:, ::2].transpose(1, 2))
+        y = of_frames.repeat_interleave(2, -1).transpose(1, 2)
+        x = self.a(torch.cat([x[..., :1], y[..., :4]], -1))
+        x = torch.relu(self.b(torch.cat([x + self.r(x)[0], y[..., 4:8]], -1)))
+        return self.h(torch.relu(self.c(torch.cat([x, y[..., 8:]], -1))))
+
+
 class Gathered(nn.Module):
     """The output at the last valid step, by length."""
 
@@ -198,23 +227,38 @@ class Gathered(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("net", "groups"),
+    ("kind", "form", "groups"),
     [
-        (Handwritten(), {"w": 24}),
-        (Cells(), {"a": 7, "b": 6, "c": 5}),
-        (Shared(), {"encoder": 6}),
-        (Gathered(), {"r": 6}),
+        (Handwritten, "module", {"w": 24}),
+        (Cells, "module", {"a": 7, "b": 6, "c": 5}),
+        (Shared, "module", {"encoder": 6}),
+        (Gathered, "module", {"r": 6}),
+        (Vocoder, "graph", {"features": 4, "features#2": 4, "features#3": 4, "a": 6, "b": 9, "c": 7}),
     ],
-    ids=lambda item: type(item).__name__ if isinstance(item, nn.Module) else "",
 )
-def test_cells_loops_and_shared_states_keep_their_class(net, groups, plan_for):
+def test_cells_loops_and_shared_states_are_pruned(kind, form, groups, plan_for):
+    torch.manual_seed(0)
+    net = kind()
     graph = trace(net, (torch.randn(2, 4, 8),))
     assert {group.name: group.n_units for group in graph.groups if group.prunable} == groups
     plan = plan_for(graph)
-    compact = apply(net, plan, graph=graph, form="module")
+    compact = apply(net, plan, graph=graph, form=form)
     counts = {name: len(units) for name, units in plan.kept.items()}
     again = trace(compact, (torch.randn(2, 4, 8),))
     assert (again.macs(), again.parameters()) == (graph.macs(counts), graph.parameters(counts))
+
+
+@pytest.mark.optional
+def test_a_vocoder_is_pruned():
+    models = pytest.importorskip("torchaudio.models")
+    torch.manual_seed(0)
+    small = {"n_classes": 12, "n_res_block": 1, "n_rnn": 24, "n_fc": 24, "n_freq": 10, "n_hidden": 16, "n_output": 16}
+    net = models.WaveRNN(upsample_scales=[2, 2], hop_length=4, **small).eval()
+    inputs = torch.randn(2, 1, 4 * 5), torch.randn(2, 1, 10, 9)  # kernels of 5 leave 5 of the 9 frames
+    target = Target(of="flops", kept_fraction=0.5)
+    pruned = create("l1").prune(PruningTask(model=net, example_inputs=inputs, target=target))
+    assert pruned.model(*inputs).shape == net(*inputs).shape
+    assert {"fc", "fc1", "fc2", "upsample.resnet.melresnet_model.0"} <= pruned.plan.kept.keys()
 
 
 def test_a_hidden_unit_owns_a_row_of_each_gate_and_a_column_in_each_layer():
