@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,7 @@ def find_sites(
 def _free_batch(module: fx.GraphModule) -> str | None:
     """Return the name of the batch's size; None where the batch is not free."""
     inputs = (node.meta.get("val") for node in module.graph.nodes if node.op == "placeholder")
-    sizes = (item.shape[0] for item in inputs if isinstance(item, Tensor) and item.ndim)
+    sizes: Iterator[Any] = (item.shape[0] for item in inputs if isinstance(item, Tensor) and item.ndim)
     return next((str(size) for size in sizes if isinstance(size, torch.SymInt) and not is_concrete_int(size)), None)
 
 
