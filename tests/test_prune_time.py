@@ -23,7 +23,7 @@ from pruners.methods.l1 import L1
 from pruners.target import Target
 from pruners.task import PruningTask
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121", "regnet_y_400mf", "swin_t")
 RUNS = 3
