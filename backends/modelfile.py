@@ -25,6 +25,9 @@ __all__ = ["ModelFile", "external_files", "initializers", "read", "require_numbe
 _KEPT_BYTES = 4096
 """Initializers up to this size keep their data: shapes and axes are among them."""
 
+_NO_NAMES = frozenset({"", "?", "-1", "None"})
+"""What exporters write for a free dimension without a name: each is its own."""
+
 # Field numbers of onnx.proto.
 _MODEL_GRAPH = 7
 _GRAPH_INITIALIZER = 5
@@ -321,5 +324,6 @@ def _spec(info: onnx.ValueInfoProto, role: str, path: Path) -> TensorSpec:
         if dimension.HasField("dim_value") and dimension.dim_value >= 0:
             shape.append(dimension.dim_value)
         else:
-            shape.append(dimension.dim_param or f"{info.name}_{axis}")
+            unnamed = dimension.dim_param.strip() in _NO_NAMES
+            shape.append(f"{info.name}_{axis}" if unnamed else dimension.dim_param)
     return TensorSpec(name=info.name, shape=tuple(shape), dtype=dtype)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from backends import registry
 from backends.base import Array
-from backends.errors import ModelLoadError, OptionError, one_line
+from backends.errors import ModelLoadError, OptionError, RunError, one_line
 from benchmarks.answers.counted import counted
 from benchmarks.answers.reference import (
     Reference,
@@ -31,7 +31,8 @@ from benchmarks.records.measurement import (
 )
 from benchmarks.settings import Settings
 from benchmarks.stats.caveats import caveats_about
-from benchmarks.subject.inputs import InputSizes, example_inputs, index_bounds, model_specs, resolve_sizes
+from benchmarks.subject.given import HOW_TO_GIVE, call_inputs
+from benchmarks.subject.inputs import InputSizes, model_specs, resolve_sizes
 from benchmarks.subject.random_nodes import random_nodes
 from benchmarks.subject.subject import SubjectSpec, identify
 
@@ -161,16 +162,16 @@ class PreparedArm(Arm):
         """
         backend = registry.create(spec.backend)  # an unknown name is the caller's mistake, not a failed measurement
         specs = model_specs(spec.model)
-        shapes = {**spec.shapes, **{name: array.shape for name, array in (feeds or {}).items()}}
+        if spec.given:
+            reference = None  # its answers belong to other inputs
+        shapes = {**spec.shapes, **spec.given.shapes, **{name: array.shape for name, array in (feeds or {}).items()}}
         examples = {name: array.shape for name, array in (reference.inputs if reference else {}).items()}
         sizes = resolve_sizes(specs, batch=spec.batch, shapes=shapes, examples=examples)
         if feeds is None:
             feeds = (
                 feeds_of(reference, sizes)
                 if reference is not None
-                else example_inputs(
-                    specs.inputs, seed=settings.seed, shapes=sizes.shapes, bounds=index_bounds(spec.model)
-                )
+                else call_inputs(spec.model, specs, sizes, seed=settings.seed, given=spec.given)
             )
         subject = identify(spec, sizes.batch)
         arm = cls(subject=subject, spec=spec, sizes=sizes, feeds=feeds, reference=reference)
@@ -187,7 +188,9 @@ class PreparedArm(Arm):
             say(f"{subject.label}: computing the reference answers")
             arm._compute_reference(settings.timeout_s)
         if arm.reference is not None and (blank := nowhere_finite(arm.reference)):
-            arm.unchecked = f"output {blank[0]!r} is nowhere finite on these inputs: nothing was compared in it"
+            arm.unchecked = (
+                f"output {blank[0]!r} is nowhere finite on these inputs: nothing was compared in it; {HOW_TO_GIVE}"
+            )
         return arm
 
     def _compute_reference(self, timeout_s: float) -> None:
@@ -198,8 +201,10 @@ class PreparedArm(Arm):
         except WorkerError as error:
             if error.kind == ModelLoadError.__name__:  # the one that is measured may still know the model
                 self.unchecked = f"answers were not checked: {one_line(error, limit=1000)}"
-            else:
-                self.fail(error, error.kind)
+                return
+            refused = error.kind == RunError.__name__ and not self.spec.given
+            hint = f"; the inputs were made up: {HOW_TO_GIVE}" if refused else ""
+            self.fail(WorkerError(f"{error}{hint}"), error.kind)
 
     def counted(self) -> Cost:
         """Return what it costs, see `benchmarks.answers.counted`."""

@@ -13,7 +13,8 @@ from benchmarks.process.child import Conversation
 from benchmarks.records.measurement import Cost
 from benchmarks.subject.cost import cost
 from benchmarks.subject.executions import Execution
-from benchmarks.subject.inputs import example_inputs, index_bounds, model_specs, resolve_sizes
+from benchmarks.subject.given import GivenInputs, call_inputs
+from benchmarks.subject.inputs import model_specs, resolve_sizes
 from benchmarks.subject.mac_formulas import Shape
 
 __all__ = ["counted"]
@@ -25,6 +26,7 @@ def counted(
     shapes: Mapping[str, Shape] | None = None,
     feeds: Mapping[str, Array] | None = None,
     reference: Reference | None = None,
+    given: GivenInputs | None = None,
     seed: int = 0,
     timeout_s: float = 60.0,
 ) -> Cost:
@@ -40,6 +42,8 @@ def counted(
         Inputs of that run; left out: the first examples of `reference`, else made up from `seed`.
     reference : Reference, optional
         Examples at hand.
+    given : GivenInputs, optional
+        Inputs that are not to be made up; `reference` is not used then.
     timeout_s : float, default=60.0
         Seconds until a run that does not end is given up.
 
@@ -56,7 +60,9 @@ def counted(
         The file is missing or broken.
     """
     specs = model_specs(model)
-    whole = {**(shapes or {}), **{name: array.shape for name, array in (feeds or {}).items()}}
+    given = given or GivenInputs()
+    reference = None if given else reference
+    whole = {**(shapes or {}), **given.shapes, **{name: array.shape for name, array in (feeds or {}).items()}}
     examples = {name: array.shape for name, array in (reference.inputs if reference else {}).items()}
     sizes = resolve_sizes(specs, shapes=whole, examples=examples)
     found = cost(model, shapes=sizes.shapes)
@@ -67,7 +73,7 @@ def counted(
             feeds = (
                 feeds_of(reference, sizes)
                 if reference is not None
-                else example_inputs(specs.inputs, seed=seed, shapes=sizes.shapes, bounds=index_bounds(model))
+                else call_inputs(model, specs, sizes, seed=seed, given=given)
             )
         with Conversation(["-m", reference_process.__name__], who="ONNX Runtime", timeout_s=timeout_s) as process:
             answer, _ = process.ask("watch", {"model": str(model.resolve())}, feeds)

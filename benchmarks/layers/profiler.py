@@ -18,7 +18,8 @@ from benchmarks.layers.onnx_nodes import ModelGraph, model_graph
 from benchmarks.layers.process import Processes, Ran, RunSessions, session_process
 from benchmarks.layers.roofline import Roofline, roofline_of_this_process
 from benchmarks.records.measurement import Cost
-from benchmarks.subject.inputs import InputSizes, ModelSpecs, example_inputs, index_bounds, resolve_sizes
+from benchmarks.subject.given import call_inputs
+from benchmarks.subject.inputs import InputSizes, ModelSpecs, resolve_sizes
 from benchmarks.subject.subject import SubjectSpec, identify
 
 __all__ = ["profile_in_turn", "profile_layers", "same_nodes"]
@@ -146,8 +147,8 @@ class _Subject:
         sizes = _sizes(file, spec)
         graph = model_graph(spec.model, sizes.shapes)
         if feeds is None:
-            bounds = index_bounds(spec.model)
-            feeds = example_inputs(file.inputs, batch=sizes.batch, seed=seed, shapes=sizes.shapes, bounds=bounds)
+            specs = ModelSpecs(file.inputs, file.outputs)
+            feeds = call_inputs(spec.model, specs, sizes, seed=seed, given=spec.given)
         cost = counted(spec.model, shapes=sizes.shapes, feeds=feeds)
         return cls(spec=spec, sizes=sizes, feeds=feeds, cost=cost, graph=graph, typed=file.precision)
 
@@ -195,7 +196,8 @@ def same_nodes(candidate: SubjectSpec, baseline: SubjectSpec) -> dict[str, str]:
 
 
 def _sizes(file: ModelFile, spec: SubjectSpec) -> InputSizes:
-    return resolve_sizes(ModelSpecs(file.inputs, file.outputs), batch=spec.batch, shapes=spec.shapes)
+    shapes = {**spec.shapes, **spec.given.shapes}
+    return resolve_sizes(ModelSpecs(file.inputs, file.outputs), batch=spec.batch, shapes=shapes)
 
 
 def _profile(subject: _Subject, say: Callable[[str], None], measure_roofline: MeasureRoofline) -> LayerProfile:

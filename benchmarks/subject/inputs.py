@@ -126,13 +126,7 @@ def resolve_sizes(
                 f"export it with a free batch dimension, or leave the batch out"
             )
         batched = frozenset(spec.name for spec in specs.inputs if fixed and spec.shape)
-    for spec in specs.inputs:
-        if missing := [size for size in spec.shape if isinstance(size, str) and size not in sizes]:
-            example = ",".join(str(sizes.get(size, "?")) if isinstance(size, str) else str(size) for size in spec.shape)
-            raise InputError(
-                f"input {spec.name!r} {spec} has a free dimension {missing[0]!r} that nothing decides: "
-                f"say --shape {spec.name}={example} with numbers for every ?"
-            )
+    _require_all(specs.inputs, sizes)
     return InputSizes(
         shapes={
             spec.name: tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape)
@@ -249,6 +243,22 @@ def _sizes_given(specs: tuple[TensorSpec, ...], given: Mapping[str, tuple[int, .
             if isinstance(want, str) and sizes.setdefault(want, got) != got:
                 raise InputError(f"free dimension {want!r} is given as {sizes[want]} and as {got}")
     return sizes
+
+
+def _require_all(specs: tuple[TensorSpec, ...], sizes: Mapping[str, int]) -> None:
+    """Refuse free dimensions without a size, all of them at once."""
+    reasons, options = [], []
+    for spec in specs:
+        missing = list(dict.fromkeys(size for size in spec.shape if isinstance(size, str) and size not in sizes))
+        if missing:
+            what = "a free dimension" if len(missing) == 1 else "free dimensions"
+            reasons.append(f"input {spec.name!r} {spec} has {what} {', '.join(map(repr, missing))}")
+            example = ",".join(str(sizes.get(size, "?")) if isinstance(size, str) else str(size) for size in spec.shape)
+            options.append(f"--shape {spec.name}={example}")
+    if reasons:
+        raise InputError(
+            f"{' and '.join(reasons)} that nothing decides: say {' '.join(options)} with numbers for every ?"
+        )
 
 
 def _batch_names(specs: tuple[TensorSpec, ...]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from backends import modelfile
 from backends.base import CompileOptions
 from benchmarks.records.disk import file_sha256
 from benchmarks.records.measurement import Subject
+from benchmarks.subject.given import GivenInputs
 
 __all__ = ["SubjectSpec", "content_sha256", "identify"]
 
@@ -34,6 +35,8 @@ class SubjectSpec:
         Whole shapes of inputs that have other free dimensions than the batch.
     cores : tuple of int, optional
         Logical cores that its process is bound to.
+    given : GivenInputs
+        Inputs that are not to be made up.
     """
 
     model: Path
@@ -43,6 +46,7 @@ class SubjectSpec:
     batch: int | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     cores: tuple[int, ...] | None = None
+    given: GivenInputs = field(default_factory=GivenInputs)
 
 
 def identify(spec: SubjectSpec, batch: int) -> Subject:

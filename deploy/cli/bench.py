@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from benchmarks.machine.affinity import parse_cores
 from benchmarks.settings import NOT_A_VERDICT, Settings
+from benchmarks.subject.given import GivenInputs
 from deploy.cli import options as given
 from deploy.cli.output import leave, say
 from deploy.exit_codes import exit_code
@@ -28,6 +30,9 @@ def bench(
     device: given.Device = None,
     batch: given.Batches = None,
     shape: given.Shapes = None,
+    inputs: given.InputsFile = None,
+    input_value: given.InputValues = None,
+    input_range: given.InputRanges = None,
     trials: given.Trials = None,
     budget: given.Budget = 60.0,
     percentile: Annotated[
@@ -56,6 +61,7 @@ def bench(
         check=not no_check,
     )
     grid = _grid(backend, precision, threads, device, batch, shape, cores)
+    grid = replace(grid, given=GivenInputs.read(inputs, input_value or (), input_range or ()))
     _measure(label_models(model, None), grid, settings, output, page, fast=fast, accept_unfit=accept_unfit)
 
 
@@ -68,6 +74,9 @@ def compare(
     device: given.Device = None,
     batch: given.Batches = None,
     shape: given.Shapes = None,
+    inputs: given.InputsFile = None,
+    input_value: given.InputValues = None,
+    input_range: given.InputRanges = None,
     trials: given.Trials = None,
     budget: given.Budget = 60.0,
     margin: given.Margin = 0.03,
@@ -89,6 +98,7 @@ def compare(
         trials=trials, budget_s=budget, margin=margin, strict=strict, cold=cold, seed=seed, check=not no_check
     )
     grid = _grid(backend, precision, threads, device, batch, shape, cores)
+    grid = replace(grid, given=GivenInputs.read(inputs, input_value or (), input_range or ()))
     _measure(label_models(candidate, baseline), grid, settings, output, page, fast=fast, accept_unfit=accept_unfit)
 
 

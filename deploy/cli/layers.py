@@ -11,6 +11,7 @@ import typer
 from benchmarks.layers.comparison import LayerReport, compare_layers
 from benchmarks.layers.profiler import profile_in_turn, same_nodes
 from benchmarks.machine.lock import machine_lock
+from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.inputs import model_specs, resolve_sizes
 from deploy.backend_options import require_backends
 from deploy.cli import options as given
@@ -33,6 +34,9 @@ def layers(
     device: given.Device = None,
     batch: given.Batches = None,
     shape: given.Shapes = None,
+    inputs: given.InputsFile = None,
+    input_value: given.InputValues = None,
+    input_range: given.InputRanges = None,
     duration: given.Duration = 2.0,
     top: Annotated[int, typer.Option(min=0, help="Layers to list, the slowest first; 0: all.")] = 20,
     seed: given.Seed = 0,
@@ -48,11 +52,12 @@ def layers(
         threads=numbers(threads, "--threads"),
         batches=numbers(batch, "--batch"),
         shapes=shapes(shape or []),
+        given=GivenInputs.read(inputs, input_value or (), input_range or ()),
     )
     require_backends(grid.backends, device)
     models = label_models(model, baseline)
     for path in models.values():
-        resolve_sizes(model_specs(path), shapes=grid.shapes)  # finds a broken file before anything is profiled
+        resolve_sizes(model_specs(path), shapes={**grid.shapes, **grid.given.shapes})  # finds a broken file now
     shown = top or None
     report = LayerReport()
     with machine_lock(f"deploy layers {model}", say=say):

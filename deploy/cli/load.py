@@ -11,6 +11,7 @@ from benchmarks.errors import SettingError
 from benchmarks.scenarios import SCENARIOS, Device, MultiStream, ScenarioSettings, Server
 from benchmarks.scenarios.load import LoadMeasurement, OfflineFor, measure_load
 from benchmarks.settings import Settings
+from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec
 from deploy.backend_options import compile_options, require_backends
 from deploy.cli import options as given
@@ -40,6 +41,9 @@ def load(
     device: given.Device = None,
     batch: given.Batch = None,
     shape: given.Shapes = None,
+    inputs: given.InputsFile = None,
+    input_value: given.InputValues = None,
+    input_range: given.InputRanges = None,
     duration: given.Duration = 30.0,
     no_check: given.NoCheck = False,
     accept_unfit: given.AcceptUnfit = False,
@@ -55,6 +59,7 @@ def load(
         _scenario(scenario, n or 1, bound_ms, percentile, rate, duration, seed) for n in numbers(streams, "--streams")
     ]
     sizes = shapes(shape or [])
+    fixed = GivenInputs.read(inputs, input_value or (), input_range or ())
     if output is not None:
         require_writable(output)
     require_backends(names, device)
@@ -62,7 +67,7 @@ def load(
     rows: list[LoadMeasurement] = []
     for name in names:
         options = compile_options(name, precision=precision, threads=threads, device=device)
-        spec = SubjectSpec(model=path, backend=name, options=options, batch=batch, shapes=sizes)
+        spec = SubjectSpec(model=path, backend=name, options=options, batch=batch, shapes=sizes, given=fixed)
         for one in loads:
             rows.append(
                 measure_load(

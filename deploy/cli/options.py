@@ -19,6 +19,9 @@ __all__ = [
     "Device",
     "Duration",
     "Fast",
+    "InputRanges",
+    "InputValues",
+    "InputsFile",
     "Margin",
     "MarkdownPage",
     "Model",
@@ -57,6 +60,16 @@ Batches: TypeAlias = Annotated[
 Device: TypeAlias = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: cpu, for trt cuda.")]
 Shapes: TypeAlias = Annotated[
     list[str] | None, typer.Option("--shape", help="NAME=D0,D1,...: sizes of the free dimensions of an input.")
+]
+InputsFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--inputs", help="File of numpy.savez: arrays by the names of inputs; others are made up."),
+]
+InputValues: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--input", help="NAME=VALUE: the number that an input holds, for example sr=16000.")
+]
+InputRanges: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--input-range", help="NAME=LOW:HIGH: between which an input is drawn.")
 ]
 Trials: TypeAlias = Annotated[
     int | None, typer.Option(help="Fresh processes of each model; default: as many as the answer needs.")

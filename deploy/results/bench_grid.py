@@ -15,6 +15,7 @@ from benchmarks.journal import Journal, journal_path
 from benchmarks.records.measurement import Comparison, Cost, Measurement
 from benchmarks.runner import compare, measure
 from benchmarks.settings import Settings
+from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec
 from deploy.backend_options import compile_options, require_backends
 from deploy.bundle.bundle import bundle_of
@@ -47,6 +48,8 @@ class Grid:
         Of inputs with other free dimensions.
     cores : tuple of int or None
         That the measured processes are bound to.
+    given : GivenInputs
+        Inputs that are not to be made up.
     """
 
     backends: Sequence[str]
@@ -56,6 +59,7 @@ class Grid:
     batches: Sequence[int | None] = (None,)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     cores: tuple[int, ...] | None = None
+    given: GivenInputs = field(default_factory=GivenInputs)
 
     def specs(self, models: Mapping[str, Path]) -> Iterator[list[SubjectSpec]]:
         """Yield, for each point of the grid, the models that are measured in turn."""
@@ -71,6 +75,7 @@ class Grid:
                     batch=batch,
                     shapes=dict(self.shapes),
                     cores=self.cores,
+                    given=self.given,
                 )
                 for label, path in models.items()
             ]
@@ -108,7 +113,7 @@ def bench_models(
     references = {label: reference_of(path) for label, path in models.items()}
     # Reading both files now finds a broken one before anything is measured.
     costs = {
-        label: counted(path, shapes=grid.shapes, reference=references[label], seed=settings.seed)
+        label: counted(path, shapes=grid.shapes, reference=references[label], given=grid.given, seed=settings.seed)
         for label, path in models.items()
     }
     comparisons: list[Comparison] = []

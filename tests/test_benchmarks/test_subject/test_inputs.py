@@ -117,3 +117,36 @@ def test_a_missing_or_truncated_file_is_one_line(conv_model, tmp_path):
     broken.write_bytes(conv_model.read_bytes()[:200])
     with pytest.raises(ModelLoadError, match="truncated"):
         model_specs(broken)
+
+
+def test_all_missing_sizes_are_asked_for_at_once():
+    specs = (spec("x", "batch", "height", "width"), spec("y", "batch", "length"), spec("z", "batch", 3))
+    with pytest.raises(InputError) as caught:
+        resolve_sizes(ModelSpecs(specs, ()))
+    said = str(caught.value)
+    assert "input 'x'" in said
+    assert "free dimensions 'height', 'width'" in said
+    assert "say --shape x=1,?,? --shape y=1,? with numbers for every ?" in said.replace("x=?", "x=1").replace(
+        "y=?", "y=1"
+    )
+
+
+def test_what_exporters_write_for_no_name_is_none(save_model, tmp_path):
+    path = save_model(
+        tmp_path / "m.onnx",
+        [helper.make_node("Relu", ["x"], ["y"])],
+        [("x", TensorProto.FLOAT, ("?", "?", "n"))],
+        [("y", TensorProto.FLOAT, ("?", "?", "n"))],
+    )
+    assert model_specs(path).inputs[0].shape == ("x_0", "x_1", "n")
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((1, 3, 64, 48), "float32"), ((2, 32, 32, 1), "uint8")])
+def test_pictures_have_edges(shape, dtype):
+    """Neighbours are alike, unlike in noise, over the same range of values."""
+    image = example_inputs((spec("x", *shape, dtype=dtype),))["x"].astype(np.float64)
+    assert image.shape == shape
+    height = 2 if dtype == "float32" else 1
+    steps = np.diff(image, axis=height)
+    assert np.std(steps) < np.std(image), "of noise it would be 1.4 times as large"
+    assert np.std(image) > (0.5 if dtype == "float32" else 20)

@@ -1,0 +1,176 @@
+"""Inputs that people give, in the place of made-up ones: arrays from a file, single values, ranges to draw from."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from backends.base import Array, TensorSpec
+from benchmarks.errors import InputError
+from benchmarks.subject.dtypes import numpy_type
+from benchmarks.subject.inputs import InputSizes, ModelSpecs, example_inputs, index_bounds
+
+__all__ = ["HOW_TO_GIVE", "GivenInputs", "call_inputs"]
+
+HOW_TO_GIVE = "give real inputs with --inputs FILE.npz, --input NAME=VALUE or --input-range NAME=LOW:HIGH"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenInputs:
+    """What is given of the inputs of one call; the others are made up.
+
+    Parameters
+    ----------
+    arrays : Mapping of str to ndarray
+        Whole inputs.
+    values : Mapping of str to tuple of float
+        One number for every element of an input, or as many as it has.
+    ranges : Mapping of str to (float, float)
+        Between which numbers are drawn; of integers both ends are among them.
+    """
+
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+    values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, file: Path | None = None, values: Sequence[str] = (), ranges: Sequence[str] = ()) -> GivenInputs:
+        """Read what the command line gives.
+
+        Parameters
+        ----------
+        file : Path, optional
+            ``.npz`` of arrays by the names of inputs.
+        values, ranges : sequence of str
+            ``"sr=16000"``, ``"x=0:1"``.
+
+        Raises
+        ------
+        InputError
+            Of another form, or an input is given twice.
+        """
+        given = cls(
+            arrays={} if file is None else _arrays(file),
+            values=dict(_numbers(text, ",", "--input NAME=VALUE or NAME=VALUE,VALUE,...") for text in values),
+            ranges=dict(_bounds(text) for text in ranges),
+        )
+        names = [*given.arrays, *(text.rpartition("=")[0] for text in (*values, *ranges))]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise InputError(f"input {twice!r} is given twice")
+        return given
+
+    def __bool__(self) -> bool:
+        return bool(self.arrays or self.values or self.ranges)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the inputs that are given whole."""
+        return {name: array.shape for name, array in self.arrays.items()}
+
+    def over(self, made_up: Mapping[str, Array], specs: Sequence[TensorSpec], *, seed: int = 0) -> dict[str, Array]:
+        """Put what is given in the place of what was made up.
+
+        Raises
+        ------
+        InputError
+            The model has no such input, or one of another shape or kind of numbers.
+        """
+        known = {spec.name: spec for spec in specs}
+        for name in (*self.arrays, *self.values, *self.ranges):
+            if name not in known:
+                raise InputError(f"the model has no input {name!r}; it has {', '.join(map(repr, known)) or 'none'}")
+        whole = dict(made_up)
+        for name, array in self.arrays.items():
+            whole[name] = _cast(array, known[name])
+        for name, values in self.values.items():
+            like = made_up[name]
+            if len(values) not in (1, like.size):
+                raise InputError(f"input {name!r} holds {like.size} numbers, {len(values)} are given")
+            repeated = np.broadcast_to(np.array(values), (like.size,)) if len(values) == 1 else np.array(values)
+            whole[name] = _cast(repeated.reshape(like.shape), known[name])
+        for index, (name, (low, high)) in enumerate(self.ranges.items()):
+            rng, shape = np.random.default_rng([seed, index]), made_up[name].shape
+            if made_up[name].dtype.kind in "iub":
+                drawn = rng.integers(int(low), int(high) + 1, shape)
+            else:
+                drawn = rng.uniform(low, high, shape)
+            whole[name] = _cast(drawn, known[name])
+        return whole
+
+
+def call_inputs(
+    model: Path, specs: ModelSpecs, sizes: InputSizes, *, seed: int = 0, given: GivenInputs | None = None
+) -> dict[str, Array]:
+    """Return the inputs of one call: what is given, the rest made up.
+
+    Parameters
+    ----------
+    model : Path
+        ONNX file.
+    specs : ModelSpecs
+        Its inputs and outputs.
+    sizes : InputSizes
+        Of the call.
+    seed : int, default=0
+        See `example_inputs`.
+    given : GivenInputs, optional
+        Nothing by default.
+
+    Raises
+    ------
+    InputError
+        No values can be made up for a type, or what is given does not fit.
+    """
+    made_up = example_inputs(specs.inputs, seed=seed, shapes=sizes.shapes, bounds=index_bounds(model))
+    return (given or GivenInputs()).over(made_up, specs.inputs, seed=seed)
+
+
+def _cast(array: Array, spec: TensorSpec) -> Array:
+    kind = numpy_type(spec.dtype)
+    if array.dtype == kind:
+        return array
+    with np.errstate(all="ignore"):
+        cast = array.astype(kind)
+    real = kind.kind not in "iubO"
+    if kind.kind == "O" or array.dtype.kind not in "fiub" or not (real or np.array_equal(cast, array)):
+        raise InputError(
+            f"input {spec.name!r} is of type {spec.dtype}: {array.dtype.name} is given, which does not fit"
+        )
+    return cast
+
+
+def _arrays(file: Path) -> dict[str, Array]:
+    try:
+        with file.open("rb") as opened:
+            archive = np.load(opened, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InputError(f"{file} is a single array: write numpy.savez(file, NAME=array, ...)")
+            arrays: dict[str, Array] = {name: archive[name] for name in archive.files}
+    except FileNotFoundError as error:
+        raise InputError(f"{file}: no such file") from error
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise InputError(f"{file} is not a readable .npz: {' '.join(str(error).split())[:200]}") from error
+    return {name: array.astype(np.object_) if array.dtype.kind == "U" else array for name, array in arrays.items()}
+
+
+def _numbers(text: str, between: str, form: str) -> tuple[str, tuple[float, ...]]:
+    name, _, values = text.rpartition("=")
+    words = {"true": 1.0, "false": 0.0}
+    try:
+        read = tuple(words[word.lower()] if word.lower() in words else float(word) for word in values.split(between))
+    except ValueError:
+        name = ""
+    if not name:
+        raise InputError(f"{text!r}: write {form} with numbers")
+    return name, read
+
+
+def _bounds(text: str) -> tuple[str, tuple[float, float]]:
+    name, ends = _numbers(text, ":", form := "--input-range NAME=LOW:HIGH")
+    if len(ends) != 2 or not np.isfinite(ends).all() or ends[0] > ends[1]:
+        raise InputError(f"{text!r}: write {form} with numbers, the lower one first")
+    return name, (ends[0], ends[1])
