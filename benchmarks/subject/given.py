@@ -94,10 +94,8 @@ class GivenInputs:
             whole[name] = _cast(repeated.reshape(like.shape), known[name])
         for index, (name, (low, high)) in enumerate(self.ranges.items()):
             rng, shape = np.random.default_rng([seed, index]), made_up[name].shape
-            if made_up[name].dtype.kind in "iub":
-                drawn = rng.integers(int(low), int(high) + 1, shape)
-            else:
-                drawn = rng.uniform(low, high, shape)
+            whole_ones = made_up[name].dtype.kind in "iub"
+            drawn: Array = rng.integers(int(low), int(high) + 1, shape) if whole_ones else rng.uniform(low, high, shape)
             whole[name] = _cast(drawn, known[name])
         return whole
 
