@@ -17,6 +17,7 @@ from pruners.registry import names
 pytestmark = pytest.mark.long
 
 RECIPE = Path(__file__).parents[4] / "recipes" / "study-quick.yaml"
+AT_EQUAL_TIME = RECIPE.with_name("latency-digits.yaml")
 
 
 def test_it_has_every_method():
@@ -34,3 +35,20 @@ def test_every_cell_is_pruned_and_recovered(tmp_path, only):
     assert {cell.method for cell in results.cells if cell.outcome == "ok"} == asked
     assert all(cell.recovered is not None for cell in results.cells if cell.method in asked)
     assert "At 50 % flops, fine-tuned:" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_methods_are_compared_at_equal_time(tmp_path):
+    command = [sys.executable, "-m", "deploy", "study", str(AT_EQUAL_TIME), "--no-measure", "--only", "exact"]
+    command += ["--only", "by-flops", "--only", "uniform", "--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("jobs/table-*"))) == 1
+    results = load_results(tmp_path / RESULTS)
+    cells = {cell.method: cell for cell in results.cells if cell.budget == "1.6x on ort"}
+    for method in ("exact", "by-flops", "uniform"):
+        (landing,) = cells[method].speeds
+        assert (landing.backend, landing.asked) == ("ort", 1 / 1.6)
+        assert cells[method].recovered is not None
+    assert "At equal time, 1.6x on ort" in done.stdout
