@@ -56,17 +56,17 @@ def kept_table(kept: Sequence[tuple[Path, LatencyTable]]) -> Table:
     """Return one row for each table that is kept on this machine, and its file."""
     rows = tuple(
         (
-            path.name,
+            path.stem[:12],
             f"{table.key.backend} {table.key.backend_version or ''}".strip(),
             f"{table.key.precision}, threads {table.key.threads}, {table.key.device}, batch {table.key.batch}",
             duration(table.measured_dense_ns),
             str(table.block),
             percent(table.held_out.mape, 1),
-            table.started_utc,
+            table.started_utc[:10],
         )
         for path, table in kept
     )
-    headings = (*left("file", "backend", "options"), "dense network", "block", "error", *left("measured"))
+    headings = (*left("file", "backend", "options"), "dense", "block", "error", *left("measured"))
     return Table("Latency tables", headings, rows)
 
 

@@ -15,7 +15,7 @@ def speed_table(results: Results) -> Table:
     rows = tuple(
         (
             label,
-            f"{one.backend}, threads {one.threads}",
+            f"{one.backend}, {one.threads}",
             ratio(1 / one.asked),
             ratio(1 / one.predicted[one.kept_round]),
             ratio(1 / one.measured[one.kept_round]),
@@ -30,19 +30,10 @@ def speed_table(results: Results) -> Table:
     )
     return Table(
         "Speed that was asked for",
-        (
-            *left("model", "on"),
-            "asked",
-            "predicted",
-            "measured",
-            "rounds",
-            "MACs kept",
-            "importance",
-            "by FLOPs: MACs",
-            "importance",
-        ),
+        (*left("model", "on"), "asked", "table", "measured", "rounds", "MACs", "kept", "or MACs", "kept"),
         rows,
-        caption="Measured when the network was pruned, in turn with the dense one. Importance: mean over the channel "
-        "groups of the square root of the share kept. By FLOPs: all groups cut alike, counts not aligned, to where the "
-        "same time is predicted.",
+        caption="On: backend, and its threads. Table: what the latency table predicted. Measured: in turn with the "
+        "dense network, when it was pruned. Kept: importance, the mean over the channel groups of the square root of the "
+        "share kept. Or: where FLOPs decide, all groups cut alike and counts not aligned, to where the same time is "
+        "predicted.",
     )

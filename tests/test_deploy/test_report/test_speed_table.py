@@ -31,7 +31,7 @@ def results_of(*landings):
 def test_one_row_for_each_speed():
     table = speed_table(results_of(SpeedLanding(**FACTS, **BY_FLOPS), SpeedLanding(**FACTS)))
     first, second = table.rows
-    assert first == ("pruned", "ort, threads 1", "2.00x", "2.04x", "1.98x", "2", "44.0 %", "0.900", "30.0 %", "0.800")
+    assert first == ("pruned", "ort, 1", "2.00x", "2.04x", "1.98x", "2", "44.0 %", "0.900", "30.0 %", "0.800")
     assert second[-3:] == ("-", "-", "-")
     assert speed_table(results_of()).rows == ()
 
