@@ -33,7 +33,7 @@ def speed_table(results: Results) -> Table:
         (*left("model", "on"), "asked", "table", "measured", "rounds", "MACs", "kept", "or MACs", "kept"),
         rows,
         caption="On: backend, and its threads. Table: what the latency table predicted. Measured: in turn with the "
-        "dense network, when it was pruned. Kept: importance, the mean over the channel groups of the square root of the "
-        "share kept. Or: where FLOPs decide, all groups cut alike and counts not aligned, to where the same time is "
+        "dense network, when it was pruned. Kept: importance, the mean over the channel groups of the square root of "
+        "the share kept. Or: where FLOPs decide, all groups cut alike and counts not aligned, to where the same time is "
         "predicted.",
     )
