@@ -34,6 +34,6 @@ def speed_table(results: Results) -> Table:
         rows,
         caption="On: backend, and its threads. Table: what the latency table predicted. Measured: in turn with the "
         "dense network, when it was pruned. Kept: importance, the mean over the channel groups of the square root of "
-        "the share kept. Or: where FLOPs decide, all groups cut alike and counts not aligned, to where the same time is "
-        "predicted.",
+        "the share kept. Or: where FLOPs decide, all groups cut alike and counts not aligned, to where the same time "
+        "is predicted.",
     )
