@@ -14,6 +14,7 @@ __all__ = [
     "INCONCLUSIVE",
     "INTERRUPTED",
     "OK",
+    "READER_LEFT",
     "REGRESSION",
     "UNFIT",
     "USAGE",
@@ -36,6 +37,8 @@ UNFIT = 4
 WRONG_ANSWERS = 5
 """A compiled model's answers differ from the reference."""
 INTERRUPTED = 130
+READER_LEFT = 141
+"""Whoever read the output left before it ended, as `head` does: what a shell reports for SIGPIPE."""
 
 
 def exit_code(results: Results, *, accept_unfit: bool = False) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from deploy.exit_codes import INTERRUPTED, USAGE, WRONG_ANSWERS
+from deploy.exit_codes import INTERRUPTED, READER_LEFT, USAGE, WRONG_ANSWERS
 
 __all__ = ["guarded"]
 
@@ -32,6 +33,9 @@ def guarded(work: Callable[[], object]) -> NoReturn:
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # the command line's own answer to Ctrl-C, which says nothing
             _say(_INTERRUPTED)
+        _forget_reader()
+        if isinstance(ended.__context__, BrokenPipeError):  # its own answer to a reader that left is 1: a verdict here
+            raise SystemExit(READER_LEFT) from None
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
@@ -43,7 +47,16 @@ def guarded(work: Callable[[], object]) -> NoReturn:
         _say(" ".join(str(error).split()))
         wrong = ("benchmarks.errors", "WrongAnswersError") in classes
         raise SystemExit(WRONG_ANSWERS if wrong else USAGE) from None
+    _forget_reader()
     raise SystemExit(0)
+
+
+def _forget_reader() -> None:
+    """Write out what is left for standard output; where nobody reads it any more, that changes no exit code."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(message: str) -> None:

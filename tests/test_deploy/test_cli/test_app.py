@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from inspect import cleandoc
@@ -10,6 +11,7 @@ import pytest
 from typer.main import get_command
 
 from deploy.cli.app import _OLD_FLAGS, COMMANDS, LazyGroup, app
+from deploy.exit_codes import READER_LEFT
 from deploy.user_errors import guarded
 
 PACKAGES = ("deploy", "pruners", "backends", "benchmarks")
@@ -75,3 +77,16 @@ def test_an_old_flag_is_no_flag_any_more(group, name):
     assert not {flag for owner, flag in _OLD_FLAGS if owner == name} & {
         flag for parameter in command.params for flag in parameter.opts
     }
+
+
+def test_a_reader_that_leaves_is_no_verdict():
+    """1 is "slower": what follows a broken pipe is 141, as a shell reports it."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "deploy", "list"], stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    finally:
+        os.close(theirs)
+    assert (done.returncode, done.stderr) == (READER_LEFT, "")
