@@ -136,6 +136,7 @@ def export(
         return export(model, example, training=training, observed=observed)
     autocast = inline_regions(module, training=training)
     _without_assertions(module)
+    _without_replaced_buffers(module)
     if seen:
         (output,) = module.graph.find_nodes(op="output")
         output.args = (output.args[0][: -len(seen)],)
@@ -236,6 +237,16 @@ def _without_assertions(module: fx.GraphModule) -> None:
         if checks and not node.users:
             module.graph.erase_node(node)
     module.graph.eliminate_dead_code(lambda node: node.op not in {"call_function", "get_attr"} or writes_in_place(node))
+
+
+def _without_replaced_buffers(module: fx.GraphModule) -> None:
+    """Leave out writes of a cache to a buffer of another shape: the network puts a new one there, a graph cannot."""
+    for node in module.graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default):
+        to, value = node.args[:2]
+        if not node.users and to.op == "get_attr":
+            buffer = operator.attrgetter(str(to.target))(module)
+            if buffer.ndim == value.meta["val"].ndim and buffer.numel() < value.meta["val"].numel():
+                module.graph.erase_node(node)
 
 
 def writes_in_place(node: fx.Node) -> bool:

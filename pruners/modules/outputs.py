@@ -139,11 +139,12 @@ def in_dtype(call: NetworkCall, dtype: torch.dtype) -> NetworkCall:
 
 def outputs_of(module: nn.Module, inputs: NetworkCall) -> list[Tensor]:
     """Run a network as `run_alike`, and put buffers back that it writes."""
-    before = [buffer.clone() for buffer in module.buffers()]
+    layers = list(module.modules())
+    before = [(one, name, b, b.clone()) for one in layers for name, b in one._buffers.items() if b is not None]
     outputs = run_alike(module, inputs)
     with torch.no_grad():
-        for buffer, value in zip(module.buffers(), before, strict=True):
-            buffer.copy_(value)
+        for layer, name, buffer, value in before:
+            layer._buffers[name] = buffer.copy_(value)  # a network may have put another one in its place
     return outputs
 
 
