@@ -74,13 +74,13 @@ MUTANTS = {
         "rules/contraction.py",
         'walk.lock(second, Lock(f"{walk.node.name} is a grouped convolution that loses whole groups only"))',
         "pass",
-        GRAPH,
+        IDIOMS,
     ),
     "contraction: distances are exact": Mutant(
         "rules/contraction.py", "walk.flag_compared([x, y], -1)", "pass", COMPUTED
     ),
     "contraction: rows that are looked up are free": Mutant(
-        "rules/contraction.py", 'walk.labels.lock(slot, Lock(f"{walk.node.name} looks its rows up"))', "pass", GRAPH
+        "rules/contraction.py", 'walk.labels.lock(slot, Lock(f"{walk.node.name} looks its rows up"))', "pass", IDIOMS
     ),
     "contraction: groups are not tied": Mutant(
         "rules/contraction.py", "tied = axis + 1 if whole else axis", "tied = axis if whole else axis + 1", GRAPH

@@ -128,6 +128,14 @@ def taken_apart(net: Net, x: Tensor) -> Tensor:
     return net.b(torch.cat([one[..., 2:] * two[..., 2:], F.relu(three[..., :2])], -1))
 
 
+def grouped_by_factors(net: Net, x: Tensor) -> Tensor:
+    return net.b(F.conv2d(net.a(x), (net.f.weight @ net.g.weight)[:, :, None, None], groups=4))
+
+
+def rows_read_twice(net: Net, x: Tensor) -> Tensor:
+    return net.b(F.relu(F.linear(net.e(x), net.e.weight)))
+
+
 def largest(net: Net, x: Tensor) -> Tensor:
     value, position = net.a(x).max(1, keepdim=True)
     return net.b(value + position)
@@ -229,6 +237,16 @@ IDIOMS: dict[str, tuple[Net, Tensor, dict[str, int]]] = {
         {"a": 1},
     ),
     "taken apart and joined": (Net(taken_apart, a=nn.Linear(12, 12), b=nn.Linear(4, 4)), TOKENS, {"a": 1}),
+    "grouped convolution by a product of weights": (
+        Net(grouped_by_factors, a=conv(3, 8), f=nn.Linear(5, 8), g=nn.Linear(2, 5), b=conv(8, 4)),
+        IMAGES,
+        {"a": 2},
+    ),
+    "rows looked up and multiplied by": (
+        Net(rows_read_twice, e=nn.Embedding(10, 6), b=nn.Linear(10, 4)),
+        torch.arange(10).reshape(2, 5),
+        {"e": 1},
+    ),
     "mT": (Net(transposed, a=nn.Linear(12, 8), b=nn.Linear(8, 4)), TOKENS, {"a": 1}),
     "deviation over channels": (Net(deviating, a=conv(3, 8), b=conv(8, 4)), IMAGES, {"a": 2}),
     "noise": (Net(noisy, a=conv(3, 8), b=conv(8, 4)), IMAGES, {"a": 1}),
@@ -290,7 +308,7 @@ def test_equal_pieces_shrink_alike_so_that_code_goes_on_cutting_them():
 
     net = Net(forward, a=conv(3, 8), b=conv(4, 4), c=conv(4, 4)).eval()
     graph = trace(net, (IMAGES,))
-    assert graph.group("a").n_units == 4
+    assert {group.name: group.n_units for group in graph.groups if group.prunable} == {"a": 4}
     assert type(apply(net, plan_of(graph, lambda least, _: least), graph=graph, form="module")) is Net
 
 
