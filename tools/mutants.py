@@ -235,7 +235,10 @@ MUTANTS = {
         "rules/windows.py", "walk.tie(tied.reshape(tied.shape[0], -1, cells), (2,))", "tied[:, ::cells, None]", IDIOMS
     ),
     "windows: what is taken in order is free": Mutant(
-        "rules/windows.py", '"takes its channels in order")', '"takes its channels in order") and x', IDIOMS
+        "rules/windows.py",
+        'lock_along(walk, x, [int(dim) % len(x.shape)], "takes its channels in order")',
+        "x",
+        GRAPH,
     ),
     "windows: positions of samples are free": Mutant(
         "rules/windows.py",

@@ -40,12 +40,11 @@ def conv(n_in: int, n_out: int, **kwargs: Any) -> nn.Conv2d:
 
 
 def plan_of(graph: Graph, count: Callable[[int, int], int]) -> PruningPlan:
-    """Keep ``count(min_units, n_units)`` units of each group, the last ones."""
-    kept = {
-        group.name: tuple(range(group.n_units))[-count(group.min_units, group.n_units) :]
-        for group in graph.groups
-        if group.prunable
-    }
+    """Keep ``count(min_units, n_units)`` units of each group, the last ones and the first ones in turn."""
+    kept = {}
+    for index, group in enumerate(group for group in graph.groups if group.prunable):
+        n = count(group.min_units, group.n_units)
+        kept[group.name] = tuple(range(n) if index % 2 else range(group.n_units - n, group.n_units))
     return PruningPlan.from_kept(
         kept,
         {name: graph.group(name).n_units for name in kept},
@@ -344,7 +343,7 @@ def test_a_scale_that_torch_takes_from_the_head_is_never_lost():
 
 
 def test_the_graph_form_refuses_inputs_of_other_sizes():
-    net = Net(lambda net, x: net.b(F.relu(net.a(x))).sum((2, 3)) / x.shape[2], a=conv(3, 8), b=conv(8, 4)).eval()
+    net = Net(lambda net, x: net.b(F.relu(net.a(x)).flatten(1)), a=conv(3, 8), b=nn.Linear(512, 4)).eval()
     graph = trace(net, (IMAGES,))
     compact = apply(net, plan_of(graph, lambda least, _: least), graph=graph, form="graph")
     assert compact(IMAGES[:1]).shape == (1, 4)
