@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from deploy.results.results import Results
 
 __all__ = [
+    "DEFECT",
     "INCONCLUSIVE",
     "INTERRUPTED",
     "OK",
@@ -36,6 +37,8 @@ UNFIT = 4
 """The machine was not fit for measuring: its numbers should not be believed."""
 WRONG_ANSWERS = 5
 """A compiled model's answers differ from the reference."""
+DEFECT = 70
+"""A bug in prune-deploy."""
 INTERRUPTED = 130
 READER_LEFT = 141
 """Whoever read the output left before it ended, as `head` does: what a shell reports for SIGPIPE."""

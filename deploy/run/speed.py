@@ -91,7 +91,7 @@ def prune_to_speed(
     Raises
     ------
     TargetError
-        A speed is out of reach.
+        A speed is out of reach, or the closest plan is measured to be no faster than the dense network.
     """
     trained: list[bool] = []
     watched = replace(task, train=_watched(task.train, trained), fit=_watched(task.fit, trained))
@@ -120,6 +120,12 @@ def prune_to_speed(
         ]
     kept = min(range(len(rounds)), key=lambda index: _off(rounds[index], tables))
     best = rounds[kept]
+    for table, measured in zip(tables, best.measured, strict=True):
+        if measured >= 1:
+            raise TargetError(
+                f"{1 / table.asked:.2f}x the speed on {table.model.backend} was asked for, but the closest plan takes "
+                f"{measured:.2f} of the dense network's time; measure on a quieter machine, or ask for another speed"
+            )
     graph = trace(task.model, task.example_inputs, policy=policy_of(task))
     choices = choices_of(graph.groups, replace(task.constraints, multiple_of=1))
     uniform = _as_fast(choices, models, best.counts)

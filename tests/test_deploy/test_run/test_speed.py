@@ -97,6 +97,12 @@ def test_a_table_that_is_off_is_corrected(task):
     assert 2 <= len(shares) <= 3
 
 
+def test_what_is_no_faster_than_the_dense_network_is_not_handed_out(task):
+    table, _ = measured_as(task[1], lambda share: 1.2)
+    with pytest.raises(TargetError, match=r"2\.00x the speed on simulated .* takes 1\.20 of the dense network's time"):
+        prune_to_speed(create("uniform"), task[0], [table])
+
+
 def test_a_corrected_pruning_in_steps_does_not_go_on_from_the_first_one(task, tmp_path):
     table, shares = measured_as(task[1], lambda share: 0.15 + 0.85 * share)
     kept = replace(task[0], keeper=RemovalFolder(tmp_path / "removals"))
