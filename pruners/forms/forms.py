@@ -204,7 +204,9 @@ class _Judge:
         parameters = dict(self._model.named_parameters())
         layers = dict(self._model.named_modules(remove_duplicate=False))
         chosen = any(may_misfit(layers.get(change.layer)) for change in self._cut.changes)
-        for self._dtype in (torch.float64, torch.float32) if chosen else (torch.float32,):
+        # An autocast leaves double precision alone, so only there do module and graph form agree.
+        double = chosen or self._graph.program.autocast or any(p.dtype == torch.float64 for p in parameters.values())
+        for self._dtype in (torch.float64, torch.float32) if double else (torch.float32,):
             self._example = in_dtype(self._awake.given.inputs, self._dtype)
             tensors = self._in_precision()
             own = {name: nn.Parameter(t, False) if name in parameters else t for name, t in tensors.items()}

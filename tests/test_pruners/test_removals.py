@@ -94,6 +94,7 @@ def test_killed_between_removals_it_ends_in_the_same_network(tmp_path, method, n
     assert len(told) == len(whole.history) - steps  # it did not begin again
 
 
+@pytest.mark.slow
 def test_a_schedule_by_units_goes_on(tmp_path):
     settings = {"units_per_step": 2, "batches_per_step": 1, "updates_between": 1}
     whole = create("taylor", **settings).prune(task())

@@ -58,8 +58,9 @@ bench: {backends: [ort], threads: 1, trials: 2, budget_s: 0.2}
 
 @pytest.mark.parametrize(
     ("network", "share", "form"),
-    [("baked", 0.25, "graph"), pytest.param("wrapped", 0.5, "module", marks=pytest.mark.slow)],
+    [("baked", 0.25, "graph"), ("wrapped", 0.5, "module")],
 )
+@pytest.mark.slow
 def test_the_files_take_any_batch(tmp_path, network, share, form):
     (tmp_path / "network.py").write_text(NETWORK)
     (tmp_path / "recipe.yaml").write_text(RECIPE % (f"{tmp_path}/network.py:{network}", share))

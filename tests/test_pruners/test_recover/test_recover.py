@@ -102,6 +102,7 @@ def test_the_callers_random_state_is_left_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_an_epoch_it_ends_in_the_same_weights(tmp_path):
     script = textwrap.dedent(
         """
