@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from math import gcd
 from pathlib import Path
 
 import onnx
@@ -14,9 +13,10 @@ from benchmarks.errors import NotComparableError
 from benchmarks.layers.explanation import AlignedPlan, Rounding
 from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
+from benchmarks.records.measurement import Cost
 from benchmarks.subject.cost import cost
 from benchmarks.subject.subject import SubjectSpec
-from benchmarks.tables.draws import aligned, unit_widths
+from benchmarks.tables.draws import aligned, block_units
 from benchmarks.tables.fit import layer_sizes
 from benchmarks.tables.plan_space import AxisPlace, PlanSpace, Size
 from benchmarks.tables.table import LatencyTable
@@ -48,7 +48,7 @@ def kept_counts(space: PlanSpace, dense: Path, pruned: Path, same: Mapping[str, 
     """
     graphs = [modelfile.read(path).proto.graph for path in (dense, pruned)]
     lengths = {tensor.name: tuple(tensor.dims) for tensor in graphs[1].initializer}
-    named = {node.name or node.output[0]: node for node in graphs[1].node}
+    named = {_name(node): node for node in graphs[1].node}
     counterparts = {theirs: named[mine] for mine, theirs in same.items() if mine in named}
     known: list[tuple[Size, int, str]] = []
     for place in space.places:
@@ -134,11 +134,11 @@ def aligned_plans(
     """
     say = progress or (lambda _: None)
     plans: dict[Rounding, dict[str, int]] = {"not": dict(counts)}
-    whole, widths = space.whole, unit_widths(space)
+    whole = space.whole
     shares = {name: count / whole[name] for name, count in counts.items()}
     blocks = {block.name: counts[block.name] for block in space.blocks}
-    plans["to the nearest"] = space.complete({**aligned(space, shares, table.block, widths), **blocks})
-    plans["up"] = space.complete({**_up(space, counts, table.block, widths), **blocks})
+    plans["to the nearest"] = space.complete({**aligned(space, shares, table.block), **blocks})
+    plans["up"] = space.complete({**_up(space, counts, table.block), **blocks})
     with plan_timer(
         spec,
         space,
@@ -149,6 +149,7 @@ def aligned_plans(
         machine=machine or ThisMachine(),
     ) as timer:
         table.require(timer.key(timer(whole)), where)
+        dense_cost = _cost_of(timer, whole)
         found: list[AlignedPlan] = []
         for rounded, plan in plans.items():
             if plan in list(plans.values())[: len(found)]:
@@ -159,7 +160,7 @@ def aligned_plans(
                 AlignedPlan(
                     rounded=rounded,
                     counts=plan,
-                    macs_share=_macs_share(timer, plan),
+                    macs_share=_macs_share(dense_cost, _cost_of(timer, plan)),
                     predicted_share=table.predict_ns(plan) / table.dense_ns,
                     measured_share=timer.share(plan) if verify else None,
                 )
@@ -191,22 +192,22 @@ def _solved(known: list[tuple[Size, int, str]]) -> dict[str, int]:
     return counts
 
 
-def _up(space: PlanSpace, counts: Mapping[str, int], block: int, widths: Mapping[str, int]) -> dict[str, int]:
+def _up(space: PlanSpace, counts: Mapping[str, int], block: int) -> dict[str, int]:
     """Return the smallest counts that keep everything and whose channels are a multiple of a block, or all."""
-    steps = {name: block // gcd(block, width) for name, width in widths.items()}
+    steps = block_units(space, block)
     return {
         group.name: min(-(-counts[group.name] // steps[group.name]) * steps[group.name], group.n_units)
         for group in space.groups
     }
 
 
-def _macs_share(timer: PlanTimer, counts: Mapping[str, int]) -> float | None:
-    """Return the MACs of a plan as a share of the dense network's; None where they are not known."""
+def _cost_of(timer: PlanTimer, counts: Mapping[str, int]) -> Cost:
     with tempfile.TemporaryDirectory(prefix="prune-deploy-") as folder:
         path = Path(folder) / "plan.onnx"
-        costs = []
-        for plan in (timer.narrower.space.whole, counts):
-            onnx.save_model(timer.narrower.model(plan), path)
-            costs.append(cost(path, shapes=timer.spec.shapes))
-    dense, plan_cost = costs
-    return None if dense.unknown or plan_cost.unknown or not dense.macs else plan_cost.macs / dense.macs
+        onnx.save_model(timer.narrower.model(counts), path)
+        return cost(path, shapes=timer.spec.shapes)
+
+
+def _macs_share(dense: Cost, plan: Cost) -> float | None:
+    """Return the MACs of a plan as a share of the dense network's; None where they are not known."""
+    return None if dense.unknown or plan.unknown or not dense.macs else plan.macs / dense.macs

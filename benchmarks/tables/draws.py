@@ -8,25 +8,24 @@ from math import gcd
 
 from benchmarks.tables.plan_space import PlanSpace
 
-__all__ = ["aligned", "draw", "draw_near", "unit_widths"]
+__all__ = ["aligned", "block_units", "draw", "draw_near"]
 
 _NARROWEST = 0.1
 
 
-def unit_widths(space: PlanSpace) -> dict[str, int]:
-    """Return the channels of one unit of each group: the fewest that it has in any layer."""
+def block_units(space: PlanSpace, block: int) -> dict[str, int]:
+    """Return how many units of each group make whole blocks of channels, where a unit has the fewest channels."""
     widths: dict[str, int] = {}
     for place in space.places:
         for group, width in place.size.terms:
             widths[group] = min(width, widths.get(group, width))
-    return {group.name: widths.get(group.name, 1) for group in space.groups}
+    return {group.name: block // gcd(block, widths.get(group.name, 1)) for group in space.groups}
 
 
-def aligned(space: PlanSpace, shares: Mapping[str, float], block: int, widths: Mapping[str, int]) -> dict[str, int]:
+def aligned(space: PlanSpace, shares: Mapping[str, float], block: int) -> dict[str, int]:
     """Return the counts nearest to shares of the full sizes whose channels are a multiple of a block, or all."""
     counts = {}
-    for group in space.groups:
-        step = block // gcd(block, widths[group.name])
+    for group, step in zip(space.groups, block_units(space, block).values(), strict=True):
         count = max(round(shares[group.name] * group.n_units / step), 1) * step
         counts[group.name] = min(max(count, -(-group.min_units // step) * step), group.n_units)
     return counts
@@ -62,7 +61,7 @@ def draw(
     width = rng.uniform(least, most)
     shares = {group.name: min(1.0, max(_NARROWEST, width + rng.uniform(-spread, spread))) for group in space.groups}
     gone = {each.name: 0 for each in space.blocks if rng.random() < absent}
-    return aligned(space, shares, block, unit_widths(space)) | gone
+    return aligned(space, shares, block) | gone
 
 
 def draw_near(space: PlanSpace, rng: random.Random, counts: Mapping[str, int], *, block: int) -> dict[str, int]:
@@ -79,9 +78,8 @@ def draw_near(space: PlanSpace, rng: random.Random, counts: Mapping[str, int], *
     block : int
         Channels.
     """
-    widths = unit_widths(space)
-    steps = {name: block // gcd(block, width) for name, width in widths.items()}
+    steps = block_units(space, block)
     sizes = {group.name: group.n_units for group in space.groups}
     full = space.complete(counts)
     shares = {name: (full[name] + rng.choice((-1, 0, 0, 1)) * steps[name]) / sizes[name] for name in sizes}
-    return aligned(space, shares, block, widths) | {each.name: full[each.name] for each in space.blocks}
+    return aligned(space, shares, block) | {each.name: full[each.name] for each in space.blocks}

@@ -85,8 +85,8 @@ class PlanTimer:
         WorkerError
             The backend refuses the file or has no layer times.
         """
-        path = self._file(counts)
-        anchors = anchors_of(onnx.load(path).graph)
+        model = self.narrower.model(counts)
+        path, anchors = self._file(model), anchors_of(model.graph)
         profiled = self._run(path, profile=True, sessions=_SESSIONS, calls=_CALLS)
         sums = [anchor_times(layers, anchors) for layers in profiled.layers]
         names = dict.fromkeys(name for times in sums for name in times)
@@ -104,15 +104,15 @@ class PlanTimer:
 
         Until the median of the ratios is known to a quarter of a percent, or for `_LANDING_S` seconds.
         """
-        path, begin = self._file(counts), self.now_s()
+        path, begin = self._file(self.narrower.model(counts)), self.now_s()
         ratios: list[float] = []
         while len(ratios) < _FEWEST_RATIOS or (_error(ratios) > _KNOWN and self.now_s() - begin < _LANDING_S):
             ratios += self._in_turn(path, turns=_LANDING_TURNS)[0]
         return median(ratios)
 
-    def _file(self, counts: Mapping[str, int]) -> Path:
+    def _file(self, model: onnx.ModelProto) -> Path:
         path = self.folder / "plan.onnx"
-        onnx.save_model(self.narrower.model(counts), path)
+        onnx.save_model(model, path)
         return path
 
     def _in_turn(self, path: Path, *, turns: int) -> tuple[list[float], float]:
