@@ -20,7 +20,17 @@ from backends.precision import precision_of
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["ModelFile", "external_files", "initializers", "read", "require_numbers", "require_typed", "subgraphs"]
+__all__ = [
+    "ModelFile",
+    "bodies",
+    "constants",
+    "external_files",
+    "initializers",
+    "read",
+    "require_numbers",
+    "require_typed",
+    "subgraphs",
+]
 
 _KEPT_BYTES = 4096
 """Initializers up to this size keep their data: shapes and axes are among them."""
@@ -259,6 +269,24 @@ def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 yield from subgraphs(attribute.g)
             for inner in attribute.graphs:
                 yield from subgraphs(inner)
+
+
+def bodies(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
+    """Yield all graphs of a model, and its functions."""
+    yield from subgraphs(proto.graph)
+    yield from proto.functions
+
+
+def constants(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """Yield the tensors that a model holds, with their names: those of ``Constant`` nodes, then initializers."""
+    for graph in bodies(proto):
+        for node in graph.node:
+            for attribute in node.attribute:
+                if node.op_type == "Constant" and attribute.name == "value":
+                    yield node.output[0], attribute.t
+    for graph in subgraphs(proto.graph):
+        for tensor in graph.initializer:
+            yield tensor.name, tensor
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

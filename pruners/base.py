@@ -32,7 +32,17 @@ if TYPE_CHECKING:
 
     from pruners.graph import Graph
 
-__all__ = ["Method", "MethodSettings", "Outcome", "PruningMethod", "counts_of", "key_of", "plan_of", "state_of"]
+__all__ = [
+    "Method",
+    "MethodSettings",
+    "Outcome",
+    "PruningMethod",
+    "counts_of",
+    "key_of",
+    "plan_facts",
+    "plan_of",
+    "state_of",
+]
 
 
 class MethodSettings(BaseModel):
@@ -312,6 +322,18 @@ def plan_of(
         policy=graph.policy,
         blocks=blocks,
     )
+
+
+def plan_facts(graph: Graph, counts: Mapping[str, int], plan: PruningPlan) -> dict[str, Any]:
+    """Return what a history says of a removal of units and residual blocks; `counts` are of the groups decided."""
+    kept = {name: len(units) for name, units in plan.kept.items()}
+    return {
+        "units_removed": plan.removed_units,
+        "units_left": sum(counts.values()),
+        "blocks_removed": list(plan.blocks),
+        "macs": graph.macs(kept, plan.blocks),
+        "parameters": graph.parameters(kept, plan.blocks),
+    }
 
 
 def state_of(model: nn.Module) -> str:

@@ -9,17 +9,12 @@ for a size or a bound.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backends.base import Array
-from backends.modelfile import subgraphs
-
-if TYPE_CHECKING:
-    import onnx
+from backends.modelfile import bodies, constants
 
 __all__ = ["shaken", "shaken_model"]
 
@@ -63,33 +58,17 @@ def shaken_model(model: Path, folder: Path, step: float, rng: np.random.Generato
 
     proto = onnx.load(model)
     readers: dict[str, set[str]] = defaultdict(set)
-    for graph in _graphs(proto):
+    for graph in bodies(proto):
         for node in graph.node:
             for name in node.input:
                 readers[name].add(node.op_type)
-    for name, tensor in _constants(proto):
+    for name, tensor in constants(proto):
         if readers[name] and not readers[name] & _KEPT and tensor.data_type in _floats():
             moved = shaken(onnx.numpy_helper.to_array(tensor), step, rng)
             tensor.CopyFrom(onnx.numpy_helper.from_array(moved, tensor.name))
     place = folder / "shaken.onnx"
     onnx.save(proto, place, save_as_external_data=proto.ByteSize() > _INLINE_BYTES)
     return place
-
-
-def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
-    yield from subgraphs(proto.graph)
-    yield from proto.functions
-
-
-def _constants(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
-    for graph in _graphs(proto):
-        for node in graph.node:
-            for attribute in node.attribute:
-                if node.op_type == "Constant" and attribute.name == "value":
-                    yield node.output[0], attribute.t
-    for graph in subgraphs(proto.graph):
-        for tensor in graph.initializer:
-            yield tensor.name, tensor
 
 
 def _floats() -> frozenset[int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backends import modelfile
-from backends.modelfile import subgraphs
+from backends.modelfile import bodies, constants
 
 if TYPE_CHECKING:
     import onnx
@@ -36,17 +36,10 @@ def random_nodes(model: Path) -> tuple[str, ...]:
         For example ``"'noise' (RandomNormalLike)"``; a node without a name is called after its output.
     """
     proto = modelfile.read(model).proto
-    graphs = [*subgraphs(proto.graph), *proto.functions]
-    off = {tensor.name for graph in subgraphs(proto.graph) for tensor in graph.initializer if _is_false(tensor)} | {
-        node.output[0]
-        for graph in graphs
-        for node in graph.node
-        for attribute in node.attribute
-        if node.op_type == "Constant" and attribute.name == "value" and _is_false(attribute.t)
-    }
+    off = {name for name, tensor in constants(proto) if _is_false(tensor)}
     return tuple(
         f"{(node.name or node.output[0])!r} ({node.op_type})"
-        for graph in graphs
+        for graph in bodies(proto)
         for node in graph.node
         if node.op_type in _DRAWING or _is_training(node, off)
     )

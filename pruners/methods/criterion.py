@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from pruners.base import Method, MethodSettings, Outcome, plan_of
+from pruners.base import Method, MethodSettings, Outcome, plan_facts, plan_of
 from pruners.decide.blocks import held_blocks
 from pruners.decide.budget import Budget
 from pruners.decide.decisions import decide
@@ -179,17 +179,7 @@ class ByCriterion(Method):
         require_one_removal(task.constraints, choices, counts)
         kept = top_units(scored.scores, {name: counts[name] for name in scored.scores if counts[name]})
         plan = plan_of(self, graph, kept, removed)
-        left = {name: len(units) for name, units in plan.kept.items()}
-        row = {
-            "removal": 1,
-            "units_removed": plan.removed_units,
-            "units_left": sum(counts.values()),
-            "blocks_removed": list(removed),
-            "macs": graph.macs(left, removed),
-            "parameters": graph.parameters(left, removed),
-            **scored.facts,
-        }
-        return Outcome(plan=plan, history=(row,))
+        return Outcome(plan=plan, history=({"removal": 1, **plan_facts(graph, counts, plan), **scored.facts},))
 
     def _batches(self, task: PruningTask, criterion: Criterion) -> Stream | None:
         if not criterion.needs_data:

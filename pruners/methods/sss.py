@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, field_validator
 
-from pruners.base import Method, MethodSettings, Outcome
+from pruners.base import Method, MethodSettings, Outcome, plan_facts
 from pruners.decide.blocks import groups_inside, held_blocks, removed_blocks, without_blocks
 from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices
@@ -22,7 +22,6 @@ from pruners.recover.settings import TrainSettings
 
 if TYPE_CHECKING:
     from pruners.graph import Graph
-    from pruners.plan import PruningPlan
     from pruners.task import PruningTask
 
 __all__ = ["SSS", "SSSSettings"]
@@ -151,7 +150,7 @@ class SSS(Method):
         counts = self._counts(task, graph, choices, units, removed, budget(removed))
         kept = top_units(units, {name: count for name, count in counts.items() if name in units})
         cut = cut_trained(self, task, graph, network, kept, removed)
-        return Outcome(plan=cut.plan, model=cut.model, history=({**_row(graph, counts, cut.plan), **facts},))
+        return Outcome(plan=cut.plan, model=cut.model, history=({**plan_facts(graph, counts, cut.plan), **facts},))
 
     def _counts(
         self,
@@ -213,17 +212,6 @@ class SSS(Method):
             reasons = "; ".join(f"{name}: {why}" for name, why in ungated.items())
             raise TargetError(f"{error}; without a scale, and so whole, stay {reasons}") from error
         return left
-
-
-def _row(graph: Graph, counts: Mapping[str, int], plan: PruningPlan) -> dict[str, Any]:
-    kept = {name: len(units) for name, units in plan.kept.items()}
-    return {
-        "units_removed": plan.removed_units,
-        "units_left": sum(counts.values()),
-        "blocks_removed": list(plan.blocks),
-        "macs": graph.macs(kept, plan.blocks),
-        "parameters": graph.parameters(kept, plan.blocks),
-    }
 
 
 def _zeros(graph: Graph, units: Scores, blocks: Mapping[str, float]) -> dict[str, Any]:
