@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["OrtBackend"]
 
 _INSTALL = "onnxruntime"
+_OPTIMISED = "optimised.onnx"
 _SEVERITY_ERROR = 3
 
 
@@ -122,7 +123,9 @@ class _OrtModel(CompiledModel):
         self.inputs, self.outputs = file.inputs, file.outputs
         profile = Path(self._folder.name) / "profile" if self._folder is not None else None
         if artefact is None:
-            self._session: Any = _session(file.path, options, profile=profile)
+            # Who profiles asks for the optimised graph: the session that runs writes it, not another one.
+            optimised = None if profile is None else profile.with_name(_OPTIMISED)
+            self._session: Any = _session(file.path, options, profile=profile, optimised=optimised, own_weights=True)
         else:
             self._session = _session_of_artefact(artefact, file.path, options, profile)
         settings = self._session.get_session_options()
@@ -169,15 +172,17 @@ class _OrtModel(CompiledModel):
         return kind(self._session, feeds, tuple(spec.name for spec in self.outputs), self._failures)
 
     def _optimised(self) -> ModelFile:
+        if self._folder is not None and (written := Path(self._folder.name) / _OPTIMISED).is_file():
+            return modelfile.read(written)
         with tempfile.TemporaryDirectory(prefix="prune-deploy-ort-") as folder:
-            target = Path(folder) / "optimised.onnx"
+            target = Path(folder) / _OPTIMISED
             _session(self._file.path, self._options, optimised=target, own_weights=True)
             return modelfile.read(target)
 
     def artefact(self) -> bytes:
         """Return the optimised graph, weights included, as ONNX."""
         with tempfile.TemporaryDirectory(prefix="prune-deploy-ort-") as folder:
-            target = Path(folder) / "optimised.onnx"
+            target = Path(folder) / _OPTIMISED
             try:
                 _session(self._file.path, self._options, optimised=target)
             except ModelLoadError as error:
@@ -290,7 +295,7 @@ def _session(
         settings.profile_file_prefix = str(profile)
     if optimised is not None:
         settings.optimized_model_filepath = str(optimised)
-    if own_weights:
+    if optimised is not None and own_weights:
         # Without it the graph would name the model's own data, which does not lie beside it.
         settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
         settings.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "0")
@@ -304,7 +309,7 @@ def _session(
 def _session_of_artefact(artefact: bytes, path: Path, options: CompileOptions, profile: Path | None) -> Any:
     # Through a file: a session made from bytes would keep them for as long as it lives.
     with tempfile.TemporaryDirectory(prefix="prune-deploy-ort-") as folder:
-        optimised = Path(folder) / "optimised.onnx"
+        optimised = Path(folder) / _OPTIMISED
         optimised.write_bytes(artefact)
         try:
             return _session(optimised, options, profile=profile, is_optimised=True)

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from benchmarks.errors import NotComparableError, RecordError
 from benchmarks.machine.noise_floor import state_folder
+from benchmarks.records.base import Record
+from benchmarks.records.file import save
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable, TableKey
 
-__all__ = ["find_table", "keep_table", "kept_tables", "tables_folder"]
+__all__ = ["find_table", "keep", "keep_table", "kept_tables", "tables_folder"]
 
 
 def tables_folder() -> Path:
@@ -66,12 +68,23 @@ def keep_table(table: LatencyTable, space: PlanSpace, plans: int, folder: Path |
         The folder cannot be written to.
     """
     path = (folder or tables_folder()) / _name(table.key, space, plans)
+    keep(table, path)
+    return path
+
+
+def keep(record: Record, path: Path) -> None:
+    """Write a record into a folder that is made where it is missing.
+
+    Raises
+    ------
+    RecordError
+        The folder cannot be written to.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecordError(f"cannot write to {path.parent}: {error.strerror or error}; choose another place") from error
-    table.save(path)
-    return path
+    save(record, path)
 
 
 def kept_tables(folder: Path | None = None) -> Iterator[tuple[Path, LatencyTable]]:

@@ -27,14 +27,14 @@ from benchmarks.tables.table import TableKey
 
 __all__ = ["PlanTimer", "Say", "key_of", "plan_timer", "sizes_of"]
 
-_SESSIONS, _CALLS = 6, 2
+_SESSIONS, _CALLS, _SESSIONS_S = 6, 2, 0.5
 """Of each layer the fastest session counts: what else runs on the machine only ever adds to a time."""
-_TURNS, _TURN_CALLS = 12, 2
+_TURNS, _TURN_CALLS, _TURNS_S = 12, 2, 0.4
 """Of a plan and of the dense network; the median of the ratios of their fastest calls counts."""
-_LANDING_TURNS, _FEWEST_RATIOS, _LANDING_S = 20, 40, 10.0
+_LANDING_TURNS, _LANDING_TURNS_S = 20, 1.6
+_FEWEST_RATIOS, _LANDING_S = 20, 10.0
 _KNOWN = 0.0025
 """Share to which the median of the ratios is known, as a standard error, before a plan is judged by it."""
-_IN_TURN_S = 1.0
 _LONGEST_S = 20.0
 
 
@@ -87,10 +87,10 @@ class PlanTimer:
         """
         model = self.narrower.model(counts)
         path, anchors = self._file(model), anchors_of(model.graph)
-        profiled = self._run(path, profile=True, sessions=_SESSIONS, calls=_CALLS)
+        profiled = self._run(path, profile=True, sessions=_SESSIONS, calls=_CALLS, total_s=_SESSIONS_S)
         sums = [anchor_times(layers, anchors) for layers in profiled.layers]
         names = dict.fromkeys(name for times in sums for name in times)
-        ratios, dense_ns = self._in_turn(path, turns=_TURNS)
+        ratios, dense_ns = self._in_turn(path, turns=_TURNS, total_s=_TURNS_S)
         return Run(
             counts=self.narrower.space.complete(counts),
             layers_ns={name: min(times.get(name, 0.0) for times in sums) for name in names},
@@ -107,7 +107,7 @@ class PlanTimer:
         path, begin = self._file(self.narrower.model(counts)), self.now_s()
         ratios: list[float] = []
         while len(ratios) < _FEWEST_RATIOS or (_error(ratios) > _KNOWN and self.now_s() - begin < _LANDING_S):
-            ratios += self._in_turn(path, turns=_LANDING_TURNS)[0]
+            ratios += self._in_turn(path, turns=_LANDING_TURNS, total_s=_LANDING_TURNS_S)[0]
         return median(ratios)
 
     def _file(self, model: onnx.ModelProto) -> Path:
@@ -115,9 +115,11 @@ class PlanTimer:
         onnx.save_model(model, path)
         return path
 
-    def _in_turn(self, path: Path, *, turns: int) -> tuple[list[float], float]:
+    def _in_turn(self, path: Path, *, turns: int, total_s: float) -> tuple[list[float], float]:
         """Return the ratios of plan and dense network, turn by turn, and the dense network's fastest call."""
-        ran = self._run(path, profile=False, sessions=1, calls=_TURN_CALLS, turns=turns, beside=self.dense)
+        ran = self._run(
+            path, profile=False, sessions=1, calls=_TURN_CALLS, total_s=total_s, turns=turns, beside=self.dense
+        )
         pairs = [(min(plan), min(dense)) for plan, dense in zip(ran.calls_ns, ran.beside_ns, strict=True)]
         return [plan / dense for plan, dense in pairs], float(min(dense for _, dense in pairs))
 
@@ -126,7 +128,15 @@ class PlanTimer:
         return key_of(self.spec, self.narrower.space, self.sizes, self.machine, run.backend_version)
 
     def _run(
-        self, path: Path, *, profile: bool, sessions: int, calls: int, turns: int = 1, beside: Path | None = None
+        self,
+        path: Path,
+        *,
+        profile: bool,
+        sessions: int,
+        calls: int,
+        total_s: float,
+        turns: int = 1,
+        beside: Path | None = None,
     ) -> Ran:
         return self.run(
             self.spec.backend,
@@ -136,7 +146,7 @@ class PlanTimer:
             sessions=sessions,
             most_calls=calls,
             budget_s=_LONGEST_S,
-            total_s=_LONGEST_S if beside is None else max(_IN_TURN_S, _IN_TURN_S * turns / _TURNS),
+            total_s=total_s,
             turns=turns,
             beside=beside,
         )

@@ -97,6 +97,7 @@ def measure_tables(
         seed=recipe.seed,
         dynamic_batch=recipe.export.dynamic_batch,
         blocks=create(recipe.prune.method, **recipe.prune.settings).removes_blocks,
+        say=say,
     )
     for index, target in enumerate(recipe.prune.targets):
         spec = _spec(recipe, target, folder / DENSE)

@@ -24,10 +24,12 @@ from backends.modelfile import ModelFile
 from benchmarks.subject.subject import content_sha256
 from benchmarks.tables.narrow import Narrower, drop_idle_relus
 from benchmarks.tables.plan_space import AttributePlace, AxisPlace, GroupRange, PlanSpace, Size, ValuePlace
+from benchmarks.tables.timer import Say
 from deploy.errors import ExportError
 from deploy.export.export import export_onnx
 from deploy.export.onnx_check import opset_of
 from deploy.files.atomic import output_errors
+from deploy.tables.kept_spaces import find_space, keep_space
 from deploy.tables.onnx_blocks import block_places
 from pruners.channels.program import named_tensors
 from pruners.graph import Graph
@@ -87,6 +89,7 @@ def plan_space_of(
     draws = [{group.name: group.n_units for group in groups}]
     files = [dict(_numbers(onnx.load(dense)))]
     sizes = _known_sizes(model, graph.groups)
+    kinds = len({_kind(size, draws[0]) for size in sizes})
     with tempfile.TemporaryDirectory(prefix="prune-deploy-") as folder:
         narrow = partial(_export_narrow, model, graph, example_inputs, file, path=Path(folder) / "narrow.onnx")
         while len(draws) <= _MOST_DRAWS:
@@ -94,7 +97,7 @@ def plan_space_of(
             numbers = dict(_numbers(narrow(counts)))
             if numbers.keys() != files[0].keys():
                 raise ExportError(f"{dense}: a network of other widths is exported with other nodes: no plan space")
-            if len(draws) > 2:
+            if len(draws) > 2 or (len(draws) > 1 and _n_apart(sizes, draws) == kinds):
                 explained = _explain(files, draws, sizes, dense)
                 if all(_at(explained.get(key), counts, files[0][key]) == value for key, value in numbers.items()):
                     space = PlanSpace(
@@ -180,8 +183,11 @@ def write_plan_space(
     seed: int = 0,
     dynamic_batch: bool = True,
     blocks: bool = False,
+    say: Say = lambda _: None,
 ) -> PlanSpace:
     """Export a network as `DENSE` and write its plan space beside it, as `PLAN_SPACE`.
+
+    That of a network of the same structure is used again; `say` receives the line that says so.
 
     Raises
     ------
@@ -194,7 +200,11 @@ def write_plan_space(
         folder.mkdir(parents=True, exist_ok=True)
     dense = folder / DENSE
     export_onnx(model, example_inputs, dense, dynamic_batch=dynamic_batch)
-    space = plan_space_of(model, graph, example_inputs, dense, seed=seed, blocks=blocks)
+    if (space := find_space(dense, graph, blocks=blocks)) is not None:
+        say("the plan space of a network of the same structure is used")
+    else:
+        space = plan_space_of(model, graph, example_inputs, dense, seed=seed, blocks=blocks)
+        keep_space(space, dense, graph, blocks=blocks)
     space.save(folder / PLAN_SPACE)
     return space
 
@@ -209,22 +219,34 @@ def _draw(
     """
 
     def drawn() -> dict[str, int]:
-        return {
+        counts: dict[str, int] = {}
+        shares: set[Fraction] = set()
+        for group in groups:
             # A group of a few units has too few narrower counts to be told from another one.
-            group.name: rng.randint(max(group.min_units, (group.n_units + 1) // 2), group.n_units - (group.n_units > 4))
-            for group in groups
-        }
+            least = max(group.min_units, (group.n_units + 1) // 2)
+            legal = range(least, group.n_units - (group.n_units > 4) + 1)
+            apart = [count for count in legal if Fraction(count, group.n_units) not in shares]
+            counts[group.name] = rng.choice(apart or legal)
+            shares.add(Fraction(counts[group.name], group.n_units))
+        return counts
 
-    def n_apart(counts: Mapping[str, int]) -> int:
-        return len({_shape(size, [*draws, counts]) for size in sizes})
+    return max((drawn() for _ in range(_CANDIDATES)), key=lambda counts: _n_apart(sizes, [*draws, counts]))
 
-    return max((drawn() for _ in range(_CANDIDATES)), key=n_apart)
+
+def _n_apart(sizes: Sequence[Size], draws: Sequence[Mapping[str, int]]) -> int:
+    return len({_shape(size, draws) for size in sizes})
 
 
 def _shape(size: Size, draws: Sequence[Mapping[str, int]]) -> tuple[Fraction, ...]:
     """Return a size in each draw as a share of that in the first."""
     values = [size(counts) for counts in draws]
     return tuple(Fraction(value, values[0]) for value in values)
+
+
+def _kind(size: Size, whole: Mapping[str, int]) -> frozenset[tuple[str, Fraction]]:
+    """Return what is the same of sizes that no draw tells apart: multiples of each other."""
+    full = size(whole)
+    return frozenset((name, Fraction(each, full)) for name, each in size.terms)
 
 
 def _numbers(model: onnx.ModelProto) -> Iterator[tuple[Key, int]]:

@@ -1,0 +1,86 @@
+"""Plan spaces found before, found again by the structure of the network's file: weights do not matter."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import onnx
+
+from benchmarks.errors import RecordError
+from benchmarks.machine.noise_floor import state_folder
+from benchmarks.subject.subject import content_sha256
+from benchmarks.tables.cache import keep
+from benchmarks.tables.plan_space import PlanSpace
+from deploy.sources.boundary import versions
+from pruners.graph import Graph
+
+__all__ = ["find_space", "keep_space", "spaces_folder"]
+
+_WRITERS = ("prune-deploy", "torch", "onnx", "onnxscript", "onnx-ir")
+
+
+def spaces_folder() -> Path:
+    """Return where they are kept: ``plan-spaces`` in the folder for what is remembered about this machine."""
+    return state_folder() / "plan-spaces"
+
+
+def find_space(dense: Path, graph: Graph, *, blocks: bool, folder: Path | None = None) -> PlanSpace | None:
+    """Look for the plan space of a file of the same nodes and shapes, of a network with the same channel groups.
+
+    Parameters
+    ----------
+    dense : Path
+        ONNX file of the whole network.
+    graph : Graph
+        Its trace.
+    blocks : bool
+        Whether residual blocks that can be left out are part of it.
+    folder : Path, optional
+        Default: `spaces_folder`.
+
+    Returns
+    -------
+    PlanSpace or None
+        For this file; None where none is kept that was found by the same versions of all that exports.
+    """
+    path = (folder or spaces_folder()) / _name(dense, graph, blocks)
+    try:
+        return PlanSpace.load(path).model_copy(update={"model_sha256": content_sha256(dense)})
+    except RecordError:
+        return None
+
+
+def keep_space(space: PlanSpace, dense: Path, graph: Graph, *, blocks: bool, folder: Path | None = None) -> None:
+    """Keep the plan space of a file, for others of the same structure.
+
+    Raises
+    ------
+    RecordError
+        The folder cannot be written to.
+    """
+    keep(space, (folder or spaces_folder()) / _name(dense, graph, blocks))
+
+
+def _name(dense: Path, graph: Graph, blocks: bool) -> str:
+    groups = [(group.name, group.n_units, group.min_units, group.prunable) for group in graph.groups]
+    parts = [
+        _structure(dense),
+        graph.fingerprint,
+        groups,
+        blocks,
+        versions(*_WRITERS),
+        PlanSpace.model_fields["version"].default,
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32] + ".json"
+
+
+def _structure(dense: Path) -> str:
+    """Return the sha256 of all of an ONNX file but the values of its weights."""
+    model = onnx.load(dense)
+    for tensor in model.graph.initializer:
+        if tensor.data_type not in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
+            shaped = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            tensor.CopyFrom(shaped)
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()

@@ -1,0 +1,60 @@
+"""A plan space is found once for networks of one structure, whatever their weights, and for no other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.subject.subject import content_sha256
+from benchmarks.tables.plan_space import PlanSpace
+from deploy.tables import plan_space
+from deploy.tables.kept_spaces import find_space
+from pruners.graph import trace
+
+INPUTS = (torch.zeros(2, 3, 8, 8),)
+
+
+def network(seed, middle=12):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, middle, 3), nn.ReLU(), nn.Conv2d(middle, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 1))
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write the plan space of a network; return it, its file and how many networks were exported."""
+    monkeypatch.setenv("PRUNE_DEPLOY_STATE", str(tmp_path / "state"))
+    exported = []
+    export = plan_space.export_onnx
+
+    def counting(*arguments, **keywords):
+        exported.append(arguments)
+        return export(*arguments, **keywords)
+
+    monkeypatch.setattr(plan_space, "export_onnx", counting)
+
+    def make(model, name):
+        del exported[:]
+        space = plan_space.write_plan_space(model, trace(model, INPUTS), INPUTS, tmp_path / name)
+        return space, tmp_path / name, len(exported)
+
+    return make
+
+
+def test_networks_of_one_structure_have_one_plan_space(write, tmp_path, monkeypatch):
+    first, _, n_first = write(network(0), "first")
+    again, folder, n_again = write(network(1), "again")
+    assert (n_first, n_again) == (3, 1)  # the network, one that explains its sizes and one that proves them
+    assert again.model_sha256 == content_sha256(folder / "dense.onnx") != first.model_sha256
+    assert again.model_copy(update={"model_sha256": first.model_sha256}) == first
+    assert PlanSpace.load(folder / "plan-space.json") == again
+    wider, _, n_wider = write(network(0, middle=16), "wider")
+    assert n_wider == 3
+    assert wider.whole != first.whole
+
+    graph = trace(network(1), INPUTS)
+    assert find_space(folder / "dense.onnx", graph, blocks=False) == again
+    assert find_space(folder / "dense.onnx", graph, blocks=True) is None
+    monkeypatch.setattr("deploy.tables.kept_spaces.versions", lambda *_: {"torch": "0.1"})
+    assert find_space(folder / "dense.onnx", graph, blocks=False) is None
+    assert all(path.stat().st_size for path in (tmp_path / "state" / "plan-spaces").iterdir())
