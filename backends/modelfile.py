@@ -25,7 +25,9 @@ __all__ = [
     "bodies",
     "constants",
     "external_files",
+    "fixed_shape",
     "initializers",
+    "node_name",
     "read",
     "require_numbers",
     "require_typed",
@@ -258,6 +260,20 @@ def external_files(proto: onnx.ModelProto) -> tuple[str, ...]:
         entry.value for tensor in _tensors(proto.graph) for entry in tensor.external_data if entry.key == "location"
     }
     return tuple(sorted(names))
+
+
+def node_name(node: onnx.NodeProto) -> str:
+    """Return the name of a node; one without a name is called after its first output."""
+    return node.name or next(filter(None, node.output), "")
+
+
+def fixed_shape(info: onnx.ValueInfoProto) -> tuple[int, ...] | None:
+    """Return the shape that a file fixes for a tensor, None where a size stays free (some write -1 for it)."""
+    shape = info.type.tensor_type.shape
+    if not info.type.tensor_type.HasField("shape"):
+        return None
+    sizes = tuple(dimension.dim_value if dimension.HasField("dim_value") else -1 for dimension in shape.dim)
+    return None if min(sizes, default=0) < 0 else sizes
 
 
 def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +39,13 @@ from backends.base import (
 )
 from backends.errors import ArtefactError, ModelLoadError, OptionError, RunError
 from backends.installed import import_runtime, missing, version_of
-from backends.layer_times import undisturbed_mean
 from backends.ort_errors import cause, failures
-from backends.ort_profile import trace_back
+from backends.ort_profile import node_events, node_times, trace_back
 from backends.precision import layer_counts
 
 if TYPE_CHECKING:
+    import onnx
+
     from backends.modelfile import ModelFile
 
 __all__ = ["OrtBackend"]
@@ -119,6 +120,7 @@ class _OrtModel(CompiledModel):
         self._failures = failures()
         self._folder = tempfile.TemporaryDirectory(prefix="prune-deploy-ort-") if options.profile else None
         self._layers: tuple[LayerInfo, ...] | None = None
+        self._executed_graph: onnx.GraphProto
         self._memory = RuntimeMemory()
         self.inputs, self.outputs = file.inputs, file.outputs
         profile = Path(self._folder.name) / "profile" if self._folder is not None else None
@@ -200,17 +202,14 @@ class _OrtModel(CompiledModel):
         execution of each node is left out where there are more. ONNX Runtime's clock has a resolution of 1 us.
         """
         if self._layers is None:
-            optimised = self._optimised()
-            self._layers = trace_back(self._file.proto.graph, optimised.proto.graph)
+            self._executed_graph = self._optimised().proto.graph
+            self._layers = trace_back(self._file.proto.graph, self._executed_graph)
         if self._folder is not None and self._session is not None:
-            nodes = _node_events(Path(self._session.end_profiling()))
-            times = _mean_times(nodes)
-            self._memory = _memory(nodes)
-            if times:
-                self._layers = tuple(
-                    LayerInfo(name=layer.name, kind=layer.kind, nodes=layer.nodes, time_ns=times.get(layer.name))
-                    for layer in self._layers
-                )
+            events = node_events(json.loads(Path(self._session.end_profiling()).read_text(encoding="utf-8")))
+            self._memory = _memory(events)
+            if events:
+                times = node_times(self._executed_graph, events)
+                self._layers = tuple(replace(layer, time_ns=ns) for layer, ns in zip(self._layers, times, strict=True))
             self._folder.cleanup()
             self._folder = None
         return self._layers
@@ -316,19 +315,6 @@ def _session_of_artefact(artefact: bytes, path: Path, options: CompileOptions, p
         except ModelLoadError as error:
             reason = cause(error.__cause__ or error)
             raise ArtefactError(f"onnxruntime cannot load the stored graph of {path}: {reason}") from error
-
-
-def _node_events(trace: Path) -> list[dict[str, Any]]:
-    events = json.loads(trace.read_text(encoding="utf-8"))
-    return [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
-
-
-def _mean_times(nodes: list[dict[str, Any]]) -> dict[str, int]:
-    """Return the time of each node in nanoseconds from a profile."""
-    durations: dict[str, list[int]] = defaultdict(list)
-    for event in nodes:
-        durations[event["name"].removesuffix("_kernel_time")].append(1000 * int(event["dur"]))
-    return {name: undisturbed_mean(times) for name, times in durations.items()}
 
 
 def _memory(nodes: list[dict[str, Any]]) -> RuntimeMemory:

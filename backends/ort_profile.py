@@ -9,17 +9,21 @@ matrix product.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
 
 from backends.base import LayerInfo
+from backends.layer_times import undisturbed_mean
+from backends.modelfile import node_name
 from backends.precision import COMPUTE_OPERATORS
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["trace_back"]
+__all__ = ["node_events", "node_times", "trace_back"]
 
 _BLOCKED = "com.microsoft.nchwc"
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _REORDERS = frozenset({"ReorderInput", "ReorderOutput"})
 
 
@@ -37,10 +41,14 @@ def trace_back(original: onnx.GraphProto, optimised: onnx.GraphProto) -> tuple[L
         One for each optimised node. Nodes that were folded into constants belong to none.
     """
     tensors = {name for node in original.node for name in node.output}
+    # A file that ONNX Runtime has written holds such nodes itself.
+    blocked = {name for node in original.node if node.domain == _BLOCKED for name in node.output}
     ends: dict[str, int] = {}
     reordered: set[str] = set()
     for place, node in enumerate(optimised.node):
-        if node.op_type in _REORDERS:
+        if blocked.intersection(node.output):
+            ends |= dict.fromkeys(node.output, place)
+        elif node.op_type in _REORDERS:
             reordered |= set(node.output) & tensors
         elif node.domain == _BLOCKED:
             end = node.name.removesuffix("_nchwc")
@@ -52,12 +60,57 @@ def trace_back(original: onnx.GraphProto, optimised: onnx.GraphProto) -> tuple[L
     owner = _follow(original, optimised, ends, reordered)
     members: dict[int, list[str]] = {}
     for node in original.node:
-        if (index := owner.get(node.output[0])) is not None:
-            members.setdefault(index, []).append(node.name or node.output[0])
+        if (index := owner.get(_end(node))) is not None:
+            members.setdefault(index, []).append(node_name(node))
     return tuple(
-        LayerInfo(name=node.name, kind=_kind(node), nodes=tuple(members.get(index, ())))
+        LayerInfo(name=node_name(node), kind=_kind(node), nodes=tuple(members.get(index, ())))
         for index, node in enumerate(optimised.node)
     )
+
+
+def node_events(trace: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the executions of a graph's own nodes in a profile, in their order; not those inside control flow."""
+    events = [event for event in trace if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+    outer_end, own = -1, []
+    # Who begins first and ends last holds what lies between.
+    for event in sorted(events, key=lambda event: (int(event["ts"]), -int(event["dur"]))):
+        if int(event["ts"]) >= outer_end:
+            own.append(event)
+            if event["args"].get("op_name") in _CONTROL_FLOW:
+                outer_end = int(event["ts"]) + int(event["dur"])
+    return own
+
+
+def node_times(graph: onnx.GraphProto, events: list[dict[str, Any]]) -> list[int | None]:
+    """Return the time of each node of an executed graph in nanoseconds; None where it was not timed.
+
+    ONNX Runtime calls a node without a name after its operator and a number of its own; it is found by its order among
+    those of its operator.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+        In topological order.
+    events : list of dict
+        Of `node_events`.
+    """
+    named = {node.name for node in graph.node if node.name}
+    durations: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(dict)
+    for event in events:
+        name, op = event["name"].removesuffix("_kernel_time"), event["args"].get("op_name", "")
+        place = (name, "") if name in named else ("", op)
+        durations[place].setdefault(name, []).append(1000 * int(event["dur"]))
+    waiting = {place: list(found.values()) for place, found in durations.items()}
+    times: list[int | None] = []
+    for node in graph.node:
+        found = waiting.get((node.name, "") if node.name else ("", node.op_type))
+        times.append(undisturbed_mean(found.pop(0)) if found else None)
+    return times
+
+
+def _end(node: onnx.NodeProto) -> str:
+    """Return the first output that a node has: it is no other node's."""
+    return next(filter(None, node.output), "")
 
 
 def _kind(node: onnx.NodeProto) -> str:
@@ -86,16 +139,16 @@ def _follow(
         if index is None:
             open_nodes.append(node)
             continue
-        owner[node.output[0]] = index
+        owner[_end(node)] = index
         producer |= dict.fromkeys(node.output, index)
 
     consumers: dict[str, set[int | None]] = {}
-    pending = {node.output[0] for node in open_nodes}
+    pending = {_end(node) for node in open_nodes}
     for node in reversed(original.node):
-        if node.output[0] in pending:
+        if _end(node) in pending:
             after = set().union(*(consumers.get(name, set()) for name in node.output))
             if len(after) == 1 and (only := after.pop()) is not None:
-                owner[node.output[0]] = only
+                owner[_end(node)] = only
         for name in node.input:
-            consumers.setdefault(name, set()).add(owner.get(node.output[0]))
+            consumers.setdefault(name, set()).add(owner.get(_end(node)))
     return owner

@@ -181,7 +181,7 @@ class _OpenVinoModel(CompiledModel):
             raise RunError("the model is closed")
         # OpenVINO calls a node without a name after its output.
         named = {
-            alias: node.name or node.output[0]
+            alias: modelfile.node_name(node)
             for node in self._file.proto.graph.node
             for alias in (node.name, *node.output)
             if alias

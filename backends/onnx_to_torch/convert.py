@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from backends.errors import ModelLoadError, one_line
+from backends.modelfile import node_name
 from backends.onnx_to_torch.node import Call, GraphBuilder, Value
 from backends.onnx_to_torch.operators import TABLE
 from backends.onnx_to_torch.sizes import compute_sizes
@@ -66,7 +67,7 @@ def convert(file: ModelFile, weights: Mapping[str, np.ndarray], float_type: torc
         sizes = compute_sizes(call)
         results = _on_tensors(call, node, file) if sizes is None else sizes
         for made in list(builder.graph.nodes)[before:]:
-            made.meta["onnx"] = node.name or node.output[0]
+            made.meta["onnx"] = node_name(node)
         outputs = results if isinstance(results, tuple) else (results,)
         builder.values.update((name, value) for name, value in zip(node.output, outputs, strict=False) if name)
     returned = []

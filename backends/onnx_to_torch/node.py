@@ -13,6 +13,7 @@ import torch
 from torch import fx, nn
 
 from backends.errors import ModelLoadError
+from backends.modelfile import node_name
 from backends.onnx_to_torch import kernels
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Call:
         self.attributes: dict[str, Any] = {
             item.name: onnx.helper.get_attribute_value(item) for item in node.attribute if not item.ref_attr_name
         }
-        self._label = f"{node.op_type} (node {node.name or node.output[0]!r})"
+        self._label = f"{node.op_type} (node {node_name(node)!r})"
 
     def refuse(self, what: str) -> ModelLoadError:
         """Return the error for something this converter does not support."""

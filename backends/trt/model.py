@@ -11,7 +11,7 @@ from typing import Any
 
 from backends.base import BoundCall, CompiledModel, DeviceTimer
 from backends.errors import ArtefactError, BackendUnavailableError, ModelLoadError, OptionError, RunError
-from backends.modelfile import ModelFile
+from backends.modelfile import ModelFile, node_name
 from backends.precision import COMPUTE_OPERATORS
 from backends.records import Array, CompileOptions, LayerInfo, RuntimeMemory
 from backends.trt.build import Dialect
@@ -29,12 +29,12 @@ class TrtModel(CompiledModel):
         self.inputs, self.outputs = file.inputs, file.outputs
         self.properties = properties
         # TensorRT calls a node without a name after its output.
-        unnamed = {f"node_of_{node.output[0]}": node.output[0] for node in file.proto.graph.node if not node.name}
+        unnamed = {f"node_of_{node_name(node)}": node_name(node) for node in file.proto.graph.node if not node.name}
         self._layers = tuple(
             replace(layer, nodes=tuple(unnamed.get(name, name) for name in layer.nodes)) for layer in layers
         )
         self._times: dict[str, list[float]] = defaultdict(list)
-        compute = {node.name or node.output[0] for node in file.proto.graph.node if node.op_type in COMPUTE_OPERATORS}
+        compute = {node_name(node) for node in file.proto.graph.node if node.op_type in COMPUTE_OPERATORS}
         types = {name for layer in self._layers if compute & set(layer.nodes) for name in layer.types}
         executed = {TYPES[name] for name in types if name in TYPES}
         if len(executed) > 1:

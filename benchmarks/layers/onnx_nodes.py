@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends import modelfile
+from backends.modelfile import fixed_shape, node_name
+from benchmarks.subject.executions import element_bytes
 
 if TYPE_CHECKING:
     import onnx
@@ -157,13 +159,15 @@ def model_graph(model: Path, shapes: Mapping[str, Shape]) -> ModelGraph:
     kinds: dict[str, int] = {}
     known: dict[str, Shape] = {}
     for info in (*graph.input, *graph.value_info, *graph.output):
-        tensor = info.type.tensor_type
-        if tensor.HasField("shape") and all(dimension.HasField("dim_value") for dimension in tensor.shape.dim):
-            known[info.name] = tuple(dimension.dim_value for dimension in tensor.shape.dim)
-            kinds[info.name] = tensor.elem_type
+        if (shape := fixed_shape(info)) is not None:
+            known[info.name], kinds[info.name] = shape, info.type.tensor_type.elem_type
     for weight in graph.initializer:
         known[weight.name], kinds[weight.name] = tuple(weight.dims), weight.data_type
-    sizes = {name: size for name, shape in known.items() if (size := _size(shape, kinds[name])) is not None}
+    sizes = {
+        name: math.ceil(math.prod(shape) * each)
+        for name, shape in known.items()
+        if (each := element_bytes(kinds[name])) is not None
+    }
     return ModelGraph(
         [_graph_node(node, known) for node in graph.node], sizes, [output.name for output in graph.output]
     )
@@ -176,13 +180,13 @@ def _fix_shapes(proto: onnx.ModelProto, shapes: Mapping[str, Shape]) -> None:
             dimension.dim_value = size
     for info in (*proto.graph.value_info, *proto.graph.output):
         for dimension in info.type.tensor_type.shape.dim:
-            if not dimension.HasField("dim_value"):
+            if not dimension.HasField("dim_value") or dimension.dim_value < 0:
                 dimension.Clear()
 
 
 def _graph_node(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> GraphNode:
     return GraphNode(
-        name=node.name or (node.output[0] if node.output else ""),
+        name=node_name(node),
         op=node.op_type,
         reads=tuple(name for name in node.input if name),
         writes=tuple(name for name in node.output if name),
@@ -216,14 +220,3 @@ def _channels(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> tuple[int, i
     if node.op_type in {"Conv", "ConvInteger", "QLinearConv"}:
         return shape[1] * groups, shape[0]
     return (shape[-1], shape[-2]) if flags.get("transB") else (shape[-2], shape[-1])
-
-
-def _size(shape: Shape, element_type: int) -> int | None:
-    """Return the bytes of a tensor of numbers; text has no size of its own."""
-    import onnx
-
-    try:
-        kind = onnx.helper.tensor_dtype_to_np_dtype(element_type)
-    except KeyError:
-        return None
-    return None if kind.hasobject or kind.kind in "OSU" else math.prod(shape) * kind.itemsize

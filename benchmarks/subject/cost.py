@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from backends import modelfile
 from backends.errors import one_line
-from backends.modelfile import external_files
+from backends.modelfile import external_files, fixed_shape, node_name
 from benchmarks.records.measurement import Cost, NodeCost
 from benchmarks.subject.executions import Executions, bodies_of, element_bytes, flattened, inner_path, node_path
 from benchmarks.subject.inputs import ModelSpecs, resolve_sizes
@@ -135,7 +135,7 @@ def _with_shapes(
         for dimension in info.type.tensor_type.shape.dim:
             if dimension.dim_param in known:
                 dimension.dim_value = known[dimension.dim_param]
-            elif not dimension.HasField("dim_value"):
+            elif not dimension.HasField("dim_value") or dimension.dim_value < 0:
                 dimension.Clear()
     for tensor in proto.graph.initializer:
         _bring_in(tensor, model)
@@ -191,10 +191,9 @@ class _Graph:
         shapes: dict[str, Shape] = {}
         bytes_each: dict[str, float] = {}
         for info in (*graph.input, *graph.value_info, *graph.output):
-            tensor = info.type.tensor_type
-            if tensor.HasField("shape") and all(dimension.HasField("dim_value") for dimension in tensor.shape.dim):
-                shapes[info.name] = tuple(dimension.dim_value for dimension in tensor.shape.dim)
-            if (each := element_bytes(tensor.elem_type)) is not None:
+            if (shape := fixed_shape(info)) is not None:
+                shapes[info.name] = shape
+            if (each := element_bytes(info.type.tensor_type.elem_type)) is not None:
                 bytes_each[info.name] = each
         tensors = {tensor.name: tensor for tensor in graph.initializer}
         tensors |= {
@@ -259,7 +258,7 @@ def _node_cost(node: onnx.NodeProto, path: str, graph: _Graph, batch: int) -> No
         else:
             watched.unsized += 1
     return NodeCost(
-        name=node.name or (node.output[0] if node.output else ""),
+        name=node_name(node),
         op=node.op_type,
         macs=round(_macs(node, path, graph) / batch),
         parameters=_parameters(node, graph),
@@ -281,7 +280,7 @@ def _macs(node: onnx.NodeProto, path: str, graph: _Graph) -> int:
                 raise
             return _executed(node, path, graph)
     except NotCountedError as error:
-        graph.watched.unknown.append(f"{operator_name(node)} of node {node.name or node.output[0]!r}: {error}")
+        graph.watched.unknown.append(f"{operator_name(node)} of node {node_name(node)!r}: {error}")
         return 0
 
 
@@ -343,8 +342,9 @@ def _control_flow(node: onnx.NodeProto, path: str, graph: _Graph) -> int:
     if path in watched.executions:
         watched.used = True
         return sum(_ran(inside, body, graph) for inside, body in bodies)
-    name = node.name or node.output[0]
-    watched.unknown += is_open or [f"{operator_name(node)} of node {name!r}: what it costs depends on the data"]
+    watched.unknown += is_open or [
+        f"{operator_name(node)} of node {node_name(node)!r}: what it costs depends on the data"
+    ]
     return min(macs) * (times or 0)
 
 
@@ -363,8 +363,7 @@ def _ran(inside: str, body: onnx.GraphProto, outer: _Graph) -> int:
             try:
                 total += _executed(node, path, graph) if path in executions else macs_of(node, graph.shape)
             except NotCountedError as error:
-                label = node.name or node.output[0]
-                graph.watched.unknown.append(f"{operator_name(node)} of node {label!r}: {error}")
+                graph.watched.unknown.append(f"{operator_name(node)} of node {node_name(node)!r}: {error}")
     return total
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from backends import modelfile
 from backends.base import Array, TensorSpec
-from backends.modelfile import subgraphs
+from backends.modelfile import fixed_shape, subgraphs
 from benchmarks.errors import InputError
 from benchmarks.subject.dtypes import numpy_type
 
@@ -196,9 +196,8 @@ def index_bounds(model: Path) -> dict[str, int]:
     graph = modelfile.read(model).proto.graph
     tables: dict[str, tuple[int, ...]] = {}
     for info in (*graph.input, *graph.value_info):
-        sizes = [dimension.dim_value for dimension in info.type.tensor_type.shape.dim]
-        if info.type.tensor_type.HasField("shape") and all(size > 0 for size in sizes):
-            tables[info.name] = tuple(sizes)
+        if (shape := fixed_shape(info)) and min(shape) > 0:
+            tables[info.name] = shape
     tables |= {tensor.name: tuple(tensor.dims) for each in subgraphs(graph) for tensor in each.initializer}
     origin = {info.name: info.name for info in graph.input}
     bounds: dict[str, int] = {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backends import modelfile
-from backends.modelfile import bodies, constants
+from backends.modelfile import bodies, constants, node_name
 
 if TYPE_CHECKING:
     import onnx
@@ -38,7 +38,7 @@ def random_nodes(model: Path) -> tuple[str, ...]:
     proto = modelfile.read(model).proto
     off = {name for name, tensor in constants(proto) if _is_false(tensor)}
     return tuple(
-        f"{(node.name or node.output[0])!r} ({node.op_type})"
+        f"{node_name(node)!r} ({node.op_type})"
         for graph in bodies(proto)
         for node in graph.node
         if node.op_type in _DRAWING or _is_training(node, off)

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 
 from backends import modelfile
+from backends.modelfile import node_name
 from benchmarks.errors import NotComparableError
 from benchmarks.layers.explanation import AlignedPlan, Rounding
 from benchmarks.layers.process import Processes, session_process
@@ -48,12 +49,12 @@ def kept_counts(space: PlanSpace, dense: Path, pruned: Path, same: Mapping[str, 
     """
     graphs = [modelfile.read(path).proto.graph for path in (dense, pruned)]
     lengths = {tensor.name: tuple(tensor.dims) for tensor in graphs[1].initializer}
-    named = {_name(node): node for node in graphs[1].node}
+    named = {node_name(node): node for node in graphs[1].node}
     counterparts = {theirs: named[mine] for mine, theirs in same.items() if mine in named}
     known: list[tuple[Size, int, str]] = []
     for place in space.places:
         if isinstance(place, AxisPlace):
-            name = _name(graphs[0].node[place.node])
+            name = node_name(graphs[0].node[place.node])
             node = counterparts.get(name)
             shape = lengths.get(node.input[place.input], ()) if node and place.input < len(node.input) else ()
             if place.axis < len(shape):
@@ -61,7 +62,7 @@ def kept_counts(space: PlanSpace, dense: Path, pruned: Path, same: Mapping[str, 
     gone = {
         block.name: 0
         for block in space.blocks
-        if not any(_name(graphs[0].node[index]) in counterparts for index in block.nodes)
+        if not any(node_name(graphs[0].node[index]) in counterparts for index in block.nodes)
     }
     counts = space.complete(gone) if gone else {}
     counts = {**_solved(known), **{name: 0 for name, count in counts.items() if not count}}
@@ -170,10 +171,6 @@ def aligned_plans(
 
 def _described(rounded: Rounding) -> str:
     return "as they are" if rounded == "not" else f"rounded {rounded}"
-
-
-def _name(node: onnx.NodeProto) -> str:
-    return node.name or node.output[0]
 
 
 def _solved(known: list[tuple[Size, int, str]]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import onnx
 
 from backends.base import LayerInfo
+from backends.modelfile import node_name
 
 __all__ = ["anchor_times", "anchors_of", "weight_slot"]
 
@@ -30,7 +31,7 @@ def anchors_of(graph: onnx.GraphProto) -> dict[str, str]:
     made_by: dict[str, str] = {}
     anchors: dict[str, str] = {}
     for node in graph.node:
-        name = node.name or node.output[0]
+        name = node_name(node)
         if weight_slot(node, constants) is not None:
             anchor = name
         else:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from backends.modelfile import node_name
 from benchmarks.tables.anchors import weight_slot
 from benchmarks.tables.nnls import non_negative_least_squares
 from benchmarks.tables.plan_space import AttributePlace, AxisPlace, BlockPlace, PlanSpace, Size
@@ -129,9 +130,7 @@ def layer_sizes(graph: onnx.GraphProto, space: PlanSpace) -> dict[str, LayerSize
                 for place in space.places
                 if isinstance(place, AxisPlace) and (place.node, place.input) == (index, slot)
             ]
-            sizes[node.name or node.output[0]] = LayerSizes(
-                tuple(axes[:1] if index in grouped else axes[:2]), block_of.get(index)
-            )
+            sizes[node_name(node)] = LayerSizes(tuple(axes[:1] if index in grouped else axes[:2]), block_of.get(index))
     return sizes
 
 

@@ -155,3 +155,42 @@ def test_the_profile_tells_the_weights_and_the_arena_apart(tmp_path):
     assert weight.nbytes <= said.weights_bytes < 1.5 * weight.nbytes
     assert 2 * 64 * 512 * 4 <= said.arena_bytes < 4 << 20
     assert create("ort").compile(path).memory().weights_bytes is None
+
+
+def test_nodes_without_names_are_timed_one_by_one_and_bodies_with_what_holds_them(tmp_path):
+    def branch(name):
+        node = helper.make_node("MatMul", ["c", name], [f"{name}_out"])
+        return helper.make_graph([node], name, [], [onnx.ValueInfoProto(name=f"{name}_out")])
+
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("MatMul", ["a", "w"], ["b"]),
+        helper.make_node("MatMul", ["b", "w"], ["c"]),
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["is"], to=TensorProto.BOOL),
+        helper.make_node("If", ["is"], ["d"], then_branch=branch("v"), else_branch=branch("w")),
+        helper.make_node("Mul", ["c", "d"], ["y"]),
+    ]
+    path = write(tmp_path / "m.onnx", nodes, weights=[(name, np.ones((3, 3), np.float32)) for name in "wv"])
+    compiled = create("ort").compile(path, CompileOptions(profile=True))
+    for _ in range(3):
+        compiled.run({"x": np.ones((1, 3), np.float32)})
+    layers = compiled.layers()
+    assert sorted((layer.name, layer.kind) for layer in layers) == [
+        ("a", "MatMul"),
+        ("b", "MatMul"),
+        ("c", "MatMul"),
+        ("d", "If"),
+        ("is", "Cast"),
+        ("sum", "ReduceSum"),
+        ("y", "Mul"),
+    ]
+    assert all(layer.time_ns is not None and layer.nodes == (layer.name,) for layer in layers)
+
+
+def test_a_file_that_onnxruntime_wrote_keeps_its_layers_apart(tmp_path):
+    written = tmp_path / "written.onnx"
+    written.write_bytes(create("ort").compile(small_cnn(tmp_path / "m.onnx")).artefact())
+    layers = create("ort").compile(written).layers()
+    assert any(layer.kind.startswith("NCHWc") for layer in layers)
+    assert all(layer.nodes == (layer.name,) for layer in layers)

@@ -356,3 +356,13 @@ def test_without_a_roofline_the_layers_are_still_told(conv_model):
 def test_a_budget_that_is_none_is_refused(conv_model):
     with pytest.raises(SettingError, match="must be positive"):
         profile_layers(SubjectSpec(model=conv_model), budget_s=0.0)
+
+
+def test_small_types_are_moved_as_they_are_packed(save_model, tmp_path):
+    held = [
+        helper.make_tensor("w", TensorProto.INT4, [64, 32], [1] * 2048),
+        helper.make_tensor("s", TensorProto.FLOAT, [], [0.5]),
+    ]
+    node = helper.make_node("DequantizeLinear", ["w", "s"], ["y"])
+    path = save_model(tmp_path / "m.onnx", [node], [], [("y", TensorProto.FLOAT, (64, 32))], held, opset=21)
+    assert model_graph(path, {}).moved_bytes({0}) == 2048 // 2 + 4 + 4 * 2048

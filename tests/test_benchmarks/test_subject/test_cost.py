@@ -339,3 +339,14 @@ def test_a_shape_kept_outside_the_file_is_read(save_model, weight, tmp_path):
     found = cost(path)
     assert found.macs == 6 * 4 * 5
     assert found.file_bytes == path.stat().st_size + (tmp_path / "m.data").stat().st_size
+
+
+def test_minus_one_in_a_shape_is_a_free_size(save_model, weight, tmp_path):
+    """Some exporters write it for a free dimension, inside the graph and at its ends."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("Relu", ["a"], ["y"])]
+    path = save_model(tmp_path / "m.onnx", nodes, [("x", FLOAT, [-1, 4])], [("y", FLOAT, [-1, 3])], [weight("w", 4, 3)])
+    model = onnx.load(path)
+    model.graph.value_info.append(helper.make_tensor_value_info("a", FLOAT, [-1, 3]))
+    onnx.save(model, path)
+    found = cost(path)
+    assert (found.macs, found.activation_bytes, found.unknown) == (12, 2 * 3 * 4, ())
