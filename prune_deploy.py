@@ -6,6 +6,7 @@ A package called ``deploy`` in a folder of ``PYTHONPATH`` is found before ours, 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,10 +20,24 @@ _USAGE = 2
 
 def main() -> NoReturn:
     """Run the command line and exit; with exit code 2 where another package hides one of ours."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # before there is anything to clear up: no traceback
     if stranger := _stranger():
         sys.stderr.write(f"deploy: {stranger}\n")
         raise SystemExit(_USAGE)
-    from deploy.cli import main as command_line
+    from deploy.user_errors import guarded
+
+    try:
+        guarded(_command_line)
+    finally:
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)  # the exit code is known
+
+
+def _command_line() -> None:
+    # Inside the guard: an interrupt during the imports is one line too.
+    from deploy.cli import command_line
 
     command_line()
 

@@ -4,6 +4,8 @@
 `null`, which computes nothing. `testing` holds what every backend promises.
 """
 
+import os
+
 from backends.base import (
     Availability,
     Backend,
@@ -31,3 +33,7 @@ __all__ = [
     "RuntimeMemory",
     "TensorSpec",
 ]
+
+# It reads this when it is imported, by whomever; without it, it keeps an identifier and a store of events in the home
+# folder and sends them. The children of this process inherit it.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -1,17 +1,26 @@
-"""A mistake of the user is one line and exit code 2, a defect of ours one line and 70: here and in child processes."""
+"""A mistake of the user is one line and exit code 2, a defect of ours one line and 70: here and in child processes.
+
+SIGTERM and SIGHUP end a command as Ctrl-C does: by an exception, so that everything is cleared up. One that is ignored,
+as by ``nohup``, stays ignored.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import platform
+import signal
 import sys
 import tempfile
+import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from deploy.exit_codes import DEFECT, INTERRUPTED, READER_LEFT, USAGE, WRONG_ANSWERS
+from deploy.files.printable import printable, printable_streams
 
 __all__ = ["guarded"]
 
@@ -22,7 +31,9 @@ _USER_ERRORS = {
     ("deploy.errors", "DeployError"),
     ("pruners.errors", "PruneError"),
 }
-_INTERRUPTED = "interrupted; what was finished is kept"
+_ENDINGS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_PATIENCE_S = 10.0
+"""Another signal within this time does not disturb the clearing up."""
 _LONGEST = 200
 """Characters of an exception that the line shows; the report has them all."""
 _DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR}
@@ -31,37 +42,95 @@ _DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQU
 def guarded(work: Callable[[], object]) -> NoReturn:
     """Do `work` and exit: a mistake of the user is one line on stderr and exit code 2, never a traceback.
 
-    Any other exception is a defect of ours: exit code 70, and the traceback is in a file that the line names.
+    Any other exception is a defect of ours: exit code 70, and the traceback is in a file that the line names. A signal
+    is one line, and 128 and its number. What is printed is `printable`.
     """
-    try:
-        work()
-    except KeyboardInterrupt:
-        _say(_INTERRUPTED)
-        raise SystemExit(INTERRUPTED) from None
-    except SystemExit as ended:
-        if ended.code == INTERRUPTED:  # the command line's own answer to Ctrl-C, which says nothing
-            _say(_INTERRUPTED)
+    with printable_streams(), _endings() as ending:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - a signal may turn into another one inside a library
+            if ending.number or isinstance(error, KeyboardInterrupt):
+                _interrupted(ending.number or signal.SIGINT)
+            _explain(error)
         _forget_reader()
-        if isinstance(ended.__context__, BrokenPipeError):  # its own answer to a reader that left is 1: a verdict here
+    raise SystemExit(0)
+
+
+class _Ending:
+    """The handler of the signals that end a command."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._raised_s = -_PATIENCE_S
+
+    def __call__(self, number: int, _: object) -> None:
+        if time.monotonic() - self._raised_s < _PATIENCE_S:
+            return
+        self._raised_s = time.monotonic()
+        self.number = self.number or number
+        raise KeyboardInterrupt
+
+    def swallowed(self, raised: sys.UnraisableHookArgs) -> None:
+        """Send the signal again where it came while no exception can be raised, as in a destructor."""
+        if not issubclass(raised.exc_type, KeyboardInterrupt) or not self.number:
+            sys.__unraisablehook__(raised)
+            return
+        self._raised_s = -_PATIENCE_S
+        again = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, self.number))
+        again.daemon = True
+        again.start()
+
+
+@contextmanager
+def _endings() -> Iterator[_Ending]:
+    ending = _Ending()
+    if threading.current_thread() is not threading.main_thread():
+        yield ending
+        return
+    hook = sys.unraisablehook
+    before = {number: signal.getsignal(number) for number in _ENDINGS}
+    heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    try:
+        sys.unraisablehook = ending.swallowed
+        for number in heeded:
+            signal.signal(number, ending)
+        yield ending
+    finally:
+        for number in heeded:
+            signal.signal(number, before[number])
+        sys.unraisablehook = hook
+
+
+def _interrupted(number: int) -> NoReturn:
+    what = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+    _say(f"{what}; what was finished is kept")
+    _forget_reader()
+    raise SystemExit(128 + number) from None
+
+
+def _explain(error: BaseException) -> NoReturn:
+    """Say in one line what went wrong, and exit."""
+    if isinstance(error, SystemExit):
+        if error.code == INTERRUPTED:  # the command line's own answer to Ctrl-C, which says nothing
+            _interrupted(signal.SIGINT)
+        _forget_reader()
+        if isinstance(error.__context__, BrokenPipeError):  # its own answer to a reader that left is 1: a verdict here
             raise SystemExit(READER_LEFT) from None
-        raise
-    except BrokenPipeError:
+        raise error
+    if isinstance(error, BrokenPipeError):
         _forget_reader()
         raise SystemExit(READER_LEFT) from None
-    except Exception as error:  # noqa: BLE001 - what is no mistake of the user is reported
-        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-            _say(f"{error.filename or 'output'}: {(error.strerror or 'cannot be written').lower()}")
-            raise SystemExit(USAGE) from None
-        classes = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
-        if not classes & _USER_ERRORS:
-            summary = " ".join(f"{type(error).__name__}: {error}".split())
-            _say(f"this is a bug in prune-deploy ({summary[:_LONGEST]}); please report it with {_written(error)}")
-            raise SystemExit(DEFECT) from None
-        _say(" ".join(str(error).split()))
-        wrong = ("benchmarks.errors", "WrongAnswersError") in classes
-        raise SystemExit(WRONG_ANSWERS if wrong else USAGE) from None
-    _forget_reader()
-    raise SystemExit(0)
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        _say(f"{error.filename or 'output'}: {(error.strerror or 'cannot be written').lower()}")
+        raise SystemExit(USAGE) from None
+    classes = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
+    if not classes & _USER_ERRORS:
+        summary = " ".join(f"{type(error).__name__}: {error}".split())
+        _say(f"this is a bug in prune-deploy ({summary[:_LONGEST]}); please report it with {_written(error)}")
+        raise SystemExit(DEFECT) from None
+    _say(" ".join(str(error).split()))
+    wrong = ("benchmarks.errors", "WrongAnswersError") in classes
+    raise SystemExit(WRONG_ANSWERS if wrong else USAGE) from None
 
 
 def _forget_reader() -> None:
@@ -72,7 +141,7 @@ def _forget_reader() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _written(error: Exception) -> str:
+def _written(error: BaseException) -> str:
     """Write the report of a defect, and return where it is."""
     about = f"{' '.join(sys.argv)}\nPython {platform.python_version()} on {platform.platform()}\n\n"
     text = about + "".join(traceback.format_exception(error))
@@ -80,7 +149,7 @@ def _written(error: Exception) -> str:
         with tempfile.NamedTemporaryFile(
             "w", prefix="prune-deploy-bug-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
         ) as report:
-            report.write(text)
+            report.write(printable(text, "\n\t"))
     except OSError:
         sys.stderr.write(text)
         return "what stands above"
@@ -88,4 +157,5 @@ def _written(error: Exception) -> str:
 
 
 def _say(message: str) -> None:
-    sys.stderr.write(f"deploy: {message}\n")
+    with suppress(OSError):  # a terminal that was closed
+        sys.stderr.write(f"deploy: {printable(message)}\n")

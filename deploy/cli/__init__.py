@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from deploy.cli.app import app
-from deploy.user_errors import guarded
+from deploy.files.scratch import scratch_folder
 
-__all__ = ["main"]
+__all__ = ["command_line"]
 
 
-def main() -> NoReturn:
-    """Run the command line and exit."""
-    guarded(app)
+def command_line() -> None:
+    """Run the command that the arguments name; `deploy.user_errors.guarded` says what went wrong."""
+    with scratch_folder():
+        app()

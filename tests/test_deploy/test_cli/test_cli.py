@@ -251,7 +251,7 @@ class Refuse:
             raise AssertionError(f"imports {{name}}")
 sys.meta_path.insert(0, Refuse())
 sys.argv = ["deploy", "bench", "--model", {str(model)!r}, "--backend", "ort", *{QUICK!r}]
-from deploy.cli import main
+from prune_deploy import main
 try:
     main()
 finally:

@@ -1,0 +1,122 @@
+"""The temporary folder of one command: what it and its children put there is gone with it, however it ends.
+
+Killed children cannot clear up after themselves, and a signal may come between the making of a folder and the note of
+who removes it. What a command that was killed itself left is removed by the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from deploy.exit_codes import INTERRUPTED
+
+__all__ = ["scratch_folder"]
+
+_PREFIX = "prune-deploy-"
+_MARK = "in-use"
+"""A file in the folder that is locked as long as its command lives."""
+_LOCK = ("PRUNE_DEPLOY_LOCK", "prune-deploy.lock")
+"""As `benchmarks.machine.lock` has it: the lock of the machine stays outside. Importing that would take too long."""
+
+
+@contextmanager
+def scratch_folder() -> Iterator[None]:
+    """Let this process and its children make their temporary files in a new folder, and remove it in the end.
+
+    Where there is no place for temporary files, none is made: what needs one says so.
+    """
+    try:
+        outside = tempfile.gettempdir()
+        _remove_abandoned(outside)
+        with _undisturbed():
+            folder = tempfile.mkdtemp(prefix=_PREFIX)
+            mark = _marked(folder)
+    except OSError:
+        folder = ""
+    if not folder:
+        yield
+        return
+    before = {name: os.environ.get(name) for name in ("TMPDIR", _LOCK[0])}
+    try:
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
+        os.environ[_LOCK[0]] = before[_LOCK[0]] or str(Path(outside) / _LOCK[1])
+        yield
+    except BaseException as error:
+        if getattr(error, "code", INTERRUPTED) == INTERRUPTED:
+            _end_children()
+        raise
+    finally:
+        with _undisturbed():
+            tempfile.tempdir = outside
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(mark)
+
+
+def _marked(folder: str) -> int:
+    # Under another name until it is locked: nobody takes a new folder for an abandoned one.
+    new = Path(folder) / f"{_MARK}.new"
+    mark = os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600)
+    if _locks(mark):
+        new.rename(new.with_name(_MARK))
+    return mark
+
+
+def _remove_abandoned(outside: str) -> None:
+    for entry in list(os.scandir(outside)):
+        mark = Path(entry.path) / _MARK
+        ours = entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False)
+        if not ours or entry.stat(follow_symlinks=False).st_uid != os.geteuid():
+            continue
+        with suppress(OSError):
+            descriptor = os.open(mark, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+            try:
+                if _locks(descriptor):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+def _locks(descriptor: int) -> bool:
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let signals wait until a folder is there and known, or gone."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    endings = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, endings)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_children() -> None:
+    """End what was started in the very moment of a signal, and is known to nobody."""
+    import psutil
+
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with suppress(psutil.Error):
+            child.kill()
+    psutil.wait_procs(children, timeout=5)
