@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from deploy.exit_codes import DEFECT, INTERRUPTED, READER_LEFT, USAGE, WRONG_ANSWERS
+from deploy.exit_codes import DEFECT, READER_LEFT, USAGE, WRONG_ANSWERS
 from deploy.files.printable import printable, printable_streams
 
 __all__ = ["guarded"]
@@ -39,19 +39,26 @@ _LONGEST = 200
 _DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR}
 
 
-def guarded(work: Callable[[], object]) -> NoReturn:
+def guarded(work: Callable[[], object], *, quiet: bool = False) -> NoReturn:
     """Do `work` and exit: a mistake of the user is one line on stderr and exit code 2, never a traceback.
 
     Any other exception is a defect of ours: exit code 70, and the traceback is in a file that the line names. A signal
     is one line, and 128 and its number. What is printed is `printable`.
+
+    Parameters
+    ----------
+    work : callable
+        What is done.
+    quiet : bool, default=False
+        Say nothing of a signal: the parent, which passed it on, does.
     """
     with printable_streams(), _endings() as ending:
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - a signal may turn into another one inside a library
             if ending.number or isinstance(error, KeyboardInterrupt):
-                _interrupted(ending.number or signal.SIGINT)
-            _explain(error)
+                _interrupted(ending.number or signal.SIGINT, quiet=quiet)
+            _explain(error, quiet=quiet)
         _forget_reader()
     raise SystemExit(0)
 
@@ -101,18 +108,20 @@ def _endings() -> Iterator[_Ending]:
         sys.unraisablehook = hook
 
 
-def _interrupted(number: int) -> NoReturn:
+def _interrupted(number: int, *, quiet: bool) -> NoReturn:
     what = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
-    _say(f"{what}; what was finished is kept")
+    if not quiet:
+        _say(f"{what}; what was finished is kept")
     _forget_reader()
     raise SystemExit(128 + number) from None
 
 
-def _explain(error: BaseException) -> NoReturn:
+def _explain(error: BaseException, *, quiet: bool) -> NoReturn:
     """Say in one line what went wrong, and exit."""
     if isinstance(error, SystemExit):
-        if error.code == INTERRUPTED:  # the command line's own answer to Ctrl-C, which says nothing
-            _interrupted(signal.SIGINT)
+        # Of a child that a signal ended, or the command line's own answer to Ctrl-C, which says nothing.
+        if error.code in {128 + number for number in _ENDINGS}:
+            _interrupted(int(error.code) - 128, quiet=quiet)
         _forget_reader()
         if isinstance(error.__context__, BrokenPipeError):  # its own answer to a reader that left is 1: a verdict here
             raise SystemExit(READER_LEFT) from None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -16,6 +15,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, Valida
 
 from benchmarks.errors import RecordError, SettingError
 from benchmarks.machine.probe import Calibration
+from benchmarks.machine.state import STATE_VARIABLE, state_folder
 from benchmarks.records.base import Record
 from benchmarks.records.disk import write_atomically
 from benchmarks.records.measurement import Environment
@@ -23,19 +23,14 @@ from benchmarks.stats.group_sequential import InterimAnalyses
 from benchmarks.stats.sequential_test import decide
 
 __all__ = [
-    "STATE_VARIABLE",
     "NoiseFloor",
     "best_probe",
     "fingerprint",
     "keep_best_probe",
     "load",
     "noise_floor",
-    "state_folder",
     "store",
 ]
-
-STATE_VARIABLE = "PRUNE_DEPLOY_STATE"
-"""Environment variable that names the folder for what is remembered about this machine."""
 
 _POWER = 0.95
 _MIN_PAIRS = 8
@@ -142,26 +137,6 @@ def fingerprint(environment: Environment) -> str:
         "packages": environment.packages,
     }
     return hashlib.sha256(json.dumps(stable, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def state_folder(variables: Mapping[str, str] = os.environ) -> Path:
-    """Return where facts about this machine are kept: ``$PRUNE_DEPLOY_STATE``, else the user's state folder.
-
-    Parameters
-    ----------
-    variables : Mapping of str to str
-        The environment.
-
-    References
-    ----------
-    XDG Base Directory Specification: a relative path in ``$XDG_STATE_HOME`` is ignored.
-    """
-    if chosen := variables.get(STATE_VARIABLE):
-        return Path(chosen)
-    base = Path(variables.get("XDG_STATE_HOME", ""))
-    if not base.is_absolute():
-        base = Path(variables.get("HOME") or Path.home()) / ".local" / "state"
-    return base / "prune-deploy"
 
 
 def store(floor: NoiseFloor, folder: Path | None = None) -> Path:

@@ -22,6 +22,7 @@ from typing import IO, Self
 from backends.base import Array
 from backends.errors import one_line
 from benchmarks.errors import WorkerError
+from benchmarks.machine.state import state_folder
 from benchmarks.process.channel import Channel, ChannelClosedError, ChannelGarbageError, ChannelTimeoutError, Message
 
 __all__ = [
@@ -303,9 +304,13 @@ def last_words(text: str, limit: int = 200) -> str:
 
 
 def package_environment() -> dict[str, str]:
-    """Return an environment for a child in which it, and what it starts, finds our packages before any other."""
+    """Return an environment for a child in which it, and what it starts, finds our packages before any other.
+
+    What torch.compile keeps is pickled: by default it lies in the temporary folder, under a name that anybody may take.
+    """
     path = os.pathsep.join(filter(None, (str(_PACKAGES), os.getenv("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    ours = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    return {"TORCHINDUCTOR_CACHE_DIR": str(state_folder() / "inductor"), **os.environ, **ours}
 
 
 def thread_environment(threads: int) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.errors import NotComparableError, RecordError
-from benchmarks.machine.noise_floor import state_folder
+from benchmarks.machine.state import state_folder
 from benchmarks.records.base import Record
 from benchmarks.records.file import save
 from benchmarks.tables.plan_space import PlanSpace

@@ -14,7 +14,7 @@ from benchmarks.settings import Settings
 from benchmarks.subject.subject import SubjectSpec
 from deploy.backend_options import compile_options, require_backends
 from deploy.cli import options as given
-from deploy.cli.output import leave, say
+from deploy.cli.output import leave, print_line, say
 from deploy.exit_codes import OK, UNFIT
 from deploy.report.formatting import duration, percent
 from deploy.results.bench_grid import onnx_file, reference_of
@@ -65,7 +65,7 @@ def calibrate(
         )
         where = store(floor)
         smallest = "no margin" if floor.smallest_margin is None else f"a margin of {percent(floor.smallest_margin, 1)}"
-        typer.echo(
+        print_line(
             f"{name}: {floor.n_pairs} pairs of {duration(floor.model_latency_ns)}, spread {percent(floor.spread, 2)}; "
             f"{smallest} is decided in 95 % of comparisons; false alarms at {percent(margin)}: "
             f"{percent(floor.false_alarm_rate, 1)}. Saved to {where}"

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from backends import registry
 from deploy.backend_options import compile_options
 from deploy.cli import options as given
+from deploy.report.terminal import as_text
 from deploy.results.bench_grid import onnx_file
 
 __all__ = ["compile_model"]
@@ -35,12 +35,11 @@ def compile_model(
     seconds = perf_counter() - started
     layers = compiled.layers()
     console = Console(highlight=False, markup=False)
-    console.print(
-        f"{path} compiled by {backend} for {options.device} in {compiled.executed_precision}: {seconds:.1f} s"
-    )
+    about = f"{path} compiled by {backend} for {options.device} in {compiled.executed_precision}: {seconds:.1f} s"
+    console.print(as_text(about))
     table = Table("layer", "kind", "ONNX nodes in it", title=f"{len(layers)} layers", title_justify="left")
     for layer in layers:
         cells = (layer.name, layer.kind, ", ".join(layer.nodes) or "- (added by the runtime)")
-        table.add_row(*map(Text, cells))  # names come from outside and may hold what rich takes for markup
+        table.add_row(*map(as_text, cells))
     console.print(table)
     compiled.close()

@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from backends import registry
 from benchmarks.machine.environment import cores_available
+from deploy.report.terminal import as_text
 from deploy.sources.datasets.data import data_availability
 
 __all__ = ["doctor"]
@@ -35,10 +35,10 @@ def doctor(
         state = registry.probe(name)
         why = "" if state.ok else f"{state.reason}; {state.hint}"
         cells = (name, ", ".join(state.devices) or "-", state.version or "-", "yes" if state.ok else "no", why)
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(as_text, cells))
     console.print(table)
     table = Table("data set", "usable", "where", why_not, title="Data", title_justify="left")
     for row in data_availability(data_root):
         why = "" if row.ok else f"{row.reason}; {row.hint}"
-        table.add_row(*map(Text, (row.name, "yes" if row.ok else "no", str(row.where or "-"), why)))
+        table.add_row(*map(as_text, (row.name, "yes" if row.ok else "no", str(row.where or "-"), why)))
     console.print(table)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import typer
-
 import backends.registry
 import benchmarks.registry
 import deploy.registry
 import pruners.registry
+from deploy.cli.output import print_line
 
 __all__ = ["list_names"]
 
@@ -20,4 +19,4 @@ def list_names() -> None:
         ("scenarios", benchmarks.registry.names()),
         ("networks and data", deploy.registry.names()),
     ):
-        typer.echo(f"{title}: {', '.join(names)}")
+        print_line(f"{title}: {', '.join(names)}")

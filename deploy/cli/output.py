@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from deploy.exit_codes import OK, UNFIT
+from deploy.files.printable import printable
 from deploy.report.table import Table
-from deploy.report.terminal import print_table
+from deploy.report.terminal import as_text, print_table
 
-__all__ = ["leave", "print_answer", "print_tables", "say"]
+__all__ = ["leave", "print_answer", "print_line", "print_tables", "say"]
 
 
 def say(line: str) -> None:
-    """Print one line on stderr."""
-    typer.echo(line, err=True)
+    """Print one line on stderr, whatever it holds."""
+    typer.echo(printable(line), err=True)
+
+
+def print_line(line: str = "") -> None:
+    """Print one line on stdout, whatever it holds."""
+    typer.echo(printable(line))
 
 
 def leave(code: int) -> None:
@@ -37,7 +42,7 @@ def leave(code: int) -> None:
 
 def print_answer(text: str) -> None:
     """Print a paragraph on stdout, as wide as the terminal, and an empty line."""
-    Console(highlight=False).print(Text(f"{text}\n", style="bold"))
+    Console(highlight=False).print(as_text(text, style="bold"), "")
 
 
 def print_tables(*tables: Table) -> None:

@@ -37,7 +37,8 @@ def run(
     except ChildFailedError as error:
         raise typer.Exit(error.exit_code) from None
     print_results(results)
-    say(f"\nPage: {store.root / 'report.html'}   data: {store.root / 'results.json'}")
+    say("")
+    say(f"Page: {store.root / 'report.html'}   data: {store.root / 'results.json'}")
     if any(not row.agrees for row in results.answers()):
         raise typer.Exit(WRONG_ANSWERS)
     missing = bool(results.skipped)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deploy.errors import OutputError
 from deploy.files.atomic import require_writable, write_file
+from deploy.files.printable import printable
 from deploy.report.table import Table
 
 __all__ = ["markdown", "require_block", "write_block"]
@@ -22,7 +23,7 @@ def markdown(table: Table) -> str:
     ]
     below = [table.caption] if table.caption else []
     below += [f"[{number}] {note}  " for number, note in enumerate(table.notes, 1)]
-    return "\n".join(lines + (["", *below] if below else [])) + "\n"
+    return "\n".join(map(printable, lines + (["", *below] if below else []))) + "\n"
 
 
 def require_block(path: Path, name: str) -> None:

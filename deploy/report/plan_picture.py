@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from deploy.bundle.pruning import GroupCount, PruningRecord
 from deploy.files.atomic import write_file
+from deploy.files.printable import printable
 from deploy.report.axes import Axis, round_ticks
 from deploy.report.formatting import percent
 from deploy.report.plan_rows import group_table, shorten
@@ -86,7 +87,7 @@ def write_plan_picture(rows: Sequence[GroupCount], title: str, path: Path) -> No
         font_family="system-ui, sans-serif",
         font_size=12,
     )
-    write_file(path, drawn + "\n")
+    write_file(path, printable(drawn) + "\n")
 
 
 def plan_page(plan: PruningPlan, rows: Sequence[GroupCount], tables: Sequence[Table], title: str, lead: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from deploy.files.printable import printable
 from deploy.report.table import MARK
 
 __all__ = ["render"]
@@ -14,6 +15,8 @@ __all__ = ["render"]
 
 def render(template: str, **context: Any) -> str:
     """Fill a template of the folder ``templates``; text is escaped, finished pictures are passed as `Markup`.
+
+    What steers a terminal or turns text around is written as its code.
 
     Parameters
     ----------
@@ -31,7 +34,7 @@ def render(template: str, **context: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["unbroken"] = _unbroken
-    return environment.get_template(template).render(context)
+    return printable(environment.get_template(template).render(context), "\n\t")
 
 
 def _unbroken(cell: str) -> Markup:

@@ -8,19 +8,20 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from deploy.files.printable import printable
 from deploy.report.formatting import answer
 from deploy.report.table import MARK, Table
 from deploy.report.tables import tables
 from deploy.results.results import Results
 
-__all__ = ["print_results", "print_table", "renderables"]
+__all__ = ["as_text", "print_results", "print_table", "renderables"]
 
 
 def renderables(results: Results) -> list[RenderableType]:
     """Return one renderable per table, then the notes, then the answer in one sentence."""
     parts: list[RenderableType] = [_rendered(table) for table in tables(results)]
-    parts += [Text(f"Note: {note}") for note in results.notes]
-    parts.append(Text(answer(results), style="bold"))
+    parts += [as_text(f"Note: {note}") for note in results.notes]
+    parts.append(as_text(answer(results), style="bold"))
     return parts
 
 
@@ -44,20 +45,24 @@ def print_table(table: Table, console: Console) -> None:
     console.print(_rendered(table), highlight=False)
 
 
+def as_text(words: str, style: str = "") -> Text:
+    """Return words from outside for rich: they may hold what it takes for markup, and what steers a terminal."""
+    return Text(printable(words), style=style)
+
+
 def _rendered(table: Table) -> RenderableType:
-    # Text, not str: labels and messages come from outside and may hold what rich takes for markup.
     drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for index, name in enumerate(table.columns):
         marks = (mark for row in table.rows for mark in MARK.findall(row[index]))
         drawn.add_column(
-            Text(name),
+            as_text(name),
             justify="left" if table.is_left(index) else "right",
             overflow="fold",
             min_width=max(map(len, marks), default=None),  # a mark stays on one line
         )
     for row in table.rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    below = [Text(table.caption, style="dim")] if table.caption else []
-    below += [Text(f"[{number}] {note}") for number, note in enumerate(table.notes, 1)]
+        drawn.add_row(*map(as_text, row))
+    below = [as_text(table.caption, style="dim")] if table.caption else []
+    below += [as_text(f"[{number}] {note}") for number, note in enumerate(table.notes, 1)]
     body = Padding(Group(drawn, *below), (0, 0, 1, 2))
-    return Group(Text(table.title, style="bold"), body)
+    return Group(as_text(table.title, style="bold"), body)

@@ -59,7 +59,7 @@ def main(function: str, *arguments: str) -> None:
     """Call the function that the command line names."""
     module, _, name = function.partition(":")
     # The import stands inside the guard: an interrupt while torch is imported is one line too.
-    guarded(lambda: getattr(import_module(module), name)(*arguments))
+    guarded(lambda: getattr(import_module(module), name)(*arguments), quiet=True)
 
 
 if __name__ == "__main__":

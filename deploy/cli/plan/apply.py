@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.output import say
+from deploy.cli.output import print_line, say
 from deploy.cli.plan import options as given
 from deploy.cli.plan.output import print_tables
 from deploy.plans.applied import apply_and_write
@@ -40,6 +40,7 @@ def apply(
     say("pruning, checking and exporting")
     bundle = apply_and_write(source, traced, output, seed=seed)
     for line in proof_lines(bundle.pruning):
-        typer.echo(line)
+        print_line(line)
     print_tables([cost_table(traced.graph, [("pruned", source)])])
-    typer.echo(f"\nBundle: {output}")
+    print_line()
+    print_line(f"Bundle: {output}")

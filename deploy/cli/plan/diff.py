@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from deploy.cli.output import print_line
 from deploy.cli.plan import options as given
 from deploy.cli.plan.output import print_tables
 from deploy.plans.difference import differences
@@ -38,6 +39,6 @@ def diff(
             require_fit(each, traced, path)
         tables.append(cost_table(traced.graph, [("A", a), ("B", b)]))
     for line in difference_lines(changes):
-        typer.echo(line)
+        print_line(line)
     print_tables(tables)
     raise typer.Exit(0 if changes.equal else 1)

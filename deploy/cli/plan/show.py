@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from deploy.cli.output import print_line
 from deploy.cli.plan import options as given
 from deploy.cli.plan.output import WIDTH, print_tables
 from deploy.files.atomic import require_writable
@@ -48,9 +49,10 @@ def show(
         raise PlanError(f"{plan_file} removes nothing: there is nothing to draw; --network draws the whole network")
     lead = headline(source)
     for line in (lead, *settings_lines(source, WIDTH), *proof_lines(read_pruning(plan_file)), "", *bars(rows, WIDTH)):
-        typer.echo(line)
+        print_line(line)
     if graph is None:
-        typer.echo("\nGroups that are not listed keep everything; --network shows them too, and counts FLOPs.")
+        print_line()
+        print_line("Groups that are not listed keep everything; --network shows them too, and counts FLOPs.")
     print_tables(tables)
     title = f"Plan {plan_file}" if network is None else f"Plan {plan_file} for {network}"
     if page is not None:

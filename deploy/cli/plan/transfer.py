@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from deploy.cli.output import print_line
 from deploy.cli.plan.output import print_tables
 from deploy.files.atomic import require_writable
 from deploy.plans.source import read_plan, requested, require_fit, trace_network
@@ -66,4 +67,5 @@ def transfer(
     transferred = transfer_plan(plans, first, second, by=by, units=units, multiple_of=multiple_of, seed=seed)
     transferred.plan.save(output)
     print_tables([stage_table(transferred), cost_table(second.graph, [("pruned", transferred.plan)])])
-    typer.echo(f"\nPlan: {output}")
+    print_line()
+    print_line(f"Plan: {output}")

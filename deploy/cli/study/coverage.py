@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli import options as given
-from deploy.cli.output import print_tables, say
+from deploy.cli.output import print_line, print_tables, say
 from deploy.exit_codes import WRONG_ANSWERS
 from deploy.report.markdown import require_block, write_block
 from deploy.studies.coverage.catalogue import entries
@@ -49,7 +49,7 @@ def coverage(
         write_block(markdown, block, as_markdown(rows))
     print_tables(totals(rows))
     if missing := lost(rows):
-        typer.echo(f"Handled by Torch-Pruning and not by this project: {', '.join(missing)}")
+        print_line(f"Handled by Torch-Pruning and not by this project: {', '.join(missing)}")
     if any(row.outcome == "wrong" and not row.runtime_at_fault and row.job.engine == "ours" for row in rows):
         raise typer.Exit(WRONG_ANSWERS)
 

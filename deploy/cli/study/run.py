@@ -9,7 +9,7 @@ import typer
 
 from backends.errors import OptionError
 from deploy.cli import options as given
-from deploy.cli.output import leave, print_tables, say
+from deploy.cli.output import leave, print_line, print_tables, say
 from deploy.exit_codes import measured_code, sides
 from deploy.recipe import with_data_root
 from deploy.report.markdown import require_block
@@ -62,7 +62,8 @@ def run(
     _print(results)
     if markdown is not None:
         write_page(results, markdown)
-    say(f"\nData: {folder / RESULTS}")
+    say("")
+    say(f"Data: {folder / RESULTS}")
     missing = any(cell.outcome == "failed" for cell in results.cells) or any(row.reason for row in results.measured)
     measured = sides(row.comparison for row in results.measured)
     leave(measured_code(measured, missing=missing, accept_unfit=accept_unfit))
@@ -82,7 +83,7 @@ def _executor(cluster: str, folder: Path, jobs: int, gpus_per_job: int) -> Execu
 def _print(results: StudyResults) -> None:
     print_tables(*tables(results))
     for line in failures(results):
-        typer.echo(f"failed: {line}")
+        print_line(f"failed: {line}")
     for answer in answers(results):
-        typer.echo(answer)
-    typer.echo(rule(results.metric))
+        print_line(answer)
+    print_line(rule(results.metric))

@@ -12,7 +12,7 @@ from benchmarks.tables.build import build_table
 from benchmarks.tables.plan_space import PlanSpace
 from deploy.backend_options import compile_options, require_backends
 from deploy.cli import options as given
-from deploy.cli.output import print_tables, say
+from deploy.cli.output import print_line, print_tables, say
 from deploy.files.atomic import require_writable
 from deploy.report.latency_table import latency_tables
 from deploy.results.bench_grid import shapes
@@ -46,4 +46,5 @@ def build(
     table = build_table(spec, PlanSpace.load(plan_space), plans=plans, seed=seed, progress=lambda line, _: say(line))
     table.save(output)
     print_tables(*latency_tables(table, top=10))
-    typer.echo(f"\nTable: {output}")
+    print_line()
+    print_line(f"Table: {output}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.tables.table import LatencyTable
+from deploy.cli.output import print_line
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.latency_table import as_csv
 
@@ -21,4 +22,4 @@ def export(
     """Write the predicted time of each layer at each full block of its groups, as CSV."""
     require_writable(output)
     write_file(output, as_csv(LatencyTable.load(table)))
-    typer.echo(f"Layer times: {output}")
+    print_line(f"Layer times: {output}")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
 from benchmarks.tables.cache import kept_tables, tables_folder
-from deploy.cli.output import print_tables
+from deploy.cli.output import print_line, print_tables
 from deploy.report.latency_table import kept_table
 
 __all__ = ["list_tables"]
@@ -16,4 +14,4 @@ def list_tables() -> None:
     kept = list(kept_tables())
     if kept:
         print_tables(kept_table(kept))
-    typer.echo(f"{len(kept)} latency tables in {tables_folder()}")
+    print_line(f"{len(kept)} latency tables in {tables_folder()}")

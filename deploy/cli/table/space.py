@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.output import say
+from deploy.cli.output import print_line, say
 from deploy.cli.plan import options as given
 from deploy.plans.source import network_request, trace_network
 from deploy.tables.plan_space import DENSE, PLAN_SPACE, write_plan_space
@@ -35,7 +35,7 @@ def space(
     traced = trace_network(request, seed=seed)
     say("exporting it at several widths")
     found = write_plan_space(traced.model, traced.graph, traced.examples, output, seed=seed, blocks=blocks)
-    typer.echo(
+    print_line(
         f"{len(found.groups)} groups, {len(found.places)} numbers that follow them"
         f"{f', {len(found.blocks)} residual blocks' if blocks else ''}. {output / DENSE}, "
         f"{output / PLAN_SPACE}"

@@ -21,6 +21,7 @@ from benchmarks.process.memory import peak_bytes
 from benchmarks.process.serving import end_with_parent
 from deploy.errors import DeployError
 from deploy.files.atomic import write_file
+from deploy.files.printable import printable_streams
 from deploy.studies.coverage import checks, ours, tp
 from deploy.studies.coverage.clock import Clock
 from deploy.studies.coverage.models import build, inputs_of
@@ -169,4 +170,5 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     end_with_parent()
-    main(sys.argv[1:])
+    with printable_streams():  # into its log
+        main(sys.argv[1:])

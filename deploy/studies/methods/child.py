@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 import torch.distributed
 
 from benchmarks.process.serving import die_with_parent, end_with_parent
+from deploy.files.printable import printable_streams
 from deploy.run.progress import Progress
 from deploy.run.stages import Stage
 from deploy.run.steps import SharedTrainingDone
@@ -89,7 +90,8 @@ if __name__ == "__main__":
     else:
         end_with_parent()
     warnings.simplefilter("ignore")
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    with printable_streams():  # into its log
+        main(Path(sys.argv[1]), Path(sys.argv[2]))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
         sys.stdout.flush()

@@ -12,7 +12,8 @@ import pytest
 
 from benchmarks.errors import RecordError, SettingError
 from benchmarks.machine import noise_floor as floors
-from benchmarks.machine.noise_floor import NoiseFloor, fingerprint, noise_floor, state_folder
+from benchmarks.machine.noise_floor import NoiseFloor, fingerprint, noise_floor
+from benchmarks.machine.state import state_folder
 from benchmarks.records.measurement import Environment
 from benchmarks.stats.group_sequential import InterimAnalyses, plan_analyses
 from benchmarks.stats.sequential_test import decide
