@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from benchmarks.errors import RecordError
-from benchmarks.machine.noise_floor import state_folder
+from benchmarks.machine.state import state_folder
 from benchmarks.subject.subject import content_sha256
 from benchmarks.tables.cache import keep
 from benchmarks.tables.plan_space import PlanSpace

@@ -15,7 +15,8 @@ from deploy.exit_codes import READER_LEFT
 from deploy.user_errors import guarded
 
 PACKAGES = ("deploy", "pruners", "backends", "benchmarks")
-LIGHT = ["deploy", "deploy.cli", "deploy.cli.app", "deploy.errors", "deploy.exit_codes", "deploy.user_errors"]
+FILES = ["deploy.files", "deploy.files.printable", "deploy.files.scratch"]
+LIGHT = ["deploy", "deploy.cli", "deploy.cli.app", "deploy.errors", "deploy.exit_codes", *FILES, "deploy.user_errors"]
 NAMES = [(group, name) for group, commands in COMMANDS.items() for name in commands]
 
 
@@ -29,7 +30,7 @@ def test_the_line_of_a_command_is_its_own(group, name):
 
 def test_the_list_of_commands_imports_none_of_them():
     code = (
-        "import sys; from deploy.cli.app import app\n"
+        "import sys, deploy.user_errors; from deploy.cli.app import app\n"
         "try: app(['--help'])\n"
         "finally: print(*sorted(n for n in sys.modules if n.split('.')[0] in PACKAGES))".replace(
             "PACKAGES", repr(PACKAGES)

@@ -28,7 +28,7 @@ def test_everything_else_is_written_as_its_code():
 def test_the_streams_of_a_command_show_nothing_else(terminal, capsys, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
     with printable_streams():
-        print(f"\x1b[1m{HOSTILE}\x1b[0m")
+        sys.stdout.write(f"\x1b[1m{HOSTILE}\x1b[0m\n")
         sys.stderr.writelines([HOSTILE, "\n"])
     out, err = capsys.readouterr()
     style = ("\x1b[1m", "\x1b[0m") if terminal else ("\\u001b[1m", "\\u001b[0m")
@@ -36,5 +36,5 @@ def test_the_streams_of_a_command_show_nothing_else(terminal, capsys, monkeypatc
     assert out == f"{style[0]}{middle}{style[1]}\n"
     for text in (middle, err):
         assert text.replace("\n", "").isprintable()
-    print("as before")
+    sys.stdout.write("as before\n")
     assert capsys.readouterr().out == "as before\n"
