@@ -120,8 +120,8 @@ def _explain(error: BaseException, *, quiet: bool) -> NoReturn:
     """Say in one line what went wrong, and exit."""
     if isinstance(error, SystemExit):
         # Of a child that a signal ended, or the command line's own answer to Ctrl-C, which says nothing.
-        if error.code in {128 + number for number in _ENDINGS}:
-            _interrupted(int(error.code) - 128, quiet=quiet)
+        if number := next((one for one in _ENDINGS if error.code == 128 + one), None):
+            _interrupted(number, quiet=quiet)
         _forget_reader()
         if isinstance(error.__context__, BrokenPipeError):  # its own answer to a reader that left is 1: a verdict here
             raise SystemExit(READER_LEFT) from None
