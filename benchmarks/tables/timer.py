@@ -104,7 +104,11 @@ class PlanTimer:
 
         Until the median of the ratios is known to a quarter of a percent, or for `_LANDING_S` seconds.
         """
-        path, begin = self._file(self.narrower.model(counts)), self.now_s()
+        return self.share_of(self._file(self.narrower.model(counts)))
+
+    def share_of(self, path: Path) -> float:
+        """Return the time of another ONNX file for the same inputs as a share of the dense network's, as `share`."""
+        begin = self.now_s()
         ratios: list[float] = []
         while len(ratios) < _FEWEST_RATIOS or (_error(ratios) > _KNOWN and self.now_s() - begin < _LANDING_S):
             ratios += self._in_turn(path, turns=_LANDING_TURNS, total_s=_LANDING_TURNS_S)[0]

@@ -1,70 +1,63 @@
-"""`ByCost`: a speed met by a share of another cost, for comparison with what is decided by time. Imports no torch."""
+"""A speed met by a share of another cost, for comparison with what is decided by time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
 
+from deploy.bundle.pruning import SpeedLanding
+from deploy.run.speed import Round, SpeedTable, counts_of, landed, measured
 from pruners.base import PruningMethod
 from pruners.decide.search import largest_within
 from pruners.errors import TargetError
 from pruners.target import Cost, Target
 from pruners.task import Pruned, PruningTask
 
-__all__ = ["ByCost"]
+__all__ = ["prune_by_cost"]
 
 
-class ByCost(PruningMethod):
-    """Prune by another method to the largest share of a cost that takes no longer than was asked for.
+def prune_by_cost(
+    method: PruningMethod, of: Cost, task: PruningTask, tables: Sequence[SpeedTable]
+) -> tuple[Pruned, tuple[SpeedLanding, ...]]:
+    """Prune to shares of a cost until the measured times are those that are asked for.
 
-    The method prunes once for each share that is tried, ten times at most: for methods that do not train.
+    Tables predict counts that leave blocks partly filled less well than full ones, so the search is by what is
+    measured. The method prunes once for each share that is tried, ten times at most: for methods that do not train.
 
     Parameters
     ----------
     method : PruningMethod
-        Decides the plan.
+        Decides the plans.
     of : Cost
         What it decides by.
+    task : PruningTask
+        Its target is replaced.
+    tables : sequence of SpeedTable
+        One for each speed that is met.
+
+    Raises
+    ------
+    TargetError
+        The method reaches none of the shares that were tried, or the closest plan is no faster than the dense network.
     """
+    refused: list[TargetError] = []
+    rounds: list[Round] = []
+    models = [table.model for table in tables]
 
-    name: ClassVar[str] = "by cost"
-    paper: ClassVar[str] = "that of the method"
-    removes = "channels"
-
-    def __init__(self, method: PruningMethod, of: Cost) -> None:
-        super().__init__()
-        self.method = method
-        self.of = of
-
-    def prune(self, task: PruningTask) -> Pruned:
-        """Prune the network of `task`, whose target is a time, or several.
-
-        Raises
-        ------
-        TargetError
-            At no share is the time met.
-        """
-        refused: list[TargetError] = []
-
-        def longest(counts: Mapping[str, int]) -> float:
-            """Return the time that is furthest beyond what was asked for, as a share of that."""
-            asked = ((one.table, one.kept_fraction) for one in (task.target, *task.target.also))
-            return max(table.time_ns(counts) / (share * table.time_ns()) for table, share in asked if table)
-
-        def attempt(share: float) -> tuple[float, Pruned] | None:
-            try:
-                # Each share is another pruning: none goes on from what one before it kept.
-                pruned = self.method.prune(replace(task, target=Target(of=self.of, kept_fraction=share), keeper=None))
-            except TargetError as error:
-                refused.append(error)
-                return None
-            return longest({name: len(kept) for name, kept in pruned.plan.kept.items()}), pruned
-
-        found = largest_within(attempt, 1.0, longest({}))
+    def attempt(share: float) -> tuple[float, Round] | None:
+        try:
+            # Each share is another pruning: none goes on from what one before it kept.
+            pruned = method.prune(replace(task, target=Target(of=of, kept_fraction=share), keeper=None))
+        except TargetError as error:
+            refused.append(error)
+            return None
+        counts = counts_of(pruned, models[0])
+        found = next((one for one in rounds if one.counts == counts), None)
         if found is None:
-            reached = f": {refused[-1]}" if refused else ""
-            raise TargetError(
-                f"at no share of the {self.of} is the network {1 / task.target.kept_fraction:.2f}x as fast{reached}"
-            )
-        return found
+            rounds.append(found := measured(pruned, counts, tables, models))
+        return max(each / table.asked for each, table in zip(found.measured, tables, strict=True)), found
+
+    largest_within(attempt, 1.0, max(1 / table.asked for table in tables))
+    if not rounds:
+        raise refused[-1]
+    return landed(task, tables, models, rounds)

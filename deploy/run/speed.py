@@ -17,7 +17,7 @@ from pruners.surgery import policy_of
 from pruners.target import Target
 from pruners.task import Pruned, PruningTask
 
-__all__ = ["Counts", "SpeedTable", "prune_to_speed"]
+__all__ = ["Counts", "Round", "SpeedTable", "counts_of", "importance_of", "landed", "measured", "prune_to_speed"]
 
 _CORRECTIONS = 2
 _WIDTHS = 200
@@ -57,7 +57,7 @@ class SpeedTable:
     refine: Callable[[Counts, float], LatencyModel]
 
 
-class _Round(NamedTuple):
+class Round(NamedTuple):
     """A plan, and what each table predicted and each backend took for it, as shares of the dense network's time."""
 
     pruned: Pruned
@@ -97,7 +97,7 @@ def prune_to_speed(
     watched = replace(task, train=_watched(task.train, trained), fit=_watched(task.fit, trained))
     models = [table.model for table in tables]
     shares = [table.asked for table in tables]
-    rounds: list[_Round] = []
+    rounds: list[Round] = []
     while True:
         try:
             pruned = method.prune(replace(watched, target=_target(tables, models, shares)))
@@ -106,11 +106,10 @@ def prune_to_speed(
             if not rounds:
                 raise
             break  # the plans that are known are as close as it gets
-        counts = {name: len(kept) for name, kept in pruned.plan.kept.items()} | models[0].without(pruned.plan.blocks)
+        counts = counts_of(pruned, models[0])
         if any(counts == one.counts for one in rounds):  # nothing lies between the plans that are known
             break
-        predicted = tuple(model.time_ns(counts) / table.dense_ns for model, table in zip(models, tables, strict=True))
-        rounds.append(_Round(pruned, counts, predicted, tuple(table.share(counts) for table in tables)))
+        rounds.append(measured(pruned, counts, tables, models))
         if trained or _off(rounds[-1], tables)[0] == 0 or len(rounds) > _CORRECTIONS:
             break
         models = [table.refine(counts, share) for table, share in zip(tables, rounds[-1].measured, strict=True)]
@@ -118,13 +117,50 @@ def prune_to_speed(
             table.asked * model.time_ns(counts) / table.dense_ns / measured
             for table, model, measured in zip(tables, models, rounds[-1].measured, strict=True)
         ]
+    return landed(task, tables, models, rounds)
+
+
+def counts_of(pruned: Pruned, model: LatencyModel) -> dict[str, int]:
+    """Return the kept units of each group that a plan decides, 0 of the residual blocks that go and of their groups."""
+    return {name: len(kept) for name, kept in pruned.plan.kept.items()} | model.without(pruned.plan.blocks)
+
+
+def measured(
+    pruned: Pruned, counts: dict[str, int], tables: Sequence[SpeedTable], models: Sequence[LatencyModel]
+) -> Round:
+    """Measure a plan on every backend; `models` are what the tables predict by at that time."""
+    predicted = tuple(model.time_ns(counts) / table.dense_ns for model, table in zip(models, tables, strict=True))
+    return Round(pruned, counts, predicted, tuple(table.share(counts) for table in tables))
+
+
+def landed(
+    task: PruningTask, tables: Sequence[SpeedTable], models: Sequence[LatencyModel], rounds: Sequence[Round]
+) -> tuple[Pruned, tuple[SpeedLanding, ...]]:
+    """Keep the closest of the plans that were measured, and tell how close each table's speed is met.
+
+    Parameters
+    ----------
+    task : PruningTask
+        That was pruned.
+    tables : sequence of SpeedTable
+        One for each speed.
+    models : sequence of LatencyModel
+        What predicts by all that is known.
+    rounds : sequence of Round
+        At least one.
+
+    Raises
+    ------
+    TargetError
+        The closest plan is measured to be no faster than the dense network.
+    """
     kept = min(range(len(rounds)), key=lambda index: _off(rounds[index], tables))
     best = rounds[kept]
-    for table, measured in zip(tables, best.measured, strict=True):
-        if measured >= 1:
+    for table, share in zip(tables, best.measured, strict=True):
+        if share >= 1:
             raise TargetError(
                 f"{1 / table.asked:.2f}x the speed on {table.model.backend} was asked for, but the closest plan takes "
-                f"{measured:.2f} of the dense network's time; measure on a quieter machine, or ask for another speed"
+                f"{share:.2f} of the dense network's time; measure on a quieter machine, or ask for another speed"
             )
     graph = trace(task.model, task.example_inputs, policy=policy_of(task))
     choices = choices_of(graph.groups, replace(task.constraints, multiple_of=1))
@@ -139,9 +175,9 @@ def prune_to_speed(
             measured=tuple(one.measured[index] for one in rounds),
             kept_round=kept,
             macs=best.pruned.macs_after / best.pruned.macs_before,
-            importance=_importance(choices, best.counts),
+            importance=importance_of(choices, best.counts),
             macs_by_flops=None if uniform is None else graph.macs(uniform) / graph.macs(),
-            importance_by_flops=None if uniform is None else _importance(choices, uniform),
+            importance_by_flops=None if uniform is None else importance_of(choices, uniform),
         )
         for index, table in enumerate(tables)
     )
@@ -156,7 +192,7 @@ def _target(tables: Sequence[SpeedTable], models: Sequence[LatencyModel], shares
     return replace(first, also=tuple(also))
 
 
-def _off(one: _Round, tables: Sequence[SpeedTable]) -> tuple[int, float]:
+def _off(one: Round, tables: Sequence[SpeedTable]) -> tuple[int, float]:
     """Rank how far off a plan is: 0 within the tolerance, 1 faster than asked for, 2 slower; then by how much."""
     apart = [measured - table.asked for measured, table in zip(one.measured, tables, strict=True)]
     beyond = [off - table.tolerance for off, table in zip(apart, tables, strict=True)]
@@ -177,7 +213,7 @@ def _as_fast(choices: Choices, models: Sequence[LatencyModel], counts: Counts) -
     return None
 
 
-def _importance(choices: Choices, counts: Counts) -> float:
+def importance_of(choices: Choices, counts: Counts) -> float:
     """Return the mean over groups of the square root of the share of units kept."""
     whole = choices.whole
     return sum(sqrt(counts.get(name, size) / size) for name, size in whole.items()) / len(whole)

@@ -32,7 +32,7 @@ from pruners.policy import Policy
 from pruners.registry import create
 from pruners.task import Progress
 
-__all__ = ["measure_tables", "read_tables", "require_speeds"]
+__all__ = ["measure_tables", "read_tables", "require_speeds", "speed_table"]
 
 _PROCESSES = 3
 """That measure a plan: calls of one process are not independent samples."""
@@ -118,19 +118,54 @@ def read_tables(recipe: Recipe, folder: Path, progress: Progress) -> tuple[Speed
     tables = []
     for index, target in enumerate(recipe.prune.targets):
         table, spec = LatencyTable.load(folder / _file(index)), _spec(recipe, target, folder / DENSE)
-        measured = _Measured(table, spec, space, recipe.seed, lambda line: progress(line, 1.0))
+        asked, tolerance = _asked(target, table), target.tolerance
         tables.append(
-            SpeedTable(
-                model=latency_model(table),
-                dense_ns=table.measured_dense_ns,
-                asked=_asked(target, table),
-                tolerance=target.tolerance,
-                threads=spec.options.threads,
-                share=measured.share,
-                refine=measured.refine,
+            speed_table(
+                table,
+                spec,
+                space,
+                asked=asked,
+                tolerance=tolerance,
+                seed=recipe.seed,
+                say=lambda line: progress(line, 1.0),
             )
         )
     return tuple(tables)
+
+
+def speed_table(
+    table: LatencyTable,
+    spec: SubjectSpec,
+    space: PlanSpace,
+    *,
+    asked: float,
+    tolerance: float,
+    seed: int,
+    say: Callable[[str], None],
+) -> SpeedTable:
+    """Return what a speed is decided by: a table, and a way to measure plans of its network.
+
+    Parameters
+    ----------
+    table, spec, space
+        As `benchmarks.tables.build.table_of` has them.
+    asked, tolerance : float
+        As `SpeedTable` has them.
+    seed : int
+        Of inputs, and of plans that are measured around another one.
+    say : callable
+        Receives one short line for each step.
+    """
+    measured = _Measured(table, spec, space, seed, say)
+    return SpeedTable(
+        model=latency_model(table),
+        dense_ns=table.measured_dense_ns,
+        asked=asked,
+        tolerance=tolerance,
+        threads=spec.options.threads,
+        share=measured.share,
+        refine=measured.refine,
+    )
 
 
 class _Measured:

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deploy.bundle.pruning import SpeedLanding
 from deploy.recipe import Recipe
-from deploy.run.by_cost import ByCost
+from deploy.run.by_cost import prune_by_cost
 from deploy.run.progress import Progress
 from deploy.run.run_stages import speed_backend
 from deploy.run.speed import prune_to_speed
@@ -145,8 +146,6 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_fold
     """
     recipe, section = context.recipe, context.recipe.prune
     method = create(section.method, **section.settings)
-    if section.target.by is not None:
-        method = ByCost(method, section.target.by)
     updates = Stream(batches(context, _UPDATE_STREAM))
     loss = scoring_loss(context)
 
@@ -176,7 +175,13 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_fold
             keeper=RemovalFolder(removals_folder(context, folder), {"updates": updates}, every_s=_KEEP_EVERY_S),
             progress=bar.set,
         )
-        pruned, landings = prune_to_speed(method, task, tables) if tables else (method.prune(task), ())
+        landings: tuple[SpeedLanding, ...] = ()
+        if not tables:
+            pruned = method.prune(task)
+        elif section.target.by is not None:
+            pruned, landings = prune_by_cost(method, section.target.by, task, tables)
+        else:
+            pruned, landings = prune_to_speed(method, task, tables)
     for landing in landings:
         context.progress.say(str(landing))
     pruned.plan.save(folder / PLAN)

@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ from pruners.decide.latency import BlockCount, LatencyModel
 from pruners.decide.moves import ascending_scores
 from pruners.errors import MethodError, TargetError
 
-__all__ = ["GAP", "TIME_LIMIT_S", "exact_counts", "exact_plan", "kept_importance"]
+__all__ = ["GAP", "TIME_LIMIT_S", "ExactPlan", "exact_counts", "exact_plan", "kept_importance"]
 
 GAP = 1e-3
 """Share of the kept importance by which a better plan may have been missed."""
@@ -38,6 +39,24 @@ _MARGIN = 1e-6
 """Share of a limit by which the solver may be off."""
 
 Floats = NDArray[np.float64]
+
+
+class ExactPlan(NamedTuple):
+    """What the solver decided.
+
+    Parameters
+    ----------
+    counts : dict of str to int
+        Of each group; 0 of those that go with a block.
+    blocks : tuple of str
+        Residual blocks that go.
+    gap : float
+        Share of the kept importance by which a better plan may have been missed.
+    """
+
+    counts: dict[str, int]
+    blocks: tuple[str, ...]
+    gap: float
 
 
 def exact_counts(
@@ -64,7 +83,7 @@ def exact_counts(
     TargetError
         It cannot be reached, or not by `max_removed` units.
     """
-    return exact_plan(choices, scores, budget, max_removed=max_removed)[0]
+    return exact_plan(choices, scores, budget, max_removed=max_removed).counts
 
 
 def exact_plan(
@@ -74,7 +93,7 @@ def exact_plan(
     *,
     blocks: Collection[str] = (),
     max_removed: int | None = None,
-) -> tuple[dict[str, int], tuple[str, ...]]:
+) -> ExactPlan:
     """Return counts and removed residual blocks: depth competes with width, as in Multi-Dimensional Pruning.
 
     What a block is worth is the importance of the units that go with it.
@@ -85,11 +104,6 @@ def exact_plan(
         As `exact_counts` has them.
     blocks : collection of str
         Residual blocks that may go; the latency models know them.
-
-    Returns
-    -------
-    (dict of str to int, tuple of str)
-        Count of each group, 0 of those that go with a block; and the blocks that go.
 
     Raises
     ------
@@ -120,7 +134,11 @@ def exact_plan(
         name: max(each, key=lambda count, name=name: solved.x[program.column[name, count]])  # type: ignore[misc]
         for name, each in legal.items()
     }
-    return {name: counts[name] for name in choices.legal}, tuple(name for name in blocks if not counts[name])
+    return ExactPlan(
+        counts={name: counts[name] for name in choices.legal},
+        blocks=tuple(name for name in blocks if not counts[name]),
+        gap=float(solved.mip_gap),
+    )
 
 
 def kept_importance(choices: Choices, scores: Mapping[str, Sequence[float]], counts: Mapping[str, int]) -> float:

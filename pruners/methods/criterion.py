@@ -114,7 +114,8 @@ class ByCriterion(Method):
     plan.
 
     ``Pruned.history`` has a row for each removal: ``removal`` (from 1), ``units_removed``, ``units_left``, ``macs``,
-    ``parameters`` (both after it), ``examples_scored`` (by this process).
+    ``parameters`` (both after it), ``examples_scored`` (by this process); with
+    ``structures: both`` the solver's ``gap``.
 
     References
     ----------
@@ -175,11 +176,13 @@ class ByCriterion(Method):
         step = Step(number=1, model=task.model, present=graph, dense=graph, left=choices, counts=choices.whole)
         scored = score(step)
         comparable = normalise(scored.scores, self.settings.normalisation)
-        counts, removed = exact_plan(choices, comparable, budget, blocks=blocks)
+        counts, removed, gap = exact_plan(choices, comparable, budget, blocks=blocks)
         require_one_removal(task.constraints, choices, counts)
         kept = top_units(scored.scores, {name: counts[name] for name in scored.scores if counts[name]})
         plan = plan_of(self, graph, kept, removed)
-        return Outcome(plan=plan, history=({"removal": 1, **plan_facts(graph, counts, plan), **scored.facts},))
+        return Outcome(
+            plan=plan, history=({"removal": 1, **plan_facts(graph, counts, plan), **scored.facts, "gap": gap},)
+        )
 
     def _batches(self, task: PruningTask, criterion: Criterion) -> Stream | None:
         if not criterion.needs_data:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pruners.graph import Graph
     from pruners.task import PruningTask
 
-__all__ = ["GroupNorm"]
+__all__ = ["GroupNorm", "kept_by_library"]
 
 _LIBRARY = "torch_pruning"
 _KNOWN = ("multiple_of", "exclude", "whole", "form", "attention", "outputs")
@@ -58,7 +58,7 @@ class GroupNorm(Method):
         budget.require_reachable(choices)
 
         def attempt(share: float) -> tuple[float, dict[str, tuple[int, ...]]] | None:
-            kept = _kept(task, graph, choices, 1 - share)
+            kept = kept_by_library(task, graph, choices, 1 - share)
             counts = {name: len(units) for name, units in kept.items()}
             return (budget.cost(counts), kept) if choices.allow(counts) else None
 
@@ -81,8 +81,14 @@ def _require_known(task: PruningTask) -> None:
         raise MethodError("method 'torch-pruning' removes one share of all groups: ask for a cost or a speed")
 
 
-def _kept(task: PruningTask, graph: Graph, choices: Choices, ratio: float) -> dict[str, tuple[int, ...]]:
-    """Prune a copy by the library, and return the units that each group keeps, of those that lose some."""
+def kept_by_library(task: PruningTask, graph: Graph, choices: Choices, ratio: float) -> dict[str, tuple[int, ...]]:
+    """Prune a copy by the library, and return the units that each group keeps, of those that lose some.
+
+    Raises
+    ------
+    MethodError
+        The library couples channels in another way.
+    """
     from torch import nn
     from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 

@@ -1,73 +1,90 @@
-"""A speed met by a share of another cost: the counts are those that the cost alone decides."""
+"""A speed met by a share of another cost: the cost decides the counts, the measured time which share it is."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from torch import nn
 
 from deploy.recipe import TargetSpec
-from deploy.run.by_cost import ByCost
+from deploy.run.by_cost import prune_by_cost
+from deploy.run.speed import SpeedTable
 from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
 from pruners.errors import TargetError
+from pruners.graph import trace
+from pruners.registry import create
 from pruners.removals import RemovalFolder
 from pruners.target import Target
 from pruners.task import PruningTask
 
-TABLE = LatencyModel(
-    backend="simulated",
-    graph="",
-    block=8,
-    base_ns=100.0,
-    terms=(LatencyTerm(1.0, (BlockCount("a", 1), BlockCount("b", 1))),),
-    sizes={"a": 256, "b": 128},
-)
 
-
-class Even:
-    """Keeps the same share of both groups, and not less than a tenth of the FLOPs."""
-
-    def __init__(self):
-        self.asked = []
-
-    def prune(self, task):
-        assert task.keeper is None  # what one share kept is of another pruning than the next
-        share = task.target.kept_fraction
-        self.asked.append((task.target.of, share))
-        if share < 0.1:
-            raise TargetError("a tenth is the least")
-        counts = {name: int(size * share**0.5) for name, size in TABLE.sizes.items()}
-        return SimpleNamespace(plan=SimpleNamespace(kept={name: range(count) for name, count in counts.items()}))
-
-
-def task(kept):
-    target = Target(kept_fraction=kept, table=TABLE)
-    return PruningTask(model=nn.Identity(), example_inputs=(), target=target, keeper=RemovalFolder(Path("kept")))
-
-
-def test_the_largest_share_that_takes_the_time_is_taken():
-    method = Even()
-    pruned = ByCost(method, "flops").prune(task(0.6))
-    counts = {name: len(kept) for name, kept in pruned.plan.kept.items()}
-    assert 0.55 < TABLE.time_ns(counts) / TABLE.time_ns() <= 0.6
-    assert {of for of, _ in method.asked} == {"flops"}
-
-
-def test_of_several_times_the_hardest_is_met():
-    easy = replace(TABLE, backend="other")
-    both = replace(
-        task(0.6), target=Target(kept_fraction=0.9, table=easy, also=(Target(kept_fraction=0.6, table=TABLE),))
+@pytest.fixture(scope="module")
+def task():
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64 * 16, 10)
+    ).eval()
+    return PruningTask(
+        model=network, example_inputs=(torch.randn(2, 1, 8, 8),), target=Target(of="flops", kept_fraction=0.5)
     )
-    kept = ByCost(Even(), "flops").prune(both).plan.kept
-    assert kept == ByCost(Even(), "flops").prune(task(0.6)).plan.kept
 
 
-def test_a_time_that_no_share_takes_is_refused():
-    with pytest.raises(TargetError, match=r"at no share of the flops is the network 20\.00x as fast"):
-        ByCost(Even(), "flops").prune(task(0.05))
+@pytest.fixture(scope="module")
+def model(task):
+    groups = [group for group in trace(task.model, task.example_inputs).groups if group.prunable]
+    terms = tuple(LatencyTerm(1.0, (BlockCount(group.name, 1),)) for group in groups)
+    sizes = {group.name: group.n_units for group in groups}
+    return LatencyModel(backend="simulated", graph="", block=1, base_ns=10.0, terms=terms, sizes=sizes)
+
+
+def table_of(model, law, asked=0.5):
+    """Return a machine on which a plan takes `law` of what the table predicts, and the counts that were measured."""
+    seen = []
+
+    def share(counts):
+        seen.append(dict(counts))
+        return law(model.time_ns(counts) / model.time_ns())
+
+    table = SpeedTable(
+        model=model, dense_ns=model.time_ns(), asked=asked, tolerance=0.02, threads=1, share=share, refine=None
+    )
+    return table, seen
+
+
+def test_the_share_that_is_measured_to_take_the_time_is_taken(task, model, tmp_path):
+    """The table is far off, as it is for counts off the block."""
+    table, seen = table_of(model, lambda share: 0.2 + 0.8 * share)
+    kept = replace(task, keeper=RemovalFolder(tmp_path / "removals"))  # no share goes on from what another one kept
+    pruned, (landing,) = prune_by_cost(create("uniform"), "flops", kept, [table])
+    assert abs(landing.measured[landing.kept_round] - 0.5) <= 0.02
+    assert abs(landing.predicted[landing.kept_round] - 0.5) > 0.05
+    counts = {name: len(units) for name, units in pruned.plan.kept.items()}
+    assert counts == seen[landing.kept_round]
+    assert len({tuple(each.items()) for each in seen}) == len(seen) <= 10
+
+
+def test_of_several_times_the_hardest_is_met(task, model):
+    hard, easy = table_of(model, lambda share: share)[0], table_of(model, lambda share: share / 2)[0]
+    pruned, landings = prune_by_cost(create("uniform"), "flops", task, [hard, easy])
+    alone, _ = prune_by_cost(create("uniform"), "flops", task, [hard])
+    assert pruned.plan.kept == alone.plan.kept
+    assert all(landing.met for landing in landings)
+
+
+def test_what_is_never_faster_is_refused(task, model):
+    with pytest.raises(TargetError, match=r"2\.00x the speed on simulated was asked for, but the closest plan takes"):
+        prune_by_cost(create("uniform"), "flops", task, [table_of(model, lambda share: 1.0 + share)[0]])
+
+
+def test_a_method_that_reaches_no_share_says_so(task, model):
+    def refuse(given):
+        raise TargetError(f"{given.target.of}: out of reach")
+
+    with pytest.raises(TargetError, match="flops: out of reach"):
+        prune_by_cost(SimpleNamespace(prune=refuse), "flops", task, [table_of(model, lambda share: share)[0]])
 
 
 def test_only_a_speed_is_met_by_another_cost():

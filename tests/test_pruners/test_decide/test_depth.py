@@ -73,7 +73,7 @@ def test_as_good_as_every_plan_tried(seed, share, blocks):
         with pytest.raises(TargetError, match="smallest legal count"):
             exact_plan(choices, scores, budget, blocks=blocks)
         return
-    counts, gone = exact_plan(choices, scores, budget, blocks=blocks)
+    counts, gone, _ = exact_plan(choices, scores, budget, blocks=blocks)
     assert model.time_ns({**counts, **model.without(gone)}) <= limit * (1 + 1e-6)
     assert all((counts[name] == 0) == (block in gone) for block, names in BLOCKS.items() for name in names)
     assert kept_importance(choices, scores, counts) >= max(within) - 2e-3

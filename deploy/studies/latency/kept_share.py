@@ -1,0 +1,40 @@
+"""`KeptShare`: the counts that keep the most, whatever the weights; what the grid asks every network for."""
+
+from __future__ import annotations
+
+import time
+from math import sqrt
+from typing import TYPE_CHECKING, ClassVar
+
+from pruners.base import Method, Outcome, plan_facts, plan_of
+from pruners.decide.exact import exact_plan
+from pruners.decide.goal import goal_of
+
+if TYPE_CHECKING:
+    from pruners.graph import Graph
+    from pruners.task import PruningTask
+
+__all__ = ["KeptShare"]
+
+
+class KeptShare(Method):
+    """Keep as much as the time allows of the sum over groups of the square root of the share of units kept.
+
+    The first units of a group stay. The importance is that of `deploy.bundle.pruning.SpeedLanding`: it says nothing
+    about weights, so that networks with random ones can be compared.
+    """
+
+    name: ClassVar[str] = "kept share"
+    paper: ClassVar[str] = "none: a stand-in for scores"
+
+    def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
+        choices, budget = goal_of(task.target, task.constraints, graph)
+        whole, begin = choices.whole, time.monotonic()
+        scores = {
+            name: [sqrt((unit + 1) / whole[name]) - sqrt(unit / whole[name]) for unit in range(whole[name])]
+            for name in choices.movable
+        }
+        counts, _, gap = exact_plan(choices, scores, budget)
+        seconds = time.monotonic() - begin
+        plan = plan_of(self, graph, {name: tuple(range(count)) for name, count in counts.items()})
+        return Outcome(plan=plan, history=({**plan_facts(graph, counts, plan), "gap": gap, "seconds": seconds},))

@@ -1,0 +1,121 @@
+"""The records of these studies: lines of JSON, appended as they come; the last line of a case counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+
+from benchmarks.records.base import Record
+from deploy.bundle.pruning import SpeedLanding
+from deploy.errors import ResultsError
+from deploy.files.atomic import output_errors
+from deploy.studies.coverage.rows import ListedNetwork
+
+__all__ = ["Case", "Competitor", "GridRow", "append", "read"]
+
+
+class Case(Record):
+    """One network, asked for one speed by one method on one backend.
+
+    Parameters
+    ----------
+    network : ListedNetwork
+        With the shape that it is measured at.
+    backend : str
+        Of the speed.
+    threads : int
+        Of one call.
+    asked : float
+        Share of the dense network's time.
+    method : str
+        Of pruning; ``"kept share"`` is that of the grid.
+    settings : dict of str to str
+        Of the method.
+    competitors : tuple of str
+        What is brought to the same measured time, see `deploy.studies.latency.competitors`.
+    """
+
+    network: ListedNetwork
+    backend: str
+    threads: PositiveInt
+    asked: PositiveFloat
+    method: str = "kept share"
+    settings: dict[str, str] = Field(default_factory=dict)
+    competitors: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What a pattern is matched with, and what rows of the same case share."""
+        method = "" if self.method == "kept share" else f":{self.method}"
+        settings = "".join(f",{key}={value}" for key, value in sorted(self.settings.items()))
+        return f"{self.network.name}:{self.backend}:{self.threads}:{self.asked:g}{method}{settings}"
+
+
+class Competitor(Record):
+    """What another way to choose counts keeps at the measured time of ours."""
+
+    name: str
+    measured: PositiveFloat | None = Field(None, description="share of the dense time; None: none was found")
+    importance: PositiveFloat | None = None
+    reason: str = ""
+
+
+class GridRow(Record):
+    """What came of one case."""
+
+    case: Case
+    reason: str = Field("", description="why there is no landing; empty where there is one")
+    landing: SpeedLanding | None = None
+    exported: PositiveFloat | None = Field(None, description="measured time of the exported pruned network, likewise")
+    block: PositiveInt | None = None
+    mape: NonNegativeFloat | None = Field(None, description="of held-out plans")
+    rank_correlation: float | None = None
+    table_s: NonNegativeFloat | None = None
+    solver_s: NonNegativeFloat | None = None
+    gap: NonNegativeFloat | None = Field(None, description="of the solver, for the kept plan")
+    dense_ms: PositiveFloat | None = None
+    competitors: tuple[Competitor, ...] = ()
+    seconds: NonNegativeFloat = 0.0
+    started_utc: str = ""
+    load: NonNegativeFloat = Field(0.0, description="processes that wanted a core in the minute before it began")
+    versions: dict[str, str] = Field(default_factory=dict)
+    corrections: NonNegativeInt = 0
+
+
+Row = TypeVar("Row", bound=GridRow)
+
+
+def append(row: GridRow, path: Path) -> None:
+    """Write one more line.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(row.model_dump_json() + "\n")
+
+
+def read(path: Path) -> tuple[GridRow, ...]:
+    """Read the rows, the last of each case.
+
+    Raises
+    ------
+    ResultsError
+        A line is not a row.
+    """
+    rows: dict[str, GridRow] = {}
+    lines: Sequence[str] = path.read_text(encoding="utf-8").splitlines() if path.is_file() else ()
+    for number, line in enumerate(lines, 1):
+        try:
+            row = GridRow.model_validate_json(line)
+        except ValidationError as error:
+            raise ResultsError(f"{path}: line {number} is not a row of this study; delete it") from error
+        rows[row.case.name] = row
+    return tuple(rows.values())
