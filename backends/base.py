@@ -155,9 +155,10 @@ class CompiledModel(ABC):
 
     def _checked(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Check `feeds` as `bind` says; return aligned copies in the order of the inputs."""
-        wanted = {spec.name: spec for spec in self.inputs}
+        wanted = {name: spec for spec in self.inputs for name in spec.entries(feeds)}
         if unknown := sorted(feeds.keys() - wanted.keys()):
-            raise FeedError(f"unknown input {unknown[0]!r}; the model has {', '.join(map(repr, wanted))}")
+            known = ", ".join(repr(spec.name) for spec in self.inputs)
+            raise FeedError(f"unknown input {unknown[0]!r}; the model has {known}")
         sizes: dict[str, tuple[int, str]] = {}
         for name, spec in wanted.items():
             if name not in feeds:
@@ -168,8 +169,8 @@ class CompiledModel(ABC):
             if not spec.accepts(array):
                 got = f"{array.dtype.name}({', '.join(map(str, array.shape))})"
                 raise FeedError(f"input {name!r} wants {spec}, got {got}")
-            for dimension, size in zip(spec.shape, array.shape, strict=True):
-                if isinstance(dimension, str):
+            for dimension, size in zip(spec.shape, array.shape, strict=False):
+                if isinstance(dimension, str) and spec.ranked and spec.kind == "tensor":
                     known, owner = sizes.setdefault(dimension, (size, name))
                     if known != size:
                         raise FeedError(
@@ -349,8 +350,11 @@ class Backend(ABC):
     def _verified(self, compiled: CompiledModel, options: CompileOptions) -> CompiledModel:
         if compiled.executed_precision != options.precision:
             executed = compiled.executed_precision
+            hint = f"; pass --precision {executed}"
+            layers = compiled.properties.get("compute_layers")
+            said = f"{executed} (layers in {layers})" if layers else executed
             compiled.close()
-            raise OptionError(f"backend {self.name!r} executes {executed}, not the {options.precision} asked for")
+            raise OptionError(f"backend {self.name!r} executes {said}, not the {options.precision} asked for{hint}")
         return compiled
 
     @abstractmethod

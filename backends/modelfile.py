@@ -11,11 +11,12 @@ import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
 from backends.base import Array, Precision, TensorSpec
 from backends.errors import ModelLoadError, OptionError, one_line
 from backends.precision import precision_of
+from backends.records import Kind
 
 if TYPE_CHECKING:
     import onnx
@@ -33,6 +34,9 @@ __all__ = [
     "require_typed",
     "subgraphs",
 ]
+
+_AROUND = {"sequence_type": "sequence", "optional_type": "optional"}
+"""Types of values that hold others, and their names."""
 
 _KEPT_BYTES = 4096
 """Initializers up to this size keep their data: shapes and axes are among them."""
@@ -68,18 +72,12 @@ class ModelFile:
 
     @property
     def precision(self) -> Precision:
-        """Precision that the file asks for, see `backends.precision.precision_of`.
-
-        Raises
-        ------
-        OptionError
-            The graph mixes precisions, or computes in a type that is not measured.
-        """
-        return precision_of(self.proto.graph, self.path)
+        """Precision that the file asks for, see `backends.precision.precision_of`."""
+        return precision_of(self.proto.graph)
 
 
 def require_numbers(file: ModelFile, backend: str) -> None:
-    """Refuse a model that takes or gives text, for backends that cannot.
+    """Refuse a model that takes or gives text, sequences or what is optional, for backends that cannot.
 
     Raises
     ------
@@ -89,6 +87,8 @@ def require_numbers(file: ModelFile, backend: str) -> None:
     for spec in (*file.inputs, *file.outputs):
         if spec.dtype == "object":
             raise ModelLoadError(f"{file.path}: {spec.name!r} is text, which backend {backend!r} does not take")
+        if spec.kind != "tensor":
+            raise ModelLoadError(f"{file.path}: {spec.name!r} is no tensor ({spec}), which backend {backend!r} needs")
 
 
 def require_typed(file: ModelFile, precision: Precision, backend: str) -> None:
@@ -113,7 +113,7 @@ def read(path: Path) -> ModelFile:
     ------
     ModelLoadError
         The file is missing, truncated or not ONNX; external data is missing, outside the model's folder or too short;
-        an input or output is not a tensor, or an input has no shape.
+        an input is a map or sparse.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -354,15 +354,18 @@ def _inferred_outputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 def _spec(info: onnx.ValueInfoProto, role: str, path: Path) -> TensorSpec:
     import onnx
 
-    tensor = info.type.tensor_type
-    known = set(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
-    if info.type.WhichOneof("value") != "tensor_type" or tensor.elem_type not in known:
-        raise ModelLoadError(f"{path}: {role} {info.name!r} is not a tensor of numbers or text")
+    value, words = info.type, []
+    while (kind := value.WhichOneof("value")) in _AROUND:
+        words.append(_AROUND[kind])
+        value = getattr(value, kind).elem_type
+    tensor = value.tensor_type
+    if role == "output" and kind == "map_type":
+        return TensorSpec(name=info.name, shape=(), dtype="float32", kind="other", ranked=False)
+    is_known = tensor.elem_type in set(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
+    around = " ".join(words) or "tensor"
+    if kind != "tensor_type" or not is_known or around not in get_args(Kind):
+        raise ModelLoadError(f"{path}: {role} {info.name!r} is not a tensor of numbers or text, nor a sequence of such")
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
-    if not tensor.HasField("shape"):
-        if role == "output":
-            return TensorSpec(name=info.name, shape=(f"{info.name}_0",), dtype=dtype)
-        raise ModelLoadError(f"{path}: {role} {info.name!r} has no shape; export the model with shapes")
     shape: list[int | str] = []
     for axis, dimension in enumerate(tensor.shape.dim):
         if dimension.HasField("dim_value") and dimension.dim_value >= 0:
@@ -370,4 +373,12 @@ def _spec(info: onnx.ValueInfoProto, role: str, path: Path) -> TensorSpec:
         else:
             unnamed = dimension.dim_param.strip() in _NO_NAMES
             shape.append(f"{info.name}_{axis}" if unnamed else dimension.dim_param)
-    return TensorSpec(name=info.name, shape=tuple(shape), dtype=dtype)
+    if role == "output" and not words and not tensor.HasField("shape"):
+        shape = [f"{info.name}_0"]
+    return TensorSpec(
+        name=info.name,
+        shape=tuple(shape),
+        dtype=dtype,
+        kind=cast("Kind", around),
+        ranked=tensor.HasField("shape") or role == "output",
+    )

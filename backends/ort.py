@@ -22,6 +22,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +38,12 @@ from backends.base import (
     Precision,
     RuntimeMemory,
 )
-from backends.errors import ArtefactError, ModelLoadError, OptionError, RunError
+from backends.errors import ArtefactError, ModelLoadError, RunError
 from backends.installed import import_runtime, missing, version_of
 from backends.ort_errors import cause, failures
 from backends.ort_profile import node_events, node_times, trace_back
-from backends.precision import layer_counts
+from backends.ort_values import arrays_of, values_of
+from backends.precision import is_quantised, layer_counts
 
 if TYPE_CHECKING:
     import onnx
@@ -53,6 +55,10 @@ __all__ = ["OrtBackend"]
 _INSTALL = "onnxruntime"
 _OPTIMISED = "optimised.onnx"
 _SEVERITY_ERROR = 3
+_READ_BACK: frozenset[tuple[Precision, Precision]] = frozenset(
+    {("fp16", "fp32"), ("bf16", "fp32"), ("int8", "mixed"), *product(("mixed",), ("fp64", "fp32", "fp16", "bf16"))}
+)
+"""Precisions of a file and those that it may be executed in instead: only the optimised graph says whether it is."""
 
 
 class _OrtCall(BoundCall):
@@ -87,13 +93,16 @@ class _OrtCall(BoundCall):
         return {name: value.numpy().copy() for name, value in zip(self._names, values, strict=True)}
 
 
-class _OrtTextCall(BoundCall):
-    """A call with text among its inputs or outputs, which ONNX Runtime does not bind: each call converts it anew."""
+class _OrtUnboundCall(BoundCall):
+    """A call with text, sequences or maps among its inputs or outputs, which ONNX Runtime does not bind.
+
+    Each call converts text anew.
+    """
 
     def __init__(
         self,
         session: Any,
-        feeds: Mapping[str, Array],
+        feeds: Mapping[str, Any],
         outputs: tuple[str, ...],
         failures: tuple[type[Exception], ...],
     ) -> None:
@@ -101,7 +110,7 @@ class _OrtTextCall(BoundCall):
         self._names = list(outputs)
         self._feeds = dict(feeds)
         self._failures = failures
-        self._answers: list[Array] = []
+        self._answers: list[Any] = []
 
     def __call__(self) -> None:
         try:
@@ -110,7 +119,8 @@ class _OrtTextCall(BoundCall):
             raise RunError(f"onnxruntime failed: {cause(error)}") from error
 
     def outputs(self) -> dict[str, Array]:
-        return {name: array.copy() for name, array in zip(self._names, self._answers, strict=True)}
+        answers = zip(self._names, self._answers, strict=True)
+        return {name: array for output, value in answers for name, array in arrays_of(output, value)}
 
 
 class _OrtModel(CompiledModel):
@@ -150,28 +160,24 @@ class _OrtModel(CompiledModel):
         A half-precision graph it may well compute in fp32 between casts of its own, and a quantised layer that it
         cannot fuse in fp32 between its dequantised factors.
         """
-        asked = self._file.precision
-        if asked == "fp32":
-            return asked
+        typed = self._file.precision
+        if typed == "fp32" and not is_quantised(self._file.proto.graph):
+            return typed
         optimised = self._optimised()
-        if asked != "int8":
-            return optimised.precision
         integers, in_float = layer_counts(optimised.proto.graph, executed=True)
+        if typed != "int8":
+            return "int8" if integers else optimised.precision
         _, left = layer_counts(self._file.proto.graph, executed=False)
-        if integers and in_float > left:
-            raise OptionError(
-                f"onnxruntime executes {in_float - left} of the quantised layers of {self._file.path} in fp32 and "
-                f"{integers} in int8"
-            )
         self.properties = {**self.properties, "compute_layers": f"fp32: {in_float}, int8: {integers}"}
-        return "int8" if integers else "fp32"
+        return "mixed" if in_float > left else "int8"
 
     def _bind(self, feeds: Mapping[str, Array]) -> BoundCall:
         if self._session is None:
             raise RunError("the model is closed")
-        text = any(spec.dtype == "object" for spec in (*self.inputs, *self.outputs))
-        kind = _OrtTextCall if text else _OrtCall
-        return kind(self._session, feeds, tuple(spec.name for spec in self.outputs), self._failures)
+        names = tuple(spec.name for spec in self.outputs)
+        if all(spec.kind == "tensor" and spec.dtype != "object" for spec in (*self.inputs, *self.outputs)):
+            return _OrtCall(self._session, feeds, names, self._failures)
+        return _OrtUnboundCall(self._session, values_of(self.inputs, feeds), names, self._failures)
 
     def _optimised(self) -> ModelFile:
         if self._folder is not None and (written := Path(self._folder.name) / _OPTIMISED).is_file():
@@ -225,7 +231,8 @@ class _OrtModel(CompiledModel):
 class OrtBackend(Backend):
     """ONNX Runtime, CPU execution provider.
 
-    The precision is that of the ONNX file: ONNX Runtime does not lower it, so asking for another one is refused.
+    The precision is that of the ONNX file: ONNX Runtime does not lower it, so asking for another one is refused. Types
+    for which the CPU has no kernels are computed in fp32, and measured under that name.
     """
 
     name = "ort"
@@ -254,8 +261,8 @@ class OrtBackend(Backend):
         return Availability(ok=True, version=version, devices=("cpu",))
 
     def require_precision(self, model: Path, precision: Precision) -> None:
-        """Refuse another than the file's."""
-        modelfile.require_typed(modelfile.read(model), precision, self.name)
+        """Refuse another than the file's, but for those that it may be executed in instead."""
+        _require_precision(modelfile.read(model), precision)
 
     def _compile(self, model: Path, options: CompileOptions) -> CompiledModel:
         return _OrtModel(self._read(model, options), options)
@@ -266,8 +273,13 @@ class OrtBackend(Backend):
     def _read(self, model: Path, options: CompileOptions) -> ModelFile:
         self.load_runtime()
         file = modelfile.read(model)
-        modelfile.require_typed(file, options.precision, self.name)
+        _require_precision(file, options.precision)
         return file
+
+
+def _require_precision(file: ModelFile, precision: Precision) -> None:
+    if (file.precision, precision) not in _READ_BACK:
+        modelfile.require_typed(file, precision, OrtBackend.name)
 
 
 def _session(
@@ -289,6 +301,8 @@ def _session(
     settings.graph_optimization_level = levels.ORT_DISABLE_ALL if is_optimised else levels.ORT_ENABLE_ALL
     settings.log_severity_level = _SEVERITY_ERROR
     settings.add_session_config_entry("session.force_spinning_stop", "1")
+    # Left alone, it computes products with 4-bit weights in 8-bit integers.
+    settings.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     if profile is not None:
         settings.enable_profiling = True
         settings.profile_file_prefix = str(profile)

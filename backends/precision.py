@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends.base import Precision
-from backends.errors import OptionError
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["COMPUTE_OPERATORS", "INTEGER_OPERATORS", "layer_counts", "precision_of"]
+__all__ = ["COMPUTE_OPERATORS", "INTEGER_OPERATORS", "floats_of", "is_quantised", "layer_counts", "precision_of"]
 
 COMPUTE_OPERATORS = frozenset(
     {"Attention", "Conv", "ConvTranspose", "Einsum", "FusedConv", "FusedGemm", "FusedMatMul", "GRU", "Gemm", "LSTM"}
@@ -28,53 +26,45 @@ INTEGER_OPERATORS = frozenset(
 _QUANTISED = ("QLinear", "DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear")
 
 
-def precision_of(graph: onnx.GraphProto, path: Path) -> Precision:
+def precision_of(graph: onnx.GraphProto) -> Precision:
     """Return the precision of a graph: that of the weights of its convolutions and matrix products.
 
     A graph is ``"int8"`` when at least one of them is an integer operator, or takes both of its factors from 8-bit
-    ``DequantizeLinear`` nodes.
+    ``DequantizeLinear`` nodes. What is quantised otherwise (weights alone) is computed in floating point.
 
     Parameters
     ----------
     graph : onnx.GraphProto
         The types of its initializers are needed, their data is not.
-    path : Path
-        Its file, for the message.
-
-    Raises
-    ------
-    OptionError
-        The graph mixes precisions, is quantised in its weights alone, or computes in a type that is not measured.
     """
-    import onnx
-
     if layer_counts(graph, executed=False)[0]:
         return "int8"
-    is_quantised = {node.op_type for node in graph.node if node.op_type.startswith(_QUANTISED)}
-    if is_quantised:
-        raise OptionError(
-            f"{path} is quantised ({', '.join(sorted(is_quantised))}), but no convolution or matrix product in it "
-            "multiplies 8-bit integers; such models are not measured"
-        )
+    floats = floats_of(graph)
+    return "mixed" if len(floats) > 1 else next(iter(floats))
+
+
+def floats_of(graph: onnx.GraphProto) -> frozenset[Precision]:
+    """Return the floating types that convolutions and matrix products of a graph compute in; fp32 where it has none."""
+    import onnx
+
+    kinds = onnx.TensorProto
     names: dict[int, Precision] = {
-        onnx.TensorProto.FLOAT: "fp32",
-        onnx.TensorProto.BFLOAT16: "bf16",
-        onnx.TensorProto.FLOAT16: "fp16",
+        kinds.FLOAT: "fp32",
+        kinds.BFLOAT16: "bf16",
+        kinds.FLOAT16: "fp16",
+        kinds.DOUBLE: "fp64",
     }
     types = _types(graph)
     used = {
         types[name] for node in graph.node if node.op_type in COMPUTE_OPERATORS for name in node.input if name in types
     }
-    floating = {*names, onnx.TensorProto.DOUBLE}
-    executed = used & floating or set(types.values()) & floating
-    if not executed:
-        return "fp32"
-    if len(executed) > 1 or not executed <= names.keys():
-        words = sorted(onnx.TensorProto.DataType.Name(item).lower() for item in executed)
-        raise OptionError(
-            f"{path} computes in {' and '.join(words)}; only fp32, bf16 or fp16 throughout, or int8, is measured"
-        )
-    return names[executed.pop()]
+    found = used & names.keys() or set(types.values()) & names.keys()
+    return frozenset(names[kind] for kind in found) or frozenset({"fp32"})
+
+
+def is_quantised(graph: onnx.GraphProto) -> bool:
+    """Return whether a graph quantises anything: a runtime may then compute in integers what the file does not."""
+    return any(node.op_type.startswith(_QUANTISED) for node in graph.node)
 
 
 def layer_counts(graph: onnx.GraphProto, *, executed: bool) -> tuple[int, int]:

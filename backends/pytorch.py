@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["TorchBackend", "TorchCompileBackend"]
 
 _INSTALL = "'prune-deploy[prune]'"
-_DTYPES: dict[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+_DTYPES: dict[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp64": "float64"}
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
 _COMPILERS = ("g++", "clang++", "c++")
 
@@ -90,7 +90,7 @@ class _TorchModel(CompiledModel):
         torch.set_float32_matmul_precision("highest")
         self.inputs, self.outputs = file.inputs, file.outputs
         weights = dict(modelfile.initializers(file.path))
-        graph = convert(file, weights, getattr(torch, _DTYPES[options.precision]))
+        graph = convert(file, weights, getattr(torch, _DTYPES.get(options.precision, "float32")))
         del weights
         self._weights_bytes = sum({t.data_ptr(): t.nbytes for t in graph.buffers()}.values())
         self._graph: Any = graph
@@ -278,7 +278,7 @@ def _executed(graph: Any, asked: Precision) -> Precision:
     """Read the precision off the weights that the code really uses."""
     names = {dtype: precision for precision, dtype in _DTYPES.items()}
     dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in graph.buffers() if tensor.is_floating_point()}
-    if not dtypes:
+    if not dtypes or asked == "mixed":
         return asked
     if len(dtypes) > 1 or not dtypes <= names.keys():
         raise OptionError(f"torch would compute in {' and '.join(sorted(dtypes))}, {asked} was asked for")

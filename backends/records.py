@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
+from itertools import count, takewhile
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -16,15 +18,17 @@ __all__ = [
     "Array",
     "Availability",
     "CompileOptions",
+    "Kind",
     "LayerInfo",
     "Precision",
     "RuntimeMemory",
     "TensorSpec",
 ]
 
+Kind: TypeAlias = Literal["tensor", "sequence", "optional", "optional sequence", "other"]
 Array: TypeAlias = npt.NDArray[np.generic]
-Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "int8")
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8", "fp64", "mixed"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "int8", "fp64", "mixed")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?|sm_\d{2,3}")
 
 
@@ -40,22 +44,39 @@ class TensorSpec:
         A string names a free dimension (``"batch"``).
     dtype : str
         NumPy name, for example ``"float32"`` or ``"int64"``; ``"object"`` is text.
+    kind : {"tensor", "sequence", "optional", "optional sequence", "other"}
+        What it is. `shape` and `dtype` are those of the tensors in it; only outputs are ``"other"`` (maps).
+    ranked : bool
+        False where the file says nothing of the shape, not even the number of axes; `shape` means nothing then.
     """
 
     name: str
     shape: tuple[int | str, ...]
     dtype: str
+    kind: Kind = "tensor"
+    ranked: bool = True
+
+    def entries(self, names: Container[str]) -> tuple[str, ...]:
+        """Return which of `names` are tensors of this input: ``x``, or ``x[0]``, ``x[1]``, ... of a sequence.
+
+        A tensor is always there; a sequence may be empty, and what is optional may be left out.
+        """
+        if self.kind.endswith("sequence"):
+            elements = (f"{self.name}[{index}]" for index in count())
+            return tuple(takewhile(lambda name: name in names, elements))
+        return (self.name,) if self.kind == "tensor" or self.name in names else ()
 
     def accepts(self, array: Array) -> bool:
         """Return whether `array` has this type and fits this shape."""
         return (
             array.dtype.name == self.dtype
-            and array.ndim == len(self.shape)
-            and all(isinstance(want, str) or want == got for want, got in zip(self.shape, array.shape, strict=True))
+            and (array.ndim == len(self.shape) or not self.ranked)
+            and all(isinstance(want, str) or want == got for want, got in zip(self.shape, array.shape, strict=False))
         )
 
     def __str__(self) -> str:
-        return f"{self.dtype}({', '.join(map(str, self.shape))})"
+        tensor = f"{self.dtype}({', '.join(map(str, self.shape)) if self.ranked else '?'})"
+        return tensor if self.kind == "tensor" else f"{self.kind} of {tensor}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +87,11 @@ class CompileOptions:
 
     Parameters
     ----------
-    precision : {"fp32", "bf16", "fp16", "int8"}
+    precision : {"fp32", "bf16", "fp16", "int8", "fp64", "mixed"}
         Arithmetic of the compute layers. ``"fp32"`` is IEEE single precision: TF32 and a runtime's own
         lower-precision default are switched off. ``"int8"``: all layers that the file quantises multiply integers; the
-        layers that it leaves in floating point are counted in `CompiledModel.properties`.
+        layers that it leaves in floating point are counted in `CompiledModel.properties`. ``"mixed"``: some compute in
+        one floating type and some in another, as the file says.
     threads : int
         Threads that compute one inference, at least 1: the thread of the caller and its helpers.
     streams : int

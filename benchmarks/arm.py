@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from backends import registry
-from backends.base import Array
+from backends import modelfile, registry
+from backends.base import Array, Precision
 from backends.errors import ModelLoadError, OptionError, RunError, one_line
+from backends.precision import floats_of
 from benchmarks.answers.counted import counted
 from benchmarks.answers.reference import (
     Reference,
     check,
+    coarsest,
     compute_reference,
     feeds_of,
     nowhere_finite,
@@ -134,12 +136,15 @@ class PreparedArm(Arm):
         Inputs of the timed call.
     reference : Reference or None
         Answers that it must give; None where the backend computes nothing.
+    judged_in : {"fp64", "fp32", "fp16", "bf16", "int8"}
+        Precision that decides how far answers may be from the reference: the coarsest that they go through.
     """
 
     spec: SubjectSpec
     sizes: InputSizes
     feeds: Mapping[str, Array]
     reference: Reference | None
+    judged_in: Precision
     _rounding: dict[str, float] | None = None
 
     @classmethod
@@ -171,10 +176,12 @@ class PreparedArm(Arm):
             feeds = (
                 feeds_of(reference, sizes)
                 if reference is not None
-                else call_inputs(spec.model, specs, sizes, seed=settings.seed, given=spec.given)
+                else call_inputs(spec.model, sizes, seed=settings.seed, given=spec.given)
             )
         subject = identify(spec, sizes.batch)
-        arm = cls(subject=subject, spec=spec, sizes=sizes, feeds=feeds, reference=reference)
+        file = modelfile.read(spec.model)
+        judged_in = coarsest({spec.options.precision, file.precision, *floats_of(file.proto.graph)})
+        arm = cls(subject=subject, spec=spec, sizes=sizes, feeds=feeds, reference=reference, judged_in=judged_in)
         try:
             backend.require_precision(spec.model, spec.options.precision)
         except OptionError as error:
@@ -243,15 +250,14 @@ class PreparedArm(Arm):
             if self._rounding is not None:
                 raise
             self._rounding = rounding_of(
-                self.spec.model, feeds_of(self.reference, self.sizes), precision=self.spec.options.precision
+                self.spec.model, feeds_of(self.reference, self.sizes), precision=self.judged_in
             )
             self._compare(worker, self.reference)
             if self.agreement is not None and self.agreement.rounding > self.agreement.output_range:
                 self.unchecked = "answers were hardly checked: on these inputs rounding decides what they are"
 
     def _compare(self, worker: MeasuredWorker, reference: Reference) -> None:
-        precision = self.spec.options.precision
-        agreement = check(worker.run, reference, self.sizes, precision=precision, rounding=self._rounding)
+        agreement = check(worker.run, reference, self.sizes, precision=self.judged_in, rounding=self._rounding)
         if self.agreement is None or not self.agreement.ok or agreement.max_abs_error >= self.agreement.max_abs_error:
             self.agreement = agreement
         require_agreement(agreement)
@@ -266,7 +272,7 @@ class PreparedArm(Arm):
         feeds = feeds_of(reference, self.sizes)
         itself = replace(reference, inputs=feeds, outputs=worker.run(feeds))
         try:
-            require_agreement(check(worker.run, itself, self.sizes, precision=self.spec.options.precision))
+            require_agreement(check(worker.run, itself, self.sizes, precision=self.judged_in))
         except WrongAnswersError:
             raise RandomAnswersError(
                 "the answers differ from call to call, by no node that is known to draw random numbers; they cannot be "

@@ -73,7 +73,7 @@ def counted(
             feeds = (
                 feeds_of(reference, sizes)
                 if reference is not None
-                else call_inputs(model, specs, sizes, seed=seed, given=given)
+                else call_inputs(model, sizes, seed=seed, given=given)
             )
         with Conversation(["-m", reference_process.__name__], who="ONNX Runtime", timeout_s=timeout_s) as process:
             answer, _ = process.ask("watch", {"model": str(model.resolve())}, feeds)

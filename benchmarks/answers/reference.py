@@ -7,7 +7,7 @@ held there in NumPy's type of fixed width and is ``object`` in memory; it must b
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ __all__ = [
     "TOLERANCES",
     "Reference",
     "check",
+    "coarsest",
     "compute_reference",
     "feeds_of",
     "nowhere_finite",
@@ -36,14 +37,14 @@ __all__ = [
     "write_reference",
 ]
 
-TOLERANCES: Mapping[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2, "int8": 5e-2}
-"""Largest error that counts as the same answer, as a share of the output's range.
+TOLERANCES: Mapping[Precision, float] = {"fp64": 1e-9, "fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2, "int8": 5e-2}
+"""Largest error that counts as the same answer, as a share of the output's range; the coarser, the later.
 
 In fp32 about 1e-6 is seen; "masked equals compact" (`pruners.verify`) has the same bound and least range. fp16
 rounds to 11 bits and bf16 to 8, at every layer: hence the wider ones. Of a quantised file the reference is quantised as
 well; a fused layer rounds once where the file rounds twice, and one step is 1/255 of a range.
 """
-LEAST_RANGE: Mapping[Precision, float] = {"fp32": 1e-2, "fp16": 0.2, "bf16": 0.3, "int8": 0.1}
+LEAST_RANGE: Mapping[Precision, float] = {"fp64": 1e-2, "fp32": 1e-2, "fp16": 0.2, "bf16": 0.3, "int8": 0.1}
 """Range of an output below which its tolerance is a few roundings, as a share of its magnitude."""
 
 _INPUT, _OUTPUT, _SOURCE = "input:", "output:", "source"
@@ -179,8 +180,8 @@ def check(
         All its examples are used; the last call is filled up with the first ones.
     sizes : InputSizes
         Of one call.
-    precision : {"fp32", "bf16", "fp16", "int8"}
-        Decides the tolerance.
+    precision : {"fp64", "fp32", "bf16", "fp16", "int8"}
+        Decides the tolerance, see `coarsest`.
     rounding : Mapping of str to float, optional
         By output, an error that rounding alone explains; see `benchmarks.answers.rounding`.
 
@@ -227,6 +228,11 @@ def check(
         n_inputs=_n_examples(reference, sizes),
         ok=errors[worst] <= allowed[worst],
     )
+
+
+def coarsest(precisions: Iterable[Precision]) -> Precision:
+    """Return the precision whose rounding is the largest: that of an answer that went through all of them."""
+    return max((each for each in precisions if each in TOLERANCES), key=list(TOLERANCES).index)
 
 
 def require_agreement(agreement: Agreement) -> None:

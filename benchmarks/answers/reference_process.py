@@ -22,6 +22,7 @@ from backends import modelfile, registry
 from backends.base import Array, CompileOptions
 from backends.errors import ModelLoadError, RunError, one_line
 from backends.ort_errors import cause, failures
+from backends.ort_values import arrays_of, values_of
 from benchmarks.answers.comparing import distance
 from benchmarks.answers.shaking import shaken, shaken_model
 from benchmarks.process.channel import Message
@@ -52,7 +53,6 @@ def main() -> None:
 def _answer(question: Message, feeds: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
     model, by = Path(question["model"]), question["by"]
     if by == "ort":
-        modelfile.read(model)
         return {}, run_unoptimised(model, feeds)
     return {}, _evaluated(model, feeds) if by == "onnx" else _run_by(by, model, feeds)
 
@@ -69,8 +69,9 @@ def _shake(question: Message, feeds: dict[str, Array]) -> tuple[Message, dict[st
                 {name: shaken(array, step, rng) for name, array in feeds.items()},
             )
         for name, answer in answers.items():
-            same_shape = again[name].shape == answer.shape
-            moved[name] = max(moved[name], distance(again[name], answer) if same_shape else np.inf)
+            other = again.get(name)  # of a sequence there may be less elements
+            same_shape = other is not None and other.shape == answer.shape
+            moved[name] = max(moved[name], distance(other, answer) if same_shape else np.inf)
     return {}, {name: np.array(largest) for name, largest in moved.items()}
 
 
@@ -108,9 +109,10 @@ def run_unoptimised(model: Path, feeds: Mapping[str, Array]) -> dict[str, Array]
     RunError
         It cannot run it, or not on these inputs.
     """
+    specs = modelfile.read(model).inputs
     session = _session(str(model), _settings())
-    names = [output.name for output in session.get_outputs()]
-    return {name: np.asarray(answer) for name, answer in zip(names, _run(session, feeds), strict=True)}
+    answers = zip(session.get_outputs(), _run(session, values_of(specs, feeds)), strict=True)
+    return {name: array for output, value in answers for name, array in arrays_of(output.name, value)}
 
 
 def watch(model: Path, feeds: Mapping[str, Array]) -> Executions:
@@ -136,7 +138,7 @@ def watch(model: Path, feeds: Mapping[str, Array]) -> Executions:
         settings.profile_file_prefix = str(Path(folder) / "profile")
         session = _session(proto.SerializeToString(), settings)
         try:
-            _run(session, feeds)
+            _run(session, values_of(modelfile.read(model).inputs, feeds))
         finally:
             profile = Path(session.end_profiling())
         events = json.loads(profile.read_text(encoding="utf-8"))
@@ -190,23 +192,12 @@ def _session(model: str | bytes, settings: Any) -> Any:
         raise ModelLoadError(f"onnxruntime: {cause(error)}") from error
 
 
-def _run(session: Any, feeds: Mapping[str, Array]) -> list[Array]:
+def _run(session: Any, values: Mapping[str, Any]) -> list[Any]:
     try:
-        answers: list[Array] = session.run(None, {name: _feed(array) for name, array in feeds.items()})
+        answers: list[Any] = session.run(None, dict(values))
     except failures() as error:
         raise RunError(f"onnxruntime: {cause(error)}") from error
     return answers
-
-
-def _feed(array: Array) -> object:
-    """Return what ONNX Runtime takes: bfloat16, which NumPy lacks, needs its ONNX name."""
-    if array.dtype.name != "bfloat16":
-        return array
-    import onnx
-    import onnxruntime
-
-    kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array, kind)
 
 
 if __name__ == "__main__":

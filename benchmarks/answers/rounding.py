@@ -18,8 +18,14 @@ from benchmarks.process.child import Conversation
 
 __all__ = ["rounding_of"]
 
-_STEPS: Mapping[Precision, float] = {"fp32": 2.0**-18, "fp16": 2.0**-9, "bf16": 2.0**-6, "int8": 2.0**-6}
-"""Moves in a share of each number: 64 roundings in fp32, where kernels approximate functions too, 4 otherwise."""
+_STEPS: Mapping[Precision, float] = {
+    "fp64": 2.0**-47,
+    "fp32": 2.0**-18,
+    "fp16": 2.0**-9,
+    "bf16": 2.0**-6,
+    "int8": 2.0**-6,
+}
+"""Moves in a share of each number: 64 roundings in fp64 and fp32, where kernels approximate functions, 4 otherwise."""
 _DRAWS = 3
 _MARGIN = 4.0
 """The largest of a few draws is less than the largest there is."""
@@ -36,7 +42,7 @@ def rounding_of(
         ONNX file.
     feeds : Mapping of str to ndarray
         Inputs of one call.
-    precision : {"fp32", "fp16", "bf16", "int8"}
+    precision : {"fp64", "fp32", "fp16", "bf16", "int8"}
         Whose rounding.
     timeout_s : float, default=600.0
         Seconds until the process is killed.

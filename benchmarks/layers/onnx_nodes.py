@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from backends import modelfile
 from backends.modelfile import fixed_shape, node_name
 from benchmarks.subject.executions import element_bytes
+from benchmarks.subject.fixed_shapes import fix_shapes
 
 if TYPE_CHECKING:
     import onnx
@@ -151,7 +152,7 @@ def model_graph(model: Path, shapes: Mapping[str, Shape]) -> ModelGraph:
     import onnx
 
     proto = modelfile.read(model).proto
-    _fix_shapes(proto, shapes)
+    fix_shapes(proto, shapes)
     graph = proto.graph
     # Where they cannot be inferred, those remain that the file itself says.
     with suppress(onnx.shape_inference.InferenceError, RuntimeError, ValueError):
@@ -171,17 +172,6 @@ def model_graph(model: Path, shapes: Mapping[str, Shape]) -> ModelGraph:
     return ModelGraph(
         [_graph_node(node, known) for node in graph.node], sizes, [output.name for output in graph.output]
     )
-
-
-def _fix_shapes(proto: onnx.ModelProto, shapes: Mapping[str, Shape]) -> None:
-    """Set the input shapes; what the file says of inner tensors may name the free dimensions, or be wrong for them."""
-    for info in proto.graph.input:
-        for dimension, size in zip(info.type.tensor_type.shape.dim, shapes.get(info.name, ()), strict=False):
-            dimension.dim_value = size
-    for info in (*proto.graph.value_info, *proto.graph.output):
-        for dimension in info.type.tensor_type.shape.dim:
-            if not dimension.HasField("dim_value") or dimension.dim_value < 0:
-                dimension.Clear()
 
 
 def _graph_node(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> GraphNode:

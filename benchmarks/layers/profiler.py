@@ -147,8 +147,7 @@ class _Subject:
         sizes = _sizes(file, spec)
         graph = model_graph(spec.model, sizes.shapes)
         if feeds is None:
-            specs = ModelSpecs(file.inputs, file.outputs)
-            feeds = call_inputs(spec.model, specs, sizes, seed=seed, given=spec.given)
+            feeds = call_inputs(spec.model, sizes, seed=seed, given=spec.given)
         cost = counted(spec.model, shapes=sizes.shapes, feeds=feeds)
         return cls(spec=spec, sizes=sizes, feeds=feeds, cost=cost, graph=graph, typed=file.precision)
 

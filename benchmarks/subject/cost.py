@@ -32,6 +32,7 @@ from backends.errors import one_line
 from backends.modelfile import external_files, fixed_shape, node_name
 from benchmarks.records.measurement import Cost, NodeCost
 from benchmarks.subject.executions import Executions, bodies_of, element_bytes, flattened, inner_path, node_path
+from benchmarks.subject.fixed_shapes import fix_shapes
 from benchmarks.subject.inputs import ModelSpecs, resolve_sizes
 from benchmarks.subject.mac_formulas import NotCountedError, Shape, integer_attribute, macs_of, operator_name
 
@@ -125,18 +126,7 @@ def _with_shapes(
     """Give every tensor its shape, functions of the file taken apart; beside it, why that was not possible."""
     import onnx
 
-    known: dict[str, int] = {}
-    for info in proto.graph.input:
-        for dimension, size in zip(info.type.tensor_type.shape.dim, inputs.get(info.name, ()), strict=False):
-            if dimension.dim_param:
-                known[dimension.dim_param] = size
-            dimension.dim_value = size
-    for info in (*proto.graph.value_info, *proto.graph.output):
-        for dimension in info.type.tensor_type.shape.dim:
-            if dimension.dim_param in known:
-                dimension.dim_value = known[dimension.dim_param]
-            elif not dimension.HasField("dim_value") or dimension.dim_value < 0:
-                dimension.Clear()
+    fix_shapes(proto, inputs)
     for tensor in proto.graph.initializer:
         _bring_in(tensor, model)
     proto = flattened(proto)

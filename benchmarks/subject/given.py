@@ -12,7 +12,7 @@ import numpy as np
 from backends.base import Array, TensorSpec
 from benchmarks.errors import InputError
 from benchmarks.subject.dtypes import numpy_type
-from benchmarks.subject.inputs import InputSizes, ModelSpecs, example_inputs, index_bounds
+from benchmarks.subject.inputs import InputSizes, example_inputs, index_bounds
 
 __all__ = ["HOW_TO_GIVE", "GivenInputs", "call_inputs"]
 
@@ -100,17 +100,13 @@ class GivenInputs:
         return whole
 
 
-def call_inputs(
-    model: Path, specs: ModelSpecs, sizes: InputSizes, *, seed: int = 0, given: GivenInputs | None = None
-) -> dict[str, Array]:
+def call_inputs(model: Path, sizes: InputSizes, *, seed: int = 0, given: GivenInputs | None = None) -> dict[str, Array]:
     """Return the inputs of one call: what is given, the rest made up.
 
     Parameters
     ----------
     model : Path
         ONNX file.
-    specs : ModelSpecs
-        Its inputs and outputs.
     sizes : InputSizes
         Of the call.
     seed : int, default=0
@@ -123,8 +119,8 @@ def call_inputs(
     InputError
         No values can be made up for a type, or what is given does not fit.
     """
-    made_up = example_inputs(specs.inputs, seed=seed, shapes=sizes.shapes, bounds=index_bounds(model))
-    return (given or GivenInputs()).over(made_up, specs.inputs, seed=seed)
+    made_up = example_inputs(sizes.inputs, seed=seed, shapes=sizes.shapes, bounds=index_bounds(model))
+    return (given or GivenInputs()).over(made_up, sizes.inputs, seed=seed)
 
 
 def _cast(array: Array, spec: TensorSpec) -> Array:

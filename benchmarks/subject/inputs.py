@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +31,8 @@ _BY_COORDINATES = frozenset({"GatherND", "ScatterND"})
 _LEAST_PICTURE = 16
 _PATCHES = ((1, 0.25), (4, 0.5), (16, 0.8291562))
 """Sides of the patches in made-up pictures, and their weights, whose squares add up to 1."""
+_ELEMENTS = 2
+"""Of a made-up sequence."""
 _WORDS = ("", "a", "blue", "Monday", "the", "na\u00efve")
 
 
@@ -47,14 +49,17 @@ class InputSizes:
 
     Parameters
     ----------
+    inputs : tuple of TensorSpec
+        What is fed: the inputs, of a sequence its elements, of what is optional only what is given.
     shapes : dict of str to tuple of int
-        Whole shape of each input.
+        Whole shape of each of them.
     batch : int
         Examples in one call; 1 for a model that has no batch axis.
     batched : frozenset of str
         Inputs whose axis 0 is the batch.
     """
 
+    inputs: tuple[TensorSpec, ...] = ()
     shapes: dict[str, tuple[int, ...]]
     batch: int
     batched: frozenset[str]
@@ -84,6 +89,9 @@ def resolve_sizes(
     The batch is the free dimension whose name says so (``batch``, ``N``, ...), else the free axis 0 of the inputs. In a
     file without free dimensions it is axis 0 where all inputs and outputs that have axes agree on it.
 
+    A sequence has as many elements as shapes are given for (``x[0]``, ``x[1]``, ...). Where none is, it has two of the
+    shape that the file says, or is empty where it says none; what is optional is left out.
+
     Parameters
     ----------
     specs : ModelSpecs
@@ -101,11 +109,13 @@ def resolve_sizes(
         A free dimension other than the batch has no size, a shape does not fit, or `batch` contradicts the file.
     """
     given = dict(shapes or {})
+    inputs = tuple(_fed(specs.inputs, {**(examples or {}), **given}))
     if batch is not None and batch < 1:
         raise InputError(f"the batch must be at least 1, got {batch}")
-    sizes = _sizes_given(specs.inputs, given)
-    names = _batch_names(specs.inputs)
-    for spec in specs.inputs:
+    sizes = _sizes_given(inputs, given)
+    tensors = tuple(spec for spec in inputs if spec.kind == "tensor")
+    names = _batch_names(tensors)
+    for spec in inputs:
         for want, got in zip(spec.shape, (examples or {}).get(spec.name, ()), strict=False):
             if isinstance(want, str) and want not in names:
                 sizes.setdefault(want, got)
@@ -116,7 +126,7 @@ def resolve_sizes(
         resolved = known or batch or 1
         for name in names:
             sizes.setdefault(name, resolved)
-        batched = frozenset(spec.name for spec in specs.inputs if spec.shape and spec.shape[0] in names)
+        batched = frozenset(spec.name for spec in tensors if spec.shape and spec.shape[0] in names)
     else:
         fixed = _fixed_batch(specs)
         resolved = fixed or 1
@@ -125,12 +135,12 @@ def resolve_sizes(
                 f"batch {batch} was asked for, but the model is made for {resolved}: "
                 f"export it with a free batch dimension, or leave the batch out"
             )
-        batched = frozenset(spec.name for spec in specs.inputs if fixed and spec.shape)
-    _require_all(specs.inputs, sizes)
+        batched = frozenset(spec.name for spec in tensors if fixed and spec.shape)
+    _require_all(inputs, sizes)
     return InputSizes(
+        inputs=inputs,
         shapes={
-            spec.name: tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape)
-            for spec in specs.inputs
+            spec.name: tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape) for spec in inputs
         },
         batch=resolved,
         batched=batched,
@@ -226,6 +236,19 @@ def take(array: Array, indices: np.ndarray[tuple[int], np.dtype[np.int64]], *, i
     return array[indices] if is_batched else array
 
 
+def _fed(specs: tuple[TensorSpec, ...], shapes: Mapping[str, tuple[int, ...]]) -> Iterator[TensorSpec]:
+    """Yield the tensors that are fed, with the shapes given where the file says nothing of them."""
+    for spec in specs:
+        names = spec.entries(shapes)
+        if spec.kind == "sequence" and spec.ranked and not names:
+            names = tuple(f"{spec.name}[{index}]" for index in range(_ELEMENTS))
+        for name in names:
+            shape = spec.shape if spec.ranked else shapes.get(name, ())
+            if spec.kind.endswith("sequence"):  # the same name means another size in each element
+                shape = tuple(f"{name}_{axis}" if isinstance(size, str) else size for axis, size in enumerate(shape))
+            yield replace(spec, name=name, shape=shape, ranked=spec.ranked or name in shapes)
+
+
 def _sizes_given(specs: tuple[TensorSpec, ...], given: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     known = {spec.name: spec for spec in specs}
     sizes: dict[str, int] = {}
@@ -248,6 +271,9 @@ def _require_all(specs: tuple[TensorSpec, ...], sizes: Mapping[str, int]) -> Non
     """Refuse free dimensions without a size, all of them at once."""
     reasons, options = [], []
     for spec in specs:
+        if not spec.ranked:
+            reasons.append(f"input {spec.name!r} {spec} has a shape")
+            options.append(f"--shape {spec.name}=?")
         missing = list(dict.fromkeys(size for size in spec.shape if isinstance(size, str) and size not in sizes))
         if missing:
             what = "a free dimension" if len(missing) == 1 else "free dimensions"
@@ -268,7 +294,8 @@ def _batch_names(specs: tuple[TensorSpec, ...]) -> tuple[str, ...]:
 
 
 def _fixed_batch(specs: ModelSpecs) -> int | None:
-    sizes = {spec.shape[0] for spec in (*specs.inputs, *specs.outputs) if spec.shape}
+    tensors = [spec for spec in (*specs.inputs, *specs.outputs) if spec.kind == "tensor"]
+    sizes = {spec.shape[0] for spec in tensors if spec.shape}
     only = sizes.pop() if len(sizes) == 1 else None
     return only if isinstance(only, int) and only > 0 else None
 

@@ -44,7 +44,7 @@ def weight_dequantised():
 
 
 def precision(path):
-    return precision_of(onnx.load(path).graph, path)
+    return precision_of(onnx.load(path).graph)
 
 
 def test_a_graph_between_eight_bit_factors_is_int8(tmp_path):
@@ -69,14 +69,13 @@ def test_a_graph_between_eight_bit_factors_is_int8(tmp_path):
         ),
     ],
 )
-def test_what_multiplies_no_eight_bit_integers_is_refused_in_one_line(nodes, weight, tmp_path):
+def test_what_multiplies_no_eight_bit_integers_is_measured_in_floating_point(nodes, weight, tmp_path):
     path = write(tmp_path / "m.onnx", nodes, weight=weight)
-    with pytest.raises(OptionError, match="no convolution or matrix product in it multiplies 8-bit integers") as caught:
-        precision(path)
-    assert "DequantizeLinear" in str(caught.value)
-    for options in (CompileOptions(), INT8):
-        with pytest.raises(OptionError, match=r"m.onnx is quantised"):
-            create("ort").compile(path, options)
+    assert precision(path) == "fp32"
+    for backend in ("ort", "openvino"):
+        assert create(backend).compile(path).executed_precision == "fp32"
+        with pytest.raises(OptionError, match=r"m.onnx is (typed )?fp32, int8 was asked for"):
+            create(backend).compile(path, INT8)
 
 
 def test_ort_counts_what_it_executes_on_integers(tmp_path):
@@ -95,14 +94,16 @@ def test_ort_says_when_it_computes_a_quantised_layer_in_float(tmp_path):
     """Without a QuantizeLinear behind it, ONNX Runtime fuses no convolution: it runs in fp32 on dequantised factors."""
     conv = helper.make_node("Conv", ["a", "wd"], ["y"])
     path = write(tmp_path / "float.onnx", [*pair("x", "a"), weight_dequantised(), conv])
-    with pytest.raises(OptionError, match="'ort' executes fp32, not the int8 asked for"):
+    said = r"executes mixed \(layers in fp32: 1, int8: 0\), not the int8 asked for; pass --precision mixed"
+    with pytest.raises(OptionError, match=said):
         create("ort").compile(path, INT8)
+    assert create("ort").compile(path, CompileOptions(precision="mixed")).executed_precision == "mixed"
     nodes = [
         *pair("x", "a"), weight_dequantised(), helper.make_node("Conv", ["a", "wd"], ["b"]), *pair("b", "c"),
         helper.make_node("Conv", ["c", "wd"], ["y"]),
     ]  # fmt: skip
     path = write(tmp_path / "part.onnx", nodes)
-    with pytest.raises(OptionError, match=r"executes 1 of the quantised layers of .*part.onnx in fp32 and 1 in int8"):
+    with pytest.raises(OptionError, match=r"executes mixed \(layers in fp32: 1, int8: 1\), not the int8"):
         create("ort").compile(path, INT8)
 
 

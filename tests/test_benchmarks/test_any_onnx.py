@@ -14,12 +14,14 @@ from onnx import TensorProto, helper, numpy_helper
 from backends import modelfile
 from backends.errors import BackendError
 from backends.ort import OrtBackend
+from backends.registry import create
 from benchmarks.answers.reference import Reference, check, feeds_of, read_reference, write_reference
 from benchmarks.answers.reference_process import run_unoptimised
 from benchmarks.errors import BenchmarkError
 from benchmarks.process.warmup import WarmUpLimits
 from benchmarks.runner import Settings, SubjectSpec, measure
 from benchmarks.subject.cost import cost
+from benchmarks.subject.given import GivenInputs, call_inputs
 from benchmarks.subject.inputs import ModelSpecs, example_inputs, index_bounds, model_specs, resolve_sizes
 
 ROOT = Path(__file__).parents[2]
@@ -41,11 +43,11 @@ PUBLISHED_MACS = {
 }
 
 
-def whole_path(path, *, shapes=None, batch=None):
+def whole_path(path, *, shapes=None, batch=None, given=None):
     """Do in this process what a measurement does: describe, count, make inputs, answer as written, compile, answer."""
     specs = model_specs(path)
-    sizes = resolve_sizes(specs, shapes=shapes, batch=batch)
-    feeds = example_inputs(specs.inputs, seed=0, shapes=sizes.shapes, bounds=index_bounds(path))
+    sizes = resolve_sizes(specs, shapes={**(shapes or {}), **(given.shapes if given else {})}, batch=batch)
+    feeds = call_inputs(path, sizes, given=given)
     wanted = run_unoptimised(path, feeds)
     compiled = OrtBackend().compile(path)
     call = compiled.bind(feeds)
@@ -222,22 +224,80 @@ def test_odd_types_work_or_are_refused_in_one_line(save_model, tmp_path, kind):
     refusal(whole_path, path)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: helper.make_tensor_sequence_value_info("x", FLOAT, [1]),
-        lambda: helper.make_optional_type_proto(helper.make_tensor_type_proto(FLOAT, [1])),
-        lambda: helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(FLOAT, [1])),
-    ],
-)
-def test_what_is_no_tensor_is_refused_in_one_line(tmp_path, make):
-    made = make()
-    info = made if isinstance(made, onnx.ValueInfoProto) else onnx.ValueInfoProto(name="x", type=made)
+def passed_on(path, kind, shape=(2, 3)):
+    """Write a model that hands on what is no tensor."""
+    held = helper.make_tensor_type_proto(FLOAT, shape)
+    info = onnx.ValueInfoProto(
+        name="x",
+        type={
+            "sequence": helper.make_sequence_type_proto,
+            "optional": helper.make_optional_type_proto,
+            "map": lambda value: helper.make_map_type_proto(TensorProto.INT64, value),
+        }[kind](held),
+    )
     out = onnx.ValueInfoProto(name="y", type=info.type)
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [info], [out])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), tmp_path / "m.onnx")
-    assert "'x' is not a tensor" in refusal(model_specs, tmp_path / "m.onnx")
-    assert "'x' is not a tensor" in refusal(cost, tmp_path / "m.onnx")
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
+    return path
+
+
+def test_sequences_are_fed_and_compared_element_by_element(tmp_path):
+    path = passed_on(tmp_path / "m.onnx", "sequence")
+    answers = whole_path(path)
+    assert [answers[name].shape for name in ("y", "y[0]", "y[1]")] == [(), (2, 3), (2, 3)]
+    given = GivenInputs(arrays={f"x[{index}]": np.full((2, 3), index, np.float32) for index in range(3)})
+    answers = whole_path(path, given=given)
+    assert [answers[f"y[{index}]"].max() for index in range(3)] == [0, 1, 2]
+    assert answers["y"] == 3
+    wanted = Reference(inputs=given.arrays, outputs=answers, source="me")
+    sizes = resolve_sizes(model_specs(path), shapes=given.shapes)
+    fewer = {name: array for name, array in answers.items() if name != "y[2]"}
+    assert "there is no output 'y[2]'" in refusal(lambda: check(lambda _: fewer, wanted, sizes, precision="fp32"))
+    assert not check(lambda _: answers | {"y": np.array(4)}, wanted, sizes, precision="fp32").ok
+
+
+def test_sequences_of_unknown_shape_are_empty_unless_they_are_given(tmp_path):
+    path = passed_on(tmp_path / "m.onnx", "sequence", None)
+    assert whole_path(path)["y"] == 0
+    given = GivenInputs(arrays={"x[0]": np.ones((2, 3), np.float32), "x[1]": np.ones(5, np.float32)})
+    assert whole_path(path, given=given)["y[1]"].shape == (5,)
+
+
+def test_what_is_optional_is_left_out_unless_it_is_given(tmp_path):
+    path = passed_on(tmp_path / "m.onnx", "optional")
+    assert whole_path(path)["y"].size == 0
+    assert whole_path(path, given=GivenInputs(arrays={"x": np.ones((2, 3), np.float32)}))["y"].shape == (2, 3)
+
+
+def test_a_sequence_is_measured_end_to_end_and_refused_in_one_line_elsewhere(tmp_path):
+    path = passed_on(tmp_path / "m.onnx", "sequence")
+    measurement = measure(SubjectSpec(model=path, backend="ort"), settings=QUICK)
+    assert measurement.failure is None, measurement.failure
+    assert measurement.agreement.ok
+    assert "'x' is no tensor (sequence of float32(2, 3))" in refusal(create("openvino").compile, path)
+
+
+def test_maps_are_read_but_not_fed(save_model, tmp_path):
+    """What scikit-learn's classifiers give: a sequence of maps from labels to probabilities."""
+    assert "'x' is not a tensor" in refusal(model_specs, passed_on(tmp_path / "m.onnx", "map"))
+    node = helper.make_node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml", classlabels_strings=["cat", "dog"])
+    path = save_model(tmp_path / "z.onnx", [node], [("x", FLOAT, (2, 2))], [("y", FLOAT, ())], domains=["ai.onnx.ml"])
+    model = onnx.load(path)
+    probabilities = helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(FLOAT, ()))
+    model.graph.output[0].type.CopyFrom(helper.make_sequence_type_proto(probabilities))
+    onnx.save(model, path)
+    answers = whole_path(path)
+    assert answers["y"] == 2
+    assert answers["y[0].keys"].tolist() == ["cat", "dog"]
+    assert answers["y[1].values"].shape == (2,)
+
+
+def test_an_input_without_a_shape_is_asked_for_it(save_model, tmp_path):
+    node = helper.make_node("Relu", ["x"], ["y"])
+    path = save_model(tmp_path / "m.onnx", [node], [("x", FLOAT, None)], [("y", FLOAT, None)])
+    assert "--shape x=?" in refusal(whole_path, path)
+    assert whole_path(path, shapes={"x": (2, 3, 4)})["y"].shape == (2, 3, 4)
+    assert cost(path, shapes={"x": (2, 3, 4)}).activation_bytes == 4 * 2 * 3 * 4
 
 
 def test_texts_keep_their_value_in_a_reference_and_are_compared_exactly(tmp_path):
