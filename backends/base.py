@@ -157,8 +157,8 @@ class CompiledModel(ABC):
         """Check `feeds` as `bind` says; return aligned copies in the order of the inputs."""
         wanted = {name: spec for spec in self.inputs for name in spec.entries(feeds)}
         if unknown := sorted(feeds.keys() - wanted.keys()):
-            known = ", ".join(repr(spec.name) for spec in self.inputs)
-            raise FeedError(f"unknown input {unknown[0]!r}; the model has {known}")
+            names = ", ".join(repr(spec.name) for spec in self.inputs)
+            raise FeedError(f"unknown input {unknown[0]!r}; the model has {names}")
         sizes: dict[str, tuple[int, str]] = {}
         for name, spec in wanted.items():
             if name not in feeds:

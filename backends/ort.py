@@ -22,7 +22,6 @@ import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,10 +54,13 @@ __all__ = ["OrtBackend"]
 _INSTALL = "onnxruntime"
 _OPTIMISED = "optimised.onnx"
 _SEVERITY_ERROR = 3
-_READ_BACK: frozenset[tuple[Precision, Precision]] = frozenset(
-    {("fp16", "fp32"), ("bf16", "fp32"), ("int8", "mixed"), *product(("mixed",), ("fp64", "fp32", "fp16", "bf16"))}
-)
-"""Precisions of a file and those that it may be executed in instead: only the optimised graph says whether it is."""
+_READ_BACK: Mapping[Precision, frozenset[Precision]] = {
+    "fp16": frozenset({"fp32"}),
+    "bf16": frozenset({"fp32"}),
+    "mixed": frozenset({"fp64", "fp32", "fp16", "bf16"}),
+    "int8": frozenset({"mixed"}),
+}
+"""In what a file of a precision may be executed instead: only the optimised graph says whether it is."""
 
 
 class _OrtCall(BoundCall):
@@ -278,7 +280,7 @@ class OrtBackend(Backend):
 
 
 def _require_precision(file: ModelFile, precision: Precision) -> None:
-    if (file.precision, precision) not in _READ_BACK:
+    if precision not in _READ_BACK.get(file.precision, ()):
         modelfile.require_typed(file, precision, OrtBackend.name)
 
 

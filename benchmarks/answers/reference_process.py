@@ -70,8 +70,8 @@ def _shake(question: Message, feeds: dict[str, Array]) -> tuple[Message, dict[st
             )
         for name, answer in answers.items():
             other = again.get(name)  # of a sequence there may be less elements
-            same_shape = other is not None and other.shape == answer.shape
-            moved[name] = max(moved[name], distance(other, answer) if same_shape else np.inf)
+            alike = other is not None and other.shape == answer.shape
+            moved[name] = max(moved[name], distance(other, answer) if other is not None and alike else np.inf)
     return {}, {name: np.array(largest) for name, largest in moved.items()}
 
 
