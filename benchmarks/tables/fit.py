@@ -1,7 +1,8 @@
 """Staircases of layer times over kept counts, with the block size that explains the measured plans best.
 
 A kernel computes channels in blocks, so the time of a layer grows by steps: with X and Y the blocks of its input and
-output channels, ``t = a + b*X + c*Y + d*X*Y``, and where counts leave a block partly filled, one more step for each.
+output channels, ``t = a + b*X + c*Y + d*X*Y``, and where channels are off a multiple of the block or of a smaller size,
+without which a runtime takes another kernel, one more step for each.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ class Fit:
     """What was fitted to some runs."""
 
     block: int
+    off: int
     base_ns: float
     scale: float
     layers: tuple[LayerTime, ...]
@@ -160,16 +162,26 @@ def best_fit(
         The fit to all runs, how well plans are predicted by fits without them, and these predictions in nanoseconds.
     """
     dense_ns = dense_of([*runs, *near])
-    held_out = {block: _held_out(runs, near, sizes, block, dense_ns) for block in blocks}
     layers = np.array([sum(run.layers_ns.values()) for run in runs])
     measured = np.array([run.share for run in runs]) * dense_ns
-    errors = {
-        block: float(np.mean(np.abs(sums / layers - 1)) + np.mean(np.abs(whole / measured - 1)))
-        for block, (sums, whole) in held_out.items()
-    }
-    block = max(block for block in blocks if errors[block] <= _AS_GOOD * min(errors.values()))
-    predicted = held_out[block][1]
-    fit = _fit([*runs, *near], sizes, block, dense_ns, n_near=len(near))
+    predictions: dict[tuple[int, int], Floats] = {}
+    errors: dict[tuple[int, int], float] = {}
+
+    def try_out(block: int, off: int) -> None:
+        sums, whole = _held_out(runs, near, sizes, block, off, dense_ns)
+        predictions[block, off] = whole
+        errors[block, off] = float(np.mean(np.abs(sums / layers - 1)) + np.mean(np.abs(whole / measured - 1)))
+
+    for block in blocks:
+        try_out(block, block)
+    smallest = min(errors.values())
+    block = max(block for block in blocks if errors[block, block] <= _AS_GOOD * smallest)
+    for off in BLOCKS:
+        if 1 < off < block:
+            try_out(block, off)
+    off = min((off for tried, off in errors if tried == block), key=lambda off: errors[block, off])
+    predicted = predictions[block, off]
+    fit = _fit([*runs, *near], sizes, block, off, dense_ns, n_near=len(near))
     return fit, quality(predicted, measured), tuple(predicted.tolist())
 
 
@@ -192,23 +204,25 @@ def quality(predicted: Sequence[float] | Floats, measured: Sequence[float] | Flo
 
 
 def _held_out(
-    runs: Sequence[Run], near: Sequence[Run], sizes: Mapping[str, LayerSizes], block: int, dense_ns: float
+    runs: Sequence[Run], near: Sequence[Run], sizes: Mapping[str, LayerSizes], block: int, off: int, dense_ns: float
 ) -> tuple[Floats, Floats]:
     """Return predicted sums of the profiled layers and whole times, in nanoseconds."""
     sums, whole = np.zeros(len(runs)), np.zeros(len(runs))
     for fold in range(_FOLDS):
         rest = [run for index, run in enumerate(runs) if index % _FOLDS != fold]
-        fit = _fit([*rest, *near], sizes, block, dense_ns, n_near=len(near))
+        fit = _fit([*rest, *near], sizes, block, off, dense_ns, n_near=len(near))
         for index in range(fold, len(runs), _FOLDS):
             whole[index] = max(1.0, fit.predict_ns(runs[index].counts))
             sums[index] = (whole[index] - fit.base_ns) / fit.scale
     return sums, whole
 
 
-def _fit(runs: Sequence[Run], sizes: Mapping[str, LayerSizes], block: int, dense_ns: float, *, n_near: int = 0) -> Fit:
+def _fit(
+    runs: Sequence[Run], sizes: Mapping[str, LayerSizes], block: int, off: int, dense_ns: float, *, n_near: int = 0
+) -> Fit:
     names = list(dict.fromkeys(name for run in runs for name, ns in run.layers_ns.items() if ns > 0))
     weights = np.array([1.0] * (len(runs) - n_near) + [_NEAR] * n_near)
-    fitted = {name: _fit_layer(name, runs, sizes.get(name, LayerSizes()), block, weights) for name in names}
+    fitted = {name: _fit_layer(name, runs, sizes.get(name, LayerSizes()), block, off, weights) for name in names}
     guesses = {name: _times(terms, runs, block) for name, terms in fitted.items()}
     base, scale = _to_whole(np.sum(list(guesses.values()), axis=0), runs, weights, dense_ns)
     total = sum(max(run.layers_ns.get(name, 0.0) for run in runs) for name in names) or 1.0
@@ -223,7 +237,7 @@ def _fit(runs: Sequence[Run], sizes: Mapping[str, LayerSizes], block: int, dense
                 terms=tuple(term.model_copy(update={"ns": scale * term.ns}) for term in terms),
             )
         )
-    return Fit(block=block, base_ns=base, scale=scale, layers=tuple(layers))
+    return Fit(block=block, off=off, base_ns=base, scale=scale, layers=tuple(layers))
 
 
 def _to_whole(summed: Floats, runs: Sequence[Run], weights: Floats, dense_ns: float) -> tuple[float, float]:
@@ -257,8 +271,10 @@ def _times(terms: Sequence[Term], runs: Sequence[Run], block: int) -> Floats:
     return np.array([sum(term(run.counts, block) for term in terms) for run in runs], float)
 
 
-def _fit_layer(name: str, runs: Sequence[Run], sizes: LayerSizes, block: int, weights: Floats) -> tuple[Term, ...]:
-    bundles = _bundles(sizes.axes, block)
+def _fit_layer(
+    name: str, runs: Sequence[Run], sizes: LayerSizes, block: int, off: int, weights: Floats
+) -> tuple[Term, ...]:
+    bundles = _bundles(sizes.axes, block, off)
     if sizes.block is not None:
         there = [bool(run.counts[sizes.block.name]) for run in runs]
         runs, weights = [run for run, kept in zip(runs, there, strict=True) if kept], weights[there]
@@ -275,13 +291,15 @@ def _fit_layer(name: str, runs: Sequence[Run], sizes: LayerSizes, block: int, we
     )
 
 
-def _bundles(sizes: Sequence[Size], block: int) -> list[tuple[Term, ...]]:
+def _bundles(sizes: Sequence[Size], block: int, off: int) -> list[tuple[Term, ...]]:
     """Return the terms that share one coefficient, with a time of one nanosecond each."""
     blocks = [_blocks(size, block) for size in sizes]
-    partly = [_partly(size) if block > 1 else () for size in sizes]
-    bundles = [(Term(ns=1),), *blocks, *((term,) for terms in partly for term in terms)]
+    steps = [_step(size, off) if off > 1 else () for size in sizes]
+    bundles = [(Term(ns=1),), *blocks, *((term,) for terms in steps for term in terms)]
+    if len(blocks) == 1:
+        bundles.append(_product(steps[0], blocks[0]))
     if len(blocks) == 2:
-        bundles += [_product(*blocks), _product(partly[0], blocks[1]), _product(blocks[0], partly[1])]
+        bundles += [_product(*blocks), _product(steps[0], blocks[1]), _product(blocks[0], steps[1])]
     return [bundle for bundle in dict.fromkeys(bundles) if bundle]
 
 
@@ -296,12 +314,12 @@ def _product(first: Sequence[Term], second: Sequence[Term]) -> tuple[Term, ...]:
     return tuple(Term(ns=a.ns * b.ns, factors=(*a.factors, *b.factors)) for a in first for b in second)
 
 
-def _partly(size: Size) -> tuple[Term, ...]:
-    """Return a step where the last block is not full, of a size that follows one group."""
+def _step(size: Size, off: int) -> tuple[Term, ...]:
+    """Return a step where channels are off a multiple, of a size that follows one group."""
     if len(size.terms) != 1:
         return ()
     ((group, width),) = size.terms
-    return (Term(ns=1, factors=(Steps(group=group, width=width, partly=True),)),)
+    return (Term(ns=1, factors=(Steps(group=group, width=width, off=off),)),)
 
 
 def _blocks(size: Size, block: int) -> tuple[Term, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from benchmarks.errors import NotComparableError
 from benchmarks.records.base import Record
@@ -17,18 +17,18 @@ __all__ = ["HeldOut", "LatencyTable", "LayerTime", "MeasuredPlan", "Steps", "Tab
 
 
 class Steps(Record):
-    """How many blocks of channels a group fills in a layer, or whether it leaves one partly filled."""
+    """How many blocks of channels a group fills in a layer, or whether its channels are off a multiple."""
 
     group: str
     width: PositiveInt = Field(description="channels of one unit")
-    partly: bool = Field(
-        False, description="1 where the last block is not full, else 0, instead of the number of blocks"
+    off: NonNegativeInt = Field(
+        0, description="if not 0: 1 where the channels are no multiple of it, else 0, instead of the number of blocks"
     )
 
     def __call__(self, counts: Mapping[str, int], block: int) -> int:
         """Return the number at these kept counts."""
         channels = self.width * counts[self.group]
-        return int(channels % block > 0) if self.partly else -(-channels // block)
+        return int(channels % self.off > 0) if self.off else -(-channels // block)
 
 
 class Term(Record):
@@ -96,7 +96,7 @@ class TableKey(Record):
 class LatencyTable(Record):
     """Predicts how long a network takes at any kept counts."""
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     key: TableKey
     started_utc: str
     groups: tuple[GroupRange, ...]

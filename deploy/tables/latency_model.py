@@ -17,7 +17,7 @@ def latency_model(table: LatencyTable) -> LatencyModel:
         block=table.block,
         base_ns=table.base_ns + sum(term.ns for term in terms if not term.factors),
         terms=tuple(
-            LatencyTerm(term.ns, tuple(BlockCount(each.group, each.width, each.partly) for each in term.factors))
+            LatencyTerm(term.ns, tuple(BlockCount(each.group, each.width, each.off) for each in term.factors))
             for term in terms
             if term.factors
         ),

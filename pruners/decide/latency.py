@@ -10,7 +10,7 @@ __all__ = ["BlockCount", "LatencyModel", "LatencyTerm"]
 
 @dataclass(frozen=True, slots=True)
 class BlockCount:
-    """How many blocks of channels a group fills in a layer, or whether it leaves one partly filled.
+    """How many blocks of channels a group fills in a layer, or whether its channels are off a multiple.
 
     Parameters
     ----------
@@ -18,18 +18,18 @@ class BlockCount:
         Name of the group.
     width : int
         Channels of one unit.
-    partly : bool
-        1 where the last block is not full, else 0, instead of the number of blocks.
+    off : int
+        If not 0: 1 where the channels are no multiple of it, else 0, instead of the number of blocks.
     """
 
     group: str
     width: int
-    partly: bool = False
+    off: int = 0
 
     def __call__(self, count: int, block: int) -> int:
         """Return the number where `count` units are kept."""
         channels = self.width * count
-        return int(channels % block > 0) if self.partly else -(-channels // block)
+        return int(channels % self.off > 0) if self.off else -(-channels // block)
 
 
 @dataclass(frozen=True, slots=True)
