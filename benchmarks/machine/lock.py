@@ -1,8 +1,13 @@
-"""One measurement at a time on a machine, whoever runs it: a second one waits and says for whom."""
+"""One measurement at a time on a machine, whoever runs it: a second one waits and says for whom.
+
+The file is open to all users of the machine. Another user can hold it, but not for ever: the wait for others ends after
+`FOREIGN_WAIT_S`. Who holds it is asked of the kernel where that tells (Linux), so that a note in the file accuses
+nobody. What is not a lock file is neither followed, nor written to, nor waited for. A user who plays foul can measure,
+or compute, at the same time: no lock keeps others from that.
+"""
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import stat
@@ -14,17 +19,22 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
+import psutil
+
 from benchmarks.errors import BenchmarkError, MachineBusyError
 
-__all__ = ["LOCK_VARIABLE", "lock_path", "machine_lock"]
+__all__ = ["FOREIGN_WAIT_S", "LOCK_VARIABLE", "lock_path", "machine_lock"]
 
 LOCK_VARIABLE = "PRUNE_DEPLOY_LOCK"
 """Environment variable with the path of the lock file, for users whose temporary folders differ."""
 
+FOREIGN_WAIT_S = 3600.0
+"""For other users nobody waits longer."""
+
 _NAME = "prune-deploy.lock"
 _FIRST_LINE = "prune-deploy machine lock\n"
 _MOST_BYTES = 4096
-_POLL_S = 0.25
+_POLL_S = 1.0
 _LOOKS_FOR_A_NAME = 8
 _ATTEMPTS = 50
 _ATTEMPT_S = 0.01
@@ -59,29 +69,32 @@ def machine_lock(
     path : Path, default=None
         The file; by default `lock_path`.
     wait_s : float, default=None
-        Seconds to wait at most, 0 for not at all; by default as long as it takes.
+        Seconds to wait at most, 0 for not at all; by default as long as it takes, for other users an hour.
     say : callable, default=None
         Receives once, in one line, for whom this waits.
 
     Raises
     ------
     MachineBusyError
-        Another process still measures after `wait_s`, or this one holds the lock already.
+        Another process still measures after `wait_s`, or that of another user after `FOREIGN_WAIT_S`, or this one
+        holds the lock already.
     BenchmarkError
         The file cannot be used as a lock, or the system has no such locks.
     """
     file = path or lock_path()
-    deadline = None if wait_s is None else time.monotonic() + wait_s
+    began = time.monotonic()
     key = descriptor = None
     while key is None:
         descriptor = _open(file)
         try:
             _refuse_own(descriptor, file)
-            _acquire(descriptor, file, deadline, say)
+            _acquire(descriptor, file, began, wait_s, say)
             key = _keep(descriptor, file)
         finally:
             if key is None:
                 os.close(descriptor)
+        if key is None and time.monotonic() - began >= FOREIGN_WAIT_S:
+            raise _unusable(file, "it is exchanged again and again")
     assert descriptor is not None
     try:
         _write(descriptor, purpose)
@@ -104,10 +117,11 @@ def _open(file: Path) -> int:
         except PermissionError as error:
             # Its creator may just be about to open it to everybody.
             if attempt == _ATTEMPTS - 1:
-                raise _unusable(file, "this user may not write to it") from error
+                raise _unusable(file, f"this user may not write to it{_made_by(file)}") from error
             time.sleep(_ATTEMPT_S)
         except OSError as error:
-            raise _unusable(file, "it is a link" if file.is_symlink() else error.strerror or "") from error
+            why = "it is a link" if file.is_symlink() else error.strerror or ""
+            raise _unusable(file, f"{why}{_made_by(file)}") from error
     else:
         raise _unusable(file, "it comes and goes")
     status = os.fstat(descriptor)
@@ -120,7 +134,7 @@ def _open(file: Path) -> int:
         problem = "it holds something else"
     if problem is not None:
         os.close(descriptor)
-        raise _unusable(file, problem)
+        raise _unusable(file, f"{problem}{_made_by(file)}")
     return descriptor
 
 
@@ -144,13 +158,15 @@ def _refuse_own(descriptor: int, file: Path) -> None:
             raise MachineBusyError(f"this process is measuring already and holds {file}")
 
 
-def _acquire(descriptor: int, file: Path, deadline: float | None, say: Callable[[str], object] | None) -> None:
+def _acquire(
+    descriptor: int, file: Path, began: float, wait_s: float | None, say: Callable[[str], object] | None
+) -> None:
     try:
         import fcntl
     except ImportError as error:
         raise BenchmarkError("this system has no locks that end with their process") from error
 
-    attempts = 0
+    attempts, pause = 0, _ATTEMPT_S
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -161,18 +177,23 @@ def _acquire(descriptor: int, file: Path, deadline: float | None, say: Callable[
         else:
             return
         attempts += 1
-        holder = _holder(descriptor)
-        if deadline is not None and time.monotonic() >= deadline:
-            raise MachineBusyError(f"the machine is taken by {holder or 'another process'}; nothing was measured")
+        waited = time.monotonic() - began
+        if wait_s is not None and waited >= wait_s:
+            raise MachineBusyError(f"the machine is taken by {_holder(descriptor)[0]}; nothing was measured")
+        if waited >= FOREIGN_WAIT_S:
+            holder, is_ours = _holder(descriptor)
+            if not is_ours:
+                raise MachineBusyError(
+                    f"waited {waited / 60:.0f} minutes for {holder}; nothing was measured. Where that one does not "
+                    f"end, set {LOCK_VARIABLE} to another path"
+                )
         # A holder writes who it is just after it has got the lock.
-        if say is not None and (holder is not None or attempts >= _LOOKS_FOR_A_NAME):
-            say(f"waiting for {holder or 'another process'}")
+        if say is not None and (_note(descriptor) is not None or attempts >= _LOOKS_FOR_A_NAME):
+            say(f"waiting for {_holder(descriptor)[0]}")
             say = None
-        if say is None and deadline is None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # costs the one who measures nothing
-            return
-        pause = _POLL_S if say is None else _ATTEMPT_S
-        time.sleep(pause if deadline is None else max(0.0, min(pause, deadline - time.monotonic())))
+        time.sleep(pause if wait_s is None else max(0.0, min(pause, wait_s - waited)))
+        if say is None:
+            pause = min(2 * pause, _POLL_S)
 
 
 def _keep(descriptor: int, file: Path) -> tuple[int, int] | None:
@@ -195,28 +216,71 @@ def _key(descriptor: int) -> tuple[int, int]:
 
 
 def _write(descriptor: int, purpose: str) -> None:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())  # a user without a name, as in many containers
     since = datetime.now().astimezone().isoformat(timespec="seconds")
-    facts = {"pid": os.getpid(), "command": purpose[:200], "user": user, "since": since}
+    facts = {"pid": os.getpid(), "command": purpose[:200], "since": since}
     text = (_FIRST_LINE + json.dumps(facts) + "\n").encode()
     with suppress(OSError):  # a full disk: the lock holds without a name
         os.pwrite(descriptor, text, 0)
         os.ftruncate(descriptor, len(text))
 
 
-def _holder(descriptor: int) -> str | None:
-    """Name the holder in one line of printable text; the file may have been written by anybody."""
+def _holder(descriptor: int) -> tuple[str, bool]:
+    """Name the holder in one line of printable text, and say whether it is a process of this user."""
+    note, pid = _note(descriptor), _locker(descriptor)
+    try:
+        owner = psutil.Process(pid).uids().real if pid else None
+    except psutil.Error:
+        owner = None  # gone, or hidden from this user
+    if owner is None:
+        if note is not None and pid is None:
+            return f"{note[1]}, by its own account", False
+        return "a process of another container" if pid == 0 else "another process", False
+    whose = _user_name(owner)
+    if note is None or note[0] != pid:
+        return f"pid {pid} of {whose}", owner == os.getuid()
+    return f"{note[1]} of {whose}, since {note[2]}", owner == os.getuid()
+
+
+def _note(descriptor: int) -> tuple[int, str, str] | None:
+    """Read what a holder wrote: its id, who it is, and since when; anybody may have written it."""
     try:
         _, line, *_ = os.pread(descriptor, _MOST_BYTES, 0).decode().split("\n")
         facts = json.loads(line)
-        pid, user, since = int(facts["pid"]), facts["user"], datetime.fromisoformat(facts["since"]).astimezone()
-        text = f"pid {pid} ({facts['command']}) of {user}, since {_when(since)}"
-    except (ValueError, KeyError, TypeError, OverflowError):
+        pid, since = int(facts["pid"]), datetime.fromisoformat(facts["since"]).astimezone()
+        text = f"pid {pid} ({facts['command']})"
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    return "".join(letter for letter in text if letter.isprintable())[:400]
+    return pid, "".join(letter for letter in text if letter.isprintable())[:400], _when(since)
+
+
+def _locker(descriptor: int) -> int | None:
+    """Ask the kernel which process has locked the file; None where it does not tell, 0 of another container."""
+    status = os.fstat(descriptor)
+    inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()
+            if fields[1] == "FLOCK" and inode in fields:
+                return int(fields[fields.index(inode) - 1])
+    return None
+
+
+def _user_name(number: int) -> str:
+    import pwd  # where there are users
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"  # without a name, as in many containers
+
+
+def _made_by(file: Path) -> str:
+    """Name another user to whom a file belongs."""
+    try:
+        owner = file.stat(follow_symlinks=False).st_uid
+    except OSError:
+        return ""
+    return "" if not hasattr(os, "getuid") or owner == os.getuid() else f" and belongs to {_user_name(owner)}"
 
 
 def _when(since: datetime) -> str:

@@ -9,12 +9,14 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from benchmarks.errors import BenchmarkError, MachineBusyError
+from benchmarks.machine import lock
 from benchmarks.machine.lock import LOCK_VARIABLE, lock_path, machine_lock
 
 pytest.importorskip("fcntl")
@@ -259,12 +261,46 @@ def test_what_a_holder_wrote_cannot_steer_the_terminal(path):
         end(process)
 
     with holder(path) as (process, _):
-        note = path.read_text().replace("held.onnx", "\\u001b[2J\\u001b]0;evil\\u0007\\n" + "x" * 1000)
+        note = path.read_text().replace("held.onnx", "\\u001b[2J\\u001b]0;evil\\u0007\\n\\u202e" + "x" * 1000)
         path.write_text(note)
         with machine_lock("second", path, say=say):
             pass
     assert said[0].isprintable()
     assert len(said[0]) < 500
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="this system does not say who holds a lock")
+def test_a_note_accuses_nobody_else(path):
+    said = []
+
+    def say(line):
+        said.append(line)
+        end(process)
+
+    with holder(path) as (process, _):
+        path.write_text(path.read_text().replace(f'"pid": {process.pid}', '"pid": 1'))
+        with machine_lock("second", path, say=say):
+            pass
+    assert said[0].startswith(f"waiting for pid {process.pid} of ")
+    assert "held.onnx" not in said[0]
+
+
+def test_waiting_for_others_ends_and_for_ourselves_does_not(path, monkeypatch):
+    monkeypatch.setattr(lock, "FOREIGN_WAIT_S", 0.2)
+    with holder(path) as (process, _):
+        monkeypatch.setattr(lock, "_locker", lambda _: None)  # nobody knows whose it is
+        with (
+            pytest.raises(
+                MachineBusyError, match=f"waited 0 minutes for .*by its own account; .* {LOCK_VARIABLE}"
+            ) as caught,
+            machine_lock("b", path),
+        ):
+            pytest.fail("the lock was given twice")
+        assert "\n" not in str(caught.value)
+        monkeypatch.setattr(lock, "_locker", lambda _: process.pid)
+        threading.Timer(0.6, end, [process]).start()
+        with machine_lock("b", path):
+            assert process.wait() == 0
 
 
 def test_the_place_is_the_same_for_all_and_can_be_named(monkeypatch, tmp_path):

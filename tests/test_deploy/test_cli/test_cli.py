@@ -251,9 +251,10 @@ class Refuse:
             raise AssertionError(f"imports {{name}}")
 sys.meta_path.insert(0, Refuse())
 sys.argv = ["deploy", "bench", "--model", {str(model)!r}, "--backend", "ort", *{QUICK!r}]
-from prune_deploy import main
+from deploy.cli import command_line
+from deploy.user_errors import guarded
 try:
-    main()
+    guarded(command_line)
 finally:
     assert not {{"torch", "pruners", "onnxruntime"}} & sys.modules.keys()
 """
