@@ -14,9 +14,9 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from benchmarks.arm import Arm
 from benchmarks.comparison import compared
@@ -45,8 +45,6 @@ _READ = (1, 2)  # 2: also the conditions of the machine
 _SEAL = ',"crc32":"{:08x}"}}\n'
 _SEAL_BYTES = len(_SEAL.format(0))
 
-Entry = TypeVar("Entry", bound=Record)
-
 
 class Begun(Record):
     """What is known of one arm before its first trial."""
@@ -58,6 +56,46 @@ class Begun(Record):
     seed: int = 0
     started_utc: str = ""
     fast: bool = False
+
+
+class _Of(Record):
+    side: str
+
+
+class _Begun(_Of):
+    entry: Literal["begun"]
+    data: Begun
+
+
+class _Checked(_Of):
+    entry: Literal["checked"]
+    agreement: Agreement | None
+    backend_version: str | None
+
+
+class _Trial(_Of):
+    entry: Literal["trial"]
+    data: Trial
+
+
+class _Failure(_Of):
+    entry: Literal["failure"]
+    reason: str
+    kind: str
+
+
+class _Conditions(Record):
+    entry: Literal["conditions"]
+    data: Conditions
+
+
+class _Head(Record):
+    journal: Literal["prune-deploy journal"]
+    version: int
+
+
+_Entry = Annotated[_Begun | _Checked | _Trial | _Failure | _Conditions, Field(discriminator="entry")]
+_ENTRIES: TypeAdapter[_Entry] = TypeAdapter(_Entry)
 
 
 @dataclass(slots=True)
@@ -222,26 +260,31 @@ def recover(path: Path) -> tuple[Measurement | Comparison, str]:
         See `Journal.read`; or the journal holds no arm, or of two arms not what a comparison needs.
     """
     contents = _read(path)
+    try:
+        return _measured(contents), contents.torn
+    except NotComparableError as error:
+        raise RecordError(f"{path}: {error}") from error
+    except (ArithmeticError, ValueError) as error:
+        raise RecordError(f"{path} is damaged: its entries do not fit together") from error
+
+
+def _measured(contents: Contents) -> Measurement | Comparison:
     names = list(contents.arms)
     if len(names) == 1:
-        return contents.measurement(names[0]), contents.torn
+        return contents.measurement(names[0])
     if len(names) != 2:
-        raise RecordError(f"{path}: nothing to recover: the run was interrupted before it knew its models")
+        raise NotComparableError("nothing to recover: the run was interrupted before it knew its models")
     baseline, candidate = contents.arms.values()
     of_baseline, of_candidate = contents.begun.values()
     if of_baseline.cost is None or of_candidate.cost is None or of_candidate.margin is None:
-        raise RecordError(f"{path}: two models, but not their costs: it is the journal of two measurements")
+        raise NotComparableError("two models, but not their costs: it is the journal of two measurements")
     if baseline.failure is None and candidate.failure is None:
         n_pairs = min(len(baseline.trials), len(candidate.trials))
         del baseline.trials[n_pairs:], candidate.trials[n_pairs:]
     # What interrupted the run did not look at the ratios: their number counts as fixed.
     settings = Settings(trials=max(1, len(candidate.trials)), margin=of_candidate.margin, fast=of_candidate.fast)
-    costs = of_baseline.cost, of_candidate.cost
     first, second = map(contents.measurement, names)
-    try:
-        return compared(first, second, costs, settings), contents.torn
-    except NotComparableError as error:
-        raise RecordError(f"{path}: {error}") from error
+    return compared(first, second, (of_baseline.cost, of_candidate.cost), settings)
 
 
 def _read(path: Path) -> Contents:
@@ -249,7 +292,7 @@ def _read(path: Path) -> Contents:
         *lines, rest = path.read_bytes().split(b"\n")
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror or error}") from error
-    entries: list[dict[str, Any]] = []
+    entries: list[bytes] = []
     torn = f"{len(rest)} bytes of a line that was cut off are ignored" if rest else ""
     for number, line in enumerate(lines, 1):
         entry = _opened(line)
@@ -259,53 +302,43 @@ def _read(path: Path) -> Contents:
             torn = "a damaged last line is ignored"
         else:
             raise RecordError(f"{path} is not a journal, or is damaged: line {number} does not fit its checksum")
-    if not entries or entries[0].get("journal") != _FORMAT:
-        raise RecordError(f"{path} is not a journal of a measurement")
-    if (version := entries[0].get("version")) not in _READ:
-        raise RecordError(f"{path} is a journal of version {version}; this program reads 1 to {_VERSION}")
+    try:
+        head = _Head.model_validate_json(entries[0])
+    except (IndexError, ValidationError) as error:
+        raise RecordError(f"{path} is not a journal of a measurement") from error
+    if head.version not in _READ:
+        raise RecordError(f"{path} is a journal of version {head.version}; this program reads 1 to {_VERSION}")
     contents = Contents(torn=torn)
     try:
         for entry in entries[1:]:
-            _take(contents, entry)
-    except (KeyError, ValidationError) as error:
+            _take(contents, _ENTRIES.validate_json(entry))
+    except (KeyError, ValidationError) as error:  # anybody can compute a checksum
         raise RecordError(f"{path} is damaged: an entry is not what it says") from error
     return contents
 
 
-def _opened(line: bytes) -> dict[str, Any] | None:
-    """Return the entry of a whole line, None of a damaged one."""
+def _opened(line: bytes) -> bytes | None:
+    """Return the JSON of a whole line, None of a damaged one."""
     body = line[: 1 - _SEAL_BYTES]
-    if line[len(body) :] + b"\n" != _SEAL.format(zlib.crc32(body)).encode():
-        return None
-    entry: dict[str, Any] = json.loads(body + b"}")
-    return entry
+    return body + b"}" if line[len(body) :] + b"\n" == _SEAL.format(zlib.crc32(body)).encode() else None
 
 
-def _take(contents: Contents, entry: dict[str, Any]) -> None:
-    kind = entry["entry"]
-    if kind == "conditions":
-        contents.conditions = _record(Conditions, entry["data"])
-        return
-    name = entry["side"]
-    if kind == "begun":
-        contents.begun[name] = begun = _record(Begun, entry["data"])
-        contents.arms[name] = Arm(subject=begun.subject)
-        return
-    arm = contents.arms[name]
-    if kind == "checked":
-        arm.backend_version = entry["backend_version"]
-        if entry["agreement"] is not None:
-            arm.agreement = _record(Agreement, entry["agreement"])
-    elif kind == "trial":
-        arm.trials.append(_record(Trial, entry["data"]))
-    elif kind == "failure":
-        arm.failure, arm.failure_kind = entry["reason"], entry["kind"]
-    else:
-        raise KeyError(kind)
-
-
-def _record(kind: type[Entry], data: object) -> Entry:
-    return kind.model_validate_json(json.dumps(data))
+def _take(contents: Contents, entry: _Entry) -> None:
+    match entry:
+        case _Conditions():
+            contents.conditions = entry.data
+        case _Begun():
+            contents.begun[entry.side] = entry.data
+            contents.arms[entry.side] = Arm(subject=entry.data.subject)
+        case _Checked():
+            arm = contents.arms[entry.side]
+            arm.backend_version = entry.backend_version
+            arm.agreement = entry.agreement or arm.agreement
+        case _Trial():
+            contents.arms[entry.side].trials.append(entry.data)
+        case _Failure():
+            arm = contents.arms[entry.side]
+            arm.failure, arm.failure_kind = entry.reason, entry.kind
 
 
 def _set_aside(path: Path) -> None:

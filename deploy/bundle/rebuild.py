@@ -19,8 +19,19 @@ from pruners.plan import PruningPlan
 __all__ = ["load_network"]
 
 
-def load_network(bundle: Bundle) -> nn.Module:
+def load_network(bundle: Bundle, *, trust_code: bool = False, file_sha256: str | None = None) -> nn.Module:
     """Build the torch network of a bundle from the original code, the plan and the weights.
+
+    Where the bundle names a network file, that is Python, and loading runs it: only with the consent of the caller.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        What `deploy.bundle.bundle.read_bundle` returned.
+    trust_code : bool, default=False
+        Run the network file that the bundle names, whatever is in it.
+    file_sha256 : str, optional
+        Run it if this is its sha256; what it imports is not part of that.
 
     Returns
     -------
@@ -30,7 +41,8 @@ def load_network(bundle: Bundle) -> nn.Module:
     Raises
     ------
     BundleError
-        The bundle does not say how the network was built, or the code it was built from has changed.
+        The bundle does not say how the network was built, or the code it was built from has changed, or it would be
+        run without consent.
     SourceError
         The network cannot be built here.
     PruneError
@@ -47,8 +59,16 @@ def load_network(bundle: Bundle) -> nn.Module:
         spec = NetworkSpec.model_validate({**fields, "weights": "none", "new_classifier": False})
     except ValidationError as error:
         raise BundleError(f"{bundle.folder}: its network {one_line(error, NetworkSpec)}") from error
-    if (known := origin.spec.get("file_sha256")) and provenance(spec)["file_sha256"] != known:
-        raise BundleError(f"{bundle.folder}: the file of {spec.name} has changed since; restore it to load the network")
+    if (present := provenance(spec).get("file_sha256")) is not None:
+        if origin.spec.get("file_sha256", present) != present:
+            raise BundleError(
+                f"{bundle.folder}: the file of {spec.name} has changed since; restore it to load the network"
+            )
+        if not trust_code and file_sha256 != present:
+            raise BundleError(
+                f"{bundle.folder} names the network {spec.name}, and loading it runs the code of that file; read the "
+                f"file, then pass file_sha256={present!r}, or trust_code=True"
+            )
     network = build(spec, n_classes=origin.n_classes, input_shape=origin.input_shape, target_shape=origin.target_shape)
     if bundle.plan is not None:
         return load(network, PruningPlan.load(bundle.plan), bundle.weights).eval()

@@ -79,6 +79,8 @@ def make_timm(spec: NetworkSpec, options: dict[str, Any], n_classes: int | None,
 
     name = spec.name.partition(":")[2]
     architecture, _, tag = name.partition(".")
+    if "checkpoint_path" in options:  # timm may unpickle it
+        raise SourceError(f"network {spec.name}: give the file as weights, not as option checkpoint_path")
     _check_known(spec, architecture, timm.list_models())
     try:
         published = timm.get_pretrained_cfg(name, allow_unregistered=True)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -209,6 +210,34 @@ def test_another_file_is_refused_in_one_line(path, content):
     with pytest.raises(RecordError) as caught:
         recover(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"not": "json"',
+        b'{"entry": "checked", "side": "measurement", "agreement": null, "backend_version": 3}',
+        b'{"entry": "failure", "side": "measurement", "reason": 3, "kind": "k"}',
+        b'{"entry": "failure", "side": "measurement", "reason": "r", "kind": "k", "more": 1}',
+        b'{"entry": "failure", "side": ["measurement"], "reason": "r", "kind": "k"}',
+        b'{"entry": "failure", "side": "nobody", "reason": "r", "kind": "k"}',
+        b'{"entry": "trial", "side": "measurement", "data": {}}',
+        b'{"entry": "unheard of"}',
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        b"{}",
+    ],
+    ids=lambda line: line[:30],
+)
+def test_a_line_with_a_right_checksum_is_not_believed(path, line):
+    with Journal(path) as journal:
+        journal.begin("measurement", begun())
+        journal.trial("measurement", trial())
+    sealed = line[:-1] + f',"crc32":"{zlib.crc32(line[:-1]):08x}"}}\n'.encode()
+    for content in (path.read_bytes() + sealed, sealed):
+        path.write_bytes(content)
+        with pytest.raises(RecordError, match="damaged|not a journal") as error:
+            recover(path)
+        assert "\n" not in str(error.value)
 
 
 def test_a_missing_journal_or_folder_is_one_line(tmp_path):

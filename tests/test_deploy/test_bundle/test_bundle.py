@@ -339,7 +339,7 @@ def origin(tmp_path: Path) -> NetworkOrigin:
 
 def test_the_network_comes_back_from_code_and_weights(tmp_path: Path) -> None:
     bundle = write(tmp_path / "small", provenance=Provenance(network=origin(tmp_path)))
-    loaded = load_network(read_bundle(bundle.folder))
+    loaded = load_network(read_bundle(bundle.folder), trust_code=True)
     assert not loaded.training
     with torch.no_grad():
         assert torch.equal(loaded(images()), network().eval()(images()))
@@ -362,7 +362,7 @@ def test_a_pruned_network_comes_back_from_code_plan_and_weights(tmp_path: Path) 
     )
     compact = apply(dense, cut)
     bundle = write(tmp_path / "small", compact, plan=cut, provenance=Provenance(network=origin(tmp_path)))
-    loaded = load_network(read_bundle(bundle.folder))
+    loaded = load_network(read_bundle(bundle.folder), trust_code=True)
     assert loaded[0].out_channels == 2
     with torch.no_grad():
         assert torch.equal(loaded(images()), compact.eval()(images()))
@@ -379,7 +379,7 @@ def test_weights_of_another_network_are_not_loaded(tmp_path: Path) -> None:
     wide = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 5))
     bundle = write(tmp_path / "small", wide, provenance=Provenance(network=origin(tmp_path)))
     with pytest.raises(BundleError, match="do not fit") as error:
-        load_network(bundle)
+        load_network(bundle, trust_code=True)
     assert "\n" not in str(error.value)
 
 

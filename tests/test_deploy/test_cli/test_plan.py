@@ -204,7 +204,7 @@ def test_apply_writes_a_bundle_that_loads_again(plan, folder, net, built, tmp_pa
     assert bundle.pruning.proof.verification.relative_error <= 1e-4
     assert bundle.pruning.proof.landing is None, "there was no target"
     assert next(line for line in out.splitlines() if "Masked equals" in line) in plan("show", place)[1]
-    network = load_network(bundle)
+    network = load_network(bundle, trust_code=True)
     assert network.conv.weight.shape == (8, 3, 3, 3)
     assert sum(p.numel() for p in network.parameters()) == bundle.manifest.cost.parameters
     # The folder is itself a plan, and the seed builds these weights again.
@@ -221,7 +221,7 @@ def test_apply_takes_weights(plan, refused, folder, net, built, tmp_path):
     code, _, err = plan(*arguments, "--weights", tmp_path / "dense.safetensors")
     assert code == 0, err
     bundle = read_bundle(tmp_path / "bundle")
-    assert (load_network(bundle).conv.weight == dense.conv.weight[:8]).all()
+    assert (load_network(bundle, trust_code=True).conv.weight == dense.conv.weight[:8]).all()
     assert len(bundle.manifest.provenance.parent_sha256) == 64
     assert "no such file" in refused(*arguments, "--weights", tmp_path / "none.safetensors")
 
@@ -300,7 +300,7 @@ def test_removed_blocks_are_told_counted_and_cut(plan, folder, net, built, tmp_p
     code, _, err = plan("apply", folder / "blocks.json", "--network", net, "--output", tmp_path / "bundle")
     assert code == 0, err
     bundle = read_bundle(tmp_path / "bundle")
-    network = load_network(bundle)
+    network = load_network(bundle, trust_code=True)
     assert sum(p.numel() for p in network.parameters()) == graph.parameters(counts, ("blocks.1",))
 
     code, out, _ = plan("transfer", folder / "blocks.json", "--from", net, "--to", net, "--output", tmp_path / "x.json")

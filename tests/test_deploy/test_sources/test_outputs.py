@@ -84,6 +84,6 @@ def test_a_network_that_returns_a_dataclass_is_trained_pruned_and_exported(file,
     bundle = read_bundle(stages.export.folder / "pruned")
     assert [spec.shape for spec in bundle.manifest.outputs] == [("batch", 10)]
     assert bundle.manifest.inputs[0].name == "pixel_values"
-    network = load_network(bundle)
+    network = load_network(bundle, trust_code=True)
     assert isinstance(network, GraphNetwork) == (form == "graph")
     assert compare_with_torch(bundle.model, network, torch.rand(5, *bundle.manifest.inputs[0].shape[1:])).ok
