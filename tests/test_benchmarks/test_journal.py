@@ -235,7 +235,7 @@ def test_a_line_with_a_right_checksum_is_not_believed(path, line):
     sealed = line[:-1] + f',"crc32":"{zlib.crc32(line[:-1]):08x}"}}\n'.encode()
     for content in (path.read_bytes() + sealed, sealed):
         path.write_bytes(content)
-        with pytest.raises(RecordError, match="damaged|not a journal") as error:
+        with pytest.raises(RecordError, match=r"damaged|not a journal") as error:
             recover(path)
         assert "\n" not in str(error.value)
 
