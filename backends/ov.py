@@ -24,6 +24,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from backends import modelfile
 from backends.base import (
     Array,
@@ -52,6 +54,7 @@ _PRECISIONS: dict[str, Precision] = {"f32": "fp32", "bf16": "bf16", "f16": "fp16
 _COMPUTE_LAYERS = frozenset(
     {"Convolution", "Deconvolution", "FullyConnected", "MatMul", "RNNCell", "RNNSeq", "ScaledDotProductAttention"}
 )
+_BF16 = "bfloat16"
 _NOT_EXECUTED = frozenset({"Const", "Input", "Output"})
 _RECORDED = (
     "INFERENCE_PRECISION_HINT",
@@ -77,8 +80,8 @@ class _OpenVinoCall(BoundCall):
         self._outputs = outputs
         self._feeds = feeds  # shared memory: the tensors refer to it
         try:
-            for name, array in feeds.items():
-                request.set_tensor(inputs[name], openvino.Tensor(array, shared_memory=True))
+            for name, port in inputs.items():
+                request.set_tensor(port, _shared(openvino, feeds[name]))
         except RuntimeError as error:
             raise RunError(f"openvino refuses an input: {_cause(error)}") from error
 
@@ -89,7 +92,7 @@ class _OpenVinoCall(BoundCall):
             raise RunError(f"openvino failed: {_cause(error)}") from error
 
     def outputs(self) -> dict[str, Array]:
-        return {name: self._request.get_tensor(port).data.copy() for name, port in self._outputs.items()}
+        return {name: _array(self._request.get_tensor(port)) for name, port in self._outputs.items()}
 
 
 class _ProfiledCall(_OpenVinoCall):
@@ -336,8 +339,21 @@ def _openvino() -> ModuleType:
 
 
 def _ports(ports: Any, specs: tuple[TensorSpec, ...]) -> dict[str, Any]:
+    """Return ports by name, without those of inputs that nothing reads: OpenVINO drops them."""
     by_name = {name: port for port in ports for name in port.get_names()}
-    return {spec.name: by_name[spec.name] for spec in specs}
+    return {spec.name: by_name[spec.name] for spec in specs if spec.name in by_name}
+
+
+def _shared(openvino: ModuleType, array: Array) -> Any:
+    """Return a tensor that refers to the memory of an array; bfloat16, which NumPy lacks, goes as 16 bits."""
+    if array.dtype.name != _BF16:
+        return openvino.Tensor(array, shared_memory=True)
+    return openvino.Tensor(array.view(np.uint16), openvino.Shape(array.shape), openvino.Type.bf16)
+
+
+def _array(tensor: Any) -> Array:
+    copy: Array = tensor.data.copy()
+    return copy.view(np.dtype(_BF16)) if tensor.element_type.get_type_name() == "bf16" else copy
 
 
 def _rt_info(node: Any) -> dict[str, str]:

@@ -203,14 +203,18 @@ class PreparedArm(Arm):
     def _compute_reference(self, timeout_s: float) -> None:
         try:
             self.reference = compute_reference(
-                self.spec.model, self.feeds, measured=self.spec.backend, timeout_s=timeout_s
+                self.spec.model,
+                self.feeds,
+                measured=self.spec.backend,
+                made_up=not self.spec.given,
+                timeout_s=timeout_s,
             )
         except WorkerError as error:
-            if error.kind == ModelLoadError.__name__:  # the one that is measured may still know the model
+            # The one that is measured may still know the model, or what a person gives it.
+            if error.kind == ModelLoadError.__name__ or (error.kind == RunError.__name__ and self.spec.given):
                 self.unchecked = f"answers were not checked: {one_line(error, limit=1000)}"
                 return
-            refused = error.kind == RunError.__name__ and not self.spec.given
-            hint = f"; the inputs were made up: {HOW_TO_GIVE}" if refused else ""
+            hint = f"; the inputs were made up: {HOW_TO_GIVE}" if error.kind == RunError.__name__ else ""
             self.fail(WorkerError(f"{error}{hint}"), error.kind)
 
     def counted(self) -> Cost:

@@ -196,7 +196,7 @@ def same_nodes(candidate: SubjectSpec, baseline: SubjectSpec) -> dict[str, str]:
 
 def _sizes(file: ModelFile, spec: SubjectSpec) -> InputSizes:
     shapes = {**spec.shapes, **spec.given.shapes}
-    return resolve_sizes(ModelSpecs(file.inputs, file.outputs), batch=spec.batch, shapes=shapes)
+    return resolve_sizes(ModelSpecs.of(file), batch=spec.batch, shapes=shapes)
 
 
 def _profile(subject: _Subject, say: Callable[[str], None], measure_roofline: MeasureRoofline) -> LayerProfile:

@@ -94,7 +94,7 @@ def cost(model: Path, *, shapes: Mapping[str, Shape] | None = None, executions: 
         The file is missing or broken.
     """
     file = modelfile.read(model)
-    sizes = resolve_sizes(ModelSpecs(file.inputs, file.outputs), shapes=shapes)
+    sizes = resolve_sizes(ModelSpecs.of(file), shapes=shapes)
     folder = model.resolve().parent
     files = (model, *(folder / name for name in external_files(file.proto)))
     proto, not_inferred = _with_shapes(file.proto, sizes.shapes, model)

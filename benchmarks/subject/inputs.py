@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,9 +12,10 @@ import numpy as np
 
 from backends import modelfile
 from backends.base import Array, TensorSpec
-from backends.modelfile import fixed_shape, subgraphs
+from backends.modelfile import ModelFile, fixed_shape, subgraphs
 from benchmarks.errors import InputError
 from benchmarks.subject.dtypes import numpy_type
+from benchmarks.subject.proposals import proposed_sizes
 
 if TYPE_CHECKING:
     import onnx
@@ -41,6 +42,12 @@ class ModelSpecs(NamedTuple):
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    model: Path | None = None
+
+    @classmethod
+    def of(cls, file: ModelFile) -> ModelSpecs:
+        """Return those of a file that was read."""
+        return cls(file.inputs, file.outputs, file.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +80,7 @@ def model_specs(model: Path) -> ModelSpecs:
     ModelLoadError
         The file is missing, truncated, or its external data is not where it says.
     """
-    file = modelfile.read(model)
-    return ModelSpecs(file.inputs, file.outputs)
+    return ModelSpecs.of(modelfile.read(model))
 
 
 def resolve_sizes(
@@ -136,7 +142,7 @@ def resolve_sizes(
                 f"export it with a free batch dimension, or leave the batch out"
             )
         batched = frozenset(spec.name for spec in tensors if fixed and spec.shape)
-    _require_all(inputs, sizes)
+    _require_all(inputs, sizes, specs.model)
     return InputSizes(
         inputs=inputs,
         shapes={
@@ -267,23 +273,35 @@ def _sizes_given(specs: tuple[TensorSpec, ...], given: Mapping[str, tuple[int, .
     return sizes
 
 
-def _require_all(specs: tuple[TensorSpec, ...], sizes: Mapping[str, int]) -> None:
+def _require_all(specs: tuple[TensorSpec, ...], sizes: Mapping[str, int], model: Path | None) -> None:
     """Refuse free dimensions without a size, all of them at once."""
-    reasons, options = [], []
+    reasons, asking = [], []
     for spec in specs:
         if not spec.ranked:
             reasons.append(f"input {spec.name!r} {spec} has a shape")
-            options.append(f"--shape {spec.name}=?")
+            asking.append(spec)
         missing = list(dict.fromkeys(size for size in spec.shape if isinstance(size, str) and size not in sizes))
         if missing:
             what = "a free dimension" if len(missing) == 1 else "free dimensions"
             reasons.append(f"input {spec.name!r} {spec} has {what} {', '.join(map(repr, missing))}")
-            example = ",".join(str(sizes.get(size, "?")) if isinstance(size, str) else str(size) for size in spec.shape)
-            options.append(f"--shape {spec.name}={example}")
+            asking.append(spec)
     if reasons:
+        ranked = [spec for spec in asking if spec.ranked]
+        proposed = proposed_sizes(model, specs, sizes) if model is not None and ranked == asking else {}
+        example = f", for example {_options(asking, {**sizes, **proposed})}" if proposed else ""
         raise InputError(
-            f"{' and '.join(reasons)} that nothing decides: say {' '.join(options)} with numbers for every ?"
+            f"{' and '.join(reasons)} that nothing decides: say {_options(asking, sizes)} with numbers for every "
+            f"?{example}"
         )
+
+
+def _options(specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> str:
+    """Return how shapes are given, with ? for what has no size."""
+    shapes = {
+        spec.name: ",".join(str(sizes.get(size, "?")) if isinstance(size, str) else str(size) for size in spec.shape)
+        for spec in specs
+    }
+    return " ".join(f"--shape {spec.name}={shapes[spec.name] if spec.ranked else '?'}" for spec in specs)
 
 
 def _batch_names(specs: tuple[TensorSpec, ...]) -> tuple[str, ...]:

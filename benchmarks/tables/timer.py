@@ -177,7 +177,7 @@ def key_of(
 def sizes_of(spec: SubjectSpec) -> InputSizes:
     """Return the sizes of a call's inputs."""
     file = modelfile.read(spec.model)
-    return resolve_sizes(ModelSpecs(file.inputs, file.outputs), batch=spec.batch, shapes=spec.shapes)
+    return resolve_sizes(ModelSpecs.of(file), batch=spec.batch, shapes=spec.shapes)
 
 
 @contextmanager

@@ -1,0 +1,151 @@
+"""Sizes that a model may be called with, for a message that asks for them: never used without being given.
+
+``python -m benchmarks.subject.proposals`` is a process of its own: only a run tells whether a model takes a size, and
+the one that asks holds no runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice, product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backends import modelfile
+from backends.base import Array, TensorSpec
+from backends.errors import ModelLoadError
+from backends.modelfile import constants, fixed_shape
+from backends.ort_errors import cause, failures
+from benchmarks.errors import WorkerError
+from benchmarks.process.channel import Message
+from benchmarks.process.child import Conversation
+from benchmarks.process.serving import serve_parent
+from benchmarks.subject.fixed_shapes import fix_shapes
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["main", "proposed_sizes"]
+
+_PICTURES = (224, 32, 48, 64, 96, 112, 128, 160, 192, 256, 299, 320, 384, 416, 512, 640)
+_SERIES = (128, 16, 64, 256, 512, 1)
+_MOST_OF_ITS_OWN = 12
+_MOST_TRIALS, _MOST_NODES = 300, 40_000
+_RANK_OF_A_MAP = 3
+
+
+def proposed_sizes(
+    model: Path, specs: Sequence[TensorSpec], known: Mapping[str, int], *, timeout_s: float = 30.0
+) -> dict[str, int]:
+    """Return a size for each free dimension that lacks one, such that ONNX Runtime runs the model.
+
+    First what another input has at the same place, then usual sizes of pictures and series, then those of the model's
+    own weights.
+
+    Parameters
+    ----------
+    model : Path
+        ONNX file.
+    specs : sequence of TensorSpec
+        Its inputs.
+    known : Mapping of str to int
+        Sizes that are decided.
+    timeout_s : float, default=30.0
+        Seconds until the search is given up.
+
+    Returns
+    -------
+    dict of str to int
+        Empty where none was found.
+    """
+    question = {"model": str(model.resolve()), "specs": [asdict(spec) for spec in specs], "known": dict(known)}
+    try:
+        with Conversation(["-m", __name__], who="ONNX Runtime", timeout_s=timeout_s) as process:
+            sizes: dict[str, int] = process.ask("propose", question)[0]["sizes"]
+    except WorkerError:
+        return {}
+    return sizes
+
+
+def main() -> None:
+    """Answer the parent."""
+    serve_parent({"propose": _propose})
+
+
+def _propose(question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
+    specs = tuple(TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in question["specs"])
+    model, known = Path(question["model"]), question["known"]
+    proto = modelfile.read(model).proto
+    session = _session(model)
+    for chosen in islice(_choices(proto, specs, known), min(_MOST_TRIALS, 1 + _MOST_NODES // len(proto.graph.node))):
+        sizes = {**known, **chosen}
+        shapes = {
+            spec.name: tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape) for spec in specs
+        }
+        if _agree(proto.SerializeToString(), shapes) and _runs(session, specs, shapes):
+            return {"sizes": chosen}, {}
+    return {"sizes": {}}, {}
+
+
+def _choices(proto: onnx.ModelProto, specs: Sequence[TensorSpec], known: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Yield the first size of each dimension, then the same for all, then every combination."""
+    free = {size: spec for spec in specs for size in spec.shape if isinstance(size, str) and size not in known}
+    own = sorted({size for _, tensor in constants(proto) for size in tensor.dims if size > 1})
+    candidates = []
+    for name, spec in free.items():
+        axis = spec.shape.index(name)
+        siblings = [other.shape[axis] for other in specs if len(other.shape) == len(spec.shape)]
+        fixed = [size for size in siblings if isinstance(size, int) and size > 0]
+        # The state of a recurrent layer: layers, batch, units.
+        state = [1] if axis == 1 and isinstance(spec.shape[0], int) and len(spec.shape) == 3 else []
+        usual = _PICTURES if len(spec.shape) == 4 else _SERIES
+        candidates.append(list(dict.fromkeys([*fixed, *state, *usual, *own[:_MOST_OF_ITS_OWN]])))
+    yield dict(zip(free, (each[0] for each in candidates), strict=True))
+    for size in candidates[0]:
+        yield dict.fromkeys(free, size)
+    for sizes in product(*candidates):
+        yield dict(zip(free, sizes, strict=True))
+
+
+def _agree(serialised: bytes, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Return whether shapes can be inferred throughout, and no map of features is empty."""
+    import onnx
+
+    proto = onnx.ModelProto.FromString(serialised)
+    fix_shapes(proto, shapes)
+    try:
+        graph = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True).graph
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return False
+    found = (fixed_shape(info) for info in (*graph.value_info, *graph.output))
+    return all(len(shape) < _RANK_OF_A_MAP or min(shape) > 0 for shape in found if shape is not None)
+
+
+def _session(model: Path) -> Any:
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"], enable_fallback=0)
+    except failures() as error:
+        raise ModelLoadError(f"onnxruntime: {cause(error)}") from error
+
+
+def _runs(session: Any, specs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    feeds = {
+        spec.name: np.full(shapes[spec.name], "a" if spec.dtype == "object" else 1, np.dtype(spec.dtype))
+        for spec in specs
+    }
+    try:
+        session.run(None, feeds)
+    except failures():
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()
