@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFECT",
+    "DIFFERENT",
     "INCONCLUSIVE",
     "INTERRUPTED",
     "OK",
@@ -37,6 +38,8 @@ UNFIT = 4
 """The machine was not fit for measuring: its numbers should not be believed."""
 WRONG_ANSWERS = 5
 """A compiled model's answers differ from the reference."""
+DIFFERENT = 6
+"""Two plans keep different units."""
 DEFECT = 70
 """A bug in prune-deploy."""
 INTERRUPTED = 130

@@ -21,6 +21,7 @@ from typing import NoReturn
 
 from deploy.exit_codes import DEFECT, READER_LEFT, USAGE, WRONG_ANSWERS
 from deploy.files.printable import printable, printable_streams
+from deploy.files.scratch import OUTSIDE
 
 __all__ = ["guarded"]
 
@@ -30,6 +31,17 @@ _USER_ERRORS = {
     ("benchmarks.errors", "BenchmarkError"),
     ("deploy.errors", "DeployError"),
     ("pruners.errors", "PruneError"),
+}
+_OPTIONAL = {
+    "lightning_fabric",
+    "onnx_ir",
+    "onnxscript",
+    "safetensors",
+    "scipy",
+    "sklearn",
+    "timm",
+    "torch",
+    "torchvision",
 }
 _ENDINGS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _PATIENCE_S = 10.0
@@ -132,6 +144,9 @@ def _explain(error: BaseException, *, quiet: bool) -> NoReturn:
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         _say(f"{error.filename or 'output'}: {(error.strerror or 'cannot be written').lower()}")
         raise SystemExit(USAGE) from None
+    if isinstance(error, ModuleNotFoundError) and (name := (error.name or "").partition(".")[0]) in _OPTIONAL:
+        _say(f"{name} is not installed, and this command needs it: pip install 'prune-deploy[prune]'")
+        raise SystemExit(USAGE) from None
     classes = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
     if not classes & _USER_ERRORS:
         summary = " ".join(f"{type(error).__name__}: {error}".split())
@@ -156,7 +171,12 @@ def _written(error: BaseException) -> str:
     text = about + "".join(traceback.format_exception(error))
     try:
         with tempfile.NamedTemporaryFile(
-            "w", prefix="prune-deploy-bug-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+            "w",
+            prefix="prune-deploy-bug-",
+            suffix=".txt",
+            dir=os.environ.get(OUTSIDE),
+            delete=False,
+            encoding="utf-8",
         ) as report:
             report.write(printable(text, "\n\t"))
     except OSError:

@@ -32,6 +32,7 @@ FOREIGN_WAIT_S = 3600.0
 """For other users nobody waits longer."""
 
 _NAME = "prune-deploy.lock"
+_OUTSIDE = "PRUNE_DEPLOY_TMPDIR"
 _FIRST_LINE = "prune-deploy machine lock\n"
 _MOST_BYTES = 4096
 _POLL_S = 1.0
@@ -44,9 +45,12 @@ _guard = threading.Lock()
 
 
 def lock_path() -> Path:
-    """Return the lock file of this machine: what `LOCK_VARIABLE` says, else a fixed name in the temporary folder."""
+    """Return the lock file of this machine: what `LOCK_VARIABLE` says, else a fixed name in the temporary folder.
+
+    A command has a temporary folder of its own (`deploy.files.scratch`): the one outside is meant.
+    """
     named = os.environ.get(LOCK_VARIABLE)
-    return Path(named) if named else Path(tempfile.gettempdir()) / _NAME
+    return Path(named) if named else Path(os.environ.get(_OUTSIDE) or tempfile.gettempdir()) / _NAME
 
 
 @contextmanager

@@ -16,13 +16,14 @@ from pathlib import Path
 
 from deploy.exit_codes import INTERRUPTED
 
-__all__ = ["scratch_folder"]
+__all__ = ["OUTSIDE", "scratch_folder"]
+
+OUTSIDE = "PRUNE_DEPLOY_TMPDIR"
+"""Environment variable with the folder for temporary files that outlive the command."""
 
 _PREFIX = "prune-deploy-"
 _MARK = "in-use"
 """A file in the folder that is locked as long as its command lives."""
-_LOCK = ("PRUNE_DEPLOY_LOCK", "prune-deploy.lock")
-"""As `benchmarks.machine.lock` has it: the lock of the machine stays outside. Importing that would take too long."""
 
 
 @contextmanager
@@ -42,10 +43,10 @@ def scratch_folder() -> Iterator[None]:
     if not folder:
         yield
         return
-    before = {name: os.environ.get(name) for name in ("TMPDIR", _LOCK[0])}
+    before = {name: os.environ.get(name) for name in ("TMPDIR", OUTSIDE)}
     try:
         os.environ["TMPDIR"] = tempfile.tempdir = folder
-        os.environ[_LOCK[0]] = before[_LOCK[0]] or str(Path(outside) / _LOCK[1])
+        os.environ[OUTSIDE] = outside
         yield
     except BaseException as error:
         if getattr(error, "code", INTERRUPTED) == INTERRUPTED:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,12 @@ def ended(error, capsys):
     [
         (RecipeError("no recipe\nthere"), 2, "deploy: no recipe there"),
         (OSError(errno.ENOSPC, "No space left on device", "out.json"), 2, "deploy: out.json: no space left on device"),
+        (
+            ModuleNotFoundError("No module named 'torch'", name="torch.nn"),
+            2,
+            "deploy: torch is not installed, and this command needs it: pip install 'prune-deploy[prune]'",
+        ),
+        (SystemExit(129), 129, "deploy: ended by SIGHUP; what was finished is kept"),
         (KeyboardInterrupt(), 130, "deploy: interrupted; what was finished is kept"),
     ],
 )
@@ -51,3 +60,60 @@ def test_a_defect_of_ours_is_reported(capsys, reports):
     (report,) = reports.iterdir()
     assert line.endswith(f"please report it with {report}")
     assert "Traceback" in Path(report).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_unwinds_and_is_one_line(number, capsys):
+    before = signal.getsignal(number)
+    cleared = []
+
+    def work():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        finally:
+            os.kill(os.getpid(), number)  # the clearing up is not disturbed
+            time.sleep(0.01)
+            cleared.append(True)
+
+    with pytest.raises(SystemExit) as raised:
+        guarded(work)
+    what = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+    assert raised.value.code == 128 + number
+    assert capsys.readouterr().err == f"deploy: {what}; what was finished is kept\n"
+    assert cleared
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_a_library_turns_into_an_error_or_swallows_still_ends_the_command(capsys):
+    class Swallows:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+
+    def swallow():
+        Swallows()
+        time.sleep(60)
+
+    def turn():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        except KeyboardInterrupt as error:
+            raise ImportError("initialization failed") from error
+
+    for work in (swallow, turn):
+        with pytest.raises(SystemExit) as raised:
+            guarded(work)
+        assert raised.value.code == 128 + signal.SIGTERM
+        assert capsys.readouterr().err == "deploy: ended by SIGTERM; what was finished is kept\n"
+
+
+def test_an_ignored_signal_stays_ignored(capsys):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit) as raised:
+            guarded(lambda: os.kill(os.getpid(), signal.SIGHUP))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert raised.value.code == 0

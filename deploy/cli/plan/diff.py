@@ -10,6 +10,7 @@ import typer
 from deploy.cli.output import print_line
 from deploy.cli.plan import options as given
 from deploy.cli.plan.output import print_tables
+from deploy.exit_codes import DIFFERENT, OK
 from deploy.plans.difference import differences
 from deploy.plans.source import read_plan, requested, require_fit, trace_network
 from deploy.report.plan_text import cost_table, difference_lines, difference_table
@@ -41,4 +42,4 @@ def diff(
     for line in difference_lines(changes):
         print_line(line)
     print_tables(tables)
-    raise typer.Exit(0 if changes.equal else 1)
+    raise typer.Exit(OK if changes.equal else DIFFERENT)

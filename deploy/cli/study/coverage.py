@@ -11,6 +11,7 @@ from deploy.cli import options as given
 from deploy.cli.output import print_line, print_tables, say
 from deploy.exit_codes import WRONG_ANSWERS
 from deploy.report.markdown import require_block, write_block
+from deploy.sources.boundary import require
 from deploy.studies.coverage.catalogue import entries
 from deploy.studies.coverage.rows import CoverageRow, CoverageSettings, Limits
 from deploy.studies.coverage.study import choose, jobs_of, run
@@ -39,6 +40,7 @@ def coverage(
     markdown: given.MarkdownPage = None,
 ) -> None:
     """Remove 30 % of the units of every network of a list, verify, export and run the result on two runtimes."""
+    require("deploy study coverage", "torch", "torchvision", "safetensors")
     block = block_of(set_)
     if markdown is not None:
         require_block(markdown, block)

@@ -14,6 +14,7 @@ from deploy.exit_codes import measured_code, sides
 from deploy.report.markdown import markdown as as_markdown
 from deploy.report.markdown import require_block, write_block
 from deploy.results.bench_grid import Grid
+from deploy.sources.boundary import require
 from deploy.studies.published.catalogue import load_catalogue
 from deploy.studies.published.study import run_study
 from deploy.studies.published.tables import (
@@ -58,6 +59,7 @@ def published(
             write_block(markdown, block, text)
         return
 
+    require("deploy study published", "torch", "torchvision")
     grid = Grid(
         backends=list(dict.fromkeys(backend or ["ort"])),
         precision=precision,

@@ -13,6 +13,7 @@ from deploy.bundle.bundle import read_bundle
 from deploy.bundle.pruning import GroupCount
 from deploy.bundle.rebuild import load_network
 from deploy.cli.app import app
+from deploy.exit_codes import DIFFERENT
 from deploy.plans.source import NetworkRequest, read_plan, requested, trace_network
 from deploy.report.plan_rows import bars
 from deploy.sources.network_spec import NetworkSpec
@@ -174,7 +175,7 @@ def test_diff_of_equal_plans(plan, folder):
 
 def test_diff_tells_groups_units_and_overlap(plan, folder, net, built):
     code, out, _ = plan("diff", folder / "a.json", folder / "b.json", "--network", net)
-    assert code == 1
+    assert code == DIFFERENT
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith("  ")}
     assert rows["conv"] == ["16", "8", "10", "+2", "8", "80", "%"]
     assert rows["blocks.1.conv1"] == ["16", "16", "8", "-8", "8", "50", "%"], "A keeps what it does not name"
@@ -185,7 +186,7 @@ def test_diff_tells_groups_units_and_overlap(plan, folder, net, built):
     flops = next(line.split() for line in out.splitlines() if line.startswith("  FLOPs "))
     assert [flops[5], flops[8]] == ratios
     code, out, _ = plan("diff", folder / "a.json", folder / "c.json")
-    assert code == 1, "as many units, but others"
+    assert code == DIFFERENT, "as many units, but others"
     assert next(line.split() for line in out.splitlines() if line.startswith("  conv "))[5:] == ["6", "60", "%"]
 
 
