@@ -25,7 +25,7 @@ __all__ = ["build_table", "refine_table", "table_of"]
 
 _FEWEST = 20
 _FIRST_ROUND = 0.4
-_GRAINS = (32, 16, 1, 8, 4, 1)
+_GRAINS = (32, 16, 8, 4, 1)
 """Counts of the first round are multiples of these: full blocks of many sizes, and blocks partly filled."""
 _ABSENT = 0.25
 """Share of the residual blocks that every other plan is without, where they can be left out."""

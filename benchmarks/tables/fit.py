@@ -25,6 +25,8 @@ __all__ = ["BLOCKS", "Fit", "Run", "best_fit", "dense_of", "layer_sizes", "quali
 
 BLOCKS = (1, 4, 8, 16, 32, 64)
 """Block sizes that are tried."""
+_OFF = (4, 8)
+"""Smaller sizes that channels may have to be a multiple of."""
 
 _FOLDS = 5
 _NEAR = 4.0
@@ -166,19 +168,13 @@ def best_fit(
     measured = np.array([run.share for run in runs]) * dense_ns
     predictions: dict[tuple[int, int], Floats] = {}
     errors: dict[tuple[int, int], float] = {}
-
-    def try_out(block: int, off: int) -> None:
-        sums, whole = _held_out(runs, near, sizes, block, off, dense_ns)
-        predictions[block, off] = whole
-        errors[block, off] = float(np.mean(np.abs(sums / layers - 1)) + np.mean(np.abs(whole / measured - 1)))
-
     for block in blocks:
-        try_out(block, block)
+        for off in sorted({block, *(size for size in _OFF if size < block)}):
+            sums, whole = _held_out(runs, near, sizes, block, off, dense_ns)
+            predictions[block, off] = whole
+            errors[block, off] = float(np.mean(np.abs(sums / layers - 1)) + np.mean(np.abs(whole / measured - 1)))
     smallest = min(errors.values())
-    block = max(block for block in blocks if errors[block, block] <= _AS_GOOD * smallest)
-    for off in BLOCKS:
-        if 1 < off < block:
-            try_out(block, off)
+    block = max(block for (block, _), error in errors.items() if error <= _AS_GOOD * smallest)
     off = min((off for tried, off in errors if tried == block), key=lambda off: errors[block, off])
     predicted = predictions[block, off]
     fit = _fit([*runs, *near], sizes, block, off, dense_ns, n_near=len(near))

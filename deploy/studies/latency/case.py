@@ -20,6 +20,7 @@ from deploy.studies.latency.kept_share import KeptShare
 from deploy.studies.latency.prepared import Prepared, prepared
 from deploy.studies.latency.rows import Case, GridRow
 from pruners.base import PruningMethod
+from pruners.errors import TargetError
 from pruners.registry import create
 from pruners.target import Constraints, Target
 from pruners.task import PruningTask
@@ -43,7 +44,7 @@ def row_of(case: Case, folder: Path) -> GridRow:
     try:
         _fill(case, folder, facts)
     except Exception as error:  # noqa: BLE001 - whatever a network or a library raises is its row
-        facts["reason"] = reason_of(error)
+        facts |= {"reason": reason_of(error), "refused": isinstance(error, TargetError)}
     return GridRow(**known, **facts, seconds=time.monotonic() - begin)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
@@ -83,9 +82,12 @@ class GridRow(Record):
     load: NonNegativeFloat = Field(0.0, description="processes that wanted a core in the minute before it began")
     versions: dict[str, str] = Field(default_factory=dict)
     corrections: NonNegativeInt = 0
+    refused: bool = Field(False, description="there is no such network, as `reason` says")
 
-
-Row = TypeVar("Row", bound=GridRow)
+    @property
+    def answered(self) -> bool:
+        """Whether it came to an end: to a network, or to a refusal."""
+        return self.refused or self.landing is not None
 
 
 def append(row: GridRow, path: Path) -> None:

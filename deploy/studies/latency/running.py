@@ -35,7 +35,9 @@ def chosen(cases: Sequence[Case], patterns: Sequence[str]) -> tuple[Case, ...]:
 
 
 def run_cases(cases: Sequence[Case], output: Path, *, time_s: float) -> tuple[GridRow, ...]:
-    """Do the cases that `output` has no landing of, and return the rows of all.
+    """Do the cases that `output` has no answer to, and return the rows of all.
+
+    A case that ended without an answer (at its time limit, or killed) is tried again.
 
     Parameters
     ----------
@@ -51,7 +53,7 @@ def run_cases(cases: Sequence[Case], output: Path, *, time_s: float) -> tuple[Gr
     OutputError, ResultsError
         The file cannot be written, or holds something else.
     """
-    done = {row.case.name for row in read(output) if row.landing is not None}
+    done = {row.case.name for row in read(output) if row.answered}
     missing = [case for case in cases if case.name not in done]
 
     def start(case: Case) -> JobProcess:
