@@ -14,7 +14,7 @@ from benchmarks.answers.reference import (
     Reference,
     check,
     coarsest,
-    compute_reference,
+    compute_references,
     feeds_of,
     nowhere_finite,
     require_agreement,
@@ -134,8 +134,10 @@ class PreparedArm(Arm):
         Of the timed call.
     feeds : Mapping of str to ndarray
         Inputs of the timed call.
-    reference : Reference or None
-        Answers that it must give; None where the backend computes nothing.
+    others : sequence of Mapping of str to ndarray
+        Inputs that take turns with `feeds`: further examples that were given.
+    references : sequence of Reference
+        Answers that it must give; empty where none are checked.
     judged_in : {"fp64", "fp32", "fp16", "bf16", "int8"}
         Precision that decides how far answers may be from the reference: the coarsest that they go through.
     """
@@ -143,9 +145,10 @@ class PreparedArm(Arm):
     spec: SubjectSpec
     sizes: InputSizes
     feeds: Mapping[str, Array]
-    reference: Reference | None
+    others: Sequence[Mapping[str, Array]] = ()
+    references: Sequence[Reference] = ()
     judged_in: Precision
-    _rounding: dict[str, float] | None = None
+    _rounding: dict[int, dict[str, float]] = field(default_factory=dict)
 
     @classmethod
     def prepare(
@@ -169,19 +172,23 @@ class PreparedArm(Arm):
         specs = model_specs(spec.model)
         if spec.given:
             reference = None  # its answers belong to other inputs
-        shapes = {**spec.shapes, **spec.given.shapes, **{name: array.shape for name, array in (feeds or {}).items()}}
+        shapes = {
+            **spec.shapes,
+            **spec.given.shapes(specs.inputs),
+            **{name: array.shape for name, array in (feeds or {}).items()},
+        }
         examples = {name: array.shape for name, array in (reference.inputs if reference else {}).items()}
         sizes = resolve_sizes(specs, batch=spec.batch, shapes=shapes, examples=examples)
-        if feeds is None:
-            feeds = (
-                feeds_of(reference, sizes)
-                if reference is not None
-                else call_inputs(spec.model, sizes, seed=settings.seed, given=spec.given)
-            )
-        subject = identify(spec, sizes.batch)
+        others: Sequence[Mapping[str, Array]] = ()
+        if feeds is None and reference is not None:
+            feeds = feeds_of(reference, sizes)
+        elif feeds is None:
+            feeds, *others = call_inputs(spec.model, sizes, seed=settings.seed, given=spec.given)
+        subject = identify(spec, sizes.batch, 1 + len(others))
         file = modelfile.read(spec.model)
         judged_in = coarsest({spec.options.precision, file.precision, *floats_of(file.proto.graph)})
-        arm = cls(subject=subject, spec=spec, sizes=sizes, feeds=feeds, reference=reference, judged_in=judged_in)
+        arm = cls(subject=subject, spec=spec, sizes=sizes, feeds=feeds, others=others, judged_in=judged_in)
+        arm.references = () if reference is None else (reference,)
         try:
             backend.require_precision(spec.model, spec.options.precision)
         except OptionError as error:
@@ -190,21 +197,21 @@ class PreparedArm(Arm):
         if spec.backend == _COMPUTES_NOTHING:
             arm.unchecked = f"answers were not checked: backend {subject.backend!r} computes nothing"
         elif not settings.check:
-            arm.reference, arm.unchecked = None, "answers were not checked: --no-check"
+            arm.references, arm.unchecked = (), "answers were not checked: --no-check"
         elif reference is None:
             say(f"{subject.label}: computing the reference answers")
-            arm._compute_reference(settings.timeout_s)
-        if arm.reference is not None and (blank := nowhere_finite(arm.reference)):
+            arm._compute_references(settings.timeout_s)
+        if blank := [name for one in arm.references for name in nowhere_finite(one)]:
             arm.unchecked = (
                 f"output {blank[0]!r} is nowhere finite on these inputs: nothing was compared in it; {HOW_TO_GIVE}"
             )
         return arm
 
-    def _compute_reference(self, timeout_s: float) -> None:
+    def _compute_references(self, timeout_s: float) -> None:
         try:
-            self.reference = compute_reference(
+            self.references = compute_references(
                 self.spec.model,
-                self.feeds,
+                (self.feeds, *self.others),
                 measured=self.spec.backend,
                 made_up=not self.spec.given,
                 timeout_s=timeout_s,
@@ -245,23 +252,28 @@ class PreparedArm(Arm):
         RandomAnswersError
             They differ from call to call.
         """
-        if self.reference is None:
-            return
-        try:
-            self._compare(worker, self.reference)
-        except WrongAnswersError as error:
-            self._require_repeatable(worker, self.reference, error)
-            if self._rounding is not None:
-                raise
-            self._rounding = rounding_of(
-                self.spec.model, feeds_of(self.reference, self.sizes), precision=self.judged_in
-            )
-            self._compare(worker, self.reference)
-            if self.agreement is not None and self.agreement.rounding > self.agreement.output_range:
-                self.unchecked = "answers were hardly checked: on these inputs rounding decides what they are"
+        for index, reference in enumerate(self.references):
+            try:
+                self._compare(worker, index)
+            except WrongAnswersError as error:
+                self._require_repeatable(worker, reference, error)
+                if index in self._rounding:
+                    raise
+                feeds = feeds_of(reference, self.sizes)
+                self._rounding[index] = rounding_of(self.spec.model, feeds, precision=self.judged_in)
+                self._compare(worker, index)
+                if self.agreement is not None and self.agreement.rounding > self.agreement.output_range:
+                    self.unchecked = "answers were hardly checked: on these inputs rounding decides what they are"
 
-    def _compare(self, worker: MeasuredWorker, reference: Reference) -> None:
-        agreement = check(worker.run, reference, self.sizes, precision=self.judged_in, rounding=self._rounding)
+    def _compare(self, worker: MeasuredWorker, index: int) -> None:
+        agreement = check(
+            worker.run,
+            self.references[index],
+            self.sizes,
+            precision=self.judged_in,
+            rounding=self._rounding.get(index),
+        )
+        agreement = agreement.model_copy(update={"n_inputs": agreement.n_inputs * len(self.references)})
         if self.agreement is None or not self.agreement.ok or agreement.max_abs_error >= self.agreement.max_abs_error:
             self.agreement = agreement
         require_agreement(agreement)

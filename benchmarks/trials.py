@@ -182,7 +182,7 @@ class Schedule:
             stack.callback(worker.close)
             observer.follow(worker.pid)
             order, self._n_launched = self._n_launched, self._n_launched + 1
-            loaded = worker.load(arm.feeds)
+            loaded = worker.load(arm.feeds, arm.others)
             arm.backend_version = loaded.backend_version
             arm.verify(worker)
             warm = worker.warm_up(self._settings.warm_up)

@@ -62,7 +62,11 @@ def counted(
     specs = model_specs(model)
     given = given or GivenInputs()
     reference = None if given else reference
-    whole = {**(shapes or {}), **given.shapes, **{name: array.shape for name, array in (feeds or {}).items()}}
+    whole = {
+        **(shapes or {}),
+        **given.shapes(specs.inputs),
+        **{name: array.shape for name, array in (feeds or {}).items()},
+    }
     examples = {name: array.shape for name, array in (reference.inputs if reference else {}).items()}
     sizes = resolve_sizes(specs, shapes=whole, examples=examples)
     found = cost(model, shapes=sizes.shapes)
@@ -73,7 +77,7 @@ def counted(
             feeds = (
                 feeds_of(reference, sizes)
                 if reference is not None
-                else call_inputs(model, sizes, seed=seed, given=given)
+                else call_inputs(model, sizes, seed=seed, given=given)[0]
             )
         with Conversation(["-m", reference_process.__name__], who="ONNX Runtime", timeout_s=timeout_s) as process:
             answer, _ = process.ask("watch", {"model": str(model.resolve())}, feeds)

@@ -7,7 +7,7 @@ held there in NumPy's type of fixed width and is ``object`` in memory; it must b
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ __all__ = [
     "Reference",
     "check",
     "coarsest",
-    "compute_reference",
+    "compute_references",
     "feeds_of",
     "nowhere_finite",
     "read_reference",
@@ -105,15 +105,15 @@ def write_reference(path: Path, reference: Reference) -> None:
     write_atomically(path, write)
 
 
-def compute_reference(
+def compute_references(
     model: Path,
-    feeds: Mapping[str, Array],
+    calls: Sequence[Mapping[str, Array]],
     *,
     measured: str = "",
     made_up: bool = True,
     timeout_s: float = 600.0,
-) -> Reference:
-    """Compute the answers to `feeds` in a process of its own, by ONNX Runtime with all graph optimisations off.
+) -> tuple[Reference, ...]:
+    """Compute the answers to some calls in a process of its own, by ONNX Runtime with all graph optimisations off.
 
     Where ONNX Runtime does not take the model (a form or an operator that it does not know), or not with inputs that a
     person gave, by the first that does of OpenVINO, ONNX's own evaluator and torch.
@@ -122,8 +122,8 @@ def compute_reference(
     ----------
     model : Path
         ONNX file.
-    feeds : Mapping of str to ndarray
-        Inputs of one call.
+    calls : sequence of Mapping of str to ndarray
+        Inputs of each.
     measured : str, optional
         Name of the backend whose answers are to be checked: it is no reference for itself.
     made_up : bool, default=True
@@ -144,7 +144,8 @@ def compute_reference(
         program = ["-m", reference_process.__name__]
         try:
             with Conversation(program, who=name, timeout_s=timeout_s) as process:
-                _, outputs = process.ask("answer", {"model": str(model.resolve()), "by": by}, feeds)
+                question = {"model": str(model.resolve()), "by": by}
+                answers = [process.ask("answer", dict(question), feeds)[1] for feeds in calls]
         except WorkerError as error:
             if first is None:
                 first = WorkerError(f"{model}: no reference answers: {error}", error.kind)
@@ -152,7 +153,10 @@ def compute_reference(
                 break
             continue
         source = name if first is None else f"{name}, because ONNX Runtime does not take the model or the inputs"
-        return Reference(inputs=feeds, outputs=outputs, source=source)
+        return tuple(
+            Reference(inputs=feeds, outputs=outputs, source=source)
+            for feeds, outputs in zip(calls, answers, strict=True)
+        )
     assert first is not None
     raise first
 

@@ -147,7 +147,7 @@ class _Subject:
         sizes = _sizes(file, spec)
         graph = model_graph(spec.model, sizes.shapes)
         if feeds is None:
-            feeds = call_inputs(spec.model, sizes, seed=seed, given=spec.given)
+            feeds = call_inputs(spec.model, sizes, seed=seed, given=spec.given)[0]
         cost = counted(spec.model, shapes=sizes.shapes, feeds=feeds)
         return cls(spec=spec, sizes=sizes, feeds=feeds, cost=cost, graph=graph, typed=file.precision)
 
@@ -195,7 +195,7 @@ def same_nodes(candidate: SubjectSpec, baseline: SubjectSpec) -> dict[str, str]:
 
 
 def _sizes(file: ModelFile, spec: SubjectSpec) -> InputSizes:
-    shapes = {**spec.shapes, **spec.given.shapes}
+    shapes = {**spec.shapes, **spec.given.shapes(file.inputs)}
     return resolve_sizes(ModelSpecs.of(file), batch=spec.batch, shapes=shapes)
 
 

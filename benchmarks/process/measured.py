@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -60,8 +60,8 @@ class MeasuredWorker(Protocol):
     def pid(self) -> int:
         """Process id."""
 
-    def load(self, feeds: Mapping[str, Array]) -> Loaded:
-        """Import the runtime, compile, bind `feeds`, run once."""
+    def load(self, feeds: Mapping[str, Array], others: Sequence[Mapping[str, Array]] = ()) -> Loaded:
+        """Import the runtime, compile, bind `feeds` and `others`, whose calls take turns, and run once."""
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Answer other feeds."""
@@ -113,9 +113,12 @@ class MeasuredProcess(Conversation):
             environment=thread_environment(spec.options.threads),
         )
 
-    def load(self, feeds: Mapping[str, Array]) -> Loaded:
-        """Import the runtime, compile, bind `feeds`, run once."""
-        prepared, _ = self.ask("prepare", {"backend": self._spec.backend}, feeds)
+    def load(self, feeds: Mapping[str, Array], others: Sequence[Mapping[str, Array]] = ()) -> Loaded:
+        """Import the runtime, compile, bind `feeds` and `others`, whose calls take turns, and run once."""
+        calls = (feeds, *others)
+        stacked = {name: np.stack([each[name] for each in calls]) for name in feeds}
+        question = {"backend": self._spec.backend, "calls": len(calls)}
+        prepared, _ = self.ask("prepare", question, stacked)
         model = str(self._spec.model.resolve())
         loaded, _ = self.ask("load", {"model": model, "options": asdict(self._spec.options)})
         return Loaded(**prepared, **loaded)

@@ -11,12 +11,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 
 from backends import registry
-from backends.base import Array, Backend, BoundCall, CompiledModel, CompileOptions
+from backends.base import Array, Backend, CompiledModel, CompileOptions
 from benchmarks.machine.affinity import parse_cores, pin
 from benchmarks.process.channel import Message
 from benchmarks.process.compile_cache import compile_and_keep, load_kept
@@ -84,9 +85,9 @@ class Worker:
         self._clock = clock
         self._create = create
         self._backend: Backend
-        self._feeds: dict[str, Array] = {}
+        self._feeds: list[dict[str, Array]] = []
         self._compiled: CompiledModel | None = None
-        self._call: BoundCall | None = None
+        self._call: Callable[[], None] | None = None
         self._memory = PhaseRecorder()
         self._cpu_ns = 0
         self._switches = 0
@@ -112,7 +113,9 @@ class Worker:
         start = self._clock()
         self._backend.load_runtime()
         import_ns = self._clock() - start
-        self._feeds = arrays
+        self._feeds = [
+            {name: array[index, ...] for name, array in arrays.items()} for index in range(question.get("calls", 0))
+        ]
         self._memory.end("import")
         return {"import_ns": import_ns}, {}
 
@@ -123,7 +126,7 @@ class Worker:
         compiled = self._compiled = self._backend.compile(Path(question["model"]), options)
         load_ns = self._clock() - start
         self._memory.end("compile")
-        self._call = compiled.bind(self._feeds)
+        self._call = self._bound(compiled)
         start = self._clock()
         self._call()
         first_run_ns = self._clock() - start
@@ -189,15 +192,23 @@ class Worker:
         assert self._compiled is not None
         settings = settings_of(question["question"])
         if isinstance(settings, Device):
-            timer = self._compiled.device_timer(self._feeds, in_flight=settings.in_flight)
+            timer = self._compiled.device_timer(self._feeds[0], in_flight=settings.in_flight)
             try:
                 return run_on_device(question["question"], timer, replays_graph=timer.replays_graph)
             finally:
                 timer.close()
-        calls = [self._compiled.bind(self._feeds) for _ in range(question["streams"])]
+        calls = [self._bound(self._compiled) for _ in range(question["streams"])]
         for call in calls:
             call()  # each binding has buffers of its own to touch
         return run_scenario(question["question"], calls, self._clock)
+
+    def _bound(self, compiled: CompiledModel) -> Callable[[], None]:
+        """Bind all feeds; where there are several, their calls take turns."""
+        calls = [compiled.bind(feeds) for feeds in self._feeds]
+        if len(calls) == 1:
+            return calls[0]
+        turns = cycle(calls)
+        return lambda: next(turns)()
 
     def compile_cached(self, question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
         """Compile and keep the result in a file, or load it from there, and drop the model."""

@@ -47,6 +47,7 @@ class Subject(Record):
     threads: PositiveInt = 1
     device: str = "cpu"
     batch: PositiveInt = Field(1, description="value given to a free batch dimension; images per call")
+    inputs: PositiveInt = Field(1, description="inputs that were given and take turns, each a whole call")
     streams: PositiveInt = Field(1, description="inferences that may be in flight")
     shapes: dict[str, tuple[NonNegativeInt, ...]] = Field(
         default_factory=dict, description="sizes given to inputs with other free dimensions"

@@ -141,7 +141,7 @@ def measure_load(
         try:
             observer.follow(process.pid)
             arm.require_prepared()
-            loaded = process.load(arm.feeds)
+            loaded = process.load(arm.feeds, arm.others)
             arm.verify(process)
             warm = process.warm_up(settings.warm_up)
             asked = _asked(scenario, warm.latency_ns, loaded)

@@ -21,12 +21,14 @@ HOW_TO_GIVE = "give real inputs with --inputs FILE.npz, --input NAME=VALUE or --
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenInputs:
-    """What is given of the inputs of one call; the others are made up.
+    """What is given of the inputs of a call; the others are made up.
 
     Parameters
     ----------
     arrays : Mapping of str to ndarray
-        Whole inputs.
+        Whole inputs. With one more axis than the input has, before its own, it holds several examples.
+    others : tuple of Mapping of str to ndarray
+        More of the same: further examples.
     values : Mapping of str to tuple of float
         One number for every element of an input, or as many as it has.
     ranges : Mapping of str to (float, float)
@@ -34,17 +36,20 @@ class GivenInputs:
     """
 
     arrays: Mapping[str, Array] = field(default_factory=dict)
+    others: tuple[Mapping[str, Array], ...] = ()
     values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, file: Path | None = None, values: Sequence[str] = (), ranges: Sequence[str] = ()) -> GivenInputs:
+    def read(
+        cls, files: Sequence[Path] | None = None, values: Sequence[str] = (), ranges: Sequence[str] = ()
+    ) -> GivenInputs:
         """Read what the command line gives.
 
         Parameters
         ----------
-        file : Path, optional
-            ``.npz`` of arrays by the names of inputs.
+        files : sequence of Path, optional
+            ``.npz`` of arrays by the names of inputs, the same in each.
         values, ranges : sequence of str
             ``"sr=16000"``, ``"x=0:1"``.
 
@@ -53,8 +58,12 @@ class GivenInputs:
         InputError
             Of another form, or an input is given twice.
         """
+        arrays, *others = [_arrays(file) for file in files or ()] or [{}]
+        if other := next((names for each in others if (names := each.keys() ^ arrays.keys())), None):
+            raise InputError(f"input {min(other)!r} is in some of the files of --inputs, and in some it is not")
         given = cls(
-            arrays={} if file is None else _arrays(file),
+            arrays=arrays,
+            others=tuple(others),
             values=dict(_numbers(text, ",", "--input NAME=VALUE or NAME=VALUE,VALUE,...") for text in values),
             ranges=dict(_bounds(text) for text in ranges),
         )
@@ -66,13 +75,46 @@ class GivenInputs:
     def __bool__(self) -> bool:
         return bool(self.arrays or self.values or self.ranges)
 
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the inputs that are given whole."""
-        return {name: array.shape for name, array in self.arrays.items()}
+    def calls(self, specs: Sequence[TensorSpec]) -> tuple[Mapping[str, Array], ...]:
+        """Return the whole inputs of each call: one for each example, at least one.
 
-    def over(self, made_up: Mapping[str, Array], specs: Sequence[TensorSpec], *, seed: int = 0) -> dict[str, Array]:
-        """Put what is given in the place of what was made up.
+        Parameters
+        ----------
+        specs : sequence of TensorSpec
+            Inputs of the model; an array with one more axis than its input holds several examples.
+
+        Raises
+        ------
+        InputError
+            The examples differ in number or shape.
+        """
+        axes = {spec.name: len(spec.shape) for spec in specs if spec.kind == "tensor" and spec.ranked}
+        calls: list[Mapping[str, Array]] = []
+        for arrays in (self.arrays, *self.others):
+            lengths = {name: len(array) for name, array in arrays.items() if array.ndim - 1 == axes.get(name)}
+            if len(set(lengths.values())) > 1 or 0 in lengths.values():
+                raise InputError(f"the inputs given hold different numbers of examples, or none: {lengths}")
+            calls += [
+                {name: array[index, ...] if name in lengths else array for name, array in arrays.items()}
+                for index in range(next(iter(lengths.values()), 1))
+            ]
+        for name, array in calls[0].items():
+            other = next((each[name] for each in calls if each[name].shape != array.shape), None)
+            if other is not None:
+                raise InputError(
+                    f"the examples given differ in the shape of {name!r}: {array.shape} and {other.shape}; measure "
+                    "them one by one"
+                )
+        return tuple(calls)
+
+    def shapes(self, specs: Sequence[TensorSpec]) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the inputs of a call that are given whole, see `calls`."""
+        return {name: array.shape for name, array in self.calls(specs)[0].items()}
+
+    def over(
+        self, made_up: Mapping[str, Array], specs: Sequence[TensorSpec], *, seed: int = 0, index: int = 0
+    ) -> dict[str, Array]:
+        """Put what is given in the place of what was made up, in call `index`.
 
         Raises
         ------
@@ -84,7 +126,7 @@ class GivenInputs:
             if name not in known:
                 raise InputError(f"the model has no input {name!r}; it has {', '.join(map(repr, known)) or 'none'}")
         whole = dict(made_up)
-        for name, array in self.arrays.items():
+        for name, array in self.calls(specs)[index].items():
             whole[name] = _cast(array, known[name])
         for name, values in self.values.items():
             like = made_up[name]
@@ -100,8 +142,10 @@ class GivenInputs:
         return whole
 
 
-def call_inputs(model: Path, sizes: InputSizes, *, seed: int = 0, given: GivenInputs | None = None) -> dict[str, Array]:
-    """Return the inputs of one call: what is given, the rest made up.
+def call_inputs(
+    model: Path, sizes: InputSizes, *, seed: int = 0, given: GivenInputs | None = None
+) -> tuple[dict[str, Array], ...]:
+    """Return the inputs of one call, or of several where several examples are given; the rest is made up.
 
     Parameters
     ----------
@@ -120,7 +164,9 @@ def call_inputs(model: Path, sizes: InputSizes, *, seed: int = 0, given: GivenIn
         No values can be made up for a type, or what is given does not fit.
     """
     made_up = example_inputs(sizes.inputs, seed=seed, shapes=sizes.shapes, bounds=index_bounds(model))
-    return (given or GivenInputs()).over(made_up, sizes.inputs, seed=seed)
+    given = given or GivenInputs()
+    n_calls = len(given.calls(sizes.inputs))
+    return tuple(given.over(made_up, sizes.inputs, seed=seed, index=index) for index in range(n_calls))
 
 
 def _cast(array: Array, spec: TensorSpec) -> Array:

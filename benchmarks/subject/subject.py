@@ -49,8 +49,8 @@ class SubjectSpec:
     given: GivenInputs = field(default_factory=GivenInputs)
 
 
-def identify(spec: SubjectSpec, batch: int) -> Subject:
-    """Pin down what `spec` names; `batch` is the number of examples in one call."""
+def identify(spec: SubjectSpec, batch: int, inputs: int = 1) -> Subject:
+    """Pin down what `spec` names; `batch` is the number of examples in one call, `inputs` how many calls differ."""
     return Subject(
         label=spec.label or spec.model.stem,
         model=spec.model.name,
@@ -60,6 +60,7 @@ def identify(spec: SubjectSpec, batch: int) -> Subject:
         threads=spec.options.threads,
         device=spec.options.device,
         batch=batch,
+        inputs=inputs,
         streams=spec.options.streams,
         shapes=dict(spec.shapes),
         cores=spec.cores,

@@ -57,7 +57,8 @@ def layers(
     require_backends(grid.backends, device)
     models = label_models(model, baseline)
     for path in models.values():
-        resolve_sizes(model_specs(path), shapes={**grid.shapes, **grid.given.shapes})  # finds a broken file now
+        specs_of_file = model_specs(path)  # finds a broken file now
+        resolve_sizes(specs_of_file, shapes={**grid.shapes, **grid.given.shapes(specs_of_file.inputs)})
     shown = top or None
     report = LayerReport()
     with machine_lock(f"deploy layers {model}", say=say):

@@ -62,8 +62,12 @@ Shapes: TypeAlias = Annotated[
     list[str] | None, typer.Option("--shape", help="NAME=D0,D1,...: sizes of the free dimensions of an input.")
 ]
 InputsFile: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--inputs", help="File of numpy.savez: arrays by the names of inputs; others are made up."),
+    list[Path] | None,
+    typer.Option(
+        "--inputs",
+        help="File of numpy.savez: arrays by the names of inputs; others are made up. Several examples in turn: repeat "
+        "it, or give arrays one more axis.",
+    ),
 ]
 InputValues: TypeAlias = Annotated[
     list[str] | None, typer.Option("--input", help="NAME=VALUE: the number that an input holds, for example sr=16000.")

@@ -396,4 +396,5 @@ def _setting(results: Results) -> str:
 def _options(measurement: Measurement) -> str:
     subject = measurement.subject
     threads = "1 thread" if subject.threads == 1 else f"{subject.threads} threads"
-    return f"{subject.precision}, {threads}, {subject.device}, batch {subject.batch}, one request at a time."
+    turns = f", {subject.inputs} inputs in turn" if subject.inputs > 1 else ""
+    return f"{subject.precision}, {threads}, {subject.device}, batch {subject.batch}{turns}, one request at a time."

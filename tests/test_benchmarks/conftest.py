@@ -220,7 +220,7 @@ class SimulatedWorker:
             if failure[1] < 0:
                 raise WorkerError(f"simulated failure during {what}", "RunError")
 
-    def load(self, feeds):
+    def load(self, feeds, others=()):
         self._step("load")
         return Loaded(
             import_ns=1, load_ns=10, first_run_ns=20, executed_precision="fp32", properties={}, backend_version="1"

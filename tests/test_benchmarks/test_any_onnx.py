@@ -46,8 +46,10 @@ PUBLISHED_MACS = {
 def whole_path(path, *, shapes=None, batch=None, given=None):
     """Do in this process what a measurement does: describe, count, make inputs, answer as written, compile, answer."""
     specs = model_specs(path)
-    sizes = resolve_sizes(specs, shapes={**(shapes or {}), **(given.shapes if given else {})}, batch=batch)
-    feeds = call_inputs(path, sizes, given=given)
+    sizes = resolve_sizes(
+        specs, shapes={**(shapes or {}), **(given.shapes(specs.inputs) if given else {})}, batch=batch
+    )
+    feeds = call_inputs(path, sizes, given=given)[0]
     wanted = run_unoptimised(path, feeds)
     compiled = OrtBackend().compile(path)
     call = compiled.bind(feeds)
@@ -250,7 +252,7 @@ def test_sequences_are_fed_and_compared_element_by_element(tmp_path):
     assert [answers[f"y[{index}]"].max() for index in range(3)] == [0, 1, 2]
     assert answers["y"] == 3
     wanted = Reference(inputs=given.arrays, outputs=answers, source="me")
-    sizes = resolve_sizes(model_specs(path), shapes=given.shapes)
+    sizes = resolve_sizes(model_specs(path), shapes=given.shapes(()))
     fewer = {name: array for name, array in answers.items() if name != "y[2]"}
     assert "there is no output 'y[2]'" in refusal(lambda: check(lambda _: fewer, wanted, sizes, precision="fp32"))
     assert not check(lambda _: answers | {"y": np.array(4)}, wanted, sizes, precision="fp32").ok

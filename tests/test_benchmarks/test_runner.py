@@ -230,7 +230,7 @@ def test_both_models_are_timed_on_the_same_real_inputs(new_world, specs):
         def __getattr__(self, name):
             return getattr(self.worker, name)
 
-        def load(self, feeds):
+        def load(self, feeds, others=()):
             fed.append(feeds["x"])
             return self.worker.load(feeds)
 

@@ -11,7 +11,7 @@ from benchmarks.answers import reference_process
 from benchmarks.answers.reference import (
     Reference,
     check,
-    compute_reference,
+    compute_references,
     feeds_of,
     nowhere_finite,
     read_reference,
@@ -183,7 +183,7 @@ def test_feeds_are_the_first_examples_again_and_again():
 
 def test_a_bare_file_gets_its_reference_from_a_plain_session(conv_model):
     feeds = {"x": np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)}
-    found = compute_reference(conv_model, feeds)
+    (found,) = compute_references(conv_model, [feeds])
     assert found.source == "ONNX Runtime, graph optimisations off"
     assert found.outputs["y"].shape == (2, 5)
     assert np.ptp(found.outputs["y"]) > 0
@@ -199,7 +199,7 @@ def test_what_the_plain_session_refuses_is_one_line(save_model, tmp_path, monkey
         domains=["odd"],
     )
     with pytest.raises(WorkerError, match="Frobnicate") as caught:
-        compute_reference(path, {"x": np.zeros(1, np.float32)})
+        compute_references(path, [{"x": np.zeros(1, np.float32)}])
     assert caught.value.kind == "ModelLoadError"
     assert "\n" not in str(caught.value)
 
@@ -211,7 +211,7 @@ def test_answers_that_are_not_finite_are_a_reference(save_model, tmp_path):
         [("x", TensorProto.FLOAT, [2])],
         [("y", TensorProto.FLOAT, [2])],
     )
-    found = compute_reference(path, {"x": np.array([-1, 0], np.float32)})
+    (found,) = compute_references(path, [{"x": np.array([-1, 0], np.float32)}])
     assert np.isnan(found.outputs["y"][0])
     assert found.outputs["y"][1] == -np.inf
     assert nowhere_finite(found) == ["y"]
@@ -228,7 +228,7 @@ def test_a_model_too_new_for_onnxruntime_has_another_s_answers(save_model, weigh
     model = onnx.load(path)
     model.ir_version = 1000
     path.write_bytes(model.SerializeToString())
-    found = compute_reference(path, {"x": np.ones((1, 4), np.float32)}, measured="openvino")
+    (found,) = compute_references(path, [{"x": np.ones((1, 4), np.float32)}], measured="openvino")
     assert found.source == "ONNX's reference evaluator, because ONNX Runtime does not take the model or the inputs"
     assert np.allclose(found.outputs["y"], onnx.numpy_helper.to_array(model.graph.initializer[0]).sum(0))
 

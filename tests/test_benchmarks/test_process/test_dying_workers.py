@@ -277,8 +277,8 @@ def test_a_reference_that_is_being_computed_ends_with_its_command(conv_model, ou
     site.mkdir()
     (site / "onnxruntime.py").write_text("import time\ntime.sleep(3600)\n")
     code = (
-        "import numpy as np; from pathlib import Path; from benchmarks.answers.reference import compute_reference; "
-        f"compute_reference(Path({str(conv_model)!r}), {{'x': np.zeros((1, 3, 8, 8), np.float32)}})"
+        "import numpy as np; from pathlib import Path; from benchmarks.answers.reference import compute_references; "
+        f"compute_references(Path({str(conv_model)!r}), [{{'x': np.zeros((1, 3, 8, 8), np.float32)}}])"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
     with subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL) as run:

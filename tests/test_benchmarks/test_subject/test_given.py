@@ -7,7 +7,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from backends.base import TensorSpec
+from backends.null import NullBackend
 from benchmarks.errors import InputError
+from benchmarks.process.warmup import WarmUpLimits
+from benchmarks.process.worker import Worker
 from benchmarks.runner import Settings, SubjectSpec, measure
 from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.inputs import example_inputs
@@ -36,8 +39,8 @@ def test_values_and_ranges_replace_what_is_made_up():
 
 def test_arrays_come_from_a_file(tmp_path):
     np.savez(tmp_path / "in.npz", x=np.full((3, 40), 2.0), size=np.array([1, 2], np.int32))
-    given = GivenInputs.read(tmp_path / "in.npz")
-    assert given.shapes == {"x": (3, 40), "size": (2,)}
+    given = GivenInputs.read([tmp_path / "in.npz"])
+    assert given.shapes(SPECS) == {"x": (3, 40), "size": (2,)}
     found = over(given)
     assert (found["x"].dtype, found["size"].dtype) == (np.float32, np.int64)
     assert (found["x"] == 2).all()
@@ -63,13 +66,13 @@ def test_what_does_not_fit_is_one_line(values, ranges, said):
 
 def test_files_that_hold_no_inputs_are_one_line(tmp_path):
     with pytest.raises(InputError, match="no such file"):
-        GivenInputs.read(tmp_path / "no.npz")
+        GivenInputs.read([tmp_path / "no.npz"])
     np.save(tmp_path / "a.npy", np.ones(2))
     with pytest.raises(InputError, match="single array"):
-        GivenInputs.read(tmp_path / "a.npy")
+        GivenInputs.read([tmp_path / "a.npy"])
     (tmp_path / "b.npz").write_bytes(b"PK broken")
     with pytest.raises(InputError, match=r"not a readable \.npz"):
-        GivenInputs.read(tmp_path / "b.npz")
+        GivenInputs.read([tmp_path / "b.npz"])
 
 
 def test_a_model_that_takes_only_some_values_asks_for_them_and_takes_them(save_model, tmp_path):
@@ -87,3 +90,55 @@ def test_a_model_that_takes_only_some_values_asks_for_them_and_takes_them(save_m
     given = GivenInputs.read(None, ["shape=2,16"])
     found = measure(SubjectSpec(model=path, given=given), settings=settings)
     assert found.trials, found.failure
+
+
+def test_several_examples_come_from_one_more_axis_or_from_several_files(tmp_path):
+    stacked = np.arange(240, dtype=np.float32).reshape(2, 3, 40)
+    np.savez(tmp_path / "two.npz", x=stacked, size=np.array([1, 2]))
+    np.savez(tmp_path / "one.npz", x=stacked[1] + 1, size=np.array([3, 4]))
+    given = GivenInputs.read([tmp_path / "two.npz", tmp_path / "one.npz"])
+    assert given.shapes(SPECS) == {"x": (3, 40), "size": (2,)}
+    found = [given.over(example_inputs(SPECS), SPECS, index=index) for index in range(3)]
+    assert [each["x"][0, 0] for each in found] == [0, 120, 121]
+    assert [each["size"].tolist() for each in found] == [[1, 2], [1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"x": np.ones((2, 3, 40)), "size": np.ones((3, 2), int)}, "different numbers of examples, or none: {'x': 2,"),
+        ({"x": np.ones((0, 3, 40))}, "or none"),
+    ],
+)
+def test_examples_that_do_not_fit_each_other_are_one_line(arrays, said):
+    with pytest.raises(InputError, match=said):
+        GivenInputs(arrays=arrays).calls(SPECS)
+    with pytest.raises(InputError, match=r"differ in the shape of 'x': \(3, 40\) and \(3, 41\)"):
+        GivenInputs(arrays={"x": np.ones((3, 40))}, others=({"x": np.ones((3, 41))},)).calls(SPECS)
+
+
+def test_examples_take_turns_and_each_is_checked(save_model, tmp_path):
+    """What is answered to the second one is wrong where a backend answers the first again."""
+    node = helper.make_node("Mul", ["x", "x"], ["y"])
+    path = save_model(tmp_path / "m.onnx", [node], [("x", TensorProto.FLOAT, (3,))], [("y", TensorProto.FLOAT, (3,))])
+    given = GivenInputs(arrays={"x": np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], np.float32)})
+    settings = Settings(trials=1, rounds=3, block_ns=1_000_000, warm_up=WarmUpLimits(min_ns=0, max_ns=10_000_000))
+    measured = measure(SubjectSpec(model=path, backend="ort", given=given), settings=settings)
+    assert measured.failure is None, measured.failure
+    assert measured.subject.inputs == 3
+    assert (measured.agreement.n_inputs, measured.agreement.ok) == (9, True)
+
+
+def test_the_calls_of_the_worker_take_turns():
+    called = []
+
+    class Compiled:
+        def bind(self, feeds):
+            return lambda: called.append(int(feeds["x"]))
+
+    worker = Worker(create=lambda _: NullBackend())
+    worker.prepare({"backend": "null", "calls": 3}, {"x": np.array([5, 6, 7])})
+    call = worker._bound(Compiled())
+    for _ in range(5):
+        call()
+    assert called == [5, 6, 7, 5, 6]
