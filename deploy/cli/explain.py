@@ -15,6 +15,7 @@ from benchmarks.layers.explanation import explain as explained
 from benchmarks.layers.profiler import profile_in_turn, same_nodes
 from benchmarks.layers.roofline import measure_layer_overhead
 from benchmarks.machine.lock import machine_lock
+from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.aligned import aligned_plans, kept_counts, why_whole
 from benchmarks.tables.block import find_block
@@ -42,6 +43,9 @@ def explain(
     device: given.Device = None,
     batch: given.Batch = None,
     shape: given.Shapes = None,
+    inputs: given.InputsFile = None,
+    input_value: given.InputValues = None,
+    input_range: given.InputRanges = None,
     plan_space: Annotated[
         Path | None, typer.Option("--plan-space", help="What of the dense file follows the widths; needs --table.")
     ] = None,
@@ -72,6 +76,7 @@ def explain(
         threads=(threads,),
         batches=(batch,),
         shapes=shapes(shape or []),
+        given=GivenInputs.read(inputs, input_value or (), input_range or ()),
     )
     ((dense_spec, pruned_spec),) = grid.specs(label_models(pruned, against))
     same = same_nodes(pruned_spec, dense_spec)  # finds a broken file before anything is profiled

@@ -69,10 +69,10 @@ def test_a_worker_runs_on_the_clock_it_is_given(conversation, conv_model):
     clock = Clock()
     thread = threading.Thread(target=serve, args=(child, Worker(clock, create).commands()))
     thread.start()
-    feeds = {"x": np.zeros((2, 3, 8, 8), np.float32)}
+    feeds = {"x": np.zeros((1, 2, 3, 8, 8), np.float32)}
     options = {"precision": "fp32", "threads": 1, "device": "cpu", "profile": False}
     questions = [
-        ({"command": "prepare", "backend": "null"}, feeds),
+        ({"command": "prepare", "backend": "null", "calls": 1}, feeds),
         ({"command": "load", "model": str(conv_model), "options": options}, {}),
         ({"command": "block", "calls": 3, "dropped": 1}, {}),
     ]
