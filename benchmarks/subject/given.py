@@ -59,8 +59,8 @@ class GivenInputs:
             Of another form, or an input is given twice.
         """
         arrays, *others = [_arrays(file) for file in files or ()] or [{}]
-        if other := next((names for each in others if (names := each.keys() ^ arrays.keys())), None):
-            raise InputError(f"input {min(other)!r} is in some of the files of --inputs, and in some it is not")
+        if apart := {name for each in others for name in each.keys() ^ arrays.keys()}:
+            raise InputError(f"input {min(apart)!r} is in some of the files of --inputs, and in some it is not")
         given = cls(
             arrays=arrays,
             others=tuple(others),

@@ -7,7 +7,7 @@ while something is called; nothing waits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -260,7 +260,11 @@ class SimulatedProcess:
         """No process has this id."""
         return 0
 
-    def load(self, feeds: Mapping[str, Array]) -> Loaded:  # noqa: ARG002  # it computes nothing
+    def load(
+        self,
+        feeds: Mapping[str, Array],  # noqa: ARG002  # it computes nothing
+        others: Sequence[Mapping[str, Array]] = (),  # noqa: ARG002
+    ) -> Loaded:
         """Start; the clock goes on."""
         machine = self._machine
         machine.now_ns += machine.start_ns

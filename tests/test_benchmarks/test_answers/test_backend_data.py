@@ -130,6 +130,7 @@ def tried(case, path, backend):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize(("name", "runs"), [("ort", runs_ort), ("openvino", runs_openvino)])
 def test_every_model_that_a_runtime_runs_gives_a_number_in_two_tries(name, runs, tmp_path):
     outcomes: Counter[str] = Counter()
