@@ -75,6 +75,10 @@ def guarded(work: Callable[[], object], *, quiet: bool = False) -> NoReturn:
     raise SystemExit(0)
 
 
+class _EndedError(KeyboardInterrupt):
+    """What a signal raises. Python ends itself by SIGINT after a plain KeyboardInterrupt in code made of text."""
+
+
 class _Ending:
     """The handler of the signals that end a command."""
 
@@ -87,7 +91,7 @@ class _Ending:
             return
         self._raised_s = time.monotonic()
         self.number = self.number or number
-        raise KeyboardInterrupt
+        raise _EndedError
 
     def swallowed(self, raised: sys.UnraisableHookArgs) -> None:
         """Send the signal again where it came while no exception can be raised, as in a destructor."""
