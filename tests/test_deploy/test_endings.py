@@ -156,7 +156,7 @@ def check(place, ending, moments, rng, wait_until, length):
             assert not place.left()
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda ending: ending.name)
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL], ids=lambda ending: ending.name)
 def test_a_bench_that_is_ended_leaves_nothing(tmp_path, ending, wait_until):
     place = Place(tmp_path, "bench")
     process = place.start()
