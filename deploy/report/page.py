@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from benchmarks.records.measurement import Environment, Measurement
 from benchmarks.settings import NOT_A_VERDICT
 from deploy.files.atomic import write_file
+from deploy.files.printable import printable
 from deploy.report.formatting import answer, percent, size
 from deploy.report.plan_picture import plan_picture
 from deploy.report.plan_rows import group_table
@@ -55,7 +56,9 @@ def _context(results: Results) -> dict[str, Any]:
         repeat = yaml.safe_dump(results.recipe, sort_keys=False, allow_unicode=True)
     else:
         repeat_by = "Measured by (with the files named above):"
-        repeat = "\n".join(dict.fromkeys(_repeat_command(results, one) for one in results.all_measurements()))
+        repeat = "\n".join(
+            dict.fromkeys(printable(_repeat_command(results, one)) for one in results.all_measurements())
+        )
     return {
         "title": results.title,
         "answer": answer(results),
@@ -69,7 +72,7 @@ def _context(results: Results) -> dict[str, Any]:
         "models": [(row.label, f"{row.file}, sha256 {row.sha256}{_pruned_by(row)}") for row in results.models],
         "machine": _machine(results.environment),
         "repeat_by": repeat_by,
-        "repeat": repeat,
+        "repeat": escape(repeat),
     }
 
 

@@ -14,7 +14,7 @@ __all__ = ["render"]
 
 
 def render(template: str, **context: Any) -> str:
-    """Fill a template of the folder ``templates``; text is escaped, finished pictures are passed as `Markup`.
+    """Fill a template of the folder ``templates``; text is escaped, finished pictures and paragraphs are `Markup`.
 
     What steers a terminal or turns text around is written as its code.
 
@@ -28,6 +28,7 @@ def render(template: str, **context: Any) -> str:
     environment = Environment(
         loader=PackageLoader("deploy.report"),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -37,8 +38,14 @@ def render(template: str, **context: Any) -> str:
     return printable(environment.get_template(template).render(context), "\n\t")
 
 
+def _shown(value: object) -> object:
+    """Keep text on one line; finished markup is as it is."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value)
+
+
 def _unbroken(cell: str) -> Markup:
     """Keep what refers to footnotes on one line."""
+    cell = printable(cell)
     mark = MARK.search(cell)
     if mark is None:
         return escape(cell)

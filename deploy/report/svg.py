@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
+from deploy.files.printable import printable
+
 __all__ = ["element", "line", "number", "picture", "polyline", "text"]
 
 
@@ -38,7 +40,7 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str, **attributes: 
 
 def text(x: float, y: float, words: str, **attributes: str | float) -> str:
     """Write words at a point."""
-    return element("text", escape(words), x=x, y=y, **attributes)
+    return element("text", escape(printable(words)), x=x, y=y, **attributes)
 
 
 def polyline(points: list[tuple[float, float]], class_: str) -> str:
@@ -66,8 +68,8 @@ def picture(
     """
     return element(
         "svg",
-        element("title", escape(title), id=f"{name}-title"),
-        element("desc", escape(description), id=f"{name}-desc"),
+        element("title", escape(printable(title)), id=f"{name}-title"),
+        element("desc", escape(printable(description)), id=f"{name}-desc"),
         *children,
         viewBox=f"0 0 {number(width)} {number(height)}",
         role="img",
