@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = [
+    "NO_NAMES",
     "ModelFile",
     "bodies",
     "constants",
@@ -41,7 +42,7 @@ _AROUND = {"sequence_type": "sequence", "optional_type": "optional"}
 _KEPT_BYTES = 4096
 """Initializers up to this size keep their data: shapes and axes are among them."""
 
-_NO_NAMES = frozenset({"", "?", "-1", "None"})
+NO_NAMES = frozenset({"", "?", "-1", "None"})
 """What exporters write for a free dimension without a name: each is its own."""
 
 # Field numbers of onnx.proto.
@@ -371,7 +372,7 @@ def _spec(info: onnx.ValueInfoProto, role: str, path: Path) -> TensorSpec:
         if dimension.HasField("dim_value") and dimension.dim_value >= 0:
             shape.append(dimension.dim_value)
         else:
-            unnamed = dimension.dim_param.strip() in _NO_NAMES
+            unnamed = dimension.dim_param.strip() in NO_NAMES
             shape.append(f"{info.name}_{axis}" if unnamed else dimension.dim_param)
     if role == "output" and not words and not tensor.HasField("shape"):
         shape = [f"{info.name}_0"]

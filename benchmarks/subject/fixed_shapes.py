@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from backends.modelfile import NO_NAMES
 from benchmarks.subject.mac_formulas import Shape
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def fix_shapes(proto: onnx.ModelProto, inputs: Mapping[str, Shape]) -> None:
             for _ in shape:
                 dimensions.add()
         for dimension, size in zip(dimensions, shape, strict=False):
-            if dimension.dim_param:
+            if dimension.dim_param.strip() not in NO_NAMES:
                 known[dimension.dim_param] = size
             dimension.dim_value = size
     for info in (*proto.graph.value_info, *proto.graph.output):

@@ -17,8 +17,9 @@ import numpy as np
 from backends import modelfile
 from backends.base import Array, TensorSpec
 from backends.errors import ModelLoadError
-from backends.modelfile import constants, fixed_shape
+from backends.modelfile import bodies, constants, fixed_shape
 from backends.ort_errors import cause, failures
+from backends.ort_values import values_of
 from benchmarks.errors import WorkerError
 from benchmarks.process.channel import Message
 from benchmarks.process.child import Conversation
@@ -34,7 +35,7 @@ _PICTURES = (224, 32, 48, 64, 96, 112, 128, 160, 192, 256, 299, 320, 384, 416, 5
 _SERIES = (128, 16, 64, 256, 512, 1)
 _MOST_OF_ITS_OWN = 12
 _MOST_TRIALS, _MOST_NODES = 300, 40_000
-_RANK_OF_A_MAP = 3
+_RANK_OF_A_MAP, _MOST_AXES = 3, 8
 
 
 def proposed_sizes(
@@ -78,14 +79,15 @@ def main() -> None:
 def _propose(question: Message, _: dict[str, Array]) -> tuple[Message, dict[str, Array]]:
     specs = tuple(TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in question["specs"])
     model, known = Path(question["model"]), question["known"]
-    proto = modelfile.read(model).proto
+    file = modelfile.read(model)
+    proto = file.proto
     session = _session(model)
     for chosen in islice(_choices(proto, specs, known), min(_MOST_TRIALS, 1 + _MOST_NODES // len(proto.graph.node))):
         sizes = {**known, **chosen}
         shapes = {
             spec.name: tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape) for spec in specs
         }
-        if _agree(proto.SerializeToString(), shapes) and _runs(session, specs, shapes):
+        if _agree(proto.SerializeToString(), shapes) and _runs(session, file.inputs, specs, shapes):
             return {"sizes": chosen}, {}
     return {"sizes": {}}, {}
 
@@ -93,11 +95,16 @@ def _propose(question: Message, _: dict[str, Array]) -> tuple[Message, dict[str,
 def _choices(proto: onnx.ModelProto, specs: Sequence[TensorSpec], known: Mapping[str, int]) -> Iterator[dict[str, int]]:
     """Yield the first size of each dimension, then the same for all, then every combination."""
     free = {size: spec for spec in specs for size in spec.shape if isinstance(size, str) and size not in known}
-    own = sorted({size for _, tensor in constants(proto) for size in tensor.dims if size > 1})
+    own = sorted({size for size in _sizes_in(proto) if size > 1})
     candidates = []
     for name, spec in free.items():
         axis = spec.shape.index(name)
-        siblings = [other.shape[axis] for other in specs if len(other.shape) == len(spec.shape)]
+        rest = (*spec.shape[:axis], *spec.shape[axis + 1 :])
+        siblings = [
+            other.shape[axis]
+            for other in specs
+            if len(other.shape) == len(spec.shape) and (*other.shape[:axis], *other.shape[axis + 1 :]) == rest
+        ]
         fixed = [size for size in siblings if isinstance(size, int) and size > 0]
         # The state of a recurrent layer: layers, batch, units.
         state = [1] if axis == 1 and isinstance(spec.shape[0], int) and len(spec.shape) == 3 else []
@@ -108,6 +115,22 @@ def _choices(proto: onnx.ModelProto, specs: Sequence[TensorSpec], known: Mapping
         yield dict.fromkeys(free, size)
     for sizes in product(*candidates):
         yield dict(zip(free, sizes, strict=True))
+
+
+def _sizes_in(proto: onnx.ModelProto) -> Iterator[int]:
+    """Yield the sizes that a model names: of kernels, of its weights, and in shapes that it holds."""
+    import onnx
+
+    for graph in bodies(proto):
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.name == "kernel_shape":
+                    yield from attribute.ints
+    for _, tensor in constants(proto):
+        yield from tensor.dims
+        is_shape = tensor.data_type == onnx.TensorProto.INT64 and tensor.data_location != onnx.TensorProto.EXTERNAL
+        if is_shape and len(tensor.dims) == 1 and tensor.dims[0] <= _MOST_AXES:
+            yield from onnx.numpy_helper.to_array(tensor).tolist()
 
 
 def _agree(serialised: bytes, shapes: Mapping[str, tuple[int, ...]]) -> bool:
@@ -135,13 +158,15 @@ def _session(model: Path) -> Any:
         raise ModelLoadError(f"onnxruntime: {cause(error)}") from error
 
 
-def _runs(session: Any, specs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+def _runs(
+    session: Any, inputs: Sequence[TensorSpec], specs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ...]]
+) -> bool:
     feeds = {
         spec.name: np.full(shapes[spec.name], "a" if spec.dtype == "object" else 1, np.dtype(spec.dtype))
         for spec in specs
     }
     try:
-        session.run(None, feeds)
+        session.run(None, values_of(inputs, feeds))
     except failures():
         return False
     return True

@@ -350,3 +350,12 @@ def test_minus_one_in_a_shape_is_a_free_size(save_model, weight, tmp_path):
     onnx.save(model, path)
     found = cost(path)
     assert (found.macs, found.activation_bytes, found.unknown) == (12, 2 * 3 * 4, ())
+
+
+def test_question_marks_in_a_shape_are_sizes_of_their_own(save_model, weight, tmp_path):
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    path = save_model(
+        tmp_path / "m.onnx", [node], [("x", FLOAT, ["?", "?", 4])], [("y", FLOAT, ["?", "?", 3])], [weight("w", 4, 3)]
+    )
+    found = cost(path, shapes={"x": (2, 5, 4)})
+    assert (found.macs, found.activation_bytes, found.unknown) == (5 * 12, 5 * 3 * 4, ())

@@ -41,9 +41,12 @@ def test_another_input_tells_and_what_only_a_run_shows_is_heeded(save_model, wei
 def test_where_no_usual_size_runs_none_is_proposed(save_model, weight, tmp_path):
     path = save_model(
         tmp_path / "m.onnx",
-        [helper.make_node("Reshape", ["x", "to"], ["y"])],
+        [
+            helper.make_node("Concat", ["x", "w"], ["longer"], axis=1),
+            helper.make_node("Reshape", ["longer", "to"], ["y"]),
+        ],
         [("x", FLOAT, ["n", "long"])],
         [("y", FLOAT, [1009])],
-        [helper.make_tensor("to", TensorProto.INT64, [1], [1009])],
+        [helper.make_tensor("to", TensorProto.INT64, [1], [1009]), weight("w", 1, 2)],
     )
     assert asked(path).endswith("say --shape x=1,? with numbers for every ?")
