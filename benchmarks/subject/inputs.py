@@ -132,7 +132,8 @@ def resolve_sizes(
         resolved = known or batch or 1
         for name in names:
             sizes.setdefault(name, resolved)
-        batched = frozenset(spec.name for spec in tensors if spec.shape and spec.shape[0] in names)
+        held = {name for name in names if sizes[name]}
+        batched = frozenset(spec.name for spec in tensors if spec.shape and spec.shape[0] in held)
     else:
         fixed = _fixed_batch(specs)
         resolved = fixed or 1
@@ -263,7 +264,8 @@ def _sizes_given(specs: tuple[TensorSpec, ...], given: Mapping[str, tuple[int, .
             raise InputError(f"--shape names an unknown input {name!r}; there are {', '.join(map(repr, known))}")
         spec = known[name]
         fits = len(shape) == len(spec.shape) and all(
-            want == got or (isinstance(want, str) and got > 0) for want, got in zip(spec.shape, shape, strict=True)
+            want == got or (isinstance(want, str) and (got > 0 or len(shape) == 1))
+            for want, got in zip(spec.shape, shape, strict=True)
         )
         if not fits:
             raise InputError(f"shape {','.join(map(str, shape))} does not fit input {name!r} {spec}")

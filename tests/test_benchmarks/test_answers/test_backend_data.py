@@ -93,10 +93,7 @@ def number(case, path, backend, precision, *, own):
     specs = model_specs(path)
     data = dict(arrays(case))
     given = GivenInputs(arrays=data if own else {})
-    fixed = {spec.name: spec.shape for spec in specs.inputs}
-    # Where the case leaves an input empty, it may be longer.
-    shapes = {name: array.shape for name, array in data.items() if array.size or array.shape == fixed.get(name)}
-    sizes = resolve_sizes(specs, shapes=given.shapes(specs.inputs) or shapes)
+    sizes = resolve_sizes(specs, shapes={name: array.shape for name, array in data.items()})
     feeds = call_inputs(path, sizes, given=given)[0]
     assert cost(path, shapes=sizes.shapes).macs >= 0
     backend.require_precision(path, precision)
