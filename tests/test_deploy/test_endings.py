@@ -151,7 +151,7 @@ def check(place, ending, moments, rng, wait_until, length):
         if ended and not finished:  # it may have been done already; before Python has begun, the signal itself ends it
             assert code in (128 + ending, -ending), errors
             assert len(lines) == (code > 0), errors
-        wait_until(lambda: not place.running(), 20)
+        wait_until(lambda: not place.running(), 60)
         if ending != signal.SIGKILL:
             assert not place.left()
 
@@ -163,7 +163,7 @@ def test_a_bench_that_is_ended_leaves_nothing(tmp_path, ending, wait_until):
     assert "reference" in process.stderr.readline()
     _, code, _ = end(process, ending, random.uniform(0, 0.5))
     assert code == (128 + ending if ending != signal.SIGKILL else -ending)
-    wait_until(lambda: not place.running(), 20)
+    wait_until(lambda: not place.running(), 60)
     assert bool(place.left()) == (ending == signal.SIGKILL)
     if ending == signal.SIGKILL:  # the next command goes on as if nothing had been, and clears up
         place.whole()
