@@ -21,6 +21,7 @@ from deploy.export.export_info import DEFAULT_OPSET, ExportInfo, require_opset
 from deploy.export.fold_batch_norm import batch_norms, fold_batch_norms
 from deploy.export.onnx_check import check_onnx, model_files, opset_of
 from deploy.export.onnx_names import name_nodes, name_parameters, rename_dimension, rename_values, strip_metadata
+from deploy.export.split_sizes import write_split_sizes
 from deploy.files.atomic import output_errors, staged_folder, sync
 
 __all__ = ["BATCH", "export_onnx"]
@@ -95,6 +96,7 @@ def export_onnx(
     _check_names(name, "output", output_names, len(keys))
     translation = translate(network, call, opset=opset, dynamic_batch=dynamic_batch)
     drop_empty_writes(translation.model)
+    write_split_sizes(translation.model)
     fold_batch_norms(translation.model)
     proto = ir.to_proto(translation.model)
     if (written := opset_of(proto)) != opset:
