@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from pruners.channels.packed import packed_as_padded
@@ -26,6 +27,9 @@ from pruners.modules.kept_state import KeptState, kept_state
 
 __all__ = ["Program", "constants", "export", "named_tensors", "writes_in_place"]
 
+_LONGEST_SIZE = 20
+"""Operations in the formula of a size. Networks that take other sizes stay below 12; from 30 on torch works for minutes
+at every operator, and the code turns out to be made for one size."""
 _CHATTY = (
     "torch.fx.experimental.symbolic_shapes",
     "torch.fx.experimental.recording",
@@ -159,12 +163,26 @@ def _dynamic(
         for item in example.tensors:
             free[item] = dict.fromkeys(range(item.ndim if every else 1), torch.export.Dim.AUTO)
         try:
-            program = _export(twin, example, free, training=training)
+            with _ShortSizes() if every else contextlib.nullcontext():
+                program = _export(twin, example, free, training=training)
         except TraceError:
             continue
         if not any(is_concrete_int(value.shape[0]) for value in _inputs(program)):
             return program, size
     return None, size
+
+
+class _ShortSizes(TorchFunctionMode):
+    """Ends a trace in which the sizes become long formulas of the inputs' sizes."""
+
+    def __torch_function__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            sizes: Iterable[Any] = result.shape
+            for size in sizes:
+                if isinstance(size, torch.SymInt) and size.node.expr.count_ops() > _LONGEST_SIZE:
+                    raise TraceError("its sizes are long formulas of the sizes of its inputs")
+        return result
 
 
 def _holds(guard: Callable[..., object], example: NetworkCall) -> bool:

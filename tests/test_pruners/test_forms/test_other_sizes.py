@@ -104,6 +104,27 @@ def test_sizes_that_the_code_does_not_allow_are_one_line(plan_for):
         compact(image(1, 3, 1, 16))
 
 
+class Winding(nn.Module):
+    """A size that is a long formula of the image's, with which torch.export takes minutes in real networks."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        height, width = x.shape[2:]
+        for part in range(2, 10):
+            height = (height * part + width) // (part + 1)
+        return self.b(F.interpolate(self.a(x).relu(), (height, width)))
+
+
+def test_sizes_that_are_long_formulas_stay_those_of_the_example(plan_for):
+    compact, masked = pruned(Winding(), (image(2, 3, 16, 16),), plan_for)
+    torch.testing.assert_close(compact(image(3, 3, 16, 16)), masked(image(3, 3, 16, 16)), rtol=1e-4, atol=1e-4)
+    with pytest.raises(SurgeryError, match=r"\['any', 3, 16, 16\] only"):
+        compact(image(2, 3, 24, 16))
+
+
 class Words(nn.Module):
     def __init__(self):
         super().__init__()
