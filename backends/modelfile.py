@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from backends.base import Array, Precision, TensorSpec
+from backends.bounds import all_graphs, broken_rule
 from backends.errors import ModelLoadError, OptionError, one_line
+from backends.files import require_regular
 from backends.precision import precision_of
 from backends.records import Kind
 
@@ -120,7 +122,7 @@ def read(path: Path) -> ModelFile:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
-        if not path.stat().st_size:
+        if not require_regular(path):
             raise ModelLoadError(f"{path} is empty")
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             skeleton = _without(data, 0, len(data), _MODEL_GRAPH, _graph_without_data)
@@ -133,7 +135,8 @@ def read(path: Path) -> ModelFile:
         raise ModelLoadError(f"{path} is truncated or not an ONNX file: {one_line(error)}") from error
     if not proto.graph.node and not proto.graph.output:
         raise ModelLoadError(f"{path} is truncated or not an ONNX file: it holds no graph")
-    _check_names(proto.graph, path)
+    if (broken := broken_rule(proto)) is not None:
+        raise ModelLoadError(f"{path} {broken}")
     _check_external_data(proto.graph, path)
     initializers = {tensor.name for tensor in proto.graph.initializer}
     inputs = [info for info in proto.graph.input if info.name not in initializers]
@@ -243,16 +246,6 @@ def _tensor_without_data(data: mmap.mmap, at: int, stop: int) -> bytes:
     if stop - at <= _KEPT_BYTES:
         return data[at:stop]
     return b"".join(data[start:end] for field, start, _, end in _fields(data, at, stop) if field not in _TENSOR_DATA)
-
-
-def _check_names(graph: onnx.GraphProto, path: Path) -> None:
-    """Refuse names that are not text: protobuf hands them out as bytes, and no runtime gets over them."""
-    names = [info.name for info in (*graph.input, *graph.output, *graph.initializer)]
-    for node in graph.node:
-        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
-        names += [attribute.name for attribute in node.attribute]
-    if not all(isinstance(name, str) for name in names):
-        raise ModelLoadError(f"{path} is damaged: a name in it is not text")
 
 
 def external_files(proto: onnx.ModelProto) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from backends.files import require_regular
 from benchmarks.arm import Arm
 from benchmarks.comparison import compared
 from benchmarks.errors import NotComparableError, RecordError
@@ -289,6 +290,7 @@ def _measured(contents: Contents) -> Measurement | Comparison:
 
 def _read(path: Path) -> Contents:
     try:
+        require_regular(path)
         *lines, rest = path.read_bytes().split(b"\n")
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror or error}") from error

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -18,7 +16,9 @@ from pydantic import (
     model_validator,
 )
 
+from backends.files import read_text
 from deploy.errors import RecipeError
+from deploy.files.strict_yaml import strict_yaml
 from deploy.files.validation_errors import one_line
 from deploy.sources.datasets.data import DataSpec
 from deploy.sources.network_spec import NetworkSpec
@@ -29,16 +29,7 @@ from pruners.target import COSTS, Constraints, Cost, Target
 __all__ = ["Bench", "Export", "Prune", "Recipe", "Section", "TargetSpec", "load_recipe", "read_yaml", "with_data_root"]
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads truth values as YAML 1.2 does: ``on`` is the key of a target, not True."""
-
-
-_TRUTH = "tag:yaml.org,2002:bool"
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _TRUTH]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(_TRUTH, re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
+_MAX_BYTES = 1 << 20
 
 
 class Section(BaseModel):
@@ -247,18 +238,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
         It is missing, is not YAML, or holds something else.
     """
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        document = strict_yaml(read_text(path, max_bytes=_MAX_BYTES))
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such file") from error
     except IsADirectoryError as error:
         raise RecipeError(f"{path} is a folder; a recipe is a YAML file") from error
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is not a text file") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise RecipeError(f"{path} is not YAML{where}: {getattr(error, 'problem', None) or 'malformed'}") from error
-    except ValueError as error:  # YAML knows dates, and some that are none look like one
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise RecipeError(f"{path}: {error}") from error
     if not isinstance(document, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values, got {type(document).__name__}")

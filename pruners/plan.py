@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from pruners.errors import PlanError
-from pruners.files import replacing
+from pruners.files import read_strict_json, replacing
 from pruners.policy import Policy
 
 __all__ = ["CallSpec", "InputSpec", "PruningPlan"]
@@ -177,12 +177,15 @@ class PruningPlan(BaseModel):
             The file is missing, is not JSON, or is not a legal plan.
         """
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+            return cls.model_validate_json(read_strict_json(path))
         except FileNotFoundError as error:
             raise PlanError(f"{path}: no such file") from error
-        except (ValidationError, UnicodeDecodeError) as error:
-            detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not a text file"
-            raise PlanError(f"{path} is not a pruning plan: {detail}") from error
+        except OSError as error:
+            raise PlanError(f"{path} cannot be read: {error.strerror or error}") from error
+        except ValidationError as error:
+            raise PlanError(f"{path} is not a pruning plan: {error.errors()[0]['msg']}") from error
+        except ValueError as error:
+            raise PlanError(f"{path} is not a pruning plan: {error}") from error
 
     @classmethod
     def from_kept(

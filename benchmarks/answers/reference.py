@@ -6,7 +6,6 @@ held there in NumPy's type of fixed width and is ``object`` in memory; it must b
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from backends.base import Array, Precision
 from backends.errors import ModelLoadError
+from backends.files import read_arrays
 from benchmarks.answers import reference_process
 from benchmarks.answers.comparing import distance, numbers, span_of
 from benchmarks.errors import InputError, WorkerError, WrongAnswersError
@@ -76,14 +76,10 @@ def read_reference(path: Path) -> Reference:
         It is missing, broken, or holds something else.
     """
     try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path} is not a reference: it is a single array")
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = read_arrays(path)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} is not a readable reference: {' '.join(str(error).split())[:200]}") from error
     inputs = {name.removeprefix(_INPUT): _typed(array) for name, array in arrays.items() if name.startswith(_INPUT)}
     outputs = {name.removeprefix(_OUTPUT): _typed(array) for name, array in arrays.items() if name.startswith(_OUTPUT)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -22,6 +23,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         The folder is missing or read-only, the disk is full, or `path` is a folder.
     """
     # Of this process alone: what is known of the machine is written by whoever measures on it.
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "a folder, pipe or device stands there")  # a rename would take its place
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(part)

@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from backends.errors import one_line
+from backends.files import read_json
 from benchmarks.errors import RecordError
 from benchmarks.records.base import Record
 from benchmarks.records.disk import write_atomically
@@ -75,12 +77,13 @@ def load(path: Path, kind: type[Kept], what: str) -> Kept:
         The file is missing or is not one.
     """
     try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+        return kind.model_validate_json(json.dumps(read_json(path)))
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not a text file"
-        raise RecordError(f"{path} is not a {what}: {detail}") from error
+    except ValidationError as error:
+        raise RecordError(f"{path} is not a {what}: {error.errors()[0]['msg']}") from error
+    except ValueError as error:
+        raise RecordError(f"{path} is not a {what}: {one_line(error)}") from error
 
 
 def load_measurement(path: Path) -> Measurement:
@@ -134,13 +137,13 @@ def lift(document: dict[str, Any], where: str) -> dict[str, Any]:
 
 def _load(path: Path, kind: type[Versioned]) -> Versioned:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except FileNotFoundError as error:
         raise RecordError(f"{path}: no such file") from error
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise RecordError(f"{path} is not JSON: {error}") from error
+        raise RecordError(f"{path} is not JSON: {one_line(error)}") from error
     if not isinstance(document, dict):
         raise RecordError(f"{path} is not a {kind.__name__.lower()}")
     document = lift(document, str(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from backends.base import Array, TensorSpec
+from backends.files import read_arrays
 from benchmarks.errors import InputError
 from benchmarks.subject.dtypes import numpy_type
 from benchmarks.subject.inputs import InputSizes, example_inputs, index_bounds
@@ -185,15 +185,14 @@ def _cast(array: Array, spec: TensorSpec) -> Array:
 
 def _arrays(file: Path) -> dict[str, Array]:
     try:
-        with file.open("rb") as opened:
-            archive = np.load(opened, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{file} is a single array: write numpy.savez(file, NAME=array, ...)")
-            arrays: dict[str, Array] = {name: archive[name] for name in archive.files}
+        arrays = read_arrays(file)
     except FileNotFoundError as error:
         raise InputError(f"{file}: no such file") from error
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{file} is not a readable .npz: {' '.join(str(error).split())[:200]}") from error
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{file} is not a readable .npz ({reason}): write numpy.savez(file, NAME=array, ...)"
+        ) from error
     return {name: array.astype(np.object_) if array.dtype.kind == "U" else array for name, array in arrays.items()}
 
 

@@ -11,13 +11,13 @@ Reading a bundle imports no torch: `deploy bench` does it on machines that have 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from backends.errors import one_line
+from backends.files import read_json
 from benchmarks.records.disk import file_sha256
 from deploy.bundle.manifest import MANIFEST, MODEL, PLAN, REFERENCE, SCHEMA_VERSION, WEIGHTS, FileRecord, Manifest
 from deploy.bundle.pruning import PruningRecord, pruning_of_file
@@ -133,13 +133,13 @@ def read_manifest(folder: Path) -> Manifest:
     """
     file = folder / MANIFEST
     try:
-        document = json.loads(file.read_bytes())
+        document = read_json(file)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}") from error
     except OSError as error:
         raise BundleError(f"{file} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise BundleError(f"{file} is not JSON: it is damaged; write the bundle again") from error
+        raise BundleError(f"{file} is not JSON: it is damaged ({one_line(error)}); write the bundle again") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version not in range(1, SCHEMA_VERSION + 1):
         raise BundleError(f"{file} has schema_version {version!r}; this program reads 1 to {SCHEMA_VERSION}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from backends.files import read_json
 from benchmarks.records.base import Record
 
 __all__ = ["GroupCount", "MaskedCheck", "Proof", "PruningRecord", "SpeedLanding", "pruning_of_file"]
@@ -159,5 +159,5 @@ def pruning_of_file(plan: Path) -> PruningRecord:
     OSError, ValueError, KeyError
         The file is not a pruning plan.
     """
-    document: dict[str, Any] = json.loads(plan.read_text(encoding="utf-8"))
+    document: dict[str, Any] = read_json(plan)
     return PruningRecord.of(document["kept"], document["sizes"], document.get("blocks", ()))

@@ -81,6 +81,8 @@ def require_writable(path: Path) -> None:
     with output_errors(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.exists() and not path.is_file():
+            raise FileExistsError(errno.EEXIST, "a pipe or device stands there")
         probe.write_bytes(b"")
         probe.unlink()
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import ValidationError
 
 from deploy.bundle.bundle import Bundle, read_manifest
 from deploy.bundle.manifest import MANIFEST, PLAN
 from deploy.bundle.pruning import PruningRecord
 from deploy.errors import SourceError
+from deploy.files.strict_yaml import strict_yaml
 from deploy.sources.network_spec import NetworkSpec
 from pruners.errors import PlanError
 from pruners.plan import InputSpec, PruningPlan
@@ -169,9 +169,9 @@ def network_request(
         if not equals or not key:
             raise SourceError(f"option {text!r} of {name}: write KEY=VALUE, for example width=0.25")
         try:
-            read[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise SourceError(f"option {text!r} of {name}: the value is not YAML") from error
+            read[key] = strict_yaml(value)
+        except ValueError as error:
+            raise SourceError(f"option {text!r} of {name}: {error}") from error
     try:
         spec = NetworkSpec(name=name, weights=weights, options=read)
     except ValidationError as error:

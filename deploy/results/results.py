@@ -13,13 +13,14 @@ Versions of the format
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, JsonValue, NonNegativeInt, ValidationError, model_validator
 
+from backends.errors import one_line as reason
+from backends.files import read_json
 from benchmarks.records.base import Record
 from benchmarks.records.file import lift
 from benchmarks.records.measurement import Agreement, Comparison, Cost, Environment, Measurement
@@ -170,13 +171,13 @@ def load(path: Path) -> Results:
         The file is missing, broken, or of an unknown version.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except FileNotFoundError as error:
         raise ResultsError(f"{path}: no such file") from error
     except OSError as error:
         raise ResultsError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # not JSON, or not even text
-        raise ResultsError(f"{path} is not JSON: it is damaged, or no results file") from error
+    except ValueError as error:
+        raise ResultsError(f"{path} is not JSON: it is damaged, or no results file ({reason(error)})") from error
     if not isinstance(document, dict) or "schema_version" not in document:
         raise ResultsError(f"{path} is not a results file: it has no schema_version")
     if document["schema_version"] not in range(1, SCHEMA_VERSION + 1):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pruners.errors import PlanError, SurgeryError
-from pruners.files import replacing
+from pruners.files import replacing, require_regular
 from pruners.forms.forms import Form
 from pruners.forms.graph_network import GraphNetwork
 from pruners.graph import Graph
@@ -105,6 +105,7 @@ def _read(weights: Path) -> tuple[dict[str, Tensor], KeptState | None]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        require_regular(weights)
         with safe_open(weights, framework="pt") as file:
             stored: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             record = (file.metadata() or {}).get(_KEPT)

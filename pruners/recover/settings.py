@@ -28,7 +28,7 @@ class TrainSettings(BaseModel):
     (Loshchilov and Hutter 2017, without restarts) in place of two steps.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: PositiveInt
     batch_size: PositiveInt = Field(128, description="examples of one update, over all processes")
