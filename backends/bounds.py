@@ -13,7 +13,7 @@ from backends.errors import one_line
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["all_graphs", "broken_rule"]
+__all__ = ["broken_rule", "subgraphs"]
 
 _MAX_NODES = 1_000_000
 _MAX_CALLS = 100
@@ -29,21 +29,25 @@ def broken_rule(proto: onnx.ModelProto) -> str | None:
     most a million nodes.
     """
     for body in (proto.graph, *proto.functions):
-        for graph in all_graphs(body):
+        for graph in (body, *_inside(body)):
             if (broken := _names(graph) or _tensors(graph)) is not None:
                 return broken
     return _functions(proto)
 
 
-def all_graphs(body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
-    """Yield a body and all graphs inside its nodes."""
-    yield body
+def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield a graph and all graphs inside its nodes."""
+    yield graph
+    yield from _inside(graph)
+
+
+def _inside(body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.GraphProto]:
     for node in body.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                yield from all_graphs(attribute.g)
+                yield from subgraphs(attribute.g)
             for inner in attribute.graphs:
-                yield from all_graphs(inner)
+                yield from subgraphs(inner)
 
 
 def _names(graph: onnx.GraphProto | onnx.FunctionProto) -> str | None:
@@ -54,6 +58,8 @@ def _names(graph: onnx.GraphProto | onnx.FunctionProto) -> str | None:
         names += [node.name, node.op_type, node.domain, *node.input, *node.output]
         names += [attribute.name for attribute in node.attribute]
         written += filter(None, node.output)
+        if not node.output:
+            return f"is damaged: node {node.name!r} ({node.op_type}) writes nothing"
     outputs: list[object] = list(graph.output)
     if hasattr(graph, "initializer"):
         outputs = [info.name for info in graph.output]
@@ -129,9 +135,9 @@ def _functions(proto: onnx.ModelProto) -> str | None:
 
 
 def _called(body: onnx.GraphProto | onnx.FunctionProto, known: Container[tuple[str, str]]) -> Counter[tuple[str, str]]:
-    keys = ((node.domain, node.op_type) for graph in all_graphs(body) for node in graph.node)
+    keys = ((node.domain, node.op_type) for graph in (body, *_inside(body)) for node in graph.node)
     return Counter(key for key in keys if key in known)
 
 
 def _size(body: onnx.GraphProto | onnx.FunctionProto) -> int:
-    return sum(len(graph.node) for graph in all_graphs(body))
+    return sum(len(graph.node) for graph in (body, *_inside(body)))

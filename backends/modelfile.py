@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from backends.base import Array, Precision, TensorSpec
-from backends.bounds import all_graphs, broken_rule
+from backends.bounds import broken_rule, subgraphs
 from backends.errors import ModelLoadError, OptionError, one_line
 from backends.files import require_regular
 from backends.precision import precision_of
@@ -268,17 +268,6 @@ def fixed_shape(info: onnx.ValueInfoProto) -> tuple[int, ...] | None:
         return None
     sizes = tuple(dimension.dim_value if dimension.HasField("dim_value") else -1 for dimension in shape.dim)
     return None if min(sizes, default=0) < 0 else sizes
-
-
-def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Yield a graph and all graphs inside its nodes."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from subgraphs(attribute.g)
-            for inner in attribute.graphs:
-                yield from subgraphs(inner)
 
 
 def bodies(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
