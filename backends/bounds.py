@@ -114,15 +114,17 @@ def _known_types() -> frozenset[int]:
 
 def _functions(proto: onnx.ModelProto) -> str | None:
     """Count what the model becomes when each call of a function of its own is replaced by what the function holds."""
-    bodies = {(function.domain, function.name): function for function in proto.functions}
+    bodies = {(function.domain, function.name, function.overload): function for function in proto.functions}
+    if len(bodies) < len(proto.functions):
+        return "is damaged: two of its functions have the same name"
     calls = {key: _called(function, bodies) for key, function in bodies.items()}
     try:
         order = list(TopologicalSorter(calls).static_order())
     except CycleError as error:
         name = error.args[1][0][1]
         return f"cannot be run: its function {name!r} calls itself; export it without functions of its own"
-    nodes: dict[tuple[str, str], int] = {}
-    depths: dict[tuple[str, str], int] = {}
+    nodes: dict[tuple[str, str, str], int] = {}
+    depths: dict[tuple[str, str, str], int] = {}
     for key in order:
         nodes[key] = _size(bodies[key]) + sum(times * nodes[called] for called, times in calls[key].items())
         depths[key] = 1 + max((depths[called] for called in calls[key]), default=0)
@@ -134,8 +136,10 @@ def _functions(proto: onnx.ModelProto) -> str | None:
     return None
 
 
-def _called(body: onnx.GraphProto | onnx.FunctionProto, known: Container[tuple[str, str]]) -> Counter[tuple[str, str]]:
-    keys = ((node.domain, node.op_type) for graph in (body, *_inside(body)) for node in graph.node)
+def _called(
+    body: onnx.GraphProto | onnx.FunctionProto, known: Container[tuple[str, str, str]]
+) -> Counter[tuple[str, str, str]]:
+    nodes = (node for graph in (body, *_inside(body)) for node in graph.node)
     return Counter(key for key in keys if key in known)
 
 

@@ -176,7 +176,7 @@ def initializers(path: Path) -> Iterator[tuple[str, Array]]:
                     tensor = onnx.TensorProto.FromString(data[payload:stop])
                     try:
                         array = onnx.numpy_helper.to_array(tensor, folder)
-                    except (ValueError, TypeError) as error:
+                    except (ValueError, TypeError, LookupError) as error:
                         raise ModelLoadError(f"{path}: tensor {tensor.name!r} is damaged: {one_line(error)}") from error
                     yield tensor.name, array
 

@@ -129,10 +129,16 @@ def _with_shapes(
     fix_shapes(proto, inputs)
     for tensor in proto.graph.initializer:
         _bring_in(tensor, model)
-    proto = flattened(proto)
     try:
+        proto = flattened(proto)
         return onnx.shape_inference.infer_shapes(proto, data_prop=True), None
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError, OSError) as error:
+    except (
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        RuntimeError,
+        ValueError,
+        OSError,
+    ) as error:
         return proto, f"shapes cannot be inferred: {one_line(error)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import numpy as np
 
 from backends import modelfile
 from backends.base import Array, TensorSpec
+from backends.files import memory_bytes
 from backends.modelfile import ModelFile, fixed_shape, subgraphs
 from benchmarks.errors import InputError
 from benchmarks.subject.dtypes import numpy_type
@@ -191,6 +193,7 @@ def example_inputs(
     if any(spec.name not in whole for spec in specs):
         free = bool(_batch_names(specs))
         whole = resolve_sizes(ModelSpecs(specs, ()), batch=batch if free else None, shapes=shapes).shapes
+    _require_room(specs, whole)
     return {
         spec.name: _values(spec, whole[spec.name], np.random.default_rng([seed, index]), (bounds or {}).get(spec.name))
         for index, spec in enumerate(specs)
@@ -304,6 +307,17 @@ def _options(specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> str:
         for spec in specs
     }
     return " ".join(f"--shape {spec.name}={shapes[spec.name] if spec.ranked else '?'}" for spec in specs)
+
+
+def _require_room(specs: tuple[TensorSpec, ...], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse inputs that this machine has no place for: each is copied to several processes."""
+    sizes = {spec.name: 8 * math.prod(shapes[spec.name]) for spec in specs}
+    if sum(sizes.values()) > memory_bytes() // 2:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise InputError(
+            f"input {largest!r} of shape {','.join(map(str, shapes[largest]))} takes more memory than this machine can "
+            "give: choose smaller sizes with --batch or --shape"
+        )
 
 
 def _batch_names(specs: tuple[TensorSpec, ...]) -> tuple[str, ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from backends.files import read_json
 from benchmarks.records.base import Record
@@ -159,5 +159,13 @@ def pruning_of_file(plan: Path) -> PruningRecord:
     OSError, ValueError, KeyError
         The file is not a pruning plan.
     """
-    document: dict[str, Any] = read_json(plan)
-    return PruningRecord.of(document["kept"], document["sizes"], document.get("blocks", ()))
+    counts = _KeptUnits.model_validate(read_json(plan))
+    return PruningRecord.of(counts.kept, counts.sizes, counts.blocks)
+
+
+class _KeptUnits(BaseModel):
+    """What a record needs of a plan."""
+
+    kept: dict[str, tuple[int, ...]]
+    sizes: dict[str, int]
+    blocks: tuple[str, ...] = ()

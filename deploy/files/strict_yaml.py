@@ -28,13 +28,16 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Refuse aliases, of which a few lines make billions of values, and deep nesting."""
         if self.check_event(yaml.AliasEvent):
-            raise _refused("aliases are not read: write the value where it is used", self.peek_event())
+            raise _refused("aliases are not read: write the value where it is used", self._next())
         if self._depth >= _MAX_DEPTH:
-            raise _refused(f"it is nested more than {_MAX_DEPTH} deep", self.peek_event())
+            raise _refused(f"it is nested more than {_MAX_DEPTH} deep", self._next())
         self._depth += 1
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
+
+    def _next(self) -> Any:
+        return self.peek_event()  # type: ignore[no-untyped-call]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Refuse a key that stands there twice."""
