@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 # Cores are often shared: threads that sleep while they wait hold nobody up.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo lint ruff format types contracts test pytest nightly benchmark slow newest resolve mutants rounding gpu
+.PHONY: setup demo lint ruff format types contracts test pytest nightly benchmark slow newest resolve mutants fuzz rounding gpu
 .PHONY: coverage lines clean
 
 setup: $(STAMP)
@@ -57,7 +57,7 @@ pytest: $(STAMP)
 # Everything else that needs no GPU.
 nightly: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all]"
-	@$(MAKE) --no-print-directory --keep-going benchmark slow newest resolve mutants
+	@$(MAKE) --no-print-directory --keep-going benchmark slow newest resolve mutants fuzz FUZZ="--minutes 3 --inputs 200"
 
 # What times something: alone on the machine.
 TIMED := tests/test_speed.py tests/test_prune_time.py tests/test_pruners/test_channels/test_analysis_time.py tests/test_benchmarks/test_validation/test_oracles.py
@@ -76,6 +76,11 @@ resolve: $(STAMP)
 # A mistake planted in each rule of the label engine: the tests notice every one.
 mutants: $(STAMP)
 	$(BIN)/python tools/mutants.py
+
+# Hostile files of every kind that a command reads: each gets an answer or one line.
+FUZZ ?= --minutes 15 --inputs 1000
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python tools/fuzz.py $(FUZZ)
 
 # What trainings end in, with the instructions of other processors, other numbers of threads and other seeds.
 rounding: $(STAMP)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from backends.base import Array, Precision, TensorSpec
-from backends.bounds import broken_rule, subgraphs
 from backends.errors import ModelLoadError, OptionError, one_line
-from backends.files import require_regular
 from backends.precision import precision_of
+from backends.reading.bounds import broken_rule, subgraphs
+from backends.reading.files import require_regular
 from backends.records import Kind
 
 if TYPE_CHECKING:

@@ -200,7 +200,7 @@ class PreparedArm(Arm):
             arm.references, arm.unchecked = (), "answers were not checked: --no-check"
         elif reference is None:
             say(f"{subject.label}: computing the reference answers")
-            arm._compute_references(settings.timeout_s)
+            arm._compute_references(settings.reference_timeout_s)
         if blank := [name for one in arm.references for name in nowhere_finite(one)]:
             arm.unchecked = (
                 f"output {blank[0]!r} is nowhere finite on these inputs: nothing was compared in it; {HOW_TO_GIVE}"

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from backends.files import require_regular
+from backends.reading.files import require_regular
 from benchmarks.arm import Arm
 from benchmarks.comparison import compared
 from benchmarks.errors import NotComparableError, RecordError

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from backends.files import read_text
+from backends.reading.files import read_text
 from deploy.errors import RecipeError
 from deploy.files.strict_yaml import strict_yaml
 from deploy.files.validation_errors import one_line

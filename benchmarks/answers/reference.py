@@ -14,7 +14,7 @@ import numpy as np
 
 from backends.base import Array, Precision
 from backends.errors import ModelLoadError
-from backends.files import read_arrays
+from backends.reading.files import read_arrays
 from benchmarks.answers import reference_process
 from benchmarks.answers.comparing import distance, numbers, span_of
 from benchmarks.errors import InputError, WorkerError, WrongAnswersError

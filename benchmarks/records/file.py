@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from backends.errors import one_line
-from backends.files import read_json
+from backends.reading.files import read_json
 from benchmarks.errors import RecordError
 from benchmarks.records.base import Record
 from benchmarks.records.disk import write_atomically

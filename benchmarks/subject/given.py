@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from backends.base import Array, TensorSpec
-from backends.files import read_arrays
+from backends.reading.files import read_arrays
 from benchmarks.errors import InputError
 from benchmarks.subject.dtypes import numpy_type
 from benchmarks.subject.inputs import InputSizes, example_inputs, index_bounds

@@ -13,8 +13,8 @@ import numpy as np
 
 from backends import modelfile
 from backends.base import Array, TensorSpec
-from backends.files import memory_bytes
 from backends.modelfile import ModelFile, fixed_shape, subgraphs
+from backends.reading.files import memory_bytes
 from benchmarks.errors import InputError
 from benchmarks.subject.dtypes import numpy_type
 from benchmarks.subject.proposals import proposed_sizes

@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from backends.errors import one_line
-from backends.files import read_json
+from backends.reading.files import read_json
 from benchmarks.records.disk import file_sha256
 from deploy.bundle.manifest import MANIFEST, MODEL, PLAN, REFERENCE, SCHEMA_VERSION, WEIGHTS, FileRecord, Manifest
 from deploy.bundle.pruning import PruningRecord, pruning_of_file

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from backends.files import read_json
+from backends.reading.files import read_json
 from benchmarks.records.base import Record
 
 __all__ = ["GroupCount", "MaskedCheck", "Proof", "PruningRecord", "SpeedLanding", "pruning_of_file"]

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue, NonNegativeInt, ValidationError, model_validator
 
 from backends.errors import one_line as reason
-from backends.files import read_json
+from backends.reading.files import read_json
 from benchmarks.records.base import Record
 from benchmarks.records.file import lift
 from benchmarks.records.measurement import Agreement, Comparison, Cost, Environment, Measurement

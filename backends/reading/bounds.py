@@ -140,6 +140,7 @@ def _called(
     body: onnx.GraphProto | onnx.FunctionProto, known: Container[tuple[str, str, str]]
 ) -> Counter[tuple[str, str, str]]:
     nodes = (node for graph in (body, *_inside(body)) for node in graph.node)
+    keys = ((node.domain, node.op_type, node.overload) for node in nodes)
     return Counter(key for key in keys if key in known)
 
 
