@@ -21,6 +21,14 @@ def reports(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def heeded():
+    """No signal is ignored, as SIGHUP is where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def ended(error, capsys):
     def work():
         raise error
@@ -63,7 +71,7 @@ def test_a_defect_of_ours_is_reported(capsys, reports):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_unwinds_and_is_one_line(number, capsys):
+def test_a_signal_unwinds_and_is_one_line(number, capsys, heeded):
     before = signal.getsignal(number)
     cleared = []
 
