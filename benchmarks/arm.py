@@ -34,7 +34,7 @@ from benchmarks.records.measurement import (
 from benchmarks.settings import Settings
 from benchmarks.stats.caveats import caveats_about
 from benchmarks.subject.given import HOW_TO_GIVE, call_inputs
-from benchmarks.subject.inputs import InputSizes, model_specs, resolve_sizes
+from benchmarks.subject.inputs import InputSizes, ModelSpecs, resolve_sizes
 from benchmarks.subject.random_nodes import random_nodes
 from benchmarks.subject.subject import SubjectSpec, identify
 
@@ -169,7 +169,8 @@ class PreparedArm(Arm):
             The file is missing or broken, or there is no such backend.
         """
         backend = registry.create(spec.backend)  # an unknown name is the caller's mistake, not a failed measurement
-        specs = model_specs(spec.model)
+        file = modelfile.read(spec.model)
+        specs = ModelSpecs.of(file)
         if spec.given:
             reference = None  # its answers belong to other inputs
         shapes = {
@@ -185,7 +186,6 @@ class PreparedArm(Arm):
         elif feeds is None:
             feeds, *others = call_inputs(spec.model, sizes, seed=settings.seed, given=spec.given)
         subject = identify(spec, sizes.batch, 1 + len(others))
-        file = modelfile.read(spec.model)
         judged_in = coarsest({spec.options.precision, file.precision, *floats_of(file.proto.graph)})
         arm = cls(subject=subject, spec=spec, sizes=sizes, feeds=feeds, others=others, judged_in=judged_in)
         arm.references = () if reference is None else (reference,)

@@ -112,9 +112,9 @@ class GivenInputs:
         return {name: array.shape for name, array in self.calls(specs)[0].items()}
 
     def over(
-        self, made_up: Mapping[str, Array], specs: Sequence[TensorSpec], *, seed: int = 0, index: int = 0
-    ) -> dict[str, Array]:
-        """Put what is given in the place of what was made up, in call `index`.
+        self, made_up: Mapping[str, Array], specs: Sequence[TensorSpec], *, seed: int = 0
+    ) -> tuple[dict[str, Array], ...]:
+        """Put what is given in the place of what was made up: one call for each example.
 
         Raises
         ------
@@ -126,8 +126,6 @@ class GivenInputs:
             if name not in known:
                 raise InputError(f"the model has no input {name!r}; it has {', '.join(map(repr, known)) or 'none'}")
         whole = dict(made_up)
-        for name, array in self.calls(specs)[index].items():
-            whole[name] = _cast(array, known[name])
         for name, values in self.values.items():
             like = made_up[name]
             if len(values) not in (1, like.size):
@@ -139,7 +137,10 @@ class GivenInputs:
             whole_ones = made_up[name].dtype.kind in "iub"
             drawn: Array = rng.integers(int(low), int(high) + 1, shape) if whole_ones else rng.uniform(low, high, shape)
             whole[name] = _cast(drawn, known[name])
-        return whole
+        return tuple(
+            {**whole, **{name: _cast(array, known[name]) for name, array in arrays.items()}}
+            for arrays in self.calls(specs)
+        )
 
 
 def call_inputs(
@@ -164,9 +165,7 @@ def call_inputs(
         No values can be made up for a type, or what is given does not fit.
     """
     made_up = example_inputs(sizes.inputs, seed=seed, shapes=sizes.shapes, bounds=index_bounds(model))
-    given = given or GivenInputs()
-    n_calls = len(given.calls(sizes.inputs))
-    return tuple(given.over(made_up, sizes.inputs, seed=seed, index=index) for index in range(n_calls))
+    return (given or GivenInputs()).over(made_up, sizes.inputs, seed=seed)
 
 
 def _cast(array: Array, spec: TensorSpec) -> Array:

@@ -80,14 +80,14 @@ def _propose(question: Message, _: dict[str, Array]) -> tuple[Message, dict[str,
     specs = tuple(TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in question["specs"])
     model, known = Path(question["model"]), question["known"]
     file = modelfile.read(model)
-    proto = file.proto
+    proto, serialised = file.proto, file.proto.SerializeToString()
     session = _session(model)
     for chosen in islice(_choices(proto, specs, known), min(_MOST_TRIALS, 1 + _MOST_NODES // len(proto.graph.node))):
         sizes = {**known, **chosen}
         shapes = {
             spec.name: tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape) for spec in specs
         }
-        if _agree(proto.SerializeToString(), shapes) and _runs(session, file.inputs, specs, shapes):
+        if _agree(serialised, shapes) and _runs(session, file.inputs, specs, shapes):
             return {"sizes": chosen}, {}
     return {"sizes": {}}, {}
 

@@ -23,7 +23,8 @@ SPECS = (
 
 
 def over(given):
-    return given.over(example_inputs(SPECS), SPECS)
+    (call,) = given.over(example_inputs(SPECS), SPECS)
+    return call
 
 
 def test_values_and_ranges_replace_what_is_made_up():
@@ -98,7 +99,7 @@ def test_several_examples_come_from_one_more_axis_or_from_several_files(tmp_path
     np.savez(tmp_path / "one.npz", x=stacked[1] + 1, size=np.array([3, 4]))
     given = GivenInputs.read([tmp_path / "two.npz", tmp_path / "one.npz"])
     assert given.shapes(SPECS) == {"x": (3, 40), "size": (2,)}
-    found = [given.over(example_inputs(SPECS), SPECS, index=index) for index in range(3)]
+    found = given.over(example_inputs(SPECS), SPECS)
     assert [each["x"][0, 0] for each in found] == [0, 120, 121]
     assert [each["size"].tolist() for each in found] == [[1, 2], [1, 2], [3, 4]]
 
