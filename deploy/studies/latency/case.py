@@ -68,7 +68,7 @@ def _fill(case: Case, folder: Path, facts: dict[str, Any]) -> None:
     )
     pruned, (landing,) = prune_to_speed(_method(case), task, [asked])
     _say(str(landing))
-    facts |= {"landing": landing, "corrections": len(landing.measured) - 1}
+    facts["landing"] = landing
     if "gap" in (last := pruned.history[-1] if pruned.history else {}):
         facts |= {"gap": last["gap"], "solver_s": last["seconds"]}
     export_onnx(pruned.model, subject.inputs, folder / "pruned.onnx", dynamic_batch=subject.free_batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
 
 from benchmarks.records.base import Record
 from deploy.bundle.pruning import SpeedLanding
@@ -81,7 +81,6 @@ class GridRow(Record):
     started_utc: str = ""
     load: NonNegativeFloat = Field(0.0, description="processes that wanted a core in the minute before it began")
     versions: dict[str, str] = Field(default_factory=dict)
-    corrections: NonNegativeInt = 0
     refused: bool = Field(False, description="there is no such network, as `reason` says")
 
     @property

@@ -83,6 +83,7 @@ def _competitor(found: Competitor | None) -> str:
 
 
 def _kept(row: GridRow) -> float:
+    """Return the share of the dense time that what was kept took."""
     assert row.landing is not None
     return row.landing.measured[row.landing.kept_round]
 
@@ -92,13 +93,11 @@ def _shares(rows: Sequence[GridRow]) -> Table:
         n_good = sum(good(row) for row in among)
         return f"{n_good} of {len(among)} ({n_good / len(among):.0%})" if among else "none was tried"
 
-    first = [row.landing.measured[0] - row.landing.asked for row in rows if row.landing is not None]
-    at_once = dict(zip(map(id, rows), first, strict=True))
     rivals = [row for row in rows if any(each.measured is not None for each in row.competitors)]
     solved = [row for row in rows if row.gap is not None]
     lines = (
         (f"within {_CLOSE:.0%} after two corrections at most", share(lambda row: abs(_apart(row)) <= _CLOSE)),
-        (f"within {_CLOSE_AT_ONCE:.1%} before any", share(lambda row: abs(at_once[id(row)]) <= _CLOSE_AT_ONCE)),
+        (f"within {_CLOSE_AT_ONCE:.1%} before any", share(lambda row: abs(_apart(row, 0)) <= _CLOSE_AT_ONCE)),
         (f"above by more than {_ABOVE:.0%}", share(lambda row: _apart(row) > _ABOVE)),
         (f"held-out error of at most {_MAPE:.0%}", share(lambda row: (row.mape or 0) <= _MAPE)),
         (f"rank correlation of at least {_RANK:g}", share(lambda row: (row.rank_correlation or 0) >= _RANK)),
@@ -109,9 +108,10 @@ def _shares(rows: Sequence[GridRow]) -> Table:
     return Table(title="Shares", columns=left("of the cases that landed", "how many"), rows=lines)
 
 
-def _apart(row: GridRow) -> float:
+def _apart(row: GridRow, index: int | None = None) -> float:
+    """Return how far a round, by default the one that was kept, is from what was asked for."""
     assert row.landing is not None
-    return _kept(row) - row.landing.asked
+    return (_kept(row) if index is None else row.landing.measured[index]) - row.landing.asked
 
 
 def _best(row: GridRow) -> bool:
