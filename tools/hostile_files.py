@@ -1,0 +1,395 @@
+"""Hostile files of six kinds, made by changing valid ones, each with what a command does with it; see `fuzz`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import lzma
+import os
+import random
+import shutil
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from backends import modelfile
+from benchmarks.answers.reference import read_reference
+from benchmarks.subject.cost import cost
+from benchmarks.subject.given import call_inputs
+from benchmarks.subject.inputs import ModelSpecs, resolve_sizes
+from benchmarks.subject.random_nodes import random_nodes
+from benchmarks.subject.subject import content_sha256
+from deploy.bundle.bundle import read_bundle
+from deploy.bundle.manifest import MANIFEST, MODEL, PLAN, REFERENCE
+from deploy.cli.app import app
+from deploy.recipe import load_recipe
+from deploy.studies.methods.recipe import load_study
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+RUN = GOLDEN / "run-v3"
+
+ODD: list[Any] = [
+    None, True, 0, -1, 1, 2, 1 << 31, -(1 << 40), 1 << 63, 10**30, 10**400, 0.0, -0.5, 1e-300, 1e300,
+    float("nan"), float("inf"), "", "x", "a\0b", "\ud800", "\x1b[31m", "../../../etc/passwd", "9" * 30, "x" * 5000,
+    "2026-13-45", [], {}, [[]], [0], ["x"], {"": 0}, {"x": None},
+]  # fmt: skip
+TEXTS = [
+    "",
+    "\0",
+    "\xff\xfe",
+    "NaN",
+    "[" * 100_000,
+    '{"a":' * 3000,
+    "1" * 5000,
+    "&a [*a]",
+    "!!python/object:os.system x",
+]
+
+Document = Any
+
+
+def odd(rng: random.Random) -> Any:
+    value = rng.choice(ODD)
+    for _ in range(rng.choice((0, 0, 0, 1, 150))):
+        value = [value]
+    return value
+
+
+def places(document: Document) -> list[tuple[Any, Any]]:
+    found = []
+    waiting = [document]
+    while waiting:
+        owner = waiting.pop()
+        keys = list(owner) if isinstance(owner, dict) else range(len(owner)) if isinstance(owner, list) else ()
+        for key in keys:
+            found.append((owner, key))
+            waiting.append(owner[key])
+    return found
+
+
+def change(document: Document, rng: random.Random) -> None:
+    """Change one to three fields of a JSON document in place."""
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        if not (known := places(document)):
+            return
+        # Deep lists of samples would be drawn nearly always.
+        known = [one for one in known if isinstance(one[0], dict)] or known if rng.random() < 0.8 else known
+        owner, key = rng.choice(known)
+        match rng.randrange(6):
+            case 0 if isinstance(owner, dict):
+                del owner[key]
+            case 1 if isinstance(owner, list):
+                owner.insert(key, owner[key])
+            case 2 if isinstance(owner, dict):
+                owner[rng.choice(("x", f"{key}".upper(), f"{key}s", "a\0"))] = owner[key]
+            case 3:
+                other, from_key = rng.choice(known)
+                owner[key] = json.loads(json.dumps(other[from_key]))
+            case 4 if isinstance(owner[key], int | float):
+                owner[key] = rng.choice((0, -owner[key], owner[key] * 1000, owner[key] / 3, 1, 1e308, 1 << 62))
+            case _:
+                owner[key] = odd(rng)
+
+
+def spoilt(content: bytes, rng: random.Random) -> bytes:
+    """Flip, cut, double or insert bytes."""
+    data = bytearray(content)
+    for _ in range(rng.choice((1, 1, 2, 8))):
+        at, stop = sorted((rng.randrange(len(data) + 1), rng.randrange(len(data) + 1)))
+        match rng.randrange(5):
+            case 0 if at < len(data):
+                data[at] ^= 1 << rng.randrange(8)
+            case 1:
+                del data[at:]
+            case 2:
+                del data[at : min(stop, at + 40)]
+            case 3:
+                data[at:at] = data[at : min(stop, at + 400)]
+            case _:
+                data[at:at] = rng.choice(TEXTS).encode("latin-1")
+    return bytes(data)
+
+
+def json_of(valid: Document, rng: random.Random) -> bytes:
+    document = json.loads(json.dumps(valid))
+    if rng.random() < 0.85:
+        change(document, rng)
+    text = json.dumps(document)
+    return spoilt(text.encode(), rng) if rng.random() < 0.15 else text.encode()
+
+
+def message_of(valid: Any, rng: random.Random) -> Any:
+    """Return a copy of a protobuf message with some fields changed, anywhere in it."""
+    message = type(valid)()
+    message.CopyFrom(valid)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        owner = message
+        while True:
+            fields = owner.DESCRIPTOR.fields
+            held = [field for field, _ in owner.ListFields()]
+            field = rng.choice(held if held and rng.random() < 0.85 else fields)
+            inner = getattr(owner, field.name)
+            repeated = hasattr(inner, "append") or hasattr(inner, "add")
+            if field.message_type is not None and rng.random() < 0.85:
+                if not repeated:
+                    owner = inner
+                    continue
+                if len(inner):
+                    owner = rng.choice(inner)
+                    continue
+            break
+        _change_field(owner, field, inner, repeated, rng)
+    return message
+
+
+def _change_field(owner: Any, field: Any, inner: Any, repeated: bool, rng: random.Random) -> None:
+    what = rng.randrange(5)
+    if what == 0:
+        owner.ClearField(field.name)
+    elif field.message_type is not None:
+        if repeated and len(inner):
+            some = rng.choice(inner)
+            if what == 1:
+                inner.remove(some)
+            else:
+                inner.add().CopyFrom(rng.choice(inner) if what == 2 else some)
+        elif repeated:
+            inner.add()
+        else:
+            inner.SetInParent()
+    else:
+        with contextlib.suppress(TypeError, ValueError):
+            value = _scalar(field, rng)
+            if not repeated:
+                setattr(owner, field.name, value)
+            elif len(inner) and what < 4:
+                inner[rng.randrange(len(inner))] = value
+            else:
+                inner.append(value)
+
+
+def _scalar(field: Any, rng: random.Random) -> Any:
+    if field.cpp_type == field.CPPTYPE_STRING:
+        texts = ["", "x", "a\0b", "\x1b[2J", "../../etc/passwd", "y" * 3000, "Loop", "If", "Conv", "Constant", "own"]
+        text = rng.choice(texts)
+        return text.encode() if field.type == field.TYPE_BYTES else text
+    if field.cpp_type in (field.CPPTYPE_FLOAT, field.CPPTYPE_DOUBLE):
+        return rng.choice((0.0, -1.0, 1e38, float("inf"), float("nan")))
+    if field.cpp_type == field.CPPTYPE_ENUM:
+        return rng.choice(field.enum_type.values).number
+    return rng.choice((0, 1, -1, 2, 7, 25, 255, 1 << 20, 1 << 31, 1 << 40, -(1 << 63), (1 << 63) - 1))
+
+
+def onnx_models() -> list[Any]:
+    import onnx
+
+    text = """<ir_version: 9, opset_import: ["" : 20, "own" : 1]>
+    g (float[N, 3, 8, 8] x, int64[2] ids, bool c) => (float[N, 4, k] y, float[2, 5] z)
+    <float[4, 3, 3, 3] w = {0.0}, float[7, 5] table = {0.0}, int64[3] size = {0, 4, -1}, int64 most = {3}> {
+        a = Conv <pads = [1, 1, 1, 1]> (x, w)
+        b = own.F (a)
+        d = Loop (most, c, b) <body = body (int64 i, bool t, float[N, 4, 8, 8] s) => (bool u, float[N, 4, 8, 8] r) {
+            u = Identity (t)
+            r = Relu (s)
+        }>
+        e = If (c) <then_branch = one () => (float[N, 4, 8, 8] f) { f = Neg (d) },
+                    else_branch = two () => (float[N, 4, 8, 8] h) { h = Abs (d) }>
+        y = Reshape (e, size)
+        z = Gather (table, ids)
+    }
+    <domain: "own", opset_import: ["" : 20]>
+    F (p) => (q) { o = Constant <value = float {2.0}> ()
+        q = Mul (p, o) }"""
+    model = onnx.parser.parse_model(text)
+    for tensor in model.graph.initializer:
+        if tensor.name in {"w", "table"}:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(_weights(tuple(tensor.dims)), tensor.name))
+    return [model, *(onnx.load(RUN / name / MODEL) for name in ("dense", "pruned"))]
+
+
+def _weights(shape: tuple[int, ...]) -> Any:
+    import numpy as np
+
+    return np.ones(shape, np.float32)
+
+
+Case = Callable[[Path, random.Random], Callable[[], object]]
+"""Writes a hostile input into an empty folder, and returns what reads it."""
+
+
+def onnx_files() -> Case:
+    models = onnx_models()
+
+    def read(path: Path) -> None:
+        file = modelfile.read(path)
+        specs = ModelSpecs(file.inputs, file.outputs)
+        shapes = {
+            spec.name: tuple(2 if isinstance(size, str) else size for size in spec.shape) for spec in specs.inputs
+        }
+        sizes = resolve_sizes(specs, shapes=shapes)
+        call_inputs(path, sizes)
+        cost(path, shapes=sizes.shapes)
+        random_nodes(path)
+        content_sha256(path)
+        list(modelfile.initializers(path))
+        _ = file.precision
+
+    def case(folder: Path, rng: random.Random) -> Callable[[], object]:
+        content = message_of(rng.choice(models), rng).SerializeToString()
+        path = folder / "m.onnx"
+        path.write_bytes(spoilt(content, rng) if rng.random() < 0.15 else content)
+        return lambda: read(path)
+
+    return case
+
+
+def plans() -> Case:
+    valid = json.loads((RUN / "pruned" / PLAN).read_text(encoding="utf-8"))
+
+    def case(folder: Path, rng: random.Random) -> Callable[[], object]:
+        path = folder / "plan.json"
+        path.write_bytes(json_of(valid, rng))
+        return rng.choice(
+            (
+                lambda: app(["plan", "show", str(path)]),
+                lambda: app(["plan", "show", str(path), "--page", str(folder / "p.html")]),
+                lambda: app(["plan", "diff", str(path), str(RUN / "pruned" / PLAN)]),
+            )
+        )
+
+    return case
+
+
+def recipes() -> Case:
+    import yaml
+
+    files = [(load_recipe, ROOT / "recipes" / "demo.yaml"), (load_study, ROOT / "recipes" / "study-quick.yaml")]
+    files.append((load_recipe, RUN / "recipe.yaml"))
+    known = [(load, path.read_text(encoding="utf-8")) for load, path in files]
+
+    def case(folder: Path, rng: random.Random) -> Callable[[], object]:
+        load, text = rng.choice(known)
+        if rng.random() < 0.6:
+            document = yaml.safe_load(text)
+            change(document, rng)
+            text = yaml.dump(document, Dumper=_NoAliases) if rng.random() < 0.8 else yaml.safe_dump(document)
+        content = text.encode("utf-8", "surrogatepass")
+        if rng.random() < 0.3:
+            content = spoilt(content, rng)
+        path = folder / "recipe.yaml"
+        path.write_bytes(content)
+        return lambda: load(path)
+
+    class _NoAliases(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+            return True
+
+    return case
+
+
+def bundles() -> Case:
+    def read(folder: Path) -> None:
+        bundle = read_bundle(folder)
+        _ = bundle.pruning, bundle.plan, bundle.sha256, bundle.name
+        read_reference(bundle.reference)
+
+    def case(folder: Path, rng: random.Random) -> Callable[[], object]:
+        bundle = folder / "bundle"
+        shutil.copytree(RUN / rng.choice(("dense", "pruned")), bundle)
+        manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+        inside = rng.choice([None, *(name for name in (PLAN, REFERENCE) if (bundle / name).exists())])
+        if inside is not None:
+            file = bundle / inside
+            valid = file.read_bytes()
+            changed = json_of(json.loads(valid), rng) if inside == PLAN else spoilt(valid, rng)
+            file.write_bytes(changed)
+            manifest["files"][inside] = {"size_bytes": len(changed), "sha256": hashlib.sha256(changed).hexdigest()}
+            if rng.random() < 0.5:
+                manifest["pruning"] = None
+        if inside is None or rng.random() < 0.2:
+            (bundle / MANIFEST).write_bytes(json_of(manifest, rng))
+        else:
+            (bundle / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+        if rng.random() < 0.05:
+            strange(bundle / rng.choice((MANIFEST, REFERENCE, PLAN, MODEL)), rng)
+        return rng.choice((lambda: read(bundle), lambda: read(bundle), lambda: app(["plan", "show", str(bundle)])))
+
+    return case
+
+
+def strange(path: Path, rng: random.Random) -> None:
+    """Put something that is no file in the place of a file."""
+    path.unlink(missing_ok=True)
+    match rng.randrange(5):
+        case 0:
+            os.mkfifo(path)
+        case 1:
+            path.symlink_to("/dev/zero")
+        case 2:
+            path.symlink_to(path.name)
+        case 3:
+            path.mkdir()
+        case _:
+            path.write_bytes(b"")
+
+
+def results() -> Case:
+    valid = json.loads(lzma.decompress((RUN / "results.json.xz").read_bytes()))
+    small = json.loads((GOLDEN / "results-v1.json").read_text(encoding="utf-8"))
+
+    def case(folder: Path, rng: random.Random) -> Callable[[], object]:
+        path = folder / "results.json"
+        path.write_bytes(json_of(rng.choice((valid, small, small, small)), rng))
+        if rng.random() < 0.02:
+            strange(path, rng)
+        page = ["--page", str(folder / "page.html")] if rng.random() < 0.3 else []
+        return lambda: app(["report", str(path), *page])
+
+    return case
+
+
+def journals() -> Case:
+    files = [GOLDEN / "comparison-1.journal", RUN / "killed.json.journal"]
+    known = [
+        [json.loads(line[: line.rindex(b',"crc32"')] + b"}") for line in file.read_bytes().splitlines()]
+        for file in files
+    ]
+
+    def case(folder: Path, rng: random.Random) -> Callable[[], object]:
+        entries = json.loads(json.dumps(rng.choice(known)))
+        for _ in range(rng.choice((1, 1, 2))):
+            place = rng.randrange(len(entries))
+            match rng.randrange(5):
+                case 0:
+                    entries.insert(place, entries[rng.randrange(len(entries))])
+                case 1:
+                    del entries[place:]
+                case _:
+                    change(entries[place], rng)
+            if not entries:
+                break
+        sealed = []
+        for entry in entries:
+            body = json.dumps(entry, separators=(",", ":")).encode()[:-1]
+            if rng.random() < 0.02:
+                body = spoilt(body, rng).replace(b"\n", b"")
+            sealed.append(body + f',"crc32":"{zlib.crc32(body):08x}"}}\n'.encode())
+        content = b"".join(sealed)
+        path = folder / "results.json.journal"
+        path.write_bytes(spoilt(content, rng) if rng.random() < 0.1 else content)
+        return lambda: app(["report", str(path)])
+
+    return case
+
+
+KINDS: dict[str, Callable[[], Case]] = {
+    "onnx": onnx_files,
+    "plans": plans,
+    "recipes": recipes,
+    "bundles": bundles,
+    "results": results,
+    "journals": journals,
+}
