@@ -20,8 +20,8 @@ from benchmarks.answers.reference import (
     require_agreement,
 )
 from benchmarks.answers.rounding import rounding_of
-from benchmarks.errors import RandomAnswersError, WorkerError, WrongAnswersError
-from benchmarks.process.measured import MeasuredWorker
+from benchmarks.errors import NoAnswerError, RandomAnswersError, WorkerError, WrongAnswersError
+from benchmarks.process.measured import HOW_TO_WAIT, MeasuredWorker
 from benchmarks.records.measurement import (
     Agreement,
     ColdCosts,
@@ -200,7 +200,7 @@ class PreparedArm(Arm):
             arm.references, arm.unchecked = (), "answers were not checked: --no-check"
         elif reference is None:
             say(f"{subject.label}: computing the reference answers")
-            arm._compute_references(settings.reference_timeout_s)
+            arm._compute_references(settings.call_timeout_s)
         if blank := [name for one in arm.references for name in nowhere_finite(one)]:
             arm.unchecked = (
                 f"output {blank[0]!r} is nowhere finite on these inputs: nothing was compared in it; {HOW_TO_GIVE}"
@@ -221,7 +221,8 @@ class PreparedArm(Arm):
             if error.kind == ModelLoadError.__name__ or (error.kind == RunError.__name__ and self.spec.given):
                 self.unchecked = f"answers were not checked: {one_line(error, limit=1000)}"
                 return
-            hint = f"; the inputs were made up: {HOW_TO_GIVE}" if error.kind == RunError.__name__ else ""
+            hints = {RunError.__name__: f"the inputs were made up: {HOW_TO_GIVE}", NoAnswerError.__name__: HOW_TO_WAIT}
+            hint = f"; {hints[error.kind]}" if error.kind in hints else ""
             self.fail(WorkerError(f"{error}{hint}"), error.kind)
 
     def counted(self) -> Cost:

@@ -55,6 +55,13 @@ class WorkerError(BenchmarkError):
         self.kind = kind
 
 
+class NoAnswerError(WorkerError):
+    """A process gave no answer in time, and was killed."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, NoAnswerError.__name__)
+
+
 class WrongAnswersError(BenchmarkError):
     """The compiled model's answers differ from the reference."""
 

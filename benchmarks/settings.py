@@ -21,7 +21,7 @@ _HAND_OVER_NS = 1_000_000
 _USUAL_TRIALS = 8
 # Starting, compiling and warming up a process takes the rest of a trial.
 _TIMED_SHARE = 0.6
-_REFERENCE_GRACE_S = 30.0
+_CALL_GRACE_S = 30.0
 """A process starts and reads the model in it, whatever the budget."""
 _QUICK_TRIALS = 2
 _QUICK_BUDGET_S = 10.0
@@ -101,9 +101,9 @@ class Settings:
             raise SettingError(f"timeout_s must be positive, got {self.timeout_s}")
 
     @property
-    def reference_timeout_s(self) -> float:
-        """Seconds in which the reference answers must be there, so that a model that never ends is not waited for."""
-        return min(self.timeout_s, self.budget_s + _REFERENCE_GRACE_S)
+    def call_timeout_s(self) -> float:
+        """Seconds for a first call, and for a reference's answers: a model that never ends is not waited for."""
+        return min(self.timeout_s, self.budget_s + _CALL_GRACE_S)
 
     def quick(self) -> Settings:
         """Return the same with a short warm-up, few calls and, where none were asked for, two trials: for a first look.

@@ -178,7 +178,9 @@ class Schedule:
 
     def _start(self, arm: PreparedArm, stack: ExitStack, observer: Observer) -> _Live:
         with self._blaming(arm):
-            worker = self._launch(arm.spec, timeout_s=self._settings.timeout_s)
+            worker = self._launch(
+                arm.spec, timeout_s=self._settings.timeout_s, call_timeout_s=self._settings.call_timeout_s
+            )
             stack.callback(worker.close)
             observer.follow(worker.pid)
             order, self._n_launched = self._n_launched, self._n_launched + 1

@@ -26,6 +26,7 @@ from backends.ort_values import arrays_of, values_of
 from benchmarks.answers.comparing import distance
 from benchmarks.answers.shaking import shaken, shaken_model
 from benchmarks.process.channel import Message
+from benchmarks.process.limits import limit_memory
 from benchmarks.process.serving import serve_parent
 from benchmarks.subject.executions import Execution, Executions, flattened, name_by_place
 
@@ -47,6 +48,7 @@ _BITS = {"bool": 8, "string": 0, "float": 32, "double": 64}
 
 def main() -> None:
     """Answer the parent."""
+    limit_memory()
     serve_parent({"answer": _answer, "watch": _watch, "shake": _shake})
 
 

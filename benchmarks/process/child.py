@@ -21,7 +21,7 @@ from typing import IO, Self
 
 from backends.base import Array
 from backends.errors import one_line
-from benchmarks.errors import WorkerError
+from benchmarks.errors import NoAnswerError, WorkerError
 from benchmarks.machine.state import state_folder
 from benchmarks.process.channel import Channel, ChannelClosedError, ChannelGarbageError, ChannelTimeoutError, Message
 
@@ -245,7 +245,12 @@ class Conversation(Child):
         return subprocess.PIPE
 
     def ask(
-        self, command: str, question: Message | None = None, arrays: Mapping[str, Array] | None = None
+        self,
+        command: str,
+        question: Message | None = None,
+        arrays: Mapping[str, Array] | None = None,
+        *,
+        timeout_s: float | None = None,
     ) -> tuple[Message, dict[str, Array]]:
         """Put a question and wait for the answer.
 
@@ -257,6 +262,8 @@ class Conversation(Child):
             JSON.
         arrays : Mapping of str to ndarray, optional
             Of any shape; numbers, or text as ``object``.
+        timeout_s : float, optional
+            Seconds for this answer, where they are others.
 
         Returns
         -------
@@ -266,15 +273,17 @@ class Conversation(Child):
         Raises
         ------
         WorkerError
-            The answer is an error, whose class is the `kind`; or the process died or gave no answer in time.
+            The answer is an error, whose class is the `kind`; or the process died, or gave no answer in time, which is
+            a `NoAnswerError`.
         """
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
         try:
-            self._channel.send({"command": command, **(question or {})}, arrays, timeout_s=self._timeout_s)
-            answer, results = self._channel.receive(timeout_s=self._timeout_s)
+            self._channel.send({"command": command, **(question or {})}, arrays, timeout_s=timeout_s)
+            answer, results = self._channel.receive(timeout_s=timeout_s)
         except ChannelTimeoutError as error:
             self.kill()
-            raise WorkerError(
-                f"{self.who}: no answer to {command!r} in {self._timeout_s:g} s; its process was killed"
+            raise NoAnswerError(
+                f"{self.who}: no answer to {command!r} in {timeout_s:g} s; its process was killed"
             ) from error
         except ChannelGarbageError as error:
             self.kill()

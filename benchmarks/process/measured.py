@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from backends.base import Array
+from benchmarks.errors import NoAnswerError
 from benchmarks.machine.affinity import format_cores
 from benchmarks.process import worker as worker_module
 from benchmarks.process.channel import Message
@@ -18,7 +19,9 @@ from benchmarks.process.warmup import WarmUpLimits
 from benchmarks.records.measurement import CompileCost, Memory
 from benchmarks.subject.subject import SubjectSpec
 
-__all__ = ["Closing", "Launch", "Loaded", "MeasuredProcess", "MeasuredWorker", "Warm"]
+__all__ = ["HOW_TO_WAIT", "Closing", "Launch", "Loaded", "MeasuredProcess", "MeasuredWorker", "Warm"]
+
+HOW_TO_WAIT = "a larger --budget waits longer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +91,8 @@ class MeasuredWorker(Protocol):
 class Launch(Protocol):
     """How a measured process is started: an argument, so that tests can simulate one."""
 
-    def __call__(self, spec: SubjectSpec, *, timeout_s: float) -> MeasuredWorker:
-        """Start a process for `spec` that must answer each question within `timeout_s` seconds."""
+    def __call__(self, spec: SubjectSpec, *, timeout_s: float, call_timeout_s: float | None = None) -> MeasuredWorker:
+        """Start a process for `spec` that must answer each question in time, see `MeasuredProcess`."""
 
 
 class MeasuredProcess(Conversation):
@@ -100,11 +103,14 @@ class MeasuredProcess(Conversation):
     spec : SubjectSpec
         What it measures.
     timeout_s : float
-        Seconds for each answer; then it is killed and `WorkerError` raised.
+        Seconds for each answer; then it is killed and `NoAnswerError` raised.
+    call_timeout_s : float, optional
+        Seconds for the first call, which shows whether the model ends at all; by default `timeout_s`.
     """
 
-    def __init__(self, spec: SubjectSpec, *, timeout_s: float) -> None:
+    def __init__(self, spec: SubjectSpec, *, timeout_s: float, call_timeout_s: float | None = None) -> None:
         self._spec = spec
+        self._call_timeout_s = call_timeout_s
         cores = [] if spec.cores is None else [format_cores(spec.cores)]
         super().__init__(
             ["-m", worker_module.__name__, *cores],
@@ -121,7 +127,11 @@ class MeasuredProcess(Conversation):
         prepared, _ = self.ask("prepare", question, stacked)
         model = str(self._spec.model.resolve())
         loaded, _ = self.ask("load", {"model": model, "options": asdict(self._spec.options)})
-        return Loaded(**prepared, **loaded)
+        try:
+            called, _ = self.ask("first_run", timeout_s=self._call_timeout_s)
+        except NoAnswerError as error:
+            raise NoAnswerError(f"{error}; {HOW_TO_WAIT}") from error
+        return Loaded(**prepared, **loaded, **called)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Answer other feeds."""

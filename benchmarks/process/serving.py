@@ -14,6 +14,7 @@ from backends.base import Array
 from backends.errors import BackendError, RunError, one_line
 from benchmarks.errors import BenchmarkError
 from benchmarks.process.channel import Channel, ChannelClosedError, Message
+from benchmarks.process.limits import die_first
 
 __all__ = ["Command", "die_with_parent", "end_with_parent", "serve", "serve_parent"]
 
@@ -91,6 +92,7 @@ def _watch_parent() -> None:
     It only polls for the hang-up of the pipe that only the parent writes to, so it uses no CPU and reads nothing.
     """
     die_with_parent()
+    die_first()
     code = "import os, select; p = select.poll(); p.register(0, 0); p.poll(); os.killpg(0, 9)"
     subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

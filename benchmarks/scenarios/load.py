@@ -137,7 +137,7 @@ def measure_load(
     with machine.measuring(f"{arm.subject.label} on {arm.subject.backend}", say) as observer:
         started_utc = datetime.now(UTC).isoformat(timespec="seconds")
         say(f"{arm.subject.label} on {arm.subject.backend}: {scenario.scenario}, streams: {scenario.streams}")
-        process = MeasuredProcess(spec, timeout_s=settings.timeout_s)
+        process = MeasuredProcess(spec, timeout_s=settings.timeout_s, call_timeout_s=settings.call_timeout_s)
         try:
             observer.follow(process.pid)
             arm.require_prepared()

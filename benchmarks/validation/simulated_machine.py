@@ -194,7 +194,13 @@ class SimulatedMachine:
         self.start_ns = start_ns
         self.now_ns = 0
 
-    def launch(self, spec: SubjectSpec, *, timeout_s: float) -> SimulatedProcess:  # noqa: ARG002  # it never hangs
+    def launch(
+        self,
+        spec: SubjectSpec,
+        *,
+        timeout_s: float,  # noqa: ARG002  # it never hangs
+        call_timeout_s: float | None = None,  # noqa: ARG002
+    ) -> SimulatedProcess:
         """Start a process for `spec`; a `benchmarks.process.measured.Launch`.
 
         Raises

@@ -153,7 +153,7 @@ class SimulatedMachine:
     def __post_init__(self):
         self.rng = np.random.default_rng(self.seed)
 
-    def launch(self, spec, *, timeout_s):
+    def launch(self, spec, *, timeout_s, call_timeout_s=None):
         return SimulatedWorker(self, spec)
 
     def now_s(self):

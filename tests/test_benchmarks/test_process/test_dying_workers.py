@@ -201,7 +201,7 @@ def test_every_death_is_a_row_and_the_other_model_is_measured_to_the_end(conv_mo
 def test_a_process_that_hangs_is_killed_in_time(conv_model, ours, name):
     start = time.monotonic()
     measurement = measure(SubjectSpec(model=conv_model, backend=name), settings=replace(QUICK, timeout_s=3))
-    require_row(measurement, "WorkerError", "no answer to 'load' in 3 s")
+    require_row(measurement, "NoAnswerError", "no answer to ")
     assert time.monotonic() - start < 3 * 2 + DEADLINE_S
     assert wait_until(lambda: not ours())
 

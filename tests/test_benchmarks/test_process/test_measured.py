@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from backends.base import CompileOptions
-from benchmarks.errors import WorkerError
+from benchmarks.errors import NoAnswerError, WorkerError
 from benchmarks.process.measured import MeasuredProcess
 from benchmarks.process.warmup import WarmUpLimits
 from benchmarks.runner import Settings, SubjectSpec, compare, measure
@@ -30,9 +30,9 @@ def start(conv_model):
     """Start measured processes that end with the test."""
     started = []
 
-    def start(backend, *, timeout_s=60.0, threads=1):
+    def start(backend, *, timeout_s=60.0, call_timeout_s=None, threads=1):
         spec = SubjectSpec(model=conv_model, backend=backend, options=CompileOptions(threads=threads))
-        started.append(MeasuredProcess(spec, timeout_s=timeout_s))
+        started.append(MeasuredProcess(spec, timeout_s=timeout_s, call_timeout_s=call_timeout_s))
         return started[-1]
 
     yield start
@@ -115,9 +115,10 @@ def test_a_failure_is_a_row_with_one_line_and_the_other_model_survives(conv_mode
     assert comparison.baseline.agreement.ok
 
 
-def test_a_process_that_hangs_is_killed(start, odd_backends):
-    process = start("hanging", timeout_s=2.0)
-    with pytest.raises(WorkerError, match="no answer to 'load' in 2 s; its process was killed"):
+@pytest.mark.parametrize("limits", [{"timeout_s": 2.0}, {"call_timeout_s": 2.0}])
+def test_a_process_that_hangs_is_killed(start, odd_backends, limits):
+    process = start("hanging", **limits)
+    with pytest.raises(NoAnswerError, match="no answer to 'first_run' in 2 s; its process was killed; a larger --b"):
         process.load(FEEDS)
     assert is_gone(process.pid)
 

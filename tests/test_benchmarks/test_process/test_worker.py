@@ -74,6 +74,7 @@ def test_a_worker_runs_on_the_clock_it_is_given(conversation, conv_model):
     questions = [
         ({"command": "prepare", "backend": "null", "calls": 1}, feeds),
         ({"command": "load", "model": str(conv_model), "options": options}, {}),
+        ({"command": "first_run"}, {}),
         ({"command": "block", "calls": 3, "dropped": 1}, {}),
     ]
     for question, arrays in questions:

@@ -1,0 +1,57 @@
+"""What a process may take: a model that asks for more memory than there is fails alone."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["die_first", "limit_memory", "memory_bytes"]
+
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
+_DIES_FIRST = "1000"  # see proc_pid_oom_score_adj(5)
+_GROUP_LIMIT = Path("sys/fs/cgroup/memory.max")
+_MEMORY = Path("proc/meminfo")
+
+
+def die_first() -> None:
+    """Ask Linux to end this process, not its parent or somebody else's, where memory runs out."""
+    with suppress(OSError):  # not Linux, or a container that keeps it: the same happens, to a process less well chosen
+        _OOM_SCORE.write_text(_DIES_FIRST, encoding="ascii")
+
+
+def limit_memory() -> None:
+    """Refuse this process more memory than the machine or its container has: allocating fails, with a reason.
+
+    What it only reserves is not counted. Without /proc nothing is limited.
+    """
+    if (limit := memory_bytes()) is None:
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def memory_bytes(root: Path = Path("/")) -> int | None:
+    """Return how much memory the machine has, or its container (cgroup v2) where that is less; None without /proc.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that holds ``proc`` and ``sys``.
+    """
+    found = []
+    for line in _text(root / _MEMORY).splitlines():
+        if line.startswith("MemTotal:"):
+            found.append(1024 * int(line.split()[1]))
+    if (group := _text(root / _GROUP_LIMIT).strip()).isdecimal():
+        found.append(int(group))
+    return min(found, default=None)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
