@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,13 @@ import pytest
 from deploy.errors import RecipeError
 from deploy.user_errors import guarded
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture(autouse=True)
 def reports(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
-
-
-@pytest.fixture
-def heeded():
-    """No signal is ignored, as SIGHUP is where the tests run under nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
 
 
 def ended(error, capsys):
@@ -70,58 +65,79 @@ def test_a_defect_of_ours_is_reported(capsys, reports):
     assert "Traceback" in Path(report).read_text(encoding="utf-8")
 
 
+def signalled(work: str, number: int) -> subprocess.CompletedProcess[str]:
+    """Run `work` guarded, in a process of its own that ignores no signal; ``NUMBER`` in it is the signal's.
+
+    The process prints its exit code and whether the signal does again what it did before.
+    """
+    code = f"""
+import os, signal, time
+from deploy.user_errors import guarded
+NUMBER = {int(number)}
+before = signal.getsignal(NUMBER)
+def send():
+    os.kill(os.getpid(), NUMBER)
+    time.sleep(0.01)
+{work}
+try:
+    guarded(work)
+except SystemExit as ended:
+    print(ended.code, signal.getsignal(NUMBER) is before)
+"""
+
+    def heed() -> None:
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_DFL)
+
+    command = [sys.executable, "-P", "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, preexec_fn=heed, timeout=60
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_unwinds_and_is_one_line(number, capsys, heeded):
-    before = signal.getsignal(number)
-    cleared = []
-
-    def work():
-        try:
-            os.kill(os.getpid(), number)
-            time.sleep(60)
-        finally:
-            os.kill(os.getpid(), number)  # the clearing up is not disturbed
-            time.sleep(0.01)
-            cleared.append(True)
-
-    with pytest.raises(SystemExit) as raised:
-        guarded(work)
-    what = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
-    assert raised.value.code == 128 + number
-    assert capsys.readouterr().err == f"deploy: {what}; what was finished is kept\n"
-    assert cleared
-    assert signal.getsignal(number) is before
-
-
-def test_a_signal_that_a_library_turns_into_an_error_or_swallows_still_ends_the_command(capsys):
-    class Swallows:
-        def __del__(self):
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.01)
-
-    def swallow():
-        Swallows()
-        time.sleep(60)
-
-    def turn():
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(60)
-        except KeyboardInterrupt as error:
-            raise ImportError("initialization failed") from error
-
-    for work in (swallow, turn):
-        with pytest.raises(SystemExit) as raised:
-            guarded(work)
-        assert raised.value.code == 128 + signal.SIGTERM
-        assert capsys.readouterr().err == "deploy: ended by SIGTERM; what was finished is kept\n"
-
-
-def test_an_ignored_signal_stays_ignored(capsys):
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+def test_a_signal_unwinds_and_is_one_line(number):
+    work = """
+def work():
     try:
-        with pytest.raises(SystemExit) as raised:
-            guarded(lambda: os.kill(os.getpid(), signal.SIGHUP))
+        send()
+        time.sleep(60)
     finally:
-        signal.signal(signal.SIGHUP, before)
-    assert raised.value.code == 0
+        send()  # the clearing up is not disturbed
+        print("cleared")
+"""
+    done = signalled(work, number)
+    what = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+    assert done.stderr == f"deploy: {what}; what was finished is kept\n"
+    assert done.stdout.splitlines() == ["cleared", f"{128 + number} True"]
+
+
+SWALLOWED = """
+class Swallows:
+    def __del__(self):
+        send()
+def work():
+    Swallows()
+    time.sleep(60)
+"""
+TURNED = """
+def work():
+    try:
+        send()
+        time.sleep(60)
+    except KeyboardInterrupt as error:
+        raise ImportError("initialization failed") from error
+"""
+
+
+@pytest.mark.parametrize("work", [SWALLOWED, TURNED], ids=["swallows", "turns"])
+def test_a_signal_that_a_library_turns_into_an_error_or_swallows_still_ends_the_command(work):
+    done = signalled(work, signal.SIGTERM)
+    assert done.stderr == "deploy: ended by SIGTERM; what was finished is kept\n"
+    assert done.stdout.startswith(f"{128 + signal.SIGTERM} ")
+
+
+def test_an_ignored_signal_stays_ignored():
+    done = signalled("signal.signal(NUMBER, signal.SIG_IGN)\nwork = send\n", signal.SIGHUP)
+    assert (done.stdout.split()[0], done.stderr) == ("0", "")
