@@ -24,7 +24,7 @@ PASSES = "def test_one(): pass\n\n\ndef test_two(): pass\n"
 DIES = "import os\n\n\ndef test_before(): pass\n\n\ndef test_dies(): os._exit(7)\n"
 
 
-@pytest.mark.parametrize("processes", [1, 3])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_test_process_that_dies_ends_the_run_with_a_failure(tmp_path, processes):
     """With the options of `make test`; as xdist comes, this waits for ever."""
     for name, text in (("passes", PASSES), ("dies", DIES), ("passes_too", PASSES)):

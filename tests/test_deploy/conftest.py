@@ -1,11 +1,30 @@
-"""What tests of processes wait for."""
+"""Commands of ours, and what tests of processes wait for."""
 
 from __future__ import annotations
 
+import subprocess
 import time
 
 import psutil
 import pytest
+
+from deploy.cli import command_line
+from deploy.user_errors import guarded
+
+
+@pytest.fixture
+def here(capsys, monkeypatch):
+    """Run a command in this process, which has loaded already what a new one would load for seconds."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        monkeypatch.setattr("sys.argv", ["deploy", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            guarded(command_line)
+        told = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, ended.value.code or 0, told.out, told.err)
+
+    return run
 
 
 @pytest.fixture

@@ -102,11 +102,13 @@ def two(two_processes, tmp_path_factory):
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
+@pytest.mark.slow
 def test_both_processes_have_the_same_scores(two):
     first, second = (one["scores"] for one in two)
     assert first == second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAME)
 def test_scores_are_those_of_one_process_that_saw_all(two, name):
     whole = create_criterion(name).scores(evidence_on(batches()))
@@ -116,14 +118,17 @@ def test_scores_are_those_of_one_process_that_saw_all(two, name):
     assert two[0]["scores"][name]["stem"] != pytest.approx(apart["stem"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_oracle_is_that_of_one_process(two):
     assert two[0]["scores"]["oracle"]["stem"] == pytest.approx(ablate(evidence_on(batches())).changes["stem"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_averages_are_weighted_by_examples(two):
     assert two[1]["scores"]["reduced"] == [[0.25, 8.0], 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_both_processes_end_with_the_plan_of_one_that_saw_all(two, name):
     first, second = (one["plans"][name] for one in two)
@@ -131,10 +136,12 @@ def test_both_processes_end_with_the_plan_of_one_that_saw_all(two, name):
     assert PruningPlan.model_validate(first).kept == plan_by(name, batches()).kept
 
 
+@pytest.mark.slow
 def test_the_first_process_decides(two):
     assert [one["plans"]["broadcast"]["kept"] for one in two] == [{"a": [0]}] * 2
 
 
+@pytest.mark.slow
 def test_processes_that_do_not_fit_are_refused_everywhere(two):
     for one in two:
         traced, nothing = one["refused"]
@@ -142,6 +149,7 @@ def test_processes_that_do_not_fit_are_refused_everywhere(two):
         assert "no process has seen an example" in nothing
 
 
+@pytest.mark.slow
 def test_one_process_gets_back_what_it_gave():
     means, n = reduce_means([torch.tensor([1.0, 2.0])], 3)
     assert (means[0].tolist(), n) == ([1.0, 2.0], 3)

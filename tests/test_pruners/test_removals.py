@@ -75,10 +75,16 @@ def same(first, second):
         ("taylor", "plain", 1),
         ("taylor", "plain", 2),
         ("criterion", "plain", 1),
-        ("thinet", "residual", 2),
         *(
             pytest.param(method, "residual", steps, marks=pytest.mark.slow)
-            for method, steps in (("taylor", 1), ("taylor", 2), ("criterion", 1), ("criterion", 2), ("thinet", 1))
+            for method, steps in (
+                ("taylor", 1),
+                ("taylor", 2),
+                ("criterion", 1),
+                ("criterion", 2),
+                ("thinet", 1),
+                ("thinet", 2),
+            )
         ),
     ],
 )

@@ -39,6 +39,7 @@ def naive():
     return {slowdown: naive_rates(BUSY, slowdown, runs=500) for slowdown in (0.0, 0.05)}
 
 
+@pytest.mark.slow
 def test_the_busy_machine_is_as_noisy_as_real_ones(busy):
     # On two busy shared cores the pairs of a real model had 0.5 % and 1.2 %.
     assert 0.008 <= busy[0.0].spread <= 0.014

@@ -49,42 +49,42 @@ prune: {method: l1, target: {flops: 0.5}}
 """
 
 
-def test_missing_file(tmp_path):
-    refused(deploy("bench", "--model", tmp_path / "none.onnx"), "none.onnx", "no such file")
-    refused(deploy("compile", "--model", tmp_path / "none.onnx"), "none.onnx", "no such file")
-    refused(deploy("run", tmp_path / "none.yaml"), "none.yaml", "no such file")
-    refused(deploy("report", tmp_path / "none.json"), "none.json", "no such file")
+def test_missing_file(tmp_path, here):
+    refused(here("bench", "--model", tmp_path / "none.onnx"), "none.onnx", "no such file")
+    refused(here("compile", "--model", tmp_path / "none.onnx"), "none.onnx", "no such file")
+    refused(here("run", tmp_path / "none.yaml"), "none.yaml", "no such file")
+    refused(here("report", tmp_path / "none.json"), "none.json", "no such file")
     good = small_cnn(tmp_path / "good.onnx")
-    refused(deploy("compare", tmp_path / "none.onnx", good), "none.onnx", "no such file")
+    refused(here("compare", tmp_path / "none.onnx", good), "none.onnx", "no such file")
 
 
 @pytest.mark.parametrize("backend", ["ort", "openvino", "torch"])
-def test_truncated_onnx(tmp_path, backend):
+def test_truncated_onnx(tmp_path, backend, here):
     whole = small_cnn(tmp_path / "whole.onnx").read_bytes()
     (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])
-    refused(deploy("bench", "--model", tmp_path / "cut.onnx", "--backend", backend), "cut.onnx", "truncated")
+    refused(here("bench", "--model", tmp_path / "cut.onnx", "--backend", backend), "cut.onnx", "truncated")
 
 
-def test_wrong_external_data_path(tmp_path):
+def test_wrong_external_data_path(tmp_path, here):
     model = with_external_data(tmp_path / "model.onnx")
     (tmp_path / "weights.bin").unlink(missing_ok=True)
-    refused(deploy("bench", "--model", model), "model.onnx", "weights.bin")
+    refused(here("bench", "--model", model), "model.onnx", "weights.bin")
 
 
 @pytest.mark.parametrize("backend", ["ort", "openvino", "torch"])
-def test_unknown_operator(tmp_path, backend):
+def test_unknown_operator(tmp_path, backend, here):
     model = unknown_operator(tmp_path / "model.onnx")
-    refused(deploy("bench", "--model", model, "--backend", backend, *QUICK), "NoSuch")
+    refused(here("bench", "--model", model, "--backend", backend, *QUICK), "NoSuch")
 
 
-def test_free_dimensions_must_be_given(tmp_path):
+def test_free_dimensions_must_be_given(tmp_path, here):
     model = token_model(tmp_path / "tokens.onnx")
-    refused(deploy("bench", "--model", model), "'tokens'", "--shape tokens=1,")
-    refused(deploy("bench", "--model", model, "--shape", "tokens=a,b"), "--shape", "NAME=")
-    refused(deploy("bench", "--model", model, "--shape", "nothing=1,2"), "nothing")
+    refused(here("bench", "--model", model), "'tokens'", "--shape tokens=1,")
+    refused(here("bench", "--model", model, "--shape", "tokens=a,b"), "--shape", "NAME=")
+    refused(here("bench", "--model", model, "--shape", "nothing=1,2"), "nothing")
 
 
-@pytest.mark.parametrize("backend", ["ort", "openvino", "torch"])
+@pytest.mark.parametrize("backend", ["ort", "openvino", pytest.param("torch", marks=pytest.mark.slow)])
 def test_tokens_several_inputs_and_a_scalar_are_measured(tmp_path, backend):
     model = token_model(tmp_path / "tokens.onnx")
     out = tmp_path / "results.json"
@@ -95,57 +95,57 @@ def test_tokens_several_inputs_and_a_scalar_are_measured(tmp_path, backend):
     assert measurement["agreement"]["ok"]
 
 
-def test_wrong_recipe_key(tmp_path):
+def test_wrong_recipe_key(tmp_path, here):
     path = recipe(tmp_path, LEGAL.replace("prune:", "prunes:"))
-    refused(deploy("run", path, "--output", tmp_path / "run"), "prunes", "did you mean 'prune'?")
+    refused(here("run", path, "--output", tmp_path / "run"), "prunes", "did you mean 'prune'?")
     assert not (tmp_path / "run").exists()
 
 
-def test_unknown_names_in_a_recipe_are_told_in_the_child(tmp_path):
+def test_unknown_names_in_a_recipe_are_told_in_the_child(tmp_path, here):
     path = recipe(tmp_path, LEGAL.replace("resnet20", "resnet21"))
-    refused(deploy("run", path, "--output", tmp_path / "run"), "resnet21", "did you mean")
+    refused(here("run", path, "--output", tmp_path / "run"), "resnet21", "did you mean")
     path = recipe(tmp_path, LEGAL.replace("method: l1", "method: l11"))
-    refused(deploy("run", path, "--output", tmp_path / "run"), "l11", "did you mean 'l1'")
+    refused(here("run", path, "--output", tmp_path / "run"), "l11", "did you mean 'l1'")
 
 
-def test_unknown_backend(tmp_path):
+def test_unknown_backend(tmp_path, here):
     model = small_cnn(tmp_path / "model.onnx")
-    refused(deploy("bench", "--model", model, "--backend", "opnvino"), "'opnvino'", "did you mean 'openvino'?")
+    refused(here("bench", "--model", model, "--backend", "opnvino"), "'opnvino'", "did you mean 'openvino'?")
     path = recipe(tmp_path, LEGAL + "bench: {backends: [orrt]}\n")
-    refused(deploy("run", path, "--output", tmp_path / "run"), "'orrt'", "did you mean 'ort'?")
+    refused(here("run", path, "--output", tmp_path / "run"), "'orrt'", "did you mean 'ort'?")
 
 
-def test_no_gpu_is_one_clear_line(tmp_path):
+def test_no_gpu_is_one_clear_line(tmp_path, here):
     from backends.registry import probe
 
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: without it that is the line")
     if probe("trt", "cuda").ok:
         pytest.skip("this machine has a GPU that TensorRT can use")
     model = small_cnn(tmp_path / "model.onnx")
-    refused(deploy("bench", "--model", model, "--backend", "trt", "--device", "cuda"), "'trt'", "GPU")
-    refused(deploy("bench", "--model", model, "--backend", "trt"), "'trt'")
+    refused(here("bench", "--model", model, "--backend", "trt", "--device", "cuda"), "'trt'", "GPU")
+    refused(here("bench", "--model", model, "--backend", "trt"), "'trt'")
 
 
-def test_precision_and_threads_are_checked(tmp_path):
+def test_precision_and_threads_are_checked(tmp_path, here):
     model = small_cnn(tmp_path / "model.onnx")
-    refused(deploy("bench", "--model", model, "--precision", "int3"), "int3", "fp32")
-    refused(deploy("bench", "--model", model, "--threads", "0"), "threads")
-    refused(deploy("bench", "--model", model, "--precision", "fp16", *QUICK), "fp16")
+    refused(here("bench", "--model", model, "--precision", "int3"), "int3", "fp32")
+    refused(here("bench", "--model", model, "--threads", "0"), "threads")
+    refused(here("bench", "--model", model, "--precision", "fp16", *QUICK), "fp16")
 
 
-def test_output_that_cannot_be_written(tmp_path):
+def test_output_that_cannot_be_written(tmp_path, here):
     (tmp_path / "file").write_text("")
     path = recipe(tmp_path, LEGAL)
-    refused(deploy("run", path, "--output", tmp_path / "file" / "run"), "cannot write")
+    refused(here("run", path, "--output", tmp_path / "file" / "run"), "cannot write")
     model = small_cnn(tmp_path / "model.onnx")
-    refused(deploy("bench", "--model", model, "--output", tmp_path / "file" / "results.json", *QUICK), "file")
+    refused(here("bench", "--model", model, "--output", tmp_path / "file" / "results.json", *QUICK), "file")
 
 
 @pytest.mark.parametrize("folder", ["/proc/prune-deploy", "/sys/prune-deploy"])
-def test_read_only_output_folder(tmp_path, folder):
+def test_read_only_output_folder(tmp_path, folder, here):
     if not Path(folder).parent.is_dir():
         pytest.skip(f"no {Path(folder).parent} on this system")
-    refused(deploy("run", recipe(tmp_path, LEGAL), "--output", folder), folder)
+    refused(here("run", recipe(tmp_path, LEGAL), "--output", folder), folder)
 
 
 def test_pair_is_measured_and_told(tmp_path):
@@ -161,6 +161,7 @@ def test_pair_is_measured_and_told(tmp_path):
     assert deploy("report", out).stdout == done.stdout
 
 
+@pytest.mark.slow
 def test_a_grid_of_threads_and_batches_is_measured_point_by_point(tmp_path):
     model, out = small_cnn(tmp_path / "model.onnx", batch="batch"), tmp_path / "results.json"
     done = deploy(
@@ -173,14 +174,19 @@ def test_a_grid_of_threads_and_batches_is_measured_point_by_point(tmp_path):
 
 
 @pytest.mark.parametrize(("option", "wrong"), [("--threads", "2,x"), ("--batch", "0"), ("--threads", ",")])
-def test_numbers_that_are_none_are_refused(tmp_path, option, wrong):
-    refused(deploy("bench", "-m", small_cnn(tmp_path / "m.onnx"), option, wrong), option, "whole numbers")
+def test_numbers_that_are_none_are_refused(tmp_path, option, wrong, here):
+    refused(here("bench", "-m", small_cnn(tmp_path / "m.onnx"), option, wrong), option, "whole numbers")
 
 
 def test_a_candidate_that_is_slower_ends_with_exit_code_1(tmp_path):
     small, large = chain(tmp_path / "small.onnx", 5), chain(tmp_path / "large.onnx", 15)
     done = deploy("compare", small, large, "--trials", 6, "--threads", 1, "--accept-unfit")
     assert (done.returncode, "SLOWER" in done.stdout) == (1, True), done.stderr + done.stdout
+
+
+@pytest.mark.slow
+def test_a_comparison_of_few_trials_ends_with_exit_code_3(tmp_path):
+    small, large = chain(tmp_path / "small.onnx", 5), chain(tmp_path / "large.onnx", 15)
     undecided = deploy("compare", large, small, "--trials", 2, "--threads", 1, "--accept-unfit")
     assert (undecided.returncode, "INCONCLUSIVE" in undecided.stdout) == (3, True)
 
@@ -236,9 +242,9 @@ def test_a_model_is_put_under_load(tmp_path, arguments, cells):
         (("offline", "--duration", "inf"), ("--duration",)),
     ],
 )
-def test_loads_that_make_no_sense_are_refused(tmp_path, arguments, words):
+def test_loads_that_make_no_sense_are_refused(tmp_path, arguments, words, here):
     scenario, *options = arguments
-    refused(deploy("load", "-m", small_cnn(tmp_path / "m.onnx"), "-s", scenario, *options), *words)
+    refused(here("load", "-m", small_cnn(tmp_path / "m.onnx"), "-s", scenario, *options), *words)
 
 
 def test_bench_on_onnx_runtime_imports_neither_torch_nor_pruners(tmp_path):

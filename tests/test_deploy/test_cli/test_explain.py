@@ -21,8 +21,6 @@ from benchmarks.layers.roofline import Roofline
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.block import find_block
 from deploy.bundle.pruning import MaskedCheck, Proof, PruningRecord
-from deploy.cli.app import app
-from deploy.user_errors import guarded
 
 ROOFLINE = Roofline(
     backend="ort", precision="fp32", threads=1, device="cpu", peak_flops=50e9, peak_bytes_per_s=10e9, gemm_size=512,
@@ -60,13 +58,10 @@ def convnet(path, widths, prefix="", size=8):
 
 
 @pytest.fixture
-def explain(capsys):
+def explain(here):
     def run(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            guarded(lambda: app(["explain", *map(str, arguments)]))
-        told = capsys.readouterr()
-        return ended.value.code or 0, told.out, told.err
+        done = here("explain", *arguments)
+        return done.returncode, done.stdout, done.stderr
 
     return run
 

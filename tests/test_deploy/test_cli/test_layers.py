@@ -62,6 +62,7 @@ def test_one_model_as_table_and_as_json(layers, model, tmp_path):
     assert profile.roofline.threads == 1
 
 
+@pytest.mark.slow
 def test_rows_are_sorted_by_time_and_few_on_request(layers, model):
     done = layers("--model", model, *QUICK, "--top", "2")
     assert done.returncode == 0, done.stderr
@@ -85,15 +86,17 @@ def test_two_models(layers, model, tmp_path):
     assert not [one.name for one in pair.pairs if one.name != "inserted" and not one.matched and one.baseline_macs]
 
 
-def test_mistakes_are_one_line(layers, model, tmp_path):
-    refused(layers("--model", tmp_path / "none.onnx"), "none.onnx", "no such file")
-    refused(layers("--model", model, "--baseline", tmp_path / "none.onnx"), "none.onnx", "no such file")
-    refused(layers("--model", model, "--backend", "onnx"), "unknown backend 'onnx'")
-    refused(layers("--model", model, "--backend", "null"), "'null' has no layers to profile")
-    refused(layers("--model", model, "--duration", "0"), "duration must be positive")
-    refused(layers("--model", model, "--output", tmp_path / "no" / "layers.json"), "cannot write", "layers.json")
+def test_mistakes_are_one_line(layers, model, tmp_path, here):
+    refused(here("layers", "--model", tmp_path / "none.onnx"), "none.onnx", "no such file")
+    refused(here("layers", "--model", model, "--baseline", tmp_path / "none.onnx"), "none.onnx", "no such file")
+    refused(here("layers", "--model", model, "--backend", "onnx"), "unknown backend 'onnx'")
+    refused(here("layers", "--model", model, "--backend", "null"), "'null' has no layers to profile")
+    refused(here("layers", "--model", model, "--duration", "0"), "duration must be positive")
+    refused(
+        here("layers", "--model", model, "--output", tmp_path / "no" / "layers.json"), "cannot write", "layers.json"
+    )
     (tmp_path / "cut.onnx").write_bytes(model.read_bytes()[:100])
-    refused(layers("--model", tmp_path / "cut.onnx"), "cut.onnx", "truncated")
+    refused(here("layers", "--model", tmp_path / "cut.onnx"), "cut.onnx", "truncated")
 
 
 def test_the_baseline_is_read_before_anything_is_profiled(layers, model, tmp_path):

@@ -12,12 +12,10 @@ from hypothesis import strategies as st
 from deploy.bundle.bundle import read_bundle
 from deploy.bundle.pruning import GroupCount
 from deploy.bundle.rebuild import load_network
-from deploy.cli.app import app
 from deploy.exit_codes import DIFFERENT
 from deploy.plans.source import NetworkRequest, read_plan, requested, trace_network
 from deploy.report.plan_rows import bars
 from deploy.sources.network_spec import NetworkSpec
-from deploy.user_errors import guarded
 from pruners.forms.compact import save_weights
 from pruners.plan import PruningPlan
 from pruners.surgery import apply
@@ -49,13 +47,10 @@ class Net(nn.Module):
 
 
 @pytest.fixture
-def plan(capsys):
+def plan(here):
     def run(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            guarded(lambda: app(["plan", *map(str, arguments)]))
-        told = capsys.readouterr()
-        return ended.value.code or 0, told.out, told.err
+        done = here("plan", *arguments)
+        return done.returncode, done.stdout, done.stderr
 
     return run
 

@@ -53,9 +53,11 @@ def pruned(model: nn.Module, inputs: tuple[torch.Tensor, ...], form: str) -> nn.
     ("layer", "form"),
     [
         (nn.LSTM(8, 12, num_layers=2, bidirectional=True, batch_first=True), "graph"),
-        (nn.GRU(8, 12, bidirectional=True, batch_first=True), "module"),
+        pytest.param(nn.GRU(8, 12, bidirectional=True, batch_first=True), "module", marks=pytest.mark.slow),
         (nn.RNN(8, 12, batch_first=True, nonlinearity="relu"), "module"),
-        (nn.LSTM(8, 12, proj_size=4, bidirectional=True, batch_first=True), "module"),
+        pytest.param(
+            nn.LSTM(8, 12, proj_size=4, bidirectional=True, batch_first=True), "module", marks=pytest.mark.slow
+        ),
     ],
     ids=["lstm", "gru", "rnn", "projected"],
 )

@@ -171,6 +171,7 @@ def run_here(folder: Path, *options: str) -> int:
     return ended.value.code
 
 
+@pytest.mark.slow
 def test_what_an_unfit_machine_measured_is_no_finished_stage(whole, tmp_path, monkeypatch, capsys):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / "run" / "bench-openvino")
@@ -191,6 +192,7 @@ def test_what_an_unfit_machine_measured_is_no_finished_stage(whole, tmp_path, mo
     assert "measured on an unfit machine" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_killed_in_training_it_ends_in_the_same_network(whole, tmp_path):
     kill_in(tmp_path, "train")
     assert not done(tmp_path, "train"), "it was over before it could be killed"
@@ -199,6 +201,7 @@ def test_killed_in_training_it_ends_in_the_same_network(whole, tmp_path):
     assert len({file.read_bytes() for file in trained}) == 1
 
 
+@pytest.mark.slow
 def test_killed_while_measuring_it_measures_again(whole, tmp_path):
     copy_before(whole[0], tmp_path, "bench-openvino")
     kill_in(tmp_path, "bench-openvino")

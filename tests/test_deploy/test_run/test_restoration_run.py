@@ -44,6 +44,7 @@ def run(folder: Path, recipe: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_run_on_images_ends_in_decibels(tmp_path):
     ended = run(tmp_path, RECIPE)
     assert ended.returncode in (0, 3), ended.stderr

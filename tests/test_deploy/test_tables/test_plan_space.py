@@ -12,12 +12,10 @@ from torch import nn
 from benchmarks.tables.narrow import Narrower
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
-from deploy.cli.app import app
 from deploy.errors import ExportError
 from deploy.export.export import export_onnx
 from deploy.tables.latency_model import latency_model
 from deploy.tables.plan_space import plan_space_of
-from deploy.user_errors import guarded
 from pruners.graph import trace
 from pruners.plan import PruningPlan
 from pruners.registry import create
@@ -85,13 +83,10 @@ def test_a_narrow_file_has_the_shapes_of_the_exported_network(mixed, tmp_path):
     assert shapes[0] == shapes[1]
 
 
-def test_the_commands_from_network_to_table(tmp_path, capsys):
+def test_the_commands_from_network_to_table(tmp_path, here):
     def table(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            guarded(lambda: app(["table", *map(str, arguments)]))
-        told = capsys.readouterr()
-        return ended.value.code or 0, told.out, told.err
+        done = here("table", *arguments)
+        return done.returncode, done.stdout, done.stderr
 
     folder = tmp_path / "space"
     (tmp_path / "net.py").write_text(NETWORK, encoding="utf-8")

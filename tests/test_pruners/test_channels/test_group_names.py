@@ -68,7 +68,7 @@ def test_plans_of_successive_cuts_are_joined_by_channels():
     assert all(torch.equal(tensor, at_once[name]) for name, tensor in twice.items())
 
 
-@pytest.mark.parametrize("method", ["criterion", "taylor"])
+@pytest.mark.parametrize("method", ["criterion", pytest.param("taylor", marks=pytest.mark.slow)])
 def test_methods_in_steps_prune_on(method):
     model = network()
     with torch.no_grad():

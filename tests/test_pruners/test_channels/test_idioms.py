@@ -269,9 +269,19 @@ IDIOMS: dict[str, tuple[Net, Tensor, dict[str, int]]] = {
     ),
 }
 
+DEAR = (
+    "attention with a padding mask",
+    "taken apart and joined",
+    "samples of a sum of windows",
+    "projected recurrent layer",
+    "multi-query attention",
+    "heads read by relative position",
+    "linear attention",
+)
+
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
-@pytest.mark.parametrize("name", IDIOMS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in DEAR)) for name in IDIOMS])
 def test_it_is_pruned_right_down_to_its_floor(name):
     net, inputs, floors = IDIOMS[name]
     net = net.eval()

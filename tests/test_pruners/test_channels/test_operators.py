@@ -56,7 +56,10 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in {"einsum of three", "bilinear"})) for name in NETWORKS],
+)
 def test_it_is_pruned_right_down_to_its_floors(name, plan_for):
     make, inputs, units = NETWORKS[name]
     torch.manual_seed(0)

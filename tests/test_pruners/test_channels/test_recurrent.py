@@ -120,7 +120,7 @@ def plan_of(graph, kept):
 
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
-@pytest.mark.parametrize("n_examples", [6, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_examples", [3, pytest.param(60, marks=pytest.mark.slow)])
 def test_masked_equals_compact_on_random_stacks(n_examples):
     @settings(
         max_examples=n_examples,
@@ -248,6 +248,7 @@ def test_cells_loops_and_shared_states_are_pruned(kind, form, groups, plan_for):
     assert (again.macs(), again.parameters()) == (graph.macs(counts), graph.parameters(counts))
 
 
+@pytest.mark.slow
 @pytest.mark.optional
 def test_a_vocoder_is_pruned():
     models = pytest.importorskip("torchaudio.models")

@@ -69,6 +69,7 @@ def step(model, x, **autocast):
     return output, float(loss.detach())
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_compact_network(two_processes, tmp_path):
     two_processes("-c", RANK, folder=tmp_path)
 

@@ -100,7 +100,7 @@ def test_gates_behind_batchnorm_and_relu_are_those_on_batchnorm(in_batches, make
     assert on_maps == pytest.approx(on_norm, rel=1e-9)
 
 
-@pytest.mark.parametrize("group", ["conv1", "inner"])
+@pytest.mark.parametrize("group", [pytest.param("conv1", marks=pytest.mark.slow), "inner"])
 def test_hessian_diagonal_and_second_order_by_finite_differences(smooth, group, with_groups):
     """Many draws against the curvature of the loss along each unit's gate."""
     alone = with_groups(smooth, group)

@@ -299,6 +299,7 @@ def test_a_search_that_reaches_the_target_ends_early_and_its_cut_is_measured():
     assert trainings[1][3] == out.params_after
 
 
+@pytest.mark.slow
 def test_without_pretrained_nothing_of_the_given_weights_is_used():
     def result(scale, **settings):
         net = make_network("residual")

@@ -174,6 +174,7 @@ def test_every_pass_trains_the_smaller_network_and_its_weights_are_handed_on():
     assert all(0.15 < before - after < 0.25 for before, after in pairwise(steps))
 
 
+@pytest.mark.slow
 def test_scratch_draws_anew_with_scales_of_one_half():
     seen = []
 

@@ -218,7 +218,9 @@ def test_each_layer_that_reads_the_channels_is_scaled_by_itself_and_loses_less()
 
 
 @pytest.mark.rounding
-@pytest.mark.parametrize(("form", "network"), [("iccv", "concat"), ("tpami", "residual")])
+@pytest.mark.parametrize(
+    ("form", "network"), [("iccv", "concat"), pytest.param("tpami", "residual", marks=pytest.mark.slow)]
+)
 def test_masking_until_the_end_is_cutting_after_each_layer(form, network):
     def nothing(model, n_updates):
         assert n_updates == 1

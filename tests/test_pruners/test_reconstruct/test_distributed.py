@@ -65,10 +65,12 @@ def two(two_processes, tmp_path_factory):
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
+@pytest.mark.slow
 def test_rows_of_all_are_joined_in_the_order_of_the_processes(two):
     assert all(one["size"] == 2 and one["rows"] == [[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]] for one in two)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_both_processes_choose_and_fit_alike_on_the_images_of_both(two, name):
     first, second = (one[name] for one in two)
@@ -76,20 +78,24 @@ def test_both_processes_choose_and_fit_alike_on_the_images_of_both(two, name):
     assert first["rows"] == 64  # the first layer is read by a linear one: a row for each image of both
 
 
+@pytest.mark.slow
 def test_both_processes_reconstruct_alike(two):
     assert two[0]["reconstruct"] == two[1]["reconstruct"]
     assert two[0]["reconstruct"]["rows"] == 64
 
 
+@pytest.mark.slow
 def test_both_processes_fold_the_mean_of_both(two):
     assert two[0]["fold_bias"] == two[1]["fold_bias"]
     assert two[0]["fold_bias"]["examples"] == 64
 
 
+@pytest.mark.slow
 def test_statistics_are_averaged(two):
     assert two[0]["mean"] == two[1]["mean"] == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.slow
 def test_one_process_gets_back_what_it_gave():
     rows = torch.ones(3, 2)
     assert joined_rows(rows) is rows

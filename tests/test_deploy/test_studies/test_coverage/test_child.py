@@ -78,6 +78,7 @@ def test_a_network_that_cannot_be_pruned_is_refused_with_its_reason(job, tmp_pat
     assert "output of the network" in row.reason
 
 
+@pytest.mark.slow
 def test_too_little_is_refused_but_run_all_the_same(job, tmp_path):
     row = child.measure(job(function="Barely"), Clock(tmp_path / "events"))
     assert row.outcome == "refused"
@@ -99,11 +100,13 @@ def test_a_runtime_that_disagrees_is_wrong(job, tmp_path, monkeypatch):
     assert row.dense_error == "differs by 1.0e-02 of the output's range"
 
 
+@pytest.mark.slow
 def test_a_runtime_that_gives_no_number_is_wrong(job, tmp_path, monkeypatch):
     monkeypatch.setattr(checks, "runtime_error", lambda *_: float("nan"))
     assert child.measure(job(), Clock(tmp_path / "events")).outcome == "wrong"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not INSTALLED, reason="Torch-Pruning is not installed: pip install 'prune-deploy[compare]'")
 def test_the_other_library_passes_the_same_checks(job, tmp_path):
     row = child.measure(job("torch-pruning"), Clock(tmp_path / "events"))

@@ -53,6 +53,7 @@ def test_every_step_is_in_the_row(measured):
     assert row.beside == ()
 
 
+@pytest.mark.slow
 def test_what_the_unpruned_network_does_not_do_either_is_no_failure(measured):
     row = measured("Fixed")
     assert (row.outcome, row.reason) == ("ok", "")
@@ -63,6 +64,7 @@ def test_what_the_unpruned_network_does_not_do_either_is_no_failure(measured):
     assert training == "training step: no output depends on a weight"
 
 
+@pytest.mark.slow
 def test_a_network_that_alone_loses_its_free_batch_is_refused(measured, monkeypatch):
     def careless(*args, **kwargs):
         compact = ours.prune(*args, **kwargs)

@@ -76,6 +76,7 @@ def rows_of(chosen, folder, **limits):
     return run(jobs_of(chosen, ["ours"], CoverageSettings(), Limits(**limits)), folder, at_once=2)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_network_that_passes_everything_says_what_was_measured(networks, tmp_path):
     (row,) = rows_of([networks("plain")], tmp_path / "rows")

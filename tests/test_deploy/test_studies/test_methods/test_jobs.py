@@ -303,6 +303,7 @@ def test_a_killed_study_leaves_no_process_and_goes_on_from_its_checkpoint(tmp_pa
     assert len(rows) == 30
 
 
+@pytest.mark.slow
 def test_a_job_finds_us_where_the_folder_holds_packages_of_our_names(tmp_path, monkeypatch):
     for name in ("deploy", "pruners", "backends", "benchmarks"):
         (tmp_path / name).mkdir()

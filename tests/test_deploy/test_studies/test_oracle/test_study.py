@@ -62,6 +62,7 @@ def test_groups_that_a_criterion_refuses_are_named(run):
     assert apoz.left_out.keys() | apoz.per_group.keys() == results.losses.keys()
 
 
+@pytest.mark.slow
 def test_finished_work_is_kept(run):
     folder, arguments, first = run
     trained = (folder / "run" / "train" / "done.json").stat().st_mtime_ns

@@ -16,15 +16,11 @@ ENTRIES = {entry.name: entry for entry in CATALOGUE.entries}
 QUICK = {
     "amc-mobilenetv1-time",
     "autopruner-mobilenetv2",
-    "l1-resnet110-b",
-    "l1-resnet34-a",
     "l1-resnet56-b",
     "l1-vgg16-a",
     "slimming-vgg19-50",
     "slimming-vgg19-60",
     "sss-resnet50-41",
-    "thinet-resnet50-50",
-    "thinet-vgg16-gap",
     "thinet-vgg16-tiny",
 }
 SMALL = Network(name="cifar:resnet20", input_shape=(3, 32, 32), classes=10)

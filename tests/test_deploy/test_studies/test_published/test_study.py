@@ -73,6 +73,7 @@ def again(measured, tmp_path):
     return shutil.copytree(measured[0], tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_finished_rows_are_kept_and_a_broken_one_is_tried_again(measured, again):
     export = Exports()
     found, lines = study(again, (A, B), export=export)
