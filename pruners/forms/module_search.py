@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from torch import nn
@@ -29,6 +29,8 @@ _TRIALS = 64
 
 _Pattern: TypeAlias = tuple[type[nn.Module], tuple[Any, ...]]
 _Choice: TypeAlias = tuple[int, ...]
+_Read: TypeAlias = tuple[type[nn.Module], str]
+"""A class, and the name of an attribute of one of its modules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class _Outcome:
     reason: str
     finished: int
     failed: tuple[str, ...] = ()
+    read: frozenset[_Read] = frozenset()
 
     @property
     def misfit(self) -> Misfit | None:
@@ -134,9 +137,12 @@ class _Search:
     def _improve(self, best: _Outcome) -> _Outcome | None:
         """Return the first outcome that is better, with its choice made, or None."""
         for pattern in self._suspects(best):
-            present = self._choice[pattern]
-            for choice in _choices([len(slot.options) for slot in self.slots[self._members[pattern][0]]]):
-                if choice == present:
+            present, slots = self._choice[pattern], self.slots[self._members[pattern][0]]
+            # What the code did not read before it failed is not why: it fails there again, whatever that is.
+            read = [(pattern[0], slot.keys[0]) in best.read for slot in slots]
+            for choice in _choices([len(slot.options) for slot in slots]):
+                changed = [now != before for now, before in zip(choice, present, strict=True)]
+                if not any(changed) or any(change and not known for change, known in zip(changed, read, strict=True)):
                     continue
                 if self._spent[pattern] >= _TRIALS:
                     break
@@ -161,7 +167,9 @@ class _Search:
 
     def _judge(self) -> _Outcome:
         self._set()
-        return _judge(self.module, self.disagreement, self.calls, self.scales)
+        with _followed_reads({kind for kind, _ in self._members}) as read:
+            outcome = _judge(self.module, self.disagreement, self.calls, self.scales)
+        return replace(outcome, read=frozenset(read))
 
 
 def _choices(n_options: Sequence[int]) -> Iterator[_Choice]:
@@ -216,6 +224,31 @@ def _followed(module: nn.Module) -> Iterator[_Calls]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextlib.contextmanager
+def _followed_reads(kinds: Iterable[type[nn.Module]]) -> Iterator[set[_Read]]:
+    """Note which attributes are read of modules of these classes, and of their copies."""
+    read: set[_Read] = set()
+
+    def noting(plain: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+        def get(module: Any, name: str) -> Any:
+            read.add((type(module), name))
+            return plain(module, name)
+
+        return get
+
+    before = {kind: vars(kind).get("__getattribute__") for kind in kinds}
+    try:
+        for kind in before:
+            kind.__getattribute__ = noting(kind.__getattribute__)  # type: ignore[method-assign]
+        yield read
+    finally:
+        for kind, own in before.items():
+            if own is None:
+                del kind.__getattribute__
+            else:
+                kind.__getattribute__ = own  # type: ignore[method-assign]
 
 
 class _OldScales(TorchFunctionMode):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import copyreg
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from functools import cache
+from types import FunctionType, NoneType
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,6 +16,8 @@ from pruners.modules.attributes import OF_TORCH
 from pruners.modules.modes import copy_modes, modes_restored
 
 __all__ = ["copy_of", "copy_to_trace"]
+
+_ATOMS: frozenset[type] = frozenset({bool, int, float, str, NoneType, FunctionType})
 
 
 def copy_to_trace(model: nn.Module) -> nn.Module:
@@ -35,13 +41,57 @@ def copy_of(model: nn.Module, *, instead: Mapping[int, Tensor] | None = None) ->
     """
     kept = [tensor for layer in model.modules() for tensor in _kept_by(layer)]
     computed = {id(tensor): tensor.detach().clone() for tensor in kept if tensor.grad_fn is not None}
-    twin = copy.deepcopy(model, {**computed, **(instead or {})})
+    twin: nn.Module = _copied(model, {**computed, **(instead or {})})
     for layer in twin.modules():
         if list(_kept_by(layer, dict)):
             with modes_restored(layer):
                 layer.train()
     copy_modes(model, twin)
     return twin
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    """Copy as `copy.deepcopy` does, but modules and dictionaries without its detour by pickle's protocol.
+
+    It takes four fifths of the time of a network's copy. What has a way of its own to be copied is copied so.
+    """
+    if id(value) in memo:
+        return memo[id(value)]
+    if isinstance(value, nn.Module) and _copies_plainly(type(value)):  # type: ignore[arg-type]  # classes have hashes
+        memo[id(value)] = twin = type(value).__new__(type(value))
+        vars(twin).update(_copied_items(vars(value), memo))
+        return twin
+    if type(value) in {dict, OrderedDict}:
+        memo[id(value)] = items = type(value)()
+        items.update(_copied_items(value, memo))
+        return items
+    if type(value) is set and not value:
+        return memo.setdefault(id(value), set())
+    return copy.deepcopy(value, memo)
+
+
+def _copied_items(items: Mapping[Any, Any], memo: dict[int, Any]) -> Iterator[tuple[Any, Any]]:
+    for key, value in items.items():
+        yield (
+            key if type(key) in _ATOMS else _copied(key, memo),
+            value if type(value) in _ATOMS else _copied(value, memo),
+        )
+
+
+@cache
+def _copies_plainly(kind: type[nn.Module]) -> bool:
+    own = (
+        "__deepcopy__",
+        "__reduce__",
+        "__reduce_ex__",
+        "__getstate__",
+        "__getnewargs__",
+        "__getnewargs_ex__",
+        "__slots__",
+    )
+    return kind not in copyreg.dispatch_table and all(
+        getattr(kind, name, None) is getattr(nn.Module, name, None) for name in (*own, "__setstate__", "__new__")
+    )
 
 
 def _kept_by(layer: nn.Module, container: type = object) -> Iterator[Tensor]:

@@ -70,3 +70,49 @@ def test_a_layer_that_stays_in_evaluation_stays_there():
     assert twin.training and not twin[1].training
     copy_modes(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval(), twin)
     assert not twin.training
+
+
+class Counted(nn.Linear):
+    """Has a way of its own to be copied."""
+
+    def __deepcopy__(self, memo):
+        twin = Counted(self.in_features, self.out_features)
+        memo[id(self)] = twin
+        twin.copied = True
+        return twin
+
+
+class Linked(nn.Module):
+    """Its layers are shared, listed outside of its children, know their parent and have hooks."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = self.again = nn.Linear(4, 4)
+        self.last = nn.Linear(4, 4)
+        self.last.weight = self.first.weight
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.own = Counted(4, 4)
+        self.listed, self.named = [self.first, self.last], {"first": {"layer": self.first}}
+        self.last.parent = [self]
+        self.calls = []
+        self.first.register_forward_hook(lambda *_: self.calls.append(1))
+
+    def forward(self, x):
+        x = self.last(self.again(self.first(x)))
+        return self.attention(x, x, x)[0]
+
+
+def test_a_copy_is_linked_in_itself_and_to_nothing_else():
+    model, x = Linked().eval(), torch.randn(2, 3, 4)
+    twin = copy_of(model)
+    assert twin.first is twin.again is twin.listed[0] is twin.named["first"]["layer"]
+    assert twin.last is twin.listed[1]
+    assert twin.last.weight is twin.first.weight
+    assert twin.last.parent == [twin]
+    assert twin.own.copied
+    shared = {id(part) for part in (*model.modules(), *model.parameters(), model.listed, model.named)}
+    assert shared.isdisjoint(id(part) for part in (*twin.modules(), *twin.parameters(), twin.listed, twin.named))
+    assert torch.equal(twin(x), model(x))
+    assert len(model.calls) == 4, "a hook is a function, and functions are not copied"
+    twin.first.register_forward_hook(lambda *_: twin.calls.append(1))
+    assert len(model.first._forward_hooks) == 1
