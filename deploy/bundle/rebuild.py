@@ -71,7 +71,9 @@ def load_network(bundle: Bundle, *, trust_code: bool = False, file_sha256: str |
             )
     network = build(spec, n_classes=origin.n_classes, input_shape=origin.input_shape, target_shape=origin.target_shape)
     if bundle.plan is not None:
-        return load(network, PruningPlan.load(bundle.plan), bundle.weights).eval()
+        pruning = bundle.manifest.pruning
+        form = pruning.proof.form if pruning is not None and pruning.proof is not None else "auto"
+        return load(network, PruningPlan.load(bundle.plan), bundle.weights, form=form).eval()
     try:
         load_model(network, bundle.weights)
     except (RuntimeError, SafetensorError) as error:

@@ -68,7 +68,7 @@ def test_positions_are_names_and_one_tensor_needs_none(file, make, refused):
     refused("gives one tensor: leave output: 'logits' out", "cifar:resnet20", output="logits")
 
 
-@pytest.mark.parametrize("form", ["module", pytest.param("graph", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("form", [pytest.param("module", marks=pytest.mark.slow), "graph"])
 def test_a_network_that_returns_a_dataclass_is_trained_pruned_and_exported(file, tmp_path, form):
     recipe = Recipe.model_validate(
         {
