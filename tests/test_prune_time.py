@@ -6,6 +6,7 @@ Prints a table, with Torch-Pruning (which proves nothing) beside it where it is 
 from __future__ import annotations
 
 import importlib.util
+import resource
 import sys
 import threading
 import time
@@ -27,6 +28,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121", "regnet_y_400mf", "swin_t")
 RUNS = 3
+MOST_BYTES = 6 * 2**30
+"""For the other library, in this process."""
 IMAGE = torch.randn(1, 3, 224, 224)
 
 
@@ -84,10 +87,14 @@ def by_torch_pruning(model) -> float | None:
             ignored_layers=output_layers(model, (IMAGE,)),
         ).step()
 
+    before, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, hard))  # some networks take it all that there is
     try:
         return seconds(prune)
     except Exception:  # noqa: BLE001 - whatever the library raises on a network that it cannot prune
         return None
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, hard))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -111,5 +118,5 @@ def test_a_proved_pruning_costs_little_beside_a_trace(capsys):
         lines.append(f"{name:18} {traced:7.2f} {proved:8.2f} {ratios[name]:6.2f} {beside:>16} {copies:8.1f}")
     with capsys.disabled():
         sys.stdout.write("\n" + "\n".join(lines) + "\n")
-    assert median(ratios.values()) < 3, ratios
+    assert median(ratios.values()) < 2.5, ratios
     assert max(ratios.values()) < 6, ratios
