@@ -253,25 +253,6 @@ def test_a_size_written_into_code_is_refused_with_the_module_and_what_torch_said
     assert model.body[1].unflattened_size == (2, 3)
 
 
-class Labelled(Baked):
-    """Repeats a size in attributes that its code never reads."""
-
-    def __init__(self):
-        super().__init__()
-        self.width = self.features = self.channels = self.units = 6
-
-
-def test_attributes_that_the_code_does_not_read_are_not_tried():
-    gone = {"body.0.weight": {0: [1, 4]}, "body.0.bias": {0: [1, 4]}, "head.weight": {1: [1, 4]}}
-    changes = [SizeChange("body.1", 3, 2), SizeChange("body.2", 6, 4), SizeChange("", 6, 4)]
-    get = Labelled.__getattribute__
-    model = Labelled()
-    disagreement = judge(model, gone, torch.randn(3, 4))
-    assert isinstance(module_form(model, gone, changes, disagreement), Misfit)
-    assert disagreement.calls < 8
-    assert Labelled.__getattribute__ is get
-
-
 class Layered(nn.Module):
     def __init__(self):
         super().__init__()
