@@ -125,20 +125,20 @@ class GivenInputs:
         for name in (*self.arrays, *self.values, *self.ranges):
             if name not in known:
                 raise InputError(f"the model has no input {name!r}; it has {', '.join(map(repr, known)) or 'none'}")
-        whole = dict(made_up)
+        said: dict[str, Array] = {}
         for name, values in self.values.items():
             like = made_up[name]
             if len(values) not in (1, like.size):
                 raise InputError(f"input {name!r} holds {like.size} numbers, {len(values)} are given")
             repeated = np.broadcast_to(np.array(values), (like.size,)) if len(values) == 1 else np.array(values)
-            whole[name] = _cast(repeated.reshape(like.shape), known[name])
+            said[name] = _cast(repeated.reshape(like.shape), known[name])
         for index, (name, (low, high)) in enumerate(self.ranges.items()):
             rng, shape = np.random.default_rng([seed, index]), made_up[name].shape
             whole_ones = made_up[name].dtype.kind in "iub"
             drawn: Array = rng.integers(int(low), int(high) + 1, shape) if whole_ones else rng.uniform(low, high, shape)
-            whole[name] = _cast(drawn, known[name])
+            said[name] = _cast(drawn, known[name])
         return tuple(
-            {**whole, **{name: _cast(array, known[name]) for name, array in arrays.items()}}
+            {**made_up, **{name: _cast(array, known[name]) for name, array in arrays.items()}, **said}
             for arrays in self.calls(specs)
         )
 
