@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from benchmarks.process.memory import bytes_in
+
 __all__ = ["die_first", "limit_memory", "memory_bytes"]
 
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
@@ -28,8 +30,8 @@ def limit_memory() -> None:
         return
     import resource
 
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard == resource.RLIM_INFINITY or limit < hard:
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft == resource.RLIM_INFINITY or limit < soft:  # a stricter limit of the user's stays
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
@@ -41,17 +43,8 @@ def memory_bytes(root: Path = Path("/")) -> int | None:
     root : Path
         Folder that holds ``proc`` and ``sys``.
     """
-    found = []
-    for line in _text(root / _MEMORY).splitlines():
-        if line.startswith("MemTotal:"):
-            found.append(1024 * int(line.split()[1]))
-    if (group := _text(root / _GROUP_LIMIT).strip()).isdecimal():
-        found.append(int(group))
-    return min(found, default=None)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return ""
+    total = bytes_in(root / _MEMORY, "MemTotal:")
+    group = ""
+    with suppress(OSError):
+        group = (root / _GROUP_LIMIT).read_text(encoding="ascii").strip()
+    return min(total, int(group)) if total is not None and group.isdecimal() else total

@@ -10,7 +10,7 @@ from typing import get_args
 from benchmarks.errors import SettingError
 from benchmarks.records.memory import MemoryPhase, PhaseName
 
-__all__ = ["PhaseRecorder", "forget_peak", "peak_bytes", "pss_bytes"]
+__all__ = ["PhaseRecorder", "bytes_in", "forget_peak", "peak_bytes", "pss_bytes"]
 
 _ORDER: tuple[PhaseName, ...] = get_args(PhaseName)
 _EMPTY_RUNTIME: tuple[PhaseName, ...] = ("start", "import")
@@ -103,7 +103,7 @@ def peak_bytes(status: Path = _STATUS) -> int:
     status : Path
         The process's status file.
     """
-    peak = _kilobytes(status, "VmHWM:")
+    peak = bytes_in(status, "VmHWM:")
     return _maxrss_bytes() if peak is None else peak
 
 
@@ -115,7 +115,7 @@ def pss_bytes(rollup: Path = _ROLLUP) -> int | None:
     rollup : Path
         The process's sums over its mappings, see proc_pid_smaps(5).
     """
-    return _kilobytes(rollup, "Pss:")
+    return bytes_in(rollup, "Pss:")
 
 
 def forget_peak(clear_refs: Path = _CLEAR_REFS) -> bool:
@@ -134,7 +134,16 @@ def forget_peak(clear_refs: Path = _CLEAR_REFS) -> bool:
     return True
 
 
-def _kilobytes(path: Path, label: str) -> int | None:
+def bytes_in(path: Path, label: str) -> int | None:
+    """Read what a file of /proc gives in kilobytes behind a label, in bytes; None where it does not.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    label : str
+        How the line begins: ``"VmHWM:"``.
+    """
     try:
         text = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):

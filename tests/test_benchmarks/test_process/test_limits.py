@@ -50,6 +50,18 @@ except MemoryError:
     assert log.read_text().startswith("refused after ")
 
 
+def test_a_stricter_limit_of_the_user_stays():
+    code = """
+import resource
+from benchmarks.process.limits import limit_memory
+resource.setrlimit(resource.RLIMIT_DATA, (2**28, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+limit_memory()
+raise SystemExit(resource.getrlimit(resource.RLIMIT_DATA)[0] != 2**28)
+"""
+    with Child(["-c", code]) as child:
+        assert child.wait(60) == 0
+
+
 def test_a_measured_process_is_limited_and_the_first_to_end_where_memory_runs_out(conv_model):
     process = MeasuredProcess(SubjectSpec(model=conv_model, backend="null"), timeout_s=60)
     try:
