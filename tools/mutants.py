@@ -252,7 +252,7 @@ MUTANTS = {
 }
 
 
-def survives(mutant: Mutant) -> bool:
+def fate(mutant: Mutant) -> str:
     """Run the tests of a mutant on a copy of the project that has it."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "project"
@@ -270,19 +270,19 @@ def survives(mutant: Mutant) -> bool:
                 command, check=False, cwd=copy, env=variables, capture_output=True, text=True, timeout=LONGEST
             )
         except subprocess.TimeoutExpired:  # no fixpoint is reached
-            return False
+            return f"caught, hangs for {LONGEST} s"
     if done.returncode not in (0, 1):
         raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
-    return done.returncode == 0
+    return "caught" if done.returncode else "SURVIVES"
 
 
 def main(words: list[str]) -> int:
     chosen = {name: mutant for name, mutant in MUTANTS.items() if all(word in name for word in words)}
     survivors = []
     for name, mutant in chosen.items():
-        lives = survives(mutant)
-        print(f"{'SURVIVES' if lives else 'caught'}: {name}", flush=True)
-        survivors += [name] * lives
+        end = fate(mutant)
+        print(f"{end}: {name}", flush=True)
+        survivors += [name] * (end == "SURVIVES")
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants caught")
     return int(bool(survivors))
 
