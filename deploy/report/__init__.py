@@ -1,7 +1,7 @@
 """What a person reads: tables, plots and pages.
 
 `tables`, `layer_tables`, `load_table` and `plan_text` derive a `table.Table`; `terminal`, `markdown` and `page` show
-it. `plots`, `plan_picture`, `axes` and `svg` draw; `rendering` fills the ``templates``; `formatting` writes numbers.
+it. `drawing` and `plan_picture` draw; `pages` has the templates; `formatting` writes numbers.
 """
 
 __all__: list[str] = []

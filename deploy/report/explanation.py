@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.layers.explanation import ExplainedLayer, Explanation, LayerSide, Reason
 from deploy.report.formatting import NOTHING, count, duration, percent, rate, ratio, size
-from deploy.report.rendering import render
+from deploy.report.pages.rendering import render
 from deploy.report.table import Notes, Table, left
 
 __all__ = ["answer", "explanation_page", "explanation_tables"]

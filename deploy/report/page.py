@@ -14,11 +14,11 @@ from benchmarks.records.measurement import Environment, Measurement
 from benchmarks.settings import NOT_A_VERDICT
 from deploy.files.atomic import write_file
 from deploy.files.printable import printable
+from deploy.report.drawing.plots import flops_plot, latency_plot
 from deploy.report.formatting import answer, percent, size
+from deploy.report.pages.rendering import render
 from deploy.report.plan_picture import plan_picture
 from deploy.report.plan_rows import group_table
-from deploy.report.plots import flops_plot, latency_plot
-from deploy.report.rendering import render
 from deploy.report.tables import tables
 from deploy.results.results import ModelRow, Results
 

@@ -12,11 +12,11 @@ from markupsafe import Markup
 from deploy.bundle.pruning import GroupCount, PruningRecord
 from deploy.files.atomic import write_file
 from deploy.files.printable import printable
-from deploy.report.axes import Axis, round_ticks
+from deploy.report.drawing.axes import Axis, round_ticks
+from deploy.report.drawing.svg import element, line, picture, text
 from deploy.report.formatting import percent
+from deploy.report.pages.rendering import render
 from deploy.report.plan_rows import group_table, shorten
-from deploy.report.rendering import render
-from deploy.report.svg import element, line, picture, text
 from deploy.report.table import Table
 
 if TYPE_CHECKING:

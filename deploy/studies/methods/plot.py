@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.stats.summary import summarise
-from deploy.report.axes import Axis, draw_x_axis, draw_y_axis, plain, round_ticks
+from deploy.report.drawing.axes import Axis, draw_x_axis, draw_y_axis, plain, round_ticks
+from deploy.report.drawing.svg import element, line, number, picture, polyline, text
 from deploy.report.formatting import duration, percent, score, score_name, score_title, score_unit
-from deploy.report.svg import element, line, number, picture, polyline, text
 from deploy.studies.methods.results import StudyResults
 from deploy.studies.methods.summary import Mean, cells_of, mean_of, scores_of
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from markupsafe import Markup
 
 from deploy.files.atomic import write_file
-from deploy.report.axes import Axis, draw_x_axis
+from deploy.report.drawing.axes import Axis, draw_x_axis
+from deploy.report.drawing.svg import element, line, picture, text
 from deploy.report.formatting import NOTHING, score, score_name
-from deploy.report.rendering import render
-from deploy.report.svg import element, line, picture, text
+from deploy.report.pages.rendering import render
 from deploy.report.table import Notes, Table, left
 from deploy.studies.oracle.results import CriterionRow, OracleResults
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.report.axes import Axis, factor_ticks, round_ticks
+from deploy.report.drawing.axes import Axis, factor_ticks, round_ticks
 from deploy.report.formatting import count, duration, size
 
 

@@ -26,7 +26,7 @@ def render(template: str, **context: Any) -> str:
         What the template names.
     """
     environment = Environment(
-        loader=PackageLoader("deploy.report"),
+        loader=PackageLoader("deploy.report.pages"),
         autoescape=True,
         finalize=_shown,
         undefined=StrictUndefined,

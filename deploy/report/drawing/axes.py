@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from deploy.report.svg import line, text
+from deploy.report.drawing.svg import line, text
 
 __all__ = ["Axis", "draw_x_axis", "draw_y_axis", "factor_ticks", "plain", "round_ticks"]
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from benchmarks.records.measurement import Comparison, Measurement
 from benchmarks.stats.summary import percentile, summarise, supports
-from deploy.report.axes import Axis, draw_x_axis, draw_y_axis, factor_ticks, plain, round_ticks
+from deploy.report.drawing.axes import Axis, draw_x_axis, draw_y_axis, factor_ticks, plain, round_ticks
+from deploy.report.drawing.svg import element, line, picture, polyline, text
 from deploy.report.formatting import count, duration, interval, percent
-from deploy.report.svg import element, line, picture, polyline, text
 
 __all__ = ["flops_plot", "latency_plot"]
 

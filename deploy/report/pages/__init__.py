@@ -1,0 +1,3 @@
+"""What the pages share: `rendering` fills the ``templates``."""
+
+__all__: list[str] = []
