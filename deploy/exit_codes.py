@@ -18,6 +18,7 @@ __all__ = [
     "OK",
     "READER_LEFT",
     "REGRESSION",
+    "TARGET_NOT_REACHED",
     "UNFIT",
     "USAGE",
     "WRONG_ANSWERS",
@@ -38,7 +39,9 @@ UNFIT = 4
 """The machine was not fit for measuring: its numbers should not be believed."""
 WRONG_ANSWERS = 5
 """A compiled model's answers differ from the reference."""
-DIFFERENT = 6
+TARGET_NOT_REACHED = 6
+"""No network within the drop of accuracy that is allowed reached the target: the best one found is kept."""
+DIFFERENT = 7
 """Two plans keep different units."""
 DEFECT = 70
 """A bug in prune-deploy."""

@@ -28,7 +28,7 @@ def diff(
 ) -> None:
     """Compare two plans of one network: which groups differ, by how many units, and how much they overlap.
 
-    Exit code 0 when both keep the same units, 1 when they differ.
+    Exit code 0 when both keep the same units, 7 when they differ, 2 when they cannot be compared.
     """
     a, b = read_plan(plan_a), read_plan(plan_b)
     changes = differences(a, b)
