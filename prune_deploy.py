@@ -12,10 +12,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-__all__ = ["main"]
+__all__ = ["how_to_install", "main"]
 
 _PACKAGES = ("backends", "benchmarks", "deploy", "pruners")
 _USAGE = 2
+
+
+def how_to_install(extra: str) -> str:
+    """Return the command that adds an optional part, a key of ``[project.optional-dependencies]``.
+
+    The project is on no package index: what exists is its folder.
+    """
+    return f"pip install -e '.[{extra}]' in the folder of prune-deploy"
 
 
 def main() -> NoReturn:

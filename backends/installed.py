@@ -27,10 +27,10 @@ def missing(module: str, install: str) -> Availability | None:
     """Return how to get `module` where it is not installed, None where it is."""
     if find_spec(module) is not None:
         return None
-    return Availability(ok=False, reason=f"{module} is not installed", hint=f"pip install {install}")
+    return Availability(ok=False, reason=f"{module} is not installed", hint=install)
 
 
-def import_runtime(module: str, install: str) -> ModuleType:
+def import_runtime(module: str) -> ModuleType:
     """Import a runtime that `missing` has found.
 
     Raises
@@ -41,6 +41,7 @@ def import_runtime(module: str, install: str) -> ModuleType:
     try:
         return import_module(module)
     except (ImportError, OSError) as error:
+        package = module.partition(".")[0].replace("_", "-")
         raise BackendUnavailableError(
-            f"{module} is installed but does not load: {one_line(error)}; pip install --force-reinstall {install}"
+            f"{module} is installed but does not load: {one_line(error)}; pip install --force-reinstall {package}"
         ) from error

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OrtBackend"]
 
-_INSTALL = "onnxruntime"
+_INSTALL = "pip install onnxruntime"
 _OPTIMISED = "optimised.onnx"
 _SEVERITY_ERROR = 3
 _READ_BACK: Mapping[Precision, frozenset[Precision]] = {
@@ -245,7 +245,7 @@ class OrtBackend(Backend):
         """Import onnxruntime."""
         import onnx  # noqa: F401
 
-        import_runtime("onnxruntime", _INSTALL)
+        import_runtime("onnxruntime")
 
     def availability(self, device: str = "cpu") -> Availability:
         """Return whether onnxruntime is installed; only the CPU is served."""

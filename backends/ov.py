@@ -41,13 +41,14 @@ from backends.base import (
 from backends.errors import ArtefactError, ModelLoadError, OptionError, RunError, one_line, shortened
 from backends.installed import import_runtime, missing, version_of
 from backends.precision import layer_counts
+from prune_deploy import how_to_install
 
 if TYPE_CHECKING:
     from backends.modelfile import ModelFile
 
 __all__ = ["OpenVinoBackend"]
 
-_INSTALL = "'prune-deploy[openvino]'"
+_INSTALL = how_to_install("openvino")
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32", "mixed": "f32"}
 _CAPABILITIES: dict[Precision, str] = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8", "mixed": "FP32"}
 _PRECISIONS: dict[str, Precision] = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8"}
@@ -329,11 +330,11 @@ def _openvino() -> ModuleType:
     """Import openvino with its telemetry switched off."""
     name = "openvino_telemetry"
     if "openvino" in sys.modules or name in sys.modules:
-        return import_runtime("openvino", _INSTALL)
+        return import_runtime("openvino")
     # None in sys.modules makes the import of the telemetry client fail; openvino then takes its own empty stand-in.
     sys.modules[name] = None  # type: ignore[assignment]
     try:
-        return import_runtime("openvino", _INSTALL)
+        return import_runtime("openvino")
     finally:
         del sys.modules[name]
 

@@ -45,13 +45,14 @@ from backends.base import (
 from backends.errors import ModelLoadError, OptionError, RunError, one_line
 from backends.installed import import_runtime, missing, version_of
 from backends.layer_times import undisturbed_mean
+from prune_deploy import how_to_install
 
 if TYPE_CHECKING:
     from backends.modelfile import ModelFile
 
 __all__ = ["TorchBackend", "TorchCompileBackend"]
 
-_INSTALL = "'prune-deploy[prune]'"
+_INSTALL = how_to_install("prune")
 _DTYPES: dict[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp64": "float64"}
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
 _COMPILERS = ("g++", "clang++", "c++")
@@ -169,7 +170,7 @@ class TorchBackend(Backend):
         """Import torch."""
         import onnx  # noqa: F401
 
-        import_runtime("torch", _INSTALL)
+        import_runtime("torch")
 
     def availability(self, device: str = "cpu") -> Availability:
         """Return whether torch is installed; only the CPU is served."""
@@ -208,7 +209,7 @@ class TorchCompileBackend(TorchBackend):
     def load_runtime(self) -> None:
         """Import torch and its compiler."""
         super().load_runtime()
-        import_runtime("torch._inductor.compile_fx", _INSTALL)
+        import_runtime("torch._inductor.compile_fx")
 
     def availability(self, device: str = "cpu") -> Availability:
         """Return whether torch and a C++ compiler are installed; only the CPU is served."""
@@ -294,7 +295,7 @@ def _to_torch(array: Array) -> Any:
 
 
 def _to_numpy(tensor: Any) -> Array:
-    torch: ModuleType = import_runtime("torch", _INSTALL)
+    torch: ModuleType = import_runtime("torch")
     if tensor.dtype == torch.bfloat16:
         bits: Array = tensor.contiguous().view(torch.int16).numpy().view(np.dtype("bfloat16")).copy()
         return bits

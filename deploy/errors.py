@@ -7,7 +7,6 @@ DeployError                 root; the command line prints it as one line and exi
 ├── BundleError             a bundle is incomplete, changed after it was written, or of an unknown version
 ├── OutputError             results cannot be written (read-only folder, full disk)
 ├── ResultsError            a results file is missing, broken, or of an unknown version
-├── OptionNameError         an option of the command line has another name now
 └── ExtraMissingError       a command needs an optional part that is not installed
 """
 
@@ -18,7 +17,6 @@ __all__ = [
     "DeployError",
     "ExportError",
     "ExtraMissingError",
-    "OptionNameError",
     "OutputError",
     "RecipeError",
     "ResultsError",
@@ -52,10 +50,6 @@ class OutputError(DeployError):
 
 class ResultsError(DeployError):
     """A results file is missing, broken, or of an unknown version."""
-
-
-class OptionNameError(DeployError):
-    """An option of the command line has another name now."""
 
 
 class ExtraMissingError(DeployError):

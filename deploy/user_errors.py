@@ -22,6 +22,7 @@ from typing import NoReturn
 from deploy.exit_codes import DEFECT, READER_LEFT, USAGE, WRONG_ANSWERS
 from deploy.files.printable import printable, printable_streams
 from deploy.files.scratch import OUTSIDE
+from prune_deploy import how_to_install
 
 __all__ = ["guarded"]
 
@@ -149,7 +150,7 @@ def _explain(error: BaseException, *, quiet: bool) -> NoReturn:
         _say(f"{error.filename or 'output'}: {(error.strerror or 'cannot be written').lower()}")
         raise SystemExit(USAGE) from None
     if isinstance(error, ModuleNotFoundError) and (name := (error.name or "").partition(".")[0]) in _OPTIONAL:
-        _say(f"{name} is not installed, and this command needs it: pip install 'prune-deploy[prune]'")
+        _say(f"{name} is not installed, and this command needs it: {how_to_install('prune')}")
         raise SystemExit(USAGE) from None
     classes = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
     if not classes & _USER_ERRORS:

@@ -33,7 +33,7 @@ class TrtBackend(Backend):
         import onnx  # noqa: F401
 
         for name in installed():
-            import_runtime(name, INSTALL[name])
+            import_runtime(name)
 
     def availability(self, device: str = "cpu") -> Availability:
         """Return whether TensorRT is installed and `device` is there; ``sm_XY`` needs no GPU."""
@@ -43,7 +43,7 @@ class TrtBackend(Backend):
             return Availability(
                 ok=False,
                 reason="neither tensorrt nor tensorrt_rtx is installed",
-                hint=f"pip install {INSTALL['tensorrt_rtx']} (or {INSTALL['tensorrt']})",
+                hint=f"{INSTALL['tensorrt_rtx']} (or '.[tensorrt]')",
             )
         devices_here = gpus()
         devices = (*devices_here, *(["sm_XY (compile only)"] if "tensorrt_rtx" in packages else []))
@@ -51,7 +51,7 @@ class TrtBackend(Backend):
         if device.startswith("sm_"):
             if "tensorrt_rtx" not in packages:
                 reason = "only TensorRT-RTX compiles for a named compute capability, and it is not installed"
-                hint = f"pip install {INSTALL['tensorrt_rtx']}"
+                hint = INSTALL["tensorrt_rtx"]
         elif not devices_here:
             reason, hint = NO_GPU, NO_GPU_HINT
         elif device == "cpu":
@@ -60,7 +60,7 @@ class TrtBackend(Backend):
             reason = f"there is no {device}; this machine has {len(devices_here)} GPU(s)"
             hint = f"pass --device cuda:0 to cuda:{len(devices_here) - 1}"
         elif not has_cuda_bindings():
-            reason, hint = "cuda-bindings is not installed", f"pip install {INSTALL[packages[0]]}"
+            reason, hint = "cuda-bindings is not installed", INSTALL[packages[0]]
         return Availability(ok=not reason, version=version, devices=devices, reason=reason, hint=hint)
 
     def require_precision(self, model: Path, precision: Precision) -> None:
@@ -94,7 +94,7 @@ def _checked(model: Path, options: CompileOptions) -> tuple[Dialect, ModelFile]:
     """Check the options, make the GPU the current one, and read the file."""
     named = options.device.startswith("sm_")
     name = "tensorrt_rtx" if named else installed()[0]
-    dialect = Dialect.of(import_runtime(name, INSTALL[name]))
+    dialect = Dialect.of(import_runtime(name))
     if options.threads != 1:
         raise OptionError(f"backend 'trt' computes on a GPU: threads must be 1, got {options.threads}")
     if named and options.device not in dialect.capabilities:

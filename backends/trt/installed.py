@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 from importlib.util import find_spec
 
+from prune_deploy import how_to_install
+
 __all__ = ["INSTALL", "NO_GPU", "NO_GPU_HINT", "gpu_index", "gpus", "has_cuda_bindings", "installed"]
 
-INSTALL = {"tensorrt": "'prune-deploy[tensorrt]'", "tensorrt_rtx": "'prune-deploy[tensorrt-rtx]'"}
+INSTALL = {"tensorrt": how_to_install("tensorrt"), "tensorrt_rtx": how_to_install("tensorrt-rtx")}
 NO_GPU = "no NVIDIA GPU or driver found on this machine"
 NO_GPU_HINT = "run it on a machine with an NVIDIA GPU, or compile without running, for example with --device sm_89"
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from deploy.cli.app import app
 from deploy.files.scratch import scratch_folder
 
@@ -10,5 +13,6 @@ __all__ = ["command_line"]
 
 def command_line() -> None:
     """Run the command that the arguments name; `deploy.user_errors.guarded` says what went wrong."""
+    name = Path(sys.argv[0]).stem
     with scratch_folder():
-        app()
+        app(prog_name=name if name == "prune-deploy" else "deploy")

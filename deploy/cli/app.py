@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from deploy.errors import OptionNameError
+from deploy.cli.spellings import respelt
+from deploy.files.printable import printable
 
 __all__ = ["COMMANDS", "Entry", "LazyGroup", "app"]
 
@@ -55,7 +56,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         ),
         "explain": Entry(
             "deploy.cli.explain:explain",
-            "Say why the time of PRUNED did not follow its MACs, layer by layer and in all, and what to do about it.",
+            "Say why the time of MODEL did not follow its MACs, layer by layer and in all, and what to do about it.",
         ),
         "compile": Entry(
             "deploy.cli.compile_:compile_model",
@@ -71,11 +72,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         ),
         "plan": Entry("", "Read, draw, compare, apply and transfer pruning plans."),
         "table": Entry("", "Build, print and check latency tables: what each width of a network costs on a backend."),
-        "study": Entry(
-            "",
-            "Answer a question that takes many networks or many measurements. deploy study RECIPE is short for "
-            "deploy study run RECIPE.",
-        ),
+        "study": Entry("", "Compare pruning methods as RECIPE says, or answer another question of many networks."),
     },
     "plan": {
         "show": Entry("deploy.cli.plan.show:show", "Print what a plan removes and draw the kept units of each group."),
@@ -139,23 +136,8 @@ COMMANDS: dict[str, dict[str, Entry]] = {
 }
 """Name of a group -> name of a command -> where it stands."""
 
-_OLD_FLAGS = {
-    ("bench", "--against"): "the command deploy compare BASELINE CANDIDATE",
-    ("bench", "-a"): "the command deploy compare BASELINE CANDIDATE",
-    ("bench", "--margin"): "an option of deploy compare",
-    ("bench", "--strict"): "an option of deploy compare",
-    ("layers", "--against"): "--baseline",
-    ("layers", "-a"): "--baseline",
-    ("layers", "--budget"): "--duration",
-    ("load", "--budget"): "--duration",
-    ("show", "--html"): "--page",
-    ("apply", "--out"): "--output",
-    ("transfer", "--out"): "--output",
-    ("run", "--out"): "--output",
-    ("coverage", "--out"): "--output",
-    ("published", "--out"): "--output",
-}
-"""(Command, flag of version 0.1.0) -> what it is called now."""
+_STUDY = ("study", "run")
+"""The command of ``deploy study RECIPE``, whose name nobody has to write."""
 
 
 class _Commands(Mapping[str, Any]):
@@ -185,14 +167,15 @@ class _Commands(Mapping[str, Any]):
 
 
 class _Command(TyperCommand):
-    """A command that knows what its flags were called before."""
+    """A command that understands what its options were called before."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        for word in args:
-            flag = word.partition("=")[0]
-            if now := _OLD_FLAGS.get((str(self.name), flag)):
-                raise OptionNameError(f"{flag} is now {now}")
-        return super().parse_args(ctx, args)
+        group = "deploy" if ctx.parent is None else str(ctx.parent.command.name)
+        return super().parse_args(ctx, respelt((group, str(self.name)), args, _say))
+
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        """Write the line of use; a study of a recipe has no name of its own."""
+        formatter.write_usage(ctx.command_path.strip(), " ".join(self.collect_usage_pieces(ctx)))
 
 
 class LazyGroup(TyperGroup):
@@ -201,7 +184,7 @@ class LazyGroup(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         entries = COMMANDS[settings["name"]]
-        self._lines = [(name, entry.line) for name, entry in entries.items()]
+        self._lines = [(name, entry.line) for name, entry in entries.items() if (self.name, name) != _STUDY]
         commands: Any = _Commands(entries)
         self.commands = commands
 
@@ -210,22 +193,54 @@ class LazyGroup(TyperGroup):
         with formatter.section("Commands"):
             formatter.write_dl(self._lines)
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help; that of ``deploy study`` begins with its own argument and options."""
+        if self.name != _STUDY[0]:
+            super().format_help(ctx, formatter)
+            return
+        study = self.commands[_STUDY[1]]
+        study.format_help(study.make_context(None, [], parent=ctx, resilient_parsing=True), formatter)
+        self.format_commands(ctx, formatter)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Complete the names of commands, without importing them."""
+        ours: Any = {name: TyperCommand(name, help=line, short_help=line) for name, line in self._lines}
+        real, self.commands = self.commands, ours
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self.commands = real
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put ``run`` before a recipe of ``deploy study``. A misspelt command is still reported as one."""
-        if self.name == "study" and args and args[0] not in (*self.commands, *ctx.help_option_names):
+        """Take what follows ``deploy study`` for a recipe where it is no command; a misspelt one is still reported."""
+        if self.name == _STUDY[0] and args and args[0] not in ctx.help_option_names:
             first = args[0]
-            if first.startswith("-") or "." in first or "/" in first or Path(first).is_file():
-                args = ["run", *args]
+            if first == _STUDY[1]:
+                _say("deploy: deploy study run RECIPE is now deploy study RECIPE")
+            elif first not in self.commands and (
+                first.startswith("-") or "." in first or "/" in first or Path(first).is_file()
+            ):
+                args = [_STUDY[1], *args]
         return super().parse_args(ctx, args)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command; that of a recipe is called as its group is."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return (None if (self.name, name) == _STUDY else name), command, rest
 
-def _group(name: str, line: str) -> typer.Typer:
+
+def _say(line: str) -> None:
+    typer.echo(printable(line), err=True)
+
+
+def _group(name: str, line: str, *, completion: bool = False) -> typer.Typer:
     group = typer.Typer(
         name=name,
         cls=LazyGroup,
         help=line,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=completion,
+        context_settings={"help_option_names": ["-h", "--help"]},
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
@@ -250,6 +265,8 @@ def _options(
 
 
 app = _group(
-    "deploy", "What does pruning really buy on the hardware it will run on? Prune, export, compile, check, measure."
+    "deploy",
+    "What does pruning really buy on the hardware it will run on? Prune, export, compile, check, measure.",
+    completion=True,
 )
 app.callback()(_options)

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.errors import SettingError
 from benchmarks.machine.affinity import parse_cores
 from benchmarks.settings import NOT_A_VERDICT, Settings
 from benchmarks.subject.given import GivenInputs
 from deploy.cli import options as given
-from deploy.cli.output import leave, say
+from deploy.cli.output import leave, say, teller
 from deploy.exit_codes import exit_code
 from deploy.files.atomic import require_writable
 from deploy.report.page import write_page
@@ -21,9 +22,12 @@ from deploy.results.bench_grid import Grid, bench_models, label_models, numbers,
 
 __all__ = ["bench", "compare"]
 
+_MARGIN = 0.03
+
 
 def bench(
     model: given.Model,
+    against: given.Against = None,
     backend: given.Backends = None,
     precision: given.Precision = "fp32",
     threads: given.ThreadsList = None,
@@ -41,6 +45,8 @@ def bench(
     half_width: Annotated[
         float, typer.Option(help="Target half-width of its confidence interval, as a share of the percentile.")
     ] = 0.02,
+    margin: given.Margin = None,
+    strict: given.Strict = False,
     cores: given.Cores = None,
     cold: given.Cold = False,
     fast: given.Fast = False,
@@ -49,11 +55,20 @@ def bench(
     seed: given.Seed = 0,
     output: given.OutputFile = None,
     page: given.PageFile = None,
+    json: given.Json = False,
+    quiet: given.Quiet = False,
 ) -> None:
-    """Measure an ONNX file: check its answers, then latency, throughput and memory, in processes of its own."""
+    """Measure an ONNX file: check its answers, then latency, throughput and memory, in processes of its own.
+
+    With --against the two are measured in turn, as deploy compare BASELINE MODEL does, with its exit codes.
+    """
+    if against is None and (margin is not None or strict):
+        raise SettingError(f"{'--strict' if margin is None else '--margin'} is for a comparison: give --against too")
     settings = Settings(
         trials=trials,
         budget_s=budget,
+        margin=_MARGIN if margin is None else margin,
+        strict=strict,
         percentile=percentile / 100,
         half_width=half_width,
         cold=cold,
@@ -62,7 +77,8 @@ def bench(
     )
     grid = _grid(backend, precision, threads, device, batch, shape, cores)
     grid = replace(grid, given=GivenInputs.read(inputs, input_value or (), input_range or ()))
-    _measure(label_models(model, None), grid, settings, output, page, fast=fast, accept_unfit=accept_unfit)
+    models = label_models(model, against)
+    _measure(models, grid, settings, output, page, fast=fast, accept_unfit=accept_unfit, json=json, quiet=quiet)
 
 
 def compare(
@@ -79,7 +95,7 @@ def compare(
     input_range: given.InputRanges = None,
     trials: given.Trials = None,
     budget: given.Budget = 60.0,
-    margin: given.Margin = 0.03,
+    margin: given.Margin = None,
     strict: given.Strict = False,
     cores: given.Cores = None,
     cold: given.Cold = False,
@@ -89,17 +105,26 @@ def compare(
     seed: given.Seed = 0,
     output: given.OutputFile = None,
     page: given.PageFile = None,
+    json: given.Json = False,
+    quiet: given.Quiet = False,
 ) -> None:
     """Measure two ONNX files in turn, and decide whether CANDIDATE is faster than BASELINE.
 
-    Exit code 0: faster or equivalent, 1: slower, 3: not decided.
+    deploy bench CANDIDATE --against BASELINE is the same. Exit code 0: faster or equivalent, 1: slower, 3: not decided.
     """
     settings = Settings(
-        trials=trials, budget_s=budget, margin=margin, strict=strict, cold=cold, seed=seed, check=not no_check
+        trials=trials,
+        budget_s=budget,
+        margin=_MARGIN if margin is None else margin,
+        strict=strict,
+        cold=cold,
+        seed=seed,
+        check=not no_check,
     )
     grid = _grid(backend, precision, threads, device, batch, shape, cores)
     grid = replace(grid, given=GivenInputs.read(inputs, input_value or (), input_range or ()))
-    _measure(label_models(candidate, baseline), grid, settings, output, page, fast=fast, accept_unfit=accept_unfit)
+    models = label_models(candidate, baseline)
+    _measure(models, grid, settings, output, page, fast=fast, accept_unfit=accept_unfit, json=json, quiet=quiet)
 
 
 def _grid(
@@ -131,15 +156,19 @@ def _measure(
     *,
     fast: bool,
     accept_unfit: bool,
+    json: bool,
+    quiet: bool,
 ) -> None:
     if page is not None:
         require_writable(page)
     if fast:
         settings = settings.quick()
-    results = bench_models(models, grid, settings, say, output)
+    results = bench_models(models, grid, settings, teller(quiet=quiet), output)
     measured = results.all_measurements()
     reasons = [f"{one.subject.label} on {one.subject.backend}: {one.failure}" for one in measured if one.failure]
-    if len(reasons) < len(measured):  # else a table would only hide the reasons
+    if json:
+        typer.echo(results.model_dump_json(indent=1))
+    elif len(reasons) < len(measured):  # else a table would only hide the reasons
         print_results(results)
     for reason in dict.fromkeys(reasons):
         say(f"deploy: {reason}")

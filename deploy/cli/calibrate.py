@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated
 
 import typer
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.machine.noise_floor import fingerprint, noise_floor, store
+from benchmarks.machine.noise_floor import NoiseFloor, fingerprint, noise_floor, store
 from benchmarks.runner import compare
 from benchmarks.settings import Settings
 from benchmarks.subject.subject import SubjectSpec
 from deploy.backend_options import compile_options, require_backends
 from deploy.cli import options as given
-from deploy.cli.output import leave, print_line, say
+from deploy.cli.output import json_array, leave, print_line, say, teller
 from deploy.exit_codes import OK, UNFIT
 from deploy.report.formatting import duration, percent
 from deploy.results.bench_grid import onnx_file, reference_of
@@ -29,16 +30,20 @@ def calibrate(
     threads: given.Threads = None,
     device: given.Device = None,
     pairs: Annotated[int, typer.Option(min=8, help="Pairs of fresh processes.")] = 20,
-    margin: given.Margin = 0.03,
+    margin: given.Margin = None,
     budget: given.Budget = 600.0,
     accept_unfit: given.AcceptUnfit = False,
     seed: given.Seed = 0,
+    json: given.Json = False,
+    quiet: given.Quiet = False,
 ) -> None:
     """Measure a model against itself: the noise floor of this machine, shown with every later comparison."""
     path, names = onnx_file(model), list(dict.fromkeys(backend or ["ort"]))
     require_backends(names, device)
     reference = reference_of(path)
+    counts = 0.03 if margin is None else margin
     unfit = False
+    floors: list[NoiseFloor] = []
     for name in names:
         options = compile_options(name, precision=precision, threads=threads, device=device)
         first, second = (
@@ -49,8 +54,8 @@ def calibrate(
             second,
             candidate_reference=reference,
             baseline_reference=reference,
-            settings=Settings(trials=pairs, margin=margin, budget_s=budget, seed=seed),
-            progress=partial(_say, name),
+            settings=Settings(trials=pairs, margin=counts, budget_s=budget, seed=seed),
+            progress=partial(_tell, teller(quiet=quiet), name),
         )
         if comparison.verdict == "failed":
             raise BenchmarkError(f"{name}: {comparison.candidate.failure or comparison.baseline.failure}")
@@ -61,21 +66,24 @@ def calibrate(
             backend=name,
             model_latency_ns=calls[len(calls) // 2],
             started_utc=comparison.baseline.started_utc,
-            margin=margin,
+            margin=counts,
         )
         where = store(floor)
+        floors.append(floor)
         smallest = "no margin" if floor.smallest_margin is None else f"a margin of {percent(floor.smallest_margin, 1)}"
-        print_line(
+        (say if json else print_line)(
             f"{name}: {floor.n_pairs} pairs of {duration(floor.model_latency_ns)}, spread {percent(floor.spread, 2)}; "
-            f"{smallest} is decided in 95 % of comparisons; false alarms at {percent(margin)}: "
+            f"{smallest} is decided in 95 % of comparisons; false alarms at {percent(counts)}: "
             f"{percent(floor.false_alarm_rate, 1)}. Saved to {where}"
         )
         fitness = comparison.baseline.fitness
         for reason in fitness.reasons if fitness is not None else ():
             say(f"{name}: {reason}")
         unfit = unfit or comparison.baseline.unfit
+    if json:
+        print_line(json_array(floors))
     leave(UNFIT if unfit and not accept_unfit else OK)
 
 
-def _say(backend: str, line: str) -> None:
-    say(f"{backend}: {line}")
+def _tell(tell: Callable[[str], None], backend: str, line: str) -> None:
+    tell(f"{backend}: {line}")

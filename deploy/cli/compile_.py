@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from json import dumps
 from time import perf_counter
 from typing import Annotated
 
@@ -12,6 +14,7 @@ from rich.table import Table
 from backends import registry
 from deploy.backend_options import compile_options
 from deploy.cli import options as given
+from deploy.cli.output import print_line
 from deploy.report.terminal import as_text
 from deploy.results.bench_grid import onnx_file
 
@@ -26,6 +29,7 @@ def compile_model(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, or sm_XY: an NVIDIA compute capability, without a GPU here.")
     ] = None,
+    json: given.Json = False,
 ) -> None:
     """Compile an ONNX file and list its layers: what was fused, and what the runtime added."""
     options = compile_options(backend, precision=precision, threads=threads, device=device)
@@ -34,12 +38,28 @@ def compile_model(
     compiled = registry.create(backend).compile(path, options)
     seconds = perf_counter() - started
     layers = compiled.layers()
+    executed = compiled.executed_precision
+    compiled.close()
+    if json:
+        print_line(
+            dumps(
+                {
+                    "model": str(path),
+                    "backend": backend,
+                    "device": options.device,
+                    "executed_precision": executed,
+                    "compile_seconds": seconds,
+                    "layers": [asdict(layer) for layer in layers],
+                },
+                indent=1,
+            )
+        )
+        return
     console = Console(highlight=False, markup=False)
-    about = f"{path} compiled by {backend} for {options.device} in {compiled.executed_precision}: {seconds:.1f} s"
+    about = f"{path} compiled by {backend} for {options.device} in {executed}: {seconds:.1f} s"
     console.print(as_text(about))
     table = Table("layer", "kind", "ONNX nodes in it", title=f"{len(layers)} layers", title_justify="left")
     for layer in layers:
         cells = (layer.name, layer.kind, ", ".join(layer.nodes) or "- (added by the runtime)")
         table.add_row(*map(as_text, cells))
     console.print(table)
-    compiled.close()

@@ -24,7 +24,7 @@ from benchmarks.tables.table import LatencyTable
 from deploy.backend_options import require_backends
 from deploy.bundle.bundle import bundle_of
 from deploy.cli import options as given
-from deploy.cli.output import print_answer, print_tables, say
+from deploy.cli.output import print_answer, print_tables, say, teller
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.explanation import answer, explanation_page, explanation_tables
 from deploy.results.bench_grid import Grid, label_models, shapes
@@ -35,8 +35,12 @@ Number = TypeVar("Number", int, float)
 
 
 def explain(
-    pruned: Annotated[Path, typer.Argument(metavar="PRUNED", help="ONNX file, or the folder of a bundle.")],
-    against: Annotated[Path, typer.Option("--against", help="The dense network: ONNX file or bundle.")],
+    pruned: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="The pruned network: ONNX file, or the folder of a bundle.")
+    ],
+    against: Annotated[
+        Path, typer.Option("--against", metavar="BASELINE", help="The dense network: ONNX file or bundle.")
+    ],
     backend: Annotated[str, typer.Option("--backend", "-b", help="Whose times are explained.")] = "ort",
     precision: given.Precision = "fp32",
     threads: given.Threads = None,
@@ -56,10 +60,11 @@ def explain(
     duration: given.Duration = 2.0,
     top: Annotated[int, typer.Option(min=0, help="Layers to list, those that miss most first; 0: all.")] = 20,
     seed: given.Seed = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON instead of tables.")] = False,
     page: given.PageFile = None,
+    json: given.Json = False,
+    quiet: given.Quiet = False,
 ) -> None:
-    """Say why the time of PRUNED did not follow its MACs, layer by layer and in all, and what to do about it."""
+    """Say why the time of MODEL did not follow its MACs, layer by layer and in all, and what to do about it."""
     if page is not None:
         require_writable(page)
     if (plan_space is None) != (table is None):
@@ -82,7 +87,7 @@ def explain(
     same = same_nodes(pruned_spec, dense_spec)  # finds a broken file before anything is profiled
     notes = _of_bundle(pruned_spec)
     counts = None if space is None else kept_counts(space, dense_spec.model, pruned_spec.model, same)
-    tell = partial(_tell, backend)
+    tell = partial(_tell, teller(quiet=quiet), backend)
     plans: tuple[AlignedPlan, ...] = ()
     if space is not None and known is not None and counts is not None:
         plans = aligned_plans(
@@ -137,5 +142,5 @@ def _of_bundle(spec: SubjectSpec) -> list[str]:
     return [f"left whole, says the bundle: {text}" for text in texts if text]
 
 
-def _tell(backend: str, line: str) -> None:
-    say(f"{backend}: {line}")
+def _tell(tell: Callable[[str], None], backend: str, line: str) -> None:
+    tell(f"{backend}: {line}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.inputs import model_specs, resolve_sizes
 from deploy.backend_options import require_backends
 from deploy.cli import options as given
-from deploy.cli.output import print_tables, say
+from deploy.cli.output import print_tables, say, teller
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.layer_tables import comparison_tables, profile_tables
 from deploy.results.bench_grid import Grid, label_models, numbers, shapes
@@ -25,9 +26,7 @@ __all__ = ["layers"]
 
 def layers(
     model: given.Model,
-    baseline: Annotated[
-        Path | None, typer.Option("--baseline", help="ONNX file or bundle to compare it with, layer by layer.")
-    ] = None,
+    against: given.Against = None,
     backend: given.Backends = None,
     precision: given.Precision = "fp32",
     threads: given.ThreadsList = None,
@@ -41,6 +40,8 @@ def layers(
     top: Annotated[int, typer.Option(min=0, help="Layers to list, the slowest first; 0: all.")] = 20,
     seed: given.Seed = 0,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write all layers here, as JSON.")] = None,
+    json: given.Json = False,
+    quiet: given.Quiet = False,
 ) -> None:
     """Profile an ONNX file layer by layer: time, MACs, bytes, and share of the measured roofline."""
     if output is not None:
@@ -55,7 +56,7 @@ def layers(
         given=GivenInputs.read(inputs, input_value or (), input_range or ()),
     )
     require_backends(grid.backends, device)
-    models = label_models(model, baseline)
+    models = label_models(model, against)
     for path in models.values():
         specs_of_file = model_specs(path)  # finds a broken file now
         resolve_sizes(specs_of_file, shapes={**grid.shapes, **grid.given.shapes(specs_of_file.inputs)})
@@ -63,10 +64,10 @@ def layers(
     report = LayerReport()
     with machine_lock(f"deploy layers {model}", say=say):
         for specs in grid.specs(models):
-            tell = partial(_tell, specs[0].backend)
+            tell = partial(_tell, teller(quiet=quiet), specs[0].backend)
             profiles = profile_in_turn(specs, budget_s=duration, seed=seed, progress=tell)
             tables = [table for profile in profiles for table in profile_tables(profile, shown)]
-            if baseline is None:
+            if against is None:
                 report = report.model_copy(update={"profiles": (*report.profiles, *profiles)})
             else:
                 pair = compare_layers(profiles[1], profiles[0], same_nodes(specs[1], specs[0]))
@@ -74,8 +75,11 @@ def layers(
                 tables += comparison_tables(pair, shown)
             if output is not None:
                 write_file(output, report.model_dump_json(indent=1) + "\n")
-            print_tables(*tables)
+            if not json:
+                print_tables(*tables)
+    if json:
+        typer.echo(report.model_dump_json(indent=1))
 
 
-def _tell(backend: str, line: str) -> None:
-    say(f"{backend}: {line}")
+def _tell(tell: Callable[[str], None], backend: str, line: str) -> None:
+    tell(f"{backend}: {line}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec
 from deploy.backend_options import compile_options, require_backends
 from deploy.cli import options as given
-from deploy.cli.output import leave, say
+from deploy.cli.output import json_array, leave, print_line, say, teller
 from deploy.exit_codes import measured_code
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.load_table import print_load
@@ -37,7 +38,12 @@ def load(
         float | None, typer.Option(help="server: requests per second to test; default: search for the highest.")
     ] = None,
     precision: given.Precision = "fp32",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference; requests run side by side.")] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads", min=1, help="Threads of one inference; default: all usable cores, shared by the streams."
+        ),
+    ] = None,
     device: given.Device = None,
     batch: given.Batch = None,
     shape: given.Shapes = None,
@@ -51,6 +57,8 @@ def load(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write raw samples here, one JSON line per row.")
     ] = None,
+    json: given.Json = False,
+    quiet: given.Quiet = False,
 ) -> None:
     """Measure an ONNX file under load: throughput, or the highest request rate that keeps a latency bound."""
     path = onnx_file(model)
@@ -67,20 +75,30 @@ def load(
     rows: list[LoadMeasurement] = []
     for name in names:
         options = compile_options(name, precision=precision, threads=threads, device=device)
-        spec = SubjectSpec(model=path, backend=name, options=options, batch=batch, shapes=sizes, given=fixed)
         for one in loads:
+            shared = threads or max(1, options.threads // one.streams)
+            spec = SubjectSpec(
+                model=path,
+                backend=name,
+                options=replace(options, threads=shared),
+                batch=batch,
+                shapes=sizes,
+                given=fixed,
+            )
             rows.append(
                 measure_load(
                     spec,
                     one,
                     reference=reference,
                     settings=Settings(seed=seed, check=not no_check),
-                    progress=say,
+                    progress=teller(quiet=quiet),
                 )
             )
             if output is not None:
                 write_file(output, "".join(row.model_dump_json() + "\n" for row in rows))
-    if any(row.failure is None for row in rows):
+    if json:
+        print_line(json_array(rows))
+    elif any(row.failure is None for row in rows):
         print_load(rows)
     for reason in dict.fromkeys(f"{row.subject.backend}: {row.failure}" for row in rows if row.failure):
         say(f"deploy: {reason}")

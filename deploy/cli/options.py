@@ -9,6 +9,7 @@ import typer
 
 __all__ = [
     "AcceptUnfit",
+    "Against",
     "Backends",
     "Batch",
     "Batches",
@@ -22,6 +23,7 @@ __all__ = [
     "InputRanges",
     "InputValues",
     "InputsFile",
+    "Json",
     "Margin",
     "MarkdownPage",
     "Model",
@@ -30,6 +32,7 @@ __all__ = [
     "OutputFile",
     "PageFile",
     "Precision",
+    "Quiet",
     "RunFolder",
     "Seed",
     "Shapes",
@@ -39,7 +42,11 @@ __all__ = [
     "Trials",
 ]
 
-Model: TypeAlias = Annotated[Path, typer.Option("--model", "-m", help="ONNX file, or the folder of a bundle.")]
+Model: TypeAlias = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX file, or the folder of a bundle.")]
+Against: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--against", metavar="BASELINE", help="ONNX file or bundle that MODEL is compared with."),
+]
 Backends: TypeAlias = Annotated[
     list[str] | None, typer.Option("--backend", "-b", help="Repeat for several; default: ort.")
 ]
@@ -79,12 +86,16 @@ Trials: TypeAlias = Annotated[
     int | None, typer.Option(help="Fresh processes of each model; default: as many as the answer needs.")
 ]
 Budget: TypeAlias = Annotated[
-    float, typer.Option("--budget", help="Seconds for each backend; no process is started after them.")
+    float,
+    typer.Option("--budget", help="Seconds for each measurement on a backend; no process is started after them."),
 ]
 Duration: TypeAlias = Annotated[float, typer.Option("--duration", help="Seconds that calls are made for, about.")]
-Margin: TypeAlias = Annotated[float, typer.Option(help="Smallest effect that counts, as a share.")]
+Margin: TypeAlias = Annotated[
+    float | None, typer.Option(help="Smallest effect that counts in a comparison, as a share; default: 0.03.")
+]
 Strict: TypeAlias = Annotated[
-    bool, typer.Option("--strict", help="Faster or slower only when the whole interval lies beyond the margin.")
+    bool,
+    typer.Option("--strict", help="Call it faster or slower only when the whole interval lies beyond the margin."),
 ]
 AcceptUnfit: TypeAlias = Annotated[
     bool,
@@ -103,6 +114,10 @@ Cores: TypeAlias = Annotated[str | None, typer.Option(help="Pin the measured pro
 Seed: TypeAlias = Annotated[int, typer.Option(help="Seed of generated inputs and of the order of measurements.")]
 OutputFile: TypeAlias = Annotated[Path | None, typer.Option("--output", "-o", help="Write results.json here.")]
 PageFile: TypeAlias = Annotated[Path | None, typer.Option("--page", help="Write the HTML page here.")]
+Json: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print the results as JSON on stdout; everything else goes to stderr.")
+]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Do not tell how far the work is.")]
 MarkdownPage: TypeAlias = Annotated[
     Path | None, typer.Option("--markdown", help="Markdown page that receives the result, between its two marks.")
 ]

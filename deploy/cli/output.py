@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import typer
+from pydantic import BaseModel
 from rich.console import Console
 
 from deploy.exit_codes import OK, UNFIT
@@ -10,12 +13,17 @@ from deploy.files.printable import printable
 from deploy.report.table import Table
 from deploy.report.terminal import as_text, print_table
 
-__all__ = ["leave", "print_answer", "print_line", "print_tables", "say"]
+__all__ = ["json_array", "leave", "print_answer", "print_line", "print_tables", "say", "teller"]
 
 
 def say(line: str) -> None:
     """Print one line on stderr, whatever it holds."""
     typer.echo(printable(line), err=True)
+
+
+def teller(*, quiet: bool) -> Callable[[str], None]:
+    """Return what a command tells the progress of its work with: `say`, or nothing."""
+    return _silent if quiet else say
 
 
 def print_line(line: str = "") -> None:
@@ -40,6 +48,11 @@ def leave(code: int) -> None:
         raise typer.Exit(code)
 
 
+def json_array(records: Iterable[BaseModel]) -> str:
+    """Write records as one JSON array."""
+    return "[" + ",\n".join(record.model_dump_json(indent=1) for record in records) + "]"
+
+
 def print_answer(text: str) -> None:
     """Print a paragraph on stdout, as wide as the terminal, and an empty line."""
     Console(highlight=False).print(as_text(text, style="bold"), "")
@@ -50,3 +63,7 @@ def print_tables(*tables: Table) -> None:
     console = Console(highlight=False)
     for table in tables:
         print_table(table, console)
+
+
+def _silent(_: str) -> None:
+    pass

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli import options as given
+from deploy.cli.output import print_line
 from deploy.report.page import write_page
 from deploy.report.terminal import print_results
 from deploy.results.gather import results_of_journal
@@ -22,9 +23,13 @@ def report(
         typer.Argument(metavar="RESULTS", help="A results.json, or the .journal of a measurement that was killed."),
     ],
     page: given.PageFile = None,
+    json: given.Json = False,
 ) -> None:
     """Print the tables of a results file and write its page."""
     loaded = results_of_journal(results) if results.suffix == ".journal" else load(results)
-    print_results(loaded)
+    if json:
+        print_line(loaded.model_dump_json(indent=1))
+    else:
+        print_results(loaded)
     if page is not None:
         write_page(loaded, page)

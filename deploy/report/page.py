@@ -136,7 +136,7 @@ def _machine(seen: Environment) -> list[tuple[str, str]]:
 def _repeat_command(results: Results, measurement: Measurement) -> str:
     subject = measurement.subject
     names = [row.label if row.file == "model.onnx" else row.file for row in results.models]
-    parts = ["deploy", "compare", *names] if results.comparisons else ["deploy", "bench", "--model", names[-1]]
+    parts = ["deploy", "compare", *names] if results.comparisons else ["deploy", "bench", names[-1]]
     for option, value in (
         ("backend", subject.backend),
         ("precision", subject.precision),

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from deploy.errors import ExtraMissingError
+from prune_deploy import how_to_install
 
 __all__ = ["cause", "missing", "require", "versions"]
 
@@ -26,7 +27,7 @@ def require(who: str, *modules: str) -> None:
         One is not installed; the message says who needs it and how to get it.
     """
     if absent := missing(*modules):
-        raise ExtraMissingError(f"{who} needs {' and '.join(absent)}: pip install 'prune-deploy[prune]'")
+        raise ExtraMissingError(f"{who} needs {' and '.join(absent)}: {how_to_install('prune')}")
 
 
 def cause(error: BaseException) -> str:

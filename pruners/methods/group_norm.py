@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from prune_deploy import how_to_install
 from pruners.base import Method, Outcome, plan_of
 from pruners.decide.choices import choices_of
 from pruners.decide.goal import budget_of
@@ -48,7 +49,7 @@ class GroupNorm(Method):
     @classmethod
     def lacking(cls) -> str:
         """Return how to install the library; empty where it is there."""
-        return "" if find_spec(_LIBRARY) else "the library is not installed: pip install 'prune-deploy[compare]'"
+        return "" if find_spec(_LIBRARY) else f"the library is not installed: {how_to_install('compare')}"
 
     def _decide(self, task: PruningTask, graph: Graph) -> Outcome:
         if reason := self.lacking():

@@ -87,6 +87,5 @@ def test_a_backend_that_cannot_be_imported_is_a_reason(monkeypatch):
 def test_an_absent_runtime_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("backends.installed.find_spec", lambda name: None)
     state = registry.probe("openvino")
-    assert state == Availability(
-        ok=False, reason="openvino is not installed", hint="pip install 'prune-deploy[openvino]'"
-    )
+    hint = "pip install -e '.[openvino]' in the folder of prune-deploy"
+    assert state == Availability(ok=False, reason="openvino is not installed", hint=hint)

@@ -38,9 +38,9 @@ recoveries: [{{fine-tune: {{epochs: 1, batch_size: 32, lr: 0.02}}}}]
 """
 SPACE = ("table", "space", "--network", "cifar:resnet20", "--option", "width=0.25", "--input-shape", "1,8,8", "-o", "s")
 COMMANDS = {
-    "bench": ("bench", "-m", "m.onnx", "--threads", "1", "--fast", "--accept-unfit", "-o", "out"),
-    "layers": ("layers", "-m", "m.onnx", "--threads", "1", "--duration", "1", "-o", "out"),
-    "load": ("load", "-m", "m.onnx", "-s", "offline", "--threads", "1", "--duration", "1", "--accept-unfit"),
+    "bench": ("bench", "m.onnx", "--threads", "1", "--fast", "--accept-unfit", "-o", "out"),
+    "layers": ("layers", "m.onnx", "--threads", "1", "--duration", "1", "-o", "out"),
+    "load": ("load", "m.onnx", "-s", "offline", "--threads", "1", "--duration", "1", "--accept-unfit"),
     "explain": ("explain", "m.onnx", "--against", "m.onnx", "--threads", "1", "--page", "out"),
     "run": ("run", "run.yaml", "-o", "out", "--accept-unfit"),
     "study": ("study", "run", "study.yaml", "-o", "out", "--no-measure"),

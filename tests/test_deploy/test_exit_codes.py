@@ -106,7 +106,7 @@ def deploy(*arguments, **environment):
 def test_wrong_answers_end_with_5_from_the_command_line(tmp_path, install_backends, command):
     install_backends(ZEROS, {"zeros": "Zeros"})
     model = small_cnn(tmp_path / "m.onnx")
-    done = deploy(*command, "-m", model, "-b", "zeros")
+    done = deploy(*command, model, "-b", "zeros")
     assert done.returncode == 5, done.stderr
     assert "wrong answers" in done.stderr
     assert "Traceback" not in done.stderr
@@ -115,7 +115,7 @@ def test_wrong_answers_end_with_5_from_the_command_line(tmp_path, install_backen
 def test_a_machine_that_is_far_slower_than_at_its_best_ends_with_4(tmp_path):
     state = tmp_path / "state"
     model = small_cnn(tmp_path / "m.onnx")
-    command = ("bench", "-m", model, "-b", "ort", "--trials", "2", "--budget", "5")
+    command = ("bench", model, "-b", "ort", "--trials", "2", "--budget", "5")
     assert deploy(*command, PRUNE_DEPLOY_STATE=str(state)).returncode in (0, 4)  # as busy as it is
     (best,) = (state / "probe").glob("*.json")
     known = json.loads(best.read_text())
@@ -135,4 +135,4 @@ def test_a_quick_comparison_claims_nothing(tmp_path):
     (found,) = load(saved).comparisons
     assert found.verdict == "inconclusive"
     assert all("not a verdict: measured with --fast" in side.doubts for side in found.sides)
-    assert deploy("bench", "-m", model, "--fast", "--accept-unfit").returncode == 0
+    assert deploy("bench", model, "--fast", "--accept-unfit").returncode == 0

@@ -41,7 +41,8 @@ def ended(error, capsys):
         (
             ModuleNotFoundError("No module named 'torch'", name="torch.nn"),
             2,
-            "deploy: torch is not installed, and this command needs it: pip install 'prune-deploy[prune]'",
+            "deploy: torch is not installed, and this command needs it: pip install -e '.[prune]' "
+            "in the folder of prune-deploy",
         ),
         (SystemExit(129), 129, "deploy: ended by SIGHUP; what was finished is kept"),
         (KeyboardInterrupt(), 130, "deploy: interrupted; what was finished is kept"),

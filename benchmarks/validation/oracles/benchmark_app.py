@@ -14,6 +14,7 @@ from typing import Any, Literal
 from backends.base import Array
 from benchmarks.errors import WorkerError
 from benchmarks.process.child import Child
+from prune_deploy import how_to_install
 
 __all__ = ["BenchmarkAppLoop", "BenchmarkAppNumbers", "Hint", "missing", "run_benchmark_app"]
 
@@ -54,7 +55,7 @@ class BenchmarkAppNumbers:
 def missing() -> str:
     """Return why benchmark_app cannot be used here and what to do; empty where it can."""
     if find_spec("openvino") is None:
-        return "openvino is not installed: pip install 'prune-deploy[openvino]'"
+        return f"openvino is not installed: {how_to_install('openvino')}"
     return ""
 
 

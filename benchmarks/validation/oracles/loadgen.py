@@ -1,6 +1,6 @@
 """MLPerf LoadGen as an oracle: the same calls under its load instead of ours.
 
-It comes from the optional wheel ``mlcommons-loadgen`` (``pip install 'prune-deploy[loadgen]'``), whose module is called
+It comes from the optional wheel ``mlcommons-loadgen`` (``pip install -e '.[loadgen]'``), whose module is called
 ``mlperf_loadgen``. LoadGen keeps its state in the process and one test runs at a time, so it belongs into a process of
 its own: see `benchmarks.validation.oracles.child`. What it measures here is not an MLPerf result.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.errors import WorkerError
+from prune_deploy import how_to_install
 
 __all__ = ["LoadGenNumbers", "LoadGenScenario", "missing", "percentile_of_loadgen", "run_loadgen"]
 
@@ -62,7 +63,7 @@ class LoadGenNumbers:
 def missing() -> str:
     """Return why LoadGen cannot be used here and what to do; empty where it can."""
     if find_spec("mlperf_loadgen") is None:
-        return "mlperf_loadgen is not installed: pip install 'prune-deploy[loadgen]' (no wheel for Linux on ARM)"
+        return f"mlperf_loadgen is not installed: {how_to_install('loadgen')} (no wheel for Linux on ARM)"
     return ""
 
 

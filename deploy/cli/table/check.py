@@ -21,7 +21,7 @@ __all__ = ["check"]
 
 def check(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="As deploy table build writes it.")],
-    model: Annotated[Path, typer.Option("--model", "-m", help="ONNX file of the whole network.")],
+    model: Annotated[Path, typer.Argument(metavar="DENSE", help="ONNX file of the whole network.")],
     plan_space: Annotated[Path, typer.Option("--plan-space", help="What of it follows the widths.")],
     plans: Annotated[int, typer.Option("--plans", min=3, help="New plans to measure.")] = 10,
     seed: given.Seed = 1,

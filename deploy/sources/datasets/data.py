@@ -21,6 +21,7 @@ from deploy.sources.datasets.division import Division, divide
 from deploy.sources.datasets.family import Family, Files, Photographs, Pixels, Raw, Task
 from deploy.sources.datasets.split import indices_sha256
 from deploy.sources.metric import Metric
+from prune_deploy import how_to_install
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -165,7 +166,7 @@ def _availability(name: str, root: Path | None) -> DataAvailability:
             name=name,
             ok=False,
             reason=f"{' and '.join(absent)} not installed",
-            hint="pip install 'prune-deploy[prune]'",
+            hint=how_to_install("prune"),
         )
     if family.embedded:
         called = f", as {name}:{family.argument_form}" if family.argument_form else ""

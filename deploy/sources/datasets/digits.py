@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from deploy.sources.datasets.family import Family, Pixels, Raw
+from prune_deploy import how_to_install
 
 __all__ = ["Digits"]
 
@@ -20,7 +21,7 @@ class Digits(Family):
     embedded = True
     flips = False
     wanted = "scikit-learn's digits"
-    hint = "pip install 'prune-deploy[prune]'"
+    hint = how_to_install("prune")
 
     def read(self, place: Path | None) -> Raw:  # noqa: ARG002  (embedded: there is no place)
         """Read the images out of the library."""

@@ -21,6 +21,7 @@ from deploy.studies.coverage.provenance import library_version, library_versions
 from deploy.studies.coverage.rows import CoverageJob, CoverageRow, CoverageSettings, Engine, Limits, ListedNetwork
 from deploy.studies.engine.process import JobProcess
 from deploy.studies.engine.schedule import run_jobs
+from prune_deploy import how_to_install
 
 __all__ = ["CHILD", "ENGINES", "choose", "collect_row", "jobs_of", "run", "start_job", "stored"]
 
@@ -88,10 +89,10 @@ def jobs_of(
         if name not in known:
             raise SourceError(f"no engine is called {name!r}{suggestion(name, list(known))}")
         if name != "ours" and not library_versions(known[name])[name]:
-            raise ExtraMissingError(f"{name} is not installed; pip install 'prune-deploy[compare]'")
+            raise ExtraMissingError(f"{name} is not installed; {how_to_install('compare')}")
     makers = {entry.maker for entry in entries if entry.set == OPTIONAL_SET}
     if missing := sorted(maker for maker in makers if not library_version(maker)):
-        raise ExtraMissingError(f"{', '.join(missing)}: not installed; pip install 'prune-deploy[libraries]'")
+        raise ExtraMissingError(f"{', '.join(missing)}: not installed; {how_to_install('libraries')}")
     chosen = [known[name] for name in dict.fromkeys(engines)]
     return tuple(
         CoverageJob(

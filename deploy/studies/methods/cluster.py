@@ -20,6 +20,7 @@ from typing import Any
 from deploy.errors import DeployError, ExtraMissingError
 from deploy.studies.engine.schedule import RunningJob
 from deploy.studies.methods.executor import child_environment, start_job
+from prune_deploy import how_to_install
 
 __all__ = ["DaskCluster", "run_on_worker"]
 
@@ -58,7 +59,7 @@ class DaskCluster:
         try:
             distributed: Any = import_module("distributed")
         except ImportError as error:
-            raise ExtraMissingError("--cluster needs distributed: pip install 'prune-deploy[cluster]'") from error
+            raise ExtraMissingError(f"--cluster needs distributed: {how_to_install('cluster')}") from error
         try:
             self._client: Any = distributed.Client(address, timeout=_CONNECT_S)
         except (OSError, ValueError, TimeoutError) as error:

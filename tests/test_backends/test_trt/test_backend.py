@@ -41,7 +41,7 @@ def test_no_gpu_is_one_clear_line(device, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("installed", "gpus", "device", "reason", "hint"),
     [
-        ((), (), "cuda", "neither tensorrt nor tensorrt_rtx is installed", "prune-deploy[tensorrt-rtx]"),
+        ((), (), "cuda", "neither tensorrt nor tensorrt_rtx is installed", ".[tensorrt-rtx]"),
         (("tensorrt",), (), "sm_89", "only TensorRT-RTX compiles for a named compute capability", "[tensorrt-rtx]"),
         (("tensorrt",), ("cuda:0 (H200)",), "cpu", "it runs on NVIDIA GPUs only", "--device cuda"),
         (("tensorrt",), ("cuda:0 (H200)",), "cuda:1", "there is no cuda:1; this machine has 1 GPU(s)", "cuda:0"),

@@ -50,8 +50,8 @@ prune: {method: l1, target: {flops: 0.5}}
 
 
 def test_missing_file(tmp_path, here):
-    refused(here("bench", "--model", tmp_path / "none.onnx"), "none.onnx", "no such file")
-    refused(here("compile", "--model", tmp_path / "none.onnx"), "none.onnx", "no such file")
+    refused(here("bench", tmp_path / "none.onnx"), "none.onnx", "no such file")
+    refused(here("compile", tmp_path / "none.onnx"), "none.onnx", "no such file")
     refused(here("run", tmp_path / "none.yaml"), "none.yaml", "no such file")
     refused(here("report", tmp_path / "none.json"), "none.json", "no such file")
     good = small_cnn(tmp_path / "good.onnx")
@@ -62,33 +62,33 @@ def test_missing_file(tmp_path, here):
 def test_truncated_onnx(tmp_path, backend, here):
     whole = small_cnn(tmp_path / "whole.onnx").read_bytes()
     (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])
-    refused(here("bench", "--model", tmp_path / "cut.onnx", "--backend", backend), "cut.onnx", "truncated")
+    refused(here("bench", tmp_path / "cut.onnx", "--backend", backend), "cut.onnx", "truncated")
 
 
 def test_wrong_external_data_path(tmp_path, here):
     model = with_external_data(tmp_path / "model.onnx")
     (tmp_path / "weights.bin").unlink(missing_ok=True)
-    refused(here("bench", "--model", model), "model.onnx", "weights.bin")
+    refused(here("bench", model), "model.onnx", "weights.bin")
 
 
 @pytest.mark.parametrize("backend", ["ort", "openvino", "torch"])
 def test_unknown_operator(tmp_path, backend, here):
     model = unknown_operator(tmp_path / "model.onnx")
-    refused(here("bench", "--model", model, "--backend", backend, *QUICK), "NoSuch")
+    refused(here("bench", model, "--backend", backend, *QUICK), "NoSuch")
 
 
 def test_free_dimensions_must_be_given(tmp_path, here):
     model = token_model(tmp_path / "tokens.onnx")
-    refused(here("bench", "--model", model), "'tokens'", "--shape tokens=1,")
-    refused(here("bench", "--model", model, "--shape", "tokens=a,b"), "--shape", "NAME=")
-    refused(here("bench", "--model", model, "--shape", "nothing=1,2"), "nothing")
+    refused(here("bench", model), "'tokens'", "--shape tokens=1,")
+    refused(here("bench", model, "--shape", "tokens=a,b"), "--shape", "NAME=")
+    refused(here("bench", model, "--shape", "nothing=1,2"), "nothing")
 
 
 @pytest.mark.parametrize("backend", ["ort", "openvino", pytest.param("torch", marks=pytest.mark.slow)])
 def test_tokens_several_inputs_and_a_scalar_are_measured(tmp_path, backend):
     model = token_model(tmp_path / "tokens.onnx")
     out = tmp_path / "results.json"
-    done = deploy("bench", "--model", model, "-b", backend, "--shape", "tokens=1,5", "-o", out, *QUICK)
+    done = deploy("bench", model, "-b", backend, "--shape", "tokens=1,5", "-o", out, *QUICK)
     assert done.returncode == 0, done.stderr
     (measurement,) = json.loads((tmp_path / "results.json").read_text())["measurements"]
     assert measurement["failure"] is None
@@ -110,7 +110,7 @@ def test_unknown_names_in_a_recipe_are_told_in_the_child(tmp_path, here):
 
 def test_unknown_backend(tmp_path, here):
     model = small_cnn(tmp_path / "model.onnx")
-    refused(here("bench", "--model", model, "--backend", "opnvino"), "'opnvino'", "did you mean 'openvino'?")
+    refused(here("bench", model, "--backend", "opnvino"), "'opnvino'", "did you mean 'openvino'?")
     path = recipe(tmp_path, LEGAL + "bench: {backends: [orrt]}\n")
     refused(here("run", path, "--output", tmp_path / "run"), "'orrt'", "did you mean 'ort'?")
 
@@ -122,15 +122,15 @@ def test_no_gpu_is_one_clear_line(tmp_path, here):
     if probe("trt", "cuda").ok:
         pytest.skip("this machine has a GPU that TensorRT can use")
     model = small_cnn(tmp_path / "model.onnx")
-    refused(here("bench", "--model", model, "--backend", "trt", "--device", "cuda"), "'trt'", "GPU")
-    refused(here("bench", "--model", model, "--backend", "trt"), "'trt'")
+    refused(here("bench", model, "--backend", "trt", "--device", "cuda"), "'trt'", "GPU")
+    refused(here("bench", model, "--backend", "trt"), "'trt'")
 
 
 def test_precision_and_threads_are_checked(tmp_path, here):
     model = small_cnn(tmp_path / "model.onnx")
-    refused(here("bench", "--model", model, "--precision", "int3"), "int3", "fp32")
-    refused(here("bench", "--model", model, "--threads", "0"), "threads")
-    refused(here("bench", "--model", model, "--precision", "fp16", *QUICK), "fp16")
+    refused(here("bench", model, "--precision", "int3"), "int3", "fp32")
+    refused(here("bench", model, "--threads", "0"), "threads")
+    refused(here("bench", model, "--precision", "fp16", *QUICK), "fp16")
 
 
 def test_output_that_cannot_be_written(tmp_path, here):
@@ -138,7 +138,7 @@ def test_output_that_cannot_be_written(tmp_path, here):
     path = recipe(tmp_path, LEGAL)
     refused(here("run", path, "--output", tmp_path / "file" / "run"), "cannot write")
     model = small_cnn(tmp_path / "model.onnx")
-    refused(here("bench", "--model", model, "--output", tmp_path / "file" / "results.json", *QUICK), "file")
+    refused(here("bench", model, "--output", tmp_path / "file" / "results.json", *QUICK), "file")
 
 
 @pytest.mark.parametrize("folder", ["/proc/prune-deploy", "/sys/prune-deploy"])
@@ -164,9 +164,7 @@ def test_pair_is_measured_and_told(tmp_path):
 @pytest.mark.slow
 def test_a_grid_of_threads_and_batches_is_measured_point_by_point(tmp_path):
     model, out = small_cnn(tmp_path / "model.onnx", batch="batch"), tmp_path / "results.json"
-    done = deploy(
-        "bench", "-m", model, "--threads", "1,2", "--batch", "1,3", "-o", out, "--trials", 1, "--accept-unfit"
-    )
+    done = deploy("bench", model, "--threads", "1,2", "--batch", "1,3", "-o", out, "--trials", 1, "--accept-unfit")
     assert done.returncode == 0, done.stderr
     subjects = [one["subject"] for one in json.loads(out.read_text())["measurements"]]
     assert [(one["threads"], one["batch"]) for one in subjects] == [(1, 1), (1, 3), (2, 1), (2, 3)]
@@ -175,7 +173,7 @@ def test_a_grid_of_threads_and_batches_is_measured_point_by_point(tmp_path):
 
 @pytest.mark.parametrize(("option", "wrong"), [("--threads", "2,x"), ("--batch", "0"), ("--threads", ",")])
 def test_numbers_that_are_none_are_refused(tmp_path, option, wrong, here):
-    refused(here("bench", "-m", small_cnn(tmp_path / "m.onnx"), option, wrong), option, "whole numbers")
+    refused(here("bench", small_cnn(tmp_path / "m.onnx"), option, wrong), option, "whole numbers")
 
 
 def test_a_candidate_that_is_slower_ends_with_exit_code_1(tmp_path):
@@ -201,7 +199,7 @@ def test_a_candidate_that_is_faster_ends_with_exit_code_0(tmp_path):
 def test_a_calibrated_machine_is_told_beside_a_comparison(tmp_path, monkeypatch):
     monkeypatch.setenv("PRUNE_DEPLOY_STATE", str(tmp_path / "state"))
     model = small_cnn(tmp_path / "model.onnx")
-    done = deploy("calibrate", "-m", model, "--pairs", 8, "--threads", 1, "--accept-unfit")
+    done = deploy("calibrate", model, "--pairs", 8, "--threads", 1, "--accept-unfit")
     assert done.returncode == 0, done.stderr
     assert "ort: 8 pairs of" in done.stdout
     assert len(list((tmp_path / "state" / "noise").iterdir())) == 1
@@ -222,7 +220,7 @@ def test_a_calibrated_machine_is_told_beside_a_comparison(tmp_path, monkeypatch)
 def test_a_model_is_put_under_load(tmp_path, arguments, cells):
     model, out = small_cnn(tmp_path / "model.onnx"), tmp_path / "load.jsonl"
     scenario, *options = arguments
-    done = deploy("load", "-m", model, "-s", scenario, *options, "--duration", "0.2", "-o", out, "--accept-unfit")
+    done = deploy("load", model, "-s", scenario, *options, "--duration", "0.2", "-o", out, "--accept-unfit")
     assert done.returncode == 0, done.stderr
     assert "MLPerf-style" in done.stdout
     for cell in cells:
@@ -244,7 +242,7 @@ def test_a_model_is_put_under_load(tmp_path, arguments, cells):
 )
 def test_loads_that_make_no_sense_are_refused(tmp_path, arguments, words, here):
     scenario, *options = arguments
-    refused(here("load", "-m", small_cnn(tmp_path / "m.onnx"), "-s", scenario, *options), *words)
+    refused(here("load", small_cnn(tmp_path / "m.onnx"), "-s", scenario, *options), *words)
 
 
 def test_bench_on_onnx_runtime_imports_neither_torch_nor_pruners(tmp_path):
@@ -256,7 +254,7 @@ class Refuse:
         if name.split(".")[0] in {{"torch", "torchvision", "pruners", "timm"}}:
             raise AssertionError(f"imports {{name}}")
 sys.meta_path.insert(0, Refuse())
-sys.argv = ["deploy", "bench", "--model", {str(model)!r}, "--backend", "ort", *{QUICK!r}]
+sys.argv = ["deploy", "bench", {str(model)!r}, "--backend", "ort", *{QUICK!r}]
 from deploy.cli import command_line
 from deploy.user_errors import guarded
 try:
@@ -277,7 +275,7 @@ def test_layers_are_listed_without_a_gpu(tmp_path, options):
 
     if options and probe("trt", "sm_89").version is None:
         pytest.skip("no TensorRT is installed")
-    done = deploy("compile", "--model", small_cnn(tmp_path / "model.onnx"), *options)
+    done = deploy("compile", small_cnn(tmp_path / "model.onnx"), *options)
     assert done.returncode == 0, done.stderr
     assert "layers" in done.stdout
 

@@ -79,7 +79,7 @@ def test_a_kept_result_is_shown_harmless(said, tmp_path, name):
 def test_errors_name_hostile_files_harmless(said, tmp_path):
     file = tmp_path / f"{EVIL.replace('/', '')}.onnx"
     file.write_bytes(b"no model")
-    for command in (("bench", "-m", file), ("report", file), ("plan", "show", file), ("table", "show", file)):
+    for command in (("bench", file), ("report", file), ("plan", "show", file), ("table", "show", file)):
         code, text = said(*command)
         assert code == 2
         assert "\\u001b[31mRED" in text
@@ -100,7 +100,7 @@ def test_a_hostile_plan_is_shown_harmless(said, tmp_path):
 
 
 def test_a_hostile_model_is_compiled_and_listed_harmless(said, tmp_path):
-    code, text = said("compile", "-m", hostile_model(tmp_path / "m\x1b[31m.onnx"), "--threads", "1")
+    code, text = said("compile", hostile_model(tmp_path / "m\x1b[31m.onnx"), "--threads", "1")
     assert code == 0
     assert "conv\\u001b[31mRED" in text
 
@@ -109,11 +109,11 @@ def test_a_hostile_model_is_compiled_and_listed_harmless(said, tmp_path):
 @pytest.mark.parametrize(
     ("command", "code"),
     [
-        ("bench -m a.onnx --fast --accept-unfit --threads 1 --page p.html", 0),
+        ("bench a.onnx --fast --accept-unfit --threads 1 --page p.html", 0),
         ("compare a.onnx b.onnx --fast --accept-unfit --threads 1 --page p.html", 3),
-        ("layers -m a.onnx --duration 1 --threads 1", 0),
+        ("layers a.onnx --duration 1 --threads 1", 0),
         ("explain b.onnx --against a.onnx --threads 1 --page p.html", 0),
-        ("bench -m c.onnx --threads 1 --fast", 2),
+        ("bench c.onnx --threads 1 --fast", 2),
     ],
 )
 def test_a_hostile_model_is_measured_harmless(said, tmp_path, command, code):

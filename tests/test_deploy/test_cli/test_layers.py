@@ -48,7 +48,7 @@ QUICK = ("--threads", "1", "--duration", "0.2")
 
 def test_one_model_as_table_and_as_json(layers, model, tmp_path):
     target = tmp_path / "layers.json"
-    done = layers("--model", model, "--batch", "2", *QUICK, "--output", target, "--top", "0")
+    done = layers(model, "--batch", "2", *QUICK, "--output", target, "--top", "0")
     assert done.returncode == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 80
     for words in ("Where the time of cnn goes on ort", "conv1", "gaps", "Roofline, measured through ort", "one call"):
@@ -64,7 +64,7 @@ def test_one_model_as_table_and_as_json(layers, model, tmp_path):
 
 @pytest.mark.slow
 def test_rows_are_sorted_by_time_and_few_on_request(layers, model):
-    done = layers("--model", model, *QUICK, "--top", "2")
+    done = layers(model, *QUICK, "--top", "2")
     assert done.returncode == 0, done.stderr
     table = done.stdout.split("What these layers do")[0]
     lines = table.splitlines()
@@ -77,7 +77,7 @@ def test_two_models(layers, model, tmp_path):
     folder.mkdir()
     target = tmp_path / "layers.json"
     other = small_cnn(folder / "dense.onnx", batch="batch")
-    done = layers("--model", model, "--baseline", other, *QUICK, "--output", target)
+    done = layers(model, "--against", other, *QUICK, "--output", target)
     assert done.returncode == 0, done.stderr
     assert "What each layer bought on ort" in done.stdout
     [pair] = LayerReport.model_validate_json(target.read_text()).comparisons
@@ -87,20 +87,18 @@ def test_two_models(layers, model, tmp_path):
 
 
 def test_mistakes_are_one_line(layers, model, tmp_path, here):
-    refused(here("layers", "--model", tmp_path / "none.onnx"), "none.onnx", "no such file")
-    refused(here("layers", "--model", model, "--baseline", tmp_path / "none.onnx"), "none.onnx", "no such file")
-    refused(here("layers", "--model", model, "--backend", "onnx"), "unknown backend 'onnx'")
-    refused(here("layers", "--model", model, "--backend", "null"), "'null' has no layers to profile")
-    refused(here("layers", "--model", model, "--duration", "0"), "duration must be positive")
-    refused(
-        here("layers", "--model", model, "--output", tmp_path / "no" / "layers.json"), "cannot write", "layers.json"
-    )
+    refused(here("layers", tmp_path / "none.onnx"), "none.onnx", "no such file")
+    refused(here("layers", model, "--against", tmp_path / "none.onnx"), "none.onnx", "no such file")
+    refused(here("layers", model, "--backend", "onnx"), "unknown backend 'onnx'")
+    refused(here("layers", model, "--backend", "null"), "'null' has no layers to profile")
+    refused(here("layers", model, "--duration", "0"), "duration must be positive")
+    refused(here("layers", model, "--output", tmp_path / "no" / "layers.json"), "cannot write", "layers.json")
     (tmp_path / "cut.onnx").write_bytes(model.read_bytes()[:100])
-    refused(here("layers", "--model", tmp_path / "cut.onnx"), "cut.onnx", "truncated")
+    refused(here("layers", tmp_path / "cut.onnx"), "cut.onnx", "truncated")
 
 
 def test_the_baseline_is_read_before_anything_is_profiled(layers, model, tmp_path):
-    done = layers("--model", model, "--baseline", tmp_path / "none.onnx")
+    done = layers(model, "--against", tmp_path / "none.onnx")
     assert "profile its layers" not in done.stderr
-    done = layers("--model", tmp_path / "none.onnx", "--baseline", model)
+    done = layers(tmp_path / "none.onnx", "--against", model)
     assert "profile its layers" not in done.stderr

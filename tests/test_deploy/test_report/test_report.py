@@ -348,10 +348,10 @@ def test_points_of_the_plots_lie_inside(results):
 
 
 def test_a_bench_says_how_to_repeat_it(results):
-    assert "deploy bench --model small --backend ort --precision fp32 --threads 2" in page(alone(results))
+    assert "deploy bench small --backend ort --precision fp32 --threads 2" in page(alone(results))
     assert "deploy compare dense pruned --backend ort" in page(results.model_copy(update={"recipe": None}))
     assert "--fast" not in page(alone(results))
-    assert re.search("deploy bench --model small .* --fast\\b", page(alone(results, doubts=(NOT_A_VERDICT,))))
+    assert re.search("deploy bench small .* --fast\\b", page(alone(results, doubts=(NOT_A_VERDICT,))))
 
 
 def test_the_same_results_give_the_same_page(results):

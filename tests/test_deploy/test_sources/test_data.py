@@ -327,7 +327,7 @@ def test_unknown_or_missing_data_is_one_line_that_helps(name, words):
 
 def test_missing_library_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(boundary, "find_spec", lambda name: None if name == "sklearn" else object())
-    with pytest.raises(ExtraMissingError, match=r"digits needs scikit-learn: pip install 'prune-deploy\[prune\]'"):
+    with pytest.raises(ExtraMissingError, match=r"digits needs scikit-learn: pip install -e '\.\[prune\]'"):
         load(DataSpec(name="digits"))
     row = next(row for row in data_availability() if row.name == "digits")
     assert (row.ok, row.reason) == (False, "scikit-learn not installed")

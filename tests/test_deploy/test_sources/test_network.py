@@ -94,7 +94,7 @@ def test_unknown_key_of_the_specification_is_refused():
 
 def test_missing_library_says_how_to_get_it(monkeypatch, make):
     monkeypatch.setattr(boundary, "find_spec", lambda name: None if name == "timm" else object())
-    with pytest.raises(ExtraMissingError, match=r"timm:resnet18 needs timm: pip install 'prune-deploy\[prune\]'"):
+    with pytest.raises(ExtraMissingError, match=r"timm:resnet18 needs timm: pip install -e '\.\[prune\]'"):
         make("timm:resnet18")
 
 

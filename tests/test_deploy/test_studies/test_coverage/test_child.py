@@ -107,7 +107,7 @@ def test_a_runtime_that_gives_no_number_is_wrong(job, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not INSTALLED, reason="Torch-Pruning is not installed: pip install 'prune-deploy[compare]'")
+@pytest.mark.skipif(not INSTALLED, reason="Torch-Pruning is not installed: pip install -e '.[compare]'")
 def test_the_other_library_passes_the_same_checks(job, tmp_path):
     row = child.measure(job("torch-pruning"), Clock(tmp_path / "events"))
     own = child.measure(job(), Clock(tmp_path / "events"))
@@ -118,7 +118,7 @@ def test_the_other_library_passes_the_same_checks(job, tmp_path):
     assert row.openvino_error < 1e-3
 
 
-@pytest.mark.skipif(not INSTALLED, reason="Torch-Pruning is not installed: pip install 'prune-deploy[compare]'")
+@pytest.mark.skipif(not INSTALLED, reason="Torch-Pruning is not installed: pip install -e '.[compare]'")
 def test_too_little_is_a_failure_of_the_other_library(job, tmp_path):
     row = child.measure(job("torch-pruning", least_saved=0.9), Clock(tmp_path / "events"))
     assert row.outcome == "failed"
