@@ -22,8 +22,10 @@ __all__ = [
     "UNFIT",
     "USAGE",
     "WRONG_ANSWERS",
+    "code_of",
     "exit_code",
     "measured_code",
+    "run_code",
     "sides",
 ]
 
@@ -61,6 +63,18 @@ def exit_code(results: Results, *, accept_unfit: bool = False) -> int:
     if "slower" in verdicts:
         return REGRESSION
     return INCONCLUSIVE if "inconclusive" in verdicts else OK
+
+
+def run_code(results: Results, *, accept_unfit: bool = False) -> int:
+    """Return the exit code of ``deploy run``: a network that got slower is an answer, a missing backend is not."""
+    if any(not one.agrees for one in results.answers()):
+        return WRONG_ANSWERS
+    return measured_code(results.all_measurements(), missing=bool(results.skipped), accept_unfit=accept_unfit)
+
+
+def code_of(results: Results) -> int:
+    """Return the exit code that the command ended with that made these results, if it accepted no unfit machine."""
+    return exit_code(results) if results.recipe is None else run_code(results)
 
 
 def measured_code(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from statistics import median
 
 from benchmarks.records.measurement import Fitness, Trial
 from benchmarks.stats.summary import supports
 
-__all__ = ["caveats_about"]
+__all__ = ["caveats_about", "is_noise"]
 
 _TRIALS_FOR_AN_INTERVAL = 6
 _SPREAD = 0.10
 _DRIFT = 0.05
 _SHORT_CALL_NS = 10_000
+_OF_THE_SAMPLE = re.compile(
+    r"\d+ trials?; a 95 % interval|only \d+ timed calls|a call takes|not a verdict|the run was interrupted|"
+    r"whether the machine was fit"
+)
+"""How caveats begin that say how much was measured, not what the machine was like."""
 
 
 def caveats_about(trials: tuple[Trial, ...], fitness: Fitness | None) -> tuple[str, ...]:
@@ -43,6 +49,11 @@ def caveats_about(trials: tuple[Trial, ...], fitness: Fitness | None) -> tuple[s
     if centre < _SHORT_CALL_NS:
         caveats.append(f"a call takes {centre / 1e3:.1f} us: the call from Python is a noticeable part of it")
     return (*caveats, *(reason.words for reason in (fitness.reasons if fitness is not None else ())))
+
+
+def is_noise(caveat: str) -> bool:
+    """Return whether a caveat speaks of the machine's noise; else it says how much, or how little, was measured."""
+    return _OF_THE_SAMPLE.match(caveat) is None
 
 
 def _drift(trial: Trial) -> float:

@@ -9,7 +9,7 @@ import typer
 
 from deploy.cli import options as given
 from deploy.cli.output import leave, say
-from deploy.exit_codes import WRONG_ANSWERS, measured_code
+from deploy.exit_codes import run_code
 from deploy.recipe import load_recipe, with_data_root
 from deploy.report.terminal import print_results
 from deploy.run.child import ChildFailedError
@@ -39,7 +39,4 @@ def run(
     print_results(results)
     say("")
     say(f"Page: {store.root / 'report.html'}   data: {store.root / 'results.json'}")
-    if any(not row.agrees for row in results.answers()):
-        raise typer.Exit(WRONG_ANSWERS)
-    missing = bool(results.skipped)
-    leave(measured_code(results.all_measurements(), missing=missing, accept_unfit=accept_unfit))
+    leave(run_code(results, accept_unfit=accept_unfit))

@@ -1,6 +1,6 @@
 """What a person reads: tables, plots and pages.
 
-`tables`, `layer_tables`, `load_table` and `plan_text` derive a `table.Table`; `terminal`, `markdown` and `page` show
+`answer` holds what a person wants to know first. `tables`, `layer_tables`, `load_table` and `plan_text` derive a `table.Table`; `terminal`, `markdown` and `page` show
 it. `drawing` and `plan_picture` draw; `pages` has the templates; `formatting` writes numbers.
 """
 

@@ -30,6 +30,8 @@ __all__ = [
     "score_unit",
     "size",
     "verdict",
+    "why_failed",
+    "why_open",
 ]
 
 NOTHING = "-"
@@ -194,7 +196,7 @@ def _promise(promise: float | None) -> str:
 def _bought(results: Results, pair: Comparison) -> str:
     backend, speedup = place(results, pair.candidate), pair.speedup
     if speedup is None:
-        return f"{backend} failed: {_reason(pair)}"
+        return f"{backend} failed: {why_failed(pair)}"
     promise = flop_ratio(pair)
     share = "" if promise is None else f" ({percent(speedup.value / promise)} of the promise)"
     match pair.verdict:
@@ -205,10 +207,10 @@ def _bought(results: Results, pair: Comparison) -> str:
         case "equivalent":
             return f"{backend} showed no difference of {percent(pair.margin)}: {interval(speedup)}{share}"
         case _:
-            return f"{backend} was INCONCLUSIVE, {_why_open(pair, speedup)}: {interval(speedup)}{share}"
+            return f"{backend} was INCONCLUSIVE, {why_open(pair, speedup)}: {interval(speedup)}{share}"
 
 
-def _why_open(pair: Comparison, speedup: Interval) -> str:
+def why_open(pair: Comparison, speedup: Interval) -> str:
     """Write what kept a comparison from a verdict."""
     if speedup.confidence < NEEDED_CONFIDENCE:
         return f"{speedup.n} pairs of processes are too few for a verdict"
@@ -220,7 +222,8 @@ def _why_open(pair: Comparison, speedup: Interval) -> str:
     return f"a difference, but not surely one of {percent(pair.margin)}{ended}"
 
 
-def _reason(pair: Comparison) -> str:
+def why_failed(pair: Comparison) -> str:
+    """Write why a pair has no times: of both models where both failed for different reasons."""
     reasons = dict.fromkeys(side.failure for side in (pair.candidate, pair.baseline) if side.failure)
     if len(reasons) < 2:
         return next(iter(reasons), "no samples")

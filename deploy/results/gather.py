@@ -200,6 +200,7 @@ def _row(label: str, path: Path, sha256: str, cost: Cost, bundle: Bundle | None)
             "score_validation": scores.validation,
             "score_test": scores.test,
             "n_test": scores.n_test or None,
+            "n_classes": None if origin.network is None else origin.network.n_classes,
             "method": origin.method,
             "settings": origin.settings,
             "pruning": pruning,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, JsonValue, NonNegativeInt, ValidationError, model_validator
+from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from backends.errors import one_line as reason
 from backends.reading.files import read_json
@@ -32,7 +32,7 @@ from deploy.sources.metric import Metric, require_legal
 
 __all__ = [
     "SCHEMA_VERSION",
-    "Answer",
+    "AnswerCheck",
     "ModelRow",
     "Results",
     "Skipped",
@@ -62,6 +62,9 @@ class ModelRow(Record):
     score_validation: float | None = Field(None, description="in torch; None: not measured")
     score_test: float | None = Field(None, description="in torch; None: not measured")
     n_test: NonNegativeInt | None = Field(None, description="test examples behind score_test")
+    n_classes: PositiveInt | None = Field(
+        None, description="that the network tells apart; None: it has none, or not known as in older files"
+    )
     backend_scores: dict[str, float] = Field(
         default_factory=dict, description="on the test set through each backend's compiled model"
     )
@@ -90,7 +93,7 @@ class Skipped(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerCheck:
     """Whether one compiled model answered as its reference does.
 
     Parameters
@@ -133,10 +136,10 @@ class Results(Record):
         """List every measurement, of pairs and alone, the baseline of a pair first."""
         return (*(side for pair in self.comparisons for side in pair.sides), *self.measurements)
 
-    def answers(self) -> tuple[Answer, ...]:
+    def answers(self) -> tuple[AnswerCheck, ...]:
         """Return for every compiled model whether its answers were right."""
         return tuple(
-            Answer(
+            AnswerCheck(
                 label=measurement.subject.label,
                 backend=measurement.subject.backend,
                 agreement=measurement.agreement,

@@ -1,0 +1,109 @@
+"""Exit codes in words: what each says of a measurement, and what to do about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from deploy import exit_codes
+from deploy.report.answer.records import BackendAnswer, Checked, Ending
+from deploy.report.formatting import percent
+
+__all__ = ["ending_of"]
+
+_ORDER = ("faster", "equivalent", "inconclusive", "slower", "measured")
+_UNSOLVED = ("failed", "skipped")
+
+
+def ending_of(
+    code: int,
+    backends: Sequence[BackendAnswer],
+    checked: Checked,
+    *,
+    unfit: str = "",
+    fast: bool = False,
+    budget_s: float | None = None,
+    explain: str = "",
+) -> Ending:
+    """Return what an exit code says of these rows.
+
+    Parameters
+    ----------
+    code : int
+        See `deploy.exit_codes`.
+    backends : sequence of BackendAnswer
+        The rows.
+    checked : Checked
+        Whether the answers were right.
+    unfit : str, optional
+        Why the machine was not fit for measuring.
+    fast : bool, default=False
+        Whether it was a first look, which is never a verdict.
+    budget_s : float, optional
+        Seconds that were given.
+    explain : str, optional
+        Command that says why less was got than promised.
+    """
+    match code:
+        case exit_codes.REGRESSION:
+            remedy = f"keep the baseline, or see why: {explain or 'deploy explain MODEL --against BASELINE'}"
+            return Ending(code=code, sentence=_counted(backends), remedy=remedy)
+        case exit_codes.USAGE:
+            rows = [row for row in backends if row.verdict in _UNSOLVED]
+            sentence = "not measured: " + "; ".join(f"{row.place} {row.verdict}: {row.reason}" for row in rows)
+            hints = dict.fromkeys(row.hint for row in rows if row.hint)
+            return Ending(
+                code=code,
+                sentence=sentence if rows else "not everything could be measured",
+                remedy="; ".join(hints) or "repair that, or leave the backend out; what was measured beside it holds",
+            )
+        case exit_codes.INCONCLUSIVE:
+            row = next((row for row in backends if row.verdict == "inconclusive"), None)
+            why = f"not decided on {row.place}: {row.reason}" if row else "not decided"
+            return Ending(code=code, sentence=why, remedy=_to_decide(budget_s, fast=fast))
+        case exit_codes.UNFIT:
+            return Ending(
+                code=code,
+                sentence=f"the machine was not fit for measuring{f': {unfit}' if unfit else ''}",
+                remedy="measure again when it is quieter, or accept the numbers with --accept-unfit",
+            )
+        case exit_codes.WRONG_ANSWERS:
+            return Ending(
+                code=code,
+                sentence=f"wrong answers: {', '.join(checked.wrong) or 'a compiled model'}",
+                remedy="do not use it there: try another --backend or --precision, or export the model again",
+            )
+        case exit_codes.TARGET_NOT_REACHED:
+            return Ending(
+                code=code,
+                sentence="target not reached: nothing within --max-drop is as fast; the best that was found is shown",
+                remedy="allow a larger --max-drop, ask for less, or train longer after pruning",
+            )
+        case exit_codes.DIFFERENT:
+            return Ending(code=code, sentence="the plans differ")
+        case _:
+            return Ending(code=code, sentence=_counted(backends))
+
+
+def _to_decide(budget_s: float | None, *, fast: bool) -> str:
+    if fast:
+        return "measure without --fast: a first look never decides"
+    longer = "with a larger --budget" if budget_s is None else f"with --budget {2 * budget_s:g}"
+    return f"measure longer, {longer}, or on a quieter machine; deploy calibrate says how small a difference it shows"
+
+
+def _counted(backends: Sequence[BackendAnswer]) -> str:
+    """Count the verdicts: ``"faster on 1, slower on 1 of 2"``."""
+    rows = [row for row in backends if row.verdict in _ORDER]
+    if not rows:
+        return "nothing was measured"
+    if len(rows) == 1:
+        return f"{_word(rows[0])} on {rows[0].place}"
+    counts = Counter(_word(row) for row in sorted(rows, key=lambda row: _ORDER.index(row.verdict)))
+    return f"{', '.join(f'{word} on {n}' for word, n in counts.items())} of {len(rows)}"
+
+
+def _word(row: BackendAnswer) -> str:
+    if row.verdict == "equivalent":
+        return f"no difference of {percent(row.margin or 0)}"
+    return "not decided" if row.verdict == "inconclusive" else row.verdict

@@ -1,0 +1,320 @@
+"""The answer as plain data: terminal, page and notebook show the same numbers and the same words.
+
+Factors are times of the baseline over times of the candidate, durations nanoseconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmarks.records.measurement import Interval
+from deploy.sources.metric import Metric
+
+__all__ = [
+    "Answer",
+    "AskedSpeed",
+    "BackendAnswer",
+    "Checked",
+    "Doubt",
+    "Ending",
+    "Grade",
+    "NoiseGrade",
+    "ScoreChange",
+    "ScoreVerdict",
+    "Sizes",
+    "Timed",
+    "Verdict",
+]
+
+Verdict = Literal["faster", "slower", "equivalent", "inconclusive", "measured", "wrong", "failed", "skipped"]
+"""``measured``: one model alone, nothing to compare. ``wrong``: its answers are, so it was not timed."""
+
+ScoreVerdict = Literal["ok", "fell", "fell to chance", "at chance", ""]
+"""``ok``: no fall that so many examples can show. Empty: not known."""
+
+Grade = Literal["LOW", "MODERATE", "HIGH"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """How one model ran on one backend.
+
+    Parameters
+    ----------
+    p50_ns : float
+        Median latency of one request.
+    p90_ns, p99_ns : float or None
+        None where the sample is too small to tell.
+    per_second : float
+        Examples a second, one request at a time.
+    peak_bytes : int
+        Resident memory of the process.
+    """
+
+    p50_ns: float
+    p90_ns: float | None
+    p99_ns: float | None
+    per_second: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendAnswer:
+    """What was found on one backend: one row.
+
+    Parameters
+    ----------
+    place : str
+        The backend; where one was measured with several options, those too: ``"ort, 2 threads"``.
+    verdict : str
+        One of `Verdict`.
+    baseline, candidate : Timed or None
+        None where it was not timed; a model alone is the candidate.
+    speedup : Interval or None
+        None where nothing was compared.
+    promised : float or None
+        FLOPs of the baseline over those of the candidate; None where they are not known.
+    realised : float or None
+        ``speedup / promised``; None also where FLOPs did not fall or nothing was kept of the accuracy.
+    margin : float or None
+        Smallest effect that counts, as a share; None for a model alone.
+    reason : str
+        Why there is no verdict, or no number; else empty.
+    hint : str
+        What to do about it; may be empty.
+    """
+
+    place: str
+    verdict: Verdict
+    baseline: Timed | None = None
+    candidate: Timed | None = None
+    speedup: Interval | None = None
+    promised: float | None = None
+    realised: float | None = None
+    margin: float | None = None
+    reason: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreChange:
+    """How good the network is, before and after.
+
+    Parameters
+    ----------
+    metric : str
+        ``"accuracy"`` in [0, 1], or ``"psnr"`` in dB.
+    before, after : float or None
+        Score on the test examples in torch. `before` is None for a model alone, or where it is not known.
+    n_examples : int or None
+        Test examples behind `after`.
+    n_classes : int or None
+        None: not known, or there are none. Chance is ``1 / n_classes``.
+    verdict : str
+        One of `ScoreVerdict`.
+    on_backends : tuple of (str, float)
+        Backend and score of each compiled model whose score differs from `after` by more than rounding.
+    """
+
+    metric: Metric
+    before: float | None
+    after: float | None
+    n_examples: int | None
+    n_classes: int | None
+    verdict: ScoreVerdict
+    on_backends: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def change(self) -> float | None:
+        """``after - before``; None where one is not known."""
+        return None if self.before is None or self.after is None else self.after - self.before
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing is left that guessing would not give."""
+        return self.verdict in ("fell to chance", "at chance")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedSpeed:
+    """A speed that was asked for when the network was pruned, and the one that it got.
+
+    Parameters
+    ----------
+    backend : str
+        Where it was to be that fast.
+    threads : int
+        With so many threads.
+    asked, got : float
+        Factors; `got` was measured in turn with the dense network, when it was pruned.
+    met : bool
+        Whether `got` is as asked, up to the tolerance.
+    """
+
+    backend: str
+    threads: int
+    asked: float
+    got: float
+    met: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """Whether the compiled models answered as their references do; checked before anything was timed.
+
+    Parameters
+    ----------
+    right : tuple of str
+        Places where every model was right.
+    wrong : tuple of str
+        ``"pruned on torch"``: where one was wrong.
+    unchecked : tuple of str
+        Places where it was not looked at, or could not be.
+    """
+
+    right: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Bytes before and after.
+
+    Parameters
+    ----------
+    before : int or None
+        None for a model alone.
+    after : int
+        Of the candidate.
+    """
+
+    before: int | None
+    after: int
+
+    @property
+    def ratio(self) -> float | None:
+        """``before / after``; None without both."""
+        return self.before / self.after if self.before is not None and self.after else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """One thing that speaks against the numbers, said once however often it was seen.
+
+    Parameters
+    ----------
+    words : str
+        What was seen; figures that differ from place to place are ranges: ``"4 to 12 %"``.
+    where : tuple of str
+        ``"dense on ort"``: whose numbers.
+    noise : bool
+        Whether it speaks of the machine's noise, or of how much was measured.
+    """
+
+    words: str
+    where: tuple[str, ...]
+    noise: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseGrade:
+    """How noisy the machine was, in one word.
+
+    Parameters
+    ----------
+    grade : str or None
+        HIGH: unfit for measuring, or processes of the same model differ by more than 10 % each way. MODERATE: there
+        are signs of noise. LOW: none. None: nobody looked.
+    signs : int
+        Doubts that speak of noise.
+    spread : float or None
+        Half the range of the processes' medians of one model, as a share, at its worst; None without two processes.
+    unfit : bool
+        Whether the machine was not fit for measuring.
+    """
+
+    grade: Grade | None
+    signs: int
+    spread: float | None
+    unfit: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """The exit code in words.
+
+    Parameters
+    ----------
+    code : int
+        See `deploy.exit_codes`.
+    sentence : str
+        What it says of this measurement, without a full stop.
+    remedy : str
+        What to do about it; empty for 0.
+    """
+
+    code: int
+    sentence: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a person wants to know first of one results file.
+
+    Parameters
+    ----------
+    subject : str
+        ``"pruned.onnx against dense.onnx"``, or one model.
+    machine : str
+        Processor, threads and precision on one line.
+    created_utc : str
+        When it was measured.
+    backends : tuple of BackendAnswer
+        One row each; those that could not be used come last.
+    scores : ScoreChange or None
+        None where no score is known.
+    asked : tuple of AskedSpeed
+        Speeds that were asked for; none for most networks.
+    checked : Checked
+        Whether the answers were right.
+    size : Sizes
+        ONNX files.
+    memory : Sizes or None
+        Peak memory on the first backend with both models; None where none was measured.
+    memory_place : str
+        That backend.
+    noise : NoiseGrade
+        In one word.
+    doubts : tuple of Doubt
+        Those that speak of noise first.
+    notes : tuple of str
+        What a reader should know besides.
+    ending : Ending
+        The exit code in words.
+    explain : str
+        Command that says why less was got than promised; empty where more was, or the files' places are not known.
+    """
+
+    subject: str
+    machine: str
+    created_utc: str
+    backends: tuple[BackendAnswer, ...]
+    scores: ScoreChange | None
+    asked: tuple[AskedSpeed, ...]
+    checked: Checked
+    size: Sizes
+    memory: Sizes | None
+    memory_place: str
+    noise: NoiseGrade
+    doubts: tuple[Doubt, ...]
+    notes: tuple[str, ...]
+    ending: Ending
+    explain: str = ""
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether two models were compared."""
+        return self.size.before is not None
