@@ -19,6 +19,7 @@ from deploy.export.capture import argument_names, batched_inputs, copy_for_expor
 from deploy.export.drop_empty_scatter import drop_empty_writes
 from deploy.export.export_info import DEFAULT_OPSET, ExportInfo, require_opset
 from deploy.export.fold_batch_norm import batch_norms, fold_batch_norms
+from deploy.export.fold_constants import fold_large_constants
 from deploy.export.onnx_check import check_onnx, model_files, opset_of
 from deploy.export.onnx_names import name_nodes, name_parameters, rename_dimension, rename_values, strip_metadata
 from deploy.export.split_sizes import write_split_sizes
@@ -95,6 +96,7 @@ def export_onnx(
     _check_names(name, "input", input_names, len(call.tensors))
     _check_names(name, "output", output_names, len(keys))
     translation = translate(network, call, opset=opset, dynamic_batch=dynamic_batch)
+    fold_large_constants(translation.model)
     drop_empty_writes(translation.model)
     write_split_sizes(translation.model)
     fold_batch_norms(translation.model)

@@ -114,6 +114,19 @@ class EmptyWrites(nn.Module):
         return x + mask
 
 
+class Grids(nn.Module):
+    """A grid put together from two, and a weight with a norm of its own; `side` makes them small or large."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.layer = nn.utils.parametrizations.weight_norm(nn.Linear(side, side))
+        for name in ("left", "right"):
+            self.register_buffer(name, torch.randn(side, side, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) + torch.cat([self.left.reshape(-1, 2), self.right.reshape(-1, 2)]).t().mean()
+
+
 def images(n: int = 4) -> torch.Tensor:
     return torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(n))
 
@@ -239,6 +252,16 @@ def test_writes_into_empty_slices_are_left_out(tmp_path: Path, backend: str) -> 
     assert compare_with_torch(tmp_path / "m.onnx", EmptyWrites(), (torch.randn(2, 6, 8),), backend=backend).ok
     graph = onnx.load(tmp_path / "m.onnx").graph
     assert not [tensor.name for tensor in graph.initializer if 0 in tensor.dims]
+
+
+def test_what_depends_on_no_input_is_computed_at_export_whatever_its_size(tmp_path: Path) -> None:
+    nodes = []
+    for side in (8, 104):  # the exporter's own limit lies between
+        model, x = Grids(side).eval(), torch.randn(2, side)
+        export_onnx(model, (x,), tmp_path / "m.onnx")
+        assert compare_with_torch(tmp_path / "m.onnx", model, (x,)).ok
+        nodes.append(op_types(tmp_path / "m.onnx"))
+    assert nodes[0] == nodes[1] == ["Gemm", "Add"]
 
 
 def test_names_can_be_given(tmp_path: Path) -> None:
