@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from benchmarks.errors import NotComparableError
 from benchmarks.layers.layer_profile import LayerProfile, LayerRow, RowKind
@@ -24,6 +24,8 @@ __all__ = [
     "MatchedRows",
     "compare_layers",
     "matched_rows",
+    "off_block",
+    "other_widths",
 ]
 
 LAYERS_VERSION: Literal[1] = 1
@@ -33,8 +35,6 @@ _AS_PROMISED = 0.1
 """A time ratio this near to the MACs ratio, as a share of it, needs no reason."""
 _CLOCK_NS = 5_000
 """The runtimes' clocks count microseconds: below this, ratios are coarse."""
-_BLOCKS = (16, 8, 4)
-"""Channels that kernels compute together: vectors of 16, 8 or 4 numbers."""
 _MOVED = 0.05
 _SUMMED: tuple[RowKind, ...] = ("layout conversion", "inserted", "gaps")
 
@@ -65,6 +65,8 @@ class LayerComparison(Record):
     baseline: LayerProfile
     candidate: LayerProfile
     pairs: tuple[LayerPair, ...] = Field(description="in the order of the baseline; unmatched layers have one side")
+    block: PositiveInt | None = Field(None, description="channels computed together; 1: no blocks; None: not known")
+    block_from: Literal["table", "measured", "unknown"] = "unknown"
 
 
 class LayerReport(Record):
@@ -91,7 +93,12 @@ class MatchedRows(NamedTuple):
 
 
 def compare_layers(
-    candidate: LayerProfile, baseline: LayerProfile, same: Mapping[str, str] | None = None
+    candidate: LayerProfile,
+    baseline: LayerProfile,
+    same: Mapping[str, str] | None = None,
+    *,
+    block: int | None = None,
+    block_from: Literal["table", "measured", "unknown"] = "unknown",
 ) -> LayerComparison:
     """Pair the layers of two profiles.
 
@@ -102,6 +109,10 @@ def compare_layers(
     same : Mapping of str to str, optional
         Which node of the baseline a node of the candidate is, see `benchmarks.layers.matching.match_nodes`; left out,
         the one of the same name.
+    block : int, optional
+        Channels that the runtime computes together; left out, counts are no reason.
+    block_from : {"table", "measured", "unknown"}
+        How that is known.
 
     Returns
     -------
@@ -113,8 +124,44 @@ def compare_layers(
     NotComparableError
         Backend, options or batch differ.
     """
-    pairs = tuple(_pair(rows) for rows in matched_rows(candidate, baseline, same))
-    return LayerComparison(baseline=baseline, candidate=candidate, pairs=pairs)
+    pairs = tuple(_pair(rows, block) for rows in matched_rows(candidate, baseline, same))
+    return LayerComparison(
+        baseline=baseline, candidate=candidate, pairs=pairs, block=block, block_from=block_from if block else "unknown"
+    )
+
+
+def other_widths(candidate: LayerProfile, baseline: LayerProfile) -> bool:
+    """Return whether counts of channels differ between two profiles, in any layer and whatever it is called."""
+    one, other = (sorted(row.channels for row in side.rows if row.channels) for side in (baseline, candidate))
+    return one != other
+
+
+def off_block(
+    before: tuple[int, int] | None, after: tuple[int, int] | None, block: int | None, *, whose: str, depthwise: bool
+) -> list[str]:
+    """Say which counts of channels of a layer changed to one that fills no blocks of the runtime.
+
+    Parameters
+    ----------
+    before, after : (int, int), optional
+        Its input and output channels in both models; None where it has none.
+    block : int, optional
+        Channels that the runtime computes together; None: not known, and nothing is said.
+    whose : str
+        What the model of `before` is called.
+    depthwise : bool
+        Whether each channel is convolved by itself: then the two counts are one.
+    """
+    if block is None or before is None or after is None:
+        return []
+    axes = [("input ", before[0], after[0]), ("output ", before[1], after[1])]
+    if depthwise:
+        axes = [("", before[1], after[1])]
+    return [
+        f"{count} {axis}channels are no multiple of {block} ({whose}: {full})"
+        for axis, full, count in axes
+        if count != full and count % block
+    ]
 
 
 def matched_rows(
@@ -170,7 +217,7 @@ def _groups(
     return list(groups.values())
 
 
-def _pair(rows: MatchedRows) -> LayerPair:
+def _pair(rows: MatchedRows, block: int | None) -> LayerPair:
     before, after = rows.baseline, rows.candidate
     pair = _ratios(rows.name, before, after)
     if rows.kind is not None:
@@ -181,7 +228,7 @@ def _pair(rows: MatchedRows) -> LayerPair:
         return pair
     if abs(pair.time_ratio / pair.macs_ratio - 1) <= _AS_PROMISED:
         return pair
-    reasons = _reasons(before, after, gained=pair.time_ratio > pair.macs_ratio)
+    reasons = _reasons(before, after, block, gained=pair.time_ratio > pair.macs_ratio)
     return pair.model_copy(update={"reasons": tuple(reasons)})
 
 
@@ -207,12 +254,13 @@ def _time_ns(rows: list[LayerRow]) -> int | None:
     return sum(times) if times else None
 
 
-def _reasons(before: list[LayerRow], after: list[LayerRow], *, gained: bool) -> list[str]:
+def _reasons(before: list[LayerRow], after: list[LayerRow], block: int | None, *, gained: bool) -> list[str]:
     """Return what is known of a layer whose time did not follow its MACs."""
     old, new = (max(side, key=lambda row: row.macs) for side in (before, after))
     reasons = []
     if not gained:
-        reasons += _channel_reasons(old, new)
+        depthwise = new.channels is not None and new.groups == new.channels[0] > 1
+        reasons += off_block(old.channels, new.channels, block, whose="baseline", depthwise=depthwise)
         if new.bound == "memory":
             reasons.append("memory bound: its bytes, not its MACs, set its time")
     if old.runtime_kind != new.runtime_kind:
@@ -227,18 +275,3 @@ def _reasons(before: list[LayerRow], after: list[LayerRow], *, gained: bool) -> 
         if abs(change) > _MOVED:
             reasons.append(f"{100 * new.roofline_share:.0f} % of the roofline, before {100 * old.roofline_share:.0f} %")
     return reasons
-
-
-def _channel_reasons(old: LayerRow, new: LayerRow) -> list[str]:
-    """Name channel counts that filled the blocks of the kernels before and do not any more."""
-    if old.channels is None or new.channels is None:
-        return []
-    notes = []
-    for side, before, after in zip(("input", "output"), old.channels, new.channels, strict=True):
-        block = next((size for size in _BLOCKS if before % size == 0), None)
-        lost = block is not None and after % block != 0 and after != before
-        if lost and block is not None:
-            # The smallest block that does not fit any more says most.
-            least = min(size for size in _BLOCKS if size <= block and after % size)
-            notes.append(f"{after} {side} channels are not a multiple of {least}, {before} were")
-    return notes

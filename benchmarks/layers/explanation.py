@@ -18,7 +18,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from benchmarks.layers.comparison import MatchedRows, matched_rows
+from benchmarks.layers.comparison import MatchedRows, matched_rows, off_block
 from benchmarks.layers.layer_profile import LayerProfile, LayerRow
 from benchmarks.layers.roofline import Roofline
 from benchmarks.records.base import Record
@@ -335,7 +335,8 @@ class _Judge:
         another = set(dense.kernels) != set(pruned.kernels) or len(dense.kernels) != len(pruned.kernels)
         if self._overhead_ns is not None and (1 - left) * self._overhead_ns >= _MOSTLY * missing:
             return "overhead-bound", (f"no layer takes less than {self._overhead_ns / 1000:.1f} us",)
-        if off := self._off_block(layer):
+        off = off_block(dense.channels, pruned.channels, self._block, whose="dense", depthwise=layer.depthwise)
+        if off:
             return "counts off the block", (*off, *([kernels] if another else []))
         if another:
             return "another kernel", (kernels,)
@@ -343,19 +344,6 @@ class _Judge:
         if layer.depthwise:
             return "depthwise", moved
         return ("memory-bound" if pruned.bound == "memory" else "not explained"), moved
-
-    def _off_block(self, layer: ExplainedLayer) -> list[str]:
-        before, after = layer.dense.channels, layer.pruned.channels
-        if self._block is None or before is None or after is None:
-            return []
-        axes = [("input ", before[0], after[0]), ("output ", before[1], after[1])]
-        if layer.depthwise:
-            axes = [("", before[1], after[1])]
-        return [
-            f"{count} {axis}channels are no multiple of {self._block} (dense: {full})"
-            for axis, full, count in axes
-            if count != full and count % self._block
-        ]
 
 
 def _sums(layers: Sequence[ExplainedLayer], missing_ns: float | None) -> tuple[ReasonSum, ...]:

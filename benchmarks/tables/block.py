@@ -1,4 +1,7 @@
-"""How many channels a runtime computes together, found with a small network of convolutions of many widths."""
+"""How many channels a runtime computes together: from a table that is kept, or found with a small network.
+
+The small network is of convolutions, which are measured at many widths.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,25 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.errors import WorkerError
 from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.subject.subject import SubjectSpec, content_sha256
+from benchmarks.tables.build import kept_table
 from benchmarks.tables.draws import draw
 from benchmarks.tables.fit import best_fit, layer_sizes
 from benchmarks.tables.plan_space import AxisPlace, GroupRange, PlanSpace, Size
-from benchmarks.tables.timer import plan_timer
+from benchmarks.tables.timer import Say, plan_timer
 
-__all__ = ["find_block"]
+__all__ = ["BlockSource", "KnownBlock", "find_block", "known_block"]
+
+BlockSource: TypeAlias = Literal["table", "measured", "unknown"]
 
 _WIDTH, _LENGTH = 96, 14
 _KERNELS = (1, 3, 1, 3, 1)
@@ -28,6 +36,58 @@ _PLANS, _GRAINS = 25, (1, 4, 8, 16, 32)
 _TOO_FAR = 0.15
 """Mean error on held-out plans beyond which the times show no block."""
 _OPSET, _IR_VERSION = 17, 8
+
+
+class KnownBlock(NamedTuple):
+    """How many channels are computed together.
+
+    Parameters
+    ----------
+    size : int or None
+        1 where every channel costs the same; None: not known.
+    source : {"table", "measured", "unknown"}
+        How that is known.
+    why : str
+        Why not, in words; empty where it is, or where the times follow no block.
+    """
+
+    size: int | None
+    source: BlockSource
+    why: str = ""
+
+
+def known_block(
+    spec: SubjectSpec,
+    *,
+    seed: int = 0,
+    say: Say = lambda _: None,
+    folder: Path | None = None,
+    processes: Processes = session_process,
+    machine: Machine | None = None,
+) -> KnownBlock:
+    """Return the size of the blocks from the latency table that is kept for a network; without one it is measured.
+
+    Parameters
+    ----------
+    spec : SubjectSpec
+        The network, the backend and its options.
+    seed, processes, machine
+        As `find_block` has them.
+    say : callable
+        Receives the line that says which table is used, or that it is measured.
+    folder : Path, optional
+        Of tables; default: `benchmarks.tables.cache.tables_folder`.
+    """
+    if (kept := kept_table(spec, say=say, folder=folder, machine=machine)) is not None:
+        path, table = kept
+        say(f"the channels that {spec.backend} computes together are those of {path}")
+        return KnownBlock(table.block, "table")
+    try:
+        size = find_block(spec, seed=seed, progress=say, processes=processes, machine=machine)
+    except WorkerError as error:
+        why = "the layers are shorter than its clock tells" if error.kind == "OptionError" else str(error)
+        return KnownBlock(None, "unknown", why)
+    return KnownBlock(size, "unknown" if size is None else "measured")
 
 
 def find_block(

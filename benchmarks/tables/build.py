@@ -13,15 +13,15 @@ from benchmarks.errors import SettingError
 from benchmarks.layers.process import Processes, session_process
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.machine.noise_floor import fingerprint
-from benchmarks.subject.subject import SubjectSpec
-from benchmarks.tables.cache import find_table, keep_table
+from benchmarks.subject.subject import SubjectSpec, content_sha256
+from benchmarks.tables.cache import find_table, keep_table, kept_tables
 from benchmarks.tables.draws import draw, draw_near
 from benchmarks.tables.fit import BLOCKS, LayerSizes, Run, best_fit, dense_of, layer_sizes
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable, TableKey
 from benchmarks.tables.timer import PlanTimer, Say, key_of, plan_timer, sizes_of
 
-__all__ = ["build_table", "refine_table", "table_of"]
+__all__ = ["build_table", "kept_table", "refine_table", "table_of"]
 
 _FEWEST = 20
 _FIRST_ROUND = 0.4
@@ -135,11 +135,8 @@ def table_of(
         As `build_table`; or a new table cannot be kept.
     """
     machine = machine or ThisMachine()
-    options = spec.options
-    with machine.measuring(f"a latency table of {spec.model}", say) as observer:
-        fingerprinted = fingerprint(observer.environment(gpu=options.device.startswith("cuda")))
-    version = registry.probe(spec.backend, options.device).version
-    found, line = find_table(key_of(spec, space, sizes_of(spec), fingerprinted, version), space, plans, folder)
+    key = _key_here(spec, space.model_sha256, space.graph, say, machine)
+    found, line = find_table(key, space, plans, folder)
     say(line)
     if found is None:
         found = build_table(
@@ -147,6 +144,42 @@ def table_of(
         )
         keep_table(found, space, plans, folder)
     return found
+
+
+def kept_table(
+    spec: SubjectSpec, *, say: Say = lambda _: None, folder: Path | None = None, machine: Machine | None = None
+) -> tuple[Path, LatencyTable] | None:
+    """Return the newest table that is kept for a network on this backend and machine, of whatever plan space.
+
+    Parameters
+    ----------
+    spec, say, folder, machine
+        As `table_of` has them.
+
+    Raises
+    ------
+    InputError, BackendError
+        The file is broken, or an input has a size that nobody gave.
+    """
+    sha256 = content_sha256(spec.model)
+    candidates = [
+        (path, table)
+        for path, table in kept_tables(folder)
+        if (table.key.model_sha256, table.key.backend) == (sha256, spec.backend)
+    ]
+    if not candidates:
+        return None
+    key = _key_here(spec, sha256, "", say, machine or ThisMachine())
+    return next((each for each in candidates if each[1].key.model_copy(update={"graph": ""}) == key), None)
+
+
+def _key_here(spec: SubjectSpec, model_sha256: str, graph: str, say: Say, machine: Machine) -> TableKey:
+    """Return what a table has to be good for to be used here and now."""
+    device = spec.options.device
+    with machine.measuring(f"a latency table of {spec.model}", say) as observer:
+        fingerprinted = fingerprint(observer.environment(gpu=device.startswith("cuda")))
+    version = registry.probe(spec.backend, device).version
+    return key_of(spec, model_sha256, graph, sizes_of(spec), fingerprinted, version)
 
 
 def refine_table(

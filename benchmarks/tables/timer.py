@@ -129,7 +129,8 @@ class PlanTimer:
 
     def key(self, run: Run) -> TableKey:
         """Return what a table of such runs is good for."""
-        return key_of(self.spec, self.narrower.space, self.sizes, self.machine, run.backend_version)
+        space = self.narrower.space
+        return key_of(self.spec, space.model_sha256, space.graph, self.sizes, self.machine, run.backend_version)
 
     def _run(
         self,
@@ -157,12 +158,12 @@ class PlanTimer:
 
 
 def key_of(
-    spec: SubjectSpec, space: PlanSpace, sizes: InputSizes, machine: str, backend_version: str | None
+    spec: SubjectSpec, model_sha256: str, graph: str, sizes: InputSizes, machine: str, backend_version: str | None
 ) -> TableKey:
     """Return what a table of these times is good for; `machine` is its fingerprint."""
     return TableKey(
-        model_sha256=space.model_sha256,
-        graph=space.graph,
+        model_sha256=model_sha256,
+        graph=graph,
         backend=spec.backend,
         backend_version=backend_version,
         precision=spec.options.precision,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
@@ -18,7 +18,7 @@ from benchmarks.machine.lock import machine_lock
 from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.aligned import aligned_plans, kept_counts, why_whole
-from benchmarks.tables.block import find_block
+from benchmarks.tables.block import KnownBlock, known_block
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
 from deploy.backend_options import require_backends
@@ -30,8 +30,6 @@ from deploy.report.explanation import answer, explanation_page, explanation_tabl
 from deploy.results.bench_grid import Grid, label_models, shapes
 
 __all__ = ["explain"]
-
-Number = TypeVar("Number", int, float)
 
 
 def explain(
@@ -95,22 +93,16 @@ def explain(
         )
     with machine_lock(f"deploy explain {pruned}", say=say):
         profiles = profile_in_turn((dense_spec, pruned_spec), budget_s=duration, seed=seed, progress=tell)
-        overhead_ns = _unless_refused(
-            lambda: measure_layer_overhead(backend, dense_spec.options), "shortest layer", notes
-        )
-    block = (
-        known.block
-        if known is not None
-        else _unless_refused(
-            lambda: find_block(dense_spec, seed=seed, progress=tell), "number of channels computed together", notes
-        )
-    )
+        overhead_ns = _layer_overhead(dense_spec, notes)
+    block = KnownBlock(known.block, "table") if known is not None else known_block(dense_spec, seed=seed, say=tell)
+    if block.why:
+        notes.append(f"the number of channels computed together is not known: {block.why}")
     found = explained(
         profiles[1],
         profiles[0],
         same,
-        block=block,
-        block_from="table" if known is not None else "unknown" if block is None else "measured",
+        block=block.size,
+        block_from=block.source,
         layer_overhead_ns=overhead_ns,
         whole={} if space is None or counts is None else why_whole(dense_spec.model, space, counts),
         notes=notes,
@@ -124,13 +116,13 @@ def explain(
         print_tables(*explanation_tables(found, top or None))
 
 
-def _unless_refused(measure: Callable[[], Number | None], what: str, notes: list[str]) -> Number | None:
+def _layer_overhead(spec: SubjectSpec, notes: list[str]) -> float | None:
     """Measure; a backend that refuses the small network leaves it unknown, with a note."""
     try:
-        return measure()
+        return measure_layer_overhead(spec.backend, spec.options)
     except WorkerError as error:
         why = "the layers are shorter than its clock tells" if error.kind == "OptionError" else str(error)
-        notes.append(f"the {what} is not known: {why}")
+        notes.append(f"the shortest layer is not known: {why}")
         return None
 
 

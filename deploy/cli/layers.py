@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from benchmarks.layers.comparison import LayerReport, compare_layers
+from benchmarks.layers.comparison import LayerComparison, LayerReport, compare_layers, other_widths
+from benchmarks.layers.layer_profile import LayerProfile
 from benchmarks.layers.profiler import profile_in_turn, same_nodes
 from benchmarks.machine.lock import machine_lock
 from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.inputs import model_specs, resolve_sizes
+from benchmarks.subject.subject import SubjectSpec
+from benchmarks.tables.block import KnownBlock, known_block
 from deploy.backend_options import require_backends
 from deploy.cli import options as given
 from deploy.cli.output import print_tables, say, teller
@@ -62,23 +65,36 @@ def layers(
         resolve_sizes(specs_of_file, shapes={**grid.shapes, **grid.given.shapes(specs_of_file.inputs)})
     shown = top or None
     report = LayerReport()
-    with machine_lock(f"deploy layers {model}", say=say):
-        for specs in grid.specs(models):
-            tell = partial(_tell, teller(quiet=quiet), specs[0].backend)
+    for specs in grid.specs(models):
+        tell = partial(_tell, teller(quiet=quiet), specs[0].backend)
+        with machine_lock(f"deploy layers {model}", say=say):
             profiles = profile_in_turn(specs, budget_s=duration, seed=seed, progress=tell)
-            tables = [table for profile in profiles for table in profile_tables(profile, shown)]
-            if against is None:
-                report = report.model_copy(update={"profiles": (*report.profiles, *profiles)})
-            else:
-                pair = compare_layers(profiles[1], profiles[0], same_nodes(specs[1], specs[0]))
-                report = report.model_copy(update={"comparisons": (*report.comparisons, pair)})
-                tables += comparison_tables(pair, shown)
-            if output is not None:
-                write_file(output, report.model_dump_json(indent=1) + "\n")
-            if not json:
-                print_tables(*tables)
+        tables = [table for profile in profiles for table in profile_tables(profile, shown)]
+        if against is None:
+            report = report.model_copy(update={"profiles": (*report.profiles, *profiles)})
+        else:
+            pair = _compared(specs, profiles, seed, tell)
+            report = report.model_copy(update={"comparisons": (*report.comparisons, pair)})
+            tables += comparison_tables(pair, shown)
+        if output is not None:
+            write_file(output, report.model_dump_json(indent=1) + "\n")
+        if not json:
+            print_tables(*tables)
     if json:
         typer.echo(report.model_dump_json(indent=1))
+
+
+def _compared(
+    specs: Sequence[SubjectSpec], profiles: Sequence[LayerProfile], seed: int, tell: Callable[[str], None]
+) -> LayerComparison:
+    """Compare the second model with the first, with the blocks of this runtime where counts of channels differ."""
+    block = KnownBlock(None, "unknown")
+    if other_widths(profiles[1], profiles[0]):
+        block = known_block(specs[0], seed=seed, say=tell)
+    if block.why:
+        tell(f"the number of channels computed together is not known: {block.why}")
+    same = same_nodes(specs[1], specs[0])
+    return compare_layers(profiles[1], profiles[0], same, block=block.size, block_from=block.source)
 
 
 def _tell(tell: Callable[[str], None], backend: str, line: str) -> None:

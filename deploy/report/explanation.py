@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.layers.explanation import ExplainedLayer, Explanation, LayerSide, Reason
 from deploy.report.formatting import NOTHING, count, duration, percent, rate, ratio, size
+from deploy.report.layer_tables import block_text
 from deploy.report.pages.rendering import render
 from deploy.report.table import Notes, Table, left
 
@@ -77,7 +78,7 @@ def explanation_page(found: Explanation) -> str:
         facts=[
             ("backend", f"{subject.backend} {found.backend_version or ''}".strip()),
             ("options", f"{subject.precision}, threads {subject.threads}, {subject.device}, batch {subject.batch}"),
-            ("channels computed together", _block(found)),
+            ("channels computed together", block_text(found.block, found.block_from)),
             ("shortest layer", _overhead(found)),
             ("roofline", _peaks(found) or "not measured"),
             *((side.label, f"{side.model}, sha256 {side.sha256}") for side in (found.dense, subject)),
@@ -102,7 +103,8 @@ def _reasons_table(found: Explanation) -> Table:
         "What is missing to the promised time",
         (*left("reason"), "missing", "share", "layers"),
         tuple(rows),
-        caption=f"Channels computed together: {_block(found)}. Shortest layer: {_overhead(found)}. {_peaks(found)}",
+        caption=f"Channels computed together: {block_text(found.block, found.block_from)}. "
+        f"Shortest layer: {_overhead(found)}. {_peaks(found)}",
     )
 
 
@@ -199,13 +201,6 @@ def _told(layer: ExplainedLayer) -> str:
 
 def _reason(found: Explanation, reason: Reason) -> str:
     return f"counts off the block of {found.block}" if reason == "counts off the block" else reason
-
-
-def _block(found: Explanation) -> str:
-    if found.block is None:
-        return "not known"
-    how = "from the table" if found.block_from == "table" else "measured"
-    return f"{found.block} ({how})"
 
 
 def _overhead(found: Explanation) -> str:

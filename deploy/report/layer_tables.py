@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.layers.comparison import LayerComparison, LayerPair
+from benchmarks.layers.comparison import LayerComparison, LayerPair, other_widths
 from benchmarks.layers.layer_profile import LayerProfile, LayerRow, RowKind
 from benchmarks.layers.roofline import Roofline
+from benchmarks.tables.block import BlockSource
 from deploy.report.formatting import NOTHING, count, duration, percent, rate, ratio, size
 from deploy.report.table import Notes, Table, left
 
-__all__ = ["comparison_tables", "profile_tables"]
+__all__ = ["block_text", "comparison_tables", "profile_tables"]
 
 _PLURALS: dict[RowKind, str] = {
     "layer": "layers",
@@ -39,6 +40,13 @@ def profile_tables(profile: LayerProfile, top: int | None = None) -> tuple[Table
         _work_table(profile, shown),
         _sums_table(profile),
     )
+
+
+def block_text(block: int | None, source: BlockSource) -> str:
+    """Say how many channels a runtime computes together and how that is known, or that it is not."""
+    if block is None:
+        return "not known"
+    return f"{block} ({'from the table' if source == 'table' else 'measured'})"
 
 
 def comparison_tables(comparison: LayerComparison, top: int | None = None) -> tuple[Table, ...]:
@@ -74,6 +82,9 @@ def comparison_tables(comparison: LayerComparison, top: int | None = None) -> tu
     )
     labels = (before.subject.label, after.subject.label)
     unmatched = [pair.name for pair in kept if not pair.matched]
+    blocks = ""
+    if other_widths(after, before):
+        blocks = f" Channels computed together: {block_text(comparison.block, comparison.block_from)}."
     only_one = f" In one model only: {_listed(unmatched)}." if unmatched else ""
     return (
         Table(
@@ -81,7 +92,8 @@ def comparison_tables(comparison: LayerComparison, top: int | None = None) -> tu
             (*left("layer"), "MACs", "time", *labels, *left("why")),
             tuple(rows),
             notes=notes.texts,
-            caption=f"MACs and time: {labels[0]} / {labels[1]}. Not a measurement of the speed-up: `deploy bench` is."
+            caption=f"MACs and time: {labels[0]} / {labels[1]}. Not a measurement of the speed-up: `deploy compare` is."
+            + blocks
             + only_one,
         ),
     )

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from backends.base import LayerInfo
 from benchmarks.errors import NotComparableError, SettingError, WorkerError
-from benchmarks.layers.comparison import LayerReport, compare_layers
+from benchmarks.layers.comparison import LayerReport, compare_layers, other_widths
 from benchmarks.layers.layer_profile import LayerProfile, join
 from benchmarks.layers.onnx_nodes import GraphNode, ModelGraph, model_graph
 from benchmarks.layers.process import Ran
@@ -214,8 +214,8 @@ def profile(rows_of, macs, *, graph=None, latency_ns=50_000.0, **subject):
     )
 
 
-def wide(name, inputs, outputs, size=1000):
-    nodes = [GraphNode(name=name, op="Conv", reads=("x",), writes=("y",), channels=(inputs, outputs))]
+def wide(name, inputs, outputs, size=1000, groups=1):
+    nodes = [GraphNode(name=name, op="Conv", reads=("x",), writes=("y",), channels=(inputs, outputs), groups=groups)]
     return ModelGraph(nodes, {"x": size, "y": size}, ["y"])
 
 
@@ -232,28 +232,34 @@ def test_a_pair_that_kept_its_promise_needs_no_reason():
 
 
 @pytest.mark.parametrize(
-    ("channels", "words"),
+    ("block", "depthwise", "words"),
     [
-        ((64, 63), "63 output channels are not a multiple of 4, 64 were"),
-        ((64, 60), "60 output channels are not a multiple of 8, 64 were"),
-        ((64, 56), "56 output channels are not a multiple of 16, 64 were"),
+        (16, False, ["60 output channels are no multiple of 16 (baseline: 64)"]),
+        (16, True, ["60 channels are no multiple of 16 (baseline: 64)"]),
+        (4, False, []),
+        (1, False, []),
+        (None, False, []),
     ],
 )
-def test_lost_blocks_of_channels_are_the_reason(channels, words):
-    before = profile([layer("l", "conv", time_ns=20_000)], [("conv", 10**6)], graph=wide("conv", 64, channels[0]))
-    after = profile([layer("l", "conv", time_ns=25_000)], [("conv", 9 * 10**5)], graph=wide("conv", 64, channels[1]))
-    pair = only_pair(before, after)
-    assert words in pair.reasons
-    assert "72 % of the roofline, before 100 %" in pair.reasons
+def test_counts_off_the_block_that_was_found_are_the_reason(block, depthwise, words):
+    before = profile([layer("l", "conv", time_ns=20_000)], [("conv", 10**6)], graph=wide("conv", 64, 64))
+    graph = wide("conv", 60 if depthwise else 64, 60, groups=60 if depthwise else 1)
+    after = profile([layer("l", "conv", time_ns=25_000)], [("conv", 9 * 10**5)], graph=graph)
+    found = compare_layers(after, before, block=block, block_from="measured")
+    reasons = next(pair.reasons for pair in found.pairs if pair.name == "conv")
+    assert [reason for reason in reasons if "channels" in reason] == words
+    assert "72 % of the roofline, before 100 %" in reasons
+    assert (found.block, found.block_from) == (block, "measured" if block else "unknown")
+    assert other_widths(after, before)
+    assert not other_widths(after, after)
 
 
-def test_channels_are_no_reason_for_a_gain_nor_where_they_did_not_fill_blocks_before():
+def test_channels_are_no_reason_for_a_gain_nor_where_they_stay():
     before = profile([layer("l", "conv", time_ns=80_000)], [("conv", 10**6)], graph=wide("conv", 64, 64))
     after = profile([layer("l", "conv", time_ns=20_000)], [("conv", 9 * 10**5)], graph=wide("conv", 64, 63))
-    assert not any("channels" in reason for reason in only_pair(before, after).reasons)
-    before = profile([layer("l", "conv", time_ns=20_000)], [("conv", 10**6)], graph=wide("conv", 64, 63))
-    after = profile([layer("l", "conv", time_ns=20_000)], [("conv", 5 * 10**5)], graph=wide("conv", 64, 31))
-    assert not any("channels" in reason for reason in only_pair(before, after).reasons)
+    odd = profile([layer("l", "conv", time_ns=20_000)], [("conv", 10**6)], graph=wide("conv", 64, 63))
+    for pair in (compare_layers(after, before, block=16), compare_layers(odd, odd, block=16)):
+        assert not any("channels" in reason for one in pair.pairs for reason in one.reasons)
 
 
 def test_memory_and_kernels_are_reasons():

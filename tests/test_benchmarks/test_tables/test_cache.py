@@ -7,6 +7,7 @@ import pytest
 from backends import registry
 from backends.base import CompileOptions
 from benchmarks.subject.subject import SubjectSpec
+from benchmarks.tables.block import known_block
 from benchmarks.tables.build import table_of
 from benchmarks.tables.cache import find_table, keep_table, kept_tables
 
@@ -42,6 +43,18 @@ def test_what_was_measured_is_not_measured_again(ask, tmp_path):
     (path,) = (tmp_path / "tables").iterdir()
     assert line == f"a table measured before on this machine is used: {path}"
     assert list(kept_tables(tmp_path / "tables")) == [(path, first)]
+
+
+def test_the_block_is_that_of_the_table_that_is_kept(ask, dense, new_world, tmp_path, monkeypatch):
+    def known(**options):
+        spec = SubjectSpec(model=dense, backend="ort", options=CompileOptions(**options))
+        return known_block(spec, folder=tmp_path / "tables", machine=new_world())
+
+    monkeypatch.setattr("benchmarks.tables.block.find_block", lambda *_, **__: 4)
+    assert known() == (4, "measured", "")
+    table, _, _ = ask()
+    assert known() == (table.block, "table", "")
+    assert known(threads=2) == (4, "measured", "")
 
 
 def test_other_options_plans_and_machines_are_measured(ask, space, tmp_path):

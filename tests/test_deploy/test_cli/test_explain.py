@@ -94,7 +94,7 @@ def simulated(monkeypatch):
     measure = partial(profile_in_turn, processes=processes, measure_roofline=lambda *_: ROOFLINE)
     monkeypatch.setattr("deploy.cli.explain.profile_in_turn", measure)
     monkeypatch.setattr("deploy.cli.explain.measure_layer_overhead", lambda *_: 2000.0)
-    monkeypatch.setattr("deploy.cli.explain.find_block", lambda *_, **__: 16)
+    monkeypatch.setattr("benchmarks.tables.block.find_block", lambda *_, **__: 16)
 
 
 @pytest.fixture
@@ -153,13 +153,14 @@ def test_what_could_not_be_measured_is_not_known_and_stops_nothing(simulated, ex
         raise WorkerError("it times no layer", kind="OptionError")
 
     monkeypatch.setattr("deploy.cli.explain.measure_layer_overhead", refuses)
-    monkeypatch.setattr("deploy.cli.explain.find_block", lambda *_, **__: None)
+    monkeypatch.setattr("benchmarks.tables.block.find_block", refuses)
     pruned = convnet(tmp_path / "pruned.onnx", (45, 91, 91))
     code, out, err = explain(pruned, "--against", dense, "--threads", 1, "--json")
     assert code == 0, err
     found = Explanation.model_validate_json(out)
     assert (found.layer_overhead_ns, found.block, found.block_from) == (None, None, "unknown")
-    assert "the shortest layer is not known: the layers are shorter than its clock tells" in found.notes
+    for what in ("shortest layer", "number of channels computed together"):
+        assert f"the {what} is not known: the layers are shorter than its clock tells" in found.notes
 
 
 def test_a_bundle_tells_what_was_left_whole(simulated, explain, dense, tmp_path, monkeypatch):
@@ -198,7 +199,7 @@ def test_mistakes_are_one_line(explain, dense, tmp_path):
 @pytest.mark.parametrize("backend", ["ort", "openvino"])
 def test_a_real_runtime_is_explained(explain, tmp_path, backend, monkeypatch):
     once = cache(lambda _: find_block(SubjectSpec(model=dense, backend=backend, options=CompileOptions())))
-    monkeypatch.setattr("deploy.cli.explain.find_block", lambda *_, **__: once(backend))
+    monkeypatch.setattr("benchmarks.tables.block.find_block", lambda *_, **__: once(backend))
     dense = convnet(tmp_path / "dense.onnx", (128, 128, 192, 192), size=24)
     odd = convnet(tmp_path / "odd.onnx", (91, 91, 135, 135), prefix="x", size=24)
     even = convnet(tmp_path / "even.onnx", (96, 96, 128, 128), size=24)
