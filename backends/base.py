@@ -5,6 +5,7 @@ No runtime is imported here, and none at the import of any backend file: only in
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -341,7 +342,7 @@ class Backend(ABC):
         return self._verified(self._import_artefact(blob, model, options), options)
 
     def _require(self, model: Path, options: CompileOptions) -> None:
-        if not model.is_file():
+        if not os.path.lexists(model):  # what is there and no file has a name: a folder, a pipe
             raise ModelLoadError(f"{model}: no such file")
         state = self.availability(options.device)
         if not state.ok:

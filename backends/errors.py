@@ -8,6 +8,7 @@ BackendError                    root; the command line prints it as one line and
 ├── ArtefactError              a compiled model cannot be stored, or a stored one cannot be loaded
 ├── FeedError                   an input has the wrong name, shape or type
 └── RunError                    the runtime failed while executing
+    └── OutOfMemoryError        it did not get the memory that it asked for
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = [
     "FeedError",
     "ModelLoadError",
     "OptionError",
+    "OutOfMemoryError",
     "RunError",
     "UnknownBackendError",
     "did_you_mean",
@@ -62,6 +64,10 @@ class FeedError(BackendError, ValueError):
 
 class RunError(BackendError):
     """The runtime failed while executing."""
+
+
+class OutOfMemoryError(RunError):
+    """The runtime did not get the memory that it asked for."""
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:

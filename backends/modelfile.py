@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from backends.base import Array, Precision, TensorSpec
-from backends.errors import ModelLoadError, OptionError, one_line
+from backends.errors import ModelLoadError, OptionError, one_line, shortened
 from backends.precision import precision_of
-from backends.reading.bounds import broken_rule, subgraphs
+from backends.reading.bounds import broken_rule, held_tensors, inner_graphs, subgraphs
 from backends.reading.files import require_regular
 from backends.records import Kind
 
@@ -135,9 +135,11 @@ def read(path: Path) -> ModelFile:
         raise ModelLoadError(f"{path} is truncated or not an ONNX file: {one_line(error)}") from error
     if not proto.graph.node and not proto.graph.output:
         raise ModelLoadError(f"{path} is truncated or not an ONNX file: it holds no graph")
+    if not proto.graph.output:
+        raise ModelLoadError(f"{path} has no outputs, so that nothing is computed: export it with what it answers")
     if (broken := broken_rule(proto)) is not None:
         raise ModelLoadError(f"{path} {broken}")
-    _check_external_data(proto.graph, path)
+    _check_external_data(proto, path)
     initializers = {tensor.name for tensor in proto.graph.initializer}
     inputs = [info for info in proto.graph.input if info.name not in initializers]
     outputs = list(proto.graph.output)
@@ -250,9 +252,7 @@ def _tensor_without_data(data: mmap.mmap, at: int, stop: int) -> bytes:
 
 def external_files(proto: onnx.ModelProto) -> tuple[str, ...]:
     """List the files that hold weights of a model, relative to the folder in which it really lies."""
-    names = {
-        entry.value for tensor in _tensors(proto.graph) for entry in tensor.external_data if entry.key == "location"
-    }
+    names = {entry.value for tensor in _tensors(proto) for entry in tensor.external_data if entry.key == "location"}
     return tuple(sorted(names))
 
 
@@ -271,9 +271,11 @@ def fixed_shape(info: onnx.ValueInfoProto) -> tuple[int, ...] | None:
 
 
 def bodies(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
-    """Yield all graphs of a model, and its functions."""
+    """Yield all graphs of a model, and its functions with the graphs in them."""
     yield from subgraphs(proto.graph)
-    yield from proto.functions
+    for function in proto.functions:
+        yield function
+        yield from inner_graphs(function)
 
 
 def constants(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
@@ -288,30 +290,32 @@ def constants(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
             yield tensor.name, tensor
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    for inner in subgraphs(graph):
-        yield from inner.initializer
-        for node in inner.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    for body in bodies(proto):
+        yield from held_tensors(body)
 
 
-def _check_external_data(graph: onnx.GraphProto, path: Path) -> None:
+def _check_external_data(proto: onnx.ModelProto, path: Path) -> None:
     import onnx
 
     folder = path.resolve().parent
-    for tensor in _tensors(graph):
+    for tensor in _tensors(proto):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         facts = {entry.key: entry.value for entry in tensor.external_data}
         location = facts.get("location", "")
         data = folder / location
-        if not location or not data.resolve().is_relative_to(folder):
+        try:
+            lies_there = bool(location) and data.resolve().is_relative_to(folder)
+            is_there = data.is_file()
+        except (OSError, ValueError, RuntimeError):  # too long, a NUL, links in a circle
+            lies_there, is_there = True, False
+        if not lies_there:
             raise ModelLoadError(f"{path}: external data {location!r} of {tensor.name!r} lies outside its folder")
-        if not data.is_file():
-            raise ModelLoadError(f"{path}: external data {location!r} of {tensor.name!r} is missing beside the model")
+        if not is_there:
+            raise ModelLoadError(
+                f"{path}: external data {shortened(repr(location), 100)} of {tensor.name!r} is missing beside the model"
+            )
         try:
             offset, length = int(facts.get("offset", 0)), int(facts.get("length", 0))
         except ValueError:

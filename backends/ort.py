@@ -39,9 +39,9 @@ from backends.base import (
 )
 from backends.errors import ArtefactError, ModelLoadError, RunError
 from backends.installed import import_runtime, missing, version_of
-from backends.ort_errors import cause, failures
+from backends.ort_errors import cause, failures, run_error
 from backends.ort_profile import node_events, node_times, trace_back
-from backends.ort_values import arrays_of, values_of
+from backends.ort_values import array_of, arrays_of, value_of, values_of
 from backends.precision import is_quantised, layer_counts
 
 if TYPE_CHECKING:
@@ -78,7 +78,11 @@ class _OrtCall(BoundCall):
         self._binding = session.io_binding()
         try:
             for name, array in feeds.items():
-                self._binding.bind_cpu_input(name, array)
+                value = value_of(array)
+                if value is array:
+                    self._binding.bind_cpu_input(name, array)
+                else:
+                    self._binding.bind_ortvalue_input(name, value)
             for name in outputs:
                 self._binding.bind_output(name, "cpu")
         except failures as error:
@@ -88,11 +92,11 @@ class _OrtCall(BoundCall):
         try:
             self._run(self._binding)
         except self._failures as error:
-            raise RunError(f"onnxruntime failed: {cause(error)}") from error
+            raise run_error(error, "onnxruntime failed") from error
 
     def outputs(self) -> dict[str, Array]:
         values = self._binding.get_outputs()
-        return {name: value.numpy().copy() for name, value in zip(self._names, values, strict=True)}
+        return {name: array_of(value) for name, value in zip(self._names, values, strict=True)}
 
 
 class _OrtUnboundCall(BoundCall):
@@ -118,7 +122,7 @@ class _OrtUnboundCall(BoundCall):
         try:
             self._answers = self._run(self._names, self._feeds)
         except self._failures as error:
-            raise RunError(f"onnxruntime failed: {cause(error)}") from error
+            raise run_error(error, "onnxruntime failed") from error
 
     def outputs(self) -> dict[str, Array]:
         answers = zip(self._names, self._answers, strict=True)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 
-from backends.errors import one_line, shortened
+from backends.errors import OutOfMemoryError, RunError, one_line, shortened
 
-__all__ = ["cause", "failures"]
+__all__ = ["cause", "failures", "run_error"]
 
 _BEFORE = re.compile(
     r"^(?:\[ONNXRuntimeError\] : \d+ : \w+ : |Error in execution: )(?:Load model from .*? failed:)?"
-    r"(?:This is an invalid model\. )?"
+    r"(?:This is an invalid model\. |Exception during initialization: )?"
 )
 _OPSET = re.compile(r".*(Opset \d+) is under development.*for domain (\S+) is till (opset \d+).*")
 _RUNNING = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'(.*?)' Status Message: ")
 _PLACE = re.compile(
-    r"^\S*\.(?:cc|h|hpp|cpp):\d+ (?:[^()]*?::[^()\s]+\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^\]]*\])?|\w+) "
+    r"\S*\.(?:cc|h|hpp|cpp):\d+ (?:[^()]*?::(?:operator\(\)|[^()\s]+)\((?:[^()]|\([^()]*\))*\)(?: const)?"
+    r"(?: \[with [^\]]*\])?|\w+) (?:\[ONNXRuntimeError\] : \d+ : \w+ : )?"
 )
-"""File, line and signature of the function in which it was raised."""
+"""File, line and signature of a function in which it was raised; the last one comes before the reason."""
+_NO_ROOM = re.compile(
+    r"Failed to allocate memory|bad_alloc|exceeds the supported maximum of|Tensor storage size overflowed"
+)
 _REMEDIES = (
     (
         re.compile(r"Unsupported model IR version"),
@@ -26,6 +30,10 @@ _REMEDIES = (
     (
         re.compile(r"^Opset \d+ is too new"),
         "export the model with an older opset, or update onnxruntime",
+    ),
+    (
+        _NO_ROOM,
+        "that is more memory than a process gets here: try smaller sizes with --batch or --shape",
     ),
     (
         re.compile(r"is not a registered function/op|Could not find an implementation|No Op registered"),
@@ -50,8 +58,15 @@ def cause(error: BaseException) -> str:
     """
     text = _BEFORE.sub("", one_line(error, limit=10_000), count=1)
     where = _RUNNING.match(text)
-    said = _PLACE.sub("", text[where.end() :] if where else text, count=1) or text
+    said = text[where.end() :] if where else text
+    said = _PLACE.split(said)[-1] or said
     said = _OPSET.sub(r"\1 is too new: domain \2 is known up to \3", said)
     node = f"{where[1]} node {where[2]!r}: " if where else ""
     remedy = next((f"; {remedy}" for pattern, remedy in _REMEDIES if pattern.search(said)), "")
     return f"{node}{shortened(said, 300)}{remedy}"
+
+
+def run_error(error: BaseException, doing: str) -> RunError:
+    """Return what is raised for a run that failed: ``"DOING: CAUSE"``."""
+    kind = OutOfMemoryError if _NO_ROOM.search(str(error)) else RunError
+    return kind(f"{doing}: {cause(error)}")

@@ -1,4 +1,4 @@
-"""What ONNX Runtime takes and gives beside tensors: sequences, maps, and what is optional.
+"""What ONNX Runtime takes and gives beside NumPy's arrays: sequences, maps, what is optional, and types NumPy lacks.
 
 Outside of this package there are only arrays by name: the elements of a sequence ``x`` are ``x[0]``, ``x[1]``, ...; an
 output that is one has its length under its own name as well.
@@ -6,6 +6,8 @@ output that is one has its length under its own name as well.
 
 from __future__ import annotations
 
+import ctypes
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +15,16 @@ import numpy as np
 
 from backends.base import Array, TensorSpec
 
-__all__ = ["arrays_of", "values_of"]
+__all__ = ["array_of", "arrays_of", "run", "value_of", "values_of"]
+
+_NOT_OF_NUMPY = {
+    "tensor(bfloat16)": "bfloat16",
+    "tensor(float8e4m3fn)": "float8_e4m3fn",
+    "tensor(float8e4m3fnuz)": "float8_e4m3fnuz",
+    "tensor(float8e5m2)": "float8_e5m2",
+    "tensor(float8e5m2fnuz)": "float8_e5m2fnuz",
+}
+"""ONNX Runtime's names of such types, and those of ml_dtypes."""
 
 
 def values_of(specs: Sequence[TensorSpec], feeds: Mapping[str, Array]) -> dict[str, Any]:
@@ -28,7 +39,7 @@ def values_of(specs: Sequence[TensorSpec], feeds: Mapping[str, Array]) -> dict[s
     """
     values: dict[str, Any] = {}
     for spec in specs:
-        arrays = [_fed(feeds[name]) for name in spec.entries(feeds)]
+        arrays = [value_of(feeds[name]) for name in spec.entries(feeds)]
         if spec.kind == "sequence" or (spec.kind == "optional sequence" and arrays):
             values[spec.name] = arrays
         else:
@@ -58,12 +69,43 @@ def arrays_of(name: str, value: Any) -> Iterator[tuple[str, Array]]:
         yield name, np.empty(0) if value is None else np.array(value)
 
 
-def _fed(array: Array) -> Any:
-    """Return what ONNX Runtime takes for an array: bfloat16, which NumPy lacks, needs its ONNX name."""
-    if array.dtype.name != "bfloat16":
+def value_of(array: Array) -> Any:
+    """Return what ONNX Runtime takes for an array: a type that NumPy lacks needs its ONNX name."""
+    if array.dtype.name not in _NOT_OF_NUMPY.values():
         return array
     import onnx
     import onnxruntime
 
     kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array, kind)
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array), kind)
+
+
+def array_of(value: Any) -> Array:
+    """Return a copy of a tensor of ONNX Runtime, which hands out no types that NumPy lacks."""
+    name = _NOT_OF_NUMPY.get(value.data_type())
+    if name is None:
+        return np.array(value.numpy())
+    import ml_dtypes
+
+    kind: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    shape = tuple(value.shape())
+    size = math.prod(shape) * kind.itemsize
+    held = ctypes.string_at(value.data_ptr(), size) if size else b""
+    return np.frombuffer(held, kind).reshape(shape)
+
+
+def run(session: Any, values: Mapping[str, Any]) -> dict[str, Array]:
+    """Run an ``InferenceSession`` on the values of `values_of`, and return its answers as arrays by name."""
+    outputs = session.get_outputs()
+    if any(output.type in _NOT_OF_NUMPY for output in outputs):
+        import onnxruntime
+
+        held = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(value) if isinstance(value, np.ndarray) else value
+            for name, value in values.items()
+        }
+        names = [output.name for output in outputs]
+        answers = session.run_with_ort_values(names, held)
+        return {name: array_of(value) for name, value in zip(names, answers, strict=True)}
+    named = zip(outputs, session.run(None, dict(values)), strict=True)
+    return {name: array for output, value in named for name, array in arrays_of(output.name, value)}

@@ -49,7 +49,10 @@ _PATIENCE_S = 10.0
 """Another signal within this time does not disturb the clearing up."""
 _LONGEST = 200
 """Characters of an exception that the line shows; the report has them all."""
-_DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR}
+_DISK_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR}
+    | {errno.ENAMETOOLONG, errno.ELOOP}
+)
 
 
 def guarded(work: Callable[[], object], *, quiet: bool = False) -> NoReturn:
@@ -147,7 +150,9 @@ def _explain(error: BaseException, *, quiet: bool) -> NoReturn:
         _forget_reader()
         raise SystemExit(READER_LEFT) from None
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-        _say(f"{error.filename or 'output'}: {(error.strerror or 'cannot be written').lower()}")
+        name = str(error.filename or "output")
+        shown = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
+        _say(f"{shown}: {(error.strerror or 'cannot be written').lower()}")
         raise SystemExit(USAGE) from None
     if isinstance(error, ModuleNotFoundError) and (name := (error.name or "").partition(".")[0]) in _OPTIONAL:
         _say(f"{name} is not installed, and this command needs it: {how_to_install('prune')}")

@@ -13,7 +13,7 @@ from backends.errors import one_line
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["broken_rule", "subgraphs"]
+__all__ = ["broken_rule", "held_tensors", "inner_graphs", "subgraphs"]
 
 _MAX_NODES = 1_000_000
 _MAX_CALLS = 100
@@ -24,13 +24,13 @@ _LONGEST_NAME = 2048
 def broken_rule(proto: onnx.ModelProto) -> str | None:
     """Return what is wrong with a model, as the end of the sentence ``"FILE ..."``; None where nothing is.
 
-    Names are text without NUL; a name is written once in a graph; small tensors hold what their shapes say, and no size
-    is negative; functions do not call themselves, at most 100 call each other in turn, and taken apart the model has at
-    most a million nodes.
+    Names are text without NUL; a name is written once in a graph; no node needs what it writes itself; small tensors
+    hold what their shapes say, and no size is negative; functions do not call themselves, at most 100 call each other
+    in turn, and taken apart the model has at most a million nodes.
     """
     for body in (proto.graph, *proto.functions):
-        for graph in (body, *_inside(body)):
-            if (broken := _names(graph) or _tensors(graph)) is not None:
+        for graph in (body, *inner_graphs(body)):
+            if (broken := _names(graph) or _tensors(graph) or _circle(graph)) is not None:
                 return broken
     return _functions(proto)
 
@@ -38,10 +38,11 @@ def broken_rule(proto: onnx.ModelProto) -> str | None:
 def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """Yield a graph and all graphs inside its nodes."""
     yield graph
-    yield from _inside(graph)
+    yield from inner_graphs(graph)
 
 
-def _inside(body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.GraphProto]:
+def inner_graphs(body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.GraphProto]:
+    """Yield all graphs inside the nodes of a graph or a function."""
     for node in body.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
@@ -74,13 +75,38 @@ def _names(graph: onnx.GraphProto | onnx.FunctionProto) -> str | None:
     return None
 
 
-def _tensors(graph: onnx.GraphProto | onnx.FunctionProto) -> str | None:
-    tensors = [*getattr(graph, "initializer", ())]
-    for node in graph.node:
+def held_tensors(body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.TensorProto]:
+    """Yield the tensors that a graph or a function holds, those of sparse ones included, without what is in bodies."""
+    sparse = [*getattr(body, "sparse_initializer", ())]
+    yield from getattr(body, "initializer", ())
+    for node in body.node:
         for attribute in node.attribute:
-            tensors += [attribute.t] if attribute.HasField("t") else []
-            tensors += attribute.tensors
-    return next((broken for tensor in tensors if (broken := _tensor(tensor)) is not None), None)
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            sparse += [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+            sparse += attribute.sparse_tensors
+    for one in sparse:
+        yield one.values
+        yield one.indices
+
+
+def _tensors(body: onnx.GraphProto | onnx.FunctionProto) -> str | None:
+    return next((broken for tensor in held_tensors(body) if (broken := _tensor(tensor)) is not None), None)
+
+
+def _circle(graph: onnx.GraphProto | onnx.FunctionProto) -> str | None:
+    """Nodes may stand in any order, as long as there is one in which they can run."""
+    made_by = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
+    needed = [{made_by[name] for name in node.input if name in made_by} for node in graph.node]
+    if all(before < index for index, each in enumerate(needed) for before in each):
+        return None
+    try:
+        TopologicalSorter(dict(enumerate(needed))).prepare()
+    except CycleError as error:
+        node = graph.node[error.args[1][0]]
+        return f"is damaged: node {node.name or node.output[0]!r} ({node.op_type}) needs what it writes itself"
+    return None
 
 
 def _tensor(tensor: onnx.TensorProto) -> str | None:
@@ -139,10 +165,10 @@ def _functions(proto: onnx.ModelProto) -> str | None:
 def _called(
     body: onnx.GraphProto | onnx.FunctionProto, known: Container[tuple[str, str, str]]
 ) -> Counter[tuple[str, str, str]]:
-    nodes = (node for graph in (body, *_inside(body)) for node in graph.node)
+    nodes = (node for graph in (body, *inner_graphs(body)) for node in graph.node)
     keys = ((node.domain, node.op_type, node.overload) for node in nodes)
     return Counter(key for key in keys if key in known)
 
 
 def _size(body: onnx.GraphProto | onnx.FunctionProto) -> int:
-    return sum(len(graph.node) for graph in (body, *_inside(body)))
+    return sum(len(graph.node) for graph in (body, *inner_graphs(body)))

@@ -1,9 +1,9 @@
 """How large an error rounding alone explains: asked only where answers differ by more than their tolerance.
 
-The model is run again, unoptimised, with inputs and weights moved by a few roundings (`benchmarks.answers.shaking`).
-How far that moves an output shows what the magnitudes in the layers, their cancellations and their comparisons make of
-rounding; another order of summation may move it as far. A fault (a channel off, axes swapped, a lower precision) moves
-it by orders of magnitude more.
+The model is run again, unoptimised, with inputs, weights and what its layers compute moved by a few roundings
+(`benchmarks.answers.shaking`). How far that moves an output shows what the magnitudes in the layers, their
+cancellations and their comparisons make of rounding; another order of summation may move it as far. A fault (a channel
+off, axes swapped, a lower precision) moves it by orders of magnitude more.
 """
 
 from __future__ import annotations
@@ -26,6 +26,18 @@ _STEPS: Mapping[Precision, float] = {
     "int8": 2.0**-6,
 }
 """Moves in a share of each number: 64 roundings in fp64 and fp32, where kernels approximate functions, 4 otherwise."""
+_INSIDE: Mapping[Precision, float] = {
+    "fp64": 2.0**-51,
+    "fp32": 2.0**-22,
+    "fp16": 2.0**-11,
+    "bf16": 2.0**-8,
+    "int8": 2.0**-22,
+}
+"""The same of what a layer computes: 4 roundings, or one where kernels compute in fp32 and round once.
+
+Of a quantised file that is what its layers of floating point compute: another step of a quantisation is among what its
+tolerance allows.
+"""
 _DRAWS = 3
 _MARGIN = 4.0
 """The largest of a few draws is less than the largest there is."""
@@ -52,7 +64,8 @@ def rounding_of(
     dict of str to float
         Infinite where rounding decides what the output is; empty where ONNX Runtime does not take the model.
     """
-    question = {"model": str(model.resolve()), "step": _STEPS[precision], "draws": _DRAWS}
+    steps = {"step": _STEPS[precision], "inside": _INSIDE[precision]}
+    question = {"model": str(model.resolve()), "draws": _DRAWS, **steps}
     try:
         with Conversation(["-m", reference_process.__name__], who="ONNX Runtime", timeout_s=timeout_s) as process:
             _, moved = process.ask("shake", question, feeds)

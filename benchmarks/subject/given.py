@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,6 +118,8 @@ class GivenInputs:
     ) -> tuple[dict[str, Array], ...]:
         """Put what is given in the place of what was made up: one call for each example.
 
+        A value or a range comes before an array.
+
         Raises
         ------
         InputError
@@ -133,10 +137,8 @@ class GivenInputs:
             repeated = np.broadcast_to(np.array(values), (like.size,)) if len(values) == 1 else np.array(values)
             said[name] = _cast(repeated.reshape(like.shape), known[name])
         for index, (name, (low, high)) in enumerate(self.ranges.items()):
-            rng, shape = np.random.default_rng([seed, index]), made_up[name].shape
-            whole_ones = made_up[name].dtype.kind in "iub"
-            drawn: Array = rng.integers(int(low), int(high) + 1, shape) if whole_ones else rng.uniform(low, high, shape)
-            said[name] = _cast(drawn, known[name])
+            rng = np.random.default_rng([seed, index])
+            said[name] = _cast(_drawn(known[name], low, high, made_up[name].shape, rng), known[name])
         return tuple(
             {**made_up, **{name: _cast(array, known[name]) for name, array in arrays.items()}, **said}
             for arrays in self.calls(specs)
@@ -164,8 +166,33 @@ def call_inputs(
     InputError
         No values can be made up for a type, or what is given does not fit.
     """
-    made_up = example_inputs(sizes.inputs, seed=seed, shapes=sizes.shapes, bounds=index_bounds(model))
-    return (given or GivenInputs()).over(made_up, sizes.inputs, seed=seed)
+    given = given or GivenInputs()
+    whole = given.arrays.keys() - given.values.keys() - given.ranges.keys()
+    made_up = example_inputs(sizes.inputs, seed=seed, shapes=sizes.shapes, bounds=index_bounds(model), given=whole)
+    return given.over(made_up, sizes.inputs, seed=seed)
+
+
+def _drawn(spec: TensorSpec, low: float, high: float, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    if (held := _whole_numbers(spec.dtype)) is None:
+        drawn: Array = rng.uniform(low, high, shape)
+        return drawn
+    least, most = math.ceil(low), math.floor(high)
+    if not held[0] <= least <= most <= held[1]:
+        raise InputError(
+            f"input {spec.name!r} is of type {spec.dtype}: from {low:g} to {high:g} there is no whole number, or one "
+            "that it does not hold"
+        )
+    return rng.integers(least, most, shape, np.int64 if most < 1 << 63 else np.uint64, endpoint=True)
+
+
+def _whole_numbers(dtype: str) -> tuple[int, int] | None:
+    """Return the least and the largest number that a type of whole numbers holds, None for another type."""
+    if dtype == "bool":
+        return 0, 1
+    if (integer := re.fullmatch(r"(u?)int(\d+)", dtype)) is None:
+        return None
+    bits = int(integer[2])
+    return (0, (1 << bits) - 1) if integer[1] else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
 
 
 def _cast(array: Array, spec: TensorSpec) -> Array:
@@ -174,8 +201,11 @@ def _cast(array: Array, spec: TensorSpec) -> Array:
         return array
     with np.errstate(all="ignore"):
         cast = array.astype(kind)
-    real = kind.kind not in "iubO"
-    if kind.kind == "O" or array.dtype.kind not in "fiub" or not (real or np.array_equal(cast, array)):
+    whole = _whole_numbers(spec.dtype) is not None
+    kept = array.dtype.kind in "fiub" and kind.kind != "O"
+    if kept:
+        kept = np.array_equal(cast, array) if whole else np.array_equal(np.isfinite(cast), np.isfinite(array))
+    if not kept:
         raise InputError(
             f"input {spec.name!r} is of type {spec.dtype}: {array.dtype.name} is given, which does not fit"
         )
@@ -199,7 +229,7 @@ def _numbers(text: str, between: str, form: str) -> tuple[str, tuple[float, ...]
     name, _, values = text.rpartition("=")
     words = {"true": 1.0, "false": 0.0}
     try:
-        read = tuple(words[word.lower()] if word.lower() in words else float(word) for word in values.split(between))
+        read = tuple(words[word.lower()] if word.lower() in words else _number(word) for word in values.split(between))
     except ValueError:
         name = ""
     if not name:
@@ -207,8 +237,15 @@ def _numbers(text: str, between: str, form: str) -> tuple[str, tuple[float, ...]
     return name, read
 
 
+def _number(word: str) -> float:
+    try:
+        return int(word)  # of which a float would round a large one
+    except ValueError:
+        return float(word)
+
+
 def _bounds(text: str) -> tuple[str, tuple[float, float]]:
     name, ends = _numbers(text, ":", form := "--input-range NAME=LOW:HIGH")
-    if len(ends) != 2 or not np.isfinite(ends).all() or ends[0] > ends[1]:
+    if len(ends) != 2 or not math.isfinite(ends[1] - ends[0]) or ends[0] > ends[1]:
         raise InputError(f"{text!r}: write {form} with numbers, the lower one first")
     return name, (ends[0], ends[1])

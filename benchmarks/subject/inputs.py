@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -36,6 +36,7 @@ _PATCHES = ((1, 0.25), (4, 0.5), (16, 0.8291562))
 """Sides of the patches in made-up pictures, and their weights, whose squares add up to 1."""
 _ELEMENTS = 2
 """Of a made-up sequence."""
+_NO_VALUES = "input {!r} is of type {}, for which no values can be made up: give some with --inputs FILE.npz"
 _WORDS = ("", "a", "blue", "Monday", "the", "na\u00efve")
 
 
@@ -163,6 +164,7 @@ def example_inputs(
     seed: int = 0,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     bounds: Mapping[str, int] | None = None,
+    given: Container[str] = (),
 ) -> dict[str, Array]:
     """Make up one call's inputs: the same for the same arguments.
 
@@ -183,6 +185,8 @@ def example_inputs(
         Whole shapes of inputs.
     bounds : Mapping of str to int, optional
         Exclusive upper bound of integer inputs, see `index_bounds`; 2 where nothing is said.
+    given : container of str
+        Inputs that are not made up.
 
     Raises
     ------
@@ -197,6 +201,7 @@ def example_inputs(
     return {
         spec.name: _values(spec, whole[spec.name], np.random.default_rng([seed, index]), (bounds or {}).get(spec.name))
         for index, spec in enumerate(specs)
+        if spec.name not in given
     }
 
 
@@ -328,6 +333,8 @@ def _batch_names(specs: tuple[TensorSpec, ...]) -> tuple[str, ...]:
 
 
 def _fixed_batch(specs: ModelSpecs) -> int | None:
+    if not any(spec.shape for spec in specs.inputs):
+        return None
     tensors = [spec for spec in (*specs.inputs, *specs.outputs) if spec.kind == "tensor"]
     sizes = {spec.shape[0] for spec in tensors if spec.shape}
     only = sizes.pop() if len(sizes) == 1 else None
@@ -338,7 +345,7 @@ def _values(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator, 
     try:
         kind = numpy_type(spec.dtype)
     except (AttributeError, TypeError) as error:
-        raise InputError(f"input {spec.name!r} is of type {spec.dtype}, for which no values can be made up") from error
+        raise InputError(_NO_VALUES.format(spec.name, spec.dtype)) from error
     if kind.kind == "b":
         return rng.integers(0, 2, shape).astype(np.bool_)
     if kind.kind == "O":
@@ -357,7 +364,7 @@ def _values(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator, 
         axes = _picture_axes(shape)
         values = _pictures(shape, axes, rng) if axes else rng.standard_normal(shape, np.float32)
         return (np.abs(values) if spec.dtype.startswith("float8_e8m0") else values).astype(kind)
-    raise InputError(f"input {spec.name!r} is of type {spec.dtype}, for which no values can be made up")
+    raise InputError(_NO_VALUES.format(spec.name, spec.dtype))
 
 
 def _picture_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:

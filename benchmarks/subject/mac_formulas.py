@@ -147,10 +147,15 @@ def _einsum(node: onnx.NodeProto, shape: ShapeOf) -> int:
     return math.prod(sizes.values())
 
 
+def _linear(node: onnx.NodeProto, shape: ShapeOf) -> int:
+    coefficients = next((len(attribute.floats) for attribute in node.attribute if attribute.name == "coefficients"), 0)
+    return math.prod(shape(node, node.input[0])[:-1]) * coefficients
+
+
 _STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training"})
 _FUSED = frozenset({"com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"})
 """What ONNX Runtime's optimiser writes."""
-_UNCOUNTED = frozenset({"LinearAttention"})
+_UNCOUNTED = frozenset({"LinearAttention", "SVMClassifier", "SVMRegressor"})
 
 _FORMULAS: Mapping[str, Callable[[onnx.NodeProto, ShapeOf], int]] = {
     "Attention": _attention,
@@ -163,6 +168,8 @@ _FORMULAS: Mapping[str, Callable[[onnx.NodeProto, ShapeOf], int]] = {
     "GRU": _recurrence,
     "Gemm": _gemm,
     "LSTM": _recurrence,
+    "LinearClassifier": _linear,
+    "LinearRegressor": _linear,
     "MatMul": _matrix_product,
     "MatMulInteger": _matrix_product,
     "QLinearConv": _quantised_convolution,

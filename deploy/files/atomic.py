@@ -77,12 +77,12 @@ def require_writable(path: Path) -> None:
     OutputError
         The folder is missing or read-only, or `path` is a folder.
     """
-    probe = path.with_name(f".{path.name}.part")
     with output_errors(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if path.exists() and not path.is_file():
             raise FileExistsError(errno.EEXIST, "a pipe or device stands there")
+        probe = path.with_name(f".{path.name}.part")
         probe.write_bytes(b"")
         probe.unlink()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ from deploy.results.results import Results
 __all__ = ["Grid", "bench_models", "label_models", "numbers", "onnx_file", "reference_of", "shapes"]
 
 Say = Callable[[str], None]
+
+_WATCHED_S = 60.0
+"""For the run that shows what a file leaves to the data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +117,14 @@ def bench_models(
     references = {label: reference_of(path) for label, path in models.items()}
     # Reading both files now finds a broken one before anything is measured.
     costs = {
-        label: counted(path, shapes=grid.shapes, reference=references[label], given=grid.given, seed=settings.seed)
+        label: counted(
+            path,
+            shapes=grid.shapes,
+            reference=references[label],
+            given=grid.given,
+            seed=settings.seed,
+            timeout_s=min(_WATCHED_S, settings.budget_s),
+        )
         for label, path in models.items()
     }
     comparisons: list[Comparison] = []
@@ -133,14 +144,18 @@ def label_models(model: Path, against: Path | None) -> dict[str, Path]:
     """Name the models after their files, or after their folders where the files share a name; the baseline first."""
     if against is None:
         # Every bundle calls its file the same.
-        name = model.stem if model.is_file() and model.name != "model.onnx" else onnx_file(model).resolve().parent.name
+        name = model.stem if model.is_file() and model.name != "model.onnx" else _folder_name(onnx_file(model))
         return {name: onnx_file(model)}
     names = (against.stem, model.stem)
     if names[0] == names[1]:
-        names = (against.resolve().parent.name, model.resolve().parent.name)
+        names = (_folder_name(against), _folder_name(model))
     if names[0] == names[1]:
         names = ("baseline", "candidate")
     return {names[0]: onnx_file(against), names[1]: onnx_file(model)}
+
+
+def _folder_name(file: Path) -> str:
+    return Path(os.path.realpath(file)).parent.name  # of a circle of links too, which `Path.resolve` does not bear
 
 
 def onnx_file(path: Path) -> Path:

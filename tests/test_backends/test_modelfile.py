@@ -146,6 +146,50 @@ def test_external_data_may_not_leave_the_folder(tmp_path):
         modelfile.read(path)
 
 
+def outside(name="../weights.bin"):
+    tensor = onnx.TensorProto(name="w", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=name)
+    return tensor
+
+
+def in_a_function():
+    node = helper.make_node("Constant", [], ["b"], value=outside())
+    function = helper.make_function("own", "F", ["a"], ["b"], [node], [helper.make_opsetid("", 17)])
+    model = model_of([helper.make_node("F", ["x"], ["y"], domain="own")], [info("x", [1])], [info("y", [1])])
+    model.functions.append(function)
+    return model
+
+
+def in_a_sparse_tensor():
+    model = model_of([helper.make_node("Relu", ["x"], ["y"])], [info("x", [1])], [info("y", [1])])
+    model.graph.sparse_initializer.append(onnx.SparseTensorProto(values=outside(), dims=[1]))
+    return model
+
+
+@pytest.mark.parametrize("make", [in_a_function, in_a_sparse_tensor])
+def test_external_data_may_not_leave_the_folder_from_anywhere(tmp_path, make):
+    onnx.save(make(), tmp_path / "m.onnx")
+    with pytest.raises(ModelLoadError, match="of 'w' lies outside its folder"):
+        modelfile.read(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("name", ["w" * 5000, "w\0", "ring"])
+def test_external_data_whose_name_no_file_can_have_is_missing(tmp_path, name):
+    (tmp_path / "ring").symlink_to("ring")
+    model = model_of([helper.make_node("Relu", ["x"], ["y"])], [info("x", [1])], [info("y", [1])])
+    model.graph.initializer.append(outside(name))
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelLoadError, match="of 'w' is missing beside the model") as refused:
+        modelfile.read(tmp_path / "m.onnx")
+    assert len(str(refused.value)) < 500
+
+
+def test_a_model_without_outputs_computes_nothing(tmp_path):
+    onnx.save(model_of([helper.make_node("Relu", ["x"], ["y"])], [info("x", [1])], []), tmp_path / "m.onnx")
+    with pytest.raises(ModelLoadError, match="has no outputs"):
+        modelfile.read(tmp_path / "m.onnx")
+
+
 @pytest.mark.parametrize(
     ("dtype", "precision"), [(np.float32, "fp32"), (np.float16, "fp16"), ("bfloat16", "bf16"), (np.int64, "fp32")]
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from backends.errors import one_line
-from backends.ort_errors import cause
+from backends.errors import OutOfMemoryError, RunError, one_line
+from backends.ort_errors import cause, run_error
 
 LOAD = "[ONNXRuntimeError] : 1 : FAIL : Load model from /a/model.onnx failed:"
 MODEL = (
@@ -52,10 +52,33 @@ RESHAPE = (
             "Type Error: Type 'tensor(float)' of input (x) is invalid.",
         ),
         ("out of memory", "out of memory"),
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : Exception during initialization: /src/element_wise_ops.h:256 onnxruntime::"
+            "Div<T>::Div(const OpKernelInfo&) [with T = int] b_data[i] != T{0} was false. Division by zero",
+            "b_data[i] != T{0} was false. Division by zero",
+        ),
+        (
+            f"{LOAD}{MODEL}status.IsOK() was false. [ONNXRuntimeError] : 1 : FAIL : tensorprotoutils.cc:2680 "
+            "SparseTensorProtoToDenseTensorProto Sparse tensor: s has too many bytes",
+            "Sparse tensor: s has too many bytes",
+        ),
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Mel node. Name:'' Status "
+            "Message: /src/window_functions.cc:133 onnxruntime::common::Status onnxruntime::Create<T>::operator()("
+            "onnxruntime::OpKernelContext*, int64_t) [with T = float; int64_t = long int] low >= 0 was false.",
+            "Mel node '': low >= 0 was false.",
+        ),
     ],
 )
 def test_the_reason_is_left(raised, said):
     assert cause(RuntimeError(raised)) == said
+
+
+def test_memory_that_is_not_there_is_told_from_inputs_that_do_not_fit():
+    room = run_error(RuntimeError("Failed to allocate memory for requested buffer of size 1099511627776"), "it")
+    assert isinstance(room, OutOfMemoryError)
+    assert str(room).endswith("try smaller sizes with --batch or --shape")
+    assert type(run_error(RuntimeError(RESHAPE), "it")) is RunError
 
 
 def test_a_long_reason_keeps_its_end():

@@ -39,6 +39,11 @@ def ended(error, capsys):
         (RecipeError("no recipe\nthere"), 2, "deploy: no recipe there"),
         (OSError(errno.ENOSPC, "No space left on device", "out.json"), 2, "deploy: out.json: no space left on device"),
         (
+            OSError(errno.ENAMETOOLONG, "File name too long", 5000 * "a"),
+            2,
+            f"deploy: {200 * 'a'}...: file name too long",
+        ),
+        (
             ModuleNotFoundError("No module named 'torch'", name="torch.nn"),
             2,
             "deploy: torch is not installed, and this command needs it: pip install -e '.[prune]' "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -10,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.answers.reference import Reference, check
 from benchmarks.answers.reference_process import run_unoptimised
 from benchmarks.answers.rounding import rounding_of
-from benchmarks.answers.shaking import shaken, shaken_model
+from benchmarks.answers.shaking import moved_inside, shaken, shaken_model
 from benchmarks.subject.inputs import InputSizes
 
 FLOAT = TensorProto.FLOAT
@@ -71,7 +72,6 @@ def test_what_cancels_inside_is_no_wrong_answer_and_a_fault_is(save_model, weigh
 
 
 def test_bfloat16_is_not_taken_for_fp32(save_model, weight, tmp_path):
-    ml_dtypes = pytest.importorskip("ml_dtypes")
     rng = np.random.default_rng(0)
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     path = save_model(
@@ -82,6 +82,72 @@ def test_bfloat16_is_not_taken_for_fp32(save_model, weight, tmp_path):
     verdict = judge(path, {"x": x})
     assert verdict(half) == (False, False)
     assert verdict((x.astype(np.float64) @ w).astype(np.float32)) == (True, True)
+
+
+def test_what_cancels_without_weights_is_no_wrong_answer_and_a_fault_is(save_model, tmp_path):
+    """No move of an input is seen in ``sin(x)**2 + cos(x)**2 - 1``: only what is computed on the way shows rounding."""
+    nodes = [
+        helper.make_node("Sin", ["x"], ["s"]),
+        helper.make_node("Cos", ["x"], ["c"]),
+        helper.make_node("Mul", ["s", "s"], ["ss"]),
+        helper.make_node("Mul", ["c", "c"], ["cc"]),
+        helper.make_node("Add", ["ss", "cc"], ["sum"]),
+        helper.make_node("Sub", ["sum", "one"], ["y"]),
+    ]
+    held = [numpy_helper.from_array(np.float32(1), "one")]
+    path = save_model(tmp_path / "m.onnx", nodes, [("x", FLOAT, (50,))], [("y", FLOAT, (50,))], held)
+    x = np.random.default_rng(0).standard_normal(50).astype(np.float32)
+    verdict = judge(path, {"x": x})
+
+    def rounded_to(kind):
+        s, c = (f(x).astype(kind).astype(np.float32) for f in (np.sin, np.cos))
+        return s * s + c * c - np.float32(1)
+
+    assert verdict(np.zeros(50, np.float32)) == (False, True)
+    assert not any(verdict(rounded_to(ml_dtypes.bfloat16)))
+    assert not any(verdict(rounded_to(np.float16)))
+
+
+def test_windows_are_rounded_as_their_cosines_are(save_model, tmp_path):
+    node = helper.make_node("BlackmanWindow", ["n"], ["y"])
+    path = save_model(tmp_path / "m.onnx", [node], [("n", TensorProto.INT64, ())], [("y", FLOAT, ("n",))])
+    for size in (1, 10):
+        feeds = {"n": np.array(size)}
+        given = run_unoptimised(path, feeds)["y"]
+        verdict = judge(path, feeds)
+        assert verdict(given + np.float32(1e-7))[1]
+        assert not any(verdict(given + np.float32(1e-4)))
+
+
+def test_sizes_that_are_computed_are_not_moved(save_model, weight, tmp_path):
+    """As exporters write an interpolation: the size of its output is computed from the shape, in floating point."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("Shape", ["h"], ["shape"]),
+        helper.make_node("Cast", ["shape"], ["real"], to=FLOAT),
+        helper.make_node("Mul", ["real", "factors"], ["larger"]),
+        helper.make_node("Floor", ["larger"], ["floor"]),
+        helper.make_node("Cast", ["floor"], ["sizes"], to=TensorProto.INT64),
+        helper.make_node("Resize", ["h", "", "", "sizes"], ["y"]),
+    ]
+    held = [weight("w", 8, 8), numpy_helper.from_array(np.array([1, 1, 2, 1.25], np.float32), "factors")]
+    path = save_model(tmp_path / "m.onnx", nodes, [("x", FLOAT, (1, 1, 4, 8))], [("y", FLOAT, (1, 1, 8, 10))], held)
+    x = np.random.default_rng(0).standard_normal((1, 1, 4, 8)).astype(np.float32)
+    moved = rounding_of(path, {"x": x}, precision="fp32")["y"]
+    assert 0 < moved < 1e-2
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.DOUBLE])
+def test_what_is_computed_is_moved_in_each_type(save_model, tmp_path, kind):
+    node = helper.make_node("Tanh", ["x"], ["y"])
+    path = save_model(tmp_path / "m.onnx", [node], [("x", kind, (9,))], [("y", kind, (9,))])
+    step = {TensorProto.FLOAT16: 2.0**-9, TensorProto.DOUBLE: 2.0**-40}[kind]
+    x = np.linspace(-1, 1, 9).astype(helper.tensor_dtype_to_np_dtype(kind))
+    moved = moved_inside(onnx.load(path), step, np.random.default_rng(0))
+    onnx.save(moved, tmp_path / "moved.onnx")
+    one, other = (run_unoptimised(each, {"x": x})["y"].astype(float) for each in (path, tmp_path / "moved.onnx"))
+    assert other[4] == one[4] == 0
+    assert 0 < np.abs(other / np.where(one, one, 1) - (one != 0)).max() <= 2 * step
 
 
 def test_where_rounding_decides_anything_is_allowed(save_model, tmp_path):

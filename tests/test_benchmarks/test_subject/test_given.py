@@ -12,8 +12,8 @@ from benchmarks.errors import InputError
 from benchmarks.process.warmup import WarmUpLimits
 from benchmarks.process.worker import Worker
 from benchmarks.runner import Settings, SubjectSpec, measure
-from benchmarks.subject.given import GivenInputs
-from benchmarks.subject.inputs import example_inputs
+from benchmarks.subject.given import GivenInputs, call_inputs
+from benchmarks.subject.inputs import example_inputs, model_specs, resolve_sizes
 
 SPECS = (
     TensorSpec(name="x", shape=(3, 40), dtype="float32"),
@@ -38,6 +38,33 @@ def test_values_and_ranges_replace_what_is_made_up():
     assert set(whole.tolist()) <= {3, 4}
 
 
+def test_large_whole_numbers_are_not_rounded():
+    assert over(GivenInputs.read(None, ["sr=9007199254740993"]))["sr"] == 9007199254740993
+    spec = TensorSpec(name="u", shape=(50,), dtype="uint64")
+    (call,) = GivenInputs.read(None, [], ["u=0:1.8e19"]).over(example_inputs((spec,)), (spec,))
+    assert call["u"].max() > 1 << 63
+
+
+def test_a_value_or_a_range_comes_before_an_array():
+    """On the command line an input is given once; from Python a value is laid over the arrays of a file."""
+    arrays = {"x": np.full((3, 40), 9, np.float32), "size": np.array([[7, 7], [8, 8]])}
+    given = GivenInputs(arrays=arrays, values={"size": (1, 2)}, ranges={"x": (0, 1)})
+    calls = given.over(example_inputs(SPECS), SPECS)
+    assert [call["size"].tolist() for call in calls] == [[1, 2], [1, 2]]
+    assert all(0 <= call["x"].min() < call["x"].max() <= 1 for call in calls)
+
+
+def test_what_is_given_need_not_be_made_up(save_model, tmp_path):
+    kind = TensorProto.COMPLEX64
+    node = helper.make_node("Identity", ["x"], ["y"])
+    path = save_model(tmp_path / "m.onnx", [node], [("x", kind, (3,))], [("y", kind, (3,))])
+    sizes = resolve_sizes(model_specs(path))
+    with pytest.raises(InputError, match="no values can be made up: give some with --inputs"):
+        call_inputs(path, sizes)
+    x = np.ones(3, np.complex64)
+    assert call_inputs(path, sizes, given=GivenInputs(arrays={"x": x}))[0]["x"] is x
+
+
 def test_arrays_come_from_a_file(tmp_path):
     np.savez(tmp_path / "in.npz", x=np.full((3, 40), 2.0), size=np.array([1, 2], np.int32))
     given = GivenInputs.read([tmp_path / "in.npz"])
@@ -58,6 +85,14 @@ def test_arrays_come_from_a_file(tmp_path):
         (["rate=1"], [], "no input 'rate'; it has 'x', 'sr', 'size'"),
         (["size=1,2,3"], [], "'size' holds 2 numbers, 3 are given"),
         (["sr=0.5"], [], "'sr' is of type int64"),
+        (["x=1e300"], [], "'x' is of type float32: float64 is given, which does not fit"),
+        ([], ["x=-1e308:1e308"], "with numbers"),
+        (
+            [],
+            ["sr=0:1e30"],
+            "'sr' is of type int64: from 0 to 1e\\+30 there is no whole number, or one that it does not",
+        ),
+        ([], ["size=0.2:0.7"], "from 0.2 to 0.7 there is no whole number"),
     ],
 )
 def test_what_does_not_fit_is_one_line(values, ranges, said):
