@@ -140,8 +140,6 @@ class PreparedArm(Arm):
         Answers that it must give; empty where none are checked.
     judged_in : {"fp64", "fp32", "fp16", "bf16", "int8"}
         Precision that decides how far answers may be from the reference: the coarsest that they go through.
-    made_up : bool
-        Whether nobody gave the inputs that it has.
     """
 
     spec: SubjectSpec
@@ -150,7 +148,6 @@ class PreparedArm(Arm):
     others: Sequence[Mapping[str, Array]] = ()
     references: Sequence[Reference] = ()
     judged_in: Precision
-    made_up: bool = False
     _rounding: dict[int, dict[str, float]] = field(default_factory=dict)
 
     @classmethod
@@ -184,7 +181,6 @@ class PreparedArm(Arm):
         examples = {name: array.shape for name, array in (reference.inputs if reference else {}).items()}
         sizes = resolve_sizes(specs, batch=spec.batch, shapes=shapes, examples=examples)
         others: Sequence[Mapping[str, Array]] = ()
-        given = feeds is not None or reference is not None or bool(spec.given)
         if feeds is None and reference is not None:
             feeds = feeds_of(reference, sizes)
         elif feeds is None:
@@ -192,7 +188,6 @@ class PreparedArm(Arm):
         subject = identify(spec, sizes.batch, 1 + len(others))
         judged_in = coarsest({spec.options.precision, file.precision, *floats_of(file.proto.graph)})
         arm = cls(subject=subject, spec=spec, sizes=sizes, feeds=feeds, others=others, judged_in=judged_in)
-        arm.made_up = not given and bool(sizes.inputs)
         arm.references = () if reference is None else (reference,)
         try:
             backend.require_precision(spec.model, spec.options.precision)
@@ -226,13 +221,11 @@ class PreparedArm(Arm):
             if error.kind == ModelLoadError.__name__ or (error.kind == RunError.__name__ and self.spec.given):
                 self.unchecked = f"answers were not checked: {one_line(error, limit=1000)}"
                 return
-            hint = f"; {HOW_TO_WAIT}" if error.kind == NoAnswerError.__name__ else ""
+            hints = {NoAnswerError.__name__: f"; {HOW_TO_WAIT}"}
+            if self.sizes.inputs:
+                hints[RunError.__name__] = f"; the inputs were made up: {HOW_TO_GIVE}"
+            hint = hints.get(error.kind, "")
             self.fail(WorkerError(f"{error}{hint}"), error.kind)
-
-    def fail(self, error: Exception, kind: str) -> None:
-        """Remember why there are no samples; where the inputs may be to blame, how to give others."""
-        hint = f"; the inputs were made up: {HOW_TO_GIVE}" if self.made_up and kind == RunError.__name__ else ""
-        super().fail(WorkerError(f"{error}{hint}"), kind)
 
     def counted(self) -> Cost:
         """Return what it costs, see `benchmarks.answers.counted`."""

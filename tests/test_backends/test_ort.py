@@ -1,5 +1,6 @@
 """What is particular to ONNX Runtime."""
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -9,6 +10,7 @@ from backends import CompileOptions
 from backends.errors import ModelLoadError, OptionError
 from backends.registry import create
 from backends.testing import small_cnn
+from benchmarks.answers.reference_process import run_unoptimised
 
 
 def image(batch=2):
@@ -194,3 +196,21 @@ def test_a_file_that_onnxruntime_wrote_keeps_its_layers_apart(tmp_path):
     layers = create("ort").compile(written).layers()
     assert any(layer.kind.startswith("NCHWc") for layer in layers)
     assert all(layer.nodes == (layer.name,) for layer in layers)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"), [("bfloat16", "bf16"), ("float8_e4m3fn", "fp32"), ("float8_e5m2", "fp32")]
+)
+def test_types_that_numpy_lacks_go_in_and_come_out(tmp_path, name, precision):
+    kind = np.dtype(getattr(ml_dtypes, name))
+    ends = [helper.make_tensor_value_info(end, helper.np_dtype_to_tensor_dtype(kind), (2, 3)) for end in "xy"]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    x = np.arange(6).reshape(2, 3).astype(kind)
+    for answers in (
+        create("ort").compile(path, CompileOptions(precision=precision)).run({"x": x}),
+        run_unoptimised(path, {"x": x}),
+    ):
+        assert answers["y"].dtype == kind
+        assert np.array_equal(answers["y"], x)

@@ -12,7 +12,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from backends import modelfile
-from backends.base import CompileOptions
 from backends.errors import BackendError
 from backends.ort import OrtBackend
 from backends.registry import create
@@ -224,20 +223,7 @@ def test_several_inputs_of_several_types_work(save_model, tmp_path):
 def test_odd_types_work_or_are_refused_in_one_line(save_model, tmp_path, kind):
     path = identity_model(save_model, tmp_path / "m.onnx", ODD_INPUTS[kind])
     refusal(cost, path)
-    line = refusal(whole_path, path)
-    if kind in {"text", "half", "brain", "float8", "double"}:
-        assert line is None or "--precision" in line, line
-
-
-@pytest.mark.parametrize(("kind", "precision"), [("brain", "bf16"), ("float8", "fp32")])
-def test_types_that_numpy_lacks_are_answered_and_compared(save_model, tmp_path, kind, precision):
-    path = identity_model(save_model, tmp_path / "m.onnx", ODD_INPUTS[kind])
-    spec = SubjectSpec(model=path, backend="ort", options=CompileOptions(precision=precision))
-    measurement = measure(spec, settings=QUICK)
-    assert measurement.failure is None, measurement.failure
-    assert (measurement.agreement.ok, measurement.agreement.max_abs_error) == (True, 0)
-    feeds = call_inputs(path, resolve_sizes(model_specs(path)))[0]
-    assert np.array_equal(run_unoptimised(path, feeds)["y0"], feeds["x0"])
+    refusal(whole_path, path)
 
 
 def passed_on(path, kind, shape=(2, 3)):
