@@ -9,19 +9,19 @@ import pytest
 from backends.testing import small_cnn
 
 COMMANDS = [
-    ("bench", "--model"),
+    ("bench"),
     ("compare", "m.onnx"),
-    ("load", "--scenario", "offline", "--model"),
-    ("layers", "--model"),
-    ("compile", "--model"),
-    ("calibrate", "--model"),
-    ("bench", "--model", "m.onnx", "--inputs"),
+    ("load", "--scenario", "offline"),
+    ("layers"),
+    ("compile"),
+    ("calibrate"),
+    ("bench", "m.onnx", "--inputs"),
     ("report",),
     ("plan", "show"),
     ("plan", "diff"),
     ("table", "show"),
     ("run",),
-    ("study", "run"),
+    ("study", "oracle"),
 ]
 
 
@@ -58,10 +58,10 @@ def test_what_is_no_file_is_one_line(place, here, command):
 @pytest.mark.parametrize(
     "command",
     [
-        ("bench", "--model", "m.onnx", "--output"),
-        ("bench", "--model", "m.onnx", "--page"),
-        ("layers", "--model", "m.onnx", "--output"),
-        ("load", "--model", "m.onnx", "--scenario", "offline", "--output"),
+        ("bench", "m.onnx", "--output"),
+        ("bench", "m.onnx", "--page"),
+        ("layers", "m.onnx", "--output"),
+        ("load", "m.onnx", "--scenario", "offline", "--output"),
     ],
     ids=" ".join,
 )
