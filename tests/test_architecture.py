@@ -73,7 +73,7 @@ def test_no_module_hides_a_standard_or_wrapped_library():
         ("deploy.cli.app", {"torch", "onnx", "numpy", "pydantic", "yaml", "jinja2", *RUNTIMES}),
         ("deploy.recipe", {"torch", *RUNTIMES}),
         ("deploy.run.pipeline", {"torch", *RUNTIMES}),
-        ("deploy.bundle.bundle", {"torch", *RUNTIMES}),
+        ("deploy.bundles.bundle", {"torch", *RUNTIMES}),
         ("deploy.cli.bench", {"torch", "pruners", *RUNTIMES}),
         ("deploy.cli.report", {"torch", "pruners", *RUNTIMES}),
         ("deploy.cli.load", {"torch", "pruners", *RUNTIMES}),

@@ -21,8 +21,8 @@ from benchmarks.subject.given import call_inputs
 from benchmarks.subject.inputs import ModelSpecs, resolve_sizes
 from benchmarks.subject.random_nodes import random_nodes
 from benchmarks.subject.subject import content_sha256
-from deploy.bundle.bundle import read_bundle
-from deploy.bundle.manifest import MANIFEST, MODEL, PLAN, REFERENCE
+from deploy.bundles.bundle import read_bundle
+from deploy.bundles.manifest import MANIFEST, MODEL, PLAN, REFERENCE
 from deploy.cli.app import app
 from deploy.recipe import load_recipe
 from deploy.studies.methods.recipe import load_study

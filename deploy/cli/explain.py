@@ -22,7 +22,7 @@ from benchmarks.tables.block import KnownBlock, known_block
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
 from deploy.backend_options import require_backends
-from deploy.bundle.bundle import bundle_of
+from deploy.bundles.bundle import bundle_of
 from deploy.cli import options as given
 from deploy.cli.output import print_answer, print_tables, say, teller
 from deploy.files.atomic import require_writable, write_file

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.bundle.bundle import Bundle
-from deploy.bundle.manifest import NetworkOrigin, NetworkScores, NominalCost, Provenance
-from deploy.bundle.pruning import MaskedCheck, Proof
-from deploy.bundle.write import write_bundle
+from deploy.bundles.bundle import Bundle
+from deploy.bundles.manifest import NetworkOrigin, NetworkScores, NominalCost, Provenance
+from deploy.bundles.pruning import MaskedCheck, Proof
+from deploy.bundles.write import write_bundle
 from deploy.plans.source import Traced
 from deploy.sources.boundary import versions
 from deploy.sources.network import provenance

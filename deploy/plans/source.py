@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from deploy.bundle.bundle import Bundle, read_manifest
-from deploy.bundle.manifest import MANIFEST, PLAN
-from deploy.bundle.pruning import PruningRecord
+from deploy.bundles.bundle import Bundle, read_manifest
+from deploy.bundles.manifest import MANIFEST, PLAN
+from deploy.bundles.pruning import PruningRecord
 from deploy.errors import SourceError
 from deploy.files.strict_yaml import strict_yaml
 from deploy.sources.network_spec import NetworkSpec

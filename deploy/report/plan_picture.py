@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from deploy.bundle.pruning import GroupCount, PruningRecord
+from deploy.bundles.pruning import GroupCount, PruningRecord
 from deploy.files.atomic import write_file
 from deploy.files.printable import printable
 from deploy.report.drawing.axes import Axis, round_ticks

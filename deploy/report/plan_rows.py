@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from deploy.bundle.pruning import GroupCount, PruningRecord
+from deploy.bundles.pruning import GroupCount, PruningRecord
 from deploy.report.formatting import percent
 from deploy.report.table import Table, left
 

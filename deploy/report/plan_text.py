@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from deploy.bundle.pruning import PruningRecord
+from deploy.bundles.pruning import PruningRecord
 from deploy.plans.difference import PlanDifference
 from deploy.report.formatting import NOTHING, count, percent, ratio
 from deploy.report.table import Table, left

@@ -19,7 +19,7 @@ from benchmarks.settings import Settings
 from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec
 from deploy.backend_options import compile_options, require_backends
-from deploy.bundle.bundle import bundle_of
+from deploy.bundles.bundle import bundle_of
 from deploy.files.atomic import require_writable
 from deploy.results.gather import results_of_bench
 from deploy.results.results import Results

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.journal import Journal, recover
 from benchmarks.machine.noise_floor import fingerprint, load
 from benchmarks.records.measurement import Comparison, Cost, Environment, Measurement
-from deploy.bundle.bundle import Bundle, bundle_of
+from deploy.bundles.bundle import Bundle, bundle_of
 from deploy.errors import ResultsError
 from deploy.results.results import ModelRow, Results, Skipped
 

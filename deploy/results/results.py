@@ -24,7 +24,7 @@ from backends.reading.files import read_json
 from benchmarks.records.base import Record
 from benchmarks.records.file import lift
 from benchmarks.records.measurement import Agreement, Comparison, Cost, Environment, Measurement
-from deploy.bundle.pruning import PruningRecord
+from deploy.bundles.pruning import PruningRecord
 from deploy.errors import ResultsError
 from deploy.files.atomic import write_file
 from deploy.files.validation_errors import one_line

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from deploy.bundle.pruning import SpeedLanding
+from deploy.bundles.pruning import SpeedLanding
 from deploy.run.speed import Round, SpeedTable, counts_of, landed, measured
 from pruners.base import PruningMethod
 from pruners.decide.search import largest_within

@@ -11,8 +11,8 @@ from benchmarks.records.measurement import Comparison
 from benchmarks.settings import Settings
 from benchmarks.subject.subject import SubjectSpec
 from deploy.backend_options import compile_options
-from deploy.bundle.bundle import Bundle
-from deploy.export.backend_score import score_on_backend
+from deploy.bundles.bundle import Bundle
+from deploy.exporting.backend_score import score_on_backend
 from deploy.recipe import Bench, Recipe
 from deploy.run.pairs import measure_pair, read_pair
 from deploy.run.stages import Stage, write_json

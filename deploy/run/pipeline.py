@@ -11,7 +11,7 @@ from collections.abc import Callable
 from backends.errors import BackendError
 from benchmarks.records.measurement import Comparison
 from deploy.backend_options import require_backends
-from deploy.bundle.bundle import Bundle, read_bundle
+from deploy.bundles.bundle import Bundle, read_bundle
 from deploy.errors import BundleError, ExportError
 from deploy.files.atomic import write_file
 from deploy.recipe import Recipe

@@ -12,10 +12,10 @@ from pathlib import Path
 from torch import nn
 
 from deploy.backend_options import require_backends
-from deploy.bundle.manifest import NetworkOrigin, NetworkScores, NominalCost, Provenance
-from deploy.bundle.pruning import Proof
-from deploy.bundle.write import write_bundle
-from deploy.export.export_info import require_opset
+from deploy.bundles.manifest import NetworkOrigin, NetworkScores, NominalCost, Provenance
+from deploy.bundles.pruning import Proof
+from deploy.bundles.write import write_bundle
+from deploy.exporting.export_info import require_opset
 from deploy.recipe import Recipe
 from deploy.run.loss_check import require_losses
 from deploy.run.progress import Progress

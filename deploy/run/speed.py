@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any, NamedTuple, TypeAlias
 
-from deploy.bundle.pruning import SpeedLanding
+from deploy.bundles.pruning import SpeedLanding
 from pruners.base import PruningMethod
 from pruners.decide.choices import Choices, choices_of
 from pruners.decide.latency import LatencyModel

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deploy.bundle.pruning import SpeedLanding
+from deploy.bundles.pruning import SpeedLanding
 from deploy.recipe import Recipe
 from deploy.run.by_cost import prune_by_cost
 from deploy.run.progress import Progress

@@ -26,8 +26,8 @@ from benchmarks.tables.narrow import Narrower, drop_idle_relus
 from benchmarks.tables.plan_space import AttributePlace, AxisPlace, GroupRange, PlanSpace, Size, ValuePlace
 from benchmarks.tables.timer import Say
 from deploy.errors import ExportError
-from deploy.export.export import export_onnx
-from deploy.export.onnx_check import opset_of
+from deploy.exporting.export import export_onnx
+from deploy.exporting.onnx_check import opset_of
 from deploy.files.atomic import output_errors
 from deploy.tables.kept_spaces import find_space, keep_space
 from deploy.tables.onnx_blocks import block_places
@@ -71,7 +71,7 @@ def plan_space_of(
     example_inputs : Tensor, tuple, Mapping or (tuple, Mapping)
         With tensors of the shapes that `dense` was exported with, up to a free batch.
     dense : Path
-        ONNX file of `model`, as `deploy.export.export.export_onnx` writes it.
+        ONNX file of `model`, as `deploy.exporting.export.export_onnx` writes it.
     seed : int
         Of the random widths.
     blocks : bool

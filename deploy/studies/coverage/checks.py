@@ -16,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from backends.base import Array
 from deploy.errors import DeployError
-from deploy.export.agreement import compare_with_torch
-from deploy.export.capture import batched_inputs
-from deploy.export.export import export_onnx
+from deploy.exporting.agreement import compare_with_torch
+from deploy.exporting.capture import batched_inputs
+from deploy.exporting.export import export_onnx
 from deploy.studies.coverage.clock import Clock
 
 __all__ = [

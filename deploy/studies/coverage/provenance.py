@@ -15,7 +15,7 @@ __all__ = ["PATTERNS", "ROOT", "library_version", "library_versions", "source_ha
 ROOT = Path(__file__).resolve().parents[3]
 _SHARED = (
     "backends/**/*.py",
-    "deploy/export/*.py",
+    "deploy/exporting/*.py",
     "deploy/studies/coverage/checks.py",
     "deploy/studies/coverage/child.py",
     "deploy/studies/coverage/libraries.py",

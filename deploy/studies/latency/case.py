@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.process.serving import end_with_parent
-from deploy.export.export import export_onnx
+from deploy.exporting.export import export_onnx
 from deploy.files.atomic import write_file
 from deploy.run.speed import prune_to_speed
 from deploy.sources.boundary import versions

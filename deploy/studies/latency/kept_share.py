@@ -20,7 +20,7 @@ __all__ = ["KeptShare"]
 class KeptShare(Method):
     """Keep as much as the time allows of the sum over groups of the square root of the share of units kept.
 
-    The first units of a group stay. The importance is that of `deploy.bundle.pruning.SpeedLanding`: it says nothing
+    The first units of a group stay. The importance is that of `deploy.bundles.pruning.SpeedLanding`: it says nothing
     about weights, so that networks with random ones can be compared.
     """
 

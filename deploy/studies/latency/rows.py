@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
 
 from benchmarks.records.base import Record
-from deploy.bundle.pruning import SpeedLanding
+from deploy.bundles.pruning import SpeedLanding
 from deploy.errors import ResultsError
 from deploy.files.atomic import output_errors
 from deploy.studies.coverage.rows import ListedNetwork

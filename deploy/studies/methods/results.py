@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from benchmarks.records.base import Record
 from benchmarks.records.measurement import Comparison
-from deploy.bundle.pruning import SpeedLanding
+from deploy.bundles.pruning import SpeedLanding
 from deploy.errors import ResultsError
 from deploy.files.atomic import write_file
 from deploy.sources.metric import Metric

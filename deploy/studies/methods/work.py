@@ -13,7 +13,7 @@ import onnx
 import torch
 from torch import nn
 
-from deploy.export.export import export_onnx
+from deploy.exporting.export import export_onnx
 from deploy.networks.layers import initialise
 from deploy.run.progress import Progress
 from deploy.run.steps import (

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deploy.export.export import export_onnx
+from deploy.exporting.export import export_onnx
 from deploy.sources.network import build
 from deploy.sources.network_spec import NetworkSpec
 from deploy.studies.published.catalogue import (

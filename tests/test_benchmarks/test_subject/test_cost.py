@@ -180,7 +180,7 @@ def test_external_data_belongs_to_the_file_and_to_its_hash(conv_model, tmp_path)
 
 def test_an_exported_network_costs_what_torch_counts(tmp_path):
     torch = pytest.importorskip("torch")
-    from deploy.export.export import export_onnx
+    from deploy.exporting.export import export_onnx
     from deploy.networks.mobilenet import mobilenetv1
 
     network = mobilenetv1(width=0.25).eval()

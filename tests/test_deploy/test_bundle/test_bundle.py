@@ -16,11 +16,11 @@ from torch import nn
 
 from benchmarks.records.disk import file_sha256
 from benchmarks.records.measurement import Agreement
-from deploy.bundle import write as write_module
-from deploy.bundle.bundle import Bundle, bundle_of, read_bundle
-from deploy.bundle.manifest import NetworkOrigin, NetworkScores, NominalCost, Provenance
-from deploy.bundle.rebuild import load_network
-from deploy.bundle.write import write_bundle
+from deploy.bundles import write as write_module
+from deploy.bundles.bundle import Bundle, bundle_of, read_bundle
+from deploy.bundles.manifest import NetworkOrigin, NetworkScores, NominalCost, Provenance
+from deploy.bundles.rebuild import load_network
+from deploy.bundles.write import write_bundle
 from deploy.errors import BundleError, ExportError, OutputError
 from pruners.plan import InputSpec, PruningPlan
 
@@ -257,7 +257,7 @@ def test_a_disk_that_fills_up_under_the_weights_is_one_line(tmp_path: Path, monk
     def full(*args: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("deploy.bundle.write.save_weights", full)
+    monkeypatch.setattr("deploy.bundles.write.save_weights", full)
     with pytest.raises(OutputError, match=r"No space left on device .*; free some space") as error:
         write(tmp_path / "small")
     assert "\n" not in str(error.value)
@@ -301,7 +301,7 @@ def test_only_a_bundle_is_ever_replaced(tmp_path: Path) -> None:
 
 def test_a_network_that_does_not_agree_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = Agreement(reference="torch", max_abs_error=0.5, output_range=1.0, tolerance=1e-3, n_inputs=1, ok=False)
-    monkeypatch.setattr("deploy.bundle.write.compare_with_torch", lambda *args: bad)
+    monkeypatch.setattr("deploy.bundles.write.compare_with_torch", lambda *args: bad)
     with pytest.raises(ExportError, match=r"does not agree with torch: largest error 0\.5"):
         write(tmp_path / "small")
     assert entries(tmp_path) == set()
@@ -320,7 +320,7 @@ def test_reading_a_bundle_needs_no_torch(written: Path) -> None:
         "import sys\n"
         "from pathlib import Path\n"
         "for name in ('torch', 'pruners', 'onnxruntime'): sys.modules[name] = None\n"
-        "from deploy.bundle.bundle import bundle_of\n"
+        "from deploy.bundles.bundle import bundle_of\n"
         "print(bundle_of(Path(sys.argv[1])).name)\n"
     )
     command = [sys.executable, "-c", code, str(written / "model.onnx")]

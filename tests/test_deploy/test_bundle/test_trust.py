@@ -10,9 +10,9 @@ from safetensors.torch import save_model
 from torch import nn
 
 from benchmarks.records.disk import file_sha256
-from deploy.bundle.bundle import Bundle
-from deploy.bundle.manifest import NetworkOrigin, Provenance
-from deploy.bundle.rebuild import load_network
+from deploy.bundles.bundle import Bundle
+from deploy.bundles.manifest import NetworkOrigin, Provenance
+from deploy.bundles.rebuild import load_network
 from deploy.errors import BundleError, SourceError
 
 FACTORY = """

@@ -20,7 +20,7 @@ from benchmarks.layers.profiler import profile_in_turn
 from benchmarks.layers.roofline import Roofline
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.block import find_block
-from deploy.bundle.pruning import MaskedCheck, Proof, PruningRecord
+from deploy.bundles.pruning import MaskedCheck, Proof, PruningRecord
 
 ROOFLINE = Roofline(
     backend="ort", precision="fp32", threads=1, device="cpu", peak_flops=50e9, peak_bytes_per_s=10e9, gemm_size=512,

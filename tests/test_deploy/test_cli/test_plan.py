@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.bundle.bundle import read_bundle
-from deploy.bundle.pruning import GroupCount
-from deploy.bundle.rebuild import load_network
+from deploy.bundles.bundle import read_bundle
+from deploy.bundles.pruning import GroupCount
+from deploy.bundles.rebuild import load_network
 from deploy.exit_codes import DIFFERENT
 from deploy.plans.source import NetworkRequest, read_plan, requested, trace_network
 from deploy.report.plan_rows import bars

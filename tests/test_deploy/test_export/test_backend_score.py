@@ -15,10 +15,10 @@ from torch.utils.data import Dataset, TensorDataset
 from backends.base import CompileOptions
 from backends.errors import BackendError, RunError, UnknownBackendError
 from deploy.errors import ExportError
-from deploy.export.agreement import compare_with_torch
-from deploy.export.backend_score import score_on_backend
-from deploy.export.export import export_onnx
-from deploy.export.inference import compiled_elsewhere
+from deploy.exporting.agreement import compare_with_torch
+from deploy.exporting.backend_score import score_on_backend
+from deploy.exporting.export import export_onnx
+from deploy.exporting.inference import compiled_elsewhere
 from pruners.recover.losses import score_each
 
 

@@ -12,10 +12,10 @@ from torch import nn
 
 from benchmarks.records.disk import file_sha256
 from deploy.errors import ExportError
-from deploy.export.agreement import compare_with_torch
-from deploy.export.export import export_onnx
-from deploy.export.export_info import OPSETS
-from deploy.export.onnx_check import check_onnx, model_files
+from deploy.exporting.agreement import compare_with_torch
+from deploy.exporting.export import export_onnx
+from deploy.exporting.export_info import OPSETS
+from deploy.exporting.onnx_check import check_onnx, model_files
 
 
 def randomised(model: nn.Module) -> nn.Module:

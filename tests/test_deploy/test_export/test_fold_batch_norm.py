@@ -10,9 +10,9 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from deploy.export.fold_batch_norm import fold_batch_norms
-from deploy.export.inference import compiled_elsewhere
-from deploy.export.onnx_check import check_onnx
+from deploy.exporting.fold_batch_norm import fold_batch_norms
+from deploy.exporting.inference import compiled_elsewhere
+from deploy.exporting.onnx_check import check_onnx
 
 
 def norm_graph(layer: onnx.NodeProto, constants: dict[str, np.ndarray], rank: int, n: int) -> onnx.ModelProto:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from deploy.errors import ExportError
-from deploy.export.agreement import compare_with_torch
-from deploy.export.export import export_onnx
+from deploy.exporting.agreement import compare_with_torch
+from deploy.exporting.export import export_onnx
 from deploy.tables.plan_space import write_plan_space
 from pruners.forms.graph_network import GraphNetwork
 from pruners.graph import trace

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from deploy.errors import ExportError
-from deploy.export.agreement import compare_with_torch
-from deploy.export.export import export_onnx
+from deploy.exporting.agreement import compare_with_torch
+from deploy.exporting.export import export_onnx
 from pruners.registry import create
 from pruners.target import Constraints, Target
 from pruners.task import PruningTask

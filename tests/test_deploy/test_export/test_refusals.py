@@ -13,9 +13,9 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from deploy.errors import ExportError, OutputError
-from deploy.export.agreement import compare_with_torch
-from deploy.export.export import export_onnx
-from deploy.export.onnx_check import check_onnx
+from deploy.exporting.agreement import compare_with_torch
+from deploy.exporting.export import export_onnx
+from deploy.exporting.onnx_check import check_onnx
 
 
 def images(n: int = 4) -> torch.Tensor:

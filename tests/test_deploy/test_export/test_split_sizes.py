@@ -9,7 +9,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from deploy.export.export import export_onnx
+from deploy.exporting.export import export_onnx
 
 
 class Halves(nn.Module):

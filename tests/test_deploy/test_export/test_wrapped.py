@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from deploy.export.agreement import compare_with_torch
-from deploy.export.export import export_onnx
+from deploy.exporting.agreement import compare_with_torch
+from deploy.exporting.export import export_onnx
 from pruners.forms.graph_network import GraphNetwork
 from pruners.registry import create
 from pruners.target import Constraints, Target

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from deploy.bundle.pruning import GroupCount, MaskedCheck, Proof, PruningRecord
+from deploy.bundles.pruning import GroupCount, MaskedCheck, Proof, PruningRecord
 from deploy.report.page import page
 from deploy.report.plan_text import proof_lines
 from deploy.report.table import Notes

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from deploy.bundle.pruning import SpeedLanding
+from deploy.bundles.pruning import SpeedLanding
 from deploy.report.speed_table import speed_table
 
 FACTS = {

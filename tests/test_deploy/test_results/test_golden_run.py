@@ -12,8 +12,8 @@ import torch
 from typer.testing import CliRunner
 
 from benchmarks.answers.reference import read_reference
-from deploy.bundle.bundle import read_bundle
-from deploy.bundle.rebuild import load_network
+from deploy.bundles.bundle import read_bundle
+from deploy.bundles.rebuild import load_network
 from deploy.cli.app import app
 from deploy.report.page import page
 from deploy.results.gather import results_of_journal

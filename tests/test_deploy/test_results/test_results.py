@@ -25,7 +25,7 @@ from benchmarks.records.measurement import (
 from benchmarks.settings import Settings
 from benchmarks.stats.log_ratios import log_ratios
 from benchmarks.stopping import judge_pairs
-from deploy.bundle.pruning import PruningRecord
+from deploy.bundles.pruning import PruningRecord
 from deploy.errors import OutputError, ResultsError
 from deploy.recipe import Recipe
 from deploy.results import results as results_module

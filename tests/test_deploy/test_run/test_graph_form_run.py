@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from deploy.bundle.bundle import read_bundle
-from deploy.bundle.rebuild import load_network
-from deploy.export.agreement import compare_with_torch
+from deploy.bundles.bundle import read_bundle
+from deploy.bundles.rebuild import load_network
+from deploy.exporting.agreement import compare_with_torch
 from deploy.results.results import load
 
 pytestmark = pytest.mark.long

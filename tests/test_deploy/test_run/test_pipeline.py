@@ -127,8 +127,8 @@ def test_the_page_shows_the_proof_and_each_groups_counts_equal_to_the_plan(whole
 
 
 def test_the_pruned_network_can_be_built_again(whole):
-    from deploy.bundle.bundle import read_bundle
-    from deploy.bundle.rebuild import load_network
+    from deploy.bundles.bundle import read_bundle
+    from deploy.bundles.rebuild import load_network
 
     folder, _ = whole
     bundle = read_bundle(folder / "run" / "export" / "pruned")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.bundle.bundle import read_bundle
-from deploy.bundle.rebuild import load_network
+from deploy.bundles.bundle import read_bundle
+from deploy.bundles.rebuild import load_network
 from deploy.results.results import load
 from deploy.run.loss_check import require_losses
 from deploy.sources.datasets.data import DataSpec

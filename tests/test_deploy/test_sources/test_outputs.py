@@ -7,9 +7,9 @@ import copy
 import pytest
 import torch
 
-from deploy.bundle.bundle import read_bundle
-from deploy.bundle.rebuild import load_network
-from deploy.export.agreement import compare_with_torch
+from deploy.bundles.bundle import read_bundle
+from deploy.bundles.rebuild import load_network
+from deploy.exporting.agreement import compare_with_torch
 from deploy.recipe import Recipe
 from deploy.run.prepare import prepare
 from deploy.run.progress import Progress

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks.tables.narrow import Narrower
-from deploy.export.export import export_onnx
+from deploy.exporting.export import export_onnx
 from deploy.tables.latency_model import latency_model
 from deploy.tables.plan_space import plan_space_of
 from pruners.errors import MethodError

@@ -13,7 +13,7 @@ from benchmarks.tables.narrow import Narrower
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
 from deploy.errors import ExportError
-from deploy.export.export import export_onnx
+from deploy.exporting.export import export_onnx
 from deploy.tables.latency_model import latency_model
 from deploy.tables.plan_space import plan_space_of
 from pruners.graph import trace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.bundle.pruning import SpeedLanding
+from deploy.bundles.pruning import SpeedLanding
 from deploy.studies.latency import draws
 from deploy.studies.latency.rows import GridRow
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from deploy.bundle.pruning import SpeedLanding
+from deploy.bundles.pruning import SpeedLanding
 from deploy.errors import ResultsError, SourceError
 from deploy.studies.coverage.rows import ListedNetwork
 from deploy.studies.latency import grid, running

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.records.file import load_comparison
 from benchmarks.records.measurement import Interval
-from deploy.bundle.pruning import SpeedLanding
+from deploy.bundles.pruning import SpeedLanding
 from deploy.studies.methods.formatting import answers, failures
 from deploy.studies.methods.page import plots, write_page
 from deploy.studies.methods.plot import front, points

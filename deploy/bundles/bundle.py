@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from backends.errors import one_line
 from backends.reading.files import read_json
 from benchmarks.records.disk import file_sha256
-from deploy.bundle.manifest import MANIFEST, MODEL, PLAN, REFERENCE, SCHEMA_VERSION, WEIGHTS, FileRecord, Manifest
-from deploy.bundle.pruning import PruningRecord, pruning_of_file
+from deploy.bundles.manifest import MANIFEST, MODEL, PLAN, REFERENCE, SCHEMA_VERSION, WEIGHTS, FileRecord, Manifest
+from deploy.bundles.pruning import PruningRecord, pruning_of_file
 from deploy.errors import BundleError
 from deploy.files.atomic import displaced
 from deploy.files.validation_errors import one_line as validation_line
@@ -105,7 +105,7 @@ def read_bundle(path: Path) -> Bundle:
     """
     folder = path.parent if path.name == MODEL and not path.is_dir() else path
     if not folder.exists() and displaced(folder).is_dir():
-        folder = displaced(folder)  # a process was killed between the two renames of `deploy.bundle.write.write_bundle`
+        folder = displaced(folder)  # a process was killed between two renames of `deploy.bundles.write.write_bundle`
     manifest = read_manifest(folder)
     for name, record in manifest.files.items():
         file = folder / name

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from torch import nn
 
 from backends.errors import one_line
-from deploy.bundle.bundle import Bundle, record_of
-from deploy.bundle.manifest import (
+from deploy.bundles.bundle import Bundle, record_of
+from deploy.bundles.manifest import (
     KNOWN_FILES,
     MANIFEST,
     MODEL,
@@ -24,12 +24,12 @@ from deploy.bundle.manifest import (
     NominalCost,
     Provenance,
 )
-from deploy.bundle.pruning import Proof, PruningRecord
+from deploy.bundles.pruning import Proof, PruningRecord
 from deploy.errors import ExportError, OutputError
-from deploy.export.agreement import compare_with_torch, torch_answers
-from deploy.export.capture import copy_for_export, one_batch
-from deploy.export.export import export_onnx
-from deploy.export.export_info import DEFAULT_OPSET
+from deploy.exporting.agreement import compare_with_torch, torch_answers
+from deploy.exporting.capture import copy_for_export, one_batch
+from deploy.exporting.export import export_onnx
+from deploy.exporting.export_info import DEFAULT_OPSET
 from deploy.files.atomic import output_errors, replace_folder, staged_folder
 from pruners.forms.compact import save_weights
 from pruners.plan import PruningPlan

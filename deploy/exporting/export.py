@@ -15,14 +15,14 @@ from backends import modelfile
 from backends.modelfile import subgraphs
 from benchmarks.records.disk import file_sha256
 from deploy.errors import ExportError
-from deploy.export.capture import argument_names, batched_inputs, copy_for_export, output_keys, translate
-from deploy.export.drop_empty_scatter import drop_empty_writes
-from deploy.export.export_info import DEFAULT_OPSET, ExportInfo, require_opset
-from deploy.export.fold_batch_norm import batch_norms, fold_batch_norms
-from deploy.export.fold_constants import fold_large_constants
-from deploy.export.onnx_check import check_onnx, model_files, opset_of
-from deploy.export.onnx_names import name_nodes, name_parameters, rename_dimension, rename_values, strip_metadata
-from deploy.export.split_sizes import write_split_sizes
+from deploy.exporting.capture import argument_names, batched_inputs, copy_for_export, output_keys, translate
+from deploy.exporting.drop_empty_scatter import drop_empty_writes
+from deploy.exporting.export_info import DEFAULT_OPSET, ExportInfo, require_opset
+from deploy.exporting.fold_batch_norm import batch_norms, fold_batch_norms
+from deploy.exporting.fold_constants import fold_large_constants
+from deploy.exporting.onnx_check import check_onnx, model_files, opset_of
+from deploy.exporting.onnx_names import name_nodes, name_parameters, rename_dimension, rename_values, strip_metadata
+from deploy.exporting.split_sizes import write_split_sizes
 from deploy.files.atomic import output_errors, staged_folder, sync
 
 __all__ = ["BATCH", "export_onnx"]

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from deploy.errors import ExportError
-from deploy.export.attention import in_four_axes
-from deploy.export.recurrent import RECURRENCES, without_projections
+from deploy.exporting.attention import in_four_axes
+from deploy.exporting.recurrent import RECURRENCES, without_projections
 from pruners.channels.outputs import path_name
 from pruners.channels.packed import packed_as_padded
 from pruners.errors import InputError

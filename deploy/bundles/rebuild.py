@@ -8,7 +8,7 @@ from safetensors.torch import load_model
 from torch import nn
 
 from backends.errors import one_line as first_line
-from deploy.bundle.bundle import Bundle
+from deploy.bundles.bundle import Bundle
 from deploy.errors import BundleError
 from deploy.files.validation_errors import one_line
 from deploy.sources.network import build, provenance
@@ -27,7 +27,7 @@ def load_network(bundle: Bundle, *, trust_code: bool = False, file_sha256: str |
     Parameters
     ----------
     bundle : Bundle
-        What `deploy.bundle.bundle.read_bundle` returned.
+        What `deploy.bundles.bundle.read_bundle` returned.
     trust_code : bool, default=False
         Run the network file that the bundle names, whatever is in it.
     file_sha256 : str, optional

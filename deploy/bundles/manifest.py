@@ -16,8 +16,8 @@ from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, model_valida
 from backends.base import TensorSpec
 from benchmarks.records.base import Record
 from benchmarks.records.measurement import Agreement
-from deploy.bundle.pruning import PruningRecord
-from deploy.export.export_info import ExportInfo
+from deploy.bundles.pruning import PruningRecord
+from deploy.exporting.export_info import ExportInfo
 from deploy.sources.metric import Metric, require_legal
 
 __all__ = [

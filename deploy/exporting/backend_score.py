@@ -11,7 +11,7 @@ from pydantic import PositiveInt
 from backends.base import CompileOptions
 from benchmarks.records.base import Record
 from deploy.errors import ExportError
-from deploy.export.inference import compiled_elsewhere
+from deploy.exporting.inference import compiled_elsewhere
 from deploy.sources.metric import Metric
 
 if TYPE_CHECKING:

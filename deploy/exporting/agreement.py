@@ -11,8 +11,8 @@ from torch import nn
 from backends.base import Array, CompileOptions
 from benchmarks.records.measurement import Agreement
 from deploy.errors import ExportError
-from deploy.export.capture import batched_inputs, batches, copy_for_export, tensors_of
-from deploy.export.inference import compiled_elsewhere
+from deploy.exporting.capture import batched_inputs, batches, copy_for_export, tensors_of
+from deploy.exporting.inference import compiled_elsewhere
 from pruners.modules.calls import NetworkCall
 
 __all__ = ["TOLERANCE", "compare_with_torch", "torch_answers"]
@@ -43,7 +43,7 @@ def compare_with_torch(
     model : nn.Module
         Run as a copy in evaluation mode on the CPU; not touched.
     inputs : Tensor, tuple, list, Mapping, (tuple, Mapping) or NetworkCall
-        Real examples as `deploy.export.export.export_onnx` takes them, axis 0 being the batch of each that has one.
+        Real examples as `deploy.exporting.export.export_onnx` takes them, axis 0 being the batch of each that has one.
     backend : str, default="ort"
         Name in `backends.registry`.
     options : CompileOptions, optional
