@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 # What is installed: `ci` (what `make test` needs) or `all` (what `make nightly` needs as well).
 EXTRAS ?= all
 PYTHONS := 3.11 3.12 3.13 3.14
+# Where Chromium is, `make test` opens the pages in it.
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+comma := ,
 
 FOUND = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 WANTED = $(PYTHON) is $(if $(FOUND),Python $(FOUND),not a Python that starts); prune-deploy works with Python \
@@ -18,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: setup demo lint ruff format types contracts test pytest nightly benchmark slow newest resolve mutants fuzz rounding gpu
-.PHONY: coverage lines clean
+.PHONY: browser coverage lines clean
 
 setup: $(STAMP)
 
@@ -26,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(if $(filter $(PYTHONS),$(FOUND)),,$(error $(WANTED)))
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)$(if $(CHROMIUM),$(comma)browser)]"
 	@touch $(STAMP)
 
 demo: $(STAMP)
@@ -85,6 +88,12 @@ fuzz: $(STAMP)
 # What trainings end in, with the instructions of other processors, other numbers of threads and other seeds.
 rounding: $(STAMP)
 	$(BIN)/python tools/rounding.py
+
+# The pages in Chromium, Debian's or the one that is there; what drives it, and axe-core, come with it.
+browser: $(STAMP)
+	$(if $(CHROMIUM),,$(if $(filter 0,$(shell id -u)),,sudo) apt-get install --yes chromium)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[browser]"
+	$(BIN)/python -m pytest -m browser tests/test_deploy/test_pages
 
 gpu: $(STAMP)
 	$(BIN)/python -m pytest tests -m gpu

@@ -33,6 +33,7 @@ def test_extras():
         "compare",
         "cluster",
         "libraries",
+        "browser",
         "dev",
         "ci",
         "all",
@@ -56,7 +57,7 @@ def test_the_command_is_installed_under_the_version_of_the_source():
 def test_the_constraints_pin_every_direct_dependency():
     pins = _names([line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line])
     wanted = _names(PROJECT["project"]["dependencies"])
-    for name in ("prune", "openvino", "dev", "libraries"):
+    for name in ("prune", "openvino", "dev", "libraries", "browser"):
         wanted |= _names(PROJECT["project"]["optional-dependencies"][name])
     normal = {pin.lower().replace("_", "-") for pin in pins}
     assert {name.lower().replace("_", "-") for name in wanted} <= normal

@@ -12,17 +12,29 @@ from markupsafe import Markup, escape
 
 from benchmarks.records.measurement import Environment, Measurement
 from benchmarks.settings import NOT_A_VERDICT
+from deploy import exit_codes
 from deploy.files.atomic import write_file
 from deploy.files.printable import printable
+from deploy.report.answer.deriving import answer_of
+from deploy.report.answer.records import Ending
 from deploy.report.drawing.plots import flops_plot, latency_plot
 from deploy.report.formatting import answer, percent, size
+from deploy.report.pages.first_screen import bars, signs, tiles
 from deploy.report.pages.rendering import render
 from deploy.report.plan_picture import plan_picture
 from deploy.report.plan_rows import group_table
-from deploy.report.tables import tables
+from deploy.report.tables import PROOF, tables
 from deploy.results.results import ModelRow, Results
 
 __all__ = ["page", "write_page"]
+
+_ALARMING = {
+    exit_codes.INCONCLUSIVE,
+    exit_codes.UNFIT,
+    exit_codes.WRONG_ANSWERS,
+    exit_codes.TARGET_NOT_REACHED,
+}
+"""Exit codes that stand above everything else."""
 
 
 def page(results: Results) -> str:
@@ -48,9 +60,8 @@ def write_page(results: Results, path: Path) -> None:
 
 
 def _context(results: Results) -> dict[str, Any]:
-    """Collect what the template shows: the answer's table comes before the plots, the others behind."""
-    derived = tables(results)
-    cpu = results.environment.gpu or results.environment.cpu or "unknown processor"
+    """Collect what the template shows, from the answer to the tables behind it."""
+    derived, told = tables(results), answer_of(results)
     if results.recipe is not None:
         repeat_by = "Save this as recipe.yaml, then: deploy run recipe.yaml"
         repeat = yaml.safe_dump(results.recipe, sort_keys=False, allow_unicode=True)
@@ -61,19 +72,37 @@ def _context(results: Results) -> dict[str, Any]:
         )
     return {
         "title": results.title,
+        "banner": _banner(told.ending),
+        "tiles": tiles(told),
+        "bars": bars(told),
+        "noise": told.noise,
+        "signs": signs(told.doubts),
+        "made": f"Measured on {told.machine}, {_day(told.created_utc)}, prune-deploy {results.tool_version}.",
         "answer": answer(results),
-        "made": f"Measured on {cpu}, {results.created_utc}, prune-deploy {results.tool_version}.",
         "notes": results.notes,
-        "first_tables": [table for table in derived if "speed-up" in table.columns],
         "plots_title": "Latency, and FLOPs against time" if results.comparisons else "Latency",
         "panels": list(_panels(results)),
-        "tables": [table for table in derived if "speed-up" not in table.columns],
+        "proofs": [table for table in derived if table.title == PROOF],
+        "tables": [table for table in derived if table.title != PROOF],
         "prunings": list(_prunings(results)),
         "models": [(row.label, f"{row.file}, sha256 {row.sha256}{_pruned_by(row)}") for row in results.models],
         "machine": _machine(results.environment),
         "repeat_by": repeat_by,
         "repeat": escape(repeat),
     }
+
+
+def _banner(ending: Ending) -> tuple[str, str] | None:
+    """Write what an alarming exit code says, and what to do about it, as two sentences."""
+    if ending.code not in _ALARMING:
+        return None
+    said, remedy = (f"{words[:1].upper()}{words[1:]}" for words in (ending.sentence, ending.remedy))
+    return f"{said} (exit code {ending.code}).", f"{remedy}." if remedy else ""
+
+
+def _day(created_utc: str) -> str:
+    """Write a point of time to the minute: ``"2026-11-28 13:35 UTC"``."""
+    return f"{created_utc[:16].replace('T', ' ')} UTC"
 
 
 def _panels(results: Results) -> Iterator[dict[str, Any]]:

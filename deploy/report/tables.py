@@ -34,7 +34,9 @@ from deploy.report.table import Notes, Table, left
 from deploy.results.results import ModelRow, Results
 from deploy.sources.metric import Metric
 
-__all__ = ["tables"]
+__all__ = ["PROOF", "tables"]
+
+PROOF = "Proof: the pruned network is the dense one without what was removed"
 
 _SLACK: dict[Metric, float] = {"accuracy": 0.001, "psnr": 0.01}
 """0.1 points, 0.01 dB: a compiled model whose score differs by more gets a footnote."""
@@ -155,7 +157,7 @@ def _proof(results: Results) -> Table:
             )
         )
     return Table(
-        "Proof: the pruned network is the dense one without what was removed",
+        PROOF,
         (*left("model", "compared with"), "channels", "difference", "allowed", "effect", *left("form")),
         tuple(rows),
         notes=notes.texts,

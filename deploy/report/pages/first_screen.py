@@ -1,0 +1,246 @@
+"""What the page of results shows before anybody scrolls: four tiles, and a bar for each backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+from deploy.report.answer.records import Answer, BackendAnswer, Doubt, Sizes, Timed
+from deploy.report.drawing.bars import Scale, bar, scale_of
+from deploy.report.formatting import (
+    duration,
+    interval,
+    percent,
+    ratio,
+    score,
+    score_change,
+    score_title,
+    size,
+)
+
+__all__ = ["Bar", "Bars", "Tile", "bars", "signs", "tiles"]
+
+_WORDS = {"equivalent": "no difference", "inconclusive": "not decided", "measured": "", "wrong": "wrong answers"}
+"""Verdicts that are not said as they are called."""
+_APART = 40.0
+"""Percent of the width that two marks need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One number of the answer.
+
+    Parameters
+    ----------
+    title : str
+        What it is.
+    value, beside : str
+        The number, large, and what belongs to it, small.
+    details : tuple of str
+        Lines below it; empty ones are not shown.
+    picture : Markup
+        Between the number and the lines; may be empty.
+    """
+
+    title: str
+    value: str
+    details: tuple[str, ...] = ()
+    beside: str = ""
+    picture: Markup = field(default_factory=Markup)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One backend.
+
+    Parameters
+    ----------
+    name, verdict, value, detail : str
+        Where, what was shown, the number with its interval, and the times behind it; or why there is no number.
+    tone : str
+        What the colour says: the verdict's own name.
+    picture : Markup
+        Empty where nothing was measured.
+    """
+
+    name: str
+    verdict: str
+    value: str
+    detail: str
+    tone: str
+    picture: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """All backends on one scale.
+
+    Parameters
+    ----------
+    title : str
+        What they show.
+    rows : tuple of Bar
+        In the order of measuring.
+    marks : tuple of (float, str)
+        What is written below: percent of the width, and words.
+    """
+
+    title: str
+    rows: tuple[Bar, ...]
+    marks: tuple[tuple[float, str], ...]
+
+
+def tiles(answer: Answer) -> tuple[Tile, ...]:
+    """Return speed, accuracy, size and memory, in this order."""
+    return (_speed(answer), _scores(answer), _size(answer.size), _memory(answer))
+
+
+def bars(answer: Answer) -> Bars:
+    """Return a bar for each backend: its speed-up from 1x, or the latency of a single model from 0."""
+    if answer.is_pair:
+        scale = _of_speedups(answer.backends)
+        promises = [row.promised for row in answer.backends if row.promised is not None]
+        marks = _marks(scale, max(promises, default=1.0))
+        title = "Speed-up on each backend, and what the FLOPs promised"
+    else:
+        known = [row.candidate.p50_ns for row in answer.backends if row.candidate is not None]
+        scale, marks = scale_of(known or [1.0], 0.0), [(0.0, "0")]
+        title = "Median latency of one request"
+    rows = tuple(_row(row, scale, f"bar-{index}") for index, row in enumerate(answer.backends))
+    return Bars(title, rows, tuple(marks))
+
+
+def signs(doubts: Sequence[Doubt]) -> tuple[str, ...]:
+    """Write each doubt with the places where it was seen."""
+    return tuple(f"{one.words} ({', '.join(one.where)})" for one in doubts)
+
+
+def _speed(answer: Answer) -> Tile:
+    """Show the first backend that gave a number; the bars show all."""
+    if not answer.is_pair:
+        return _latency(answer.backends)
+    row = next((row for row in answer.backends if row.speedup is not None), None)
+    if row is None or row.speedup is None:
+        return Tile("Speed-up", "not measured")
+    promised = "" if row.promised is None else f"promised by FLOPs: {ratio(row.promised)}"
+    picture = _picture(row, _of_speedups([row]), "tile-bar")
+    number, _, ends = interval(row.speedup).partition(" ")
+    return Tile(f"Speed-up on {row.place}", number, (_words(row), promised), ends, picture)
+
+
+def _latency(rows: Sequence[BackendAnswer]) -> Tile:
+    row = next((row for row in rows if row.candidate is not None), None)
+    if row is None or row.candidate is None:
+        return Tile("Latency", "not measured")
+    return Tile(
+        f"Latency on {row.place}", duration(row.candidate.p50_ns), ("median of one request", _p90(row.candidate))
+    )
+
+
+def _scores(answer: Answer) -> Tile:
+    scores, checked = answer.scores, answer.checked
+    told = f"answers WRONG: {', '.join(checked.wrong)}" if checked.wrong else ""
+    if not told and checked.right:
+        told = f"answers right on {', '.join(checked.right)}"
+    if scores is None or scores.after is None:
+        return Tile("Accuracy", "not measured", (told or "answers not checked",))
+    title, after = score_title(scores.metric), score(scores.metric, scores.after)
+    examples = "" if scores.n_examples is None else f"{scores.n_examples} test examples"
+    if scores.before is None or scores.change is None:
+        return Tile(title, after, (scores.verdict, examples, told))
+    change = ", ".join(filter(None, (score_change(scores.metric, scores.change), scores.verdict)))
+    return Tile(title, _change(score(scores.metric, scores.before), after), (change, examples, told))
+
+
+def _size(sizes: Sizes) -> Tile:
+    return Tile("Size", _sizes(sizes), (_smaller(sizes), "of the ONNX file"))
+
+
+def _memory(answer: Answer) -> Tile:
+    if answer.memory is None:
+        return Tile("Memory", "not measured")
+    return Tile(
+        "Memory", _sizes(answer.memory), (_smaller(answer.memory), f"peak of the process, {answer.memory_place}")
+    )
+
+
+def _row(row: BackendAnswer, scale: Scale, name: str) -> Bar:
+    told, number = [], ""
+    if row.speedup is not None:
+        number = interval(row.speedup)
+    elif row.verdict == "measured" and row.candidate is not None:
+        number = duration(row.candidate.p50_ns)
+        told.append(_p90(row.candidate))
+    if row.baseline is not None and row.candidate is not None:
+        told.append(_change(duration(row.baseline.p50_ns), duration(row.candidate.p50_ns)))
+    if row.realised is not None and row.verdict == "faster":
+        told.append(f"{percent(row.realised)} of the promised {ratio(row.promised or 0)}")
+    told += [row.reason, row.hint]
+    return Bar(row.place, _words(row), number, "; ".join(filter(None, told)), row.verdict, _picture(row, scale, name))
+
+
+def _picture(row: BackendAnswer, scale: Scale, name: str) -> Markup:
+    if row.speedup is not None:
+        words = f"{row.place}: {interval(row.speedup)}, {_words(row)}"
+        words += "" if row.promised is None else f"; promised {ratio(row.promised)}"
+        ends = (row.speedup.low, row.speedup.high)
+        drawn = bar(name, words, scale, row.speedup.value, ends, start=1.0, aim=row.promised, tone=row.verdict)
+        return Markup(drawn)
+    if row.verdict == "measured" and row.candidate is not None:
+        words = f"{row.place}: {duration(row.candidate.p50_ns)}"
+        return Markup(bar(name, words, scale, row.candidate.p50_ns, None, start=0.0))
+    return Markup()
+
+
+def _of_speedups(rows: Sequence[BackendAnswer]) -> Scale:
+    """Reach from 1x, or from the slowest, to what was promised, or beyond it to the fastest.
+
+    An interval that decides nothing may be as wide as it likes: it does not press the others together.
+    """
+    ends = [row.promised for row in rows if row.promised is not None]
+    for row in rows:
+        if row.speedup is not None:
+            ends += [row.speedup.low, row.speedup.high] if row.verdict != "inconclusive" else []
+    if not ends:
+        ends = [row.speedup.value for row in rows if row.speedup is not None]
+    return scale_of(ends, 1.0)
+
+
+def _marks(scale: Scale, promised: float) -> list[tuple[float, str]]:
+    """Write what the start and the promise stand for; as one where they are too near for two."""
+    start, end = scale.at(1), scale.at(promised)
+    if round(promised, 2) == 1:
+        return [(start, "1x")]
+    if abs(end - start) < _APART:
+        return [(start, f"1x; promised {ratio(promised)}")]
+    return [(start, "1x"), (end, f"promised {ratio(promised)}")]
+
+
+def _words(row: BackendAnswer) -> str:
+    if row.verdict == "equivalent" and row.margin is not None:
+        return f"no difference of {percent(row.margin)}"
+    return _WORDS.get(row.verdict, row.verdict)
+
+
+def _p90(timed: Timed) -> str:
+    return "" if timed.p90_ns is None else f"p90 {duration(timed.p90_ns)}"
+
+
+def _sizes(sizes: Sizes) -> str:
+    return size(sizes.after) if sizes.before is None else _change(size(sizes.before), size(sizes.after))
+
+
+def _smaller(sizes: Sizes) -> str:
+    """Write by how much it shrank or grew, both as a factor above 1."""
+    change = sizes.ratio
+    if change is None or round(change, 2) == 1:
+        return ""
+    return f"{ratio(change)} smaller" if change > 1 else f"{ratio(1 / change)} larger"
+
+
+def _change(before: str, after: str) -> str:
+    """Write both ends; a unit that they share stands once."""
+    number, _, unit = before.partition(" ")
+    return f"{number if unit and after.endswith(f' {unit}') else before} \N{RIGHTWARDS ARROW} {after}"

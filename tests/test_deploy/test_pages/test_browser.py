@@ -1,0 +1,163 @@
+"""The pages in a browser: the answer stands on the first screen, nothing is fetched, and everybody can read it."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from pathlib import Path
+
+import pytest
+
+from deploy.report.page import page
+from deploy.results.results import load
+
+pytestmark = pytest.mark.browser
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+DESK, PHONE = (1280, 800), (390, 844)
+"""Screens, in CSS pixels."""
+EVIL = "<script>alert('x')</script><img src=http://example.com/x onerror=alert(1)>"
+
+
+def simulated():
+    return load(GOLDEN / "results-v1.json")
+
+
+def of_a_run(folder):
+    file = folder / "results.json"
+    file.write_bytes(lzma.decompress((GOLDEN / "run-v3" / "results.json.xz").read_bytes()))
+    return load(file)
+
+
+def alone(results):
+    return results.model_copy(
+        update={
+            "comparisons": (),
+            "measurements": tuple(pair.baseline for pair in results.comparisons),
+            "models": results.models[:1],
+        }
+    )
+
+
+def wrong(results):
+    pair = results.comparisons[2]
+    failing = pair.candidate.model_copy(update={"failure": "error 3", "failure_kind": "WrongAnswersError"})
+    return results.model_copy(
+        update={"comparisons": (*results.comparisons[:2], pair.model_copy(update={"candidate": failing}))}
+    )
+
+
+def hostile(results):
+    models = tuple(row.model_copy(update={"file": EVIL, "method": EVIL}) for row in results.models)
+    skipped = (results.skipped[0].model_copy(update={"backend": EVIL, "reason": EVIL, "hint": EVIL}),)
+    return results.model_copy(update={"title": EVIL, "notes": (EVIL,), "models": models, "skipped": skipped})
+
+
+PAGES = {
+    "a pair": lambda folder: page(simulated()),
+    "a run": lambda folder: page(of_a_run(folder)),
+    "a single model": lambda folder: page(alone(simulated())),
+    "wrong answers": lambda folder: page(wrong(simulated())),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_the_first_screen_holds_the_answer(opened, tmp_path, name, size):
+    with opened(PAGES[name](tmp_path), size) as tab:
+        for selector in (".tile", ".bars", ".bars li", ".badge", *([".banner"] if name == "wrong answers" else [])):
+            boxes = tab.boxes(selector)
+            assert boxes, selector
+            for box in boxes:
+                assert 0 <= box["left"] < box["right"] <= size[0], selector
+                assert 0 <= box["top"] < box["bottom"] <= size[1], selector
+        tiles = tab.boxes(".tile")
+        assert len(tiles) == 4
+        for index, one in enumerate(tiles):
+            for other in tiles[:index]:
+                beside = one["left"] >= other["right"] or one["top"] >= other["bottom"]
+                assert beside, "no tile covers another"
+        width = tab.page.evaluate("document.documentElement.scrollWidth")
+        assert width <= size[0], "only wide tables scroll sideways, by themselves"
+        assert tab.asked == [tab.url]
+
+
+def test_the_numbers_are_those_of_the_file(opened):
+    document = json.loads((GOLDEN / "results-v1.json").read_text(encoding="utf-8"))
+    measured = [pair["speedup"] for pair in document["comparisons"]]
+    dense, pruned = document["models"]
+    with opened(page(simulated())) as tab:
+        rows, tiles = tab.words(".bars li .value"), tab.words(".tile .number")
+        for told, speedup in zip(rows, measured, strict=False):
+            if speedup is not None:
+                numbers = (speedup["value"], speedup["low"], speedup["high"])
+                assert told.startswith("{:.2f}x [{:.2f}, {:.2f}]".format(*numbers))
+        assert tiles[0] == rows[0].rpartition(" ")[0]
+        assert (
+            tiles[1] == f"{100 * dense['accuracy_test']:.2f} \N{RIGHTWARDS ARROW} {100 * pruned['accuracy_test']:.2f} %"
+        )
+        sizes = dense["file_bytes"] / 2**20, pruned["file_bytes"] / 2**10
+        assert tiles[2] == "{:.2f} MiB \N{RIGHTWARDS ARROW} {:.0f} KiB".format(*sizes)
+        peaks = [
+            max(trial["memory"]["peak_bytes"] for trial in document["comparisons"][0][side]["trials"]) / 2**20
+            for side in ("baseline", "candidate")
+        ]
+        assert tiles[3] == "{:.1f} \N{RIGHTWARDS ARROW} {:.1f} MiB".format(*peaks)
+
+
+def test_bars_are_as_long_as_the_numbers_say(opened):
+    results = simulated()
+    with opened(page(results)) as tab:
+        aims, values = tab.boxes(".bars rect.aim"), tab.boxes(".bars rect.amount")
+        whiskers = [box for box in tab.boxes(".bars line.whisker") if box["width"] > 1]
+        pairs = [pair for pair in results.comparisons if pair.speedup is not None]
+        for aim, value, whisker, pair in zip(aims, values, whiskers, pairs, strict=True):
+            unit = aim["width"] / (pair.flop_ratio - 1)
+            assert value["width"] == pytest.approx(unit * abs(pair.speedup.value - 1), abs=1)
+            start = value["left"] if pair.speedup.value > 1 else value["right"]
+            assert start == pytest.approx(aim["left"], abs=1)
+            assert whisker["left"] == pytest.approx(start + unit * (pair.speedup.low - 1), abs=1.5)
+            assert whisker["right"] == pytest.approx(start + unit * (pair.speedup.high - 1), abs=1.5)
+        assert aims[0]["left"] == pytest.approx(aims[1]["left"]), "all backends share a scale"
+
+
+@pytest.mark.parametrize("name", ["wrong answers", "a single model"])
+def test_axe_finds_nothing(opened, tmp_path, name):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe here: make browser installs it")
+    with opened(PAGES[name](tmp_path), scripts=True) as tab:
+        tab.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        found = axe.Axe().run(tab.page, options={"resultTypes": ["violations"]}).response["violations"]
+        tab.page.emulate_media(color_scheme="dark")
+        dark = {"runOnly": ["color-contrast"]}
+        found += axe.Axe().run(tab.page, options=dark).response["violations"]
+        assert not found, [(one["id"], one["help"], one["nodes"][0]["html"]) for one in found]
+        assert tab.complaints == []
+        assert tab.asked == [tab.url]
+
+
+def test_the_keyboard_opens_what_is_folded(opened):
+    with opened(page(simulated())) as tab:
+        folded = ".badge li, details table"
+        assert not any(tab.shown(folded))
+        for _ in range(2 * tab.page.locator("summary").count() + 5):
+            tab.page.keyboard.press("Tab")
+            if tab.page.evaluate("document.activeElement.matches('details:not([open]) > summary')"):
+                tab.page.keyboard.press("Enter")
+        assert all(tab.shown(folded))
+
+
+def test_print_shows_all_of_it_on_white(opened, tmp_path):
+    with opened(page(of_a_run(tmp_path)), (720, 1000), dark=True) as tab:
+        assert not all(tab.shown("table"))
+        tab.page.emulate_media(media="print", color_scheme="dark")
+        assert all(tab.shown("table"))
+        assert tab.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert tab.page.evaluate("document.documentElement.scrollWidth") <= 720
+
+
+def test_markup_from_outside_does_nothing(opened):
+    with opened(page(hostile(simulated())), scripts=True) as tab:
+        assert tab.complaints == []
+        assert tab.asked == [tab.url]
+        assert tab.page.locator("script, img").count() == 0
+        assert EVIL in tab.words("h1")[0]
