@@ -23,7 +23,8 @@ from deploy.report.pages.first_screen import bars, signs, tiles
 from deploy.report.pages.rendering import render
 from deploy.report.plan_picture import plan_picture
 from deploy.report.plan_rows import group_table
-from deploy.report.tables import PROOF, tables
+from deploy.report.proof_table import proof_table
+from deploy.report.tables import tables
 from deploy.results.results import ModelRow, Results
 
 __all__ = ["page", "write_page"]
@@ -61,7 +62,7 @@ def write_page(results: Results, path: Path) -> None:
 
 def _context(results: Results) -> dict[str, Any]:
     """Collect what the template shows, from the answer to the tables behind it."""
-    derived, told = tables(results), answer_of(results)
+    derived, proof, told = tables(results), proof_table(results), answer_of(results)
     if results.recipe is not None:
         repeat_by = "Save this as recipe.yaml, then: deploy run recipe.yaml"
         repeat = yaml.safe_dump(results.recipe, sort_keys=False, allow_unicode=True)
@@ -82,8 +83,8 @@ def _context(results: Results) -> dict[str, Any]:
         "notes": results.notes,
         "plots_title": "Latency, and FLOPs against time" if results.comparisons else "Latency",
         "panels": list(_panels(results)),
-        "proofs": [table for table in derived if table.title == PROOF],
-        "tables": [table for table in derived if table.title != PROOF],
+        "proof": proof,
+        "tables": [table for table in derived if table != proof],
         "prunings": list(_prunings(results)),
         "models": [(row.label, f"{row.file}, sha256 {row.sha256}{_pruned_by(row)}") for row in results.models],
         "machine": _machine(results.environment),

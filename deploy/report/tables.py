@@ -29,24 +29,17 @@ from deploy.report.formatting import (
     size,
     verdict,
 )
+from deploy.report.proof_table import proof_table
 from deploy.report.speed_table import speed_table
 from deploy.report.table import Notes, Table, left
 from deploy.results.results import ModelRow, Results
 from deploy.sources.metric import Metric
 
-__all__ = ["PROOF", "tables"]
-
-PROOF = "Proof: the pruned network is the dense one without what was removed"
+__all__ = ["tables"]
 
 _SLACK: dict[Metric, float] = {"accuracy": 0.001, "psnr": 0.01}
 """0.1 points, 0.01 dB: a compiled model whose score differs by more gets a footnote."""
 
-_UNKNOWN = "written by a version that did not keep the proof"
-_COMPARED = {
-    "masked parameters": "",
-    "masked values": "masked values: statistics are taken over the channels and blocks that stay",
-    "zeros": "zeros: single weights are 0, no channel was removed, so there is nothing to compare",
-}
 _RUN = " What depends on data was counted in a run on the inputs."
 _SHOWN = 5
 """Footnotes on nodes whose MACs are not known."""
@@ -55,7 +48,7 @@ _ZEROS = " Single weights that are 0 are counted: dense runtimes multiply by the
 
 def tables(results: Results) -> tuple[Table, ...]:
     """Derive every table; one that would have no row is left out."""
-    derive = (_paper, speed_table, _proof, _latency, _starting, _memory, _cold, _bought, _answers)
+    derive = (_paper, speed_table, proof_table, _latency, _starting, _memory, _cold, _bought, _answers)
     return tuple(table for table in (one(results) for one in derive) if table.rows)
 
 
@@ -127,44 +120,6 @@ def _at_least(cell: str, number: int, missing: Sequence[str]) -> str:
     if not missing:
         return cell
     return f">= {cell}" if number else "not known"
-
-
-def _proof(results: Results) -> Table:
-    """Show for each pruned network how it was checked against the dense one."""
-    rows, notes = [], Notes()
-    for row in results.models:
-        if row.method is None and row.pruning is None:
-            continue
-        proof = None if row.pruning is None else row.pruning.proof
-        if proof is None:
-            rows.append((row.label, notes.after("unknown", [_UNKNOWN]), *[NOTHING] * 5))
-            continue
-        check = proof.verification
-        reasons = ["" if proof.speeds else proof.landing or ""]
-        reasons += [proof.form_reason and f"graph form: {proof.form_reason}"]
-        reasons += [proof.left_whole and f"left whole for its own class: {proof.left_whole}"]
-        reasons += [proof.unranked and f"left whole: {proof.unranked}"]
-        reasons += [_COMPARED[check.reference]]
-        rows.append(
-            (
-                notes.after(row.label, reasons),
-                check.reference,
-                str(check.removed_channels),
-                NOTHING if check.relative_error is None else f"{check.relative_error:.1e}",
-                NOTHING if check.tolerance is None else f"{check.tolerance:.0e}",
-                NOTHING if check.moved is None else percent(check.moved),
-                proof.form,
-            )
-        )
-    return Table(
-        PROOF,
-        (*left("model", "compared with"), "channels", "difference", "allowed", "effect", *left("form")),
-        tuple(rows),
-        notes=notes.texts,
-        caption="Channels: removed, over all layers that make them. Difference: between the outputs of the masked and "
-        "the compact network. Effect: how far masking moves the dense network's output. Both as a share of the "
-        "output's range.",
-    )
 
 
 def _latency(results: Results) -> Table:

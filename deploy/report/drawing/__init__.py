@@ -1,3 +1,3 @@
-"""Pictures as SVG: `svg` writes the elements, `axes` maps values to places, `plots` draws measurements."""
+"""Pictures as SVG: `svg` writes the elements, `axes` maps values to places, `plots` and `bars` draw measurements."""
 
 __all__: list[str] = []

@@ -1,3 +1,3 @@
-"""What the pages share: `rendering` fills the ``templates``."""
+"""What stands on the pages: `first_screen` of the results; `rendering` fills the ``templates``."""
 
 __all__: list[str] = []

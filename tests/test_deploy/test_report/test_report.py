@@ -321,7 +321,7 @@ def test_both_reasons_are_told_where_both_sides_failed(results):
 
 def test_each_backend_has_its_plots(results):
     text = page(results)
-    assert checked(text).figures == 5  # two pairs with both plots, one with half a distribution
+    assert checked(text).figures == 8  # both plots of two pairs, half of a third; two bars, one in a tile
     for name in ("ort", "openvino"):
         assert f">Latency on {name}</title>" in text
         assert f">FLOPs against time on {name}</title>" in text
