@@ -9,12 +9,12 @@ import pytest
 from backends.testing import small_cnn
 
 COMMANDS = [
-    ("bench"),
+    ("bench",),
     ("compare", "m.onnx"),
     ("load", "--scenario", "offline"),
-    ("layers"),
-    ("compile"),
-    ("calibrate"),
+    ("layers",),
+    ("compile",),
+    ("calibrate",),
     ("bench", "m.onnx", "--inputs"),
     ("report",),
     ("plan", "show"),
