@@ -200,14 +200,14 @@ class PreparedArm(Arm):
             arm.references, arm.unchecked = (), "answers were not checked: --no-check"
         elif reference is None:
             say(f"{subject.label}: computing the reference answers")
-            arm._compute_references(settings.call_timeout_s)
+            arm._compute_references(settings.call_timeout_s, takes_inputs=bool(specs.inputs))
         if blank := [name for one in arm.references for name in nowhere_finite(one)]:
             arm.unchecked = (
                 f"output {blank[0]!r} is nowhere finite on these inputs: nothing was compared in it; {HOW_TO_GIVE}"
             )
         return arm
 
-    def _compute_references(self, timeout_s: float) -> None:
+    def _compute_references(self, timeout_s: float, *, takes_inputs: bool) -> None:
         try:
             self.references = compute_references(
                 self.spec.model,
@@ -222,7 +222,7 @@ class PreparedArm(Arm):
                 self.unchecked = f"answers were not checked: {one_line(error, limit=1000)}"
                 return
             hints = {NoAnswerError.__name__: f"; {HOW_TO_WAIT}"}
-            if self.sizes.inputs:
+            if takes_inputs:
                 hints[RunError.__name__] = f"; the inputs were made up: {HOW_TO_GIVE}"
             hint = hints.get(error.kind, "")
             self.fail(WorkerError(f"{error}{hint}"), error.kind)

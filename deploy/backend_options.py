@@ -8,9 +8,12 @@ from typing import cast
 from backends import registry
 from backends.base import CompileOptions, Precision
 from backends.errors import BackendUnavailableError
+from benchmarks.errors import SettingError
 from benchmarks.machine.environment import cores_available
 
 __all__ = ["compile_options", "require_backends"]
+
+_MOST_THREADS = 4096
 
 
 def require_backends(names: Iterable[str], device: str | None) -> None:
@@ -33,7 +36,16 @@ def require_backends(names: Iterable[str], device: str | None) -> None:
 def compile_options(
     backend: str, *, precision: str, threads: int | None, device: str | None, streams: int = 1
 ) -> CompileOptions:
-    """Make every option explicit: the backend's own device, and all usable cores, where nothing is said."""
+    """Make every option explicit: the backend's own device, and all usable cores, where nothing is said.
+
+    Raises
+    ------
+    SettingError
+        So many threads or streams as no machine has cores.
+    """
+    for option, asked in (("--threads", threads or 1), ("--streams", streams)):
+        if asked > _MOST_THREADS:
+            raise SettingError(f"{option} {asked}: at most {_MOST_THREADS:,} are started")
     known = registry.create(backend)
     return CompileOptions(
         precision=cast("Precision", precision),

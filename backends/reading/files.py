@@ -146,7 +146,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
 
 def _arrays(archive: zipfile.ZipFile) -> dict[str, Array]:
     members = archive.infolist()
-    if len({member.filename for member in members}) < len(members):
+    if len({member.filename.removesuffix(".npy") for member in members}) < len(members):
         raise ValueError("two arrays in it have the same name")
     total = sum(member.file_size for member in members)
     if total > (most := memory_bytes() // _MEMORY_SHARE):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from benchmarks.subject.dtypes import numpy_type
 from benchmarks.subject.inputs import InputSizes, example_inputs, index_bounds
 
 __all__ = ["HOW_TO_GIVE", "GivenInputs", "call_inputs"]
+
+_UNKNOWN = "the model has no input {!r}; it has {}"
 
 HOW_TO_GIVE = "give real inputs with --inputs FILE.npz, --input NAME=VALUE or --input-range NAME=LOW:HIGH"
 
@@ -61,6 +63,8 @@ class GivenInputs:
             Of another form, or an input is given twice.
         """
         arrays, *others = [_arrays(file) for file in files or ()] or [{}]
+        if files and not arrays:
+            raise InputError(f"{files[0]} holds no arrays: write numpy.savez(file, NAME=array, ...)")
         if apart := {name for each in others for name in each.keys() ^ arrays.keys()}:
             raise InputError(f"input {min(apart)!r} is in some of the files of --inputs, and in some it is not")
         given = cls(
@@ -110,7 +114,14 @@ class GivenInputs:
         return tuple(calls)
 
     def shapes(self, specs: Sequence[TensorSpec]) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the inputs of a call that are given whole, see `calls`."""
+        """Return the shapes of the inputs of a call that are given whole, see `calls`.
+
+        Raises
+        ------
+        InputError
+            See `calls`; or the model has no such input.
+        """
+        _require_known((*self.arrays, *self.values, *self.ranges), specs)
         return {name: array.shape for name, array in self.calls(specs)[0].items()}
 
     def over(
@@ -128,7 +139,7 @@ class GivenInputs:
         known = {spec.name: spec for spec in specs}
         for name in (*self.arrays, *self.values, *self.ranges):
             if name not in known:
-                raise InputError(f"the model has no input {name!r}; it has {', '.join(map(repr, known)) or 'none'}")
+                raise InputError(_UNKNOWN.format(name, ", ".join(map(repr, known)) or "none"))
         said: dict[str, Array] = {}
         for name, values in self.values.items():
             like = made_up[name]
@@ -172,6 +183,13 @@ def call_inputs(
     return given.over(made_up, sizes.inputs, seed=seed)
 
 
+def _require_known(names: Iterable[str], specs: Sequence[TensorSpec]) -> None:
+    for name in names:
+        # Elements of a sequence x are called x[0], x[1], ...
+        if not any(name == spec.name or (name.startswith(f"{spec.name}[") and name.endswith("]")) for spec in specs):
+            raise InputError(_UNKNOWN.format(name, ", ".join(repr(spec.name) for spec in specs) or "none"))
+
+
 def _drawn(spec: TensorSpec, low: float, high: float, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     if (held := _whole_numbers(spec.dtype)) is None:
         drawn: Array = rng.uniform(low, high, shape)
@@ -199,16 +217,18 @@ def _cast(array: Array, spec: TensorSpec) -> Array:
     kind = numpy_type(spec.dtype)
     if array.dtype == kind:
         return array
-    with np.errstate(all="ignore"):
-        cast = array.astype(kind)
+    try:
+        with np.errstate(all="ignore"):
+            cast = array.astype(kind)
+    except (ValueError, TypeError):  # texts, records
+        cast = array
     whole = _whole_numbers(spec.dtype) is not None
-    kept = array.dtype.kind in "fiub" and kind.kind != "O"
+    kept = array.dtype.kind in "fiub" and kind.kind != "O" and cast is not array
     if kept:
         kept = np.array_equal(cast, array) if whole else np.array_equal(np.isfinite(cast), np.isfinite(array))
     if not kept:
-        raise InputError(
-            f"input {spec.name!r} is of type {spec.dtype}: {array.dtype.name} is given, which does not fit"
-        )
+        wanted, found = ("text" if name == "object" else name for name in (spec.dtype, array.dtype.name))
+        raise InputError(f"input {spec.name!r} is of type {wanted}: {found} is given, which does not fit")
     return cast
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -126,6 +127,9 @@ def _scenario(
         raise SettingError(f"scenario {name!r} is not one of {', '.join(SCENARIOS)}")
     if bound_ms is None:
         raise SettingError("scenario 'server' needs a bound, for example --bound-ms 20")
+    for option, value in (("--bound-ms", bound_ms), ("--rate", rate or 1.0)):
+        if not math.isfinite(value):
+            raise SettingError(f"{option} must be finite, got {value}")
     return Server(
         bound_ns=round(1e6 * bound_ms),
         share=percentile / 100,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
@@ -100,7 +102,27 @@ def test_what_does_not_fit_is_one_line(values, ranges, said):
         over(GivenInputs.read(None, values, ranges))
 
 
+@pytest.mark.parametrize(
+    "array", [np.full((3, 40), "a"), np.zeros((3, 40), "S3"), np.zeros((3, 40), "V4"), np.zeros((3, 40), "M8[s]")]
+)
+def test_arrays_that_hold_no_numbers_are_one_line(tmp_path, array):
+    np.savez(tmp_path / "in.npz", x=array)
+    with pytest.raises(InputError, match=r"'x' is of type float32: .* is given, which does not fit"):
+        over(GivenInputs.read([tmp_path / "in.npz"]))
+
+
 def test_files_that_hold_no_inputs_are_one_line(tmp_path):
+    np.savez(tmp_path / "none.npz")
+    with pytest.raises(InputError, match="holds no arrays"):
+        GivenInputs.read([tmp_path / "none.npz"])
+    np.savez(tmp_path / "other.npz", u=np.ones(2))
+    with pytest.raises(InputError, match="no input 'u'; it has 'x', 'sr', 'size'"):
+        GivenInputs.read([tmp_path / "other.npz"]).shapes(SPECS)
+    with zipfile.ZipFile(tmp_path / "twice.npz", "w") as twice:
+        for name in ("x", "x.npy"):
+            twice.writestr(name, b"")
+    with pytest.raises(InputError, match="the same name"):
+        GivenInputs.read([tmp_path / "twice.npz"])
     with pytest.raises(InputError, match="no such file"):
         GivenInputs.read([tmp_path / "no.npz"])
     np.save(tmp_path / "a.npy", np.ones(2))
