@@ -71,11 +71,11 @@ def guarded(work: Callable[[], object], *, quiet: bool = False) -> NoReturn:
     with printable_streams(), _endings() as ending:
         try:
             work()
+            _forget_reader()  # a signal may come while a reader lets it wait
         except BaseException as error:  # noqa: BLE001 - a signal may turn into another one inside a library
             if ending.number or isinstance(error, KeyboardInterrupt):
                 _interrupted(ending.number or signal.SIGINT, quiet=quiet)
             _explain(error, quiet=quiet)
-        _forget_reader()
     raise SystemExit(0)
 
 
@@ -89,6 +89,7 @@ class _Ending:
     def __init__(self) -> None:
         self.number = 0
         self._raised_s = -_PATIENCE_S
+        self._again: threading.Timer | None = None
 
     def __call__(self, number: int, _: object) -> None:
         if time.monotonic() - self._raised_s < _PATIENCE_S:
@@ -103,9 +104,14 @@ class _Ending:
             sys.__unraisablehook__(raised)
             return
         self._raised_s = -_PATIENCE_S
-        again = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, self.number))
-        again.daemon = True
-        again.start()
+        self._again = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, self.number))
+        self._again.daemon = True
+        self._again.start()
+
+    def done(self) -> None:
+        """Send nothing any more: the command is at its end, and nobody would take it."""
+        if self._again is not None:
+            self._again.cancel()
 
 
 @contextmanager
@@ -123,6 +129,7 @@ def _endings() -> Iterator[_Ending]:
             signal.signal(number, ending)
         yield ending
     finally:
+        ending.done()
         for number in heeded:
             signal.signal(number, before[number])
         sys.unraisablehook = hook

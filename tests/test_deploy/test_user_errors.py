@@ -136,12 +136,39 @@ def work():
         raise ImportError("initialization failed") from error
 """
 
+WAITS = """
+import sys
+class Slow:
+    def __init__(self, stream):
+        self.stream, self.sent = stream, False
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+    def flush(self):
+        if not self.sent:
+            self.sent = True
+            send()
+            time.sleep(60)
+        self.stream.flush()
+sys.stdout = Slow(sys.stdout)
+def work():
+    pass
+"""
 
-@pytest.mark.parametrize("work", [SWALLOWED, TURNED], ids=["swallows", "turns"])
+
+@pytest.mark.parametrize("work", [SWALLOWED, TURNED, WAITS], ids=["swallows", "turns", "waits for the reader"])
 def test_a_signal_that_a_library_turns_into_an_error_or_swallows_still_ends_the_command(work):
     done = signalled(work, signal.SIGTERM)
     assert done.stderr == "deploy: ended by SIGTERM; what was finished is kept\n"
     assert done.stdout.startswith(f"{128 + signal.SIGTERM} ")
+
+
+def test_a_signal_that_is_swallowed_at_the_very_end_changes_nothing():
+    """It is not sent again to a process whose handlers are what they were: the work was done."""
+    done = signalled(
+        SWALLOWED.replace("    time.sleep(60)\n", "") + "\nimport atexit; atexit.register(time.sleep, 0.2)\n", 2
+    )
+    assert done.stdout == "0 True\n"
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_ignored_signal_stays_ignored():
