@@ -72,6 +72,18 @@ class Mixer(nn.Module):
         return self.h(x + self.g(F.gelu(self.f(x))))
 
 
+class LastAxes(nn.Module):
+    """Transforms as many of the last axes as sizes are given: first all but the channels, then these, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.h = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 24, 1), nn.Conv2d(24, 4, 1)
+
+    def forward(self, x):
+        x = self.b(torch.fft.fftn(self.a(x), s=(8, 8)).real)
+        return self.h(torch.fft.fftn(x, s=(24, 8, 8)).real)
+
+
 class Rotary(nn.Module):
     """Attention whose positions turn queries and keys as complex numbers, by a complex buffer (Llama)."""
 
@@ -103,6 +115,7 @@ X = torch.randn(2, 3, 8, 8)
         (Filter, X, {"a": 16, "b": 24}),
         (Phases, torch.randn(2, 8, dtype=torch.cfloat), {"a": 32, "b": 16}),
         (Mixer, torch.randn(2, 6, 8), {"f": 48}),
+        (LastAxes, X, {"a": 16}),
         (Rotary, torch.randn(2, 6, 16), {"q": 4, "o": 16, "f": 24}),
     ],
 )
