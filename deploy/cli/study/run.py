@@ -17,7 +17,7 @@ from deploy.studies.methods.cluster import DaskCluster
 from deploy.studies.methods.executor import Executor, LocalProcesses
 from deploy.studies.methods.formatting import answers, failures
 from deploy.studies.methods.gpus import visible_gpus
-from deploy.studies.methods.page import BLOCK, write_page
+from deploy.studies.methods.page import BLOCK, write_page, write_study_page
 from deploy.studies.methods.recipe import load_study
 from deploy.studies.methods.results import StudyResults
 from deploy.studies.methods.study import RESULTS, run_study
@@ -60,10 +60,12 @@ def run(
         loaded, folder.resolve(), executor, say, only=tuple(only or ()), measured=measure, keep_unfit=accept_unfit
     )
     _print(results)
+    page = folder / "study.html"
+    write_study_page(results, page)
     if markdown is not None:
         write_page(results, markdown)
     say("")
-    say(f"Data: {folder / RESULTS}")
+    say(f"Page: {page}   data: {folder / RESULTS}")
     missing = any(cell.outcome == "failed" for cell in results.cells) or any(row.reason for row in results.measured)
     measured = sides(row.comparison for row in results.measured)
     leave(measured_code(measured, missing=missing, accept_unfit=accept_unfit))

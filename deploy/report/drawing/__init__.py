@@ -1,3 +1,6 @@
-"""Pictures as SVG: `svg` writes the elements, `axes` maps values to places, `plots` and `bars` draw measurements."""
+"""Pictures as SVG: `svg` writes the elements, `axes` maps values to places, `labels` finds room for words.
+
+`plots` and `bars` draw measurements.
+"""
 
 __all__: list[str] = []

@@ -1,19 +1,29 @@
-"""The study as a part of a Markdown page: answers, tables, plots, failures, rules and the machine."""
+"""The study as a page of its own, and as a part of a Markdown page: answers, plots, tables, failures, the machine."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from markupsafe import Markup
+
 from deploy.files.atomic import write_file
 from deploy.report.formatting import score_title
 from deploy.report.markdown import markdown, write_block
+from deploy.report.pages.rendering import render
 from deploy.studies.methods.formatting import answers, failures
-from deploy.studies.methods.plot import pareto_plot
+from deploy.studies.methods.plot import pareto_picture, pareto_plot
 from deploy.studies.methods.results import StudyResults
 from deploy.studies.methods.summary import rule
-from deploy.studies.methods.tables import against_table, equal_time_tables, measured_tables, paper_table, recovery_table
+from deploy.studies.methods.tables import (
+    against_table,
+    equal_time_tables,
+    measured_tables,
+    paper_table,
+    recovery_table,
+    tables,
+)
 
-__all__ = ["BLOCK", "plots", "write_page"]
+__all__ = ["BLOCK", "plots", "study_page", "write_page", "write_study_page"]
 
 BLOCK = "study"
 """Name of the place between whose marks a page receives the study."""
@@ -25,6 +35,36 @@ def plots(results: StudyResults) -> dict[str, str]:
     recovery = results.cells[0].recovery
     drawn = {f"pareto-{backend or 'macs'}.svg": pareto_plot(results, recovery, backend) for backend in backends}
     return {name: svg for name, svg in drawn.items() if svg}
+
+
+def study_page(results: StudyResults) -> str:
+    """Make a page with everything inside: answers, a plot of the score over each cost, the tables."""
+    recovery, named = results.cells[0].recovery, score_title(results.metric)
+    pictures = []
+    for backend in dict.fromkeys(("", *(row.backend for row in results.measured))):
+        if drawn := pareto_picture(results, recovery, backend, f"pareto-{backend or 'macs'}"):
+            title = f"{named} against {f'time on {backend}' if backend else 'MACs'}, {recovery}"
+            pictures.append({"title": title, "drawn": Markup(drawn)})
+    return render(
+        "study.html",
+        title=f"{results.name}: which method prunes best?",
+        answers=answers(results),
+        pictures=pictures,
+        tables=tables(results),
+        failures=failures(results),
+        facts=[("images", results.split), ("scores", rule(results.metric)), ("conditions", _conditions(results))],
+    )
+
+
+def write_study_page(results: StudyResults, path: Path) -> None:
+    """Write the page; it appears whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    write_file(path, study_page(results))
 
 
 def write_page(results: StudyResults, page: Path) -> None:

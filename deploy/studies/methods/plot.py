@@ -8,12 +8,13 @@ from statistics import median
 
 from benchmarks.stats.summary import summarise
 from deploy.report.drawing.axes import Axis, draw_x_axis, draw_y_axis, plain, round_ticks
+from deploy.report.drawing.labels import Box, place_labels
 from deploy.report.drawing.svg import element, line, number, picture, polyline, text
 from deploy.report.formatting import duration, percent, score, score_name, score_title, score_unit
 from deploy.studies.methods.results import StudyResults
 from deploy.studies.methods.summary import Mean, cells_of, mean_of, scores_of
 
-__all__ = ["Point", "front", "pareto_plot", "points"]
+__all__ = ["Point", "front", "pareto_picture", "pareto_plot", "points"]
 
 _SIZE = (640.0, 400.0)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 170.0, 34.0, 48.0
@@ -21,10 +22,13 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 """Okabe and Ito's, which colour-blind people can tell apart; markers differ by shape and a number as well."""
 _SHAPES = ("circle", "square", "triangle", "diamond")
 _STYLE = """
-text{fill:#1d2329;font:13px system-ui,sans-serif} .axis{fill:#59636e;font-size:12px} .number{font-size:10px}
+text{fill:#1d2329;font:13px system-ui,sans-serif} .axis{fill:#59636e;font-size:12px} .number{font-size:11px}
 line,polyline{fill:none;stroke:#59636e} .grid{stroke:#d5dae0;stroke-width:.75}
-.front{stroke:#1d2329;stroke-dasharray:5 4} .whisker{stroke-width:1} .ground{fill:#ffffff}
+.dense{fill:none;stroke:#1d2329} .front{stroke:#1d2329;stroke-dasharray:5 4} .whisker{stroke-width:1}
+.leader{stroke-width:.75}
 """
+_MARKER, _DIGIT, _TALL = 6.0, 7.0, 12.0
+"""Half a marker, and the width and height of a digit, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,18 @@ def front(drawn: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def pareto_plot(results: StudyResults, recovery: str, backend: str = "") -> str:
-    """Draw the score over the time, or the MACs, that is left; a whole SVG file, or empty text without points.
+    """Draw `pareto_picture` as a whole SVG file, on white; empty text without points."""
+    drawn = pareto_picture(results, recovery, backend)
+    if not drawn:
+        return ""
+    head, _, rest = drawn.partition(">")
+    ground = element("rect", width="100%", height="100%", fill="#ffffff")
+    head = head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return f"{head}>{element('style', _STYLE)}{ground}{rest}\n"
+
+
+def pareto_picture(results: StudyResults, recovery: str, backend: str = "", name: str = "pareto") -> str:
+    """Draw the score over the time, or the MACs, that is left; empty text without points.
 
     Parameters
     ----------
@@ -80,6 +95,8 @@ def pareto_plot(results: StudyResults, recovery: str, backend: str = "") -> str:
         Whose scores are drawn.
     backend : str
         Under which time was measured; empty: MACs.
+    name : str
+        Identifier that is unique on the page.
     """
     shown = points(results, recovery, backend)
     if not shown:
@@ -90,35 +107,33 @@ def pareto_plot(results: StudyResults, recovery: str, backend: str = "") -> str:
     low, high = min(one[0] for one in spans), max(one[1] for one in spans)
     metric = results.metric
     pad = 0.08 * (high - low) or (0.01 if metric == "accuracy" else 0.1)
-    width, height = _SIZE
+    methods = list(dict.fromkeys(p.method for p in shown))
+    width, height = _SIZE[0], max(_SIZE[1], _TOP + 20 * (len(methods) + 2))
     x = Axis(0, 1.05 * max(1.0, *(p.cost[2] for p in shown)), _LEFT, width - _RIGHT)
     y = Axis(low - pad, high + pad, height - _BOTTOM, _TOP)
     what = f"time on {backend}" if backend else "MACs"
     whole = f" ({_dense_time(results, backend)})" if backend else ""
-    drawn = [element("style", _STYLE), element("rect", x=0, y=0, width=width, height=height, class_="ground")]
     scale = 100 if metric == "accuracy" else 1
     cost_ticks, score_ticks = plain(round_ticks(x.low, x.high)), round_ticks(scale * y.low, scale * y.high)
     cost_title = f"{what}, as a share of the dense network's{whole}"
-    drawn += draw_x_axis(x, (y.start, y.end), cost_ticks, cost_title, grid=True)
+    drawn = draw_x_axis(x, (y.start, y.end), cost_ticks, cost_title, grid=True)
     drawn += draw_y_axis(x, y, plain(score_ticks, 1 / scale), f"test {score_name(metric)} [{score_unit(metric)}]")
     drawn += [line(x.start, y.start, x.end, y.start, "frame"), line(x.start, y.start, x.start, y.end, "frame")]
     drawn.append(polyline([(x.at(p.cost[1]), y.at(p.score.value)) for p in front(shown)], "front"))
+    marked = [(x.at(p.cost[1]), y.at(p.score.value), str(methods.index(p.method) + 1)) for p in shown]
     if dense is not None:
         drawn += _whiskers(x, y, (1.0, 1.0, 1.0), dense, "#59636e")
-        drawn.append(element("circle", cx=x.at(1), cy=y.at(dense.value), r=6, fill="none", stroke="#1d2329"))
-        drawn.append(text(x.at(1) - 9, y.at(dense.value) - 9, "dense", text_anchor="end"))
-    methods = list(dict.fromkeys(p.method for p in shown))
+        drawn.append(element("circle", cx=x.at(1), cy=y.at(dense.value), r=6, class_="dense"))
+        marked.append((x.at(1), y.at(dense.value), "dense"))
     for point in shown:
         index = methods.index(point.method)
-        colour = _COLOURS[index % len(_COLOURS)]
-        drawn += _whiskers(x, y, point.cost, point.score, colour)
-        at = x.at(point.cost[1]), y.at(point.score.value)
-        drawn.append(_marker(index, *at))
-        drawn.append(text(at[0] + 8, at[1] - 6, str(index + 1), class_="number"))
-    for index, name in enumerate(methods):
+        drawn += _whiskers(x, y, point.cost, point.score, _COLOURS[index % len(_COLOURS)])
+        drawn.append(_marker(index, x.at(point.cost[1]), y.at(point.score.value)))
+    drawn += _labels(marked, (x.start, y.end, x.end, y.start))
+    for index, method in enumerate(methods):
         row = _TOP + 8 + 20 * index
         drawn.append(_marker(index, width - _RIGHT + 18, row))
-        drawn.append(text(width - _RIGHT + 32, row + 4, f"{index + 1} {name}"))
+        drawn.append(text(width - _RIGHT + 32, row + 4, f"{index + 1} {method}"))
     row = _TOP + 8 + 20 * len(methods)
     drawn.append(line(width - _RIGHT + 10, row, width - _RIGHT + 28, row, "front"))
     drawn.append(text(width - _RIGHT + 32, row + 4, "Pareto front"))
@@ -127,8 +142,21 @@ def pareto_plot(results: StudyResults, recovery: str, backend: str = "") -> str:
         for p in shown
     )
     title = f"{score_title(metric)} against {what}, {recovery}"
-    svg = picture("pareto", title, f"{description}.", width, height, *drawn)
-    return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
+    return picture(name, title, f"{description}.", width, height, *drawn, class_="pareto")
+
+
+def _labels(marked: Sequence[tuple[float, float, str]], within: Box) -> list[str]:
+    """Write beside each marker what it is, apart from all others; one that stands further away gets a line."""
+    at = [(x, y) for x, y, _ in marked]
+    boxes = place_labels(at, [(_DIGIT * len(words), _TALL) for _, _, words in marked], within, _MARKER)
+    drawn = []
+    for (x, y, words), (left, top, right, bottom) in zip(marked, boxes, strict=True):
+        middle, level = (left + right) / 2, (top + bottom) / 2
+        near = min(max(x, left), right), min(max(y, top), bottom)
+        if abs(near[0] - x) + abs(near[1] - y) > 2 * _MARKER + 4:
+            drawn.append(line(x, y, *near, "leader"))
+        drawn.append(text(middle, level + 4, words, class_="number", text_anchor="middle"))
+    return drawn
 
 
 def _time(results: StudyResults, method: str, budget: str, backend: str) -> tuple[float, float, float] | None:

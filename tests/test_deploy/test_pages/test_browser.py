@@ -10,6 +10,8 @@ import pytest
 
 from deploy.report.page import page
 from deploy.results.results import load
+from deploy.studies.methods.page import study_page
+from deploy.studies.methods.results import Cell, Scores, StudyResults
 
 pytestmark = pytest.mark.browser
 
@@ -53,15 +55,48 @@ def hostile(results):
     return results.model_copy(update={"title": EVIL, "notes": (EVIL,), "models": models, "skipped": skipped})
 
 
+def study():
+    """Many methods that end close to each other, at the same costs."""
+
+    def scores(value):
+        return Scores(
+            score_validation=value, score_test=value, loss_validation=0.1, loss_test=0.1, n_validation=9, n_test=9
+        )
+
+    cells = [
+        Cell(
+            method=f"method-{index}",
+            removes="channels",
+            budget=f"{share} % flops",
+            recovery="fine-tuned",
+            from_scratch=False,
+            seed=0,
+            key="key",
+            folder="jobs/recover-key",
+            plan_folder="jobs/prune-key",
+            outcome="ok",
+            dense=scores(0.98),
+            pruned=scores(0.5),
+            recovered=scores(0.9 + 0.001 * index),
+            macs=(1000, 10 * share),
+            params=(1000, 10 * share),
+        )
+        for index in range(12)
+        for share in (25, 50)
+    ]
+    return StudyResults(name="made", recipe={}, split="The split.", cells=tuple(cells))
+
+
 PAGES = {
     "a pair": lambda folder: page(simulated()),
     "a run": lambda folder: page(of_a_run(folder)),
     "a single model": lambda folder: page(alone(simulated())),
+    "a study": lambda folder: study_page(study()),
     "wrong answers": lambda folder: page(wrong(simulated())),
 }
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", ["a pair", "a run", "a single model", "wrong answers"])
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 def test_the_first_screen_holds_the_answer(opened, tmp_path, name, size):
     with opened(PAGES[name](tmp_path), size) as tab:
@@ -121,7 +156,7 @@ def test_bars_are_as_long_as_the_numbers_say(opened):
         assert aims[0]["left"] == pytest.approx(aims[1]["left"]), "all backends share a scale"
 
 
-@pytest.mark.parametrize("name", ["wrong answers", "a single model"])
+@pytest.mark.parametrize("name", ["wrong answers", "a study"])
 def test_axe_finds_nothing(opened, tmp_path, name):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe here: make browser installs it")
     with opened(PAGES[name](tmp_path), scripts=True) as tab:
@@ -133,6 +168,17 @@ def test_axe_finds_nothing(opened, tmp_path, name):
         assert not found, [(one["id"], one["help"], one["nodes"][0]["html"]) for one in found]
         assert tab.complaints == []
         assert tab.asked == [tab.url]
+
+
+def test_labels_of_a_study_stand_apart(opened):
+    with opened(study_page(study())) as tab:
+        labels = tab.boxes("svg.pareto .number")
+        assert len(labels) == 25
+        for index, one in enumerate(labels):
+            for other in labels[:index]:
+                across = min(one["right"], other["right"]) - max(one["left"], other["left"])
+                down = min(one["bottom"], other["bottom"]) - max(one["top"], other["top"])
+                assert across <= 0 or down <= 4, "lines of text may touch where they have no ink"
 
 
 def test_the_keyboard_opens_what_is_folded(opened):
