@@ -2,7 +2,7 @@
 
 `machine` is what the runner sees. `environment`, `affinity` and `energy` describe it, `lock` keeps others away,
 `interference` and `probe` watch it, `fitness` judges it, `noise_floor` is what it can tell apart;
-`state` is where that is kept.
+`state` is where that is kept, `linux` reads /proc and /sys.
 """
 
 __all__: list[str] = []

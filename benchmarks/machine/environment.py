@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.machine.linux import control_groups, quota_cores, text, value
 from benchmarks.records.measurement import Environment
 
 __all__ = ["CpuTimes", "Watch", "cores_available", "identity"]
@@ -96,7 +97,7 @@ class Watch:
         """
         end = CpuTimes.now()
         root = self._root
-        cpuinfo = _read(root / "proc/cpuinfo")
+        cpuinfo = text(root / "proc/cpuinfo")
         return Environment(
             hostname_sha256=_hostname_sha256(),
             system=platform.platform(),
@@ -105,7 +106,7 @@ class Watch:
             memory_bytes=psutil.virtual_memory().total,
             python=platform.python_version(),
             packages={**_versions(), **(packages or {})},
-            governor=_read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            governor=text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
             load_average=self._load,
             steal_fraction=self._start.steal_fraction(end),
             busy_fraction=self._start.busy_fraction(end),
@@ -123,22 +124,20 @@ def identity(root: Path = Path("/")) -> str:
     root : Path, default="/"
         Where ``proc`` is.
     """
-    return f"{_hostname_sha256()} {_cpu(root, _read(root / 'proc/cpuinfo'))}"
+    return f"{_hostname_sha256()} {_cpu(root, text(root / 'proc/cpuinfo'))}"
 
 
 def cores_available(root: Path = Path("/")) -> int:
-    """Count the cores that this process may use: its affinity, and the quota of its container (cgroup v2).
+    """Count the cores that this process may use: its affinity, and the quota of its container.
 
     Parameters
     ----------
     root : Path, default="/"
-        Where ``sys`` is.
+        Where ``proc`` and ``sys`` are.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = (_read(root / "sys/fs/cgroup/cpu.max") or "max").partition(" ")
-    if quota.isdigit() and period.isdigit() and int(period) > 0:
-        cores = min(cores, max(1, int(quota) // int(period)))
-    return cores
+    quotas = [quota for group in control_groups(root) if (quota := quota_cores(group)) is not None]
+    return max(1, min([cores, *map(int, quotas)]))
 
 
 def _hostname_sha256() -> str:
@@ -146,7 +145,7 @@ def _hostname_sha256() -> str:
 
 
 def _cpu(root: Path, cpuinfo: str | None) -> str | None:
-    return _field(cpuinfo, "model name") or _read(root / "proc/device-tree/model") or platform.processor() or None
+    return value(cpuinfo, "model name") or text(root / "proc/device-tree/model") or platform.processor() or None
 
 
 def _share(value: float) -> float:
@@ -164,31 +163,16 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip(" \n\0") or None
-    except OSError:
-        return None
-
-
-def _field(text: str | None, name: str) -> str | None:
-    for line in (text or "").splitlines():
-        key, colon, value = line.partition(":")
-        if colon and key.strip() == name:
-            return value.strip() or None
-    return None
-
-
 def _is_virtual(cpuinfo: str | None) -> bool | None:
-    flags = _field(cpuinfo, "flags")
+    flags = value(cpuinfo, "flags")
     return None if flags is None else "hypervisor" in flags.split()
 
 
 def _gpu(root: Path) -> str | None:
-    names = [_field(_read(path), "Model") for path in sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))]
+    names = [value(text(path), "Model") for path in sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))]
     return ", ".join(name for name in names if name) or None
 
 
 def _driver(root: Path) -> str | None:
-    first, *_ = (_read(root / "proc/driver/nvidia/version") or "").splitlines() or [""]
+    first, *_ = (text(root / "proc/driver/nvidia/version") or "").splitlines() or [""]
     return next((word for word in first.split() if word[0].isdigit() and "." in word), None)

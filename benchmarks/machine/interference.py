@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from benchmarks.machine.affinity import read_topology
+from benchmarks.machine.linux import control_groups, counter, number, quota_cores, text
 from benchmarks.records.noise import Noise, Share
 
 __all__ = ["NoiseWatch"]
@@ -21,7 +22,6 @@ _CPUS = "sys/devices/system/cpu"
 _MOST_FREQUENCIES = 4  # on some machines reading one wakes its core
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
-_CHUNK_BYTES = 1 << 16
 _PRESSURES = ("cpu", "io", "memory")
 
 
@@ -89,12 +89,12 @@ class NoiseWatch:
         self._cores = tuple(core.index for core in topology.cores)
         self._physical = topology.physical
         self._siblings = tuple(sorted({one for core in topology.cores for one in core.siblings} - set(self._cores)))
-        self._groups = tuple(_control_groups(root))
+        self._groups = tuple(control_groups(root))
         self._clocks = [root / _CPUS / f"cpu{core}/cpufreq" for core in self._cores[:_MOST_FREQUENCIES]]
         self._coolers = [
             path.parent / "cur_state"
             for path in (root / "sys/class/thermal").glob("cooling_device*/type")
-            if "cpufreq" in (_text(path) or "")
+            if "cpufreq" in (text(path) or "")
         ]
         self._followed = [_Process(root, pid) for pid in pids]
         self._runnable: list[int] = []
@@ -121,14 +121,14 @@ class NoiseWatch:
         for process in self._followed:
             process.look()
         # The count is that of /proc/stat, whose other lines take long to make on a machine of many cores.
-        fields = (_text(self._root / "proc/loadavg") or "").split()
+        fields = (text(self._root / "proc/loadavg") or "").split()
         if len(fields) > 3 and (running := fields[3].partition("/")[0]).isdigit():
             self._runnable.append(max(0, int(running) - 1))
         for folder in self._clocks:
-            if (frequency := _number(folder / "scaling_cur_freq")) is not None:
+            if (frequency := number(folder / "scaling_cur_freq")) is not None:
                 self._frequencies.append(frequency)
         for path in self._coolers:
-            if (state := _number(path)) is not None:
+            if (state := number(path)) is not None:
                 self._cooled.append(state > 0)
 
     def finish(self) -> Noise:
@@ -153,7 +153,7 @@ class NoiseWatch:
         quota = _quota_between(start, end)
         duration_ns = end.at_ns - start.at_ns
         pressure = {name: _pressure(start, end, name, duration_ns) for name in _PRESSURES}
-        limits = [limit for folder in self._clocks if (limit := _number(folder / "cpuinfo_max_freq")) is not None]
+        limits = [limit for folder in self._clocks if (limit := number(folder / "cpuinfo_max_freq")) is not None]
         swapped = None
         if start.swapped is not None and end.swapped is not None:
             swapped = [(after - before) * _PAGE_BYTES for before, after in zip(start.swapped, end.swapped, strict=True)]
@@ -177,7 +177,7 @@ class NoiseWatch:
             frequency_limit_khz=max(limits, default=None),
             throttled_events=_difference(start.throttled, end.throttled),
             cooling=any(self._cooled) if self._cooled else None,
-            quota_cores=min(filter(None, map(_quota_cores, self._groups)), default=None),
+            quota_cores=min(filter(None, map(quota_cores, self._groups)), default=None),
             quota_periods=None if quota is None else quota.periods,
             quota_throttled_periods=None if quota is None else quota.throttled,
             quota_throttled_ns=None if quota is None else quota.throttled_ns,
@@ -214,7 +214,7 @@ class _Process:
 
     def look(self) -> None:
         """Read the counters of its threads; a thread that appeared since `begin` counts from 0."""
-        stat = (_text(f"{self._folder}/stat") or "").rpartition(")")[2].split()
+        stat = (text(f"{self._folder}/stat") or "").rpartition(")")[2].split()
         if len(stat) > 12:
             self._ticks.append(int(stat[11]) + int(stat[12]))
         try:
@@ -222,8 +222,8 @@ class _Process:
         except OSError:
             return
         for thread in threads:
-            waited = (_text(f"{self._folder}/task/{thread}/schedstat") or "").split()
-            switches = _field(_text(f"{self._folder}/task/{thread}/status"), "nonvoluntary_ctxt_switches:")
+            waited = (text(f"{self._folder}/task/{thread}/schedstat") or "").split()
+            switches = counter(text(f"{self._folder}/task/{thread}/status"), "nonvoluntary_ctxt_switches:")
             if len(waited) > 1 and switches is not None:
                 self._last[thread] = switches, int(waited[1])
 
@@ -250,7 +250,7 @@ class _Process:
 
 def _ticks(root: Path) -> dict[int, _Ticks]:
     ticks = {}
-    for line in (_text(root / "proc/stat") or "").splitlines():
+    for line in (text(root / "proc/stat") or "").splitlines():
         name, *fields = line.split()
         if name.startswith("cpu") and name[3:].isdigit() and len(fields) >= 8:
             # user, nice (both with guests in them), system, idle, waiting for a disk, two kinds of interrupts, stolen
@@ -269,8 +269,8 @@ def _between(start: _Machine, end: _Machine, cores: Iterable[int]) -> _Ticks | N
 
 
 def _pressure_us(path: Path) -> int | None:
-    some = next((line for line in (_text(path) or "").splitlines() if line.startswith("some ")), "")
-    return _field("\n".join(some.split()), "total=")
+    some = next((line for line in (text(path) or "").splitlines() if line.startswith("some ")), "")
+    return counter("\n".join(some.split()), "total=")
 
 
 def _pressure(start: _Machine, end: _Machine, name: str, duration_ns: int) -> Share:
@@ -280,54 +280,23 @@ def _pressure(start: _Machine, end: _Machine, name: str, duration_ns: int) -> Sh
 
 def _throttled(root: Path, cores: Iterable[int]) -> int | None:
     folders = [root / _CPUS / f"cpu{core}/thermal_throttle" for core in cores]
-    counts = [_number(folder / f"{who}_throttle_count") for folder in folders for who in ("core", "package")]
+    counts = [number(folder / f"{who}_throttle_count") for folder in folders for who in ("core", "package")]
     return _total(count for count in counts if count is not None)
 
 
 def _swapped(root: Path) -> tuple[int, int] | None:
-    text = _text(root / "proc/vmstat")
-    pages_in, pages_out = _field(text, "pswpin "), _field(text, "pswpout ")
+    read = text(root / "proc/vmstat")
+    pages_in, pages_out = counter(read, "pswpin "), counter(read, "pswpout ")
     return None if pages_in is None or pages_out is None else (pages_in, pages_out)
 
 
-def _control_groups(root: Path) -> Iterator[Path]:
-    """Find this process's control group and all above it, each of which may have a quota (versions 2 and 1)."""
-    top = root / "sys/fs/cgroup"
-    for line in (_text(root / "proc/self/cgroup") or "").splitlines():
-        controllers, _, inside = line.partition(":")[2].partition(":")
-        if controllers == "":
-            mounts = [top]
-        elif "cpu" in controllers.split(","):
-            mounts = [top / controllers, top / "cpu"]
-        else:
-            continue
-        mount = next((mount for mount in mounts if mount.is_dir()), None)
-        if mount is None:
-            continue
-        # Inside a container the path may be that of the host; its own group is then what is mounted.
-        parts = [part for part in inside.split("/") if part]
-        own = mount.joinpath(*parts)
-        group = own if ".." not in parts and own.is_dir() else mount
-        yield group
-        while group != mount:
-            group = group.parent
-            yield group
-
-
-def _quota_cores(group: Path) -> float | None:
-    limit, _, period = (_text(group / "cpu.max") or "").partition(" ")
-    if not limit:
-        limit, period = _text(group / "cpu.cfs_quota_us") or "", _text(group / "cpu.cfs_period_us") or ""
-    return int(limit) / int(period) if limit.isdigit() and period.isdigit() and int(period) > 0 else None
-
-
 def _quota(group: Path) -> _Quota | None:
-    text = _text(group / "cpu.stat")
-    periods, throttled = _field(text, "nr_periods "), _field(text, "nr_throttled ")
+    read = text(group / "cpu.stat")
+    periods, throttled = counter(read, "nr_periods "), counter(read, "nr_throttled ")
     if periods is None or throttled is None:
         return None
-    spent_us = _field(text, "throttled_usec ")
-    spent_ns = _field(text, "throttled_time ") if spent_us is None else 1000 * spent_us
+    spent_us = counter(read, "throttled_usec ")
+    spent_ns = counter(read, "throttled_time ") if spent_us is None else 1000 * spent_us
     return _Quota(periods, throttled, spent_ns or 0)
 
 
@@ -354,32 +323,3 @@ def _total(values: Iterable[int | None]) -> int | None:
 
 def _difference(before: int | None, after: int | None) -> int | None:
     return None if before is None or after is None else after - before
-
-
-def _field(text: str | None, name: str) -> int | None:
-    for line in (text or "").splitlines():
-        if line.startswith(name) and (value := line.removeprefix(name).strip()).isdigit():
-            return int(value)
-    return None
-
-
-def _number(path: Path | str) -> int | None:
-    text = _text(path) or ""
-    return int(text) if text.isdigit() else None
-
-
-def _text(path: Path | str) -> str | None:
-    # Without the layers of a Python file: a look must cost next to nothing.
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        parts = []
-        while part := os.read(descriptor, _CHUNK_BYTES):
-            parts.append(part)
-    except OSError:
-        return None  # a process that ended meanwhile, or a counter that this user may not read
-    finally:
-        os.close(descriptor)
-    return b"".join(parts).decode(errors="replace").strip()

@@ -5,13 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.process.memory import bytes_in
+from benchmarks.machine.linux import bytes_in, control_groups, memory_limit
 
 __all__ = ["die_first", "limit_memory", "memory_bytes"]
 
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _DIES_FIRST = "1000"  # see proc_pid_oom_score_adj(5)
-_GROUP_LIMIT = Path("sys/fs/cgroup/memory.max")
 _MEMORY = Path("proc/meminfo")
 
 
@@ -36,7 +35,7 @@ def limit_memory() -> None:
 
 
 def memory_bytes(root: Path = Path("/")) -> int | None:
-    """Return how much memory the machine has, or its container (cgroup v2) where that is less; None without /proc.
+    """Return how much memory the machine has, or its container where that is less; None without /proc.
 
     Parameters
     ----------
@@ -44,7 +43,6 @@ def memory_bytes(root: Path = Path("/")) -> int | None:
         Folder that holds ``proc`` and ``sys``.
     """
     total = bytes_in(root / _MEMORY, "MemTotal:")
-    group = ""
-    with suppress(OSError):
-        group = (root / _GROUP_LIMIT).read_text(encoding="ascii").strip()
-    return min(total, int(group)) if total is not None and group.isdecimal() else total
+    if total is None:
+        return None
+    return min([total, *filter(None, map(memory_limit, control_groups(root, "memory")))])

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import get_args
 
 from benchmarks.errors import SettingError
+from benchmarks.machine.linux import bytes_in
 from benchmarks.records.memory import MemoryPhase, PhaseName
 
-__all__ = ["PhaseRecorder", "bytes_in", "forget_peak", "peak_bytes", "pss_bytes"]
+__all__ = ["PhaseRecorder", "forget_peak", "peak_bytes", "pss_bytes"]
 
 _ORDER: tuple[PhaseName, ...] = get_args(PhaseName)
 _EMPTY_RUNTIME: tuple[PhaseName, ...] = ("start", "import")
@@ -132,26 +133,6 @@ def forget_peak(clear_refs: Path = _CLEAR_REFS) -> bool:
     except OSError:
         return False
     return True
-
-
-def bytes_in(path: Path, label: str) -> int | None:
-    """Read what a file of /proc gives in kilobytes behind a label, in bytes; None where it does not.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    label : str
-        How the line begins: ``"VmHWM:"``.
-    """
-    try:
-        text = path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError):
-        return None
-    for line in text.splitlines():
-        if line.startswith(label):
-            return int(line.split()[1]) * 1024
-    return None
 
 
 def _maxrss_bytes() -> int:

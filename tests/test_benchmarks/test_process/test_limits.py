@@ -22,6 +22,15 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
         ({"proc/meminfo": "MemTotal:       2048 kB\nMemFree: 1 kB\n"}, 2048 * 1024),
         ({"proc/meminfo": "MemTotal: 2048 kB\n", "sys/fs/cgroup/memory.max": "max\n"}, 2048 * 1024),
         ({"proc/meminfo": "MemTotal: 2048 kB\n", "sys/fs/cgroup/memory.max": "1048576\n"}, 1048576),
+        (
+            {
+                "proc/meminfo": "MemTotal: 2048 kB\n",
+                "proc/self/cgroup": "5:memory:/box\n4:cpu,cpuacct:/box\n",
+                "sys/fs/cgroup/memory/box/memory.limit_in_bytes": "9223372036854771712\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "1048576\n",
+            },
+            1048576,
+        ),
         ({}, None),
     ],
 )
