@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -94,45 +91,40 @@ def test_a_study_asks_for_nothing_but_that_all_is_there_and_right(pair):
     assert measured_code(sides([wrong, unfit]), missing=True) == 5
 
 
-def deploy(*arguments, **environment):
-    command = [sys.executable, "-m", "deploy", *map(str, arguments)]
-    env = {**os.environ, **environment}
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300, env=env)
-
-
 @pytest.mark.parametrize(
     "command", [("bench", "--trials", "2", "--budget", "5"), ("load", "--scenario", "offline", "--duration", "1")]
 )
-def test_wrong_answers_end_with_5_from_the_command_line(tmp_path, install_backends, command):
+def test_wrong_answers_end_with_5_from_the_command_line(tmp_path, install_backends, command, here):
     install_backends(ZEROS, {"zeros": "Zeros"})
     model = small_cnn(tmp_path / "m.onnx")
-    done = deploy(*command, model, "-b", "zeros")
+    done = here(*command, model, "-b", "zeros")
     assert done.returncode == 5, done.stderr
     assert "wrong answers" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_machine_that_is_far_slower_than_at_its_best_ends_with_4(tmp_path):
+def test_a_machine_that_is_far_slower_than_at_its_best_ends_with_4(tmp_path, monkeypatch, here):
     state = tmp_path / "state"
+    monkeypatch.setenv("PRUNE_DEPLOY_STATE", str(state))
     model = small_cnn(tmp_path / "m.onnx")
     command = ("bench", model, "-b", "ort", "--trials", "2", "--budget", "5")
-    assert deploy(*command, PRUNE_DEPLOY_STATE=str(state)).returncode in (0, 4)  # as busy as it is
+    assert here(*command).returncode in (0, 4)  # as busy as it is
     (best,) = (state / "probe").glob("*.json")
     known = json.loads(best.read_text())
     best.write_text(json.dumps({**known, "spin_ns": known["spin_ns"] // 1000}))
-    done = deploy(*command, PRUNE_DEPLOY_STATE=str(state))
+    done = here(*command)
     assert done.returncode == 4, done.stderr
     assert "x slower than this machine's best" in done.stdout + done.stderr
-    assert deploy(*command, "--accept-unfit", PRUNE_DEPLOY_STATE=str(state)).returncode == 0
+    assert here(*command, "--accept-unfit").returncode == 0
 
 
-def test_a_quick_comparison_claims_nothing(tmp_path):
+def test_a_quick_comparison_claims_nothing(tmp_path, here):
     model = small_cnn(tmp_path / "m.onnx")
     saved = tmp_path / "results.json"
-    done = deploy("compare", model, model, "--fast", "--accept-unfit", "--output", saved)
+    done = here("compare", model, model, "--fast", "--accept-unfit", "--output", saved)
     assert done.returncode == 3, done.stderr
     assert "not a verdict: measured with --fast" in done.stderr
     (found,) = load(saved).comparisons
     assert found.verdict == "inconclusive"
     assert all("not a verdict: measured with --fast" in side.doubts for side in found.sides)
-    assert deploy("bench", model, "--fast", "--accept-unfit").returncode == 0
+    assert here("bench", model, "--fast", "--accept-unfit").returncode == 0

@@ -19,11 +19,6 @@ ROOT = Path(__file__).parents[3]
 QUICK = ("--threads", "1", "--trials", "2", "--budget", "5", "--accept-unfit")
 
 
-def deploy(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "deploy", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=300)
-
-
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
     lines = done.stderr.splitlines()
     assert done.returncode == 2, done.stderr
@@ -85,10 +80,10 @@ def test_free_dimensions_must_be_given(tmp_path, here):
 
 
 @pytest.mark.parametrize("backend", ["ort", "openvino", pytest.param("torch", marks=pytest.mark.slow)])
-def test_tokens_several_inputs_and_a_scalar_are_measured(tmp_path, backend):
+def test_tokens_several_inputs_and_a_scalar_are_measured(tmp_path, backend, here):
     model = token_model(tmp_path / "tokens.onnx")
     out = tmp_path / "results.json"
-    done = deploy("bench", model, "-b", backend, "--shape", "tokens=1,5", "-o", out, *QUICK)
+    done = here("bench", model, "-b", backend, "--shape", "tokens=1,5", "-o", out, *QUICK)
     assert done.returncode == 0, done.stderr
     (measurement,) = json.loads((tmp_path / "results.json").read_text())["measurements"]
     assert measurement["failure"] is None
@@ -148,23 +143,23 @@ def test_read_only_output_folder(tmp_path, folder, here):
     refused(here("run", recipe(tmp_path, LEGAL), "--output", folder), folder)
 
 
-def test_pair_is_measured_and_told(tmp_path):
+def test_pair_is_measured_and_told(tmp_path, here):
     model = small_cnn(tmp_path / "model.onnx", batch="batch")
     out, page = tmp_path / "results.json", tmp_path / "page.html"
     other = small_cnn(tmp_path / "other.onnx", batch="batch")
-    done = deploy("compare", other, model, "-b", "ort", "-o", out, "--page", page, *QUICK)
+    done = here("compare", other, model, "-b", "ort", "-o", out, "--page", page, *QUICK)
     assert done.returncode == 3, f"two pairs decide nothing: {done.stderr}"
     (comparison,) = json.loads(out.read_text())["comparisons"]
     assert comparison["speedup"]["low"] <= comparison["speedup"]["value"] <= comparison["speedup"]["high"]
     assert "FLOP" in done.stdout
     assert "</html>" in page.read_text()
-    assert deploy("report", out).stdout == done.stdout
+    assert here("report", out).stdout == done.stdout
 
 
 @pytest.mark.slow
-def test_a_grid_of_threads_and_batches_is_measured_point_by_point(tmp_path):
+def test_a_grid_of_threads_and_batches_is_measured_point_by_point(tmp_path, here):
     model, out = small_cnn(tmp_path / "model.onnx", batch="batch"), tmp_path / "results.json"
-    done = deploy("bench", model, "--threads", "1,2", "--batch", "1,3", "-o", out, "--trials", 1, "--accept-unfit")
+    done = here("bench", model, "--threads", "1,2", "--batch", "1,3", "-o", out, "--trials", 1, "--accept-unfit")
     assert done.returncode == 0, done.stderr
     subjects = [one["subject"] for one in json.loads(out.read_text())["measurements"]]
     assert [(one["threads"], one["batch"]) for one in subjects] == [(1, 1), (1, 3), (2, 1), (2, 3)]
@@ -176,34 +171,34 @@ def test_numbers_that_are_none_are_refused(tmp_path, option, wrong, here):
     refused(here("bench", small_cnn(tmp_path / "m.onnx"), option, wrong), option, "whole numbers")
 
 
-def test_a_candidate_that_is_slower_ends_with_exit_code_1(tmp_path):
+def test_a_candidate_that_is_slower_ends_with_exit_code_1(tmp_path, here):
     small, large = chain(tmp_path / "small.onnx", 5), chain(tmp_path / "large.onnx", 15)
-    done = deploy("compare", small, large, "--trials", 6, "--threads", 1, "--accept-unfit")
+    done = here("compare", small, large, "--trials", 6, "--threads", 1, "--accept-unfit")
     assert (done.returncode, "SLOWER" in done.stdout) == (1, True), done.stderr + done.stdout
 
 
 @pytest.mark.slow
-def test_a_comparison_of_few_trials_ends_with_exit_code_3(tmp_path):
+def test_a_comparison_of_few_trials_ends_with_exit_code_3(tmp_path, here):
     small, large = chain(tmp_path / "small.onnx", 5), chain(tmp_path / "large.onnx", 15)
-    undecided = deploy("compare", large, small, "--trials", 2, "--threads", 1, "--accept-unfit")
+    undecided = here("compare", large, small, "--trials", 2, "--threads", 1, "--accept-unfit")
     assert (undecided.returncode, "INCONCLUSIVE" in undecided.stdout) == (3, True)
 
 
 @pytest.mark.slow
-def test_a_candidate_that_is_faster_ends_with_exit_code_0(tmp_path):
+def test_a_candidate_that_is_faster_ends_with_exit_code_0(tmp_path, here):
     small, large = chain(tmp_path / "small.onnx", 5), chain(tmp_path / "large.onnx", 15)
-    assert deploy("compare", large, small, "--trials", 6, "--threads", 1, "--accept-unfit").returncode == 0
+    assert here("compare", large, small, "--trials", 6, "--threads", 1, "--accept-unfit").returncode == 0
 
 
 @pytest.mark.slow
-def test_a_calibrated_machine_is_told_beside_a_comparison(tmp_path, monkeypatch):
+def test_a_calibrated_machine_is_told_beside_a_comparison(tmp_path, monkeypatch, here):
     monkeypatch.setenv("PRUNE_DEPLOY_STATE", str(tmp_path / "state"))
     model = small_cnn(tmp_path / "model.onnx")
-    done = deploy("calibrate", model, "--pairs", 8, "--threads", 1, "--accept-unfit")
+    done = here("calibrate", model, "--pairs", 8, "--threads", 1, "--accept-unfit")
     assert done.returncode == 0, done.stderr
     assert "ort: 8 pairs of" in done.stdout
     assert len(list((tmp_path / "state" / "noise").iterdir())) == 1
-    told = deploy("compare", model, small_cnn(tmp_path / "other.onnx"), *QUICK).stdout
+    told = here("compare", model, small_cnn(tmp_path / "other.onnx"), *QUICK).stdout
     assert "noise floor of ort here, calibrated" in " ".join(told.split())
 
 
@@ -217,10 +212,10 @@ def test_a_calibrated_machine_is_told_beside_a_comparison(tmp_path, monkeypatch)
         (("offline",), ("offline", "per second")),
     ],
 )
-def test_a_model_is_put_under_load(tmp_path, arguments, cells):
+def test_a_model_is_put_under_load(tmp_path, arguments, cells, here):
     model, out = small_cnn(tmp_path / "model.onnx"), tmp_path / "load.jsonl"
     scenario, *options = arguments
-    done = deploy("load", model, "-s", scenario, *options, "--duration", "0.2", "-o", out, "--accept-unfit")
+    done = here("load", model, "-s", scenario, *options, "--duration", "0.2", "-o", out, "--accept-unfit")
     assert done.returncode == 0, done.stderr
     assert "MLPerf-style" in done.stdout
     for cell in cells:
@@ -270,18 +265,18 @@ finally:
 @pytest.mark.parametrize(
     "options", [(), pytest.param(("--backend", "trt", "--device", "sm_89"), marks=pytest.mark.optional)]
 )
-def test_layers_are_listed_without_a_gpu(tmp_path, options):
+def test_layers_are_listed_without_a_gpu(tmp_path, options, here):
     from backends.registry import probe
 
     if options and probe("trt", "sm_89").version is None:
         pytest.skip("no TensorRT is installed")
-    done = deploy("compile", small_cnn(tmp_path / "model.onnx"), *options)
+    done = here("compile", small_cnn(tmp_path / "model.onnx"), *options)
     assert done.returncode == 0, done.stderr
     assert "layers" in done.stdout
 
 
-def test_doctor_and_list_say_what_there_is():
-    doctor, names = deploy("doctor"), deploy("list")
+def test_doctor_and_list_say_what_there_is(here):
+    doctor, names = here("doctor"), here("list")
     assert doctor.returncode == names.returncode == 0
     for name in ("ort", "openvino", "torch", "trt", "digits", "fashion-mnist"):
         assert name in doctor.stdout
@@ -289,6 +284,8 @@ def test_doctor_and_list_say_what_there_is():
         assert name in names.stdout
 
 
-def test_module_and_script_are_the_same_command():
-    assert "bench" in deploy("--help").stdout
-    assert deploy("--version").stdout.strip()
+def test_module_and_script_are_the_same_command(here):
+    command = [sys.executable, "-m", "deploy", "--help"]
+    help_of_module = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300).stdout
+    assert "bench" in help_of_module
+    assert here("--version").stdout.strip()

@@ -216,12 +216,6 @@ def test_mistakes_are_found_before_any_work(tmp_path):
     assert executor.done == []
 
 
-def deploy(*arguments, cwd=ROOT):
-    return subprocess.run(
-        [sys.executable, "-m", "deploy", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False
-    )
-
-
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -231,8 +225,8 @@ def deploy(*arguments, cwd=ROOT):
         (["study", "covrage"], "covrage"),
     ],
 )
-def test_the_command_line_tells_mistakes_in_one_line(arguments, told):
-    done = deploy(*arguments)
+def test_the_command_line_tells_mistakes_in_one_line(arguments, told, here):
+    done = here(*arguments)
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
@@ -245,13 +239,13 @@ def _written(tmp_path, **changes):
 
 
 @pytest.mark.slow
-def test_a_real_study_from_the_command_line(tmp_path):
+def test_a_real_study_from_the_command_line(tmp_path, here):
     mended = {"reconstruct": True, "recalibrate": True}
     before = [{"fine-tune": {"epochs": 1, "batch_size": 50, "lr": 0.01}, **mended}]
     whole = {"name": "whole", "method": "l1", "constraints": {"exclude": ["*"]}}
     methods, recoveries = ["l1", "magnitude", whole], [*before, {"mend": {}, "fold_bias": True}, "scratch-b"]
     path = _written(tmp_path, methods=methods, recoveries=recoveries, train={"epochs": 2})
-    done = deploy("study", path, "--output", tmp_path / "out", "--no-measure", "--markdown", tmp_path / "page.md")
+    done = here("study", path, "--output", tmp_path / "out", "--no-measure", "--markdown", tmp_path / "page.md")
     results = load_results(tmp_path / "out" / RESULTS)
     cells = {(cell.method, cell.recovery.split()[-1]): cell for cell in results.cells}
     assert done.returncode == 2  # rows are missing: see below

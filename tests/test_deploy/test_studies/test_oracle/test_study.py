@@ -23,18 +23,15 @@ prune: {method: l1, target: {flops: 0.5}}
 """
 
 
-def deploy(*arguments, cwd=ROOT):
-    command = [sys.executable, "-m", "deploy", "study", "oracle", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=400)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("oracle")
     (folder / "recipe.yaml").write_text(RECIPE)
     asked = ("--criterion", "taylor", "-c", "min_weight", "-c", "apoz", "--examples", 16, "--batch-size", 8)
     arguments = (folder / "recipe.yaml", "-o", folder / "run", *asked)
-    return folder, arguments, deploy(*arguments)
+    command = [sys.executable, "-m", "deploy", "study", "oracle", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=400)
+    return folder, arguments, done
 
 
 def test_the_table_is_printed_and_kept(run):
@@ -63,27 +60,28 @@ def test_groups_that_a_criterion_refuses_are_named(run):
 
 
 @pytest.mark.slow
-def test_finished_work_is_kept(run):
+def test_finished_work_is_kept(run, here):
     folder, arguments, first = run
     trained = (folder / "run" / "train" / "done.json").stat().st_mtime_ns
     found = (folder / "run" / "oracle" / "oracle.json").stat().st_mtime_ns
-    again = deploy(*arguments)
+    again = here("study", "oracle", *arguments)
     assert again.stdout == first.stdout
     assert (folder / "run" / "oracle" / "oracle.json").stat().st_mtime_ns == found
-    more = deploy(*arguments, "-c", "l1")
+    more = here("study", "oracle", *arguments, "-c", "l1")
     assert more.returncode == 0, more.stderr
     assert (folder / "run" / "train" / "done.json").stat().st_mtime_ns == trained
     assert "l1" in more.stdout
 
 
-def test_mistakes_are_one_line(run):
+def test_mistakes_are_one_line(run, monkeypatch, here):
     folder, _, _ = run
+    monkeypatch.chdir(folder)
     for arguments, words in (
         ((folder / "recipe.yaml", "-c", "tayler"), "did you mean 'taylor'"),
         ((folder / "recipe.yaml", "--split", "test"), "--split is train or validation"),
         ((folder / "none.yaml",), "no such file"),
     ):
-        done = deploy(*arguments, cwd=folder)
+        done = here("study", "oracle", *arguments)
         assert done.returncode == 2
         assert words in done.stderr
         assert "Traceback" not in done.stderr

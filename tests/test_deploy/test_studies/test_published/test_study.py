@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -144,19 +143,14 @@ def test_the_docs_show_the_catalogue_as_it_is():
     assert markdown(left_out_table(CATALOGUE)).strip() in page
 
 
-def deploy(*arguments, **variables):
-    environment = {**os.environ, "COLUMNS": "80", **variables}
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300, env=environment)
-
-
-def test_the_command_lists_and_refuses_in_one_line(tmp_path):
-    done = deploy("-m", "deploy", "study", "published", "--list", "--only", "thinet-*")
+def test_the_command_lists_and_refuses_in_one_line(tmp_path, monkeypatch, here):
+    monkeypatch.setenv("COLUMNS", "80")
+    done = here("study", "published", "--list", "--only", "thinet-*")
     assert done.returncode == 0, done.stderr
     assert "thinet-vgg16-tiny" in done.stdout
     assert "l1-vgg16-a" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
-    done = deploy("-m", "deploy", "study", "published", "--only", "nothing", "--output", tmp_path)
+    done = here("study", "published", "--only", "nothing", "--output", tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("deploy: no published network is called 'nothing'")
 
@@ -175,7 +169,8 @@ def test_the_measuring_process_holds_no_torch(tmp_path):
         "try:\n    app()\n"
         "finally:\n    print('torch' in sys.modules, file=sys.stderr)"
     )
-    done = deploy("-c", script)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "False"
     [row] = PublishedResults.model_validate_json((tmp_path / "out" / "published.json").read_text()).rows
