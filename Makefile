@@ -21,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: setup demo lint ruff format types contracts test pytest nightly benchmark slow newest resolve mutants fuzz rounding gpu
-.PHONY: browser coverage lines clean
+.PHONY: browser coverage lines commands clean
 
 setup: $(STAMP)
 
@@ -104,6 +104,10 @@ coverage: $(STAMP)
 	-OMP_NUM_THREADS=1 $(BIN)/python -m coverage run $(subst $(BIN)/python ,,$(PYTEST)) -n 2 -m "not gpu"
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --skip-covered --skip-empty --sort=cover
+
+# docs/commands.md, from the help of the commands.
+commands: $(STAMP)
+	$(BIN)/python tools/commands.py
 
 lines:
 	@$(PYTHON) tools/lines.py

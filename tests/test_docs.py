@@ -6,6 +6,7 @@ import ast
 import importlib
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,12 @@ def test_every_command_is_documented():
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     for name in COMMANDS:
         assert f"deploy {name}" in text, f"no page tells of `deploy {name}`"
+
+
+def test_the_page_of_commands_is_what_their_help_says():
+    """Written by `make commands`."""
+    written = runpy.run_path(str(ROOT / "tools" / "commands.py"))["page"]()
+    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == written, "make commands"
 
 
 def _run_blocks(page: str, language: str, folder: Path) -> None:
