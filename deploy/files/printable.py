@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-__all__ = ["printable", "printable_streams"]
+__all__ = ["over_the_last_line", "printable", "printable_streams"]
 
 _STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
 """What sets bold and dim, and nothing else."""
@@ -33,6 +33,13 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(letter if _is_shown(letter) or letter in keep else json.dumps(letter)[1:-1] for letter in text)
+
+
+def over_the_last_line(stream: TextIO, line: str) -> None:
+    """Write one `printable` line over the one that stands on a terminal, without ending it."""
+    own = stream._stream if isinstance(stream, _Printable) else stream
+    own.write(f"\r\x1b[2K{printable(line)}")
+    own.flush()
 
 
 @contextmanager

@@ -1,115 +1,212 @@
-"""Bars and lines on stderr while the torch half of a run works; one line a step where there is no terminal."""
+"""How far the work is, on stderr: one live line on a terminal, elsewhere a line every ten seconds.
+
+Work that says nothing for long, as an export or a verification, is spoken for by a thread, which sleeps. While
+something is timed (``timed=True``) there is no such thread: a line is written only when the work itself reports.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
-
+from deploy.files.printable import over_the_last_line, printable
 from deploy.report.formatting import score_brief
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from pruners.recover.fit import Epoch
 
-__all__ = ["Bar", "Progress", "TrainingBar"]
+__all__ = ["Bar", "Progress", "TrainingBar", "span"]
+
+_LINE_S = 10.0
+"""Between two lines of a log."""
+_LIVE_S = 0.2
+"""Between two states of a live line."""
+_EARLY_S = 3.0
+"""No time left is foretold before."""
+
+
+def span(seconds: float) -> str:
+    """Write seconds as people say them: ``"8 s"``, ``"3 min"``, ``"2 h 5 min"``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class Bar:
-    """One bar; `set` is the callback that pruning methods know."""
+    """How far one piece of work is; `set` is the callback that pruning methods know."""
 
-    def __init__(self, console: Console, rich_bar: RichProgress, task: TaskID) -> None:
-        self._console = console
-        self._bar = rich_bar
-        self._task = task
+    def __init__(self, shown: Progress, title: str, *, timed: bool = False) -> None:
+        self._shown = shown
+        self._title = title
+        self._note = ""
+        self._share = 0.0
+        self._began_s = shown.clock()
+        self._from: tuple[float, float] | None = None
+        self.timed = timed
 
     def set(self, message: str, fraction_done: float) -> None:
         """Show `message` and a share of the work in [0, 1]."""
-        self._bar.update(self._task, completed=100 * fraction_done, note=message)
+        now = self._shown.clock()
+        if self._from is None:  # what an earlier process did tells nothing of the speed of this one
+            resumed = now - self._began_s < 1.0
+            self._from = (now, fraction_done) if resumed else (self._began_s, 0.0)
+        self._note, self._share = message, fraction_done
+        self._shown.show()
+
+    def text(self) -> str:
+        """Return the line: what is done, how far it is, and how long it goes on."""
+        now = self._shown.clock()
+        parts = [self._note] if self._note else []
+        if self._share > 0:
+            parts.append(f"{100 * self._share:.0f} % done")
+        start_s, start = self._from or (now, 0.0)
+        if start < self._share < 1 and now - start_s >= _EARLY_S:
+            parts.append(f"~{span((now - start_s) * (1 - self._share) / (self._share - start))} left")
+        elif now - self._began_s >= 1:
+            parts.append(f"{span(now - self._began_s)} so far")
+        return f"{self._title}: {', '.join(parts)}" if parts else self._title
 
 
 class TrainingBar(Bar):
-    """The bar of a training; follows `pruners.recover.fit.TrainProgress`."""
+    """How far a training is; follows `pruners.recover.fit.TrainProgress`."""
 
-    def __init__(self, console: Console, rich_bar: RichProgress, task: TaskID, title: str, epochs: int) -> None:
-        super().__init__(console, rich_bar, task)
-        self._title = title
+    def __init__(self, shown: Progress, title: str, epochs: int) -> None:
+        super().__init__(shown, title)
         self._epochs = epochs
 
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
         """Show how far the epoch is."""
-        self.set(f"epoch {epoch}/{self._epochs} loss {loss:.3f}", (epoch - 1 + step / steps) / self._epochs)
+        self.set(f"epoch {epoch}/{self._epochs}, loss {loss:.3f}", (epoch - 1 + step / steps) / self._epochs)
 
     def epoch(self, row: Epoch) -> None:
-        """Leave a line for each epoch in a log."""
+        """Show how an epoch ended, and leave a line of the last one."""
         score = row.validation_score
         scored = "" if score is None else f", validation {score_brief(row.metric, score)}"
         line = f"epoch {row.epoch}/{self._epochs}: loss {row.train_loss:.3f}{scored}, {row.seconds:.1f} s"
-        self.set(line, row.epoch / self._epochs)
-        if not self._console.is_terminal:
-            self._console.print(f"{self._title}: {line}")
+        if row.epoch == self._epochs:
+            self._shown.say(f"{self._title}: {line}")
+        else:
+            self.set(line, row.epoch / self._epochs)
 
 
 class Progress:
-    """Shows what the torch half of a run does."""
+    """Shows what a command does.
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
-        self._shown: RichProgress | None = None
+    Parameters
+    ----------
+    stream : TextIO, optional
+        Where; left out: stderr.
+    clock : callable
+        Seconds.
+    quiet : bool, default=False
+        Show nothing but what is said.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, *, clock: Callable[[], float] = time.monotonic, quiet: bool = False
+    ) -> None:
+        self.clock = clock
+        self._stream = stream
+        self._quiet = quiet
+        self._work: list[Bar] = []
+        self._said_s = clock()
+        self._live = False
+        self._lock = threading.RLock()
+        self._stop: threading.Event | None = None
 
     def say(self, line: str) -> None:
-        """Leave a line, above the bars."""
-        self.console.print(line, markup=False)
+        """Leave a line."""
+        with self._lock:
+            self._clear()
+            self._out.write(f"{printable(line)}\n")
+            self._out.flush()
+            self._said_s = self.clock()
+
+    def show(self) -> None:
+        """Show how far the present work is, where it is time to."""
+        with self._lock:
+            if self._quiet or not self._work or self.clock() - self._said_s < (_LIVE_S if self._tty else _LINE_S):
+                return
+            text = self._work[-1].text()
+            if not self._tty:
+                self.say(text)
+                return
+            over_the_last_line(self._out, _whole_words(text, shutil.get_terminal_size().columns - 1))
+            self._live, self._said_s = True, self.clock()
 
     @contextmanager
-    def bar(self, title: str) -> Iterator[Bar]:
-        """Show a bar while the block runs, and its title once in a log."""
-        if not self.console.is_terminal:
-            self.console.print(title)
-        with self._display() as rich_bar, self._task(rich_bar, title) as task:
-            yield Bar(self.console, rich_bar, task)
+    def bar(self, title: str, *, timed: bool = False) -> Iterator[Bar]:
+        """Show the work of the block.
+
+        Parameters
+        ----------
+        title : str
+            What is done; a log has it at once.
+        timed : bool, default=False
+            Whether something is timed meanwhile: nothing of ours wakes up by itself.
+        """
+        with self._shown(Bar(self, title, timed=timed)) as bar:
+            yield bar
 
     @contextmanager
     def training(self, title: str, epochs: int) -> Iterator[TrainingBar]:
-        """Show a bar for a training of so many epochs; below that of a step that it is part of."""
-        with self._display() as rich_bar, self._task(rich_bar, title) as task:
-            yield TrainingBar(self.console, rich_bar, task, title, epochs)
+        """Show a training of so many epochs."""
+        with self._shown(shown := TrainingBar(self, title, epochs)):
+            yield shown
 
     @contextmanager
-    def _task(self, rich_bar: RichProgress, title: str) -> Iterator[TaskID]:
-        task = rich_bar.add_task(title, total=100, note="")
+    def _shown(self, bar: Bar) -> Iterator[Bar]:
+        if not (self._quiet or self._tty):
+            self.say(bar.text())
+        self._enter(bar)
         try:
-            yield task
+            yield bar
         finally:
-            rich_bar.remove_task(task)
+            self._leave()
 
-    @contextmanager
-    def _display(self) -> Iterator[RichProgress]:
-        """Show what is there once: a terminal has one live display."""
-        if self._shown is not None:
-            yield self._shown
-            return
-        with self._rich() as rich_bar:
-            self._shown = rich_bar
-            try:
-                yield rich_bar
-            finally:
-                self._shown = None
+    def _enter(self, bar: Bar) -> None:
+        self._work.append(bar)
+        self._speak_or_not()
 
-    def _rich(self) -> RichProgress:
-        return RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-            transient=True,
-        )
+    def _leave(self) -> None:
+        with self._lock:
+            self._work.pop()
+            self._clear()
+        self._speak_or_not()
+
+    def _speak_or_not(self) -> None:
+        """Start or end the thread that speaks for work that does not."""
+        wanted = bool(self._work) and not self._quiet and not any(bar.timed for bar in self._work)
+        if wanted and self._stop is None:
+            self._stop = threading.Event()
+            threading.Thread(target=self._speak, args=(self._stop,), daemon=True).start()
+        elif not wanted and self._stop is not None:
+            self._stop.set()
+            self._stop = None
+
+    def _speak(self, stop: threading.Event) -> None:
+        while not stop.wait(1.0 if self._tty else _LINE_S):
+            self.show()
+
+    def _clear(self) -> None:
+        if self._live:
+            over_the_last_line(self._out, "")
+            self._live = False
+
+    @property
+    def _out(self) -> TextIO:
+        return self._stream or sys.stderr
+
+    @property
+    def _tty(self) -> bool:
+        return self._out.isatty()
+
+
+def _whole_words(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width + 1].rpartition(" ")[0]

@@ -132,7 +132,7 @@ def measure_dense(context: StepContext, folder: Path, model: nn.Module) -> None:
     """Measure the latency tables that the recipe's speeds are decided by, into `folder`; weights do not matter."""
     recipe = context.recipe
     backends = ", ".join(dict.fromkeys(speed_backend(recipe, target) for target in recipe.prune.targets))
-    with context.progress.bar(f"measure widths on {backends}") as bar:
+    with context.progress.bar(f"measure widths on {backends}", timed=True) as bar:
         measure_tables(recipe, model, (examples(context, 2),), folder, bar.set, context.progress.say)
 
 

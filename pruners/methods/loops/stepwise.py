@@ -196,7 +196,9 @@ def prune_in_steps(
             task.keeper.keep(key, removals)
         if task.progress is not None:
             done = (budget.dense - budget.cost(counts)) / (budget.dense - budget.limit)
-            task.progress(f"removal {len(history)}: {sum(counts.values())} units left", min(1.0, done))
+            of = f"/{schedule.steps}" if schedule.units_per_step is None else ""
+            gone = 1 - history[-1]["macs"] / graph.macs()
+            task.progress(f"removal {len(history)}{of}, {100 * gone:.0f} % of FLOPs gone", min(1.0, done))
     assert plan is not None, "a limit below the dense cost takes at least one removal"
     return Outcome(plan=plan, model=model, history=tuple(history))
 
