@@ -64,7 +64,8 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         ),
         "report": Entry("deploy.cli.report:report", "Print the tables of a results file and write its page."),
         "list": Entry(
-            "deploy.cli.list_:list_names", "List backends, pruning methods, networks, data sets and scenarios."
+            "deploy.cli.list_:list_names",
+            "List backends, networks, data sets, scenarios and pruning methods, with what each method does and needs.",
         ),
         "doctor": Entry(
             "deploy.cli.doctor:doctor",

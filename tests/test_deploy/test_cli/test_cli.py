@@ -280,7 +280,7 @@ def test_doctor_and_list_say_what_there_is(here):
     assert doctor.returncode == names.returncode == 0
     for name in ("ort", "openvino", "torch", "trt", "digits", "fashion-mnist"):
         assert name in doctor.stdout
-    for name in ("taylor", "l1", "uniform", "random", "cifar:resnet20", "digits"):
+    for name in ("taylor", "l1", "uniform", "random", "cifar:resnet20", "digits", "arXiv:1608.08710", "training data"):
         assert name in names.stdout
 
 
