@@ -108,11 +108,13 @@ class Schedule:
         trial_s = 0.0
         while active := [arm for arm in self._arms if arm.failure is None]:
             # A trial that cannot end before the budget is not begun.
-            spent = self._machine.now_s() + trial_s > deadline_s
-            if (ended := enough(spent)) is not None:
+            now_s = self._machine.now_s()
+            if (ended := enough(now_s + trial_s > deadline_s)) is not None:
                 return ended
             number = len(active[0].trials) + 1
-            total = "" if self._settings.trials is None else f" of {self._settings.trials}"
+            total = f" of {self._settings.trials}"
+            if self._settings.trials is None:
+                total = f", at most {max(0.0, deadline_s - now_s):.0f} s left"
             names = " and ".join(arm.subject.label for arm in active)
             self._say(f"trial {number}{total}: {names} on {active[0].subject.backend}")
             start_s = self._machine.now_s()

@@ -59,6 +59,11 @@ class Bar:
         self._note, self._share = message, fraction_done
         self._shown.show()
 
+    def note(self, message: str) -> None:
+        """Show `message`, with the share of the work that was shown last."""
+        self._note = message
+        self._shown.show()
+
     def text(self) -> str:
         """Return the line: what is done, how far it is, and how long it goes on."""
         now = self._shown.clock()

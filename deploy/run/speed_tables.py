@@ -104,7 +104,7 @@ def measure_tables(
         table_of(spec, space, seed=recipe.seed, progress=progress, say=say).save(folder / _file(index))
 
 
-def read_tables(recipe: Recipe, folder: Path, progress: Progress) -> tuple[SpeedTable, ...]:
+def read_tables(recipe: Recipe, folder: Path, say: Callable[[str], None]) -> tuple[SpeedTable, ...]:
     """Read the tables that `measure_tables` left in `folder`, and ask them for the recipe's targets.
 
     Raises
@@ -127,7 +127,7 @@ def read_tables(recipe: Recipe, folder: Path, progress: Progress) -> tuple[Speed
                 asked=asked,
                 tolerance=tolerance,
                 seed=recipe.seed,
-                say=lambda line: progress(line, 1.0),
+                say=say,
             )
         )
     return tuple(tables)

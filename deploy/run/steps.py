@@ -160,8 +160,8 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_fold
     if section.target.is_speed and table_folder is None:
         table_folder = folder / "table"
         measure_dense(context, table_folder, model)
-    with context.progress.bar(f"prune by {section.method}") as bar:
-        tables = () if table_folder is None else read_tables(recipe, table_folder, bar.set)
+    with context.progress.bar(f"prune by {section.method}", timed=table_folder is not None) as bar:
+        tables = () if table_folder is None else read_tables(recipe, table_folder, bar.note)
         task = PruningTask(
             model=model,
             example_inputs=inputs,
