@@ -7,13 +7,18 @@ DeployError                 root; the command line prints it as one line and exi
 ├── BundleError             a bundle is incomplete, changed after it was written, or of an unknown version
 ├── OutputError             results cannot be written (read-only folder, full disk)
 ├── ResultsError            a results file is missing, broken, or of an unknown version
-└── ExtraMissingError       a command needs an optional part that is not installed
+├── ExtraMissingError       a command needs an optional part that is not installed
+└── CallError               a call from Python that another package refused; its cause is what that raised
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "BundleError",
+    "CallError",
     "DeployError",
     "ExportError",
     "ExtraMissingError",
@@ -21,7 +26,17 @@ __all__ = [
     "RecipeError",
     "ResultsError",
     "SourceError",
+    "as_call_errors",
+    "is_mistake",
 ]
+
+# Recognised by name, so that answering a mistake imports no package that the work itself did not need.
+_ROOTS = {
+    ("backends.errors", "BackendError"),
+    ("benchmarks.errors", "BenchmarkError"),
+    ("deploy.errors", "DeployError"),
+    ("pruners.errors", "PruneError"),
+}
 
 
 class DeployError(Exception):
@@ -54,3 +69,29 @@ class ResultsError(DeployError):
 
 class ExtraMissingError(DeployError):
     """A command needs an optional part that is not installed."""
+
+
+class CallError(DeployError):
+    """A call from Python failed where measuring, compiling or pruning refuses; ``__cause__`` is what they raised."""
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Return whether this is something that one of our packages raises on purpose."""
+    return bool(_ROOTS & {(kind.__module__, kind.__name__) for kind in type(error).__mro__})
+
+
+@contextmanager
+def as_call_errors() -> Iterator[None]:
+    """Raise what the other packages raise on purpose as `CallError`, with the same line.
+
+    Raises
+    ------
+    DeployError
+        The work raised a mistake; anything else passes as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DeployError) or not is_mistake(error):
+            raise
+        raise CallError(" ".join(str(error).split())) from error

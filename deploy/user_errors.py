@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
+from deploy.errors import is_mistake
 from deploy.exit_codes import DEFECT, READER_LEFT, USAGE, WRONG_ANSWERS
 from deploy.files.printable import printable, printable_streams
 from deploy.files.scratch import OUTSIDE
@@ -26,13 +27,6 @@ from prune_deploy import how_to_install
 
 __all__ = ["guarded"]
 
-# Recognised by name, so that answering a mistake imports no package that the command itself did not need.
-_USER_ERRORS = {
-    ("backends.errors", "BackendError"),
-    ("benchmarks.errors", "BenchmarkError"),
-    ("deploy.errors", "DeployError"),
-    ("pruners.errors", "PruneError"),
-}
 _OPTIONAL = {
     "lightning_fabric",
     "onnx_ir",
@@ -165,7 +159,7 @@ def _explain(error: BaseException, *, quiet: bool) -> NoReturn:
         _say(f"{name} is not installed, and this command needs it: {how_to_install('prune')}")
         raise SystemExit(USAGE) from None
     classes = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
-    if not classes & _USER_ERRORS:
+    if not is_mistake(error):
         summary = " ".join(f"{type(error).__name__}: {error}".split())
         _say(f"this is a bug in prune-deploy ({summary[:_LONGEST]}); please report it with {_written(error)}")
         raise SystemExit(DEFECT) from None

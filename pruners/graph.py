@@ -96,6 +96,13 @@ class Graph:
     _costs: Mapping[str, BlockCost] = field(repr=False)
     _by_name: Mapping[str, ChannelGroup] = field(repr=False)
 
+    def __repr__(self) -> str:
+        prunable = sum(group.prunable for group in self.groups)
+        return (
+            f"Graph({len(self.groups)} groups, {prunable} of them prunable, {len(self.blocks)} residual blocks, "
+            f"{len(self.whole)} layers whole, fingerprint {self.fingerprint[:12]})"
+        )
+
     def group(self, name: str) -> ChannelGroup:
         """Return a group by name.
 

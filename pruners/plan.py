@@ -101,6 +101,15 @@ class PruningPlan(BaseModel):
         fields: dict[str, Any] = whole(self)
         return fields if self.call is not None else {name: fields[name] for name in fields if name != "call"}
 
+    def __repr__(self) -> str:
+        return (
+            f"PruningPlan({self.method}, {self.removed_units} of {sum(self.sizes.values())} units removed in "
+            f"{len(self.kept)} groups, {len(self.blocks)} blocks, graph {self.graph[:12]})"
+        )
+
+    def __str__(self) -> str:
+        return repr(self)
+
     @property
     def removed_units(self) -> int:
         """Units that the plan removes, over all groups."""

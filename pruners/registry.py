@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pruners.base import PruningMethod
-from pruners.errors import MethodError, UnknownMethodError, did_you_mean
+from pruners.decide.latency import LatencyModel
+from pruners.errors import MethodError, TargetError, UnknownMethodError, did_you_mean
+from pruners.target import COSTS, Constraints, Target
+from pruners.task import Pruned, PruningTask
 
-__all__ = ["ENTRY_POINT_GROUP", "create", "method_class", "names"]
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["ENTRY_POINT_GROUP", "create", "method_class", "names", "prune"]
 
 ENTRY_POINT_GROUP = "prune_deploy.methods"
 
@@ -83,3 +90,90 @@ def create(name: str, **settings: Any) -> PruningMethod:
         An unknown or illegal setting.
     """
     return method_class(name)(**settings)
+
+
+def prune(
+    module: nn.Module,
+    example_inputs: Any,
+    method: str | PruningMethod = "l1",
+    *,
+    flops: float | None = None,
+    macs: float | None = None,
+    params: float | None = None,
+    weight_bytes: float | None = None,
+    activation_bytes: float | None = None,
+    ratios: Mapping[str, float] | None = None,
+    speed_up: float | None = None,
+    table: LatencyModel | None = None,
+    constraints: Constraints | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    **task: Any,
+) -> Pruned:
+    """Prune a network to one target.
+
+    Parameters
+    ----------
+    module : Module
+        It is copied, never modified.
+    example_inputs : Tensor, tuple, Mapping or (tuple, Mapping)
+        What one call is made with, see `pruners.task.PruningTask`.
+    method : str or PruningMethod, default="l1"
+        One of `names`, or one that was made before.
+    flops, macs, params, weight_bytes, activation_bytes : float, optional
+        Share of that cost that is **kept** at most, in (0, 1).
+    ratios : Mapping of str to float, optional
+        Share of channels **removed**, by pattern of layer names.
+    speed_up : float, optional
+        How many times faster than the dense network, more than 1, as `table` predicts.
+    table : LatencyModel, optional
+        Predicts times, for `speed_up`: a network is not timed here.
+    constraints : Constraints, optional
+        What the plan must respect besides.
+    settings : Mapping of str to Any, optional
+        Of a method that is given by its name.
+    seed : int, default=0
+        Seeds whatever the method draws.
+    **task
+        ``batches``, ``loss``, ``train``, ``fit``, ``keeper`` and ``progress`` of `pruners.task.PruningTask`.
+
+    Returns
+    -------
+    Pruned
+        With ``model``, ``plan`` and ``verification``, the check that masked and compact network agree.
+
+    Raises
+    ------
+    TargetError
+        Not exactly one target, or one that cannot be met.
+    PruneError
+        As `pruners.base.Method.prune`.
+    """
+    shares = dict(zip(COSTS, (flops, macs, params, weight_bytes, activation_bytes), strict=True))
+    given = [name for name, share in (*shares.items(), ("ratios", ratios), ("speed_up", speed_up)) if share is not None]
+    if len(given) != 1:
+        raise TargetError(
+            f"give one of {', '.join((*COSTS, 'ratios', 'speed_up'))}; got {' and '.join(given) or 'none'}"
+        )
+    if isinstance(method, PruningMethod) and settings:
+        raise MethodError(f"method {method.name!r} was made with its settings: give its name, or leave settings out")
+    if speed_up is not None:
+        target = Target(speed_up=speed_up, table=table)
+    elif table is not None:
+        raise TargetError(f"a latency table belongs to speed_up, not to {given[0]}")
+    elif ratios is not None:
+        target = Target(of="ratios", ratios=ratios)
+    else:
+        of = next(name for name in COSTS if shares[name] is not None)
+        target = Target(of=of, kept_fraction=shares[of] or 0.0)
+    made = create(method, **(settings or {})) if isinstance(method, str) else method
+    return made.prune(
+        PruningTask(
+            model=module,
+            example_inputs=example_inputs,
+            target=target,
+            constraints=constraints or Constraints(),
+            seed=seed,
+            **task,
+        )
+    )

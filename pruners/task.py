@@ -215,3 +215,10 @@ class Pruned:
     form: Literal["module", "graph"] = "module"
     form_reason: str = ""
     left_whole: str = ""
+
+    def __repr__(self) -> str:
+        return (
+            f"Pruned({type(self.model).__name__}, {self.plan.method}, MACs {self.macs_before} -> {self.macs_after}, "
+            f"parameters {self.params_before} -> {self.params_after}, {self.plan.removed_units} units and "
+            f"{len(self.plan.blocks)} blocks removed, checked against {self.verification['reference']})"
+        )

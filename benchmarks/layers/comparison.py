@@ -76,6 +76,12 @@ class LayerReport(Record):
     profiles: tuple[LayerProfile, ...] = ()
     comparisons: tuple[LayerComparison, ...] = ()
 
+    def with_point(self, profiles: Sequence[LayerProfile], pair: LayerComparison | None) -> LayerReport:
+        """Return it with one more point: a pair, which holds its profiles, or profiles alone."""
+        if pair is not None:
+            return self.model_copy(update={"comparisons": (*self.comparisons, pair)})
+        return self.model_copy(update={"profiles": (*self.profiles, *profiles)})
+
 
 class MatchedRows(NamedTuple):
     """Rows of two profiles that do the same work, or all of one kind that have no nodes."""

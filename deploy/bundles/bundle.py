@@ -43,6 +43,9 @@ class Bundle:
     folder: Path
     manifest: Manifest
 
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
     @property
     def name(self) -> str:
         """Name of the network, for tables."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ _EMBEDDED_LIMIT_BYTES = 1_900_000_000
 def export_onnx(
     model: nn.Module,
     example_inputs: Any,
-    path: Path,
+    path: str | PathLike[str],
     *,
     opset: int = DEFAULT_OPSET,
     dynamic_batch: bool = True,
@@ -58,7 +59,7 @@ def export_onnx(
         Arguments of ``forward``: one tensor, those by position, those by keyword, or both, in tuples, lists, mappings
         and dataclasses. What is no tensor is baked in. With `dynamic_batch`, axis 0 of the first tensor that has axes
         is the batch, and so is axis 0 of every tensor that has the same size there.
-    path : Path
+    path : str or path
         Replaced as a whole when the file is complete and valid.
     opset : int, default=20
         Version of the ONNX operator set, 18 to 23.
@@ -88,6 +89,7 @@ def export_onnx(
         The file cannot be written.
     """
     require_opset(opset)
+    path = Path(path)
     name = type(model).__name__
     network, call = copy_for_export(model, example_inputs)
     if dynamic_batch and not batched_inputs(call.tensors):

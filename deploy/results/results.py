@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
@@ -25,16 +25,20 @@ from benchmarks.records.base import Record
 from benchmarks.records.file import lift
 from benchmarks.records.measurement import Agreement, Comparison, Cost, Environment, Measurement
 from deploy.bundles.pruning import PruningRecord
-from deploy.errors import ResultsError
+from deploy.errors import ExtraMissingError, ResultsError
 from deploy.files.atomic import write_file
 from deploy.files.validation_errors import one_line
 from deploy.sources.metric import Metric, require_legal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "SCHEMA_VERSION",
     "AnswerCheck",
     "ModelRow",
     "Results",
+    "Shows",
     "Skipped",
     "load",
 ]
@@ -115,8 +119,24 @@ class AnswerCheck:
     agrees: bool
 
 
+class Shows(Protocol):
+    """Shows results to a person: `deploy.report` has the words; it imports this module, so it is not imported here."""
+
+    def text(self, results: Results) -> str:
+        """Return the answer in a few lines."""
+
+    def html(self, results: Results) -> str:
+        """Return the same for a notebook."""
+
+    def rows(self, results: Results) -> list[dict[str, Any]]:
+        """Return one row for each backend."""
+
+
 class Results(Record):
-    """``results.json``."""
+    """``results.json``; a notebook shows its answer, `to_frame` has it as a table."""
+
+    shown_by: ClassVar[Shows | None] = None
+    """Set by `deploy.report.answer.shown`, which whoever calls `deploy` from Python has loaded."""
 
     schema_version: Literal[4] = 4
     created_utc: str
@@ -153,6 +173,30 @@ class Results(Record):
     def model(self, label: str) -> ModelRow | None:
         """Return the row of the model called `label`."""
         return next((row for row in self.models if row.label == label), None)
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self.shown_by is None else self.shown_by.text(self)
+
+    def _repr_html_(self) -> str | None:
+        return None if self.shown_by is None else self.shown_by.html(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the answer as a table: one row for each backend, times in nanoseconds, sizes in bytes.
+
+        Raises
+        ------
+        ExtraMissingError
+            pandas is not installed.
+        ResultsError
+            The results were not made or read by a function of `deploy`.
+        """
+        try:
+            import pandas as pd
+        except ModuleNotFoundError as error:
+            raise ExtraMissingError("to_frame() needs pandas: pip install pandas") from error
+        if self.shown_by is None:
+            raise ResultsError("nothing was loaded that makes tables of results: read them with deploy.load_results")
+        return pd.DataFrame(self.shown_by.rows(self))
 
     def save(self, path: Path) -> None:
         """Write the file; it appears whole or not at all.

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deploy.bundles.of_pruned import proof_of
 from deploy.bundles.pruning import SpeedLanding
 from deploy.recipe import Recipe
 from deploy.run.by_cost import prune_by_cost
@@ -191,14 +192,8 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_fold
         {
             "macs": [pruned.macs_before, pruned.macs_after],
             "parameters": [pruned.params_before, pruned.params_after],
-            "landing": "; ".join(filter(None, (*map(str, landings), pruned.landing))),
-            "speeds": [landing.model_dump(mode="json") for landing in landings],
+            **proof_of(pruned, landings).model_dump(mode="json"),
             "zeros": pruned.zeros,
-            "form": pruned.form,
-            "form_reason": pruned.form_reason,
-            "left_whole": pruned.left_whole,
-            "unranked": pruned.unranked,
-            "verification": dict(pruned.verification),
             "history": [dict(row) for row in pruned.history],
         },
     )

@@ -1,0 +1,206 @@
+"""``deploy bench``, ``compare`` and ``layers`` as functions: they print nothing and return what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from benchmarks.layers.comparison import LayerReport
+from benchmarks.settings import Settings
+from benchmarks.subject.given import GivenInputs
+from deploy.errors import as_call_errors
+from deploy.report.answer.shown import show_results
+from deploy.results.bench_grid import Grid, bench_models, label_models
+from deploy.results.profile import profile_models
+from deploy.results.results import Results, load
+
+__all__ = ["bench", "compare", "layers", "load_results"]
+
+File: TypeAlias = str | PathLike[str]
+Numbers: TypeAlias = int | Sequence[int] | None
+Progress: TypeAlias = Callable[[str], None]
+
+show_results()
+
+
+@as_call_errors()
+def bench(
+    model: File,
+    against: File | None = None,
+    backends: str | Sequence[str] = ("ort",),
+    *,
+    precision: str = "fp32",
+    threads: Numbers = None,
+    device: str | None = None,
+    batch: Numbers = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    input_ranges: Mapping[str, tuple[float, float]] | None = None,
+    trials: int | None = None,
+    budget_s: float = 60.0,
+    margin: float = 0.03,
+    strict: bool = False,
+    cores: Sequence[int] | None = None,
+    cold: bool = False,
+    fast: bool = False,
+    check: bool = True,
+    seed: int = 0,
+    output: File | None = None,
+    progress: Progress | None = None,
+) -> Results:
+    """Measure an ONNX file, or two of them in turn: answers are checked, then latency and memory measured.
+
+    Parameters
+    ----------
+    model : str, path or Bundle
+        ONNX file, or the folder of a bundle.
+    against : str, path or Bundle, optional
+        Baseline: the two are measured in turn, and `model` is judged against it.
+    backends : sequence of str, default=("ort",)
+        One after the other.
+    precision : str, default="fp32"
+        fp32, bf16, fp16 or int8; what was executed is read back.
+    threads, batch : int or sequence of int, optional
+        Of one inference: all usable cores, and 1. Several are measured one after the other.
+    device : str, optional
+        cpu, cuda or cuda:N.
+    shapes : Mapping of str to sequence of int, optional
+        Of inputs with free dimensions.
+    inputs : Mapping of str to array or number, optional
+        Inputs that are not to be made up.
+    input_ranges : Mapping of str to (float, float), optional
+        Between which an input is drawn.
+    trials : int, optional
+        Fresh processes of each model; default: as many as the answer needs.
+    budget_s : float, default=60.0
+        Seconds for each backend.
+    margin : float, default=0.03
+        Smallest effect that counts, as a share.
+    strict : bool, default=False
+        Decide only when the whole interval lies beyond the margin.
+    cores : sequence of int, optional
+        That the measured processes are bound to.
+    cold : bool, default=False
+        Also measure compilation.
+    fast : bool, default=False
+        First look in a few seconds: never a verdict.
+    check : bool, default=True
+        Compare the answers with a reference.
+    seed : int, default=0
+        Of inputs made up and of the order of measurements.
+    output : str or path, optional
+        Keep the results in this file; a killed measurement goes on from it.
+    progress : callable, optional
+        Receives one short line for each step.
+
+    Raises
+    ------
+    DeployError
+        One line: what is wrong, and what to do. A model that fails or answers wrongly is a row of the results.
+    """
+    grid = _grid(backends, precision, threads, device, batch, shapes, inputs, input_ranges, cores)
+    settings = Settings(
+        trials=trials, budget_s=budget_s, margin=margin, strict=strict, cold=cold, seed=seed, check=check
+    )
+    return bench_models(
+        label_models(Path(model), None if against is None else Path(against)),
+        grid,
+        settings.quick() if fast else settings,
+        progress or _silent,
+        None if output is None else Path(output),
+    )
+
+
+def compare(baseline: File, candidate: File, backends: str | Sequence[str] = ("ort",), **options: Any) -> Results:
+    """Measure two ONNX files in turn: `bench` of `candidate` against `baseline`, whose options it takes."""
+    return bench(candidate, baseline, backends, **options)
+
+
+@as_call_errors()
+def layers(
+    model: File,
+    against: File | None = None,
+    backends: str | Sequence[str] = ("ort",),
+    *,
+    precision: str = "fp32",
+    threads: Numbers = None,
+    device: str | None = None,
+    batch: Numbers = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    input_ranges: Mapping[str, tuple[float, float]] | None = None,
+    duration_s: float = 2.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> LayerReport:
+    """Profile an ONNX file layer by layer, alone or beside another one; the arguments are those of `bench`.
+
+    Parameters
+    ----------
+    duration_s : float, default=2.0
+        Seconds that calls are made for, about.
+
+    Raises
+    ------
+    DeployError
+        One line: what is wrong, and what to do.
+    """
+    grid = _grid(backends, precision, threads, device, batch, shapes, inputs, input_ranges, None)
+    models = label_models(Path(model), None if against is None else Path(against))
+    say = progress or _silent
+    report = LayerReport()
+    for profiles, pair in profile_models(models, grid, duration_s=duration_s, seed=seed, say=say, wait=say):
+        report = report.with_point(profiles, pair)
+    return report
+
+
+def load_results(path: File) -> Results:
+    """Read a results file, or the ``results.json`` in the folder of a run.
+
+    Raises
+    ------
+    ResultsError
+        It is missing, broken, or of an unknown version.
+    """
+    where = Path(path)
+    return load(where / "results.json" if where.is_dir() else where)
+
+
+def _grid(
+    backends: str | Sequence[str],
+    precision: str,
+    threads: Numbers,
+    device: str | None,
+    batch: Numbers,
+    shapes: Mapping[str, Sequence[int]] | None,
+    inputs: Mapping[str, Any] | None,
+    ranges: Mapping[str, tuple[float, float]] | None,
+    cores: Sequence[int] | None,
+) -> Grid:
+    arrays = {name: np.asarray(value) for name, value in (inputs or {}).items()}
+    return Grid(
+        backends=[backends] if isinstance(backends, str) else list(dict.fromkeys(backends)),
+        precision=precision,
+        device=device,
+        threads=_several(threads),
+        batches=_several(batch),
+        shapes={name: tuple(sizes) for name, sizes in (shapes or {}).items()},
+        cores=None if cores is None else tuple(cores),
+        given=GivenInputs(
+            arrays={name: array for name, array in arrays.items() if array.ndim},
+            values={name: (float(array),) for name, array in arrays.items() if not array.ndim},
+            ranges=dict(ranges or {}),
+        ),
+    )
+
+
+def _several(numbers: Numbers) -> tuple[int | None, ...]:
+    return (numbers,) if numbers is None or isinstance(numbers, int) else tuple(numbers)
+
+
+def _silent(line: str) -> None:
+    del line

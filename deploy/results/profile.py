@@ -1,0 +1,83 @@
+"""What ``deploy layers`` does: models, backends and a grid of options in, profiles by layer out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.layers.comparison import LayerComparison, compare_layers, other_widths
+from benchmarks.layers.layer_profile import LayerProfile
+from benchmarks.layers.profiler import profile_in_turn, same_nodes
+from benchmarks.machine.lock import machine_lock
+from benchmarks.subject.inputs import model_specs, resolve_sizes
+from benchmarks.subject.subject import SubjectSpec
+from benchmarks.tables.block import KnownBlock, known_block
+from deploy.backend_options import require_backends
+from deploy.results.bench_grid import Grid
+
+__all__ = ["Profiled", "profile_models"]
+
+Say = Callable[[str], None]
+
+
+class Profiled(NamedTuple):
+    """One point of a grid: the profiles, the baseline's first, and their comparison where there are two."""
+
+    profiles: tuple[LayerProfile, ...]
+    pair: LayerComparison | None
+
+
+def profile_models(
+    models: Mapping[str, Path], grid: Grid, *, duration_s: float, seed: int, say: Say, wait: Say
+) -> Iterator[Profiled]:
+    """Profile one model, or two in turn, at every point of a grid.
+
+    Parameters
+    ----------
+    models : Mapping of str to Path
+        One or two ONNX files by label, the baseline first.
+    grid : Grid
+        Its points.
+    duration_s : float
+        Seconds that calls are made for, about.
+    seed : int
+        Of inputs made up.
+    say : callable
+        Receives one short line for each step.
+    wait : callable
+        Receives a line when another measurement holds the machine.
+
+    Raises
+    ------
+    BackendError, BenchmarkError
+        A file is broken, a backend is not usable here, or an option makes no sense.
+    """
+    require_backends(grid.backends, grid.device)
+    for path in models.values():
+        specs_of_file = model_specs(path)  # finds a broken file now
+        resolve_sizes(specs_of_file, shapes={**grid.shapes, **grid.given.shapes(specs_of_file.inputs)})
+    *_, measured = models.values()
+    for specs in grid.specs(models):
+        tell = partial(_tell, say, specs[0].backend)
+        with machine_lock(f"deploy layers {measured}", say=wait):
+            profiles = tuple(profile_in_turn(specs, budget_s=duration_s, seed=seed, progress=tell))
+        yield Profiled(profiles, _compared(specs, profiles, seed, tell) if len(models) > 1 else None)
+
+
+def _compared(
+    specs: Sequence[SubjectSpec], profiles: Sequence[LayerProfile], seed: int, tell: Callable[[str], None]
+) -> LayerComparison:
+    """Compare the second model with the first, with the blocks of this runtime where counts of channels differ."""
+    block = KnownBlock(None, "unknown")
+    if other_widths(profiles[1], profiles[0]):
+        block = known_block(specs[0], seed=seed, say=tell)
+    if block.why:
+        tell(f"the number of channels computed together is not known: {block.why}")
+    same = same_nodes(specs[1], specs[0])
+    return compare_layers(profiles[1], profiles[0], same, block=block.size, block_from=block.source)
+
+
+def _tell(tell: Callable[[str], None], backend: str, line: str) -> None:
+    tell(f"{backend}: {line}")
