@@ -152,9 +152,8 @@ def prune(
     shares = dict(zip(COSTS, (flops, macs, params, weight_bytes, activation_bytes), strict=True))
     given = [name for name, share in (*shares.items(), ("ratios", ratios), ("speed_up", speed_up)) if share is not None]
     if len(given) != 1:
-        raise TargetError(
-            f"give one of {', '.join((*COSTS, 'ratios', 'speed_up'))}; got {' and '.join(given) or 'none'}"
-        )
+        kinds = ", ".join((*COSTS, "ratios", "speed_up"))
+        raise TargetError(f"give one of {kinds}; got {' and '.join(given) or 'none'}")
     if isinstance(method, PruningMethod) and settings:
         raise MethodError(f"method {method.name!r} was made with its settings: give its name, or leave settings out")
     if speed_up is not None:

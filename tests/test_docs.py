@@ -134,14 +134,20 @@ def _run_blocks(page: str, language: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("page", "leaves"), [("prune.md", "plan.json"), ("methods.md", "page.py")])
+@pytest.mark.parametrize(
+    ("page", "leaves"), [("prune.md", "plan.json"), ("methods.md", "page.py"), ("python.md", "results.json")]
+)
 def test_python_of_a_page_runs(tmp_path, page, leaves):
     _run_blocks(page, "python", tmp_path)
     assert (tmp_path / leaves).is_file()
 
 
 @pytest.mark.optional
-@pytest.mark.parametrize(("page", "library"), [("prune.md", "ultralytics"), ("prune.md", "transformers")])
+@pytest.mark.parametrize(
+    ("page", "library"),
+    [(page, library) for page in ("prune.md", "python.md") for library in ("ultralytics", "transformers")]
+    + [("python.md", "pytorch_lightning")],
+)
 def test_python_of_a_page_runs_where_its_library_is_installed(tmp_path, page, library):
     pytest.importorskip(library)
     _run_blocks(page, f"python {library}", tmp_path)
