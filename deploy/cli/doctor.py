@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +13,25 @@ from rich.console import Console
 from rich.table import Table
 
 from backends import registry
-from benchmarks.machine.environment import cores_available
+from benchmarks.machine.environment import Watch, instruction_sets
 from deploy.report.terminal import as_text
 from deploy.sources.datasets.data import data_availability
+from prune_deploy import how_to_install
 
-__all__ = ["doctor"]
+__all__ = ["EXTRAS", "doctor"]
+
+EXTRAS = {
+    "prune": ("torch", "training, pruning and exporting networks; the backends torch and torch-compile"),
+    "openvino": ("openvino", "the backend openvino"),
+    "tensorrt-rtx": ("tensorrt_rtx", "the backend trt, with TensorRT-RTX"),
+    "tensorrt": ("tensorrt", "the backend trt, with TensorRT"),
+    "lightning": ("pytorch_lightning", "gates in a training of Lightning"),
+    "cluster": ("distributed", "studies on a Dask cluster"),
+    "compare": ("torch_pruning", "Torch-Pruning, to compare with"),
+    "loadgen": ("mlperf_loadgen", "MLPerf LoadGen, to check the load generator against"),
+    "libraries": ("transformers", "the networks of other libraries, for deploy study coverage --set libraries"),
+}
+"""Name of an extra -> a module of it, and what it adds."""
 
 
 def doctor(
@@ -25,9 +39,13 @@ def doctor(
 ) -> None:
     """List backends, devices and data sets with their versions, and for each unusable one why and what to do."""
     console = Console(highlight=False, markup=False)
+    machine = Watch().finish()
+    console.print(as_text(f"prune-deploy {version('prune-deploy')}, Python {machine.python}, {sys.platform}"))
     console.print(
-        f"prune-deploy {version('prune-deploy')}, Python {platform.python_version()}, {sys.platform}, "
-        f"{cores_available()} usable cores"
+        as_text(
+            f"{machine.cpu or 'a processor without a name'}, {machine.cpu_cores} usable cores, "
+            f"{machine.memory_bytes / 2**30:.0f} GiB memory, {' '.join(instruction_sets()) or 'instructions unknown'}"
+        )
     )
     why_not = "why not, and what to do"
     table = Table("backend", "device", "version", "usable", why_not, title="Backends", title_justify="left")
@@ -36,6 +54,11 @@ def doctor(
         why = "" if state.ok else f"{state.reason}; {state.hint}"
         cells = (name, ", ".join(state.devices) or "-", state.version or "-", "yes" if state.ok else "no", why)
         table.add_row(*map(as_text, cells))
+    console.print(table)
+    table = Table("extra", "installed", "what it adds", "how", title="Extras", title_justify="left")
+    for extra, (module, adds) in EXTRAS.items():
+        there = find_spec(module) is not None
+        table.add_row(*map(as_text, (extra, "yes" if there else "no", adds, "" if there else how_to_install(extra))))
     console.print(table)
     table = Table("data set", "usable", "where", why_not, title="Data", title_justify="left")
     for row in data_availability(data_root):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from backends.testing import small_cnn, token_model, unknown_operator, with_external_data
 from benchmarks.validation.real_machine import chain
+from deploy.cli.doctor import EXTRAS
 
 pytestmark = pytest.mark.long
 
@@ -280,6 +282,9 @@ def test_doctor_and_list_say_what_there_is(here):
     assert doctor.returncode == names.returncode == 0
     for name in ("ort", "openvino", "torch", "trt", "digits", "fashion-mnist"):
         assert name in doctor.stdout
+    assert "usable cores" in doctor.stdout
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert extras.keys() - {"dev", "all", "ci"} <= EXTRAS.keys() <= extras.keys()
     for name in ("taylor", "l1", "uniform", "random", "cifar:resnet20", "digits", "arXiv:1608.08710", "training data"):
         assert name in names.stdout
 
