@@ -13,6 +13,7 @@ from deploy.cli import options as given
 from deploy.cli.output import print_tables, say, teller
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.layer_tables import comparison_tables, profile_tables
+from deploy.report.pages.tables_with_bars import layer_page
 from deploy.results.bench_grid import Grid, label_models, numbers, shapes
 from deploy.results.profile import profile_models
 
@@ -35,12 +36,13 @@ def layers(
     top: Annotated[int, typer.Option(min=0, help="Layers to list, the slowest first; 0: all.")] = 20,
     seed: given.Seed = 0,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write all layers here, as JSON.")] = None,
+    page: given.PageFile = None,
     json: given.Json = False,
     quiet: given.Quiet = False,
 ) -> None:
     """Profile an ONNX file layer by layer: time, MACs, bytes, and share of the measured roofline."""
-    if output is not None:
-        require_writable(output)
+    for target in filter(None, (output, page)):
+        require_writable(target)
     grid = Grid(
         backends=list(dict.fromkeys(backend or ["ort"])),
         precision=precision,
@@ -64,5 +66,7 @@ def layers(
             write_file(output, report.model_dump_json(indent=1) + "\n")
         if not json:
             print_tables(*tables)
+    if page is not None:
+        write_file(page, layer_page(report))
     if json:
         typer.echo(report.model_dump_json(indent=1))

@@ -21,6 +21,7 @@ from deploy.cli.output import json_array, leave, print_line, say, teller
 from deploy.exit_codes import measured_code
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.load_table import print_load
+from deploy.report.pages.tables_with_bars import load_page
 from deploy.results.bench_grid import numbers, onnx_file, reference_of, shapes
 
 __all__ = ["load"]
@@ -58,6 +59,7 @@ def load(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write raw samples here, one JSON line per row.")
     ] = None,
+    page: given.PageFile = None,
     json: given.Json = False,
     quiet: given.Quiet = False,
 ) -> None:
@@ -69,8 +71,8 @@ def load(
     ]
     sizes = shapes(shape or [])
     fixed = GivenInputs.read(inputs, input_value or (), input_range or ())
-    if output is not None:
-        require_writable(output)
+    for target in filter(None, (output, page)):
+        require_writable(target)
     require_backends(names, device)
     reference = reference_of(path)
     rows: list[LoadMeasurement] = []
@@ -97,6 +99,8 @@ def load(
             )
             if output is not None:
                 write_file(output, "".join(row.model_dump_json() + "\n" for row in rows))
+    if page is not None and any(row.failure is None for row in rows):
+        write_file(page, load_page(rows))
     if json:
         print_line(json_array(rows))
     elif any(row.failure is None for row in rows):

@@ -102,7 +102,7 @@ def comparison_tables(comparison: LayerComparison, top: int | None = None) -> tu
 def _time_table(profile: LayerProfile, shown: Sequence[LayerRow], rest: Sequence[LayerRow]) -> Table:
     rows = [
         (
-            _title(row),
+            layer_title(row),
             _what(row),
             _signed(row.time_ns),
             NOTHING if row.share is None else percent(row.share, 1),
@@ -135,7 +135,7 @@ def _time_table(profile: LayerProfile, shown: Sequence[LayerRow], rest: Sequence
 def _work_table(profile: LayerProfile, shown: Sequence[LayerRow]) -> Table:
     rows = [
         (
-            _title(row),
+            layer_title(row),
             count(row.macs) if row.macs else NOTHING,
             NOTHING if row.moved_bytes is None else size(row.moved_bytes),
             NOTHING if row.flops_per_s is None else f"{row.flops_per_s / 1e9:.1f}",
@@ -184,7 +184,7 @@ def _pair_cells(pair: LayerPair, notes: Notes) -> tuple[str, ...]:
     )
 
 
-def _title(row: LayerRow) -> str:
+def layer_title(row: LayerRow) -> str:
     """Name a layer after its first node; the runtime's own name is all there is where it has none."""
     return row.nodes[0] if row.nodes else row.name
 

@@ -14,7 +14,7 @@ from deploy.report.formatting import NOTHING, duration, rate
 from deploy.report.table import Table, left
 from deploy.report.terminal import print_table
 
-__all__ = ["load_table", "print_load"]
+__all__ = ["load_table", "per_second", "print_load"]
 
 _SHARES = (0.5, 0.9, 0.99)
 _N_CELLS = len(_SHARES) + 1
@@ -52,25 +52,29 @@ def print_load(measurements: Sequence[LoadMeasurement], console: Console | None 
     print_table(load_table(measurements), console or Console(highlight=False))
 
 
-def _cells(result: ScenarioResult) -> tuple[str, ...]:
-    if isinstance(result, OfflineResult):
-        return (rate(result.throughput_per_s), *[NOTHING] * _N_CELLS, str(len(result.done_ns)))
+def per_second(result: ScenarioResult) -> float | None:
+    """Return the examples per second; None where no rate keeps the bound."""
     if isinstance(result, DeviceResult):
-        latencies = result.latencies_ns
-        return (
-            rate(1e9 * result.batch / float(latencies.mean())),
-            *_percentiles(latencies.tolist()),
-            str(len(latencies)),
-        )
-    if isinstance(result, MultiStreamResult):
-        latencies = result.latencies_ns
-        return (rate(result.throughput_per_s), *_percentiles(latencies.tolist()), str(len(latencies)))
+        return 1e9 * result.batch / float(result.latencies_ns.mean())
+    if isinstance(result, OfflineResult | MultiStreamResult):
+        return result.throughput_per_s
     held = result.found.held_per_s
-    if held is None:
-        return ("none holds", *[NOTHING] * _N_CELLS, str(sum(len(probe.done_ns) for probe in result.probes)))
-    best = max((probe for probe in result.probes if probe.rate_per_s == held), key=lambda probe: len(probe.done_ns))
-    latencies = best.latencies_ns
-    return (rate(held * result.batch), *_percentiles(latencies.tolist()), str(len(latencies)))
+    return None if held is None else held * result.batch
+
+
+def _cells(result: ScenarioResult) -> tuple[str, ...]:
+    speed = per_second(result)
+    if speed is None:
+        probes = result.probes if isinstance(result, ServerResult) else ()
+        return ("none holds", *[NOTHING] * _N_CELLS, str(sum(len(probe.done_ns) for probe in probes)))
+    if isinstance(result, OfflineResult):
+        return (rate(speed), *[NOTHING] * _N_CELLS, str(len(result.done_ns)))
+    if isinstance(result, ServerResult):
+        held = [probe for probe in result.probes if probe.rate_per_s == result.found.held_per_s]
+        latencies = max(held, key=lambda probe: len(probe.done_ns)).latencies_ns
+    else:
+        latencies = result.latencies_ns
+    return (rate(speed), *_percentiles(latencies.tolist()), str(len(latencies)))
 
 
 def _limit(result: ScenarioResult) -> list[str]:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.layers.comparison import LayerReport
+from benchmarks.records.file import load as load_record
 from deploy.report.page import page
+from deploy.report.pages.tables_with_bars import layer_page
 from deploy.results.results import load
 from deploy.studies.methods.page import study_page
 from deploy.studies.methods.results import Cell, Scores, StudyResults
@@ -91,6 +94,7 @@ PAGES = {
     "a pair": lambda folder: page(simulated()),
     "a run": lambda folder: page(of_a_run(folder)),
     "a single model": lambda folder: page(alone(simulated())),
+    "layers": lambda folder: layer_page(load_record(GOLDEN / "layers-1.json", LayerReport, "layers")),
     "a study": lambda folder: study_page(study()),
     "wrong answers": lambda folder: page(wrong(simulated())),
 }
@@ -156,7 +160,7 @@ def test_bars_are_as_long_as_the_numbers_say(opened):
         assert aims[0]["left"] == pytest.approx(aims[1]["left"]), "all backends share a scale"
 
 
-@pytest.mark.parametrize("name", ["wrong answers", "a study"])
+@pytest.mark.parametrize("name", ["wrong answers", "a study", "layers"])
 def test_axe_finds_nothing(opened, tmp_path, name):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe here: make browser installs it")
     with opened(PAGES[name](tmp_path), scripts=True) as tab:
