@@ -25,6 +25,13 @@ SEED = int(os.environ.get("PRUNE_DEPLOY_TEST_SEED", "0"))
 """Other than 0, it is another draw of all that a test leaves to chance; `make rounding` sets it."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let golden files be written anew."""
+    parser.addoption(
+        "--remake", action="store_true", help="write the golden files of tests anew, from what is shown now"
+    )
+
+
 def pytest_configure() -> None:
     """With a seed, draw the first weights of every layer as they are, but for one part in a million."""
     if not SEED:

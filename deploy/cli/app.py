@@ -62,7 +62,10 @@ COMMANDS: dict[str, dict[str, Entry]] = {
             "deploy.cli.compile_:compile_model",
             "Compile an ONNX file and list its layers: what was fused, and what the runtime added.",
         ),
-        "report": Entry("deploy.cli.report:report", "Print the tables of a results file and write its page."),
+        "report": Entry(
+            "deploy.cli.report:report",
+            "Print the answer of a results file, with -v all its tables, and write its page.",
+        ),
         "list": Entry(
             "deploy.cli.list_:list_names",
             "List backends, networks, data sets, scenarios and pruning methods, with what each method does and needs.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -14,7 +14,7 @@ from benchmarks.settings import NOT_A_VERDICT, Settings
 from benchmarks.subject.given import GivenInputs
 from deploy.cli import options as given
 from deploy.cli.output import leave, say, teller
-from deploy.exit_codes import exit_code
+from deploy.exit_codes import WRONG_ANSWERS, exit_code
 from deploy.files.atomic import require_writable
 from deploy.report.page import write_page
 from deploy.report.terminal import print_results
@@ -57,6 +57,7 @@ def bench(
     page: given.PageFile = None,
     json: given.Json = False,
     quiet: given.Quiet = False,
+    verbose: given.Verbose = False,
 ) -> None:
     """Measure an ONNX file: check its answers, then latency, throughput and memory, in processes of its own.
 
@@ -78,7 +79,7 @@ def bench(
     grid = _grid(backend, precision, threads, device, batch, shape, cores)
     grid = replace(grid, given=GivenInputs.read(inputs, input_value or (), input_range or ()))
     models = label_models(model, against)
-    _measure(models, grid, settings, output, page, fast=fast, accept_unfit=accept_unfit, json=json, quiet=quiet)
+    _measure(models, grid, settings, _Shown(output, page, json, quiet, verbose), fast=fast, accept_unfit=accept_unfit)
 
 
 def compare(
@@ -107,6 +108,7 @@ def compare(
     page: given.PageFile = None,
     json: given.Json = False,
     quiet: given.Quiet = False,
+    verbose: given.Verbose = False,
 ) -> None:
     """Measure two ONNX files in turn, and decide whether CANDIDATE is faster than BASELINE.
 
@@ -124,7 +126,7 @@ def compare(
     grid = _grid(backend, precision, threads, device, batch, shape, cores)
     grid = replace(grid, given=GivenInputs.read(inputs, input_value or (), input_range or ()))
     models = label_models(candidate, baseline)
-    _measure(models, grid, settings, output, page, fast=fast, accept_unfit=accept_unfit, json=json, quiet=quiet)
+    _measure(models, grid, settings, _Shown(output, page, json, quiet, verbose), fast=fast, accept_unfit=accept_unfit)
 
 
 def _grid(
@@ -147,33 +149,40 @@ def _grid(
     )
 
 
+class _Shown(NamedTuple):
+    """Where the results go, and how much of them is printed."""
+
+    output: Path | None
+    page: Path | None
+    json: bool
+    quiet: bool
+    verbose: bool
+
+
 def _measure(
-    models: dict[str, Path],
-    grid: Grid,
-    settings: Settings,
-    output: Path | None,
-    page: Path | None,
-    *,
-    fast: bool,
-    accept_unfit: bool,
-    json: bool,
-    quiet: bool,
+    models: dict[str, Path], grid: Grid, settings: Settings, shown: _Shown, *, fast: bool, accept_unfit: bool
 ) -> None:
-    if page is not None:
-        require_writable(page)
+    if shown.page is not None:
+        require_writable(shown.page)
     if fast:
         settings = settings.quick()
-    results = bench_models(models, grid, settings, teller(quiet=quiet), output)
-    measured = results.all_measurements()
+    results = bench_models(models, grid, settings, teller(quiet=shown.quiet), shown.output)
+    if shown.page is not None:
+        write_page(results, shown.page)
+    code, measured = exit_code(results, accept_unfit=accept_unfit), results.all_measurements()
     reasons = [f"{one.subject.label} on {one.subject.backend}: {one.failure}" for one in measured if one.failure]
-    if json:
+    # Where nothing ran, the reasons are the answer.
+    answered = not shown.json and (len(reasons) < len(measured) or code == WRONG_ANSWERS)
+    if shown.json:
         typer.echo(results.model_dump_json(indent=1))
-    elif len(reasons) < len(measured):  # else a table would only hide the reasons
-        print_results(results)
-    for reason in dict.fromkeys(reasons):
-        say(f"deploy: {reason}")
-    if page is not None:
-        write_page(results, page)
-    if fast:
-        say(NOT_A_VERDICT)
-    leave(exit_code(results, accept_unfit=accept_unfit))
+    if answered:
+        paths = {label: str(path) for label, path in models.items()}
+        print_results(
+            results, code=code, paths=paths, page="" if shown.page is None else str(shown.page), verbose=shown.verbose
+        )
+    else:
+        for reason in dict.fromkeys(reasons):
+            say(f"deploy: {reason}")
+        if fast:
+            say(NOT_A_VERDICT)
+    leave(code, told=answered)

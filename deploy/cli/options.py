@@ -40,6 +40,7 @@ __all__ = [
     "Threads",
     "ThreadsList",
     "Trials",
+    "Verbose",
 ]
 
 Model: TypeAlias = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX file, or the folder of a bundle.")]
@@ -116,6 +117,9 @@ OutputFile: TypeAlias = Annotated[Path | None, typer.Option("--output", "-o", he
 PageFile: TypeAlias = Annotated[Path | None, typer.Option("--page", help="Write the HTML page here.")]
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print the results as JSON on stdout; everything else goes to stderr.")
+]
+Verbose: TypeAlias = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Print all tables and doubts below the answer.")
 ]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Do not tell how far the work is.")]
 MarkdownPage: TypeAlias = Annotated[

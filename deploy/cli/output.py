@@ -11,7 +11,7 @@ from rich.console import Console
 from deploy.exit_codes import OK, UNFIT
 from deploy.files.printable import printable
 from deploy.report.table import Table
-from deploy.report.terminal import as_text, print_table
+from deploy.report.terminal import as_text, print_block, print_table
 
 __all__ = ["json_array", "leave", "print_answer", "print_line", "print_tables", "say", "teller"]
 
@@ -31,15 +31,22 @@ def print_line(line: str = "") -> None:
     typer.echo(printable(line))
 
 
-def leave(code: int) -> None:
+def leave(code: int, *, told: bool = False) -> None:
     """End the command with the exit code of what it measured; of an unfit machine one line says so.
+
+    Parameters
+    ----------
+    code : int
+        See `deploy.exit_codes`.
+    told : bool, default=False
+        Whether the answer above says what the code means.
 
     Raises
     ------
     typer.Exit
         The code is not 0.
     """
-    if code == UNFIT:
+    if code == UNFIT and not told:
         say(
             "deploy: the machine was not fit for measuring (the reasons stand beside the numbers): measure again when "
             "it is quieter, or accept the numbers with --accept-unfit"
@@ -55,7 +62,9 @@ def json_array(records: Iterable[BaseModel]) -> str:
 
 def print_answer(text: str) -> None:
     """Print a paragraph on stdout, as wide as the terminal, and an empty line."""
-    Console(highlight=False).print(as_text(text, style="bold"), "")
+    console = Console(highlight=False)
+    print_block(as_text(text, style="bold"), console)
+    console.print()
 
 
 def print_tables(*tables: Table) -> None:

@@ -1,4 +1,4 @@
-"""``deploy report``: the tables and the page again, from a results file."""
+"""``deploy report``: the answer, the tables and the page again, from a results file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deploy.cli.output import print_line
 from deploy.report.page import write_page
 from deploy.report.terminal import print_results
 from deploy.results.gather import results_of_journal
-from deploy.results.results import load
+from deploy.results.results import Results, load
 
 __all__ = ["report"]
 
@@ -24,12 +24,21 @@ def report(
     ],
     page: given.PageFile = None,
     json: given.Json = False,
+    verbose: given.Verbose = False,
 ) -> None:
-    """Print the tables of a results file and write its page."""
+    """Print the answer of a results file, with -v all its tables, and write its page."""
     loaded = results_of_journal(results) if results.suffix == ".journal" else load(results)
     if json:
         print_line(loaded.model_dump_json(indent=1))
     else:
-        print_results(loaded)
+        print_results(
+            loaded, paths=_bundles(loaded, results.parent), page="" if page is None else str(page), verbose=verbose
+        )
     if page is not None:
         write_page(loaded, page)
+
+
+def _bundles(results: Results, folder: Path) -> dict[str, str]:
+    """Find the networks of a run beside its results."""
+    found = {row.label: folder / "export" / row.label for row in results.models}
+    return {label: str(bundle) for label, bundle in found.items() if bundle.is_dir()}

@@ -24,6 +24,7 @@ def run(
     output: given.RunFolder = None,
     data_root: given.DataRoot = None,
     accept_unfit: given.AcceptUnfit = False,
+    verbose: given.Verbose = False,
 ) -> None:
     """Train, prune, fine-tune, export, check and measure as RECIPE says.
 
@@ -36,7 +37,7 @@ def run(
         results = run_pipeline(loaded, store, say, accept_unfit=accept_unfit)
     except ChildFailedError as error:
         raise typer.Exit(error.exit_code) from None
-    print_results(results)
-    say("")
-    say(f"Page: {store.root / 'report.html'}   data: {store.root / 'results.json'}")
-    leave(run_code(results, accept_unfit=accept_unfit))
+    code = run_code(results, accept_unfit=accept_unfit)
+    bundles = {label: str(store.root / "export" / label) for label in ("dense", "pruned")}
+    print_results(results, code=code, paths=bundles, page=str(store.root / "report.html"), verbose=verbose)
+    leave(code, told=True)

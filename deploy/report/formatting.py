@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.records.measurement import Comparison, Interval, Measurement
 from benchmarks.stats.log_ratios import NEEDED_CONFIDENCE
 from benchmarks.stats.summary import summarise
+from deploy.report.answer.scores import is_lost
 from deploy.results.results import Results
 from deploy.sources.metric import Metric
 
@@ -123,9 +124,9 @@ def flop_ratio(pair: Comparison) -> float | None:
 
 
 def realised(pair: Comparison) -> str:
-    """Write how much of the FLOP count's promise was kept, with its interval."""
+    """Write how much of the FLOP count's promise was kept, with its interval; nothing where it promised nothing."""
     promise = flop_ratio(pair)
-    if promise is None or pair.speedup is None:
+    if promise is None or promise <= 1 or pair.speedup is None:
         return NOTHING
     speedup = pair.speedup
     low, value, high = (100 * end / promise for end in (speedup.low, speedup.value, speedup.high))
@@ -198,7 +199,8 @@ def _bought(results: Results, pair: Comparison) -> str:
     if speedup is None:
         return f"{backend} failed: {why_failed(pair)}"
     promise = flop_ratio(pair)
-    share = "" if promise is None else f" ({percent(speedup.value / promise)} of the promise)"
+    kept = promise is not None and promise > 1 and not is_lost(results)
+    share = f" ({percent(speedup.value / promise)} of the promise)" if kept and promise else ""
     match pair.verdict:
         case "faster":
             return f"{backend} got {interval(speedup)} faster{share}"

@@ -12,6 +12,8 @@ from statistics import median
 
 from benchmarks.records.measurement import Comparison, Cost, Interval, Measurement
 from benchmarks.stats.summary import relative_half_width, summarise
+from deploy.report.answer.doubts import doubts_of, whose
+from deploy.report.answer.scores import SLACK, is_lost
 from deploy.report.formatting import (
     NOTHING,
     count,
@@ -33,12 +35,8 @@ from deploy.report.proof_table import proof_table
 from deploy.report.speed_table import speed_table
 from deploy.report.table import Notes, Table, left
 from deploy.results.results import ModelRow, Results
-from deploy.sources.metric import Metric
 
 __all__ = ["tables"]
-
-_SLACK: dict[Metric, float] = {"accuracy": 0.001, "psnr": 0.01}
-"""0.1 points, 0.01 dB: a compiled model whose score differs by more gets a footnote."""
 
 _RUN = " What depends on data was counted in a run on the inputs."
 _SHOWN = 5
@@ -48,7 +46,7 @@ _ZEROS = " Single weights that are 0 are counted: dense runtimes multiply by the
 
 def tables(results: Results) -> tuple[Table, ...]:
     """Derive every table; one that would have no row is left out."""
-    derive = (_paper, speed_table, proof_table, _latency, _starting, _memory, _cold, _bought, _answers)
+    derive = (_paper, speed_table, proof_table, _latency, _starting, _memory, _cold, _bought, _answers, _doubts)
     return tuple(table for table in (one(results) for one in derive) if table.rows)
 
 
@@ -135,7 +133,7 @@ def _latency(results: Results) -> Table:
         rows.append(
             (
                 place(results, measurement),
-                notes.after(subject.label, measurement.doubts),
+                subject.label,
                 duration(summary.p50_ns),
                 _half_width(summary.trial_median_ns),
                 *tail,
@@ -250,7 +248,7 @@ def _median_size(values: Sequence[int | None]) -> str:
 
 def _bought(results: Results) -> Table:
     rows, notes = [], Notes()
-    confidences = set()
+    confidences, lost = set(), is_lost(results)
     for pair in results.comparisons:
         promise = flop_ratio(pair)
         outcome = notes.after(verdict(pair), _failures(pair) if pair.verdict == "failed" else [])
@@ -258,10 +256,10 @@ def _bought(results: Results) -> Table:
             confidences.add(f"{percent(pair.speedup.confidence, 1)} from {pair.speedup.n} pairs of processes")
         rows.append(
             (
-                notes.after(place(results, pair.candidate), _caveats(results, pair)),
+                place(results, pair.candidate),
                 NOTHING if promise is None else ratio(promise),
                 NOTHING if pair.speedup is None else interval(pair.speedup),
-                realised(pair),
+                NOTHING if lost else realised(pair),
                 outcome,
             )
         )
@@ -314,7 +312,7 @@ def _answers(results: Results) -> Table:
 
 
 def _score_notes(row: ModelRow, scored: float, backend: str) -> list[str]:
-    if row.score_test is None or abs(scored - row.score_test) <= _SLACK[row.metric] + 1e-9:
+    if row.score_test is None or abs(scored - row.score_test) <= SLACK[row.metric] + 1e-9:
         return []
     return [
         f"{row.label} on {backend}: test {score_name(row.metric)} differs from torch's "
@@ -327,14 +325,14 @@ def _scores_name(results: Results) -> str:
     return next(iter(names)) if len(names) == 1 else "score"
 
 
-def _caveats(results: Results, pair: Comparison) -> list[str]:
-    """List the caveats of both models; one that both share stands once, without a model's name."""
-    backend, shared = place(results, pair.candidate), set(pair.baseline.doubts) & set(pair.candidate.doubts)
-    return [
-        f"{backend}: {caveat}" if caveat in shared else f"{side.subject.label} on {backend}: {caveat}"
-        for side in pair.sides
-        for caveat in side.doubts
-    ]
+def _doubts(results: Results) -> Table:
+    """List what speaks against the numbers, each once; the number of the noise's signs is that of the answer."""
+    everywhere = {whose(results, one) for one in results.all_measurements()}
+    rows = tuple(
+        (str(number), doubt.words, "everywhere" if everywhere == {*doubt.where} else ", ".join(doubt.where))
+        for number, doubt in enumerate(doubts_of(results), 1)
+    )
+    return Table("Doubts", (*left("", "what was seen", "where"),), rows)
 
 
 def _failures(pair: Comparison) -> list[str]:

@@ -1,32 +1,39 @@
-"""The tables in the terminal: readable in 80 columns, without colour and without a tty."""
+"""Answer and tables in the terminal: readable in 80 columns, without colour and without a tty."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
+from rich.segment import Segment, Segments
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from deploy.files.printable import printable
-from deploy.report.formatting import answer
+from deploy.report.answer.deriving import answer_of
+from deploy.report.answer.lines import answer_lines
 from deploy.report.table import MARK, Table
 from deploy.report.tables import tables
 from deploy.results.results import Results
 
-__all__ = ["as_text", "print_results", "print_table", "renderables"]
+__all__ = ["as_text", "print_block", "print_results", "print_table"]
+
+_PIPED = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+"""A line below the headings, as `rich.box.SIMPLE_HEAD` has one."""
 
 
-def renderables(results: Results) -> list[RenderableType]:
-    """Return one renderable per table, then the notes, then the answer in one sentence."""
-    parts: list[RenderableType] = [_rendered(table) for table in tables(results)]
-    parts += [as_text(f"Note: {note}") for note in results.notes]
-    parts.append(as_text(answer(results), style="bold"))
-    return parts
-
-
-def print_results(results: Results, console: Console | None = None) -> None:
-    """Print the tables and the answer.
+def print_results(
+    results: Results,
+    console: Console | None = None,
+    *,
+    code: int | None = None,
+    paths: Mapping[str, str] | None = None,
+    page: str = "",
+    verbose: bool = False,
+) -> None:
+    """Print the answer, and with `verbose` all tables and doubts below.
 
     Parameters
     ----------
@@ -34,15 +41,38 @@ def print_results(results: Results, console: Console | None = None) -> None:
         Of a run, a bench or a journal.
     console : Console, optional
         Defaults to stdout.
+    code : int, optional
+        Exit code of the command; by default what the results say.
+    paths : Mapping of str to str, optional
+        Where the models lie, by label.
+    page : str, optional
+        Where the page lies.
+    verbose : bool, default=False
+        Whether the tables follow.
     """
     console = console or Console(highlight=False)
-    for renderable in renderables(results):
-        console.print(renderable, highlight=False)
+    for line in answer_lines(answer_of(results, code, paths), console.width, page, verbose=verbose):
+        console.print(line, soft_wrap=True, highlight=False)
+    if not verbose:
+        return
+    console.print()
+    for table in tables(results):
+        print_table(table, console)
 
 
 def print_table(table: Table, console: Console) -> None:
     """Print one table."""
-    console.print(_rendered(table), highlight=False)
+    print_block(_rendered(table, box.SIMPLE_HEAD if console.is_terminal else _PIPED), console)
+
+
+def print_block(block: RenderableType, console: Console) -> None:
+    """Print something as wide as the terminal; its lines do not end in blanks."""
+    for line in console.render_lines(block, console.options, pad=False):
+        while line and not line[-1].text.strip(" "):
+            line.pop()
+        if line:
+            line[-1] = line[-1]._replace(text=line[-1].text.rstrip(" "))
+        console.print(Segments([*line, Segment.line()]), end="", soft_wrap=True)
 
 
 def as_text(words: str, style: str = "") -> Text:
@@ -50,8 +80,8 @@ def as_text(words: str, style: str = "") -> Text:
     return Text(printable(words), style=style)
 
 
-def _rendered(table: Table) -> RenderableType:
-    drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+def _rendered(table: Table, lines: box.Box) -> RenderableType:
+    drawn = RichTable(box=lines, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for index, name in enumerate(table.columns):
         marks = (mark for row in table.rows for mark in MARK.findall(row[index]))
         drawn.add_column(

@@ -50,12 +50,11 @@ def ending_of(
             return Ending(code=code, sentence=_counted(backends), remedy=remedy)
         case exit_codes.USAGE:
             rows = [row for row in backends if row.verdict in _UNSOLVED]
-            sentence = "not measured: " + "; ".join(f"{row.place} {row.verdict}: {row.reason}" for row in rows)
             hints = dict.fromkeys(row.hint for row in rows if row.hint)
             return Ending(
                 code=code,
-                sentence=sentence if rows else "not everything could be measured",
-                remedy="; ".join(hints) or "repair that, or leave the backend out; what was measured beside it holds",
+                sentence=f"not measured on {', '.join(row.place for row in rows) or 'every backend'}",
+                remedy="; ".join(hints) or "repair what its row says, or leave it out; the other rows hold",
             )
         case exit_codes.INCONCLUSIVE:
             row = next((row for row in backends if row.verdict == "inconclusive"), None)

@@ -6,10 +6,10 @@ import math
 
 from benchmarks.stats.binomial import lower_tail
 from deploy.report.answer.records import ScoreChange, ScoreVerdict
-from deploy.results.results import ModelRow
+from deploy.results.results import ModelRow, Results
 from deploy.sources.metric import Metric
 
-__all__ = ["SLACK", "is_chance", "score_change_of", "score_verdict"]
+__all__ = ["SLACK", "is_chance", "is_lost", "score_change_of", "score_verdict"]
 
 SLACK: dict[Metric, float] = {"accuracy": 0.001, "psnr": 0.01}
 """0.1 points, 0.01 dB: a compiled model whose score differs by more is told."""
@@ -90,3 +90,10 @@ def score_change_of(baseline: ModelRow | None, candidate: ModelRow) -> ScoreChan
             if abs(score - after) > SLACK[metric] + 1e-9
         ),
     )
+
+
+def is_lost(results: Results) -> bool:
+    """Return whether the candidate's accuracy is that of guessing: how fast it is then says nothing."""
+    before = results.models[0] if len(results.models) == 2 else None
+    scores = score_change_of(before, results.models[-1])
+    return scores is not None and scores.lost

@@ -153,9 +153,13 @@ def test_pair_is_measured_and_told(tmp_path, here):
     assert done.returncode == 3, f"two pairs decide nothing: {done.stderr}"
     (comparison,) = json.loads(out.read_text())["comparisons"]
     assert comparison["speedup"]["low"] <= comparison["speedup"]["value"] <= comparison["speedup"]["high"]
-    assert "FLOP" in done.stdout
+    assert "FLOPs stayed the same" in done.stdout
+    assert f"page  {page}" in done.stdout
     assert "</html>" in page.read_text()
-    assert here("report", out).stdout == done.stdout
+    again = here("report", out, "-v").stdout.partition("exit ")
+    assert {*again[0].splitlines()} <= {*done.stdout.splitlines(), ""}
+    assert "Latency of one request" in again[2]
+    assert "Latency of one request" not in done.stdout
 
 
 @pytest.mark.slow

@@ -163,7 +163,7 @@ DEAD = {"failure": "killed by SIGSEGV", "failure_kind": "WorkerError", "trials":
         (0, {}, "faster on ort", ""),
         (0, {"verdict": "equivalent"}, "no difference of 3 % on ort", ""),
         (1, {"verdict": "slower"}, "slower on ort", "deploy explain"),
-        (2, {"verdict": "failed", "speedup": None, "candidate": DEAD}, "ort failed: killed by SIGSEGV", "leave"),
+        (2, {"verdict": "failed", "speedup": None, "candidate": DEAD}, "not measured on ort", "leave it out"),
         (3, {"verdict": "inconclusive", "speedup": WIDE}, "not decided on ort: the interval holds both", "--budget"),
         (4, {"candidate": {"fitness": UNFIT}}, "not fit for measuring: the hypervisor took 31 %", "--accept-unfit"),
         (5, {"verdict": "failed", "speedup": None, "candidate": WRONG}, "wrong answers: pruned on ort", "--precision"),

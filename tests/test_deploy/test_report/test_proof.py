@@ -128,12 +128,9 @@ def test_marks_of_footnotes_are_one_group():
 
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_a_mark_of_footnotes_is_never_broken(width):
-    found = results(PRUNING)
-    pair = found.comparisons[0]
-    busy = pair.candidate.model_copy(update={"doubts": tuple(f"caveat {number}" for number in range(12))})
-    pair = pair.model_copy(update={"candidate": busy})
-    found = found.model_copy(update={"comparisons": (pair, *found.comparisons[1:])})
+    proof = PROOF.model_copy(update={"left_whole": "qkv: attn divides", "unranked": "'a': no filters"})
+    found = results(PRUNING.model_copy(update={"proof": proof}))
     stream = io.StringIO()
-    print_results(found, Console(file=stream, width=width, highlight=False))
-    assert "[1-12]" in stream.getvalue()
-    assert '<span class="unbroken">[1-12]</span>' in page(found)
+    print_results(found, Console(file=stream, width=width, highlight=False), verbose=True)
+    assert "[1-5]" in stream.getvalue()
+    assert '<span class="unbroken">[1-5]</span>' in page(found)

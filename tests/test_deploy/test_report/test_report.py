@@ -75,7 +75,7 @@ def evil(results: Results) -> Results:
 def printed(results: Results, width: int, encoding: str = "utf-8") -> str:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding)
-    print_results(results, Console(file=stream, width=width, highlight=False))
+    print_results(results, Console(file=stream, width=width, highlight=False), verbose=True)
     stream.flush()
     return raw.getvalue().decode(encoding)
 
@@ -172,7 +172,7 @@ def test_no_speed_up_without_interval_and_flop_ratio(results):
         assert ("speed-up" in table.columns) == ("FLOP ratio" in table.columns)
         for row in table.rows:
             cells = dict(zip(table.columns, row, strict=True))
-            if "speed-up" in cells and cells["verdict"] != "failed [2]":
+            if "speed-up" in cells and cells["verdict"] != "failed [1]":
                 assert re.fullmatch(r"\d+\.\d\dx \[\d+\.\d\d, \d+\.\d\d\]", cells["speed-up"])
                 assert cells["FLOP ratio"] == "2.00x"
 
@@ -195,7 +195,7 @@ def test_every_measured_number_is_in_the_tables(results):
     assert "other processes used 31%" in text
     assert "there is no NVIDIA GPU; run on a machine that has one" in text
     assert "test accuracy differs from torch's 96.67 % by -1.00 points" in " ".join(text.split())
-    assert "Note: The samples are simulated." in text
+    assert "note       The samples are simulated." in text
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -388,8 +388,23 @@ def test_a_long_tail_does_not_press_the_rest_against_the_edge(results):
 def test_a_doubt_of_both_sides_is_told_once(results):
     pair = results.comparisons[0]
     sides = {side: getattr(pair, side).model_copy(update={"doubts": ("busy",)}) for side in ("baseline", "candidate")}
-    table = next(table for table in tables(only(results, "ort", **sides)) if "verdict" in table.columns)
-    assert table.notes == ("ort: busy",)
+    found = only(results, "ort", **sides)
+    table = next(table for table in tables(found) if table.title == "Doubts")
+    assert table.rows == (("1", "busy", "everywhere"),)
+    assert "[1]" not in str([table for table in tables(found) if "verdict" in table.columns])
+
+
+def test_what_was_not_promised_is_not_realised(results):
+    def realised(found: Results) -> str:
+        bought = next(table for table in tables(found) if "realised" in table.columns)
+        return bought.rows[0][bought.columns.index("realised")]
+
+    pair = results.comparisons[0]
+    rose = pair.baseline_cost.model_copy(update={"macs": 1})
+    guessing = tuple(row.model_copy(update={"n_classes": 10, "score_test": 0.1}) for row in results.models)
+    assert realised(results) != "-"
+    assert realised(only(results, "ort", baseline_cost=rose)) == "-"
+    assert realised(results.model_copy(update={"models": guessing})) == "-"
 
 
 def test_zeros_are_told_with_what_they_buy(results):
