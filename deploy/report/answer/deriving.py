@@ -76,6 +76,7 @@ def answer_of(results: Results, code: int | None = None, paths: Mapping[str, str
             fast=any(NOT_A_VERDICT in one.doubts for one in measured),
             budget_s=next((one.budget_s for one in measured if one.budget_s is not None), None),
             explain=explain,
+            lost=scores is not None and scores.lost,
         ),
         explain=explain,
     )
@@ -198,9 +199,8 @@ def _explain(
     rows: tuple[BackendAnswer, ...], before: ModelRow | None, after: ModelRow, paths: Mapping[str, str]
 ) -> str:
     """Name the command where FLOPs fell and a backend surely gave less than that."""
-    short = [
-        row for row in rows if row.speedup and row.promised and row.promised > 1 and row.speedup.high < row.promised
-    ]
+    decided = [row for row in rows if row.verdict in ("faster", "equivalent", "slower") and row.speedup]
+    short = [row for row in decided if row.promised and row.promised > max(1, row.speedup.high if row.speedup else 1)]
     if before is None or not short or not {before.label, after.label} <= paths.keys():
         return ""
     return shlex.join(["deploy", "explain", paths[after.label], "--against", paths[before.label]])

@@ -24,6 +24,7 @@ def ending_of(
     fast: bool = False,
     budget_s: float | None = None,
     explain: str = "",
+    lost: bool = False,
 ) -> Ending:
     """Return what an exit code says of these rows.
 
@@ -43,6 +44,8 @@ def ending_of(
         Seconds that were given.
     explain : str, optional
         Command that says why less was got than promised.
+    lost : bool, default=False
+        Whether nothing is left of the accuracy that guessing would not give.
     """
     match code:
         case exit_codes.REGRESSION:
@@ -80,6 +83,12 @@ def ending_of(
             )
         case exit_codes.DIFFERENT:
             return Ending(code=code, sentence="the plans differ")
+        case _ if lost:
+            return Ending(
+                code=code,
+                sentence=f"{_counted(backends)}, but its accuracy is that of guessing",
+                remedy="remove less, or train longer after pruning; a speed-up of this network is worth nothing",
+            )
         case _:
             return Ending(code=code, sentence=_counted(backends))
 

@@ -75,7 +75,11 @@ def answer_lines(answer: Answer, width: int, page: str = "", *, verbose: bool = 
     """
     rows = list(_rows(answer, width))
     facts = [*_facts(answer, verbose=verbose)]
-    ending = Text(f"exit {answer.ending.code}: {answer.ending.sentence}", _ENDINGS.get(answer.ending.code, "bold red"))
+    lost = answer.scores is not None and answer.scores.lost
+    ending = Text(
+        printable(f"exit {answer.ending.code}: {answer.ending.sentence}"),
+        "bold red" if lost else _ENDINGS.get(answer.ending.code, "bold red"),
+    )
     edge = min(width, max(map(_width, rows), default=0))
     lines = [*_heading(answer, width, edge), Text(), *rows, Text()]
     for name, text in facts:
@@ -242,7 +246,7 @@ def _noise(answer: Answer, *, verbose: bool) -> Text:
         return Text("not known: nobody looked")
     decided = any(row.verdict in ("faster", "slower", "equivalent") for row in answer.backends)
     parts = ["do not believe these numbers"] if noise.unfit else ["verdicts hold"] if decided else []
-    if noise.spread is not None:
+    if noise.spread is not None and not noise.unfit:
         parts.append(f"absolute times +-{percent(noise.spread, 0 if noise.spread >= 0.01 else 1)}")
     grade = Text(noise.grade, _GRADES[noise.grade])
     text = grade + Text(f": {', '.join(parts)}" if parts else "")
@@ -294,7 +298,7 @@ def _hanging(opening: Text, text: Text, width: int, style: str = "") -> Iterator
 
 
 def _folded(text: Text, width: int) -> Sequence[Text]:
-    return text.wrap(Console(width=width), width, overflow="fold") if _width(text) > width else [text]
+    return list(text.wrap(Console(width=width), width, overflow="fold")) if _width(text) > width else [text]
 
 
 def _width(text: Text) -> int:

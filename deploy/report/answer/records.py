@@ -252,7 +252,7 @@ class Ending:
     sentence : str
         What it says of this measurement, without a full stop.
     remedy : str
-        What to do about it; empty for 0.
+        What to do about it; empty where nothing is to be done.
     """
 
     code: int

@@ -69,6 +69,7 @@ def test_a_fall_to_chance_is_called_that(results):
     models = ({"score_test": 0.95, "n_classes": 4}, {"score_test": 0.25, "n_classes": 4, "n_test": 300})
     answer = answer_of(on_ort(results, models=models))
     assert answer.scores.verdict == "fell to chance"
+    assert answer.ending.sentence == "faster on ort, but its accuracy is that of guessing"
     assert answer.backends[0].realised is None
     unknown = answer_of(on_ort(results, models=tuple({**row, "n_classes": None} for row in models)))
     assert unknown.scores.verdict == "fell"

@@ -50,7 +50,7 @@ def test_results_are_read_unchanged(written):
 
 
 def test_a_report_is_made_of_them(written, tmp_path):
-    done = CliRunner().invoke(app, ["report", str(written), "--page", str(tmp_path / "page.html")])
+    done = CliRunner().invoke(app, ["report", str(written), "-v", "--page", str(tmp_path / "page.html")])
     assert done.exit_code == 0, done.output
     assert "unknown [1]" in done.output
     text = (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -256,7 +256,11 @@ def bundle(label: str):
         manifest=SimpleNamespace(
             scores=SimpleNamespace(metric="accuracy", validation=0.9, test=0.8, n_test=100),
             cost=SimpleNamespace(zeros=0),
-            provenance=SimpleNamespace(method=None if dense else "taylor", settings={} if dense else {"steps": 4}),
+            provenance=SimpleNamespace(
+                method=None if dense else "taylor",
+                settings={} if dense else {"steps": 4},
+                network=SimpleNamespace(n_classes=10),
+            ),
         ),
     )
 
@@ -268,6 +272,7 @@ def test_a_run_is_gathered():
     results = results_of_run(recipe, bundles, accuracy, [pair("ort", 800, 500), pair("openvino", 900, 600)])
     dense, pruned = results.models
     assert (dense.label, dense.method, dense.plan_removed_units) == ("dense", None, None)
+    assert (dense.n_classes, pruned.n_classes) == (10, 10)
     assert (pruned.label, pruned.method, pruned.plan_removed_units) == ("pruned", "taylor", 12)
     assert (dense.pruning, pruned.pruning) == (None, bundles["pruned"].pruning)
     assert pruned.cost == COSTS["pruned"]
