@@ -36,7 +36,7 @@ from deploy.report.speed_table import speed_table
 from deploy.report.table import Notes, Table, left
 from deploy.results.results import ModelRow, Results
 
-__all__ = ["tables"]
+__all__ = ["doubts_table", "tables"]
 
 _RUN = " What depends on data was counted in a run on the inputs."
 _SHOWN = 5
@@ -46,7 +46,7 @@ _ZEROS = " Single weights that are 0 are counted: dense runtimes multiply by the
 
 def tables(results: Results) -> tuple[Table, ...]:
     """Derive every table; one that would have no row is left out."""
-    derive = (_paper, speed_table, proof_table, _latency, _starting, _memory, _cold, _bought, _answers, _doubts)
+    derive = (_paper, speed_table, proof_table, _latency, _starting, _memory, _cold, _bought, _answers)
     return tuple(table for table in (one(results) for one in derive) if table.rows)
 
 
@@ -325,7 +325,7 @@ def _scores_name(results: Results) -> str:
     return next(iter(names)) if len(names) == 1 else "score"
 
 
-def _doubts(results: Results) -> Table:
+def doubts_table(results: Results) -> Table:
     """List what speaks against the numbers, each once; the number of the noise's signs is that of the answer."""
     everywhere = {whose(results, one) for one in results.all_measurements()}
     rows = tuple(

@@ -15,7 +15,7 @@ from deploy.files.printable import printable
 from deploy.report.answer.deriving import answer_of
 from deploy.report.answer.lines import answer_lines
 from deploy.report.table import MARK, Table
-from deploy.report.tables import tables
+from deploy.report.tables import doubts_table, tables
 from deploy.results.results import Results
 
 __all__ = ["as_text", "print_block", "print_results", "print_table"]
@@ -56,8 +56,9 @@ def print_results(
     if not verbose:
         return
     console.print()
-    for table in tables(results):
-        print_table(table, console)
+    for table in (*tables(results), doubts_table(results)):
+        if table.rows:
+            print_table(table, console)
 
 
 def print_table(table: Table, console: Console) -> None:

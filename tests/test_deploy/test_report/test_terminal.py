@@ -153,10 +153,15 @@ def test_each_exit_code_says_itself_in_words(recorded, tmp_path, name, sentence,
     assert remedy is None or remedy in text.partition(sentence)[2] or remedy in text
 
 
-def test_a_fall_to_chance_is_told_and_nothing_is_said_to_be_realised(recorded):
-    text = shown(on_ort(recorded, score=0.1), 80, verbose=True)
-    assert "FELL TO CHANCE" in text
-    assert re.search(r"ort +2\.00x +1\.58x \[1\.50, 1\.62\] +- +faster", text)
+def test_what_was_not_promised_is_not_realised(recorded):
+    def realised(found: Results) -> str:
+        return re.search(r"ort +\S+ +1\.58x \[1\.50, 1\.62\] +(.*?) +faster", shown(found, 80, verbose=True))[1]
+
+    rose = recorded.comparisons[0].baseline_cost.model_copy(update={"macs": 1})
+    assert realised(on_ort(recorded)) == "79 % [75, 81]"
+    assert realised(on_ort(recorded, baseline_cost=rose)) == "-"
+    assert realised(on_ort(recorded, score=0.1)) == "-"
+    assert "FELL TO CHANCE" in shown(on_ort(recorded, score=0.1), 80)
 
 
 @pytest.mark.parametrize("width", [20, 40, 80])
