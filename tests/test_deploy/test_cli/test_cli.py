@@ -288,7 +288,7 @@ def test_doctor_and_list_say_what_there_is(here):
         assert name in doctor.stdout
     assert "usable cores" in doctor.stdout
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    assert extras.keys() - {"dev", "all", "ci"} <= EXTRAS.keys() <= extras.keys()
+    assert extras.keys() - {"dev", "all", "ci", "browser"} <= EXTRAS.keys() <= extras.keys()
     for name in ("taylor", "l1", "uniform", "random", "cifar:resnet20", "digits", "arXiv:1608.08710", "training data"):
         assert name in names.stdout
 
