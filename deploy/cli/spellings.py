@@ -1,20 +1,15 @@
-"""What the command line called things before: the old words still work, and a line names the new ones."""
+"""Other words of the command line: a model by ``--model``, and what options were called before, with a line."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["MODEL_WAS_AN_OPTION", "RENAMED", "respelt"]
+__all__ = ["MODEL_MAY_BE_AN_OPTION", "RENAMED", "respelt"]
 
-MODEL_WAS_AN_OPTION = {
-    ("deploy", "bench"): "MODEL",
-    ("deploy", "load"): "MODEL",
-    ("deploy", "calibrate"): "MODEL",
-    ("deploy", "layers"): "MODEL",
-    ("deploy", "compile"): "MODEL",
-    ("table", "check"): "DENSE",
-}
-"""(Group, command) -> the argument that was ``--model``, the last one of the command."""
+MODEL_MAY_BE_AN_OPTION = frozenset(
+    {*(("deploy", name) for name in ("bench", "load", "calibrate", "layers", "compile")), ("table", "check")}
+)
+"""(Group, command) whose last argument, a model, may be given as ``--model`` as well."""
 
 RENAMED = {
     ("deploy", "bench"): {"-a": "--against"},
@@ -41,9 +36,9 @@ def respelt(command: tuple[str, str], words: Sequence[str], say: Callable[[str],
     words : sequence of str
         What follows its name.
     say : callable
-        Receives one line for each old word, which names the new one.
+        Receives one line for each word of before, which names that of today.
     """
-    argument, renamed = MODEL_WAS_AN_OPTION.get(command), RENAMED.get(command, {})
+    renamed = RENAMED.get(command, {})
     kept: list[str] = []
     models: list[str] = []
     left = iter(words)
@@ -51,9 +46,8 @@ def respelt(command: tuple[str, str], words: Sequence[str], say: Callable[[str],
         if word == "--":
             return [*kept, word, *left, *models]
         flag, joined, value = word.partition("=")
-        if argument and (model := _model(word, left)) is not None:
+        if command in MODEL_MAY_BE_AN_OPTION and (model := _model(word, left)) is not None:
             models.append(model)
-            say(f"deploy: {command[1]} takes its model without --model now: deploy {_name(command)} {argument} ...")
         elif flag in renamed:
             kept.append(f"{renamed[flag]}{joined}{value}")
             say(f"deploy: {flag} is now {renamed[flag]}")
@@ -69,8 +63,3 @@ def _model(word: str, following: Iterator[str]) -> str | None:
     if word.startswith("--model="):
         return word.removeprefix("--model=")
     return word.removeprefix("-m") if word.startswith("-m") else None
-
-
-def _name(command: tuple[str, str]) -> str:
-    group, name = command
-    return name if group == "deploy" else f"{group} {name} TABLE"
