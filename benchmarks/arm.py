@@ -174,8 +174,7 @@ class PreparedArm(Arm):
         if spec.given:
             reference = None  # its answers belong to other inputs
         shapes = {
-            **spec.shapes,
-            **spec.given.shapes(specs.inputs),
+            **spec.given.shapes(specs.inputs, spec.shapes),
             **{name: array.shape for name, array in (feeds or {}).items()},
         }
         examples = {name: array.shape for name, array in (reference.inputs if reference else {}).items()}

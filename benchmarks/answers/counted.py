@@ -63,8 +63,7 @@ def counted(
     given = given or GivenInputs()
     reference = None if given else reference
     whole = {
-        **(shapes or {}),
-        **given.shapes(specs.inputs),
+        **given.shapes(specs.inputs, shapes),
         **{name: array.shape for name, array in (feeds or {}).items()},
     }
     examples = {name: array.shape for name, array in (reference.inputs if reference else {}).items()}

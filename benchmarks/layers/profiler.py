@@ -195,7 +195,7 @@ def same_nodes(candidate: SubjectSpec, baseline: SubjectSpec) -> dict[str, str]:
 
 
 def _sizes(file: ModelFile, spec: SubjectSpec) -> InputSizes:
-    shapes = {**spec.shapes, **spec.given.shapes(file.inputs)}
+    shapes = spec.given.shapes(file.inputs, spec.shapes)
     return resolve_sizes(ModelSpecs.of(file), batch=spec.batch, shapes=shapes)
 
 

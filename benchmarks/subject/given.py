@@ -113,16 +113,32 @@ class GivenInputs:
                 )
         return tuple(calls)
 
-    def shapes(self, specs: Sequence[TensorSpec]) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the inputs of a call that are given whole, see `calls`.
+    def shapes(
+        self, specs: Sequence[TensorSpec], sizes: Mapping[str, tuple[int, ...]] | None = None
+    ) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the inputs of a call that are given whole (see `calls`), and those that are only sizes.
+
+        Parameters
+        ----------
+        specs : sequence of TensorSpec
+            Inputs of the model.
+        sizes : Mapping of str to tuple of int, optional
+            Shapes by name of input, for example of ``--shape``.
 
         Raises
         ------
         InputError
-            See `calls`; or the model has no such input.
+            See `calls`; or the model has no such input; or an array has another shape than `sizes` says.
         """
         _require_known((*self.arrays, *self.values, *self.ranges), specs)
-        return {name: array.shape for name, array in self.calls(specs)[0].items()}
+        shapes = dict(sizes or {})
+        for name, array in self.calls(specs)[0].items():
+            if shapes.setdefault(name, array.shape) != array.shape:
+                said, own = (",".join(map(str, shape)) for shape in (shapes[name], array.shape))
+                raise InputError(
+                    f"input {name!r} was to have shape {said}, what is given has {own}; leave one of them out"
+                )
+        return shapes
 
     def over(
         self, made_up: Mapping[str, Array], specs: Sequence[TensorSpec], *, seed: int = 0

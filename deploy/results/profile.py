@@ -57,7 +57,7 @@ def profile_models(
     require_backends(grid.backends, grid.device)
     for path in models.values():
         specs_of_file = model_specs(path)  # finds a broken file now
-        resolve_sizes(specs_of_file, shapes={**grid.shapes, **grid.given.shapes(specs_of_file.inputs)})
+        resolve_sizes(specs_of_file, shapes=grid.given.shapes(specs_of_file.inputs, grid.shapes))
     *_, measured = models.values()
     for specs in grid.specs(models):
         tell = partial(_tell, say, specs[0].backend)

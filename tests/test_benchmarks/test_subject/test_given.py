@@ -175,6 +175,13 @@ def test_examples_that_do_not_fit_each_other_are_one_line(arrays, said):
         GivenInputs(arrays={"x": np.ones((3, 40))}, others=({"x": np.ones((3, 41))},)).calls(SPECS)
 
 
+def test_sizes_and_what_is_given_have_to_agree():
+    given = GivenInputs(arrays={"x": np.ones((3, 40))})
+    assert given.shapes(SPECS, {"x": (3, 40), "size": (2,)}) == {"x": (3, 40), "size": (2,)}
+    with pytest.raises(InputError, match=r"input 'x' was to have shape 3,41, what is given has 3,40; leave one"):
+        given.shapes(SPECS, {"x": (3, 41)})
+
+
 def test_examples_take_turns_and_each_is_checked(save_model, tmp_path):
     """What is answered to the second one is wrong where a backend answers the first again."""
     node = helper.make_node("Mul", ["x", "x"], ["y"])
