@@ -15,7 +15,7 @@ from deploy.files.atomic import require_writable, write_file
 from deploy.report.layer_tables import comparison_tables, profile_tables
 from deploy.report.pages.tables_with_bars import layer_page
 from deploy.results.bench_grid import Grid, label_models, numbers, shapes
-from deploy.results.profile import profile_models
+from deploy.results.layer_profiles import profile_models
 
 __all__ = ["layers"]
 

@@ -15,7 +15,7 @@ from benchmarks.subject.given import GivenInputs
 from deploy.errors import as_call_errors
 from deploy.report.answer.shown import show_results
 from deploy.results.bench_grid import Grid, bench_models, label_models
-from deploy.results.profile import profile_models
+from deploy.results.layer_profiles import profile_models
 from deploy.results.results import Results, load
 
 __all__ = ["bench", "compare", "layers", "load_results"]
