@@ -12,11 +12,12 @@ from pathlib import Path
 from torch import nn
 
 from deploy.backend_options import require_backends
-from deploy.bundles.manifest import NetworkOrigin, NetworkScores, NominalCost, Provenance
+from deploy.bundles.manifest import NetworkOrigin, NominalCost, Provenance
 from deploy.bundles.pruning import Proof
 from deploy.bundles.write import write_bundle
 from deploy.exporting.export_info import require_opset
 from deploy.recipe import Recipe
+from deploy.report.formatting import score_brief
 from deploy.run.loss_check import require_losses
 from deploy.run.progress import Progress
 from deploy.run.run_stages import RunStages, speed_backend, stages_of
@@ -24,7 +25,7 @@ from deploy.run.speed_tables import require_speeds
 from deploy.run.stages import Stage, StageStore
 from deploy.run.steps import (
     StepContext,
-    evaluate_both,
+    dense_scores,
     examples,
     finetune,
     load_compact,
@@ -33,11 +34,13 @@ from deploy.run.steps import (
     prune_dense,
     pruning_facts,
     removals_folder,
+    scores_of,
     train_dense,
     zeros_of,
 )
 from deploy.sources.boundary import versions
 from deploy.sources.datasets.data import load
+from deploy.sources.datasets.told import division_sentence, preparation_sentence
 from deploy.sources.network import provenance
 from pruners.errors import MethodError
 from pruners.graph import trace
@@ -63,35 +66,48 @@ def prepare(context: StepContext, stages: RunStages) -> None:
             step(stage.begin())
             stage.finish()
             shutil.rmtree(removals_folder(context, stage.folder), ignore_errors=True)
+        if stage is stages.train:
+            _tell(context, trained)
+
+
+def _tell(context: StepContext, trained: Path) -> None:
+    """Say what the networks are given and how good the dense one is on it, before anything long is built on that."""
+    scores = dense_scores(context, trained)
+    context.progress.say(division_sentence(context.data))
+    context.progress.say(preparation_sentence(context.data))
+    told = (
+        f"{score_brief(scores.metric, value)} of {n} {part} images"
+        for part, value, n in (
+            ("validation", scores.validation, scores.n_validation),
+            ("test", scores.test, scores.n_test),
+        )
+        if value is not None
+    )
+    context.progress.say(f"the dense network on them: {', '.join(told)}")
 
 
 def _export(context: StepContext, folder: Path, trained: Path, pruned: Path, tuned: Path) -> None:
     with context.progress.bar("export the dense network"):
-        _write_bundle(context, folder / "dense", load_dense(context, trained))
+        _write_bundle(context, folder / "dense", load_dense(context, trained), trained)
     with context.progress.bar("export the pruned network"):
         compact = load_compact(context, trained=trained, pruned=pruned, weights=tuned)
-        _write_bundle(context, folder / "pruned", compact, pruned)
+        _write_bundle(context, folder / "pruned", compact, trained, pruned)
 
 
-def _write_bundle(context: StepContext, folder: Path, model: nn.Module, pruned: Path | None = None) -> None:
-    """Export a network, and what is known of it; `pruned` is where its plan lies."""
+def _write_bundle(
+    context: StepContext, folder: Path, model: nn.Module, trained: Path, pruned: Path | None = None
+) -> None:
+    """Export a network, and what is known of it; `trained` holds the dense one, `pruned` the plan of the other."""
     recipe, data = context.recipe, context.data
     plan: PruningPlan | None = None if pruned is None else load_plan(pruned)
     graph = trace(model, (examples(context, 2),))
-    validation, test = evaluate_both(context, model)
     write_bundle(
         folder,
         model,
         (examples(context, _REFERENCE_EXAMPLES),),
         name=folder.name,
         plan=plan,
-        scores=NetworkScores(
-            metric=data.metric,
-            validation=validation.score,
-            test=test.score,
-            n_validation=validation.n,
-            n_test=test.n,
-        ),
+        scores=dense_scores(context, trained) if pruned is None else scores_of(context, model),
         cost=NominalCost(
             macs=graph.macs(), parameters=graph.parameters(), zeros=0 if pruned is None else zeros_of(pruned)
         ),

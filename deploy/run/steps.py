@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deploy.bundles.manifest import NetworkScores
 from deploy.bundles.of_pruned import proof_of
 from deploy.bundles.pruning import SpeedLanding
 from deploy.recipe import Recipe
@@ -51,6 +52,7 @@ __all__ = [
     "StepContext",
     "batches",
     "build_dense",
+    "dense_scores",
     "end_if_shared",
     "evaluate_both",
     "examples",
@@ -64,6 +66,7 @@ __all__ = [
     "prune_dense",
     "pruning_facts",
     "removals_folder",
+    "scores_of",
     "scoring_loss",
     "train_dense",
     "zeros_of",
@@ -72,6 +75,7 @@ __all__ = [
 WEIGHTS = "weights.safetensors"
 PLAN = "plan.json"
 _FACTS = "pruned.json"
+_SCORES = "scores.json"
 _SCORE_STREAM, _UPDATE_STREAM, _DROP_STREAM = 1, 2, 6
 _KEEP_EVERY_S = 30.0
 
@@ -127,6 +131,26 @@ def train_dense(context: StepContext, folder: Path) -> None:
     if context.recipe.train is not None:
         fit_network(context, "train the dense network", model, context.recipe.train, folder)
     save_weights(model, folder / WEIGHTS)
+
+
+def dense_scores(context: StepContext, folder: Path) -> NetworkScores:
+    """Return how good the dense network in `folder` is: evaluated once, on images as they are prepared."""
+    file = folder / _SCORES
+    if not file.is_file():
+        write_json(file, scores_of(context, load_dense(context, folder)).model_dump(mode="json"))
+    return NetworkScores.model_validate_json(file.read_text(encoding="utf-8"))
+
+
+def scores_of(context: StepContext, model: nn.Module) -> NetworkScores:
+    """Evaluate on validation and on test images."""
+    validation, test = evaluate_both(context, model)
+    return NetworkScores(
+        metric=context.data.metric,
+        validation=validation.score,
+        test=test.score,
+        n_validation=validation.n,
+        n_test=test.n,
+    )
 
 
 def measure_dense(context: StepContext, folder: Path, model: nn.Module) -> None:

@@ -217,6 +217,8 @@ def _prepared(spec: DataSpec, family: Family, raw: Raw, division: Division) -> D
 
     parts = {name: division.part(raw, name) for name in ("train", "validation", "test")}
     train = parts["train"]
+    if spec.crop is not None and not isinstance(train, Files):
+        raise SourceError(f"data.crop is for images in files, not for data set {spec.name!r}: leave it out")
     make: Preparation | RestorationPreparation
     if isinstance(train, Photographs):
         make = RestorationPreparation(spec, family, train)

@@ -1,4 +1,4 @@
-"""A folder of photographs in one of two usual layouts: ImageNet's, or CUB-200-2011's."""
+"""A folder of images by class, divided or not, as ImageNet's is; or in the layout of CUB-200-2011."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from deploy.sources.datasets.family import Family, Files, Part, Raw
 __all__ = ["ImageFolder"]
 
 _CUB_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt", "images")
-_IMAGENET_FOLDERS = ("train", "val")
+_TRAIN, _VALIDATION, _TEST = "train", "val", "test"
 
 
 class ImageFolder(Family):
-    """ImageNet's layout
+    """One's own
+        ``CLASS/*.jpg``: tested on a fifth of the images, drawn by the seed.
+    ImageNet's layout
         ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``. The reported figure is that of ``val``, validation images are
-        taken from ``train``. With a ``test/CLASS/*.jpg`` beside them, test and validation are those two folders.
+        taken from ``train``. With a ``test/CLASS/*.jpg`` beside them, test and validation are those two folders;
+        without ``val``, validation images are taken from ``train``.
     CUB-200-2011's layout
         ``images.txt``, ``image_class_labels.txt``, ``train_test_split.txt``, ``classes.txt``, ``images/``.
     """  # noqa: D205
@@ -27,7 +30,9 @@ class ImageFolder(Family):
     modules = ("torch", "torchvision")
     argument_form = "PATH"
     image_size = 224
-    wanted = "train/ and val/ (ImageNet's layout), or images.txt and its companions (CUB-200-2011's)"
+    wanted = (
+        "a folder for each class, train/ and val/ with such folders, or images.txt and its companions (CUB-200-2011's)"
+    )
     hint = "write imagefolder:PATH with the folder of the data set"
 
     def places(self, root: Path) -> tuple[Path, ...]:
@@ -35,31 +40,47 @@ class ImageFolder(Family):
         return (root / Path(self.argument).expanduser(),)
 
     def lacks(self, place: Path) -> str | None:
-        """Return what keeps `place` from being either layout."""
+        """Return what keeps `place` from being one of the layouts."""
         if not place.is_dir():
             return "no such folder"
-        wanted = _CUB_FILES if (place / "images.txt").is_file() else _IMAGENET_FOLDERS
-        absent = next((name for name in wanted if not (place / name).exists()), None)
-        return None if absent is None else f"no {absent}"
+        if (place / "images.txt").is_file():
+            absent = next((name for name in _CUB_FILES if not (place / name).exists()), None)
+            return None if absent is None else f"no {absent}"
+        if not _folders(place):
+            return "no folder in it: images lie in one folder for each class"
+        if (place / _TRAIN).is_dir() and not _folders(place / _VALIDATION) and not _folders(place / _TEST):
+            return f"no {_VALIDATION}"
+        return None
 
     def read(self, place: Path | None) -> Raw:
         """List the images."""
         assert place is not None
-        return self._read_cub(place) if (place / "images.txt").is_file() else self._read_imagenet(place)
+        if (place / "images.txt").is_file():
+            return self._read_cub(place)
+        raw = self._read_divided(place) if (place / _TRAIN).is_dir() else self._read_undivided(place)
+        if len(raw.classes) < 2:
+            raise SourceError(
+                f"data set {self.name!r} has only one class, {raw.classes[0]!r}: put the images of each class into a "
+                "folder of its own"
+            )
+        return raw
 
-    def _read_imagenet(self, place: Path) -> Raw:
-        classes, train = self._scan(place, "train")
+    def _read_undivided(self, place: Path) -> Raw:
+        classes, train = self._scan(place, "")
+        return Raw(classes=classes, train=train)
+
+    def _read_divided(self, place: Path) -> Raw:
+        classes, train = self._scan(place, _TRAIN)
         others: dict[str, Part] = {}
         # ImageNet's own test folder is flat: its labels are secret.
-        has_test = any(entry.is_dir() for entry in _entries(place / "test"))
-        for name in ("val", "test") if has_test else ("val",):
+        for name in (name for name in (_VALIDATION, _TEST) if _folders(place / name)):
             found, others[name] = self._scan(place, name)
             if found != classes:
                 stranger = sorted(set(found) ^ set(classes))[0]
-                raise SourceError(f"data set {self.name!r}: class {stranger!r} is in only one of train/ and {name}/")
-        if has_test:
-            return Raw(classes=classes, train=train, validation=others["val"], test=others["test"])
-        return Raw(classes=classes, train=train, test=others["val"])
+                raise SourceError(f"data set {self.name!r}: class {stranger!r} is in only one of {_TRAIN}/ and {name}/")
+        if _TEST in others:
+            return Raw(classes=classes, train=train, validation=others.get(_VALIDATION), test=others[_TEST])
+        return Raw(classes=classes, train=train, test=others[_VALIDATION])
 
     def _scan(self, place: Path, name: str) -> tuple[tuple[str, ...], Files]:
         from torchvision import datasets
@@ -117,5 +138,5 @@ class ImageFolder(Family):
         return table
 
 
-def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+def _folders(place: Path) -> list[Path]:
+    return [entry for entry in place.iterdir() if entry.is_dir()] if place.is_dir() else []

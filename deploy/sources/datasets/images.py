@@ -16,10 +16,18 @@ from deploy.errors import SourceError
 from deploy.sources.boundary import cause
 from deploy.sources.datasets.family import Files, Pixels
 
-__all__ = ["FileImages", "MemoryImages", "Normalise", "ShiftAndFlip", "file_statistics", "pixel_statistics"]
+__all__ = [
+    "USUAL_CROP",
+    "FileImages",
+    "MemoryImages",
+    "Normalise",
+    "ShiftAndFlip",
+    "file_statistics",
+    "pixel_statistics",
+]
 
-# torchvision's reference evaluation: 224 pixels out of a shorter side of 256.
-_CROP_FRACTION = 0.875
+USUAL_CROP = 0.875
+"""Share of the shorter side that torchvision's reference evaluation keeps: 224 pixels out of 256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +153,27 @@ class FileImages(Dataset[tuple[Tensor, int]]):
     channels : {1, 3}
         Grey or colour.
     size : int
-        Side of the square. Plain images: the shorter side is resized to ``size / 0.875``, then the centre is cut out.
-        Augmented ones: a random area (8 % to 100 %, aspect 3/4 to 4/3) is resized to the square and mirrored with
-        probability 1/2, the numbers coming from torch's global generator.
+        Side of the square. Plain images: see `crop`. Augmented ones: a random area (8 % to 100 %, aspect 3/4 to 4/3) is
+        resized to the square and mirrored with probability 1/2, the numbers coming from torch's global generator.
     normalise : Normalise
         Applied last.
+    crop : float or None, default=0.875
+        The shorter side is resized to ``size / crop``, then the centre is cut out; None: the whole image is resized to
+        the square, whatever its shape.
     augment, flip : bool
         Whether to augment, and whether mirroring is part of it.
     """
 
     def __init__(
-        self, part: Files, *, channels: int, size: int, normalise: Normalise, augment: bool = False, flip: bool = True
+        self,
+        part: Files,
+        *,
+        channels: int,
+        size: int,
+        normalise: Normalise,
+        crop: float | None = USUAL_CROP,
+        augment: bool = False,
+        flip: bool = True,
     ) -> None:
         from torchvision.transforms import v2
 
@@ -164,8 +182,10 @@ class FileImages(Dataset[tuple[Tensor, int]]):
             steps = [v2.RandomResizedCrop(size, antialias=True)]
             if flip:
                 steps.append(v2.RandomHorizontalFlip())
+        elif crop is None:
+            steps = [v2.Resize((size, size), antialias=True)]
         else:
-            steps = [v2.Resize(round(size / _CROP_FRACTION), antialias=True), v2.CenterCrop(size)]
+            steps = [v2.Resize(round(size / crop), antialias=True), v2.CenterCrop(size)]
         self._transform = v2.Compose([*steps, v2.PILToTensor()])
         self._part = part
         self._mode = "RGB" if channels == 3 else "L"

@@ -8,6 +8,7 @@ from deploy.errors import SourceError
 from deploy.sources.datasets.data_spec import DataSpec, Normalisation
 from deploy.sources.datasets.family import Family, Files, Part, Pixels
 from deploy.sources.datasets.images import (
+    USUAL_CROP,
     FileImages,
     MemoryImages,
     Normalise,
@@ -28,7 +29,7 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, std of torch
 
 
 def given_normalisation(
-    wanted: Literal["train", "imagenet"] | Normalisation, channels: int
+    wanted: Literal["train", "imagenet", "none"] | Normalisation, channels: int
 ) -> tuple[Normalise, str] | None:
     """Return a normalisation that does not depend on the training images, and where it is from; None for "train".
 
@@ -41,6 +42,8 @@ def given_normalisation(
         if len(wanted.mean) != channels:
             raise SourceError(f"data.normalise has {len(wanted.mean)} numbers, the images have {channels} channels")
         return Normalise(wanted.mean, wanted.std), "given"
+    if wanted == "none":
+        return Normalise((0.0,) * channels, (1.0,) * channels), "none: values stay in [0, 1]"
     if wanted == "imagenet":
         if channels != len(_IMAGENET[0]):
             raise SourceError(
@@ -74,6 +77,7 @@ class Preparation:
     def __init__(self, spec: DataSpec, family: Family, train: Pixels | Files) -> None:
         self._flip = family.flips
         own = train.images.shape[1:] if isinstance(train, Pixels) else None
+        self._crop = None if spec.crop == "none" else spec.crop or USUAL_CROP
         self._channels: int = spec.channels or (own[2] if own else 3)
         side = spec.image_size or family.image_size
         if side is not None:
@@ -89,8 +93,9 @@ class Preparation:
             "std": list(self._normalise.std),
             "statistics": source,
             "resize": "bilinear, antialiased"
-            if own
-            else "shorter side to image_size / 0.875, bilinear, antialiased, then centre crop",
+            if own or self._crop is None
+            else f"shorter side to image_size / {self._crop:g}, bilinear, antialiased, then centre crop",
+            "colour": _colour(self._channels, None if own is None else own[2]),
         }
 
     def __call__(self, part: Part, *, augment: bool = False) -> Dataset[tuple[Tensor, int]]:
@@ -101,7 +106,15 @@ class Preparation:
             return MemoryImages(part, channels=channels, size=self._size, normalise=normalise, augment=shift)
         assert isinstance(part, Files), "the parts of a data set are of one kind"
         side = self._size[0]
-        return FileImages(part, channels=channels, size=side, normalise=normalise, augment=augment, flip=self._flip)
+        return FileImages(
+            part,
+            channels=channels,
+            size=side,
+            normalise=normalise,
+            crop=self._crop,
+            augment=augment,
+            flip=self._flip,
+        )
 
     def _normalisation(self, spec: DataSpec, train: Pixels | Files) -> tuple[Normalise, str]:
         wanted = spec.normalise
@@ -115,7 +128,16 @@ class Preparation:
 
     def _from_files(self, train: Files, seed: int) -> tuple[Normalise, str]:
         neutral = Normalise((0.0,) * self._channels, (1.0,) * self._channels)
-        images = FileImages(train, channels=self._channels, size=self._size[0], normalise=neutral)
+        images = FileImages(train, channels=self._channels, size=self._size[0], normalise=neutral, crop=self._crop)
         n = min(len(images), _MAX_STATISTICS_IMAGES)
         chosen, _ = stratified(train.labels, n, seed=seed, draw=Draw.STATISTICS)
         return file_statistics(images, chosen.tolist()), f"{n} of {len(images)} training images, at their final size"
+
+
+def _colour(channels: int, own: int | None) -> str:
+    """Say what becomes of colour; `own` is that of images in memory."""
+    if own is None:
+        return "read as colour, grey repeated" if channels == 3 else "read as grey"
+    if own == channels:
+        return "grey" if channels == 1 else "colour"
+    return "grey repeated to 3 channels" if channels == 3 else "colour to grey, by luminance"

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from deploy.errors import SourceError
 from deploy.sources.datasets.data import ROOT_VARIABLE, DataSpec, load
+from deploy.sources.datasets.told import division_sentence, preparation_sentence
 
 CLASSES = ("cat", "dog")
 
@@ -164,6 +165,67 @@ def test_broken_imagenet_layouts_are_one_line(tmp_path, damage, words):
         write_image(tmp_path / "val" / "fox" / "0.png", seed=0)
     elif damage == "empty class":
         (tmp_path / "train" / "eel").mkdir()
+    with pytest.raises(SourceError, match=words) as caught:
+        load(DataSpec(name=f"imagefolder:{tmp_path}"))
+    assert "\n" not in str(caught.value)
+
+
+def write_classes(root, n=10, size=(40, 30)):
+    for index, label in enumerate(CLASSES):
+        for number in range(n):
+            write_image(root / label / f"{number}.png", seed=(index, number), size=size)
+
+
+def test_a_folder_of_classes_is_divided_by_the_seed(tmp_path):
+    write_classes(tmp_path)
+    data = load(DataSpec(name=f"imagefolder:{tmp_path}", image_size=8, validation_fraction=0.25))
+    assert data.classes == CLASSES
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [12, 4, 4]
+    assert division_sentence(data).endswith("20 images in 2 classes: 12 to train on, 4 to validate on, 4 to test on")
+
+
+def test_train_and_test_without_val(tmp_path):
+    write_imagenet(tmp_path, ("train", "test"))
+    data = load(DataSpec(name=f"imagefolder:{tmp_path}", image_size=8))
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [18, 2, 20]
+
+
+@pytest.mark.parametrize(
+    ("crop", "words"),
+    [
+        ("none", "8 x 8 pixels; bilinear, antialiased; read as colour, grey repeated; values in [0, 1], not norm"),
+        (1, "8 x 8 pixels; shorter side to image_size / 1, bilinear, antialiased, then centre crop; read as colour"),
+    ],
+)
+def test_nothing_is_cut_away_where_that_is_asked_for(tmp_path, crop, words):
+    write_classes(tmp_path, size=(8, 8))
+    data = load(DataSpec(name=f"imagefolder:{tmp_path}", image_size=8, crop=crop, normalise="none"))
+    with Image.open(tmp_path / CLASSES[data.test[0][1]] / f"{data.indices['test'][0] % 10}.png") as image:
+        np.testing.assert_allclose(data.test[0][0].numpy() * 255, np.asarray(image).transpose(2, 0, 1), atol=1e-3)
+    assert words in preparation_sentence(data)
+
+
+def test_crop_is_for_files(tmp_path):
+    write_classes(tmp_path)
+    spec = DataSpec(name=f"imagefolder:{tmp_path}", image_size=8)
+    assert "crop" not in spec.model_dump(), "recipes without the key stay what they were"
+    with pytest.raises(SourceError, match="crop is for images in files"):
+        load(DataSpec(name="digits", crop="none"))
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        ((), "no folder in it: images lie in one folder for each class"),
+        (("cat",), "only one class, 'cat'"),
+        (("cat", "dog", "empty"), r"holds no images by class \(FileNotFoundError"),
+    ],
+)
+def test_folders_without_classes_are_one_line(tmp_path, folders, words):
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+        if folder != "empty":
+            write_image(tmp_path / folder / "0.png", seed=0)
     with pytest.raises(SourceError, match=words) as caught:
         load(DataSpec(name=f"imagefolder:{tmp_path}"))
     assert "\n" not in str(caught.value)
