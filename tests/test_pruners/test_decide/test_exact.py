@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pruners.decide import exact
 from pruners.decide.budget import Budget, TimeLimit, time_budget
 from pruners.decide.choices import Choices
 from pruners.decide.decisions import decide
-from pruners.decide.exact import exact_counts, kept_importance
+from pruners.decide.exact import Product, exact_counts, exact_plan, kept_importance
 from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
 from pruners.errors import MethodError, TargetError
 from pruners.target import Target
@@ -52,9 +53,49 @@ def test_as_good_as_every_plan_tried(seed, shares):
         with pytest.raises(TargetError, match=r"between 1x and .*x can be reached"):
             exact_counts(choices, scores, budget)
         return
-    counts = exact_counts(choices, scores, budget)
-    assert all(each.model.time_ns(counts) <= each.limit_ns for each in limits)
-    assert kept_importance(choices, scores, counts) >= max(within) - 2e-3
+    plan = exact_plan(choices, scores, budget)
+    kept = kept_importance(choices, scores, plan.counts)
+    assert all(each.model.time_ns(plan.counts) <= each.limit_ns for each in limits)
+    assert kept >= max(within) - 2e-3
+    assert max(within) <= kept * (1 + plan.gap) + 1e-6
+
+
+@given(st.integers(0, 10**6))
+def test_no_cut_excludes_a_plan(seed):
+    """A fraction of a product is cut off; of a plan only what lies below the product itself."""
+    rng = np.random.default_rng(seed)
+    first, second = (rng.integers(0, 5, size=rng.integers(2, 6)).astype(float) for _ in range(2))
+    first[0], second[0] = 3, 2
+    sizes = len(first), len(second)
+    product_of = Product(sum(sizes), np.arange(sizes[0]), first, sizes[0] + np.arange(sizes[1]), second)
+    true = {(i, j): first[i] * second[j] / (first.max() * second.max()) for i, j in product(*map(range, sizes))}
+    plans = {ij: np.concatenate([np.eye(sizes[0])[ij[0]], np.eye(sizes[1])[ij[1]], [true[ij]]]) for ij in true}
+    fraction = np.concatenate([rng.dirichlet(np.full(size, 0.3)) for size in sizes] + [[0.0]])
+    low = {ij: np.append(plan[:-1], 0.0) for ij, plan in plans.items()}
+    for x in (fraction, *low.values()):
+        cut = product_of.cut(x)
+        if cut is not None:
+            assert cut.factors @ x[cut.columns] < cut.least
+            assert all(cut.factors @ plan[cut.columns] >= cut.least - 1e-9 for plan in plans.values())
+    for ij, plan in plans.items():
+        assert product_of.cut(plan) is None
+        assert (product_of.cut(low[ij]) is None) == (true[ij] == 0)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_solution_that_is_too_slow_is_no_plan(seed, monkeypatch):
+    """Without cuts every product is 0 for the solver: its solutions are excluded one by one, and made smaller."""
+    monkeypatch.setattr(Product, "cut", lambda *_: None)
+    monkeypatch.setattr(exact, "TIME_LIMIT_S", 1.0)
+    rng = np.random.default_rng(seed)
+    sizes = dict.fromkeys(NAMES, 6)
+    model, choices = model_of(rng, sizes), Choices({name: tuple(range(1, 7)) for name in NAMES})
+    scores, budget = {name: tuple(rng.random(6)) for name in NAMES}, budget_of(model, 0.5)
+    plan = exact_plan(choices, scores, budget)
+    plans = [dict(zip(NAMES, counts, strict=True)) for counts in product(*choices.legal.values())]
+    most = max(kept_importance(choices, scores, each) for each in plans if budget.met(each))
+    assert budget.met(plan.counts)
+    assert most <= kept_importance(choices, scores, plan.counts) * (1 + plan.gap) + 1e-6
 
 
 def test_removed_units_are_limited():
