@@ -192,7 +192,7 @@ def kept_importance(choices: Choices, scores: Mapping[str, Sequence[float]], cou
 
 def _gap(kept: float, bound: float) -> float:
     missed = max(bound - kept, 0.0)
-    return missed / kept if missed else 0.0
+    return (missed / kept if kept else inf) if missed else 0.0
 
 
 class Row(NamedTuple):
