@@ -80,7 +80,7 @@ def test_a_closed_model_says_so(backend, tmp_path):
 
 
 def test_a_folder_is_no_model(tmp_path):
-    with pytest.raises(ModelLoadError, match="no such file"):
+    with pytest.raises(ModelLoadError, match="it is a folder"):
         create("null").compile(tmp_path)
 
 

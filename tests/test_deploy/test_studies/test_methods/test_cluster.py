@@ -72,7 +72,7 @@ def test_a_worker_without_the_folder_says_so(tmp_path):
 
 def test_without_the_package_the_command_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ExtraMissingError, match=r"prune-deploy\[cluster\]"):
+    with pytest.raises(ExtraMissingError, match=r"\.\[cluster\]"):
         DaskCluster("tcp://127.0.0.1:1", tmp_path)
 
 
