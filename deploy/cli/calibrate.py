@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -18,7 +16,7 @@ from deploy.cli import options as given
 from deploy.cli.output import json_array, leave, print_line, say, teller
 from deploy.exit_codes import OK, UNFIT
 from deploy.report.formatting import duration, percent
-from deploy.results.bench_grid import onnx_file, reference_of
+from deploy.results.bench_grid import onnx_file, reference_of, saying_for
 
 __all__ = ["calibrate"]
 
@@ -55,7 +53,7 @@ def calibrate(
             candidate_reference=reference,
             baseline_reference=reference,
             settings=Settings(trials=pairs, margin=counts, budget_s=budget, seed=seed),
-            progress=partial(_tell, teller(quiet=quiet), name),
+            progress=saying_for(name, teller(quiet=quiet)),
         )
         if comparison.verdict == "failed":
             raise BenchmarkError(f"{name}: {comparison.candidate.failure or comparison.baseline.failure}")
@@ -83,7 +81,3 @@ def calibrate(
     if json:
         print_line(json_array(floors))
     leave(UNFIT if unfit and not accept_unfit else OK)
-
-
-def _tell(tell: Callable[[str], None], backend: str, line: str) -> None:
-    tell(f"{backend}: {line}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +25,7 @@ from deploy.cli import options as given
 from deploy.cli.output import print_answer, print_tables, say, teller
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.explanation import answer, explanation_page, explanation_tables
-from deploy.results.bench_grid import Grid, label_models, shapes
+from deploy.results.bench_grid import Grid, label_models, saying_for, shapes
 
 __all__ = ["explain"]
 
@@ -85,7 +83,7 @@ def explain(
     same = same_nodes(pruned_spec, dense_spec)  # finds a broken file before anything is profiled
     notes = _of_bundle(pruned_spec)
     counts = None if space is None else kept_counts(space, dense_spec.model, pruned_spec.model, same)
-    tell = partial(_tell, teller(quiet=quiet), backend)
+    tell = saying_for(backend, teller(quiet=quiet))
     plans: tuple[AlignedPlan, ...] = ()
     if space is not None and known is not None and counts is not None:
         plans = aligned_plans(
@@ -132,7 +130,3 @@ def _of_bundle(spec: SubjectSpec) -> list[str]:
     proof = None if bundle is None or bundle.pruning is None else bundle.pruning.proof
     texts = () if proof is None else (proof.left_whole, proof.unranked)
     return [f"left whole, says the bundle: {text}" for text in texts if text]
-
-
-def _tell(tell: Callable[[str], None], backend: str, line: str) -> None:
-    tell(f"{backend}: {line}")

@@ -24,7 +24,7 @@ from deploy.files.atomic import require_writable
 from deploy.results.gather import results_of_bench
 from deploy.results.results import Results
 
-__all__ = ["Grid", "bench_models", "label_models", "numbers", "onnx_file", "reference_of", "shapes"]
+__all__ = ["Grid", "bench_models", "label_models", "numbers", "onnx_file", "reference_of", "saying_for", "shapes"]
 
 Say = Callable[[str], None]
 
@@ -138,6 +138,11 @@ def bench_models(
             if journal is not None:
                 journal.finish()
     return results
+
+
+def saying_for(backend: str, say: Say) -> Say:
+    """Return what says lines as `say` does, each behind the name of a backend."""
+    return lambda line: say(f"{backend}: {line}")
 
 
 def label_models(model: Path, against: Path | None) -> dict[str, Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from benchmarks.subject.inputs import model_specs, resolve_sizes
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.block import KnownBlock, known_block
 from deploy.backend_options import require_backends
-from deploy.results.bench_grid import Grid
+from deploy.results.bench_grid import Grid, saying_for
 
 __all__ = ["Profiled", "profile_models"]
 
@@ -60,7 +59,7 @@ def profile_models(
         resolve_sizes(specs_of_file, shapes=grid.given.shapes(specs_of_file.inputs, grid.shapes))
     *_, measured = models.values()
     for specs in grid.specs(models):
-        tell = partial(_tell, say, specs[0].backend)
+        tell = saying_for(specs[0].backend, say)
         with machine_lock(f"deploy layers {measured}", say=wait):
             profiles = tuple(profile_in_turn(specs, budget_s=duration_s, seed=seed, progress=tell))
         yield Profiled(profiles, _compared(specs, profiles, seed, tell) if len(models) > 1 else None)
@@ -77,7 +76,3 @@ def _compared(
         tell(f"the number of channels computed together is not known: {block.why}")
     same = same_nodes(specs[1], specs[0])
     return compare_layers(profiles[1], profiles[0], same, block=block.size, block_from=block.source)
-
-
-def _tell(tell: Callable[[str], None], backend: str, line: str) -> None:
-    tell(f"{backend}: {line}")
