@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.errors import InputError
+from benchmarks.layers.comparison import LayerReport
+from benchmarks.records.file import load as load_record
 from deploy.cli import options as given
 from deploy.cli.output import print_line
 from deploy.report.page import write_page
@@ -23,10 +26,17 @@ def report(
         typer.Argument(metavar="RESULTS", help="A results.json, or the .journal of a measurement that was killed."),
     ],
     page: given.PageFile = None,
+    layers: Annotated[
+        Path | None,
+        typer.Option("--layers", help="What `deploy layers MODEL --against BASELINE -o` wrote, to stand on the page."),
+    ] = None,
     json: given.Json = False,
     verbose: given.Verbose = False,
 ) -> None:
     """Print the answer of a results file, with -v all its tables, and write its page."""
+    if layers is not None and page is None:
+        raise InputError("--layers stands on the page: give --page too")
+    profiled = None if layers is None else load_record(layers, LayerReport, "layers")
     loaded = results_of_journal(results) if results.suffix == ".journal" else load(results)
     if json:
         print_line(loaded.model_dump_json(indent=1))
@@ -35,7 +45,7 @@ def report(
             loaded, paths=_bundles(loaded, results.parent), page="" if page is None else str(page), verbose=verbose
         )
     if page is not None:
-        write_page(loaded, page)
+        write_page(loaded, page, profiled)
 
 
 def _bundles(results: Results, folder: Path) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,24 @@ from typing import Any
 import yaml
 from markupsafe import Markup, escape
 
-from benchmarks.records.measurement import Environment, Measurement
-from benchmarks.settings import NOT_A_VERDICT
+from benchmarks.errors import NotComparableError
+from benchmarks.layers.comparison import LayerReport
+from benchmarks.records.measurement import Environment
 from deploy import exit_codes
 from deploy.files.atomic import write_file
 from deploy.files.printable import printable
 from deploy.report.answer.deriving import answer_of
+from deploy.report.answer.doubts import noise_parts
 from deploy.report.answer.records import Ending
-from deploy.report.drawing.plots import flops_plot, latency_plot
+from deploy.report.drawing.plots import flops_plot, latency_plot, latency_range
 from deploy.report.formatting import answer, percent, size
-from deploy.report.pages.first_screen import bars, signs, tiles
+from deploy.report.layer_tables import comparison_tables
+from deploy.report.pages.charts import group_bars, pair_bars
+from deploy.report.pages.commands import layers_commands, repeat_command
+from deploy.report.pages.first_screen import bars, doubts, tiles
 from deploy.report.pages.rendering import render
-from deploy.report.plan_picture import plan_picture
 from deploy.report.plan_rows import group_table
-from deploy.report.proof_table import proof_table
-from deploy.report.tables import tables
+from deploy.report.tables import tables_by_name
 from deploy.results.results import ModelRow, Results
 
 __all__ = ["page", "write_page"]
@@ -38,58 +40,69 @@ _ALARMING = {
 """Exit codes that stand above everything else."""
 
 
-def page(results: Results) -> str:
+def page(results: Results, layers: LayerReport | None = None) -> str:
     """Make the whole page. The same results give the same page.
 
     Parameters
     ----------
     results : Results
         Of this or an older version.
+    layers : LayerReport, optional
+        The same models layer by layer, in pairs.
+
+    Raises
+    ------
+    NotComparableError
+        The layers are those of other models, or of one model alone.
     """
-    return render("results.html", **_context(results))
+    return render("results.html", **_context(results), **_layers(results, layers))
 
 
-def write_page(results: Results, path: Path) -> None:
+def write_page(results: Results, path: Path, layers: LayerReport | None = None) -> None:
     """Write the page; it appears whole or not at all.
 
     Raises
     ------
     OutputError
         It cannot be written.
+    NotComparableError
+        See `page`.
     """
-    write_file(path, page(results))
+    write_file(path, page(results, layers))
 
 
 def _context(results: Results) -> dict[str, Any]:
     """Collect what the template shows, from the answer to the tables behind it."""
-    derived, proof, told = tables(results), proof_table(results), answer_of(results)
+    derived, told = tables_by_name(results), answer_of(results)
+    proof = derived.pop("proof", None)
     if results.recipe is not None:
-        repeat_by = "Save this as recipe.yaml, then: deploy run recipe.yaml"
+        folder, repeat_by = "In the folder of the run:", "Save this as recipe.yaml, then: deploy run recipe.yaml"
         repeat = yaml.safe_dump(results.recipe, sort_keys=False, allow_unicode=True)
     else:
-        repeat_by = "Measured by (with the files named above):"
-        repeat = "\n".join(
-            dict.fromkeys(printable(_repeat_command(results, one)) for one in results.all_measurements())
-        )
+        folder, repeat_by = "With the files named above:", "Measured by (with the files named above):"
+        repeat = "\n".join(dict.fromkeys(printable(repeat_command(results, one)) for one in results.all_measurements()))
     return {
         "title": results.title,
         "banner": _banner(told.ending),
         "tiles": tiles(told),
         "bars": bars(told),
         "noise": told.noise,
-        "signs": signs(told.doubts),
+        "noise_parts": [part.replace("+-", "\N{PLUS-MINUS SIGN}") for part in noise_parts(told)],
+        "signs": doubts(told, noise=True),
+        "doubts": doubts(told, noise=False),
         "made": f"Measured on {told.machine}, {_day(told.created_utc)}, prune-deploy {results.tool_version}.",
         "answer": answer(results),
         "notes": results.notes,
         "plots_title": "Latency, and FLOPs against time" if results.comparisons else "Latency",
         "panels": list(_panels(results)),
         "proof": proof,
-        "tables": [table for table in derived if table != proof],
+        "tables": list(derived.values()),
         "prunings": list(_prunings(results)),
         "models": [(row.label, f"{row.file}, sha256 {row.sha256}{_pruned_by(row)}") for row in results.models],
         "machine": _machine(results.environment),
         "repeat_by": repeat_by,
         "repeat": escape(repeat),
+        "folder": folder,
     }
 
 
@@ -108,6 +121,10 @@ def _day(created_utc: str) -> str:
 
 def _panels(results: Results) -> Iterator[dict[str, Any]]:
     """Draw each backend that has samples: the distribution, and for a pair FLOPs against time beside it."""
+    timed = [one for one in results.all_measurements() if one.failure is None]
+    if not timed:
+        return
+    within = latency_range(timed)
     for index, pair in enumerate(results.comparisons):
         baseline, candidate = (None if side.failure is not None else side for side in pair.sides)
         if baseline is None and candidate is None:
@@ -115,14 +132,14 @@ def _panels(results: Results) -> Iterator[dict[str, Any]]:
         both = baseline is not None and candidate is not None
         yield {
             "title": pair.candidate.subject.backend,
-            "latency": Markup(latency_plot(baseline, candidate, f"latency-{index}")),
+            "latency": Markup(latency_plot(baseline, candidate, f"latency-{index}", within)),
             "flops": Markup(flops_plot(pair, f"flops-{index}")) if both and pair.flop_ratio is not None else "",
         }
     for index, one in enumerate(results.measurements, len(results.comparisons)):
         if one.failure is None:
             yield {
                 "title": f"{one.subject.label} on {one.subject.backend}",
-                "latency": Markup(latency_plot(None, one, f"latency-{index}")),
+                "latency": Markup(latency_plot(None, one, f"latency-{index}", within)),
                 "flops": "",
             }
 
@@ -131,11 +148,28 @@ def _prunings(results: Results) -> Iterator[dict[str, Any]]:
     """Draw and count the groups of each network that lost channels or blocks."""
     for index, row in enumerate(results.models):
         if row.pruning is not None and (row.pruning.groups or row.pruning.blocks):
-            title, groups = f"Units kept in each group of {row.label}", row.pruning.groups
+            groups = row.pruning.groups
             yield {
-                "picture": Markup(plan_picture(groups, title, f"groups-{index}")) if groups else "",
-                "table": group_table(row.pruning, title),
+                "chart": group_bars(groups, f"groups-{index}") if groups else None,
+                "table": group_table(row.pruning, f"Where the channels of {row.label} went"),
             }
+
+
+def _layers(results: Results, report: LayerReport | None) -> dict[str, Any]:
+    """Draw the layers of the two models, or say how they are timed."""
+    if report is None:
+        commands = escape("\n".join(map(printable, layers_commands(results))))
+        return {"layers": None, "layers_commands": commands}
+    known = {row.sha256 for row in results.models}
+    subjects = [side.subject for pair in report.comparisons for side in (pair.baseline, pair.candidate)]
+    strange = next((one for one in subjects if one.sha256 not in known), None)
+    if strange is not None:
+        raise NotComparableError(f"layers of {strange.model} (sha256 {strange.sha256}): no model of these results")
+    if not subjects:
+        raise NotComparableError("no two models were profiled layer by layer: deploy layers MODEL --against BASELINE")
+    charts = [pair_bars(pair, f"layers-{index}") for index, pair in enumerate(report.comparisons)]
+    compared = [table for pair in report.comparisons for table in comparison_tables(pair)]
+    return {"layers": {"charts": charts, "tables": compared}, "layers_commands": ""}
 
 
 def _pruned_by(row: ModelRow) -> str:
@@ -161,25 +195,3 @@ def _machine(seen: Environment) -> list[tuple[str, str]]:
         ("versions", ", ".join(f"{name} {version}" for name, version in sorted(seen.packages.items())) or None),
     ]
     return [(name, "unknown" if value is None else value) for name, value in facts if name != "GPU" or value]
-
-
-def _repeat_command(results: Results, measurement: Measurement) -> str:
-    subject = measurement.subject
-    names = [row.label if row.file == "model.onnx" else row.file for row in results.models]
-    parts = ["deploy", "compare", *names] if results.comparisons else ["deploy", "bench", names[-1]]
-    for option, value in (
-        ("backend", subject.backend),
-        ("precision", subject.precision),
-        ("threads", subject.threads),
-        ("device", subject.device),
-        ("batch", subject.batch),
-        ("seed", measurement.seed),
-    ):
-        parts += [f"--{option}", str(value)]
-    for name, sizes in subject.shapes.items():
-        parts += ["--shape", f"{name}={','.join(map(str, sizes))}"]
-    if measurement.budget_s is not None:
-        parts += ["--budget", f"{measurement.budget_s:g}"]
-    if NOT_A_VERDICT in measurement.doubts:
-        parts.append("--fast")
-    return shlex.join(parts)

@@ -36,7 +36,7 @@ from deploy.report.speed_table import speed_table
 from deploy.report.table import Notes, Table, left
 from deploy.results.results import ModelRow, Results
 
-__all__ = ["doubts_table", "tables"]
+__all__ = ["doubts_table", "tables", "tables_by_name"]
 
 _RUN = " What depends on data was counted in a run on the inputs."
 _SHOWN = 5
@@ -46,8 +46,24 @@ _ZEROS = " Single weights that are 0 are counted: dense runtimes multiply by the
 
 def tables(results: Results) -> tuple[Table, ...]:
     """Derive every table; one that would have no row is left out."""
-    derive = (_paper, speed_table, proof_table, _latency, _starting, _memory, _cold, _bought, _answers)
-    return tuple(table for table in (one(results) for one in derive) if table.rows)
+    return tuple(tables_by_name(results).values())
+
+
+def tables_by_name(results: Results) -> dict[str, Table]:
+    """Derive every table, by what it is about: ``"paper"``, ``"proof"``; one that would have no row is left out."""
+    derive = {
+        "paper": _paper,
+        "speeds": speed_table,
+        "proof": proof_table,
+        "latency": _latency,
+        "starting": _starting,
+        "memory": _memory,
+        "cold": _cold,
+        "bought": _bought,
+        "answers": _answers,
+    }
+    derived = {name: one(results) for name, one in derive.items()}
+    return {name: table for name, table in derived.items() if table.rows}
 
 
 def _paper(results: Results) -> Table:

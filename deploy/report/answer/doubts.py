@@ -8,11 +8,11 @@ from statistics import median
 
 from benchmarks.records.measurement import Measurement
 from benchmarks.stats.caveats import is_noise
-from deploy.report.answer.records import Doubt, NoiseGrade
-from deploy.report.formatting import place
+from deploy.report.answer.records import Answer, Doubt, NoiseGrade
+from deploy.report.formatting import percent, place
 from deploy.results.results import Results
 
-__all__ = ["doubts_of", "noise_of", "whose"]
+__all__ = ["doubts_of", "noise_of", "noise_parts", "whose"]
 
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _HIGH = 0.10
@@ -58,6 +58,18 @@ def noise_of(measurements: Sequence[Measurement], doubts: Sequence[Doubt]) -> No
         spread=spread,
         unfit=unfit,
     )
+
+
+def noise_parts(answer: Answer) -> tuple[str, ...]:
+    """Say what the noise leaves of the numbers: ``("verdicts hold", "absolute times +-24 %")``; may be empty."""
+    noise = answer.noise
+    if noise.unfit:
+        return ("do not believe these numbers",)
+    decided = any(row.verdict in ("faster", "slower", "equivalent") for row in answer.backends)
+    parts = ["verdicts hold"] if decided else []
+    if noise.spread is not None:
+        parts.append(f"absolute times +-{percent(noise.spread, 0 if noise.spread >= 0.01 else 1)}")
+    return tuple(parts)
 
 
 def whose(results: Results, measurement: Measurement) -> str:

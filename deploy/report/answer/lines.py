@@ -10,6 +10,7 @@ from rich.text import Text
 
 from deploy import exit_codes
 from deploy.files.printable import printable
+from deploy.report.answer.doubts import noise_parts
 from deploy.report.answer.records import (
     Answer,
     BackendAnswer,
@@ -23,7 +24,6 @@ from deploy.report.formatting import (
     NOTHING,
     difference_unit,
     duration,
-    percent,
     rate,
     ratio,
     score_name,
@@ -244,10 +244,7 @@ def _noise(answer: Answer, *, verbose: bool) -> Text:
     noise: NoiseGrade = answer.noise
     if noise.grade is None:
         return Text("not known: nobody looked")
-    decided = any(row.verdict in ("faster", "slower", "equivalent") for row in answer.backends)
-    parts = ["do not believe these numbers"] if noise.unfit else ["verdicts hold"] if decided else []
-    if noise.spread is not None and not noise.unfit:
-        parts.append(f"absolute times +-{percent(noise.spread, 0 if noise.spread >= 0.01 else 1)}")
+    parts = noise_parts(answer)
     grade = Text(noise.grade, _GRADES[noise.grade])
     text = grade + Text(f": {', '.join(parts)}" if parts else "")
     if noise.signs:

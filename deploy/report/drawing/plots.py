@@ -1,7 +1,7 @@
 """The two plots of measurements: how latencies are distributed, and FLOPs against time.
 
-Each backend has panels of its own: backends are measured one after the other, and what was measured at different times
-is not drawn on one axis. Baseline and candidate differ by line and marker as well as by colour.
+Each backend has panels of its own, since backends are measured one after the other; the distributions of one page share
+an axis (`latency_range`). Baseline and candidate differ by line and marker as well as by colour.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from deploy.report.drawing.axes import Axis, draw_x_axis, draw_y_axis, factor_ti
 from deploy.report.drawing.svg import element, line, picture, polyline, text
 from deploy.report.formatting import count, duration, interval, percent
 
-__all__ = ["flops_plot", "latency_plot"]
+__all__ = ["flops_plot", "latency_plot", "latency_range"]
 
 _STEPS = 50
 """Points of a distribution's curve: the samples themselves would make the page megabytes large."""
@@ -25,7 +25,21 @@ _SIZE = (440.0, 300.0)
 _ROLES = ("baseline", "candidate")
 
 
-def latency_plot(baseline: Measurement | None, candidate: Measurement | None, name: str) -> str:
+def latency_range(measurements: Sequence[Measurement]) -> tuple[float, float]:
+    """Return where an axis of latencies begins and ends, in ns, so that it holds 99 % of the calls of each measurement.
+
+    Parameters
+    ----------
+    measurements : sequence of Measurement
+        At least one; none failed.
+    """
+    calls = [sorted(ns for trial in measurement.trials for ns in trial.calls_ns) for measurement in measurements]
+    return _widened(min(ordered[0] for ordered in calls), max(_near_the_end(ordered) for ordered in calls))
+
+
+def latency_plot(
+    baseline: Measurement | None, candidate: Measurement | None, name: str, within: tuple[float, float]
+) -> str:
     """Draw the share of calls that were answered within a time: all calls, and each process as a thin line.
 
     Parameters
@@ -34,6 +48,8 @@ def latency_plot(baseline: Measurement | None, candidate: Measurement | None, na
         Of one backend, at least one of them; None for one that has no samples.
     name : str
         Identifier that is unique on the page.
+    within : (float, float)
+        Ends of the axis in ns, see `latency_range`.
     """
     width, height = _SIZE
     shown = [
@@ -42,7 +58,7 @@ def latency_plot(baseline: Measurement | None, candidate: Measurement | None, na
         if measurement is not None
     ]
     calls = [sorted(ns for trial in measurement.trials for ns in trial.calls_ns) for _, measurement in shown]
-    low, high = _widened(min(ordered[0] for ordered in calls), max(_near_the_end(ordered) for ordered in calls))
+    low, high = within
     scale, unit = _unit(high)
     skewed = high > _SKEWED * low  # on a linear axis a long tail would press all the rest against the edge
     x = Axis(low, high, 48, width - 16, logarithmic=skewed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from deploy.report.answer.records import Answer, BackendAnswer, Doubt, Sizes, Timed
+from deploy.report.answer.records import Answer, BackendAnswer, Sizes, Timed
 from deploy.report.drawing.bars import Scale, bar, scale_of
 from deploy.report.formatting import (
     duration,
@@ -19,8 +19,9 @@ from deploy.report.formatting import (
     score_title,
     size,
 )
+from deploy.report.pages.charts import Bar, Bars
 
-__all__ = ["Bar", "Bars", "Tile", "bars", "signs", "tiles"]
+__all__ = ["Tile", "bars", "doubts", "tiles"]
 
 _WORDS = {"equivalent": "no difference", "inconclusive": "not decided", "measured": "", "wrong": "wrong answers"}
 """Verdicts that are not said as they are called."""
@@ -51,47 +52,6 @@ class Tile:
     picture: Markup = field(default_factory=Markup)
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """One backend.
-
-    Parameters
-    ----------
-    name, verdict, value, detail : str
-        Where, what was shown, the number with its interval, and the times behind it; or why there is no number.
-    tone : str
-        What the colour says: the verdict's own name.
-    picture : Markup
-        Empty where nothing was measured.
-    """
-
-    name: str
-    verdict: str
-    value: str
-    detail: str
-    tone: str
-    picture: Markup
-
-
-@dataclass(frozen=True, slots=True)
-class Bars:
-    """All backends on one scale.
-
-    Parameters
-    ----------
-    title : str
-        What they show.
-    rows : tuple of Bar
-        In the order of measuring.
-    marks : tuple of (float, str)
-        What is written below: percent of the width, and words.
-    """
-
-    title: str
-    rows: tuple[Bar, ...]
-    marks: tuple[tuple[float, str], ...]
-
-
 def tiles(answer: Answer) -> tuple[Tile, ...]:
     """Return speed, accuracy, size and memory, in this order."""
     return (_speed(answer), _scores(answer), _size(answer.size), _memory(answer))
@@ -112,9 +72,9 @@ def bars(answer: Answer) -> Bars:
     return Bars(title, rows, tuple(marks))
 
 
-def signs(doubts: Sequence[Doubt]) -> tuple[str, ...]:
-    """Write each doubt with the places where it was seen."""
-    return tuple(f"{one.words} ({', '.join(one.where)})" for one in doubts)
+def doubts(answer: Answer, *, noise: bool) -> tuple[str, ...]:
+    """Write the signs of noise, or the other doubts, each with the places where it was seen."""
+    return tuple(f"{one.words} ({', '.join(one.where)})" for one in answer.doubts if one.noise == noise)
 
 
 def _speed(answer: Answer) -> Tile:

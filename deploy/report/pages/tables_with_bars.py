@@ -6,20 +6,16 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from benchmarks.layers.comparison import LayerComparison, LayerReport
-from benchmarks.layers.layer_profile import LayerProfile
+from benchmarks.layers.comparison import LayerReport
 from benchmarks.scenarios.load import LoadMeasurement
 from deploy.report.drawing.bars import bar, scale_of
-from deploy.report.formatting import NOTHING, duration, percent, rate
-from deploy.report.layer_tables import comparison_tables, layer_title, profile_tables
+from deploy.report.formatting import NOTHING, rate
+from deploy.report.layer_tables import comparison_tables, profile_tables
 from deploy.report.load_table import load_table, per_second
-from deploy.report.pages.first_screen import Bar, Bars
+from deploy.report.pages.charts import Bar, Bars, layer_bars, pair_bars
 from deploy.report.pages.rendering import render
 
 __all__ = ["layer_page", "load_page"]
-
-_SHOWN = 12
-"""Layers with a bar, the slowest first; the tables hold all."""
 
 
 def layer_page(report: LayerReport) -> str:
@@ -30,8 +26,8 @@ def layer_page(report: LayerReport) -> str:
     report : LayerReport
         At least one profile or comparison.
     """
-    charts = [_of_profile(one, index) for index, one in enumerate(report.profiles)]
-    charts += [_of_pair(one, index) for index, one in enumerate(report.comparisons, len(charts))]
+    charts = [layer_bars(one, f"layers-{index}") for index, one in enumerate(report.profiles)]
+    charts += [pair_bars(one, f"layers-{index}") for index, one in enumerate(report.comparisons, len(charts))]
     tables = [table for one in report.profiles for table in profile_tables(one)]
     for pair in report.comparisons:
         tables += comparison_tables(pair)
@@ -66,36 +62,3 @@ def load_page(measurements: Sequence[LoadMeasurement]) -> str:
     chart = Bars("Examples per second", tuple(rows), ((0.0, "0"),))
     title = f"{measurements[0].subject.label} under load"
     return render("bars.html", title=title, charts=[chart], tables=[table])
-
-
-def _of_profile(profile: LayerProfile, index: int) -> Bars:
-    timed = [row for row in profile.rows if row.time_ns is not None and row.kind != "gaps"]
-    shown = sorted(timed, key=lambda row: -(row.time_ns or 0))[:_SHOWN]
-    scale = scale_of([float(row.time_ns or 0) for row in shown] or [1.0], 0.0)
-    rows = []
-    for place, row in enumerate(shown):
-        spent = float(row.time_ns or 0)
-        words = f"{layer_title(row)}: {duration(spent)}"
-        picture = Markup(bar(f"layer-{index}-{place}", words, scale, spent, None, start=0.0))
-        share = "" if row.share is None else f"{percent(row.share, 1)} of a call"
-        rows.append(
-            Bar(layer_title(row), "", duration(spent), ", ".join(filter(None, (share, *row.ops[:4]))), "", picture)
-        )
-    title = f"The slowest layers of {profile.subject.label} on {profile.subject.backend}"
-    return Bars(title, tuple(rows), ((0.0, "0"),))
-
-
-def _of_pair(pair: LayerComparison, index: int) -> Bars:
-    both = [one for one in pair.pairs if one.name != "gaps" and (one.baseline_ns or one.candidate_ns)]
-    shown = sorted(both, key=lambda one: -max(one.baseline_ns or 0, one.candidate_ns or 0))[:_SHOWN]
-    ends = [float(ns) for one in shown for ns in (one.baseline_ns, one.candidate_ns) if ns is not None]
-    scale = scale_of(ends or [1.0], 0.0)
-    labels = pair.baseline.subject.label, pair.candidate.subject.label
-    rows = []
-    for place, one in enumerate(shown):
-        before, after = (None if ns is None else float(ns) for ns in (one.baseline_ns, one.candidate_ns))
-        told = " \N{RIGHTWARDS ARROW} ".join("none" if ns is None else duration(ns) for ns in (before, after))
-        drawn = bar(f"pair-{index}-{place}", f"{one.name}: {told}", scale, after or 0.0, None, start=0.0, aim=before)
-        rows.append(Bar(one.name, "", told, "; ".join(one.reasons), "", Markup(drawn)))
-    title = f"The slowest layers on {pair.candidate.subject.backend}: {labels[1]}, and pale behind it {labels[0]}"
-    return Bars(title, tuple(rows), ((0.0, "0"),))

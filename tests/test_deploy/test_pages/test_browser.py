@@ -28,10 +28,20 @@ def simulated():
     return load(GOLDEN / "results-v1.json")
 
 
-def of_a_run(folder):
+def kept(folder, name):
+    """Read results of a real run."""
     file = folder / "results.json"
-    file.write_bytes(lzma.decompress((GOLDEN / "run-v3" / "results.json.xz").read_bytes()))
+    file.write_bytes(lzma.decompress((GOLDEN / name).read_bytes()))
     return load(file)
+
+
+def of_a_run(folder):
+    """On a busy machine, with two backends that decided and one that did not."""
+    return kept(folder, "run-v3/results.json.xz")
+
+
+def demo(folder):
+    return kept(folder, "demo-v4.json.xz")
 
 
 def alone(results):
@@ -93,6 +103,7 @@ def study():
 PAGES = {
     "a pair": lambda folder: page(simulated()),
     "a run": lambda folder: page(of_a_run(folder)),
+    "the demo": lambda folder: page(demo(folder)),
     "a single model": lambda folder: page(alone(simulated())),
     "layers": lambda folder: layer_page(load_record(GOLDEN / "layers-1.json", LayerReport, "layers")),
     "a study": lambda folder: study_page(study()),
@@ -100,7 +111,7 @@ PAGES = {
 }
 
 
-@pytest.mark.parametrize("name", ["a pair", "a run", "a single model", "wrong answers"])
+@pytest.mark.parametrize("name", ["a pair", "a run", "the demo", "a single model", "wrong answers"])
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 def test_the_first_screen_holds_the_answer(opened, tmp_path, name, size):
     with opened(PAGES[name](tmp_path), size) as tab:
@@ -160,7 +171,18 @@ def test_bars_are_as_long_as_the_numbers_say(opened):
         assert aims[0]["left"] == pytest.approx(aims[1]["left"]), "all backends share a scale"
 
 
-@pytest.mark.parametrize("name", ["wrong answers", "a study", "layers"])
+def test_bars_of_groups_are_as_long_as_the_file_says(opened, tmp_path):
+    results = demo(tmp_path)
+    groups = results.models[1].pruning.groups
+    with opened(page(results)) as tab:
+        assert tab.words(".slim .name") == [group.name for group in groups]
+        assert tab.words(".slim .value") == [f"{group.kept} of {group.of}" for group in groups]
+        drawn = zip(tab.boxes(".slim rect.aim"), tab.boxes(".slim rect.amount"), groups, strict=True)
+        for whole, kept, group in drawn:
+            assert kept["width"] == pytest.approx(whole["width"] * group.kept / group.of, abs=1)
+
+
+@pytest.mark.parametrize("name", ["the demo", "wrong answers", "a study", "layers"])
 def test_axe_finds_nothing(opened, tmp_path, name):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe here: make browser installs it")
     with opened(PAGES[name](tmp_path), scripts=True) as tab:

@@ -62,14 +62,14 @@ def test_the_table_shows_what_was_compared_and_how_far_it_differs():
 
 def test_the_page_draws_and_counts_each_group():
     text = page(results(PRUNING))
-    assert "Units kept in each group of pruned" in text
+    assert "Where the channels of pruned went" in text
     for row in PRUNING.groups:
         name = row.name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         start = text.index(f">{name}</th>")
         cells = [cell.split("</td>")[0] for cell in text[start : text.index("</tr>", start)].split("<td>")[1:]]
         assert cells[:2] == [str(row.kept), str(row.of)]
     assert "12 of 16" in text
-    assert "13 of 48 units kept (27 %) in 2 groups." in text
+    assert "13 of 48 units of these 2 groups are kept (27 %)" in text
     assert "Removed residual blocks: stages.2.1." in text
     for fact in ("masked values", "2.5e-07", LANDING, "the module counts its channels itself"):
         assert fact in text
