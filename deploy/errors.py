@@ -81,8 +81,13 @@ def is_mistake(error: BaseException) -> bool:
 
 
 @contextmanager
-def as_call_errors() -> Iterator[None]:
+def as_call_errors(*passing: type[Exception]) -> Iterator[None]:
     """Raise what the other packages raise on purpose as `CallError`, with the same line.
+
+    Parameters
+    ----------
+    *passing : type
+        Errors that pass as they are.
 
     Raises
     ------
@@ -92,6 +97,6 @@ def as_call_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, DeployError) or not is_mistake(error):
+        if isinstance(error, (DeployError, *passing)) or not is_mistake(error):
             raise
         raise CallError(" ".join(str(error).split())) from error

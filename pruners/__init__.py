@@ -11,7 +11,7 @@ Importing this package imports no torch: the records and the registry only. `pru
 from pruners.errors import PruneError
 from pruners.groups import ChannelGroup, Member
 from pruners.plan import PruningPlan
-from pruners.registry import prune
+from pruners.registry import PrunedNetwork, prune
 from pruners.target import Constraints, Target
 
-__all__ = ["ChannelGroup", "Constraints", "Member", "PruneError", "PruningPlan", "Target", "prune"]
+__all__ = ["ChannelGroup", "Constraints", "Member", "PruneError", "PrunedNetwork", "PruningPlan", "Target", "prune"]

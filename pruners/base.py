@@ -110,7 +110,14 @@ class PruningMethod(ABC):
     def prune(self, task: PruningTask) -> Pruned:
         """Prune the network of `task`, whose model is copied, never modified."""
 
-    def _require_data(self, task: PruningTask) -> None:
+    def require_data(self, task: PruningTask) -> None:
+        """Check that a task hands in the data that the method works on.
+
+        Raises
+        ------
+        MethodError
+            It does not.
+        """
         if self.needs_data and (task.batches is None or task.loss is None):
             lacking = "batches" if task.batches is None else "a loss"
             raise MethodError(f"method {self.name!r} works on training data: the task has to hand in {lacking}")
@@ -162,7 +169,7 @@ class Method(PruningMethod):
         from pruners.surgery import apply, for_own_class, policy_of
         from pruners.verify import Reference, verify
 
-        self._require_data(task)
+        self.require_data(task)
         task = replace(task, model=plain(task.model))
         before = _checksum(task.model)
         graph = trace(task.model, task.example_inputs, policy=policy_of(task))

@@ -11,6 +11,7 @@ PruneError                  root; the command line prints it as one line and exi
 ├── VerificationError       masked and compact network differ
 │   └── VacuousCheckError   nothing that was removed moves the output: the comparison says nothing
 ├── MethodError             a method does not apply to this network or lacks what it needs (data, loss)
+├── ServiceError            timing or exporting was asked for, which another package does that is not there
 ├── UnknownMethodError      no method of that name is registered
 └── TrainingError           training cannot start, resume or go on (checkpoint of other settings, loss not finite)
 """
@@ -28,6 +29,7 @@ __all__ = [
     "PlanError",
     "PruneError",
     "SelectorError",
+    "ServiceError",
     "SurgeryError",
     "TargetError",
     "TraceError",
@@ -94,6 +96,10 @@ class VacuousCheckError(VerificationError):
 
 class MethodError(PruneError):
     """A method does not apply to this network or lacks what it needs."""
+
+
+class ServiceError(PruneError):
+    """Timing or exporting was asked for, which another package does that is not there."""
 
 
 class UnknownMethodError(PruneError, KeyError):

@@ -1,24 +1,32 @@
-"""Which pruning methods there are: a table for ours, entry points (group ``prune_deploy.methods``) for others'."""
+"""Which pruning methods there are: a table for ours, entry points (group ``prune_deploy.methods``) for others'.
+
+What pruning itself knows nothing of, timing a network and writing it as ONNX, is found by entry points too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Literal
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from prune_deploy import how_to_install
 from pruners.base import PruningMethod
 from pruners.decide.latency import LatencyModel
-from pruners.errors import MethodError, TargetError, UnknownMethodError, did_you_mean
+from pruners.errors import MethodError, ServiceError, TargetError, UnknownMethodError, did_you_mean
 from pruners.target import COSTS, Constraints, Target
 from pruners.task import Pruned, PruningTask
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ENTRY_POINT_GROUP", "create", "method_class", "names", "prune"]
+__all__ = ["ENTRY_POINT_GROUP", "SERVICES", "PrunedNetwork", "Speed", "create", "method_class", "names", "prune"]
 
 ENTRY_POINT_GROUP = "prune_deploy.methods"
+SERVICES = "prune_deploy.services"
+"""Entry points of what is done for pruning elsewhere: ``speed`` prunes to a measured time, ``export`` writes ONNX."""
 
 _BUILT_IN = {
     "l1": "pruners.methods.l1:L1",
@@ -92,6 +100,97 @@ def create(name: str, **settings: Any) -> PruningMethod:
     return method_class(name)(**settings)
 
 
+class Speed(Protocol):
+    """How close a pruned network came to the speed that was asked for; ``str()`` of it is one sentence."""
+
+    @property
+    def backend(self) -> str:
+        """Where it was measured."""
+
+    @property
+    def threads(self) -> int:
+        """Of one call."""
+
+    @property
+    def asked_speed_up(self) -> float:
+        """How many times faster than the dense network it was to be."""
+
+    @property
+    def predicted_speed_up(self) -> float:
+        """The same, as the latency table has it."""
+
+    @property
+    def measured_speed_up(self) -> float:
+        """The same, as it was measured."""
+
+    @property
+    def met(self) -> bool:
+        """Whether it is as fast as asked for, up to the tolerance."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PrunedNetwork(Pruned):
+    """What `prune` returns: a `Pruned` that can be exported, and knows its speed where one was asked for.
+
+    Parameters
+    ----------
+    example_inputs : Tensor, tuple, Mapping or (tuple, Mapping)
+        That it was pruned with.
+    speed : Speed, optional
+        Asked, predicted and measured; None where no time was measured.
+    """
+
+    example_inputs: Any
+    speed: Speed | None = None
+
+    def export(self, path: str | PathLike[str], example_inputs: Any = None, **options: Any) -> Any:
+        """Write the network, with the weights it has now, as a checked ONNX file: `deploy.export` of `model`.
+
+        Parameters
+        ----------
+        path : str or path
+            Replaced as a whole when the file is complete and valid.
+        example_inputs : Tensor, tuple, Mapping or (tuple, Mapping), optional
+            By default those that it was pruned with.
+        **options
+            ``opset``, ``dynamic_batch``, ``input_names``, ``output_names`` and ``external_data`` of `deploy.export`.
+
+        Returns
+        -------
+        deploy.exporting.export_info.ExportInfo
+            What is in the file.
+
+        Raises
+        ------
+        ServiceError
+            The package `deploy` is not installed.
+        deploy.DeployError
+            The network cannot be exported, or the file not be written.
+        """
+        inputs = self.example_inputs if example_inputs is None else example_inputs
+        return _service("export", "exporting a network")(self.model, inputs, path, **options)
+
+    def __repr__(self) -> str:
+        plain, speed = super().__repr__().replace("Pruned(", "PrunedNetwork(", 1), self.speed
+        if speed is None:
+            return plain
+        return (
+            f"{plain.removesuffix(')')}, {speed.asked_speed_up:.2f}x the speed on {speed.backend} asked, "
+            f"{speed.predicted_speed_up:.2f}x predicted, {speed.measured_speed_up:.2f}x measured"
+            f"{'' if speed.met else ': not reached'})"
+        )
+
+
+def _service(name: str, what: str) -> Any:
+    """Return what another package does for this one; `what` says it in words."""
+    for point in entry_points(group=SERVICES, name=name):
+        try:
+            return point.load()
+        except (ImportError, AttributeError) as error:
+            raise ServiceError(f"{what} needs {point.value}, which cannot be loaded: {error}") from error
+    raise ServiceError(f"{what} is done by the package deploy, which is not installed here: {how_to_install('prune')}")
+
+
 def prune(
     module: nn.Module,
     example_inputs: Any,
@@ -104,12 +203,19 @@ def prune(
     activation_bytes: float | None = None,
     ratios: Mapping[str, float] | None = None,
     speed_up: float | None = None,
+    on: str | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    batch: int | None = None,
+    dynamic_batch: bool | None = None,
+    tolerance: float | None = None,
     table: LatencyModel | None = None,
     constraints: Constraints | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
     **task: Any,
-) -> Pruned:
+) -> PrunedNetwork:
     """Prune a network to one target.
 
     Parameters
@@ -125,11 +231,20 @@ def prune(
     ratios : Mapping of str to float, optional
         Share of channels **removed**, by pattern of layer names.
     speed_up : float, optional
-        How many times faster than the dense network, more than 1, as `table` predicts.
+        How many times faster than the dense network, more than 1. It is measured on this machine: first how the time
+        of each layer follows its width, in a minute or so (kept, and found again), then the plan, which is corrected.
+    on : str, optional
+        Backend that `speed_up` is measured on, default ``"ort"``.
+    threads, device, precision, batch, dynamic_batch : optional
+        Of the calls that are timed, as in `deploy.bench` and `deploy.export`: every usable core, the backend's device,
+        fp32, one example, and a batch that is free in the file.
+    tolerance : float, optional
+        How far off the measured time may be, as a share of the dense network's; default 0.01.
     table : LatencyModel, optional
-        Predicts times, for `speed_up`: a network is not timed here.
+        Predicts times, for `speed_up`: then nothing is measured.
     constraints : Constraints, optional
-        What the plan must respect besides.
+        What the plan must respect besides. Left out, where speed is measured: counts are multiples of what the backend
+        computes together.
     settings : Mapping of str to Any, optional
         Of a method that is given by its name.
     seed : int, default=0
@@ -139,15 +254,18 @@ def prune(
 
     Returns
     -------
-    Pruned
-        With ``model``, ``plan`` and ``verification``, the check that masked and compact network agree.
+    PrunedNetwork
+        With ``model``, ``plan``, ``verification``, the check that masked and compact network agree, ``export(path)``,
+        and ``speed``, what was asked, predicted and measured.
 
     Raises
     ------
     TargetError
-        Not exactly one target, or one that cannot be met.
+        Not exactly one target, one that cannot be met, or arguments that belong to another one.
     PruneError
         As `pruners.base.Method.prune`.
+    deploy.DeployError
+        The speed cannot be measured there.
     """
     shares = dict(zip(COSTS, (flops, macs, params, weight_bytes, activation_bytes), strict=True))
     given = [name for name, share in (*shares.items(), ("ratios", ratios), ("speed_up", speed_up)) if share is not None]
@@ -156,23 +274,36 @@ def prune(
         raise TargetError(f"give one of {kinds}; got {' and '.join(given) or 'none'}")
     if isinstance(method, PruningMethod) and settings:
         raise MethodError(f"method {method.name!r} was made with its settings: give its name, or leave settings out")
+    timing = {
+        "on": on,
+        "threads": threads,
+        "device": device,
+        "precision": precision,
+        "batch": batch,
+        "dynamic_batch": dynamic_batch,
+        "tolerance": tolerance,
+    }
+    timing = {name: value for name, value in timing.items() if value is not None}
+    if timing and (speed_up is None or table is not None):
+        instead = given[0] if table is None else "table, by which nothing is measured"
+        raise TargetError(
+            f"{', '.join(timing)} say where speed_up is measured, and contradict {instead}: leave one out"
+        )
+    if table is not None and speed_up is None:
+        raise TargetError(f"a latency table belongs to speed_up, not to {given[0]}")
+    made = create(method, **(settings or {})) if isinstance(method, str) else method
+    facts = {"model": module, "example_inputs": example_inputs, "seed": seed, **task}
+    if speed_up is not None and table is None:
+        pruned, speed = _service("speed", "measuring a speed")(
+            made, facts, speed_up=speed_up, constraints=constraints, **timing
+        )
+        return PrunedNetwork(**vars(pruned), example_inputs=example_inputs, speed=speed)
     if speed_up is not None:
         target = Target(speed_up=speed_up, table=table)
-    elif table is not None:
-        raise TargetError(f"a latency table belongs to speed_up, not to {given[0]}")
     elif ratios is not None:
         target = Target(of="ratios", ratios=ratios)
     else:
         of = next(name for name in COSTS if shares[name] is not None)
         target = Target(of=of, kept_fraction=shares[of] or 0.0)
-    made = create(method, **(settings or {})) if isinstance(method, str) else method
-    return made.prune(
-        PruningTask(
-            model=module,
-            example_inputs=example_inputs,
-            target=target,
-            constraints=constraints or Constraints(),
-            seed=seed,
-            **task,
-        )
-    )
+    pruned = made.prune(PruningTask(**facts, target=target, constraints=constraints or Constraints()))
+    return PrunedNetwork(**vars(pruned), example_inputs=example_inputs)

@@ -54,6 +54,12 @@ def test_the_command_is_installed_under_the_version_of_the_source():
     assert [script.value for script in scripts] == ["prune_deploy:main"]
 
 
+def test_what_pruning_asks_of_deploy_is_installed_and_there():
+    points = entry_points(group="prune_deploy.services")
+    assert {point.name for point in points} == {"speed", "export"}
+    assert all(callable(point.load()) for point in points)
+
+
 def test_the_constraints_pin_every_direct_dependency():
     pins = _names([line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line])
     wanted = _names(PROJECT["project"]["dependencies"])

@@ -17,6 +17,7 @@ from deploy.errors import as_call_errors
 from deploy.exporting.export_info import DEFAULT_OPSET
 from deploy.sources.boundary import versions
 from pruners.graph import trace
+from pruners.registry import PrunedNetwork
 from pruners.task import Pruned
 
 __all__ = ["bundle", "proof_of"]
@@ -83,7 +84,9 @@ def bundle(
 
 
 def proof_of(pruned: Pruned, landings: Sequence[SpeedLanding] = ()) -> Proof:
-    """Return how a pruned network was checked, and where it landed."""
+    """Return how a pruned network was checked, and where it landed: by `landings`, or what it knows itself."""
+    if not landings and isinstance(pruned, PrunedNetwork) and isinstance(pruned.speed, SpeedLanding):
+        landings = (pruned.speed,)
     return Proof(
         verification=MaskedCheck.model_validate(dict(pruned.verification)),
         landing="; ".join(filter(None, (*map(str, landings), pruned.landing))),

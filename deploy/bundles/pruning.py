@@ -79,6 +79,21 @@ class SpeedLanding(Record):
     importance_by_flops: float | None = Field(None, description="importance of that")
 
     @property
+    def asked_speed_up(self) -> float:
+        """How many times faster than the dense network it was to be."""
+        return 1 / self.asked
+
+    @property
+    def predicted_speed_up(self) -> float:
+        """How many times faster the kept plan was predicted to be."""
+        return 1 / self.predicted[self.kept_round]
+
+    @property
+    def measured_speed_up(self) -> float:
+        """How many times faster the kept plan was measured to be."""
+        return 1 / self.measured[self.kept_round]
+
+    @property
     def met(self) -> bool:
         """Whether the kept plan is as fast as asked for, up to the tolerance."""
         return self.measured[self.kept_round] <= self.asked + self.tolerance
@@ -87,8 +102,8 @@ class SpeedLanding(Record):
         """Return in one sentence what was asked, predicted and measured."""
         n = len(self.measured)
         summary = (
-            f"asked for {1 / self.asked:.2f}x the speed on {self.backend}, predicted "
-            f"{1 / self.predicted[self.kept_round]:.2f}x, measured {1 / self.measured[self.kept_round]:.2f}x in "
+            f"asked for {self.asked_speed_up:.2f}x the speed on {self.backend}, predicted "
+            f"{self.predicted_speed_up:.2f}x, measured {self.measured_speed_up:.2f}x in "
             f"{n} round{'s' if n > 1 else ''}, with {self.macs:.1%} of the MACs"
         )
         if self.importance is None or self.importance_by_flops is None or self.macs_by_flops is None:

@@ -63,7 +63,7 @@ class WeightMethod(PruningMethod):
         """
         from pruners.weights.task import weight_task
 
-        self._require_data(task)
+        self.require_data(task)
         task = replace(task, model=plain(task.model))
         _require_free(task.constraints)
         before = state_of(task.model)

@@ -1,0 +1,120 @@
+"""`pruners.prune` to a speed: the table is measured or found, the plan measured and corrected. An entry point."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from backends import registry
+from benchmarks.subject.subject import SubjectSpec
+from benchmarks.tables.build import table_of
+from deploy.backend_options import compile_options, require_backends
+from deploy.bundles.pruning import SpeedLanding
+from deploy.errors import as_call_errors
+from deploy.run.speed import SpeedTable, prune_to_speed
+from deploy.run.speed_tables import speed_table
+from deploy.tables.plan_space import DENSE, write_plan_space
+from pruners.base import PruningMethod
+from pruners.errors import MethodError, PruneError, TargetError
+from pruners.graph import trace
+from pruners.modules.plain import plain
+from pruners.surgery import policy_of
+from pruners.target import Constraints, Target
+from pruners.task import Pruned, PruningTask
+
+__all__ = ["prune_to"]
+
+_UNDECIDED = Target(of="macs", kept_fraction=0.5)
+"""Of a task whose target the table will decide."""
+
+
+def prune_to(
+    method: PruningMethod,
+    task: Mapping[str, Any],
+    *,
+    speed_up: float,
+    constraints: Constraints | None = None,
+    on: str = "ort",
+    threads: int | None = None,
+    device: str | None = None,
+    precision: str = "fp32",
+    batch: int | None = None,
+    dynamic_batch: bool = True,
+    tolerance: float = 0.01,
+) -> tuple[Pruned, SpeedLanding]:
+    """Prune a network to a speed that is measured on this machine.
+
+    Parameters
+    ----------
+    method : PruningMethod
+        Decides the plan.
+    task : Mapping
+        Arguments of `pruners.task.PruningTask`, without target and constraints.
+    speed_up, constraints, on, threads, device, precision, batch, dynamic_batch, tolerance
+        As `pruners.registry.prune` has them.
+
+    Returns
+    -------
+    (Pruned, SpeedLanding)
+        Of the closest plan that was measured.
+
+    Raises
+    ------
+    PruneError
+        The method removes no channels or lacks data, or the speed is out of reach.
+    DeployError
+        It cannot be measured there.
+    """
+    if not speed_up > 1:
+        raise TargetError(f"speed_up is how many times faster, more than 1; got {speed_up}")
+    if not 0 < tolerance < 1:
+        raise TargetError(f"tolerance is a share of the dense network's time, in (0, 1); got {tolerance}")
+    if method.removes != "channels":
+        raise MethodError(f"method {method.name!r} sets single weights to zero, which makes no network faster")
+    wanted = PruningTask(**task, target=_UNDECIDED, constraints=constraints or Constraints())
+    method.require_data(wanted)
+    wanted = replace(wanted, model=plain(wanted.model))
+    with as_call_errors(PruneError), tempfile.TemporaryDirectory(prefix="prune-deploy-") as folder:
+        require_backends([on], device)
+        if reason := registry.create(on).why_no_layers:
+            raise TargetError(f"{reason}, so no latency table can be made; ask for the speed on another backend")
+        options = compile_options(on, precision=precision, threads=threads, device=device)
+        spec = SubjectSpec(model=Path(folder) / DENSE, backend=on, options=options, batch=batch)
+        table = _table(spec, wanted, 1 / speed_up, tolerance, dynamic_batch, method.removes_blocks)
+        if constraints is None:
+            wanted = replace(wanted, constraints=Constraints(multiple_of=table.model.block))
+        pruned, (landing,) = prune_to_speed(method, wanted, [table])
+    return pruned, landing
+
+
+def _table(
+    spec: SubjectSpec, task: PruningTask, asked: float, tolerance: float, dynamic_batch: bool, blocks: bool
+) -> SpeedTable:
+    """Export the network to where `spec` says, and measure how its time follows the widths, or find that."""
+    done = 0.0
+
+    def progress(line: str, share: float) -> None:
+        nonlocal done
+        done = share
+        say(line)
+
+    def say(line: str) -> None:
+        if task.progress is not None:
+            task.progress(line, done)
+
+    graph = trace(task.model, task.example_inputs, policy=policy_of(task))
+    space = write_plan_space(
+        task.model,
+        graph,
+        task.example_inputs,
+        spec.model.parent,
+        seed=task.seed,
+        dynamic_batch=dynamic_batch,
+        blocks=blocks,
+        say=say,
+    )
+    table = table_of(spec, space, seed=task.seed, progress=progress, say=say)
+    return speed_table(table, spec, space, asked=asked, tolerance=tolerance, seed=task.seed, say=say)
