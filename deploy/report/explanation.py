@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from benchmarks.layers.explanation import ExplainedLayer, Explanation, LayerSide, Reason
 from deploy.report.formatting import NOTHING, count, duration, percent, rate, ratio, size
 from deploy.report.layer_tables import block_text
-from deploy.report.pages.rendering import render
+from deploy.report.pages.charts import Bars, Row, change, chart_page, charted
 from deploy.report.table import Notes, Table, left
 
 __all__ = ["answer", "explanation_page", "explanation_tables"]
@@ -16,6 +16,8 @@ _KEPT = 0.1
 """A time this near to the promised one kept the promise."""
 _NAMED = 0.05
 """Share of what is missing from which on a reason is named in the answer."""
+_SHOWN = 12
+"""Layers with a bar; the table holds all."""
 _ROUNDED = {"not": "as they are", "to the nearest": "rounded to the nearest", "up": "rounded up to the next"}
 
 
@@ -70,11 +72,12 @@ def explanation_tables(found: Explanation, top: int | None = None) -> tuple[Tabl
 def explanation_page(found: Explanation) -> str:
     """Make the whole page. The same explanation gives the same page."""
     subject = found.pruned
-    return render(
-        "explain.html",
-        title=f"{subject.label} against {found.dense.label} on {subject.backend}",
-        answer=answer(found),
+    return chart_page(
+        f"{subject.label} against {found.dense.label} on {subject.backend}",
+        lead=answer(found),
+        charts=_charts(found),
         tables=explanation_tables(found),
+        facts_title="How it was measured",
         facts=[
             ("backend", f"{subject.backend} {found.backend_version or ''}".strip()),
             ("options", f"{subject.precision}, threads {subject.threads}, {subject.device}, batch {subject.batch}"),
@@ -84,6 +87,33 @@ def explanation_page(found: Explanation) -> str:
             *((side.label, f"{side.model}, sha256 {side.sha256}") for side in (found.dense, subject)),
         ],
     )
+
+
+def _charts(found: Explanation) -> tuple[Bars, ...]:
+    """Draw the whole call, the reasons, and the layers in which most is missing."""
+    named, whole = found.pruned.label, "all layers" if found.of_layers else "one call"
+    calls = [Row(found.dense.label, found.dense_ns, duration(found.dense_ns))]
+    calls.append(Row(named, found.pruned_ns, duration(found.pruned_ns), aim=found.dense_ns))
+    if found.promised_share is not None:
+        promised = found.promised_share * found.dense_ns
+        calls.append(Row("promised by the MACs", promised, duration(promised), aim=found.dense_ns))
+    charts = [charted(f"Time of {whole} on {found.pruned.backend}", calls, "calls")]
+    reasons = [Row(_reason(found, one.reason), one.missing_ns, _signed(one.missing_ns)) for one in found.reasons]
+    if reasons:
+        charts.append(charted("What is missing to the promised time, by reason", reasons, "reasons"))
+    timed = [one for one in found.layers if one.dense.time_ns is not None or one.pruned.time_ns is not None]
+    layers = [
+        Row(
+            one.name,
+            one.pruned.time_ns or 0,
+            change(_time(one.dense), _time(one.pruned)),
+            f"missing {_signed(_missing(one))}: {_told(one)}",
+            one.dense.time_ns,
+        )
+        for one in sorted(timed, key=lambda one: -_missing(one))[:_SHOWN]
+    ]
+    title = f"Layers in which most is missing: {named}, and pale behind it {found.dense.label}"
+    return (*charts, charted(title, layers, "layers")) if layers else tuple(charts)
 
 
 def _reasons_table(found: Explanation) -> Table:

@@ -1,13 +1,12 @@
-"""A plan as a picture and as a page: a bar for each group, as long as it is wide, filled as far as it is kept."""
+"""A plan as a picture of its own and as a page: a bar for each group, as long as it is wide, filled as far as kept."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from markupsafe import Markup
 
 from deploy.bundles.pruning import GroupCount, PruningRecord
 from deploy.files.atomic import write_file
@@ -15,7 +14,7 @@ from deploy.files.printable import printable
 from deploy.report.drawing.axes import Axis, round_ticks
 from deploy.report.drawing.svg import element, line, picture, text
 from deploy.report.formatting import percent
-from deploy.report.pages.rendering import render
+from deploy.report.pages.charts import chart_page, group_bars
 from deploy.report.plan_rows import group_table, shorten
 from deploy.report.table import Table
 
@@ -108,8 +107,13 @@ def plan_page(plan: PruningPlan, rows: Sequence[GroupCount], tables: Sequence[Ta
     facts += [("removed blocks", ", ".join(plan.blocks))] if plan.blocks else []
     facts += [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in plan.settings.items()]
     counts = group_table(PruningRecord(groups=tuple(rows), blocks=plan.blocks), "Groups")
-    picture = Markup(plan_picture(rows, title))
-    return render("plan.html", title=title, lead=lead, picture=picture, tables=[*tables, counts], facts=facts)
+    return chart_page(
+        title,
+        lead=lead,
+        charts=[replace(group_bars(rows, "groups"), title="Kept units of each group")],
+        tables=[*tables, counts],
+        facts=facts,
+    )
 
 
 def write_plan_page(

@@ -1,4 +1,4 @@
-"""Charts of bars, all of one chart on one scale: groups of channels, layers of one model, layers of two."""
+"""Charts of bars, one scale each: `charted` draws any; groups of channels, layers of one model, layers of two."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from deploy.bundles.pruning import GroupCount
 from deploy.report.drawing.bars import bar, scale_of
 from deploy.report.formatting import duration, percent
 from deploy.report.layer_tables import layer_title
+from deploy.report.pages.rendering import render
+from deploy.report.table import Table
 
-__all__ = ["Bar", "Bars", "group_bars", "layer_bars", "pair_bars"]
+__all__ = ["Bar", "Bars", "Row", "change", "chart_page", "charted", "group_bars", "layer_bars", "pair_bars"]
 
 _SHOWN = 12
 """Layers with a bar, the slowest first; the tables hold all."""
@@ -68,6 +70,91 @@ class Bars:
     slim: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a bar is drawn from.
+
+    Parameters
+    ----------
+    name, told, detail : str
+        What it is of, its value in words, and what stands behind it.
+    value : float or None
+        None: there is none, and no bar.
+    aim : float, optional
+        Where the pale bar behind it ends.
+    """
+
+    name: str
+    value: float | None
+    told: str
+    detail: str = ""
+    aim: float | None = None
+
+
+def charted(title: str, rows: Sequence[Row], name: str, *, caption: str = "") -> Bars:
+    """Draw rows on one scale, from 0.
+
+    Parameters
+    ----------
+    title : str
+        What they show; may be empty where a heading stands above.
+    rows : sequence of Row
+        From top to bottom.
+    name : str
+        Identifier that is unique on the page.
+    caption : str
+        What belongs to all rows.
+    """
+    scale = scale_of([end for row in rows for end in (row.value, row.aim) if end is not None] or [1.0], 0.0)
+    drawn = []
+    for index, row in enumerate(rows):
+        picture = ""
+        if row.value is not None:
+            words = f"{row.name}: {row.told}"
+            picture = bar(f"{name}-{index}", words, scale, row.value, None, start=0.0, aim=row.aim, tone="candidate")
+        drawn.append(Bar(row.name, "", row.told, row.detail, "", Markup(picture)))
+    return Bars(title, tuple(drawn), caption=caption, slim=True)
+
+
+def chart_page(
+    title: str,
+    *,
+    charts: Sequence[Bars],
+    tables: Sequence[Table],
+    lead: str = "",
+    pictures: Sequence[tuple[str, Markup]] = (),
+    facts: Sequence[tuple[str, str]] = (),
+    facts_title: str = "How it was made",
+) -> str:
+    """Make a page with everything inside.
+
+    Parameters
+    ----------
+    title, lead : str
+        Its heading, and the answer in a sentence or two.
+    charts : sequence of Bars
+        Below the answer.
+    tables : sequence of Table
+        Folded, behind all of it.
+    pictures : sequence of (str, Markup)
+        Plots below the charts, each with its heading.
+    facts : sequence of (str, str)
+        Names and values, folded.
+    facts_title : str
+        Their heading.
+    """
+    return render(
+        "charts.html",
+        title=title,
+        lead=lead,
+        charts=charts,
+        pictures=pictures,
+        tables=tables,
+        facts=facts,
+        facts_title=facts_title,
+    )
+
+
 def group_bars(groups: Sequence[GroupCount], name: str) -> Bars:
     """Return a bar for each group of channels: as long as it was wide, filled as far as it is kept.
 
@@ -78,17 +165,11 @@ def group_bars(groups: Sequence[GroupCount], name: str) -> Bars:
     name : str
         Identifier that is unique on the page.
     """
-    scale = scale_of([float(row.of) for row in groups], 0.0)
-    rows = []
-    for index, row in enumerate(groups):
-        value = f"{row.kept} of {row.of}"
-        words = f"{row.name}: {value} units kept"
-        drawn = bar(f"{name}-{index}", words, scale, row.kept, None, start=0.0, aim=row.of, tone="candidate")
-        rows.append(Bar(row.name, "", value, "", "", Markup(drawn)))
+    rows = [Row(row.name, row.kept, f"{row.kept} of {row.of}", aim=row.of) for row in groups]
     kept, of = sum(row.kept for row in groups), sum(row.of for row in groups)
     counted = "this group" if len(groups) == 1 else f"these {len(groups)} groups"
     caption = f"{kept} of {of} units of {counted} are kept ({percent(kept / of)}); pale is what was removed."
-    return Bars("", tuple(rows), caption=caption, slim=True)
+    return charted("", rows, name, caption=caption)
 
 
 def layer_bars(profile: LayerProfile, name: str) -> Bars:
@@ -102,18 +183,14 @@ def layer_bars(profile: LayerProfile, name: str) -> Bars:
         Identifier that is unique on the page.
     """
     timed = [row for row in profile.rows if row.time_ns is not None and row.kind != "gaps"]
-    shown = sorted(timed, key=lambda row: -(row.time_ns or 0))[:_SHOWN]
-    scale = scale_of([float(row.time_ns or 0) for row in shown] or [1.0], 0.0)
     rows = []
-    for index, row in enumerate(shown):
-        spent = float(row.time_ns or 0)
-        words = f"{layer_title(row)}: {duration(spent)}"
-        drawn = bar(f"{name}-{index}", words, scale, spent, None, start=0.0, tone="candidate")
+    for row in sorted(timed, key=lambda row: -(row.time_ns or 0))[:_SHOWN]:
         share = "" if row.share is None else f"{percent(row.share, 1)} of a call"
         detail = ", ".join(filter(None, (share, *row.ops[:4])))
-        rows.append(Bar(layer_title(row), "", duration(spent), detail, "", Markup(drawn)))
+        spent = row.time_ns or 0
+        rows.append(Row(layer_title(row), spent, duration(spent), detail))
     title = f"The slowest layers of {profile.subject.label} on {profile.subject.backend}"
-    return Bars(title, tuple(rows), caption=_setting(profile.subject, len(timed)), slim=True)
+    return charted(title, rows, name, caption=_setting(profile.subject, len(timed)))
 
 
 def pair_bars(pair: LayerComparison, name: str) -> Bars:
@@ -127,19 +204,19 @@ def pair_bars(pair: LayerComparison, name: str) -> Bars:
         Identifier that is unique on the page.
     """
     both = [one for one in pair.pairs if one.name != "gaps" and (one.baseline_ns or one.candidate_ns)]
-    shown = sorted(both, key=lambda one: -max(one.baseline_ns or 0, one.candidate_ns or 0))[:_SHOWN]
-    ends = [float(ns) for one in shown for ns in (one.baseline_ns, one.candidate_ns) if ns is not None]
-    scale = scale_of(ends or [1.0], 0.0)
-    labels = pair.baseline.subject.label, pair.candidate.subject.label
     rows = []
-    for index, one in enumerate(shown):
-        before, after = (None if ns is None else float(ns) for ns in (one.baseline_ns, one.candidate_ns))
-        told = " \N{RIGHTWARDS ARROW} ".join("none" if ns is None else duration(ns) for ns in (before, after))
-        words = f"{one.name}: {told}"
-        drawn = bar(f"{name}-{index}", words, scale, after or 0.0, None, start=0.0, aim=before, tone="candidate")
-        rows.append(Bar(one.name, "", told, "; ".join(one.reasons), "", Markup(drawn)))
-    title = f"The slowest layers on {pair.candidate.subject.backend}: {labels[1]}, and pale behind it {labels[0]}"
-    return Bars(title, tuple(rows), caption=_setting(pair.candidate.subject, len(both)), slim=True)
+    for one in sorted(both, key=lambda one: -max(one.baseline_ns or 0, one.candidate_ns or 0))[:_SHOWN]:
+        told = change(*("none" if ns is None else duration(ns) for ns in (one.baseline_ns, one.candidate_ns)))
+        rows.append(Row(one.name, one.candidate_ns or 0, told, "; ".join(one.reasons), one.baseline_ns))
+    before, after = pair.baseline.subject.label, pair.candidate.subject
+    title = f"The slowest layers on {after.backend}: {after.label}, and pale behind it {before}"
+    return charted(title, rows, name, caption=_setting(after, len(both)))
+
+
+def change(before: str, after: str) -> str:
+    """Write both ends; a unit that they share stands once."""
+    number, _, unit = before.partition(" ")
+    return f"{number if unit and after.endswith(f' {unit}') else before} \N{RIGHTWARDS ARROW} {after}"
 
 
 def _setting(subject: Subject, n_layers: int) -> str:

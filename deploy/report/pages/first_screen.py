@@ -19,7 +19,7 @@ from deploy.report.formatting import (
     score_title,
     size,
 )
-from deploy.report.pages.charts import Bar, Bars
+from deploy.report.pages.charts import Bar, Bars, change
 
 __all__ = ["Tile", "bars", "doubts", "tiles"]
 
@@ -110,8 +110,8 @@ def _scores(answer: Answer) -> Tile:
     examples = "" if scores.n_examples is None else f"{scores.n_examples} test examples"
     if scores.before is None or scores.change is None:
         return Tile(title, after, (scores.verdict, examples, told))
-    change = ", ".join(filter(None, (score_change(scores.metric, scores.change), scores.verdict)))
-    return Tile(title, _change(score(scores.metric, scores.before), after), (change, examples, told))
+    points = ", ".join(filter(None, (score_change(scores.metric, scores.change), scores.verdict)))
+    return Tile(title, change(score(scores.metric, scores.before), after), (points, examples, told))
 
 
 def _size(sizes: Sizes) -> Tile:
@@ -134,7 +134,7 @@ def _row(row: BackendAnswer, scale: Scale, name: str) -> Bar:
         number = duration(row.candidate.p50_ns)
         told.append(_p90(row.candidate))
     if row.baseline is not None and row.candidate is not None:
-        told.append(_change(duration(row.baseline.p50_ns), duration(row.candidate.p50_ns)))
+        told.append(change(duration(row.baseline.p50_ns), duration(row.candidate.p50_ns)))
     if row.realised is not None and row.verdict == "faster":
         told.append(f"{percent(row.realised)} of the promised {ratio(row.promised or 0)}")
     told += [row.reason, row.hint]
@@ -189,7 +189,7 @@ def _p90(timed: Timed) -> str:
 
 
 def _sizes(sizes: Sizes) -> str:
-    return size(sizes.after) if sizes.before is None else _change(size(sizes.before), size(sizes.after))
+    return size(sizes.after) if sizes.before is None else change(size(sizes.before), size(sizes.after))
 
 
 def _smaller(sizes: Sizes) -> str:
@@ -198,9 +198,3 @@ def _smaller(sizes: Sizes) -> str:
     if change is None or round(change, 2) == 1:
         return ""
     return f"{ratio(change)} smaller" if change > 1 else f"{ratio(1 / change)} larger"
-
-
-def _change(before: str, after: str) -> str:
-    """Write both ends; a unit that they share stands once."""
-    number, _, unit = before.partition(" ")
-    return f"{number if unit and after.endswith(f' {unit}') else before} \N{RIGHTWARDS ARROW} {after}"

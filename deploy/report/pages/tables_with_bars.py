@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from markupsafe import Markup
-
 from benchmarks.layers.comparison import LayerReport
 from benchmarks.scenarios.load import LoadMeasurement
-from deploy.report.drawing.bars import bar, scale_of
 from deploy.report.formatting import NOTHING, rate
 from deploy.report.layer_tables import comparison_tables, profile_tables
 from deploy.report.load_table import load_table, per_second
-from deploy.report.pages.charts import Bar, Bars, layer_bars, pair_bars
-from deploy.report.pages.rendering import render
+from deploy.report.pages.charts import Row, chart_page, charted, layer_bars, pair_bars
 
 __all__ = ["layer_page", "load_page"]
 
@@ -35,7 +31,7 @@ def layer_page(report: LayerReport) -> str:
     labels = [one.subject.label for one in report.profiles]
     labels += [f"{one.candidate.subject.label} against {one.baseline.subject.label}" for one in report.comparisons]
     title = f"{', '.join(dict.fromkeys(labels))}: where the time of a call goes"
-    return render("bars.html", title=title, charts=charts, tables=tables)
+    return chart_page(title, charts=charts, tables=tables)
 
 
 def load_page(measurements: Sequence[LoadMeasurement]) -> str:
@@ -47,18 +43,14 @@ def load_page(measurements: Sequence[LoadMeasurement]) -> str:
         Of one scenario; at least one did not fail.
     """
     table = load_table(measurements)
-    known = [per_second(one.result) or 0.0 for one in measurements if one.result is not None]
-    scale = scale_of(known, 0.0)
     rows = []
-    for index, (one, cells) in enumerate(zip(measurements, table.rows, strict=True)):
-        name = f"{one.subject.backend}, streams {one.subject.streams}"
+    for one, cells in zip(measurements, table.rows, strict=True):
         speed = None if one.result is None else per_second(one.result)
         told = dict(zip(table.columns, cells, strict=True))
         tail = (f"{share} {told[share]}" for share in ("p50", "p90", "p99") if told[share] != NOTHING)
-        detail = one.failure or ", ".join(tail)
-        picture = Markup() if speed is None else Markup(bar(f"load-{index}", name, scale, speed, None, start=0.0))
-        value = "" if speed is None else f"{rate(speed)}/s"
-        rows.append(Bar(name, "failed" if one.result is None else "", value, detail, "", picture))
-    chart = Bars("Examples per second", tuple(rows), ((0.0, "0"),))
+        name = f"{one.subject.backend}, streams {one.subject.streams}"
+        said = told["per second"] if speed is None else f"{rate(speed)}/s"
+        rows.append(Row(name, speed, said, one.failure or ", ".join(tail)))
+    chart = charted("Examples per second", rows, "load")
     title = f"{measurements[0].subject.label} under load"
-    return render("bars.html", title=title, charts=[chart], tables=[table])
+    return chart_page(title, charts=[chart], tables=[table])

@@ -10,11 +10,11 @@ from deploy.files.atomic import write_file
 from deploy.report.drawing.axes import Axis, draw_x_axis
 from deploy.report.drawing.svg import element, line, picture, text
 from deploy.report.formatting import NOTHING, score, score_name
-from deploy.report.pages.rendering import render
+from deploy.report.pages.charts import Row, chart_page, charted
 from deploy.report.table import Notes, Table, left
 from deploy.studies.oracle.results import CriterionRow, OracleResults
 
-__all__ = ["oracle_plot", "oracle_table", "write_oracle_page"]
+__all__ = ["oracle_page", "oracle_plot", "oracle_table", "write_oracle_page"]
 
 _WIDTH, _ROW, _TOP, _BOTTOM, _LEFT = 720.0, 26.0, 40.0, 44.0, 150.0
 _MARKS = (("per layer", "per_layer"), ("all layers", "overall"), ("all layers, l2", "overall_l2"))
@@ -76,17 +76,44 @@ def oracle_plot(results: OracleResults, name: str = "oracle") -> str:
     return picture(name, "Criteria against the oracle", description, _WIDTH, bottom + _BOTTOM, *drawn)
 
 
+def oracle_page(results: OracleResults) -> str:
+    """Make a page with everything inside: the best criterion, a bar for each, all three correlations, the table."""
+    rows = []
+    for row in _ordered(results):
+        numbers = (("per layer", row.per_layer), ("all layers", row.overall))
+        told = [f"{label} {value:.2f}" for label, value in numbers if value is not None]
+        told += [f"without {len(row.left_out)} of {len(results.losses)} groups"] if row.left_out else []
+        value = row.overall_l2
+        rows.append(Row(row.criterion, value, NOTHING if value is None else f"{value:.2f}", ", ".join(told)))
+    title = "Spearman's correlation with the change in loss, over all layers after l2"
+    table = oracle_table(results)
+    return chart_page(
+        f"{results.name}: which criterion predicts the loss best?",
+        lead=_lead(results),
+        charts=[charted(title, rows, "criteria", caption=table.caption)],
+        pictures=[("All three correlations", Markup(oracle_plot(results)))],
+        tables=[table],
+    )
+
+
 def write_oracle_page(results: OracleResults, path: Path) -> None:
-    """Write table and plot as one HTML file.
+    """Write the page; it appears whole or not at all.
 
     Raises
     ------
     OutputError
         It cannot be written.
     """
-    title = f"{results.name}: which criterion predicts the loss best?"
-    picture = Markup(oracle_plot(results))
-    write_file(path, render("oracle.html", title=title, picture=picture, table=oracle_table(results)))
+    write_file(path, oracle_page(results))
+
+
+def _lead(results: OracleResults) -> str:
+    known = [row for row in _ordered(results) if row.overall_l2 is not None]
+    if not known:
+        return "No criterion ranks the units of this network: there is nothing to compare."
+    best, *others = known
+    said = f"{best.criterion} orders the units most like the oracle: {best.overall_l2:.2f}"
+    return f"{said}, then {others[0].criterion} with {others[0].overall_l2:.2f}." if others else f"{said}."
 
 
 def _ordered(results: OracleResults) -> list[CriterionRow]:

@@ -219,9 +219,10 @@ def test_a_calibrated_machine_is_told_beside_a_comparison(tmp_path, monkeypatch,
     ],
 )
 def test_a_model_is_put_under_load(tmp_path, arguments, cells, here):
-    model, out = small_cnn(tmp_path / "model.onnx"), tmp_path / "load.jsonl"
+    model, out, page = small_cnn(tmp_path / "model.onnx"), tmp_path / "load.jsonl", tmp_path / "load.html"
     scenario, *options = arguments
-    done = here("load", model, "-s", scenario, *options, "--duration", "0.2", "-o", out, "--accept-unfit")
+    written = ("-o", out, "--page", page)
+    done = here("load", model, "-s", scenario, *options, "--duration", "0.2", *written, "--accept-unfit")
     assert done.returncode == 0, done.stderr
     assert "MLPerf-style" in done.stdout
     for cell in cells:
@@ -229,6 +230,7 @@ def test_a_model_is_put_under_load(tmp_path, arguments, cells, here):
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(rows) == (2 if "1,2" in options else 1)
     assert all(row["result"]["scenario"] == scenario for row in rows)
+    assert page.read_text(encoding="utf-8").count('<span class="name">') == len(rows)
 
 
 @pytest.mark.parametrize(

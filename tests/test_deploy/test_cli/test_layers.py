@@ -13,6 +13,7 @@ import pytest
 from backends.testing import small_cnn
 from benchmarks.layers.comparison import LayerReport
 from benchmarks.subject.cost import cost
+from deploy.report.pages.tables_with_bars import layer_page
 
 ROOT = Path(__file__).parents[3]
 
@@ -75,12 +76,14 @@ def test_rows_are_sorted_by_time_and_few_on_request(layers, model):
 def test_two_models(layers, model, tmp_path):
     folder = tmp_path / "other"
     folder.mkdir()
-    target = tmp_path / "layers.json"
+    target, page = tmp_path / "layers.json", tmp_path / "layers.html"
     other = small_cnn(folder / "dense.onnx", batch="batch")
-    done = layers(model, "--against", other, *QUICK, "--output", target)
+    done = layers(model, "--against", other, *QUICK, "--output", target, "--page", page)
     assert done.returncode == 0, done.stderr
     assert "What each layer bought on ort" in done.stdout
-    [pair] = LayerReport.model_validate_json(target.read_text()).comparisons
+    report = LayerReport.model_validate_json(target.read_text())
+    assert page.read_text(encoding="utf-8") == layer_page(report)
+    [pair] = report.comparisons
     assert (pair.baseline.subject.label, pair.candidate.subject.label) == ("dense", "cnn")
     assert {one.macs_ratio for one in pair.pairs if one.macs_ratio is not None} == {1.0}
     assert not [one.name for one in pair.pairs if one.name != "inserted" and not one.matched and one.baseline_macs]

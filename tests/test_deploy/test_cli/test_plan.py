@@ -140,7 +140,7 @@ def test_show_writes_a_page_and_a_picture(plan, folder, tmp_path):
     text = page.read_text()
     assert "http" not in text, "nothing is fetched"
     assert "<script" not in text
-    assert text.count("blocks.0.conv1") == 2, "in the chart and in the table"
+    assert text.count(">blocks.0.conv1</") == 2, "in the chart and in the table"
 
 
 def test_show_says_when_there_is_nothing_to_draw(plan, refused, folder, tmp_path):

@@ -8,13 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.layers.comparison import LayerReport
+from benchmarks.layers.comparison import LayerReport, compare_layers
+from benchmarks.layers.explanation import Explanation
 from benchmarks.records.file import load as load_record
+from benchmarks.scenarios.load import LoadMeasurement
+from deploy.report.explanation import explanation_page
 from deploy.report.page import page
-from deploy.report.pages.tables_with_bars import layer_page
+from deploy.report.pages.tables_with_bars import layer_page, load_page
+from deploy.report.plan_picture import plan_page
+from deploy.report.plan_rows import group_rows
 from deploy.results.results import load
 from deploy.studies.methods.page import study_page
 from deploy.studies.methods.results import Cell, Scores, StudyResults
+from deploy.studies.oracle.page import oracle_page
+from deploy.studies.oracle.results import CriterionRow, OracleResults
+from pruners.plan import PruningPlan
 
 pytestmark = pytest.mark.browser
 
@@ -100,14 +108,69 @@ def study():
     return StudyResults(name="made", recipe={}, split="The split.", cells=tuple(cells))
 
 
+def oracle():
+    """Criteria that agree, that disagree, and one that has nothing to rank."""
+    found = {"taylor": 0.66, "fpgm": -0.41, "apoz": None}
+    rows = tuple(
+        CriterionRow(
+            criterion=name,
+            paper="p",
+            per_group={},
+            per_layer=value,
+            overall=value and value / 2,
+            overall_l2=value,
+            seconds=0.5,
+            left_out={"b": "it has no BatchNorm"} if value is None else {},
+        )
+        for name, value in found.items()
+    )
+    return OracleResults(
+        name="n",
+        network={},
+        data="digits",
+        split="train",
+        n_examples=8,
+        batch_size=4,
+        seed=0,
+        score=0.5,
+        loss=1.0,
+        seconds=1.0,
+        losses={"a": (0.1, 0.2), "b": (0.3, -0.1)},
+        rows=rows,
+        tool_version="0",
+    )
+
+
+def plan():
+    found = PruningPlan.load(GOLDEN / "run-v3" / "pruned" / "plan.json")
+    return plan_page(found, group_rows(found), [], "Plan plan.json", "taylor removes channels")
+
+
+def layers_of(results):
+    """Layers of both models of results; what was profiled is one model."""
+    [kept] = load_record(GOLDEN / "layers-1.json", LayerReport, "layers").profiles
+    named = [kept.subject.model_copy(update={"label": row.label, "sha256": row.sha256}) for row in results.models]
+    dense, pruned = (kept.model_copy(update={"subject": subject}) for subject in named)
+    return LayerReport(profiles=(kept,), comparisons=(compare_layers(pruned, dense),))
+
+
+def loads():
+    lines = (GOLDEN / "load-1.jsonl").read_text(encoding="utf-8").splitlines()
+    return [LoadMeasurement.model_validate_json(line) for line in lines]
+
+
 PAGES = {
     "a pair": lambda folder: page(simulated()),
     "a run": lambda folder: page(of_a_run(folder)),
     "the demo": lambda folder: page(demo(folder)),
     "a single model": lambda folder: page(alone(simulated())),
-    "layers": lambda folder: layer_page(load_record(GOLDEN / "layers-1.json", LayerReport, "layers")),
+    "wrong answers": lambda folder: page(wrong(simulated()), layers_of(simulated())),
+    "layers": lambda folder: layer_page(layers_of(simulated())),
+    "load": lambda folder: load_page(loads()),
+    "explain": lambda folder: explanation_page(load_record(GOLDEN / "explanation-1.json", Explanation, "explanation")),
+    "oracle": lambda folder: oracle_page(oracle()),
+    "plan": lambda folder: plan(),
     "a study": lambda folder: study_page(study()),
-    "wrong answers": lambda folder: page(wrong(simulated())),
 }
 
 
@@ -183,15 +246,22 @@ def test_bars_of_groups_are_as_long_as_the_file_says(opened, tmp_path):
             assert kept["width"] == pytest.approx(whole["width"] * group.kept / group.of, abs=1)
 
 
-@pytest.mark.parametrize("name", ["the demo", "wrong answers", "a study", "layers"])
-def test_axe_finds_nothing(opened, tmp_path, name):
+@pytest.mark.parametrize("name", ["wrong answers", "layers", "load", "explain", "oracle", "plan", "a study"])
+def test_every_page_suits_everybody(opened, tmp_path, name):
+    """It fits both screens, its answer stands on the first, axe finds nothing, and nothing is asked for."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe here: make browser installs it")
-    with opened(PAGES[name](tmp_path), scripts=True) as tab:
+    with opened(PAGES[name](tmp_path), PHONE, scripts=True) as tab:
+        for size in (PHONE, DESK):
+            tab.page.set_viewport_size({"width": size[0], "height": size[1]})
+            assert tab.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+            first = tab.boxes(".tile, .answer, .bars li")[0]
+            assert 0 < first["top"] < first["bottom"] <= size[1]
         tab.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
         found = axe.Axe().run(tab.page, options={"resultTypes": ["violations"]}).response["violations"]
-        tab.page.emulate_media(color_scheme="dark")
-        dark = {"runOnly": ["color-contrast"]}
-        found += axe.Axe().run(tab.page, options=dark).response["violations"]
+        if name in ("wrong answers", "a study"):  # all colours of all pages
+            tab.page.emulate_media(color_scheme="dark")
+            dark = {"runOnly": ["color-contrast"]}
+            found += axe.Axe().run(tab.page, options=dark).response["violations"]
         assert not found, [(one["id"], one["help"], one["nodes"][0]["html"]) for one in found]
         assert tab.complaints == []
         assert tab.asked == [tab.url]

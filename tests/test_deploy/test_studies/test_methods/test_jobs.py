@@ -17,6 +17,7 @@ from deploy.run.stages import Stage, StageStore
 from deploy.studies.methods import schedule
 from deploy.studies.methods.executor import LocalProcesses
 from deploy.studies.methods.jobs import StudyJob, jobs_of
+from deploy.studies.methods.page import study_page
 from deploy.studies.methods.recipe import StudyRecipe, load_study
 from deploy.studies.methods.results import JobResult, Scores, load_results, write_result
 from deploy.studies.methods.schedule import do_jobs
@@ -247,6 +248,7 @@ def test_a_real_study_from_the_command_line(tmp_path, here):
     path = _written(tmp_path, methods=methods, recoveries=recoveries, train={"epochs": 2})
     done = here("study", path, "--output", tmp_path / "out", "--no-measure", "--markdown", tmp_path / "page.md")
     results = load_results(tmp_path / "out" / RESULTS)
+    assert (tmp_path / "out" / "study.html").read_text(encoding="utf-8") == study_page(results)
     cells = {(cell.method, cell.recovery.split()[-1]): cell for cell in results.cells}
     assert done.returncode == 2  # rows are missing: see below
     assert cells[("l1", "fine-tuned")].outcome == "ok"
