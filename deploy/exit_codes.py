@@ -69,7 +69,12 @@ def run_code(results: Results, *, accept_unfit: bool = False) -> int:
     """Return the exit code of ``deploy run``: a network that got slower is an answer, a missing backend is not."""
     if any(not one.agrees for one in results.answers()):
         return WRONG_ANSWERS
-    return measured_code(results.all_measurements(), missing=bool(results.skipped), accept_unfit=accept_unfit)
+    missing = bool(results.skipped)
+    if (code := measured_code(results.all_measurements(), missing=missing, accept_unfit=accept_unfit)) != OK:
+        return code
+    proofs = [row.pruning.proof for row in results.models if row.pruning is not None]
+    searches = [proof.drop for proof in proofs if proof is not None and proof.drop is not None]
+    return OK if all(search.reached for search in searches) else TARGET_NOT_REACHED
 
 
 def code_of(results: Results) -> int:

@@ -73,6 +73,20 @@ class TargetSpec(Section):
         """Whether it is a speed, which needs a latency table."""
         return self.speed_up is not None or self.latency_ms is not None
 
+    def at(self, reach: float, share: float) -> TargetSpec:
+        """Return a milder target, or one beyond this.
+
+        Parameters
+        ----------
+        reach : float
+            0: the dense network, 1: this target.
+        share : float
+            What this target asks for, as a share of the dense network's cost or time.
+        """
+        if self.is_speed:
+            return self.model_copy(update={"latency_ms": None, "speed_up": share**-reach})
+        return self.model_copy(update={self.as_target().of: share**reach})
+
     def as_target(self) -> Target:
         """Convert a target that is no speed to the noun that pruning methods know."""
         if self.ratios is not None:
@@ -196,8 +210,27 @@ class Recipe(Section):
     train: TrainSettings | None = Field(None, description="leave out for a network that comes trained")
     prune: Prune
     finetune: TrainSettings | None = Field(None, description="leave out to keep the weights that pruning left")
+    max_drop: float | None = Field(
+        None,
+        ge=0,
+        description="points of accuracy (dB of PSNR) that the network may lose on the validation images: where it "
+        "loses more, milder targets are tried, and the smallest network within it is kept",
+    )
+    beyond_target: bool = Field(
+        False, description="with max_drop: also try smaller networks than the target, as long as they are within it"
+    )
     export: Export = Export()
     bench: Bench = Bench()
+
+    @model_validator(mode="after")
+    def _drop_of_one_number(self) -> Recipe:
+        if self.beyond_target and self.max_drop is None:
+            raise ValueError("beyond_target says how far to go within max_drop: give max_drop too, or leave it out")
+        if self.max_drop is not None and self.prune.target.ratios is not None:
+            raise ValueError(
+                "max_drop tries milder targets, and ratios have none: ask for a speed or a share of a cost"
+            )
+        return self
 
 
 _Recipe = TypeVar("_Recipe", bound=Section)

@@ -6,12 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from backends.reading.files import read_json
 from benchmarks.records.base import Record
 
-__all__ = ["GroupCount", "MaskedCheck", "Proof", "PruningRecord", "SpeedLanding", "pruning_of_file"]
+__all__ = [
+    "DropSearch",
+    "DropTry",
+    "GroupCount",
+    "MaskedCheck",
+    "Proof",
+    "PruningRecord",
+    "SpeedLanding",
+    "pruning_of_file",
+]
 
 
 class GroupCount(Record):
@@ -114,6 +123,43 @@ class SpeedLanding(Record):
         )
 
 
+class DropTry(Record):
+    """One target that was pruned and fine-tuned to, and what it cost on the validation examples."""
+
+    asked: str = Field(description="the target in words")
+    reach: PositiveFloat = Field(description="1: as asked for; a kept share is the share asked for to this power")
+    drop: float | None = Field(
+        None, description="fall of the validation score: points of accuracy, or dB; None: the target is out of reach"
+    )
+    reason: str = Field("", description="why it is out of reach; else empty")
+
+
+class DropSearch(Record):
+    """The search for the smallest network that loses no more than is allowed."""
+
+    allowed: NonNegativeFloat = Field(description="points of accuracy, or dB, on the validation examples")
+    tries: tuple[DropTry, ...] = Field(min_length=1)
+    kept: NonNegativeInt = Field(description="index of the try whose network is kept")
+    beyond_target: bool = Field(False, description="the smallest was asked for: the target is only where to begin")
+
+    @model_validator(mode="after")
+    def _kept_is_a_network(self) -> DropSearch:
+        if self.kept >= len(self.tries) or self.tries[self.kept].drop is None:
+            raise ValueError(f"kept is {self.kept}, which is no try with a network")
+        return self
+
+    @property
+    def best(self) -> DropTry:
+        """The try whose network is kept."""
+        return self.tries[self.kept]
+
+    @property
+    def reached(self) -> bool:
+        """Whether the kept network loses no more than is allowed, and is as small as was asked for."""
+        within = self.best.drop is not None and self.best.drop <= self.allowed
+        return within and (self.beyond_target or self.best.reach >= 1)
+
+
 class Proof(Record):
     """How the compact network was checked when it was made, and in which form it is."""
 
@@ -123,6 +169,7 @@ class Proof(Record):
         description="where the plan landed and why, if 1 % or more below the target; empty: on it; None: no target",
     )
     speeds: tuple[SpeedLanding, ...] = Field((), description="how it came to the speeds that were asked for")
+    drop: DropSearch | None = Field(None, description="what was tried under an allowed drop; None: nothing was asked")
     form: Literal["module", "graph"] = Field(description="of its own class, or a graph module")
     form_reason: str = Field("", description="why it is not of its own class; else empty")
     left_whole: str = Field("", description="groups left whole for it to keep its own class, and why; else empty")

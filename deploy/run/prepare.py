@@ -5,8 +5,6 @@ Every step is a stage that is kept once it finished, and training goes on from i
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
@@ -21,19 +19,17 @@ from deploy.report.formatting import score_brief
 from deploy.run.loss_check import require_losses
 from deploy.run.progress import Progress
 from deploy.run.run_stages import RunStages, speed_backend, stages_of
+from deploy.run.smaller import Smaller, make_smaller
 from deploy.run.speed_tables import require_speeds
-from deploy.run.stages import Stage, StageStore
+from deploy.run.stages import StageStore
 from deploy.run.steps import (
     StepContext,
     dense_scores,
     examples,
-    finetune,
     load_compact,
     load_dense,
     load_plan,
-    prune_dense,
     pruning_facts,
-    removals_folder,
     scores_of,
     train_dense,
     zeros_of,
@@ -54,20 +50,12 @@ _REFERENCE_EXAMPLES = 16
 
 def prepare(context: StepContext, stages: RunStages) -> None:
     """Train, prune, fine-tune and export, as far as it is not done yet."""
-    trained, pruned, tuned = stages.train.folder, stages.prune.folder, stages.finetune.folder
-    steps: tuple[tuple[Stage, Callable[[Path], None]], ...] = (
-        (stages.train, lambda folder: train_dense(context, folder)),
-        (stages.prune, lambda folder: prune_dense(context, folder, trained=trained)),
-        (stages.finetune, lambda folder: finetune(context, folder, trained=trained, pruned=pruned)),
-        (stages.export, lambda folder: _export(context, folder, trained, pruned, tuned)),
-    )
-    for stage, step in steps:
-        if not stage.done:
-            step(stage.begin())
-            stage.finish()
-            shutil.rmtree(removals_folder(context, stage.folder), ignore_errors=True)
-        if stage is stages.train:
-            _tell(context, trained)
+    trained = stages.train.folder
+    stages.train.ensure(lambda folder: train_dense(context, folder))
+    _tell(context, trained)
+    if not stages.export.done:
+        smaller = make_smaller(context, stages)
+        stages.export.ensure(lambda folder: _export(context, folder, trained, smaller))
 
 
 def _tell(context: StepContext, trained: Path) -> None:
@@ -86,20 +74,20 @@ def _tell(context: StepContext, trained: Path) -> None:
     context.progress.say(f"the dense network on them: {', '.join(told)}")
 
 
-def _export(context: StepContext, folder: Path, trained: Path, pruned: Path, tuned: Path) -> None:
+def _export(context: StepContext, folder: Path, trained: Path, smaller: Smaller) -> None:
     with context.progress.bar("export the dense network"):
         _write_bundle(context, folder / "dense", load_dense(context, trained), trained)
     with context.progress.bar("export the pruned network"):
-        compact = load_compact(context, trained=trained, pruned=pruned, weights=tuned)
-        _write_bundle(context, folder / "pruned", compact, trained, pruned)
+        compact = load_compact(context, trained=trained, pruned=smaller.pruned, weights=smaller.tuned)
+        _write_bundle(context, folder / "pruned", compact, trained, smaller)
 
 
 def _write_bundle(
-    context: StepContext, folder: Path, model: nn.Module, trained: Path, pruned: Path | None = None
+    context: StepContext, folder: Path, model: nn.Module, trained: Path, smaller: Smaller | None = None
 ) -> None:
-    """Export a network, and what is known of it; `trained` holds the dense one, `pruned` the plan of the other."""
+    """Export a network, and what is known of it; `trained` holds the dense one, `smaller` tells of the other."""
     recipe, data = context.recipe, context.data
-    plan: PruningPlan | None = None if pruned is None else load_plan(pruned)
+    plan: PruningPlan | None = None if smaller is None else load_plan(smaller.pruned)
     graph = trace(model, (examples(context, 2),))
     write_bundle(
         folder,
@@ -107,9 +95,11 @@ def _write_bundle(
         (examples(context, _REFERENCE_EXAMPLES),),
         name=folder.name,
         plan=plan,
-        scores=dense_scores(context, trained) if pruned is None else scores_of(context, model),
+        scores=dense_scores(context, trained) if smaller is None else scores_of(context, model),
         cost=NominalCost(
-            macs=graph.macs(), parameters=graph.parameters(), zeros=0 if pruned is None else zeros_of(pruned)
+            macs=graph.macs(),
+            parameters=graph.parameters(),
+            zeros=0 if smaller is None else zeros_of(smaller.pruned),
         ),
         provenance=Provenance(
             network=NetworkOrigin(
@@ -127,14 +117,15 @@ def _write_bundle(
         opset=recipe.export.opset,
         dynamic_batch=recipe.export.dynamic_batch,
         batch=None if recipe.export.dynamic_batch else recipe.bench.batch,
-        proof=None if pruned is None else _proof(pruned),
+        proof=None if smaller is None else _proof(smaller),
     )
 
 
-def _proof(pruned: Path) -> Proof:
-    """Return how the pruning in this folder was checked, and where it landed."""
-    facts = pruning_facts(pruned)
-    return Proof.model_validate({name: facts[name] for name in Proof.model_fields if name in facts})
+def _proof(smaller: Smaller) -> Proof:
+    """Return how the pruning was checked, where it landed, and what else was tried."""
+    facts = pruning_facts(smaller.pruned)
+    known = {name: facts[name] for name in Proof.model_fields if name in facts}
+    return Proof.model_validate({**known, "drop": smaller.search})
 
 
 def refuse_early(recipe: Recipe) -> None:

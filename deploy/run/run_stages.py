@@ -83,7 +83,9 @@ def stages_of(recipe: Recipe, store: StageStore) -> RunStages:
     train = train_key(recipe)
     prune = stage_key(train, part["prune"])
     finetune = stage_key(prune, part["finetune"])
-    export = stage_key(finetune, part["export"], None if recipe.export.dynamic_batch else recipe.bench.batch)
+    search = [] if recipe.max_drop is None else [recipe.max_drop, recipe.beyond_target]
+    fixed_batch = None if recipe.export.dynamic_batch else recipe.bench.batch
+    export = stage_key(finetune, part["export"], fixed_batch, *search)
     options = {key: value for key, value in part["bench"].items() if key != "backends"}
     measured = {name: stage_key(export, options, name, _here(name, recipe.bench)) for name in recipe.bench.backends}
     return RunStages(

@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -60,6 +60,12 @@ class Stage:
     def finish(self) -> None:
         """Record that everything in the folder is complete."""
         write_json(self.folder / _DONE, {"key": self.key})
+
+    def ensure(self, work: Callable[[Path], object]) -> None:
+        """Do the work in the folder, unless it is done."""
+        if not self.done:
+            work(self.begin())
+            self.finish()
 
     def redo(self) -> None:
         """Take back that it finished: what it left cannot be used."""

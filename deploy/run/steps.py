@@ -69,6 +69,7 @@ __all__ = [
     "scores_of",
     "scoring_loss",
     "train_dense",
+    "validation_score",
     "zeros_of",
 ]
 
@@ -362,6 +363,12 @@ def batches(context: StepContext, stream: int) -> EndlessBatches:
 def scoring_loss(context: StepContext) -> Callable[[Tensor, Tensor], Tensor]:
     """Return what methods score and update by: the loss of the dense network's training, without smoothing."""
     return loss_function(loss_of(context.data.metric, _training_loss(context)))
+
+
+def validation_score(context: StepContext, model: nn.Module) -> float:
+    """Evaluate on validation images only: what may be chosen by."""
+    data = context.data
+    return evaluate(model, data.validation, metric=data.metric, loss=_training_loss(context)).score
 
 
 def evaluate_both(context: StepContext, model: nn.Module) -> tuple[Evaluation, Evaluation]:

@@ -9,7 +9,8 @@ import pytest
 
 from backends.testing import small_cnn
 from benchmarks.records.measurement import Fitness, Reason
-from deploy.exit_codes import exit_code, measured_code, sides
+from deploy.bundles.pruning import DropSearch, DropTry, MaskedCheck, Proof, PruningRecord
+from deploy.exit_codes import exit_code, measured_code, run_code, sides
 from deploy.results.results import load
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +45,16 @@ def results(pair, *, verdict="equivalent", **candidate):
     side = pair.candidate.model_copy(update=candidate)
     changed = pair.model_copy(update={"verdict": verdict, "candidate": side})
     return load(GOLDEN).model_copy(update={"comparisons": (changed,), "skipped": ()})
+
+
+def searched(pair, *, drop, reach=1.0, beyond=False, **candidate):
+    """Give results of a run that was allowed to lose 1 point, and kept the only network it tried."""
+    tries = (DropTry(asked="2.00x the speed on ort", reach=reach, drop=drop),)
+    search = DropSearch(allowed=1, tries=tries, kept=0, beyond_target=beyond)
+    proof = Proof(verification=MaskedCheck(reference="masked parameters"), form="module", drop=search)
+    found = results(pair, **candidate)
+    pruned = found.models[1].model_copy(update={"pruning": PruningRecord(groups=(), proof=proof)})
+    return found.model_copy(update={"models": (found.models[0], pruned)})
 
 
 WRONG = {"failure": "wrong answers", "failure_kind": "WrongAnswersError"}
@@ -128,3 +139,21 @@ def test_a_quick_comparison_claims_nothing(tmp_path, here):
     assert found.verdict == "inconclusive"
     assert all("not a verdict: measured with --fast" in side.doubts for side in found.sides)
     assert here("bench", model, "--fast", "--accept-unfit").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"drop": 1.0}, 0),
+        ({"drop": -0.5}, 0),
+        ({"drop": 1.01}, 6),
+        ({"drop": 0.5, "reach": 0.5}, 6),
+        ({"drop": 0.5, "reach": 0.5, "beyond": True}, 0),
+        ({"drop": 0.5, "verdict": "slower"}, 0),
+        ({"drop": 3, **WRONG}, 5),
+        ({"drop": 3, **DEAD}, 2),
+        ({"drop": 3, "fitness": UNFIT}, 4),
+    ],
+)
+def test_a_run_whose_target_is_not_reached_within_the_allowed_drop_says_so(pair, changes, code):
+    assert run_code(searched(pair, **changes)) == code

@@ -13,6 +13,7 @@ from deploy.exit_codes import code_of
 from deploy.report.answer.doubts import doubts_of, noise_of, whose
 from deploy.report.answer.ending import ending_of
 from deploy.report.answer.records import (
+    AllowedDrop,
     Answer,
     AskedSpeed,
     BackendAnswer,
@@ -61,6 +62,7 @@ def answer_of(results: Results, code: int | None = None, paths: Mapping[str, str
         backends=rows,
         scores=scores,
         asked=_asked(after),
+        drop=_drop(after),
         checked=checked,
         size=Sizes(before=None if before is None else before.file_bytes, after=after.file_bytes),
         memory=memory,
@@ -159,6 +161,20 @@ def _asked(row: ModelRow) -> tuple[AskedSpeed, ...]:
             met=one.met,
         )
         for one in (() if proof is None else proof.speeds)
+    )
+
+
+def _drop(row: ModelRow) -> AllowedDrop | None:
+    search = row.pruning.proof.drop if row.pruning is not None and row.pruning.proof is not None else None
+    if search is None or row.metric is None or search.best.drop is None:
+        return None
+    return AllowedDrop(
+        metric=row.metric,
+        allowed=search.allowed,
+        lost=search.best.drop,
+        kept=search.best.asked,
+        others=tuple((one.asked, one.drop) for one in search.tries if one is not search.best),
+        reached=search.reached,
     )
 
 

@@ -78,8 +78,8 @@ def ending_of(
         case exit_codes.TARGET_NOT_REACHED:
             return Ending(
                 code=code,
-                sentence="target not reached: nothing within --max-drop is as fast; the best that was found is shown",
-                remedy="allow a larger --max-drop, ask for less, or train longer after pruning",
+                sentence="target not reached within the allowed drop; the best network that was found is shown",
+                remedy="allow a larger max_drop, ask for a milder target, or fine-tune for more epochs",
             )
         case exit_codes.DIFFERENT:
             return Ending(code=code, sentence="the plans differ")

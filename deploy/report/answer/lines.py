@@ -12,6 +12,7 @@ from deploy import exit_codes
 from deploy.files.printable import printable
 from deploy.report.answer.doubts import noise_parts
 from deploy.report.answer.records import (
+    AllowedDrop,
     Answer,
     BackendAnswer,
     Checked,
@@ -197,6 +198,8 @@ def _facts(answer: Answer, *, verbose: bool) -> Iterator[tuple[str, Text]]:
         threads = "1 thread" if one.threads == 1 else f"{one.threads} threads"
         text = _plain(f"asked {ratio(one.asked)} on {one.backend}, {threads}; got {ratio(one.got)}   ")
         yield "target", text + (Text("ok", "green") if one.met else Text("MISSED", "bold red"))
+    if answer.drop is not None:
+        yield "max drop", _drop(answer.drop)
     yield "answers", _checked(answer.checked)
     sizes = _sizes(answer.size)
     if answer.memory is not None and answer.is_pair:
@@ -223,6 +226,14 @@ def _score(scores: ScoreChange) -> Text:
         text += f" ({scores.n_examples} examples)"
     verdict = scores.verdict if scores.verdict == "ok" else scores.verdict.upper()
     return Text(f"{text}   ") + Text(verdict, _COLOURS.get(scores.verdict, ""))
+
+
+def _drop(drop: AllowedDrop) -> Text:
+    unit = difference_unit(drop.metric)
+    parts = [f"{drop.kept}: {-drop.lost:+.2f} {unit} on validation, -{drop.allowed:g} allowed"]
+    parts += [f"{asked}: {'out of reach' if lost is None else f'{-lost:+.2f}'}" for asked, lost in drop.others]
+    verdict = Text("ok", "green") if drop.reached else Text("TARGET NOT REACHED", "bold yellow")
+    return _plain(f"{'; '.join(parts)}   ") + verdict
 
 
 def _checked(checked: Checked) -> Text:

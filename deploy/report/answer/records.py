@@ -12,6 +12,7 @@ from benchmarks.records.measurement import Interval
 from deploy.sources.metric import Metric
 
 __all__ = [
+    "AllowedDrop",
     "Answer",
     "AskedSpeed",
     "BackendAnswer",
@@ -160,6 +161,32 @@ class AskedSpeed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AllowedDrop:
+    """What the network was allowed to lose on the validation examples, and what came of the targets tried for that.
+
+    Parameters
+    ----------
+    metric : str
+        ``"accuracy"``: numbers are points; ``"psnr"``: dB.
+    allowed, lost : float
+        `lost` is that of the network that was kept.
+    kept : str
+        The target of that network, in words.
+    others : tuple of (str, float or None)
+        The other targets that were tried, and what their networks lost; None: out of reach.
+    reached : bool
+        Whether no more was lost than allowed, and the target is the one that was asked for, or one beyond.
+    """
+
+    metric: Metric
+    allowed: float
+    lost: float
+    kept: str
+    others: tuple[tuple[str, float | None], ...]
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
     """Whether the compiled models answered as their references do; checked before anything was timed.
 
@@ -278,6 +305,8 @@ class Answer:
         None where no score is known.
     asked : tuple of AskedSpeed
         Speeds that were asked for; none for most networks.
+    drop : AllowedDrop or None
+        None where no drop was allowed expressly.
     checked : Checked
         Whether the answers were right.
     size : Sizes
@@ -304,6 +333,7 @@ class Answer:
     backends: tuple[BackendAnswer, ...]
     scores: ScoreChange | None
     asked: tuple[AskedSpeed, ...]
+    drop: AllowedDrop | None
     checked: Checked
     size: Sizes
     memory: Sizes | None

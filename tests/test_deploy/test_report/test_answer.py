@@ -178,12 +178,6 @@ def test_each_exit_code_says_itself_and_its_remedy(results, code, changes, sente
     assert bool(ending.remedy) == (code != 0)
 
 
-def test_a_target_that_was_not_reached_says_so(results):
-    ending = answer_of(on_ort(results), code=6).ending
-    assert "target not reached" in ending.sentence
-    assert "--max-drop" in ending.remedy
-
-
 def test_a_first_look_is_decided_by_a_longer_one(results):
     quick = on_ort(results, verdict="inconclusive", speedup=WIDE, candidate={"doubts": (NOT_A_VERDICT,)})
     assert "without --fast" in answer_of(quick).ending.remedy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deploy.recipe import Recipe
-from deploy.run import prepare, steps
+from deploy.run import prepare, smaller, steps
 from deploy.run.progress import Progress
 from deploy.run.run_stages import stages_of
 from deploy.run.stages import StageStore
@@ -56,7 +56,7 @@ def prune(recipe, root):
 
 @pytest.fixture(autouse=True)
 def _nothing_follows(monkeypatch):
-    monkeypatch.setattr(prepare, "finetune", lambda context, folder, **places: None)
+    monkeypatch.setattr(smaller, "finetune", lambda context, folder, **places: None)
     monkeypatch.setattr(prepare, "_export", lambda *places: None)
 
 
