@@ -33,7 +33,14 @@ class Entry(NamedTuple):
 
 COMMANDS: dict[str, dict[str, Entry]] = {
     "deploy": {
-        "run": Entry("deploy.cli.run:run", "Train, prune, fine-tune, export, check and measure as RECIPE says."),
+        "run": Entry(
+            "deploy.cli.run:run",
+            "Train, prune, fine-tune, export, check and measure as RECIPE says, or prune your own network by flags.",
+        ),
+        "init": Entry(
+            "deploy.cli.init:init",
+            "Write a commented recipe for your own network, after a look at it and its data.",
+        ),
         "bench": Entry(
             "deploy.cli.bench:bench",
             "Measure an ONNX file: check its answers, then latency, throughput and memory, in processes of its own.",

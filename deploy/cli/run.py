@@ -1,43 +1,115 @@
-"""``deploy run``: a recipe from the network to the answer."""
+"""``deploy run``: from the network to the answer, as a recipe says, or as flags do in its place."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from deploy.cli import options as given
-from deploy.cli.output import leave, say
+from deploy.cli import wishes as asked
+from deploy.cli.output import leave, print_line, say, teller
 from deploy.exit_codes import run_code
-from deploy.recipe import load_recipe, with_data_root
+from deploy.files.atomic import write_file
+from deploy.files.commented_yaml import commented_yaml
+from deploy.recipe import Recipe, load_recipe, read_yaml, with_data_root
 from deploy.report.terminal import print_results
-from deploy.run.child import ChildFailedError
+from deploy.run.child import ChildFailedError, call_in_child
+from deploy.run.own import COMMENTS
 from deploy.run.pipeline import run as run_pipeline
 from deploy.run.stages import StageStore
+from deploy.run.wishes import Wishes, recipe_of
 
 __all__ = ["run"]
 
+_RUNS = Path("runs")
+_OWN = "recipe.yaml"
+
 
 def run(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; see recipes/.")],
-    output: given.RunFolder = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(metavar="RECIPE", help="YAML file; see recipes/. With --network and --data none is needed."),
+    ] = None,
+    network: asked.Network = None,
+    weights: asked.Weights = None,
+    data: asked.Data = None,
     data_root: given.DataRoot = None,
+    image_size: asked.ImageSize = None,
+    crop: asked.Crop = None,
+    normalise: asked.Normalise = None,
+    method: asked.Method = None,
+    speed_up: asked.SpeedUp = None,
+    latency_ms: asked.LatencyMs = None,
+    flops: asked.Flops = None,
+    on: asked.On = None,
+    max_drop: asked.MaxDrop = None,
+    epochs: asked.Epochs = None,
+    threads: given.Threads = None,
+    budget: asked.RunBudget = None,
+    output: given.RunFolder = None,
     accept_unfit: given.AcceptUnfit = False,
+    json: given.Json = False,
+    quiet: given.Quiet = False,
     verbose: given.Verbose = False,
 ) -> None:
-    """Train, prune, fine-tune, export, check and measure as RECIPE says.
+    """Train, prune, fine-tune, export, check and measure as RECIPE says, or prune your own network by flags.
 
     Finished steps are kept: after an interruption the same command continues where it stopped. What was measured on an
-    unfit machine is not finished: exit code 4, and the same command measures it again.
+    unfit machine is not finished: exit code 4, and the same command measures it again. The recipe that flags amount to
+    is written into the run's folder.
     """
-    loaded = with_data_root(load_recipe(recipe), data_root)
-    store = StageStore(output or Path("runs") / loaded.name)
+    wishes = asked.wishes_of(
+        network=network,
+        weights=weights,
+        data=data,
+        data_root=data_root,
+        image_size=image_size,
+        crop=crop,
+        normalise=normalise,
+        method=method,
+        speed_up=speed_up,
+        latency_ms=latency_ms,
+        flops=flops,
+        on=on,
+        max_drop=max_drop,
+        epochs=epochs,
+        threads=threads,
+        budget_s=budget,
+    )
     try:
-        results = run_pipeline(loaded, store, say, accept_unfit=accept_unfit)
+        loaded, store = _recipe(recipe, wishes, output, quiet=quiet)
+        loaded = with_data_root(loaded, data_root)
+        results = run_pipeline(loaded, store, teller(quiet=quiet), accept_unfit=accept_unfit, quiet=quiet)
     except ChildFailedError as error:
         raise typer.Exit(error.exit_code) from None
     code = run_code(results, accept_unfit=accept_unfit)
-    bundles = {label: str(store.root / "export" / label) for label in ("dense", "pruned")}
-    print_results(results, code=code, paths=bundles, page=str(store.root / "report.html"), verbose=verbose)
-    leave(code, told=True)
+    if json:
+        print_line(results.model_dump_json(indent=1))
+    else:
+        bundles = {label: str(store.root / "export" / label) for label in ("dense", "pruned")}
+        print_results(results, code=code, paths=bundles, page=str(store.root / "report.html"), verbose=verbose)
+    leave(code, told=not json)
+
+
+def _recipe(file: Path | None, wishes: Wishes, output: Path | None, *, quiet: bool) -> tuple[Recipe, StageStore]:
+    """Return the recipe and the run's folder, which receives what flags amount to."""
+    if file is not None and not wishes.given:
+        loaded = load_recipe(file)
+        return loaded, StageStore(output or _RUNS / loaded.name)
+    if file is None:
+        asked.require_whole(wishes)
+        store = StageStore(output or _RUNS / wishes.name)
+        own = store.root / _OWN
+        call_in_child("deploy.run.look:write_own_recipe", wishes.model_dump_json(), own, *(["quiet"] if quiet else []))
+    else:
+        document = wishes.over(read_yaml(file))
+        loaded = recipe_of(document, f"{file} with flags")
+        store = StageStore(output or _RUNS / loaded.name)
+        own = store.root / _OWN
+        write_file(own, commented_yaml(document, COMMENTS))
+    folder = [] if output is None else ["--output", str(output)]
+    say(f"recipe: {own}; the same again: {shlex.join(['deploy', 'run', str(own), *folder])}")
+    return load_recipe(own), store

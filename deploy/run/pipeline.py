@@ -29,7 +29,7 @@ __all__ = ["run"]
 Say = Callable[[str], None]
 
 
-def run(recipe: Recipe, store: StageStore, say: Say, *, accept_unfit: bool = False) -> Results:
+def run(recipe: Recipe, store: StageStore, say: Say, *, accept_unfit: bool = False, quiet: bool = False) -> Results:
     """Run the whole recipe, or what is left of it.
 
     Parameters
@@ -43,6 +43,8 @@ def run(recipe: Recipe, store: StageStore, say: Say, *, accept_unfit: bool = Fal
         Receives one line for each step.
     accept_unfit : bool, default=False
         Also finish what was measured on a machine that was unfit for it; else the next run measures it again.
+    quiet : bool, default=False
+        Show no progress of the preparing child.
 
     Raises
     ------
@@ -57,8 +59,8 @@ def run(recipe: Recipe, store: StageStore, say: Say, *, accept_unfit: bool = Fal
         if not stages.export.done:
             if risk := alignment_risk([recipe.prune], recipe.bench):
                 say(risk)
-            _prepare(recipe, store)
-        bundles = _bundles(stages.export, recipe, store, say)
+            _prepare(recipe, store, quiet=quiet)
+        bundles = _bundles(stages.export, recipe, store, say, quiet=quiet)
         scores: dict[str, dict[str, float]] = {"dense": {}, "pruned": {}}
         comparisons: list[Comparison] = []
         skipped: list[Skipped] = []
@@ -79,7 +81,7 @@ def run(recipe: Recipe, store: StageStore, say: Say, *, accept_unfit: bool = Fal
     return results
 
 
-def _bundles(stage: Stage, recipe: Recipe, store: StageStore, say: Say) -> dict[str, Bundle]:
+def _bundles(stage: Stage, recipe: Recipe, store: StageStore, say: Say, *, quiet: bool) -> dict[str, Bundle]:
     """Read the exported bundles; damaged ones are exported again, once."""
 
     def read() -> dict[str, Bundle]:
@@ -90,11 +92,11 @@ def _bundles(stage: Stage, recipe: Recipe, store: StageStore, say: Say) -> dict[
     except BundleError as error:
         say(f"{error}: exporting again")
         stage.redo()
-        _prepare(recipe, store)
+        _prepare(recipe, store, quiet=quiet)
         return read()
 
 
-def _prepare(recipe: Recipe, store: StageStore) -> None:
+def _prepare(recipe: Recipe, store: StageStore, *, quiet: bool) -> None:
     resolved = store.root / "recipe.json"
     write_file(resolved, recipe.model_dump_json(indent=1) + "\n")
-    call_in_child("deploy.run.prepare:prepare_recipe", resolved, store.root)
+    call_in_child("deploy.run.prepare:prepare_recipe", resolved, store.root, *(["quiet"] if quiet else []))

@@ -148,9 +148,13 @@ def refuse_early(recipe: Recipe) -> None:
     require_opset(recipe.export.opset)
 
 
-def prepare_recipe(recipe_file: str, folder: str) -> None:
-    """Prepare the run in `folder` as a resolved recipe says; called in a child by `deploy.run.pipeline`."""
+def prepare_recipe(recipe_file: str, folder: str, *flags: str) -> None:
+    """Prepare the run in `folder` as a resolved recipe says; called in a child by `deploy.run.pipeline`.
+
+    Among the flags ``"quiet"`` shows no progress.
+    """
     recipe = Recipe.model_validate_json(Path(recipe_file).read_text(encoding="utf-8"))
     refuse_early(recipe)
-    context = StepContext(recipe=recipe, data=load(recipe.data), progress=Progress())
+    progress = Progress(quiet="quiet" in flags)
+    context = StepContext(recipe=recipe, data=load(recipe.data), progress=progress)
     prepare(context, stages_of(recipe, StageStore(Path(folder))))

@@ -38,6 +38,7 @@ __all__ = [
     "data_availability",
     "load",
     "metric_of",
+    "read_raw",
 ]
 
 _METRICS: dict[Task, Metric] = {"classification": "accuracy", "restoration": "psnr"}
@@ -129,12 +130,22 @@ def load(spec: DataSpec) -> DataSource:
     ExtraMissingError
         A library that reads it is not installed.
     """
+    raw = read_raw(spec)
+    return _prepared(spec, _family(spec.name), raw, divide(raw, spec))
+
+
+def read_raw(spec: DataSpec) -> Raw:
+    """Read a data set as its authors divided it.
+
+    Raises
+    ------
+    SourceError, ExtraMissingError
+        As `load` does.
+    """
     family = _family(spec.name)
     require(f"data set {spec.name}", *family.modules)
     roots, also_installed = _roots(spec.root, family)
-    raw = family.read(family.find(roots, also_installed=also_installed))
-    division = divide(raw, spec)
-    return _prepared(spec, family, raw, division)
+    return family.read(family.find(roots, also_installed=also_installed))
 
 
 def metric_of(spec: DataSpec) -> Metric:

@@ -105,7 +105,9 @@ def test_milder_targets_are_tried_and_the_smallest_within_the_drop_is_kept(tmp_p
     losing(lambda share: 4 * (1 - share))
     found, run = search(tmp_path, max_drop=2.2)  # from 0.45 on
     assert [one.reach for one in found.search.tries] == [1, 0.5, 0.75, 0.625]
-    assert [one.drop for one in found.search.tries] == pytest.approx([3, 2, 4 * (1 - 0.25**0.75), 4 * (1 - 0.25**0.625)])
+    assert [one.drop for one in found.search.tries] == pytest.approx(
+        [3, 2, 4 * (1 - 0.25**0.75), 4 * (1 - 0.25**0.625)]
+    )
     assert found.search.kept == 1
     assert found.tuned == run / "tries" / "2" / "finetune"
     assert not found.search.reached

@@ -1,0 +1,204 @@
+"""A look at a network and its data before there is a recipe: sizes, colour, and how the images have to be prepared.
+
+Preparations are compared on training and validation images; no test image is used to choose one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from deploy.errors import SourceError
+from deploy.files.atomic import write_file
+from deploy.files.commented_yaml import commented_yaml
+from deploy.report.answer.scores import is_chance
+from deploy.report.formatting import score_brief
+from deploy.run.own import COMMENTS, document_of, opening_of
+from deploy.run.progress import Progress
+from deploy.run.wishes import Wishes, recipe_of
+from deploy.sources.boundary import cause
+from deploy.sources.datasets.data import load, metric_of, read_raw
+from deploy.sources.datasets.data_spec import DataSpec
+from deploy.sources.datasets.division import divide
+from deploy.sources.datasets.family import Files, Raw
+from deploy.sources.network import build
+from deploy.sources.network_spec import NetworkSpec
+from pruners.recover.evaluate import evaluate
+
+__all__ = ["Look", "look", "write_own_recipe"]
+
+_LOOKED_AT = 1000
+"""Images that are opened to see their size."""
+_FEW = 2000
+"""Below so many training images a tenth of them is too few to validate by."""
+_SMALL, _TRIED_SMALL, _TRIED = 64, 256, 64
+"""Preparations are compared on so many images of each part, by whether their side is small."""
+
+Say = Callable[[str], None]
+
+
+class Look(NamedTuple):
+    """What a recipe can be made from.
+
+    Parameters
+    ----------
+    data : DataSpec
+        With all that was found out.
+    n_train : int
+        Training images.
+    """
+
+    data: DataSpec
+    n_train: int
+
+
+def look(network: NetworkSpec, data: DataSpec, say: Say) -> Look:
+    """Find out what `data` leaves open, and say it.
+
+    The size is that of the images where they all have one, or the one that a library's networks are used with. The
+    network is built for the images' own colours, or else for the other number of channels. Where `crop` or `normalise`
+    are open, those are taken under which the network is right most often.
+
+    Parameters
+    ----------
+    network : NetworkSpec
+        A trained network.
+    data : DataSpec
+        Keys that are given stay.
+    say : callable
+        Receives a line for each thing found.
+
+    Raises
+    ------
+    SourceError
+        The network or the data cannot be used; or images are of several sizes, and none is given.
+    """
+    raw = read_raw(data)
+    updates: dict[str, Any] = {}
+    grey = one_size = False
+    if isinstance(raw.train, Files):
+        sizes, grey = _seen(raw.train)
+        one_size = len(sizes) == 1
+        say(_images(sizes, raw, grey=grey))
+        if data.image_size is None and not network.name.startswith(("torchvision:", "timm:")):
+            updates["image_size"] = _side(sizes, data)
+        if "augment" not in data.model_fields_set:  # how the network was trained is not known
+            updates["augment"] = False
+    if raw.validation is None and "validation_fraction" not in data.model_fields_set:
+        updates["validation_fraction"] = 0.1 if len(raw.train.labels) >= _FEW else 0.25
+    data = data.model_copy(update=updates)
+    if metric_of(data) == "accuracy":
+        model, data = _built(network, data, raw, grey=grey)
+        data = _best(model, data, raw, say, one_size=one_size)
+    return Look(data, len(divide(raw, data).indices["train"]))
+
+
+def write_own_recipe(wishes_json: str, file: str, *flags: str) -> None:
+    """Look at network and data, and write the recipe for them; called in a child by the command line.
+
+    Parameters
+    ----------
+    wishes_json : str
+        A `Wishes` that names network and data.
+    file : str
+        Receives the recipe, whole or not at all.
+    flags : str
+        ``"quiet"`` shows no progress.
+
+    Raises
+    ------
+    SourceError, RecipeError, OutputError
+        Network or data cannot be used, a wish is illegal, or the file cannot be written.
+    """
+    wishes = Wishes.model_validate_json(wishes_json)
+    progress = Progress(quiet="quiet" in flags)
+    asked = recipe_of(wishes.over(opening_of(wishes)), "command line")  # illegal wishes are refused before the look
+    with progress.bar("look at the network and its data"):
+        found = look(asked.network, asked.data, progress.say)
+    document = document_of(wishes, found.data, found.n_train)
+    recipe_of(document, "command line")
+    write_file(Path(file), commented_yaml(document, COMMENTS))
+
+
+def _seen(part: Files) -> tuple[list[tuple[int, int]], bool]:
+    """Return the sizes, as (width, height), of images spread over all of them, and whether all are grey."""
+    from PIL import Image
+
+    sizes, modes = set(), set()
+    for path in part.paths[:: max(1, len(part.paths) // _LOOKED_AT)]:
+        try:
+            with Image.open(part.folder / path) as image:
+                sizes.add(image.size)
+                modes.add(image.mode)
+        except Exception as error:  # whatever PIL and its plugins raise
+            raise SourceError(f"image {part.folder / path} cannot be read ({cause(error)})") from error
+    return sorted(sizes), modes <= {"1", "L", "LA", "I", "I;16"}
+
+
+def _images(sizes: list[tuple[int, int]], raw: Raw, *, grey: bool) -> str:
+    (width, height), *others = sizes
+    size = f"{width} x {height}" if not others else f"of {len(sizes)} sizes"
+    return (
+        f"images: {len(raw.train.labels)} to divide, {size}, {'grey' if grey else 'colour'}, "
+        f"{len(raw.classes)} classes ({', '.join(raw.classes[:3])}{', ...' if len(raw.classes) > 3 else ''})"
+    )
+
+
+def _side(sizes: list[tuple[int, int]], data: DataSpec) -> int:
+    (width, height), *others = sizes
+    if others or width != height:
+        seen = f"{width} x {height}{' and other sizes' if others else ''}"
+        raise SourceError(
+            f"images of {data.name} are {seen}, not squares of one size: say the side that the network takes, "
+            "--image-size, in a recipe data.image_size"
+        )
+    return width
+
+
+def _built(network: NetworkSpec, data: DataSpec, raw: Raw, *, grey: bool) -> tuple[nn.Module, DataSpec]:
+    """Build the network for the images' own colours, or for the other number of channels where it takes only that."""
+    choices = [data.channels] if data.channels or not isinstance(raw.train, Files) else [1, 3] if grey else [3, 1]
+    refused: SourceError | None = None
+    for channels in choices:
+        spec = data.model_copy(update={"channels": channels})
+        shape = load(spec.model_copy(update={"limit": len(raw.classes)})).input_shape
+        torch.manual_seed(0)
+        try:
+            return build(network, n_classes=len(raw.classes), input_shape=shape).eval(), spec
+        except SourceError as error:
+            refused = refused or error
+    assert refused is not None, "there is a choice"
+    raise refused
+
+
+def _best(model: nn.Module, data: DataSpec, raw: Raw, say: Say, *, one_size: bool) -> DataSpec:
+    """Take the preparation under which the network is right most often, of equally good ones the surest."""
+    tried: list[tuple[float, float, DataSpec]] = []
+    guessed = []
+    for spec in _preparations(data, raw, one_size=one_size):
+        limit = _TRIED_SMALL if spec.image_size is not None and spec.image_size <= _SMALL else _TRIED
+        source = load(spec.model_copy(update={"limit": max(limit, len(raw.classes))}))
+        parts = [evaluate(model, part) for part in (source.train_plain, source.validation)]
+        n = sum(part.n for part in parts)
+        score, loss = (sum(getattr(part, key) * part.n for part in parts) / n for key in ("score", "loss"))
+        crop = f"crop {spec.crop}, " if isinstance(raw.train, Files) else ""
+        wanted = spec.normalise if isinstance(spec.normalise, str) else "as given"
+        say(f"prepared with {crop}normalise {wanted}: {score_brief('accuracy', score)} of {n} images are right")
+        tried.append((-score, loss, spec))
+        guessed.append(is_chance(score, n, len(raw.classes)))
+    if all(guessed):
+        say("the network only guesses: are its weights given, and do its classes stand in alphabetical order?")
+    return min(tried, key=lambda one: one[:2])[2]
+
+
+def _preparations(data: DataSpec, raw: Raw, *, one_size: bool) -> Iterator[DataSpec]:
+    files = isinstance(raw.train, Files)
+    crops: list[Any] = [data.crop] if data.crop is not None or not files else ["none"] if one_size else [0.875, "none"]
+    usual = ["train", "none", *(["imagenet"] if data.channels == 3 else [])]
+    for crop, normalise in product(crops, [data.normalise] if data.normalise is not None else usual):
+        yield data.model_copy(update={"crop": crop, "normalise": normalise})

@@ -1,0 +1,118 @@
+"""What is asked for on the command line in the place of a recipe, or beside one. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from deploy.errors import RecipeError
+from deploy.files.validation_errors import one_line
+from deploy.recipe import Recipe
+
+__all__ = ["Wishes", "recipe_of"]
+
+_TARGETS = ("speed_up", "latency_ms", "flops")
+_FIRST_SPEED_UP = 2.0
+"""Where the search for the smallest network within an allowed drop begins."""
+
+
+class Wishes(BaseModel):
+    """Flags of ``deploy run`` and ``deploy init``, each a key of a recipe; None is not given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: str | None = None
+    weights: str | None = None
+    data: str | None = None
+    data_root: Path | None = None
+    image_size: int | None = None
+    crop: float | str | None = None
+    normalise: str | None = None
+    method: str | None = None
+    speed_up: float | None = None
+    latency_ms: float | None = None
+    flops: float | None = None
+    on: tuple[str, ...] = ()
+    max_drop: float | None = None
+    threads: int | None = None
+    epochs: int | None = None
+    budget_s: float | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether there is any, beside the folder of the data."""
+        return bool(self.model_dump(exclude_defaults=True, exclude={"data_root"}))
+
+    @property
+    def name(self) -> str:
+        """Name of the run: that of the network's file, or of the network."""
+        file, _, rest = (self.network or "").rpartition(":")
+        stem = Path(file).stem if file.endswith(".py") else rest
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-") or "own"
+
+    def over(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Return a recipe's document with what is given in the place of its keys."""
+        given = {
+            "network": _given(name=self.network, weights=self.weights),
+            "data": _given(name=self.data, image_size=self.image_size, crop=self.crop, normalise=self.normalise),
+            "prune": self._prune(document),
+            "finetune": _given(epochs=self.epochs),
+            "bench": _given(backends=list(self.on) or None, threads=self.threads, budget_s=self.budget_s),
+        }
+        merged = {key: {**_section(document, key), **part} for key, part in given.items() if part}
+        drop = _given(max_drop=self.max_drop, beyond_target=True if self._smallest(document) else None)
+        return {**document, **merged, **drop}
+
+    def _prune(self, document: dict[str, Any]) -> dict[str, Any]:
+        part: dict[str, Any] = {}
+        if self.method is not None:  # settings are those of one method
+            part = {"method": self.method, "settings": {}}
+        if (target := self._target(document)) is not None:
+            part["target"] = target
+        return part
+
+    def _target(self, document: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]] | None:
+        """Return the target that is asked for, on each of the backends; None where the document's stays."""
+        asked = {key: getattr(self, key) for key in _TARGETS if getattr(self, key) is not None}
+        if self._smallest(document):
+            asked = {"speed_up": _FIRST_SPEED_UP}
+        if not asked:
+            known = _section(document, "prune").get("target")
+            if not self.on or not isinstance(known, dict) or "flops" in known or "speed_up" not in known:
+                return None
+            asked = {key: value for key, value in known.items() if key != "on"}
+        if "flops" in asked or not self.on:
+            return asked
+        first, *others = ({**asked, "on": backend} for backend in self.on)
+        return [first, *others] if others else first
+
+    def _smallest(self, document: dict[str, Any]) -> bool:
+        """Whether a drop is allowed and no target set: the smallest network within it is asked for."""
+        asked = any(getattr(self, key) is not None for key in _TARGETS)
+        return self.max_drop is not None and not asked and "target" not in _section(document, "prune")
+
+
+def recipe_of(document: dict[str, Any], where: str) -> Recipe:
+    """Read a recipe that was put together; `where` stands before what is wrong with it.
+
+    Raises
+    ------
+    RecipeError
+        A key is illegal.
+    """
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {one_line(error, Recipe)}") from error
+
+
+def _given(**keys: Any) -> dict[str, Any]:
+    return {key: value for key, value in keys.items() if value is not None}
+
+
+def _section(document: dict[str, Any], key: str) -> dict[str, Any]:
+    part = document.get(key)
+    return part if isinstance(part, dict) else {}

@@ -1,0 +1,124 @@
+"""Flags in the place of a recipe's keys, and the commented recipe that they amount to."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from deploy.errors import RecipeError
+from deploy.files.commented_yaml import commented_yaml
+from deploy.files.strict_yaml import strict_yaml
+from deploy.recipe import Recipe, TargetSpec
+from deploy.run.own import COMMENTS, document_of
+from deploy.run.wishes import Wishes, recipe_of
+from deploy.sources.datasets.data_spec import DataSpec
+
+OWN = {"network": "nets/own_net.py:build", "weights": "own.pt", "data": "imagefolder:photos"}
+DATA = DataSpec(name="imagefolder:photos", image_size=32, crop="none", channels=1, normalise="none", augment=False)
+RECIPE = {
+    "version": 1,
+    "name": "known",
+    "network": {"name": "cifar:resnet20"},
+    "data": {"name": "digits"},
+    "prune": {"method": "criterion", "settings": {"criterion": "taylor_fo"}, "target": {"speed_up": 1.5, "on": "ort"}},
+    "bench": {"backends": ["ort"], "threads": 1},
+}
+
+
+def own(**wishes) -> Recipe:
+    return recipe_of(document_of(Wishes(**OWN, **wishes), DATA, n_train=180), "test")
+
+
+def test_each_flag_is_a_key():
+    recipe = own(speed_up=2, on=("ort",), max_drop=1, threads=2, epochs=7, budget_s=30, method="l1")
+    assert recipe.name == "own_net"
+    assert (recipe.network.name, recipe.network.weights) == ("nets/own_net.py:build", "own.pt")
+    assert recipe.data == DATA
+    assert recipe.prune.method == "l1"
+    assert recipe.prune.target == TargetSpec(speed_up=2, on="ort")
+    assert recipe.prune.multiple_of == "auto"
+    assert (recipe.max_drop, recipe.beyond_target) == (1, False)
+    assert (recipe.bench.backends, recipe.bench.threads, recipe.bench.budget_s) == (("ort",), 2, 30)
+    assert recipe.finetune.epochs == 7
+
+
+def test_a_speed_on_several_backends_is_met_on_each():
+    recipe = own(speed_up=2, on=("ort", "openvino"))
+    assert recipe.prune.targets == (TargetSpec(speed_up=2, on="ort"), TargetSpec(speed_up=2, on="openvino"))
+    assert recipe.bench.backends == ("ort", "openvino")
+
+
+def test_without_a_target_the_smallest_within_the_drop_is_asked_for():
+    recipe = own(max_drop=1, on=("openvino",))
+    assert recipe.prune.target == TargetSpec(speed_up=2, on="openvino")
+    assert recipe.beyond_target
+
+
+def test_fine_tuning_is_longer_in_epochs_where_there_are_few_images():
+    few, many = (
+        recipe_of(document_of(Wishes(**OWN, flops=0.5), DATA, n_train=n), "test").finetune for n in (180, 100_000)
+    )
+    assert few.epochs > many.epochs
+    assert few.batch_size < many.batch_size
+
+
+def test_flags_beside_a_recipe_change_only_their_keys():
+    changed = Wishes(threads=2, epochs=3).over({**RECIPE, "finetune": {"epochs": 9, "lr": 0.05}})
+    assert changed == {
+        **RECIPE,
+        "finetune": {"epochs": 3, "lr": 0.05},
+        "bench": {"backends": ["ort"], "threads": 2},
+    }
+
+
+def test_another_backend_beside_a_recipe_takes_its_speed_along():
+    changed = recipe_of(Wishes(on=("openvino",)).over(RECIPE), "test")
+    assert changed.prune.target == TargetSpec(speed_up=1.5, on="openvino")
+    assert changed.bench.backends == ("openvino",)
+
+
+def test_another_method_takes_no_settings_over():
+    assert Wishes(method="l1").over(RECIPE)["prune"] == {**RECIPE["prune"], "method": "l1", "settings": {}}
+
+
+def test_a_wish_that_is_illegal_is_one_line():
+    with pytest.raises(
+        RecipeError, match=r"^command line: key .prune\.target\.speed_up.: input should be greater than 1"
+    ):
+        recipe_of(Wishes(**OWN, speed_up=0.5).over(RECIPE), "command line")
+
+
+def test_every_comment_stands_behind_a_key():
+    def keys(model: type[BaseModel], opening: str = ""):
+        for name, field in model.model_fields.items():
+            yield f"{opening}{name}"
+            for one in (field.annotation, *getattr(field.annotation, "__args__", ())):
+                if not opening and isinstance(one, type) and issubclass(one, BaseModel):
+                    yield from keys(one, f"{name}.")
+
+    assert set(COMMENTS) <= set(keys(Recipe))
+
+
+def test_the_recipe_that_is_written_is_read_back():
+    document = document_of(Wishes(**OWN, speed_up=2, max_drop=1), DATA, n_train=180)
+    text = commented_yaml(document, COMMENTS)
+    assert recipe_of(strict_yaml(text), "file") == recipe_of(document, "memory")
+    assert "# points of accuracy that may be lost" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+NAMES = st.text(min_size=1, max_size=8)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=40)
+@given(st.dictionaries(NAMES, VALUES, min_size=1, max_size=4))
+def test_any_mapping_is_read_back(document):
+    assert yaml.safe_load(commented_yaml(document, {})) == document
