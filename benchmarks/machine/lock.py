@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.errors import BenchmarkError, MachineBusyError
+from benchmarks.process.waiting import hushed
 
 __all__ = ["FOREIGN_WAIT_S", "LOCK_VARIABLE", "lock_path", "machine_lock"]
 
@@ -102,7 +103,8 @@ def machine_lock(
     assert descriptor is not None
     try:
         _write(descriptor, purpose)
-        yield
+        with hushed():
+            yield
     finally:
         _release(key)
 

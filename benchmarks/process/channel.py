@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from backends.base import Array
+from benchmarks.process.waiting import look, part_of
 from benchmarks.subject.dtypes import numpy_type
 
 __all__ = [
@@ -183,8 +184,12 @@ def _wait(descriptor: int, event: int, deadline: float | None, peer: int | None)
     poll.register(descriptor, event)
     if peer is not None:
         poll.register(peer, select.POLLIN)
-    left_ms = None if deadline is None else max(0.0, 1e3 * (deadline - time.monotonic()))
-    ready = poll.poll(left_ms)
-    if not ready:
-        raise ChannelTimeoutError
-    return any(number == peer for number, _ in ready)
+    while True:
+        left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+        wait_s = part_of(left_s)
+        ready = poll.poll(None if wait_s is None else 1e3 * wait_s)
+        if ready:
+            return any(number == peer for number, _ in ready)
+        if wait_s == left_s:
+            raise ChannelTimeoutError
+        look()

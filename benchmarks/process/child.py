@@ -24,6 +24,7 @@ from backends.errors import one_line
 from benchmarks.errors import NoAnswerError, WorkerError
 from benchmarks.machine.state import state_folder
 from benchmarks.process.channel import Channel, ChannelClosedError, ChannelGarbageError, ChannelTimeoutError, Message
+from benchmarks.process.waiting import look
 
 __all__ = [
     "Child",
@@ -277,6 +278,7 @@ class Conversation(Child):
             a `NoAnswerError`.
         """
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        look()
         try:
             self._channel.send({"command": command, **(question or {})}, arrays, timeout_s=timeout_s)
             answer, results = self._channel.receive(timeout_s=timeout_s)

@@ -151,6 +151,9 @@ _STUDY = ("study", "run")
 """The command of ``deploy study RECIPE``, whose name nobody has to write."""
 
 
+_QUIET = "quiet"
+
+
 class _Commands(Mapping[str, Any]):
     """The commands of one group; a command is imported when it is taken out."""
 
@@ -164,7 +167,9 @@ class _Commands(Mapping[str, Any]):
         module, _, function = where.partition(":")
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(name, cls=_Command)(getattr(import_module(module), function))
-        return typer.main.get_command(single)
+        command = typer.main.get_command(single)
+        command.params.append(_quiet_option())
+        return command
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a command; a KeyError while its module is imported is not an unknown command."""
@@ -183,6 +188,12 @@ class _Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         group = "deploy" if ctx.parent is None else str(ctx.parent.command.name)
         return super().parse_args(ctx, respelt((group, str(self.name)), args, _say))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it, and show how far it is."""
+        watched = import_module("deploy.cli.output").watched
+        with watched(ctx.command_path.strip(), quiet=ctx.params.pop(_QUIET)):
+            return super().invoke(ctx)
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
         """Write the line of use; a study of a recipe has no name of its own."""
@@ -238,6 +249,19 @@ class LazyGroup(TyperGroup):
         """Find the command; that of a recipe is called as its group is."""
         name, command, rest = super().resolve_command(ctx, args)
         return (None if (self.name, name) == _STUDY else name), command, rest
+
+
+def _quiet_option() -> Any:
+    """Return the option that every command has, as typer makes it."""
+    bare = typer.Typer(add_completion=False, rich_markup_mode=None)
+    bare.command()(_has_quiet)
+    return next(option for option in typer.main.get_command(bare).params if option.name == _QUIET)
+
+
+def _has_quiet(
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Do not tell how far the work is."),
+) -> None:
+    pass
 
 
 def _say(line: str) -> None:

@@ -13,7 +13,7 @@ from benchmarks.machine.affinity import parse_cores
 from benchmarks.settings import NOT_A_VERDICT, Settings
 from benchmarks.subject.given import GivenInputs
 from deploy.cli import options as given
-from deploy.cli.output import leave, say, teller
+from deploy.cli.output import leave, print_json, say, tell
 from deploy.exit_codes import WRONG_ANSWERS, exit_code
 from deploy.files.atomic import require_writable
 from deploy.report.page import write_page
@@ -56,7 +56,6 @@ def bench(
     output: given.OutputFile = None,
     page: given.PageFile = None,
     json: given.Json = False,
-    quiet: given.Quiet = False,
     verbose: given.Verbose = False,
 ) -> None:
     """Measure an ONNX file: check its answers, then latency, throughput and memory, in processes of its own.
@@ -79,7 +78,7 @@ def bench(
     grid = _grid(backend, precision, threads, device, batch, shape, cores)
     grid = replace(grid, given=GivenInputs.read(inputs, input_value or (), input_range or ()))
     models = label_models(model, against)
-    _measure(models, grid, settings, _Shown(output, page, json, quiet, verbose), fast=fast, accept_unfit=accept_unfit)
+    _measure(models, grid, settings, _Shown(output, page, json, verbose), fast=fast, accept_unfit=accept_unfit)
 
 
 def compare(
@@ -107,7 +106,6 @@ def compare(
     output: given.OutputFile = None,
     page: given.PageFile = None,
     json: given.Json = False,
-    quiet: given.Quiet = False,
     verbose: given.Verbose = False,
 ) -> None:
     """Measure two ONNX files in turn, and decide whether CANDIDATE is faster than BASELINE.
@@ -126,7 +124,7 @@ def compare(
     grid = _grid(backend, precision, threads, device, batch, shape, cores)
     grid = replace(grid, given=GivenInputs.read(inputs, input_value or (), input_range or ()))
     models = label_models(candidate, baseline)
-    _measure(models, grid, settings, _Shown(output, page, json, quiet, verbose), fast=fast, accept_unfit=accept_unfit)
+    _measure(models, grid, settings, _Shown(output, page, json, verbose), fast=fast, accept_unfit=accept_unfit)
 
 
 def _grid(
@@ -155,7 +153,6 @@ class _Shown(NamedTuple):
     output: Path | None
     page: Path | None
     json: bool
-    quiet: bool
     verbose: bool
 
 
@@ -166,7 +163,7 @@ def _measure(
         require_writable(shown.page)
     if fast:
         settings = settings.quick()
-    results = bench_models(models, grid, settings, teller(quiet=shown.quiet), shown.output)
+    results = bench_models(models, grid, settings, tell, shown.output)
     if shown.page is not None:
         write_page(results, shown.page)
     code, measured = exit_code(results, accept_unfit=accept_unfit), results.all_measurements()
@@ -174,7 +171,7 @@ def _measure(
     # Where nothing ran, the reasons are the answer.
     answered = not shown.json and (len(reasons) < len(measured) or code == WRONG_ANSWERS)
     if shown.json:
-        typer.echo(results.model_dump_json(indent=1))
+        print_json(results.model_dump_json(indent=1))
     if answered:
         paths = {label: str(path) for label, path in models.items()}
         print_results(

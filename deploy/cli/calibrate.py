@@ -13,7 +13,7 @@ from benchmarks.settings import Settings
 from benchmarks.subject.subject import SubjectSpec
 from deploy.backend_options import compile_options, require_backends
 from deploy.cli import options as given
-from deploy.cli.output import json_array, leave, print_line, say, teller
+from deploy.cli.output import json_array, leave, print_json, print_line, say, tell
 from deploy.exit_codes import OK, UNFIT
 from deploy.report.formatting import duration, percent
 from deploy.results.bench_grid import onnx_file, reference_of, saying_for
@@ -33,7 +33,6 @@ def calibrate(
     accept_unfit: given.AcceptUnfit = False,
     seed: given.Seed = 0,
     json: given.Json = False,
-    quiet: given.Quiet = False,
 ) -> None:
     """Measure a model against itself: the noise floor of this machine, shown with every later comparison."""
     path, names = onnx_file(model), list(dict.fromkeys(backend or ["ort"]))
@@ -53,7 +52,7 @@ def calibrate(
             candidate_reference=reference,
             baseline_reference=reference,
             settings=Settings(trials=pairs, margin=counts, budget_s=budget, seed=seed),
-            progress=saying_for(name, teller(quiet=quiet)),
+            progress=saying_for(name, tell),
         )
         if comparison.verdict == "failed":
             raise BenchmarkError(f"{name}: {comparison.candidate.failure or comparison.baseline.failure}")
@@ -79,5 +78,5 @@ def calibrate(
             say(f"{name}: {reason}")
         unfit = unfit or comparison.baseline.unfit
     if json:
-        print_line(json_array(floors))
+        print_json(json_array(floors))
     leave(UNFIT if unfit and not accept_unfit else OK)

@@ -14,7 +14,7 @@ from rich.table import Table
 from backends import registry
 from deploy.backend_options import compile_options
 from deploy.cli import options as given
-from deploy.cli.output import print_line
+from deploy.cli.output import print_json
 from deploy.report.terminal import as_text
 from deploy.results.bench_grid import onnx_file
 
@@ -41,7 +41,7 @@ def compile_model(
     executed = compiled.executed_precision
     compiled.close()
     if json:
-        print_line(
+        print_json(
             dumps(
                 {
                     "model": str(path),

@@ -22,7 +22,7 @@ from benchmarks.tables.table import LatencyTable
 from deploy.backend_options import require_backends
 from deploy.bundles.bundle import bundle_of
 from deploy.cli import options as given
-from deploy.cli.output import print_answer, print_tables, say, teller
+from deploy.cli.output import print_answer, print_json, print_tables, say, tell
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.explanation import answer, explanation_page, explanation_tables
 from deploy.results.bench_grid import Grid, label_models, saying_for, shapes
@@ -58,7 +58,6 @@ def explain(
     seed: given.Seed = 0,
     page: given.PageFile = None,
     json: given.Json = False,
-    quiet: given.Quiet = False,
 ) -> None:
     """Say why the time of MODEL did not follow its MACs, layer by layer and in all, and what to do about it."""
     if page is not None:
@@ -83,16 +82,16 @@ def explain(
     same = same_nodes(pruned_spec, dense_spec)  # finds a broken file before anything is profiled
     notes = _of_bundle(pruned_spec)
     counts = None if space is None else kept_counts(space, dense_spec.model, pruned_spec.model, same)
-    tell = saying_for(backend, teller(quiet=quiet))
+    step = saying_for(backend, tell)
     plans: tuple[AlignedPlan, ...] = ()
     if space is not None and known is not None and counts is not None:
         plans = aligned_plans(
-            dense_spec, space, known, counts, where=str(table), verify=verify, seed=seed, progress=tell
+            dense_spec, space, known, counts, where=str(table), verify=verify, seed=seed, progress=step
         )
     with machine_lock(f"deploy explain {pruned}", say=say):
-        profiles = profile_in_turn((dense_spec, pruned_spec), budget_s=duration, seed=seed, progress=tell)
+        profiles = profile_in_turn((dense_spec, pruned_spec), budget_s=duration, seed=seed, progress=step)
         overhead_ns = _layer_overhead(dense_spec, notes)
-    block = KnownBlock(known.block, "table") if known is not None else known_block(dense_spec, seed=seed, say=tell)
+    block = KnownBlock(known.block, "table") if known is not None else known_block(dense_spec, seed=seed, say=step)
     if block.why:
         notes.append(f"the number of channels computed together is not known: {block.why}")
     found = explained(
@@ -108,7 +107,7 @@ def explain(
     if page is not None:
         write_file(page, explanation_page(found))
     if json:
-        typer.echo(found.model_dump_json(indent=1))
+        print_json(found.model_dump_json(indent=1))
     else:
         print_answer(answer(found))
         print_tables(*explanation_tables(found, top or None))

@@ -10,7 +10,7 @@ import typer
 from benchmarks.layers.comparison import LayerReport
 from benchmarks.subject.given import GivenInputs
 from deploy.cli import options as given
-from deploy.cli.output import print_tables, say, teller
+from deploy.cli.output import print_json, print_tables, say, tell
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.layer_tables import comparison_tables, profile_tables
 from deploy.report.pages.tables_with_bars import layer_page
@@ -38,7 +38,6 @@ def layers(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write all layers here, as JSON.")] = None,
     page: given.PageFile = None,
     json: given.Json = False,
-    quiet: given.Quiet = False,
 ) -> None:
     """Profile an ONNX file layer by layer: time, MACs, bytes, and share of the measured roofline."""
     for target in filter(None, (output, page)):
@@ -55,9 +54,7 @@ def layers(
     models = label_models(model, against)
     shown = top or None
     report = LayerReport()
-    for profiles, pair in profile_models(
-        models, grid, duration_s=duration, seed=seed, say=teller(quiet=quiet), wait=say
-    ):
+    for profiles, pair in profile_models(models, grid, duration_s=duration, seed=seed, say=tell, wait=say):
         tables = [table for profile in profiles for table in profile_tables(profile, shown)]
         report = report.with_point(profiles, pair)
         if pair is not None:
@@ -69,4 +66,4 @@ def layers(
     if page is not None:
         write_file(page, layer_page(report))
     if json:
-        typer.echo(report.model_dump_json(indent=1))
+        print_json(report.model_dump_json(indent=1))

@@ -17,7 +17,7 @@ from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec
 from deploy.backend_options import compile_options, require_backends
 from deploy.cli import options as given
-from deploy.cli.output import json_array, leave, print_line, say, teller
+from deploy.cli.output import json_array, leave, print_json, say, tell
 from deploy.exit_codes import measured_code
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.load_table import print_load
@@ -61,7 +61,6 @@ def load(
     ] = None,
     page: given.PageFile = None,
     json: given.Json = False,
-    quiet: given.Quiet = False,
 ) -> None:
     """Measure an ONNX file under load: throughput, or the highest request rate that keeps a latency bound."""
     path = onnx_file(model)
@@ -94,7 +93,7 @@ def load(
                     one,
                     reference=reference,
                     settings=Settings(seed=seed, check=not no_check),
-                    progress=teller(quiet=quiet),
+                    progress=tell,
                 )
             )
             if output is not None:
@@ -102,7 +101,7 @@ def load(
     if page is not None and any(row.failure is None for row in rows):
         write_file(page, load_page(rows))
     if json:
-        print_line(json_array(rows))
+        print_json(json_array(rows))
     elif any(row.failure is None for row in rows):
         print_load(rows)
     for reason in dict.fromkeys(f"{row.subject.backend}: {row.failure}" for row in rows if row.failure):

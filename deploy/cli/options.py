@@ -32,7 +32,6 @@ __all__ = [
     "OutputFile",
     "PageFile",
     "Precision",
-    "Quiet",
     "RunFolder",
     "Seed",
     "Shapes",
@@ -121,7 +120,6 @@ Json: TypeAlias = Annotated[
 Verbose: TypeAlias = Annotated[
     bool, typer.Option("--verbose", "-v", help="Print all tables and doubts below the answer.")
 ]
-Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Do not tell how far the work is.")]
 MarkdownPage: TypeAlias = Annotated[
     Path | None, typer.Option("--markdown", help="Markdown page that receives the result, between its two marks.")
 ]

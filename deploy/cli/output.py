@@ -1,8 +1,15 @@
-"""How commands print: progress on stderr, tables on stdout."""
+"""How commands print: how far they are on stderr, the answer on stdout.
+
+`watched` shows how far a command is, see `deploy.run.progress`; what goes to stdout meanwhile ends its live line.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple, TextIO, cast
 
 import typer
 from pydantic import BaseModel
@@ -12,23 +19,102 @@ from deploy.exit_codes import OK, UNFIT
 from deploy.files.printable import printable
 from deploy.report.table import Table
 from deploy.report.terminal import as_text, print_block, print_table
+from deploy.run.progress import Progress, StepsBar
 
-__all__ = ["json_array", "leave", "print_answer", "print_line", "print_tables", "say", "teller"]
+__all__ = [
+    "json_array",
+    "leave",
+    "note",
+    "print_answer",
+    "print_json",
+    "print_line",
+    "print_tables",
+    "say",
+    "tell",
+    "watched",
+]
+
+
+class _Watched(NamedTuple):
+    """The command that runs."""
+
+    progress: Progress
+    steps: StepsBar
+
+
+_command: ContextVar[_Watched | None] = ContextVar("command", default=None)
+
+
+@contextmanager
+def watched(title: str, *, quiet: bool) -> Iterator[None]:
+    """Show how far a command is.
+
+    Parameters
+    ----------
+    title : str
+        Its name, for as long as it names no step.
+    quiet : bool
+        Show nothing but what it has to `say`.
+    """
+    progress = Progress(quiet=quiet)
+    stdout = sys.stdout
+    with progress.steps(title) as steps:
+        before = _command.set(_Watched(progress, steps))
+        sys.stdout = cast("TextIO", _Stdout(stdout, progress))
+        try:
+            yield
+        finally:
+            sys.stdout = stdout
+            _command.reset(before)
+
+
+class _Stdout:
+    """Standard output, which nothing is shown beside."""
+
+    def __init__(self, stream: TextIO, progress: Progress) -> None:
+        self._stream = stream
+        self._progress = progress
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._progress.answer()
+        return self._stream.write(text)
+
+
+def tell(line: str) -> None:
+    """Name the step that a command is at; whoever asked for quiet hears nothing."""
+    if (command := _command.get()) is None:
+        say(line)
+    else:
+        command.steps.step(line)
+
+
+def note(line: str) -> None:
+    """Leave one line on stderr, for whoever did not ask for quiet."""
+    if (command := _command.get()) is None:
+        say(line)
+    else:
+        command.progress.note(line)
 
 
 def say(line: str) -> None:
     """Print one line on stderr, whatever it holds."""
-    typer.echo(printable(line), err=True)
-
-
-def teller(*, quiet: bool) -> Callable[[str], None]:
-    """Return what a command tells the progress of its work with: `say`, or nothing."""
-    return _silent if quiet else say
+    if (command := _command.get()) is None:
+        typer.echo(printable(line), err=True)
+    else:
+        command.progress.say(line)
 
 
 def print_line(line: str = "") -> None:
     """Print one line on stdout, whatever it holds."""
     typer.echo(printable(line))
+
+
+def print_json(text: str) -> None:
+    """Print a JSON document on stdout; what would steer a terminal is written as JSON does it."""
+    typer.echo(printable(text, "\n"))
 
 
 def leave(code: int, *, told: bool = False) -> None:
@@ -72,7 +158,3 @@ def print_tables(*tables: Table) -> None:
     console = Console(highlight=False)
     for table in tables:
         print_table(table, console)
-
-
-def _silent(_: str) -> None:
-    pass

@@ -10,7 +10,7 @@ import typer
 
 from deploy.cli import options as given
 from deploy.cli import wishes as asked
-from deploy.cli.output import leave, print_line, say, teller
+from deploy.cli.output import leave, note, print_json, say, tell
 from deploy.exit_codes import run_code
 from deploy.files.atomic import write_file
 from deploy.files.commented_yaml import commented_yaml
@@ -52,7 +52,6 @@ def run(
     output: given.RunFolder = None,
     accept_unfit: given.AcceptUnfit = False,
     json: given.Json = False,
-    quiet: given.Quiet = False,
     verbose: given.Verbose = False,
 ) -> None:
     """Train, prune, fine-tune, export, check and measure as RECIPE says, or prune your own network by flags.
@@ -80,21 +79,21 @@ def run(
         budget_s=budget,
     )
     try:
-        loaded, store = _recipe(recipe, wishes, output, quiet=quiet)
+        loaded, store = _recipe(recipe, wishes, output)
         loaded = with_data_root(loaded, data_root)
-        results = run_pipeline(loaded, store, teller(quiet=quiet), accept_unfit=accept_unfit, quiet=quiet)
+        results = run_pipeline(loaded, store, note, tell, accept_unfit=accept_unfit)
     except ChildFailedError as error:
         raise typer.Exit(error.exit_code) from None
     code = run_code(results, accept_unfit=accept_unfit)
     if json:
-        print_line(results.model_dump_json(indent=1))
+        print_json(results.model_dump_json(indent=1))
     else:
         bundles = {label: str(store.root / "export" / label) for label in ("dense", "pruned")}
         print_results(results, code=code, paths=bundles, page=str(store.root / "report.html"), verbose=verbose)
     leave(code, told=not json)
 
 
-def _recipe(file: Path | None, wishes: Wishes, output: Path | None, *, quiet: bool) -> tuple[Recipe, StageStore]:
+def _recipe(file: Path | None, wishes: Wishes, output: Path | None) -> tuple[Recipe, StageStore]:
     """Return the recipe and the run's folder, which receives what flags amount to."""
     if file is not None and not wishes.given:
         loaded = load_recipe(file)
@@ -103,7 +102,7 @@ def _recipe(file: Path | None, wishes: Wishes, output: Path | None, *, quiet: bo
         asked.require_whole(wishes)
         store = StageStore(output or _RUNS / wishes.name)
         own = store.root / _OWN
-        call_in_child("deploy.run.look:write_own_recipe", wishes.model_dump_json(), own, *(["quiet"] if quiet else []))
+        call_in_child("deploy.run.look:write_own_recipe", wishes.model_dump_json(), own)
     else:
         document = wishes.over(read_yaml(file))
         loaded = recipe_of(document, f"{file} with flags")

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from benchmarks.process.child import Child, exit_reason
 from benchmarks.process.serving import end_with_parent
+from benchmarks.process.waiting import hushed, quiet
 from deploy.errors import DeployError
+from deploy.run.progress import QUIET
 from deploy.user_errors import guarded
 
 __all__ = ["ChildFailedError", "call_in_child", "main", "program_of"]
@@ -45,7 +47,10 @@ def call_in_child(function: str, *arguments: str | Path) -> None:
     # OpenMP threads that wait by spinning hold up the ones they wait for wherever another process wants a core:
     # training beside one busy core took 200 ms a step on two cores, and 88 ms with threads that sleep.
     variables = {"OMP_WAIT_POLICY": os.getenv("OMP_WAIT_POLICY", "PASSIVE")}
-    with Child(program_of(function, *arguments), environment=variables, terminal=True) as child:
+    if quiet():
+        variables[QUIET] = "1"
+    # The child tells itself how far it is.
+    with hushed(), Child(program_of(function, *arguments), environment=variables, terminal=True) as child:
         code = child.wait()
     if code < 0:
         raise DeployError(

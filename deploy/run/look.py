@@ -98,7 +98,7 @@ def look(network: NetworkSpec, data: DataSpec, say: Say) -> Look:
     return Look(data, len(divide(raw, data).indices["train"]))
 
 
-def write_own_recipe(wishes_json: str, file: str, *flags: str) -> None:
+def write_own_recipe(wishes_json: str, file: str) -> None:
     """Look at network and data, and write the recipe for them; called in a child by the command line.
 
     Parameters
@@ -107,8 +107,6 @@ def write_own_recipe(wishes_json: str, file: str, *flags: str) -> None:
         A `Wishes` that names network and data.
     file : str
         Receives the recipe, whole or not at all.
-    flags : str
-        ``"quiet"`` shows no progress.
 
     Raises
     ------
@@ -116,10 +114,10 @@ def write_own_recipe(wishes_json: str, file: str, *flags: str) -> None:
         Network or data cannot be used, a wish is illegal, or the file cannot be written.
     """
     wishes = Wishes.model_validate_json(wishes_json)
-    progress = Progress(quiet="quiet" in flags)
+    progress = Progress()
     asked = recipe_of(wishes.over(opening_of(wishes)), "command line")  # illegal wishes are refused before the look
     with progress.bar("look at the network and its data"):
-        found = look(asked.network, asked.data, progress.say)
+        found = look(asked.network, asked.data, progress.note)
     document = document_of(wishes, found.data, found.n_train)
     recipe_of(document, "command line")
     write_file(Path(file), commented_yaml(document, COMMENTS))

@@ -29,7 +29,7 @@ __all__ = ["run"]
 Say = Callable[[str], None]
 
 
-def run(recipe: Recipe, store: StageStore, say: Say, *, accept_unfit: bool = False, quiet: bool = False) -> Results:
+def run(recipe: Recipe, store: StageStore, say: Say, step: Say | None = None, *, accept_unfit: bool = False) -> Results:
     """Run the whole recipe, or what is left of it.
 
     Parameters
@@ -40,11 +40,11 @@ def run(recipe: Recipe, store: StageStore, say: Say, *, accept_unfit: bool = Fal
         The run's folder; ends up with ``results.json``, ``report.html`` and the bundles ``export/dense`` and
         ``export/pruned``.
     say : callable
-        Receives one line for each step.
+        Receives what is worth a line of its own.
+    step : callable, optional
+        Receives one line for each step; left out: `say`.
     accept_unfit : bool, default=False
         Also finish what was measured on a machine that was unfit for it; else the next run measures it again.
-    quiet : bool, default=False
-        Show no progress of the preparing child.
 
     Raises
     ------
@@ -53,27 +53,27 @@ def run(recipe: Recipe, store: StageStore, say: Say, *, accept_unfit: bool = Fal
     DeployError, BackendError, BenchmarkError
         A backend is not usable, or something cannot be read or written.
     """
-    stages = stages_of(recipe, store)
+    stages, step = stages_of(recipe, store), step or say
     with store.locked():
         require_backends(recipe.bench.backends, recipe.bench.device)
         if not stages.export.done:
             if risk := alignment_risk([recipe.prune], recipe.bench):
                 say(risk)
-            _prepare(recipe, store, quiet=quiet)
-        bundles = _bundles(stages.export, recipe, store, say, quiet=quiet)
+            _prepare(recipe, store)
+        bundles = _bundles(stages.export, recipe, store, say)
         scores: dict[str, dict[str, float]] = {"dense": {}, "pruned": {}}
         comparisons: list[Comparison] = []
         skipped: list[Skipped] = []
         for name in recipe.bench.backends:
             try:
-                backend_scores = check_backend(name, recipe, bundles, stages.check[name], say)
+                backend_scores = check_backend(name, recipe, bundles, stages.check[name], step)
             except (BackendError, ExportError) as error:
                 say(f"{name} failed: {error}")
                 skipped.append(Skipped(backend=name, reason=" ".join(str(error).split())))
                 continue
             for label, value in backend_scores.items():
                 scores[label][name] = value
-            pair = measure_backend(name, recipe, bundles, stages.bench[name], say, keep_unfit=accept_unfit)
+            pair = measure_backend(name, recipe, bundles, stages.bench[name], step, keep_unfit=accept_unfit)
             comparisons.append(pair)
         results = results_of_run(recipe, bundles, scores, comparisons, skipped=skipped)
         results.save(store.root / "results.json")
@@ -81,7 +81,7 @@ def run(recipe: Recipe, store: StageStore, say: Say, *, accept_unfit: bool = Fal
     return results
 
 
-def _bundles(stage: Stage, recipe: Recipe, store: StageStore, say: Say, *, quiet: bool) -> dict[str, Bundle]:
+def _bundles(stage: Stage, recipe: Recipe, store: StageStore, say: Say) -> dict[str, Bundle]:
     """Read the exported bundles; damaged ones are exported again, once."""
 
     def read() -> dict[str, Bundle]:
@@ -92,11 +92,11 @@ def _bundles(stage: Stage, recipe: Recipe, store: StageStore, say: Say, *, quiet
     except BundleError as error:
         say(f"{error}: exporting again")
         stage.redo()
-        _prepare(recipe, store, quiet=quiet)
+        _prepare(recipe, store)
         return read()
 
 
-def _prepare(recipe: Recipe, store: StageStore, *, quiet: bool) -> None:
+def _prepare(recipe: Recipe, store: StageStore) -> None:
     resolved = store.root / "recipe.json"
     write_file(resolved, recipe.model_dump_json(indent=1) + "\n")
-    call_in_child("deploy.run.prepare:prepare_recipe", resolved, store.root, *(["quiet"] if quiet else []))
+    call_in_child("deploy.run.prepare:prepare_recipe", resolved, store.root)

@@ -61,8 +61,8 @@ def prepare(context: StepContext, stages: RunStages) -> None:
 def _tell(context: StepContext, trained: Path) -> None:
     """Say what the networks are given and how good the dense one is on it, before anything long is built on that."""
     scores = dense_scores(context, trained)
-    context.progress.say(division_sentence(context.data))
-    context.progress.say(preparation_sentence(context.data))
+    context.progress.note(division_sentence(context.data))
+    context.progress.note(preparation_sentence(context.data))
     told = (
         f"{score_brief(scores.metric, value)} of {n} {part} images"
         for part, value, n in (
@@ -71,7 +71,7 @@ def _tell(context: StepContext, trained: Path) -> None:
         )
         if value is not None
     )
-    context.progress.say(f"the dense network on them: {', '.join(told)}")
+    context.progress.note(f"the dense network on them: {', '.join(told)}")
 
 
 def _export(context: StepContext, folder: Path, trained: Path, smaller: Smaller) -> None:
@@ -148,13 +148,11 @@ def refuse_early(recipe: Recipe) -> None:
     require_opset(recipe.export.opset)
 
 
-def prepare_recipe(recipe_file: str, folder: str, *flags: str) -> None:
-    """Prepare the run in `folder` as a resolved recipe says; called in a child by `deploy.run.pipeline`.
-
-    Among the flags ``"quiet"`` shows no progress.
-    """
+def prepare_recipe(recipe_file: str, folder: str) -> None:
+    """Prepare the run in `folder` as a resolved recipe says; called in a child by `deploy.run.pipeline`."""
     recipe = Recipe.model_validate_json(Path(recipe_file).read_text(encoding="utf-8"))
     refuse_early(recipe)
-    progress = Progress(quiet="quiet" in flags)
-    context = StepContext(recipe=recipe, data=load(recipe.data), progress=progress)
-    prepare(context, stages_of(recipe, StageStore(Path(folder))))
+    progress = Progress()
+    with progress.steps("prepare the networks"):
+        context = StepContext(recipe=recipe, data=load(recipe.data), progress=progress)
+        prepare(context, stages_of(recipe, StageStore(Path(folder))))

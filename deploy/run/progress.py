@@ -1,11 +1,14 @@
 """How far the work is, on stderr: one live line on a terminal, elsewhere a line every ten seconds.
 
 Work that says nothing for long, as an export or a verification, is spoken for by a thread, which sleeps. While
-something is timed (``timed=True``) there is no such thread: a line is written only when the work itself reports.
+something is timed there is no such thread: a line is written when the work itself reports, or when this process is
+awake for another reason, see `benchmarks.process.waiting`.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import shutil
 import sys
 import threading
@@ -14,20 +17,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from benchmarks.process.waiting import watched_by
 from deploy.files.printable import over_the_last_line, printable
 from deploy.report.formatting import score_brief
 
 if TYPE_CHECKING:
     from pruners.recover.fit import Epoch
 
-__all__ = ["Bar", "Progress", "TrainingBar", "span"]
+__all__ = ["QUIET", "Bar", "Progress", "StepsBar", "TrainingBar", "span"]
+
+QUIET = "PRUNE_DEPLOY_QUIET"
+"""Variable of a child process that is to show as little as its parent."""
 
 _LINE_S = 10.0
 """Between two lines of a log."""
-_LIVE_S = 0.2
-"""Between two states of a live line."""
+_LIVE_S, _TIMED_LIVE_S = 0.2, 1.0
+"""Between two states of a live line; while something is timed a terminal is left alone for longer."""
 _EARLY_S = 3.0
-"""No time left is foretold before."""
+"""No time left is foretold before, and what says nothing at all does not appear before."""
 
 
 def span(seconds: float) -> str:
@@ -41,14 +48,18 @@ def span(seconds: float) -> str:
 class Bar:
     """How far one piece of work is; `set` is the callback that pruning methods know."""
 
-    def __init__(self, shown: Progress, title: str, *, timed: bool = False) -> None:
+    def __init__(self, shown: Progress, title: str) -> None:
         self._shown = shown
         self._title = title
         self._note = ""
         self._share = 0.0
         self._began_s = shown.clock()
         self._from: tuple[float, float] | None = None
-        self.timed = timed
+
+    @property
+    def is_worth_a_line(self) -> bool:
+        """Whether there is anything to say yet."""
+        return True
 
     def set(self, message: str, fraction_done: float) -> None:
         """Show `message` and a share of the work in [0, 1]."""
@@ -95,13 +106,32 @@ class TrainingBar(Bar):
         scored = "" if score is None else f", validation {score_brief(row.metric, score)}"
         line = f"epoch {row.epoch}/{self._epochs}: loss {row.train_loss:.3f}{scored}, {row.seconds:.1f} s"
         if row.epoch == self._epochs:
-            self._shown.say(f"{self._title}: {line}")
+            self._shown.note(f"{self._title}: {line}")
         else:
             self.set(line, row.epoch / self._epochs)
 
 
+class StepsBar(Bar):
+    """What a whole command is at: the step that it named last."""
+
+    def __init__(self, shown: Progress, title: str) -> None:
+        super().__init__(shown, title)
+        self._named = False
+
+    @property
+    def is_worth_a_line(self) -> bool:
+        """Whether a step was named, or the command goes on for a while."""
+        return self._named or self._shown.clock() - self._began_s >= _EARLY_S
+
+    def step(self, line: str) -> None:
+        """Go on to another step: a log has the first at once, and of the others one in ten seconds."""
+        first, self._named = not self._named, True
+        self._title, self._began_s = line, self._shown.clock()
+        self._shown.begin(at_once=first)
+
+
 class Progress:
-    """Shows what a command does.
+    """Shows what a command does. It is a `benchmarks.process.waiting.Watcher` of the work in its bars.
 
     Parameters
     ----------
@@ -109,21 +139,28 @@ class Progress:
         Where; left out: stderr.
     clock : callable
         Seconds.
-    quiet : bool, default=False
-        Show nothing but what is said.
+    quiet : bool, optional
+        Show nothing but what is said; left out: as the command that started this process, see `QUIET`.
     """
 
     def __init__(
-        self, stream: TextIO | None = None, *, clock: Callable[[], float] = time.monotonic, quiet: bool = False
+        self, stream: TextIO | None = None, *, clock: Callable[[], float] = time.monotonic, quiet: bool | None = None
     ) -> None:
         self.clock = clock
+        self.quiet = QUIET in os.environ if quiet is None else quiet
         self._stream = stream
-        self._quiet = quiet
         self._work: list[Bar] = []
         self._said_s = clock()
         self._live = False
+        self._hushed = 0
+        self._answering = False
         self._lock = threading.RLock()
         self._stop: threading.Event | None = None
+
+    def note(self, line: str) -> None:
+        """Leave a line, for whoever did not ask for quiet."""
+        if not self.quiet:
+            self.say(line)
 
     def say(self, line: str) -> None:
         """Leave a line."""
@@ -133,10 +170,20 @@ class Progress:
             self._out.flush()
             self._said_s = self.clock()
 
+    def begin(self, *, at_once: bool) -> None:
+        """Show a step that begins: on a terminal at once, in a log where it is time to or `at_once`."""
+        with self._lock:
+            self._answering = False
+            if at_once or self._tty:
+                self._said_s = -math.inf
+            self.show()
+
     def show(self) -> None:
         """Show how far the present work is, where it is time to."""
         with self._lock:
-            if self._quiet or not self._work or self.clock() - self._said_s < (_LIVE_S if self._tty else _LINE_S):
+            if self.quiet or self._answering or not self._work or self.due_s() > 0:
+                return
+            if not self._work[-1].is_worth_a_line:
                 return
             text = self._work[-1].text()
             if not self._tty:
@@ -146,18 +193,43 @@ class Progress:
             self._live, self._said_s = True, self.clock()
 
     @contextmanager
-    def bar(self, title: str, *, timed: bool = False) -> Iterator[Bar]:
-        """Show the work of the block.
+    def hushed(self) -> Iterator[None]:
+        """Wake up by itself no more until the end of the block: something is timed."""
+        self._hushed += 1
+        self._speak_or_not()
+        try:
+            yield
+        finally:
+            self._hushed -= 1
+            self._speak_or_not()
 
-        Parameters
-        ----------
-        title : str
-            What is done; a log has it at once.
-        timed : bool, default=False
-            Whether something is timed meanwhile: nothing of ours wakes up by itself.
-        """
-        with self._shown(Bar(self, title, timed=timed)) as bar:
+    def due_s(self) -> float:
+        """Return the seconds until a line is due; not positive where it is time."""
+        live_s = _TIMED_LIVE_S if self._hushed else _LIVE_S
+        return self._said_s + (live_s if self._tty else _LINE_S) - self.clock()
+
+    def answer(self) -> None:
+        """Leave the terminal to the answer; nothing is shown until the next step."""
+        with self._lock:
+            self._clear()
+            self._answering = True
+
+    @contextmanager
+    def bar(self, title: str) -> Iterator[Bar]:
+        """Show the work of the block; a log has its title at once."""
+        with self._shown(Bar(self, title)) as bar:
             yield bar
+
+    @contextmanager
+    def steps(self, title: str) -> Iterator[StepsBar]:
+        """Show the steps of a whole command, and after some seconds its title where it names none."""
+        bar = StepsBar(self, title)
+        self._enter(bar)
+        try:
+            with watched_by(self):
+                yield bar
+        finally:
+            self._leave()
 
     @contextmanager
     def training(self, title: str, epochs: int) -> Iterator[TrainingBar]:
@@ -167,11 +239,12 @@ class Progress:
 
     @contextmanager
     def _shown(self, bar: Bar) -> Iterator[Bar]:
-        if not (self._quiet or self._tty):
+        if not (self.quiet or self._tty):
             self.say(bar.text())
         self._enter(bar)
         try:
-            yield bar
+            with watched_by(self):
+                yield bar
         finally:
             self._leave()
 
@@ -187,7 +260,7 @@ class Progress:
 
     def _speak_or_not(self) -> None:
         """Start or end the thread that speaks for work that does not."""
-        wanted = bool(self._work) and not self._quiet and not any(bar.timed for bar in self._work)
+        wanted = bool(self._work) and not self.quiet and not self._hushed
         if wanted and self._stop is None:
             self._stop = threading.Event()
             threading.Thread(target=self._speak, args=(self._stop,), daemon=True).start()
@@ -196,7 +269,7 @@ class Progress:
             self._stop = None
 
     def _speak(self, stop: threading.Event) -> None:
-        while not stop.wait(1.0 if self._tty else _LINE_S):
+        while not stop.wait(1.0 if self._tty else max(1.0, self.due_s())):
             self.show()
 
     def _clear(self) -> None:

@@ -112,7 +112,7 @@ def _search(context: StepContext, trained: Path, allowed: float) -> Smaller:
             refused = error
             asked = _words(_milder(recipe, shares, reach))
             tries.append(_Try(DropTry(asked=asked, reach=reach, reason=" ".join(str(error).split()))))
-        context.progress.say(_line(context, tries, allowed))
+        context.progress.note(_line(context, tries, allowed))
     networks = [one for one in tries if one.record.drop is not None]
     if not networks:
         assert refused is not None, "a try without a network was refused"
@@ -166,7 +166,7 @@ def _asked(context: StepContext, folder: Path, trained: Path) -> tuple[tuple[flo
     alone = (recipe.model_copy(update={"prune": recipe.prune.model_copy(update={"target": one})}) for one in targets)
     stage = StageStore(folder).stage("table", stage_key(*map(table_key, alone)))
     stage.ensure(lambda place: measure_dense(context, place, load_dense(context, trained)))
-    return tuple(table.asked for table in read_tables(recipe, stage.folder, context.progress.say)), stage.folder
+    return tuple(table.asked for table in read_tables(recipe, stage.folder, context.progress.note)), stage.folder
 
 
 def _milder(recipe: Recipe, shares: Sequence[float], reach: float) -> Recipe:

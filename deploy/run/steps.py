@@ -144,7 +144,8 @@ def dense_scores(context: StepContext, folder: Path) -> NetworkScores:
 
 def scores_of(context: StepContext, model: nn.Module) -> NetworkScores:
     """Evaluate on validation and on test images."""
-    validation, test = evaluate_both(context, model)
+    with context.progress.bar("evaluate on validation and test images"):
+        validation, test = evaluate_both(context, model)
     return NetworkScores(
         metric=context.data.metric,
         validation=validation.score,
@@ -158,8 +159,8 @@ def measure_dense(context: StepContext, folder: Path, model: nn.Module) -> None:
     """Measure the latency tables that the recipe's speeds are decided by, into `folder`; weights do not matter."""
     recipe = context.recipe
     backends = ", ".join(dict.fromkeys(speed_backend(recipe, target) for target in recipe.prune.targets))
-    with context.progress.bar(f"measure widths on {backends}", timed=True) as bar:
-        measure_tables(recipe, model, (examples(context, 2),), folder, bar.set, context.progress.say)
+    with context.progress.bar(f"measure widths on {backends}") as bar:
+        measure_tables(recipe, model, (examples(context, 2),), folder, bar.set, context.progress.note)
 
 
 def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_folder: Path | None = None) -> None:
@@ -186,7 +187,7 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_fold
     if section.target.is_speed and table_folder is None:
         table_folder = folder / "table"
         measure_dense(context, table_folder, model)
-    with context.progress.bar(f"prune by {section.method}", timed=table_folder is not None) as bar:
+    with context.progress.bar(f"prune by {section.method}") as bar:
         tables = () if table_folder is None else read_tables(recipe, table_folder, bar.note)
         task = PruningTask(
             model=model,
@@ -209,7 +210,7 @@ def prune_dense(context: StepContext, folder: Path, *, trained: Path, table_fold
         else:
             pruned, landings = prune_to_speed(method, task, tables)
     for landing in landings:
-        context.progress.say(str(landing))
+        context.progress.note(str(landing))
     pruned.plan.save(folder / PLAN)
     save_weights(pruned.model, folder / WEIGHTS)
     write_json(

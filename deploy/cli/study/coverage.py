@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli import options as given
-from deploy.cli.output import print_line, print_tables, say
+from deploy.cli.output import note, print_line, print_tables, tell
 from deploy.exit_codes import WRONG_ANSWERS
 from deploy.report.markdown import require_block, write_block
 from deploy.sources.boundary import require
@@ -59,4 +59,5 @@ def coverage(
 def _say(row: CoverageRow, done: int, total: int) -> None:
     entry = row.job.entry
     why = f" at {row.phase}: {row.reason}" if row.outcome != "ok" else ""
-    say(f"{done}/{total} {entry.set}:{entry.name} {row.job.engine}: {row.outcome}{why}")
+    note(f"{done}/{total} {entry.set}:{entry.name} {row.job.engine}: {row.outcome}{why}")
+    tell(f"{done} of {total} networks")

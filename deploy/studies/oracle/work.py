@@ -51,12 +51,14 @@ def study_recipe(recipe_file: str, folder: str, settings_json: str) -> None:
     recipe = Recipe.model_validate_json(Path(recipe_file).read_text(encoding="utf-8"))
     settings, store = OracleSettings.model_validate_json(settings_json), StageStore(Path(folder))
     criteria = [create_criterion(name) for name in settings.criteria]
-    context = StepContext(recipe=recipe, data=load(recipe.data), progress=Progress())
-    trained = stages_of(recipe, store).train
-    if not trained.done:
-        train_dense(context, trained.begin())
-        trained.finish()
-    results = _compare(context, settings, criteria, trained.folder)
+    progress = Progress()
+    with progress.steps("prepare the dense network"):
+        context = StepContext(recipe=recipe, data=load(recipe.data), progress=progress)
+        trained = stages_of(recipe, store).train
+        if not trained.done:
+            train_dense(context, trained.begin())
+            trained.finish()
+        results = _compare(context, settings, criteria, trained.folder)
     write_file(store.root / FOLDER / RESULTS, results.model_dump_json(indent=1) + "\n")
 
 

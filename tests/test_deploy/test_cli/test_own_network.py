@@ -137,8 +137,7 @@ def test_flags_become_a_recipe_in_the_folder_of_the_run(here, written, runs):
     ended = here("run", *OWN, "--weights", "own.pt", "--speed-up", "2", "--on", "ort", "--max-drop", "1", "-q")
     assert ended.returncode == 0
     assert "recipe: runs/own_net/recipe.yaml; the same again: deploy run runs/own_net/recipe.yaml\n" in ended.stderr
-    ((wishes, flag),) = written
-    assert flag == "quiet"
+    ((wishes,),) = written
     assert {key: value for key, value in wishes.items() if value not in (None, [])} == {
         "network": "own_net.py:build",
         "weights": "own.pt",
@@ -148,7 +147,6 @@ def test_flags_become_a_recipe_in_the_folder_of_the_run(here, written, runs):
         "max_drop": 1.0,
     }
     assert runs[0][1].as_posix() == "runs/own_net"
-    assert runs[0][2]["quiet"]
 
 
 def test_flags_beside_a_recipe_are_written_too(here, written, runs, tmp_path):

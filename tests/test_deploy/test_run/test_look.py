@@ -120,11 +120,11 @@ def test_an_image_that_is_damaged_is_named(networks, tmp_path):
 def test_the_recipe_is_written_whole_or_not_at_all(networks, tmp_path):
     photos(tmp_path / "photos")
     wishes = Wishes(network=networks("grey").name, data=f"imagefolder:{tmp_path / 'photos'}", speed_up=2)
-    write_own_recipe(wishes.model_dump_json(), str(tmp_path / "own.yaml"), "quiet")
+    write_own_recipe(wishes.model_dump_json(), str(tmp_path / "own.yaml"))
     recipe = load_recipe(tmp_path / "own.yaml")
     assert (recipe.name, recipe.data.image_size, recipe.prune.target.speed_up) == ("net", 12, 2)
     assert recipe.finetune is not None
     lost = wishes.model_copy(update={"data": f"imagefolder:{tmp_path / 'lost'}"})
     with pytest.raises(SourceError, match="lost"):
-        write_own_recipe(lost.model_dump_json(), str(tmp_path / "lost.yaml"), "quiet")
+        write_own_recipe(lost.model_dump_json(), str(tmp_path / "lost.yaml"))
     assert not (tmp_path / "lost.yaml").exists()
