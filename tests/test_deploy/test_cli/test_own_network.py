@@ -89,9 +89,9 @@ def written(monkeypatch, tmp_path):
     asked = []
     monkeypatch.chdir(tmp_path)
 
-    def call(function, wishes, file, *flags):
+    def call(function, wishes, file):
         assert function == f"{look.__name__}:{look.write_own_recipe.__name__}"
-        asked.append((json.loads(wishes), *flags))
+        asked.append(json.loads(wishes))
         file.write_text(
             "name: own_net\nnetwork: {name: 'cifar:resnet20'}\ndata: {name: digits}\nprune: {target: {flops: 0.5}}\n"
         )
@@ -106,8 +106,8 @@ def runs(monkeypatch):
     """Runs that end before anything is done."""
     begun = []
 
-    def run(recipe, store, say, **choices):
-        begun.append((recipe, store.root, choices))
+    def run(recipe, store, note, tell, **choices):
+        begun.append((recipe, store.root))
         raise SystemExit(0)
 
     monkeypatch.setattr(run_command, "run_pipeline", run)
@@ -137,7 +137,7 @@ def test_flags_become_a_recipe_in_the_folder_of_the_run(here, written, runs):
     ended = here("run", *OWN, "--weights", "own.pt", "--speed-up", "2", "--on", "ort", "--max-drop", "1", "-q")
     assert ended.returncode == 0
     assert "recipe: runs/own_net/recipe.yaml; the same again: deploy run runs/own_net/recipe.yaml\n" in ended.stderr
-    ((wishes,),) = written
+    (wishes,) = written
     assert {key: value for key, value in wishes.items() if value not in (None, [])} == {
         "network": "own_net.py:build",
         "weights": "own.pt",
