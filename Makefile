@@ -21,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: setup demo lint ruff format types contracts test pytest nightly benchmark slow newest resolve mutants fuzz rounding gpu
-.PHONY: published browser coverage lines commands clean
+.PHONY: published browser coverage lines commands screenshots clean
 
 setup: $(STAMP)
 
@@ -109,6 +109,10 @@ coverage: $(STAMP)
 	-OMP_NUM_THREADS=1 $(BIN)/python -m coverage run $(subst $(BIN)/python ,,$(PYTEST)) -n 2 -m "not gpu"
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --skip-covered --skip-empty --sort=cover
+
+# docs/images, from the recorded results of the demo, drawn by Chromium.
+screenshots: $(STAMP)
+	$(BIN)/python tools/screenshots.py
 
 # docs/commands.md, from the help of the commands.
 commands: $(STAMP)

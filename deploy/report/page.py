@@ -90,7 +90,9 @@ def _context(results: Results) -> dict[str, Any]:
         "noise_parts": [part.replace("+-", "\N{PLUS-MINUS SIGN}") for part in noise_parts(told)],
         "signs": doubts(told, noise=True),
         "doubts": doubts(told, noise=False),
-        "made": f"Measured on {told.machine}, {_day(told.created_utc)}, prune-deploy {results.tool_version}.",
+        "measured_on": told.machine,
+        "day": _day(told.created_utc),
+        "version": results.tool_version,
         "answer": answer(results),
         "notes": results.notes,
         "plots_title": "Latency, and FLOPs against time" if results.comparisons else "Latency",
@@ -146,13 +148,14 @@ def _panels(results: Results) -> Iterator[dict[str, Any]]:
 
 def _prunings(results: Results) -> Iterator[dict[str, Any]]:
     """Draw and count the groups of each network that lost channels or blocks."""
-    for index, row in enumerate(results.models):
-        if row.pruning is not None and (row.pruning.groups or row.pruning.blocks):
-            groups = row.pruning.groups
-            yield {
-                "chart": group_bars(groups, f"groups-{index}") if groups else None,
-                "table": group_table(row.pruning, f"Where the channels of {row.label} went"),
-            }
+    kept = [(row.label, row.pruning) for row in results.models if row.pruning is not None]
+    kept = [(label, pruning) for label, pruning in kept if pruning.groups or pruning.blocks]
+    for index, (label, pruning) in enumerate(kept):
+        whose = "" if len(kept) == 1 else f" of {label}"
+        yield {
+            "chart": group_bars(pruning.groups, f"groups-{index}") if pruning.groups else None,
+            "table": group_table(pruning, f"Where the channels{whose} went"),
+        }
 
 
 def _layers(results: Results, report: LayerReport | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import runpy
 from pathlib import Path
 
 import pytest
@@ -296,6 +297,17 @@ def test_print_shows_all_of_it_on_white(opened, tmp_path):
         assert all(tab.shown("table"))
         assert tab.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert tab.page.evaluate("document.documentElement.scrollWidth") <= 720
+
+
+def test_the_pictures_of_the_docs_are_made_from_recorded_results(chromium, tmp_path):
+    tool = runpy.run_path(str(GOLDEN.parents[1] / "tools" / "screenshots.py"))
+    results = tool["recorded"](tool["RECORDED"], tmp_path)
+    assert results == demo(tmp_path)
+    made = tool["write_pictures"](chromium, results, tmp_path / "images")
+    assert {one.name for one in made} == {one.name for one in tool["IMAGES"].iterdir()}
+    for picture in (*made, *tool["IMAGES"].iterdir()):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert 10_000 < picture.stat().st_size < 200_000
 
 
 def test_markup_from_outside_does_nothing(opened):
