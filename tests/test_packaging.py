@@ -26,6 +26,8 @@ def test_extras():
     assert extras.keys() == {
         "prune",
         "openvino",
+        "pandas",
+        "notebook",
         "lightning",
         "tensorrt-rtx",
         "tensorrt",
@@ -63,7 +65,7 @@ def test_what_pruning_asks_of_deploy_is_installed_and_there():
 def test_the_constraints_pin_every_direct_dependency():
     pins = _names([line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line])
     wanted = _names(PROJECT["project"]["dependencies"])
-    for name in ("prune", "openvino", "dev", "libraries", "browser"):
+    for name in ("prune", "openvino", "dev", "libraries", "browser", "pandas", "notebook"):
         wanted |= _names(PROJECT["project"]["optional-dependencies"][name])
     normal = {pin.lower().replace("_", "-") for pin in pins}
     assert {name.lower().replace("_", "-") for name in wanted} <= normal

@@ -23,6 +23,8 @@ __all__ = ["EXTRAS", "doctor"]
 EXTRAS = {
     "prune": ("torch", "training, pruning and exporting networks; the backends torch and torch-compile"),
     "openvino": ("openvino", "the backend openvino"),
+    "pandas": ("pandas", "results as a frame, to_frame()"),
+    "notebook": ("ipykernel", "notebooks, which show results as tables"),
     "tensorrt-rtx": ("tensorrt_rtx", "the backend trt, with TensorRT-RTX"),
     "tensorrt": ("tensorrt", "the backend trt, with TensorRT"),
     "lightning": ("pytorch_lightning", "gates in a training of Lightning"),

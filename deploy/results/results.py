@@ -29,6 +29,7 @@ from deploy.errors import ExtraMissingError, ResultsError
 from deploy.files.atomic import write_file
 from deploy.files.validation_errors import one_line
 from deploy.sources.metric import Metric, require_legal
+from prune_deploy import how_to_install
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,7 +182,9 @@ class Results(Record):
         return None if self.shown_by is None else self.shown_by.html(self)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the answer as a table: one row for each backend, times in nanoseconds, sizes in bytes.
+        """Return the answer as a table: one row for each backend at one number of threads and batch.
+
+        Times are in nanoseconds, sizes in bytes; numbers are floats, NaN where they are not known.
 
         Raises
         ------
@@ -193,7 +196,7 @@ class Results(Record):
         try:
             import pandas as pd
         except ModuleNotFoundError as error:
-            raise ExtraMissingError("to_frame() needs pandas: pip install pandas") from error
+            raise ExtraMissingError(f"to_frame() needs pandas: {how_to_install('pandas')}") from error
         if self.shown_by is None:
             raise ResultsError("nothing was loaded that makes tables of results: read them with deploy.load_results")
         return pd.DataFrame(self.shown_by.rows(self))

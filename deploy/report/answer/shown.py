@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
+from math import nan
 from typing import Any
 
 from deploy.files.printable import printable
@@ -25,7 +26,7 @@ class ShownByAnswer:
     def text(self, results: Results) -> str:
         """Return the answer in a few lines."""
         answer = answer_of(results)
-        rows = ["  ".join(cell for cell in _cells(row) if cell != _NONE) for row in answer.backends]
+        rows = ["  ".join(cell for cell in _said(*_cells(row)) if cell != _NONE) for row in answer.backends]
         lines = [f"Results: {answer.subject} ({answer.machine})", *rows, *_facts(answer)]
         text = "\n  ".join(printable(line) for line in lines)
         return text if len(text) <= _MOST else f"{text[:_MOST]}..."
@@ -45,7 +46,7 @@ class ShownByAnswer:
         )
 
     def rows(self, results: Results) -> list[dict[str, Any]]:
-        """Return one row for each backend."""
+        """Return one row for each backend at one number of threads and batch; a number that is not known is NaN."""
         return [_row(row) for row in answer_of(results).backends]
 
 
@@ -61,9 +62,14 @@ def _cells(row: BackendAnswer) -> tuple[str, ...]:
         row.place,
         _NONE if row.speedup is None else interval(row.speedup),
         " -> ".join(times) or _NONE,
-        _NONE if row.promised is None else f"promised {ratio(row.promised)}",
+        _NONE if row.promised is None else ratio(row.promised),
         row.reason or _NONE,
     )
+
+
+def _said(verdict: str, place: str, speedup: str, times: str, promised: str, why: str) -> tuple[str, ...]:
+    """Return the cells as they are said without titles above them."""
+    return verdict, place, speedup, times, promised if promised == _NONE else f"promised {promised}", why
 
 
 def _facts(answer: Answer) -> Iterator[str]:
@@ -81,14 +87,20 @@ def _facts(answer: Answer) -> Iterator[str]:
 
 
 def _row(row: BackendAnswer) -> dict[str, Any]:
-    cells: dict[str, Any] = {"place": row.place, "verdict": row.verdict}
+    numbers: dict[str, float | None] = {}
     for name, side in (("baseline", row.baseline), ("candidate", row.candidate)):
         for field in ("p50_ns", "p90_ns", "p99_ns", "per_second", "peak_bytes"):
-            cells[f"{name}_{field}"] = None if side is None else getattr(side, field)
-    speedup = row.speedup
+            numbers[f"{name}_{field}"] = None if side is None else getattr(side, field)
     for name in ("value", "low", "high"):
-        cells["speedup" if name == "value" else f"speedup_{name}"] = None if speedup is None else getattr(speedup, name)
-    return {**cells, "promised": row.promised, "realised": row.realised, "reason": row.reason}
+        cell = "speedup" if name == "value" else f"speedup_{name}"
+        numbers[cell] = None if row.speedup is None else getattr(row.speedup, name)
+    numbers |= {"promised": row.promised, "realised": row.realised}
+    return {
+        "place": printable(row.place),
+        "verdict": row.verdict,
+        **{name: nan if number is None else float(number) for name, number in numbers.items()},
+        "reason": printable(row.reason),
+    }
 
 
 def _safe(text: str) -> str:
