@@ -14,7 +14,7 @@ from rich.table import Table
 from backends import registry
 from deploy.backend_options import compile_options
 from deploy.cli import options as given
-from deploy.cli.output import print_json
+from deploy.cli.output import print_json, tell
 from deploy.report.terminal import as_text
 from deploy.results.bench_grid import onnx_file
 
@@ -23,7 +23,7 @@ __all__ = ["compile_model"]
 
 def compile_model(
     model: given.Model,
-    backend: Annotated[str, typer.Option("--backend", "-b", help="One of those that deploy list shows.")] = "ort",
+    backend: given.Backend = "ort",
     precision: given.Precision = "fp32",
     threads: given.Threads = None,
     device: Annotated[
@@ -34,6 +34,7 @@ def compile_model(
     """Compile an ONNX file and list its layers: what was fused, and what the runtime added."""
     options = compile_options(backend, precision=precision, threads=threads, device=device)
     path = onnx_file(model)
+    tell(f"{backend}: compiling {path}")
     started = perf_counter()
     compiled = registry.create(backend).compile(path, options)
     seconds = perf_counter() - started

@@ -22,7 +22,7 @@ from benchmarks.tables.table import LatencyTable
 from deploy.backend_options import require_backends
 from deploy.bundles.bundle import bundle_of
 from deploy.cli import options as given
-from deploy.cli.output import print_answer, print_json, print_tables, say, tell
+from deploy.cli.output import print_answer, print_json, print_tables, tell
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.explanation import answer, explanation_page, explanation_tables
 from deploy.results.bench_grid import Grid, label_models, saying_for, shapes
@@ -35,9 +35,9 @@ def explain(
         Path, typer.Argument(metavar="MODEL", help="The pruned network: ONNX file, or the folder of a bundle.")
     ],
     against: Annotated[
-        Path, typer.Option("--against", metavar="BASELINE", help="The dense network: ONNX file or bundle.")
+        Path, typer.Option("--against", metavar="BASELINE", help="ONNX file or bundle that MODEL is compared with.")
     ],
-    backend: Annotated[str, typer.Option("--backend", "-b", help="Whose times are explained.")] = "ort",
+    backend: given.Backend = "ort",
     precision: given.Precision = "fp32",
     threads: given.Threads = None,
     device: given.Device = None,
@@ -88,7 +88,7 @@ def explain(
         plans = aligned_plans(
             dense_spec, space, known, counts, where=str(table), verify=verify, seed=seed, progress=step
         )
-    with machine_lock(f"deploy explain {pruned}", say=say):
+    with machine_lock(f"deploy explain {pruned}", say=tell):
         profiles = profile_in_turn((dense_spec, pruned_spec), budget_s=duration, seed=seed, progress=step)
         overhead_ns = _layer_overhead(dense_spec, notes)
     block = KnownBlock(known.block, "table") if known is not None else known_block(dense_spec, seed=seed, say=step)

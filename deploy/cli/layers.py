@@ -10,7 +10,7 @@ import typer
 from benchmarks.layers.comparison import LayerReport
 from benchmarks.subject.given import GivenInputs
 from deploy.cli import options as given
-from deploy.cli.output import print_json, print_tables, say, tell
+from deploy.cli.output import print_json, print_tables, tell
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.layer_tables import comparison_tables, profile_tables
 from deploy.report.pages.tables_with_bars import layer_page
@@ -54,7 +54,7 @@ def layers(
     models = label_models(model, against)
     shown = top or None
     report = LayerReport()
-    for profiles, pair in profile_models(models, grid, duration_s=duration, seed=seed, say=tell, wait=say):
+    for profiles, pair in profile_models(models, grid, duration_s=duration, seed=seed, say=tell):
         tables = [table for profile in profiles for table in profile_tables(profile, shown)]
         report = report.with_point(profiles, pair)
         if pair is not None:

@@ -10,6 +10,7 @@ import typer
 __all__ = [
     "AcceptUnfit",
     "Against",
+    "Backend",
     "Backends",
     "Batch",
     "Batches",
@@ -48,8 +49,10 @@ Against: TypeAlias = Annotated[
     typer.Option("--against", metavar="BASELINE", help="ONNX file or bundle that MODEL is compared with."),
 ]
 Backends: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--backend", "-b", help="Repeat for several; default: ort.")
+    list[str] | None,
+    typer.Option("--backend", "-b", help="One of those that deploy list shows; repeat for several. Default: ort."),
 ]
+Backend: TypeAlias = Annotated[str, typer.Option("--backend", "-b", help="One of those that deploy list shows.")]
 Precision: TypeAlias = Annotated[
     str, typer.Option(help="fp32, bf16, fp16 or int8; the precision that was executed is read back and reported.")
 ]

@@ -153,7 +153,7 @@ def layers(
     models = label_models(Path(model), None if against is None else Path(against))
     say = progress or _silent
     report = LayerReport()
-    for profiles, pair in profile_models(models, grid, duration_s=duration_s, seed=seed, say=say, wait=say):
+    for profiles, pair in profile_models(models, grid, duration_s=duration_s, seed=seed, say=say):
         report = report.with_point(profiles, pair)
     return report
 

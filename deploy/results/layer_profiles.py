@@ -29,7 +29,7 @@ class Profiled(NamedTuple):
 
 
 def profile_models(
-    models: Mapping[str, Path], grid: Grid, *, duration_s: float, seed: int, say: Say, wait: Say
+    models: Mapping[str, Path], grid: Grid, *, duration_s: float, seed: int, say: Say
 ) -> Iterator[Profiled]:
     """Profile one model, or two in turn, at every point of a grid.
 
@@ -45,8 +45,6 @@ def profile_models(
         Of inputs made up.
     say : callable
         Receives one short line for each step.
-    wait : callable
-        Receives a line when another measurement holds the machine.
 
     Raises
     ------
@@ -60,7 +58,7 @@ def profile_models(
     *_, measured = models.values()
     for specs in grid.specs(models):
         tell = saying_for(specs[0].backend, say)
-        with machine_lock(f"deploy layers {measured}", say=wait):
+        with machine_lock(f"deploy layers {measured}", say=say):
             profiles = tuple(profile_in_turn(specs, budget_s=duration_s, seed=seed, progress=tell))
         yield Profiled(profiles, _compared(specs, profiles, seed, tell) if len(models) > 1 else None)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.output import print_line, say
+from deploy.cli.output import print_line, tell
 from deploy.cli.plan import options as given
 from deploy.cli.plan.output import print_tables
 from deploy.plans.applied import apply_and_write
@@ -34,10 +34,10 @@ def apply(
     request = requested(
         network, plan=source, weights=weights, options=option or (), n_classes=n_classes, input_shape=input_shape
     )
-    say(f"building {request}")
+    tell(f"building {request}")
     traced = trace_network(request, seed=seed, policy=source.policy)
     require_fit(source, traced, plan_file)
-    say("pruning, checking and exporting")
+    tell("pruning, checking and exporting")
     bundle = apply_and_write(source, traced, output, seed=seed)
     for line in proof_lines(bundle.pruning):
         print_line(line)

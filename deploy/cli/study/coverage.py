@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli import options as given
-from deploy.cli.output import note, print_line, print_tables, tell
+from deploy.cli.output import json_array, note, print_json, print_line, print_tables, tell
 from deploy.exit_codes import WRONG_ANSWERS
 from deploy.report.markdown import require_block, write_block
 from deploy.sources.boundary import require
@@ -38,6 +38,7 @@ def coverage(
     ] = 90.0,
     memory_limit: Annotated[float, typer.Option(min=1, help="Resident gigabytes of one network's processes.")] = 14.0,
     markdown: given.MarkdownPage = None,
+    json: given.Json = False,
 ) -> None:
     """Remove 30 % of the units of every network of a list, verify, export and run the result on two runtimes."""
     require("deploy study coverage", "torch", "torchvision", "safetensors")
@@ -49,8 +50,11 @@ def coverage(
     rows = run(asked, output, at_once=jobs, report=_say)
     if markdown is not None:
         write_block(markdown, block, as_markdown(rows))
-    print_tables(totals(rows))
-    if missing := lost(rows):
+    if json:
+        print_json(json_array(rows))
+    else:
+        print_tables(totals(rows))
+    if not json and (missing := lost(rows)):
         print_line(f"Handled by Torch-Pruning and not by this project: {', '.join(missing)}")
     if any(row.outcome == "wrong" and not row.runtime_at_fault and row.job.engine == "ours" for row in rows):
         raise typer.Exit(WRONG_ANSWERS)

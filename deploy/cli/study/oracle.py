@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from deploy.cli import options as given
-from deploy.cli.output import print_tables, say
+from deploy.cli.output import note, print_json, print_tables
 from deploy.errors import DeployError
 from deploy.recipe import load_recipe, with_data_root
 from deploy.run.child import ChildFailedError
@@ -32,6 +32,7 @@ def oracle(
     split: Annotated[str, typer.Option(help="train or validation: which images units are scored on.")] = "train",
     examples: Annotated[int, typer.Option(min=2, help="Images that units are scored on.")] = 512,
     batch_size: Annotated[int, typer.Option(min=1, help="Images of one batch.")] = 64,
+    json: given.Json = False,
 ) -> None:
     """Ablate each unit of RECIPE's dense network alone, and correlate every criterion with the change in loss.
 
@@ -52,8 +53,11 @@ def oracle(
         except ChildFailedError as error:
             raise typer.Exit(error.exit_code) from None
         write_oracle_page(results, folder / "oracle.html")
-    print_tables(oracle_table(results))
-    say(f"Page: {folder / 'oracle.html'}   data: {folder / RESULTS}")
+    if json:
+        print_json(results.model_dump_json(indent=1))
+    else:
+        print_tables(oracle_table(results))
+    note(f"Page: {folder / 'oracle.html'}   data: {folder / RESULTS}")
 
 
 def _split(name: str) -> Literal["train", "validation"]:

@@ -9,7 +9,7 @@ import typer
 
 from benchmarks.settings import Settings
 from deploy.cli import options as given
-from deploy.cli.output import leave, print_tables, tell
+from deploy.cli.output import leave, note, print_json, print_tables, tell
 from deploy.exit_codes import measured_code, sides
 from deploy.report.markdown import markdown as as_markdown
 from deploy.report.markdown import require_block, write_block
@@ -44,6 +44,7 @@ def published(
     seed: given.Seed = 0,
     accept_unfit: given.AcceptUnfit = False,
     markdown: given.MarkdownPage = None,
+    json: given.Json = False,
     list_only: Annotated[bool, typer.Option("--list", help="Show the catalogue and measure nothing.")] = False,
 ) -> None:
     """Measure pruned networks published in papers beside their dense parents (random weights)."""
@@ -68,8 +69,11 @@ def published(
         batches=(batch or 1,),
     )
     settings = Settings(budget_s=budget, margin=0.03 if margin is None else margin, trials=trials, seed=seed)
-    results = run_study(entries, grid, settings, output, tell, keep_unfit=accept_unfit)
-    print_tables(promised_table(entries), measured_table(entries, results))
+    results = run_study(entries, grid, settings, output, note, tell, keep_unfit=accept_unfit)
+    if json:
+        print_json(results.model_dump_json(indent=1))
+    else:
+        print_tables(promised_table(entries), measured_table(entries, results))
     if markdown is not None:
         write_block(markdown, block, as_markdown(study_table(entries, results)))
     measured = sides(row.comparison for row in results.rows)

@@ -9,7 +9,7 @@ import typer
 
 from backends.errors import OptionError
 from deploy.cli import options as given
-from deploy.cli.output import leave, print_line, print_tables, say
+from deploy.cli.output import leave, note, print_json, print_line, print_tables, tell
 from deploy.exit_codes import measured_code, sides
 from deploy.recipe import with_data_root
 from deploy.report.markdown import require_block
@@ -46,6 +46,7 @@ def run(
     data_root: given.DataRoot = None,
     accept_unfit: given.AcceptUnfit = False,
     markdown: given.MarkdownPage = None,
+    json: given.Json = False,
 ) -> None:
     """Compare pruning methods as RECIPE says: accuracy over seeds beside measured speed.
 
@@ -57,15 +58,24 @@ def run(
     folder = output or Path("runs") / loaded.name
     executor = _executor(cluster, folder.resolve(), jobs, gpus_per_job)
     results = run_study(
-        loaded, folder.resolve(), executor, say, only=tuple(only or ()), measured=measure, keep_unfit=accept_unfit
+        loaded,
+        folder.resolve(),
+        executor,
+        note,
+        tell,
+        only=tuple(only or ()),
+        measured=measure,
+        keep_unfit=accept_unfit,
     )
-    _print(results)
+    if json:
+        print_json(results.model_dump_json(indent=1))
+    else:
+        _print(results)
     page = folder / "study.html"
     write_study_page(results, page)
     if markdown is not None:
         write_page(results, markdown)
-    say("")
-    say(f"Page: {page}   data: {folder / RESULTS}")
+    note(f"Page: {page}   data: {folder / RESULTS}")
     missing = any(cell.outcome == "failed" for cell in results.cells) or any(row.reason for row in results.measured)
     measured = sides(row.comparison for row in results.measured)
     leave(measured_code(measured, missing=missing, accept_unfit=accept_unfit))

@@ -12,7 +12,7 @@ from benchmarks.tables.build import build_table
 from benchmarks.tables.plan_space import PlanSpace
 from deploy.backend_options import compile_options, require_backends
 from deploy.cli import options as given
-from deploy.cli.output import print_line, print_tables, say
+from deploy.cli.output import print_line, print_tables, tell
 from deploy.files.atomic import require_writable
 from deploy.report.latency_table import latency_tables
 from deploy.results.bench_grid import shapes
@@ -24,7 +24,7 @@ def build(
     model: Annotated[Path, typer.Argument(metavar="DENSE", help="ONNX file of the whole network.")],
     plan_space: Annotated[Path, typer.Option("--plan-space", help="What of it follows the widths.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Write the table here, as JSON.")],
-    backend: Annotated[str, typer.Option("--backend", "-b", help="Whose times are measured.")] = "ort",
+    backend: given.Backend = "ort",
     precision: given.Precision = "fp32",
     threads: given.Threads = None,
     device: given.Device = None,
@@ -43,7 +43,7 @@ def build(
         batch=batch,
         shapes=shapes(shape or []),
     )
-    table = build_table(spec, PlanSpace.load(plan_space), plans=plans, seed=seed, progress=lambda line, _: say(line))
+    table = build_table(spec, PlanSpace.load(plan_space), plans=plans, seed=seed, progress=lambda line, _: tell(line))
     table.save(output)
     print_tables(*latency_tables(table, top=10))
     print_line()

@@ -13,7 +13,7 @@ from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
 from deploy.backend_options import compile_options, require_backends
 from deploy.cli import options as given
-from deploy.cli.output import print_tables, say
+from deploy.cli.output import print_tables, tell
 from deploy.report.latency_table import check_tables
 
 __all__ = ["check"]
@@ -38,6 +38,6 @@ def check(
         shapes=key.shapes,
     )
     held_out, measured = check_table(
-        known, spec, PlanSpace.load(plan_space), where=str(table), plans=plans, seed=seed, progress=say
+        known, spec, PlanSpace.load(plan_space), where=str(table), plans=plans, seed=seed, progress=tell
     )
     print_tables(*check_tables(held_out, measured))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.output import print_line, say
+from deploy.cli.output import print_line, tell
 from deploy.cli.plan import options as given
 from deploy.plans.source import network_request, trace_network
 from deploy.tables.plan_space import DENSE, PLAN_SPACE, write_plan_space
@@ -16,7 +16,10 @@ __all__ = ["space"]
 
 
 def space(
-    network: Annotated[str, typer.Option("--network", help="cifar:, torchvision: or timm:NAME, or file.py:factory.")],
+    network: Annotated[
+        str,
+        typer.Option("--network", help="cifar:, restoration:, torchvision: or timm:NAME, or path/to/file.py:factory."),
+    ],
     input_shape: Annotated[str, typer.Option("--input-shape", help="C,H,W of one image.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the two files.")],
     weights: Annotated[
@@ -31,9 +34,9 @@ def space(
     request = network_request(
         network, weights=weights, options=option or (), n_classes=n_classes, input_shape=input_shape
     )
-    say(f"building {request}")
+    tell(f"building {request}")
     traced = trace_network(request, seed=seed)
-    say("exporting it at several widths")
+    tell("exporting it at several widths")
     found = write_plan_space(traced.model, traced.graph, traced.examples, output, seed=seed, blocks=blocks)
     print_line(
         f"{len(found.groups)} groups, {len(found.places)} numbers that follow them"

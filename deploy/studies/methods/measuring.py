@@ -8,7 +8,7 @@ from backends.errors import BackendError
 from benchmarks.errors import BenchmarkError
 from benchmarks.records.measurement import Comparison
 from benchmarks.settings import Settings
-from deploy.results.bench_grid import Grid
+from deploy.results.bench_grid import Grid, saying_for
 from deploy.run.pairs import measure_pair, measured_key, read_pair
 from deploy.run.stages import StageStore
 from deploy.studies.methods.jobs import MODEL, StudyJob, StudyJobs, cell_name
@@ -27,6 +27,7 @@ def measure(
     results: dict[str, JobResult],
     store: StageStore,
     say: Say,
+    step: Say,
     *,
     keep_unfit: bool = False,
 ) -> Iterator[MeasuredRow]:
@@ -39,6 +40,8 @@ def measure(
     store : StageStore
         Its folder.
     say : callable
+        Receives what is worth a line of its own.
+    step : callable
         Receives one short line for each step.
     keep_unfit : bool
         Count rows of a machine that was not fit for measuring as finished.
@@ -54,7 +57,7 @@ def measure(
             threads=(bench.threads,),
             batches=(bench.batch,),
         )
-        pairs = _Pairs(jobs.exported["dense"], results, store, grid, settings, say, keep_unfit=keep_unfit)
+        pairs = _Pairs(jobs.exported["dense"], results, store, grid, settings, say, step, keep_unfit=keep_unfit)
         for method in recipe.all_methods:
             for budget in recipe.all_budgets:
                 for seed in seeds:
@@ -84,6 +87,7 @@ class _Pairs:
         grid: Grid,
         settings: Settings,
         say: Say,
+        step: Say,
         *,
         keep_unfit: bool,
     ) -> None:
@@ -93,6 +97,7 @@ class _Pairs:
         self.grid = grid
         self.settings = settings
         self.say = say
+        self.step = step
         self.keep_unfit = keep_unfit
         self.known: dict[str, tuple[Comparison | None, str, str]] = {}
 
@@ -118,7 +123,6 @@ class _Pairs:
         if known is not None:
             self.say(f"{backend}: {name} was measured before")
             return known, ""
-        self.say(f"{backend}: measure {name} beside the dense network")
         paths = {"dense": self.dense, "pruned": pruned}
         ((dense, candidate),) = self.grid.specs(
             {label: self.store.root / job.folder / MODEL for label, job in paths.items()}
@@ -129,7 +133,7 @@ class _Pairs:
                 candidate,
                 dense,
                 self.settings,
-                lambda line: self.say(f"{backend}: {line}"),
+                saying_for(f"{backend}: {name} beside the dense network", self.step),
                 keep_unfit=self.keep_unfit,
             ), ""
         except (BackendError, BenchmarkError) as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from deploy.files.atomic import output_errors, write_file
 from deploy.report.formatting import score_brief
 from deploy.run.stages import Stage
-from deploy.studies.engine.schedule import run_jobs
+from deploy.studies.engine.schedule import RunningJob, run_jobs
 from deploy.studies.methods.executor import Executor, LocalProcesses
 from deploy.studies.methods.jobs import JOB, StudyJob
 from deploy.studies.methods.results import RESULT, JobResult, read_result, write_result
@@ -32,6 +32,7 @@ def do_jobs(
     root: Path,
     executor: Executor,
     say: Say,
+    step: Say = lambda _: None,
     *,
     chosen: frozenset[str],
     after: Callable[[dict[str, JobResult]], None] = lambda _: None,
@@ -52,6 +53,8 @@ def do_jobs(
         Where they run.
     say : callable
         Receives one line for each job.
+    step : callable
+        Receives a line whenever other jobs run.
     chosen : frozenset of str
         Folders of the jobs that may be done; others are only read.
     after : callable
@@ -63,6 +66,15 @@ def do_jobs(
     if results:
         say(f"{len(results)} jobs were done before, {total} are left")
     after(results)
+    running: list[str] = []
+
+    def tell() -> None:
+        step(f"{n_done} of {total} jobs done, at work: {'; '.join(running) or 'none'}")
+
+    def start(job: StudyJob) -> RunningJob:
+        running.append(job.title)
+        tell()
+        return (here if job.measures else executor).start(root, _begin(root, job))
 
     def done(job: StudyJob, result: JobResult) -> None:
         nonlocal n_done
@@ -71,6 +83,9 @@ def do_jobs(
         if not result.reason.startswith(_STANDS_ON):
             say(f"[{n_done}/{total}] {job.title}: {_outcome(result)}")
         after(results)
+        if job.title in running:
+            running.remove(job.title)
+            tell()
 
     def skip(job: StudyJob) -> JobResult | None:
         broken = next((results[name] for name in job.needs if name in results and results[name].reason), None)
@@ -79,7 +94,7 @@ def do_jobs(
     here = LocalProcesses() if executor.remote else executor
     run_jobs(
         waiting,
-        lambda job: (here if job.measures else executor).start(root, _begin(root, job)),
+        start,
         lambda job, _, reason: _collect(root, job, reason),
         done,
         slots=executor.slots,

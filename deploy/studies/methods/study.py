@@ -33,6 +33,7 @@ def run_study(
     root: Path,
     executor: Executor,
     say: Say,
+    step: Say = lambda _: None,
     *,
     only: Sequence[str] = (),
     measured: bool = True,
@@ -49,6 +50,8 @@ def run_study(
     executor : Executor
         Where the jobs run; measuring happens here, after the jobs, one pair at a time.
     say : callable
+        Receives what is worth a line of its own: a job that ended, a network that was measured before.
+    step : callable, optional
         Receives one short line for each step.
     only : sequence of str
         Pattern of names of methods that are worked on; of the others what is done already is shown.
@@ -87,11 +90,11 @@ def run_study(
         left = [job.recipe.prune for job in jobs.pruned.values() if finished(root, job) is None]
         if risk := alignment_risk(left, recipe.bench, "budgets"):
             say(risk)
-        results = do_jobs(jobs.all, root, executor, say, chosen=jobs.chosen, after=after)
+        results = do_jobs(jobs.all, root, executor, say, step, chosen=jobs.chosen, after=after)
         if not measured:
             return save(results)
         rows: list[MeasuredRow] = []
-        for row in measure(recipe, jobs, results, store, say, keep_unfit=keep_unfit):
+        for row in measure(recipe, jobs, results, store, say, step, keep_unfit=keep_unfit):
             rows.append(row)
             save(results, rows)
         return save(results, rows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +17,7 @@ from benchmarks.records.measurement import Comparison
 from benchmarks.settings import Settings
 from deploy.backend_options import require_backends
 from deploy.files.atomic import write_file
-from deploy.results.bench_grid import Grid
+from deploy.results.bench_grid import Grid, saying_for
 from deploy.run.pairs import measure_pair, measured_key, read_pair
 from deploy.run.stages import StageStore
 from deploy.studies.published.catalogue import CatalogueEntry
@@ -56,6 +55,7 @@ def run_study(
     settings: Settings,
     folder: Path,
     say: Say,
+    step: Say = lambda _: None,
     *,
     keep_unfit: bool = False,
     export: Export = export_apart,
@@ -78,6 +78,8 @@ def run_study(
     folder : Path
         Made when missing; receives ``published.json`` after every network.
     say : callable
+        Receives what is worth a line of its own.
+    step : callable, optional
         Receives one short line for each step.
     keep_unfit : bool, default=False
         Count rows of a machine that was not fit for measuring as finished.
@@ -97,7 +99,7 @@ def run_study(
         rows: list[PublishedRow] = []
         for position, entry in enumerate(entries, 1):
             say(f"[{position}/{len(entries)}] {entry.title}")
-            rows += _measure_entry(entry, grid, settings, store, say, export, keep_unfit=keep_unfit)
+            rows += _measure_entry(entry, grid, settings, store, say, step, export, keep_unfit=keep_unfit)
             results = PublishedResults(rows=tuple(rows))
             write_file(folder / "published.json", results.model_dump_json() + "\n")
     return PublishedResults(rows=tuple(rows))
@@ -109,6 +111,7 @@ def _measure_entry(
     settings: Settings,
     store: StageStore,
     say: Say,
+    step: Say,
     export: Export,
     *,
     keep_unfit: bool,
@@ -126,9 +129,9 @@ def _measure_entry(
             reason = broken
         else:
             try:
-                ((dense, pruned),) = own.specs(_exported(entry, models, export, say))
+                ((dense, pruned),) = own.specs(_exported(entry, models, export, step))
                 comparison = measure_pair(
-                    stage, pruned, dense, settings, partial(_say_for, backend, say), keep_unfit=keep_unfit
+                    stage, pruned, dense, settings, saying_for(f"{backend}: {entry.title}", step), keep_unfit=keep_unfit
                 )
             except BuildError as error:
                 reason = broken = " ".join(str(error).split())
@@ -142,16 +145,12 @@ def _measure_entry(
     return rows
 
 
-def _say_for(backend: str, say: Say, line: str) -> None:
-    say(f"{backend}: {line}")
-
-
-def _exported(entry: CatalogueEntry, models: Path, export: Export, say: Say) -> dict[str, Path]:
+def _exported(entry: CatalogueEntry, models: Path, export: Export, step: Say) -> dict[str, Path]:
     """Return both ONNX files; they are made once for all backends."""
     paths = {label: models / f"{label}.onnx" for label in LABELS}
     done = models / "done"
     if not done.exists():
-        say("build and export both networks")
+        step(f"{entry.title}: build and export both networks")
         models.mkdir(parents=True, exist_ok=True)
         export(entry, models)
         done.touch()

@@ -12,6 +12,7 @@ import psutil
 import pytest
 import yaml
 
+from deploy.cli.study import run as study_command
 from deploy.errors import OutputError, SourceError
 from deploy.run.stages import Stage, StageStore
 from deploy.studies.methods import schedule
@@ -19,7 +20,7 @@ from deploy.studies.methods.executor import LocalProcesses
 from deploy.studies.methods.jobs import StudyJob, jobs_of
 from deploy.studies.methods.page import study_page
 from deploy.studies.methods.recipe import StudyRecipe, load_study
-from deploy.studies.methods.results import JobResult, Scores, load_results, write_result
+from deploy.studies.methods.results import JobResult, Scores, StudyResults, load_results, write_result
 from deploy.studies.methods.schedule import do_jobs
 from deploy.studies.methods.study import RESULTS, run_study
 from pruners.methods import group_norm
@@ -231,6 +232,19 @@ def test_the_command_line_tells_mistakes_in_one_line(arguments, told, here):
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("broken", [{}, {"prune": "killed by SIGKILL"}])
+def test_json_is_all_that_stands_on_stdout(tmp_path, here, monkeypatch, broken):
+    monkeypatch.setattr(study_command, "_executor", lambda *_: Pretends(broken))
+    asked = ("study", _written(tmp_path), "--output", tmp_path / "out", "--no-measure", "--json")
+    done = here(*asked)
+    assert StudyResults.model_validate_json(done.stdout) == load_results(tmp_path / "out" / RESULTS)
+    assert done.returncode == (2 if broken else 0)
+    assert "[1/3] dense" in done.stderr
+    assert "Page: " in done.stderr
+    quiet = here(*asked, "-q")
+    assert (quiet.stdout, quiet.stderr, quiet.returncode) == (done.stdout, "", done.returncode)
 
 
 def _written(tmp_path, **changes):
