@@ -27,8 +27,8 @@ line,polyline{fill:none;stroke:#59636e} .grid{stroke:#d5dae0;stroke-width:.75}
 .dense{fill:none;stroke:#1d2329} .front{stroke:#1d2329;stroke-dasharray:5 4} .whisker{stroke-width:1}
 .leader{stroke-width:.75}
 """
-_MARKER, _DIGIT, _TALL = 6.0, 7.0, 12.0
-"""Half a marker, and the width and height of a digit, in pixels."""
+_MARKER, _DIGIT, _TALL, _APART = 6.0, 7.0, 12.0, 4.0
+"""Half a marker, the width and height of a digit, and what keeps two numbers side by side from being read as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def pareto_picture(results: StudyResults, recovery: str, backend: str = "", name
 def _labels(marked: Sequence[tuple[float, float, str]], within: Box) -> list[str]:
     """Write beside each marker what it is, apart from all others; one that stands further away gets a line."""
     at = [(x, y) for x, y, _ in marked]
-    boxes = place_labels(at, [(_DIGIT * len(words), _TALL) for _, _, words in marked], within, _MARKER)
+    boxes = place_labels(at, [(_DIGIT * len(words) + _APART, _TALL) for _, _, words in marked], within, _MARKER)
     drawn = []
     for (x, y, words), (left, top, right, bottom) in zip(marked, boxes, strict=True):
         middle, level = (left + right) / 2, (top + bottom) / 2

@@ -20,7 +20,7 @@ from deploy.report.plan_picture import plan_page
 from deploy.report.plan_rows import group_rows
 from deploy.results.results import load
 from deploy.studies.methods.page import study_page
-from deploy.studies.methods.results import Cell, Scores, StudyResults
+from deploy.studies.methods.results import Cell, Scores, StudyResults, load_results
 from deploy.studies.oracle.page import oracle_page
 from deploy.studies.oracle.results import CriterionRow, OracleResults
 from pruners.plan import PruningPlan
@@ -28,6 +28,7 @@ from pruners.plan import PruningPlan
 pytestmark = pytest.mark.browser
 
 GOLDEN = Path(__file__).parents[2] / "golden"
+STUDIES = Path(__file__).parents[3] / "docs" / "studies"
 DESK, PHONE = (1280, 800), (390, 844)
 """Screens, in CSS pixels."""
 EVIL = "<script>alert('x')</script><img src=http://example.com/x onerror=alert(1)>"
@@ -268,15 +269,28 @@ def test_every_page_suits_everybody(opened, tmp_path, name):
         assert tab.asked == [tab.url]
 
 
-def test_labels_of_a_study_stand_apart(opened):
-    with opened(study_page(study())) as tab:
-        labels = tab.boxes("svg.pareto .number")
-        assert len(labels) == 25
-        for index, one in enumerate(labels):
-            for other in labels[:index]:
-                across = min(one["right"], other["right"]) - max(one["left"], other["left"])
-                down = min(one["bottom"], other["bottom"]) - max(one["top"], other["top"])
-                assert across <= 0 or down <= 4, "lines of text may touch where they have no ink"
+def published(folder):
+    """The study of docs/studies/fashion-mnist.md."""
+    file = folder / "study.json"
+    file.write_bytes(lzma.decompress((STUDIES / "fashion-mnist" / "study.json.xz").read_bytes()))
+    return load_results(file)
+
+
+@pytest.mark.parametrize(("make", "n_labels"), [(lambda _: study(), [25]), (published, [29, 29, 29])])
+def test_labels_of_a_study_stand_apart(opened, tmp_path, make, n_labels):
+    with opened(study_page(make(tmp_path))) as tab:
+        pictures = tab.page.locator("svg.pareto").all()
+        assert len(pictures) == len(n_labels)
+        for picture, n in zip(pictures, n_labels, strict=True):
+            # In units of the picture, without the ring of paper around each letter.
+            inked = "found => found.map(one => one.getBBox()).map(({x, y, width, height}) => ({x, y, width, height}))"
+            boxes = picture.locator(".number").evaluate_all(inked)
+            assert len(boxes) == n
+            for place, one in enumerate(boxes):
+                for other in boxes[:place]:
+                    gap = max(one["x"] - other["x"] - other["width"], other["x"] - one["x"] - one["width"])
+                    rows = abs(one["y"] + one["height"] / 2 - other["y"] - other["height"] / 2)
+                    assert gap > 1 or rows > 0.8 * one["height"], "the ink of a digit is lower than its line"
 
 
 def test_the_keyboard_opens_what_is_folded(opened):
