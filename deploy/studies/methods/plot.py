@@ -22,7 +22,8 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 """Okabe and Ito's, which colour-blind people can tell apart; markers differ by shape and a number as well."""
 _SHAPES = ("circle", "square", "triangle", "diamond")
 _STYLE = """
-text{fill:#1d2329;font:13px system-ui,sans-serif} .axis{fill:#59636e;font-size:12px} .number{font-size:11px}
+text{fill:#1d2329;font:13px system-ui,sans-serif} .axis{fill:#59636e;font-size:12px}
+.number{font-size:11px;font-weight:600;paint-order:stroke;stroke:#ffffff;stroke-width:3px}
 line,polyline{fill:none;stroke:#59636e} .grid{stroke:#d5dae0;stroke-width:.75}
 .dense{fill:none;stroke:#1d2329} .front{stroke:#1d2329;stroke-dasharray:5 4} .whisker{stroke-width:1}
 .leader{stroke-width:.75}

@@ -111,7 +111,7 @@ def test_a_hostile_model_is_compiled_and_listed_harmless(said, tmp_path):
     [
         ("bench a.onnx --fast --accept-unfit --threads 1 --page p.html", 0),
         ("compare a.onnx b.onnx --fast --accept-unfit --threads 1 --page p.html", 3),
-        ("layers a.onnx --duration 1 --threads 1", 0),
+        ("layers a.onnx --duration 1 --threads 1 --page p.html", 0),
         ("explain b.onnx --against a.onnx --threads 1 --page p.html", 0),
         ("bench c.onnx --threads 1 --fast", 2),
     ],
