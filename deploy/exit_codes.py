@@ -52,12 +52,12 @@ READER_LEFT = 141
 """Whoever read the output left before it ended, as `head` does: what a shell reports for SIGPIPE."""
 
 
-def exit_code(results: Results, *, accept_unfit: bool = False) -> int:
+def exit_code(results: Results) -> int:
     """Return the exit code of a measurement: the gravest of what happened.
 
     Wrong answers come first, then what could not be measured; a verdict of an unfit machine does not count.
     """
-    if (code := measured_code(results.all_measurements(), accept_unfit=accept_unfit)) != OK:
+    if (code := measured_code(results.all_measurements(), accept_unfit=results.accepts_unfit)) != OK:
         return code
     verdicts = {pair.verdict for pair in results.comparisons}
     if "slower" in verdicts:
@@ -65,12 +65,12 @@ def exit_code(results: Results, *, accept_unfit: bool = False) -> int:
     return INCONCLUSIVE if "inconclusive" in verdicts else OK
 
 
-def run_code(results: Results, *, accept_unfit: bool = False) -> int:
+def run_code(results: Results) -> int:
     """Return the exit code of ``deploy run``: a network that got slower is an answer, a missing backend is not."""
     if any(not one.agrees for one in results.answers()):
         return WRONG_ANSWERS
-    missing = bool(results.skipped)
-    if (code := measured_code(results.all_measurements(), missing=missing, accept_unfit=accept_unfit)) != OK:
+    missing, accepted = bool(results.skipped), results.accepts_unfit
+    if (code := measured_code(results.all_measurements(), missing=missing, accept_unfit=accepted)) != OK:
         return code
     proofs = [row.pruning.proof for row in results.models if row.pruning is not None]
     searches = [proof.drop for proof in proofs if proof is not None and proof.drop is not None]
@@ -78,7 +78,7 @@ def run_code(results: Results, *, accept_unfit: bool = False) -> int:
 
 
 def code_of(results: Results) -> int:
-    """Return the exit code that the command ended with that made these results, if it accepted no unfit machine."""
+    """Return the exit code that the command ended with that made these results."""
     return exit_code(results) if results.recipe is None else run_code(results)
 
 

@@ -210,6 +210,7 @@ def refine_table(
     """
     rng, begin = random.Random(seed), timer.now_s()
     space, dense_ns = timer.narrower.space, table.measured_dense_ns
+    say("time the layers of the plan")
     near = [replace(timer(counts), share=share)]
     for index in range(_AROUND):
         near.append(timer(draw_near(space, rng, counts, block=table.block)))

@@ -163,10 +163,10 @@ def _measure(
         require_writable(shown.page)
     if fast:
         settings = settings.quick()
-    results = bench_models(models, grid, settings, tell, shown.output)
+    results = bench_models(models, grid, settings, tell, shown.output, accepts_unfit=accept_unfit)
     if shown.page is not None:
         write_page(results, shown.page)
-    code, measured = exit_code(results, accept_unfit=accept_unfit), results.all_measurements()
+    code, measured = exit_code(results), results.all_measurements()
     reasons = [f"{one.subject.label} on {one.subject.backend}: {one.failure}" for one in measured if one.failure]
     # Where nothing ran, the reasons are the answer.
     answered = not shown.json and (len(reasons) < len(measured) or code == WRONG_ANSWERS)

@@ -84,7 +84,7 @@ def run(
         results = run_pipeline(loaded, store, note, tell, accept_unfit=accept_unfit)
     except ChildFailedError as error:
         raise typer.Exit(error.exit_code) from None
-    code = run_code(results, accept_unfit=accept_unfit)
+    code = run_code(results)
     if json:
         print_json(results.model_dump_json(indent=1))
     else:

@@ -86,7 +86,13 @@ class Grid:
 
 
 def bench_models(
-    models: Mapping[str, Path], grid: Grid, settings: Settings, say: Say, output: Path | None = None
+    models: Mapping[str, Path],
+    grid: Grid,
+    settings: Settings,
+    say: Say,
+    output: Path | None = None,
+    *,
+    accepts_unfit: bool = False,
 ) -> Results:
     """Measure one model, or two in turn, at every point of a grid; answers are checked first.
 
@@ -102,6 +108,8 @@ def bench_models(
         Receives one short line for each step.
     output : Path, optional
         Receives the results after each point of the grid; between two points a journal beside it holds the trials.
+    accepts_unfit : bool, default=False
+        Whether numbers of an unfit machine are accepted.
 
     Raises
     ------
@@ -132,7 +140,7 @@ def bench_models(
     for specs in points:
         with _journal(output) as journal:
             _measure(specs, references, costs, settings, say, comparisons, measurements, journal)
-            results = results_of_bench(comparisons, measurements, costs, models)
+            results = results_of_bench(comparisons, measurements, costs, models, accepts_unfit=accepts_unfit)
             if output is not None:
                 results.save(output)
             if journal is not None:

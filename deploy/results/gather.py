@@ -28,6 +28,7 @@ def results_of_run(
     comparisons: Sequence[Comparison],
     *,
     skipped: Sequence[Skipped] = (),
+    accepts_unfit: bool = False,
 ) -> Results:
     """Put together the results of `deploy run`.
 
@@ -43,6 +44,8 @@ def results_of_run(
         One per backend.
     skipped : sequence of Skipped, optional
         Backends that could not even be checked.
+    accepts_unfit : bool, default=False
+        Whether numbers of an unfit machine are accepted.
 
     Raises
     ------
@@ -68,6 +71,7 @@ def results_of_run(
         models,
         comparisons=tuple(comparisons),
         skipped=tuple(skipped),
+        accepts_unfit=accepts_unfit,
         notes=_noise_floors(comparisons),
         recipe=described,
     )
@@ -80,6 +84,7 @@ def results_of_bench(
     models: Mapping[str, Path],
     *,
     skipped: Sequence[Skipped] = (),
+    accepts_unfit: bool = False,
 ) -> Results:
     """Put together the results of `deploy bench`.
 
@@ -95,6 +100,8 @@ def results_of_bench(
         ONNX files by label, the baseline first. Where one lies in a bundle, its scores and method are taken over.
     skipped : sequence of Skipped, optional
         Backends that could not be used.
+    accepts_unfit : bool, default=False
+        Whether numbers of an unfit machine are accepted.
 
     Raises
     ------
@@ -113,6 +120,7 @@ def results_of_bench(
         comparisons=tuple(comparisons),
         measurements=tuple(measurements),
         skipped=tuple(skipped),
+        accepts_unfit=accepts_unfit,
         notes=_noise_floors(comparisons),
     )
 

@@ -150,6 +150,7 @@ class Results(Record):
     comparisons: tuple[Comparison, ...] = Field((), description="pairs that were measured together, one per backend")
     measurements: tuple[Measurement, ...] = Field((), description="models that were measured alone")
     skipped: tuple[Skipped, ...] = ()
+    accepts_unfit: bool = Field(False, description="whether numbers of an unfit machine were accepted beforehand")
     recipe: dict[str, JsonValue] | None = Field(None, description="of `deploy run`, without the place of the data")
     notes: tuple[str, ...] = Field((), description="what a reader should know, one sentence each")
 

@@ -75,7 +75,7 @@ def run(recipe: Recipe, store: StageStore, say: Say, step: Say | None = None, *,
                 scores[label][name] = value
             pair = measure_backend(name, recipe, bundles, stages.bench[name], step, keep_unfit=accept_unfit)
             comparisons.append(pair)
-        results = results_of_run(recipe, bundles, scores, comparisons, skipped=skipped)
+        results = results_of_run(recipe, bundles, scores, comparisons, skipped=skipped, accepts_unfit=accept_unfit)
         results.save(store.root / "results.json")
         write_page(results, store.root / "report.html")
     return results

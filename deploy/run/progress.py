@@ -71,8 +71,8 @@ class Bar:
         self._shown.show()
 
     def note(self, message: str) -> None:
-        """Show `message`, with the share of the work that was shown last."""
-        self._note = message
+        """Show `message`; how much of the work that is is not known."""
+        self._note, self._share, self._from = message, 0.0, None
         self._shown.show()
 
     def text(self) -> str:

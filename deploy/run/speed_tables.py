@@ -178,7 +178,8 @@ class _Measured:
 
     def share(self, counts: Counts) -> float:
         shares = []
-        for _ in range(_PROCESSES):
+        for index in range(_PROCESSES):
+            self._say(f"time the plan beside the dense network, process {index + 1} of {_PROCESSES}")
             with self._timer() as timer:
                 shares.append(timer.share(counts))
         return median(shares)

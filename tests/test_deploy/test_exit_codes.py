@@ -89,7 +89,7 @@ def test_wrong_answers_are_graver_than_a_process_that_died(pair):
 
 @pytest.mark.parametrize(("verdict", "code"), [("slower", 1), ("inconclusive", 3), ("equivalent", 0)])
 def test_who_accepts_an_unfit_machine_gets_the_verdict(pair, verdict, code):
-    assert exit_code(results(pair, verdict=verdict, fitness=UNFIT), accept_unfit=True) == code
+    assert exit_code(results(pair, verdict=verdict, fitness=UNFIT).model_copy(update={"accepts_unfit": True})) == code
 
 
 def test_a_study_asks_for_nothing_but_that_all_is_there_and_right(pair):
