@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from backends.errors import did_you_mean
 
@@ -31,8 +34,8 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     """
     problems = error.errors(include_url=False)
     # An unknown key explains a missing one (a misspelt name is both), so it is told first.
-    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    path = [str(part) for part in problem["loc"]]
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), _telling(problems))
+    path = _keys_of(problem["loc"], model, ends_in_key=problem["type"] in ("extra_forbidden", "missing"))
     where = ".".join(path) or "the document"
     if problem["type"] == "extra_forbidden":
         owner = _field_model(model, path[:-1])
@@ -41,7 +44,33 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
         return f"key {where!r} is missing"
     message = problem["msg"].removeprefix("Value error, ")
     got = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
-    return f"key {where!r}: {message[:1].lower()}{message[1:]}{got}"
+    beside = [one for one in problems if one is not problem and one["loc"][:-1] == problem["loc"][:-1]]
+    words = [one["ctx"]["expected"] for one in beside if one["type"] == "literal_error"]
+    other = f", or {words[0]}" if words and not isinstance(problem["input"], Mapping) else ""
+    return f"key {where!r}: {message[:1].lower()}{message[1:]}{other}{got}"
+
+
+def _telling(problems: Sequence[ErrorDetails]) -> ErrorDetails:
+    """Return the first problem, but of a mapping that is no word what is wrong inside it."""
+    first = problems[0]
+    if first["type"] == "literal_error" and isinstance(first["input"], Mapping):
+        return next((one for one in problems if one["type"] != "literal_error"), first)
+    return first
+
+
+def _keys_of(loc: Sequence[int | str], model: type[BaseModel], *, ends_in_key: bool) -> list[str]:
+    """Leave out what names a member of a union, not a key."""
+    path: list[str] = []
+    record: type[BaseModel] | None = model
+    free = False  # in a mapping any key may follow
+    for position, part in enumerate(loc):
+        field = None if record is None else _field(record, str(part))
+        if field is not None:
+            record, free = _record_in(field.annotation), _has_mapping(field.annotation)
+        elif not (isinstance(part, int) or free or (ends_in_key and position == len(loc) - 1)):
+            continue
+        path.append(str(part))
+    return path
 
 
 def _field_model(model: type[BaseModel], path: list[str]) -> type[BaseModel] | None:
@@ -49,7 +78,7 @@ def _field_model(model: type[BaseModel], path: list[str]) -> type[BaseModel] | N
     for name in path:
         if name.isdigit():  # a place in a list: its records were looked into with the list's own key
             continue
-        field = next((one for key, one in model.model_fields.items() if name in (key, one.alias)), None)
+        field = _field(model, name)
         nested = _record_in(field.annotation) if field else None
         if nested is None:
             return None
@@ -57,8 +86,17 @@ def _field_model(model: type[BaseModel], path: list[str]) -> type[BaseModel] | N
     return model
 
 
+def _field(model: type[BaseModel], name: str) -> FieldInfo | None:
+    return next((one for key, one in model.model_fields.items() if name in (key, one.alias)), None)
+
+
 def _keys(model: type[BaseModel]) -> list[str]:
     return sorted(field.alias or name for name, field in model.model_fields.items())
+
+
+def _has_mapping(annotation: Any) -> bool:
+    origin = get_origin(annotation) or annotation
+    return origin in (dict, Mapping) or any(_has_mapping(part) for part in get_args(annotation))
 
 
 def _record_in(annotation: Any) -> type[BaseModel] | None:

@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from deploy.backend_options import require_backends
 from deploy.errors import SourceError
 from deploy.files.atomic import write_file
 from deploy.files.commented_yaml import commented_yaml
 from deploy.report.answer.scores import is_chance
 from deploy.report.formatting import score_brief
 from deploy.run.own import COMMENTS, document_of, opening_of
+from deploy.run.prepare import refuse_early
 from deploy.run.progress import Progress
 from deploy.run.wishes import Wishes, recipe_of
 from deploy.sources.boundary import cause
@@ -115,7 +117,10 @@ def write_own_recipe(wishes_json: str, file: str) -> None:
     """
     wishes = Wishes.model_validate_json(wishes_json)
     progress = Progress()
-    asked = recipe_of(wishes.over(opening_of(wishes)), "command line")  # illegal wishes are refused before the look
+    asked = recipe_of(wishes.over(opening_of(wishes)), "command line")
+    # What cannot be had is refused before the look.
+    refuse_early(asked)
+    require_backends(asked.bench.backends, asked.bench.device)
     with progress.bar("look at the network and its data"):
         found = look(asked.network, asked.data, progress.note)
     document = document_of(wishes, found.data, found.n_train)

@@ -204,7 +204,8 @@ def _class(name: str) -> type[Family]:
 def _family(name: str) -> Family:
     kind, colon, argument = name.partition(":")
     if kind not in DATA_SETS:
-        raise SourceError(f"unknown data set {name!r}{suggestion(kind, data_set_names())}")
+        folder = f"; for the folder of that name write 'imagefolder:{name}'" if Path(name).is_dir() else ""
+        raise SourceError(f"unknown data set {name!r}{folder or suggestion(kind, data_set_names())}")
     family = _class(kind)
     if family.argument_form and not argument:
         raise SourceError(f"data set {name!r} needs a {family.argument_form.lower()}: {family.hint}")

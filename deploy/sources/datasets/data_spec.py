@@ -13,6 +13,10 @@ ROOT_VARIABLE = "PRUNE_DEPLOY_DATA"
 """Environment variable with the data root that holds when the specification names none."""
 
 
+MOST_PIXELS = 8192
+"""Of a side: a batch of larger images fits into no memory."""
+
+
 class Normalisation(BaseModel):
     """Mean and standard deviation of each channel, of pixels scaled to [0, 1]."""
 
@@ -40,6 +44,7 @@ class DataSpec(BaseModel):
     root: Path | None = Field(None, description=f"folder the data lies in; default: the variable {ROOT_VARIABLE}")
     image_size: PositiveInt | None = Field(
         None,
+        le=MOST_PIXELS,
         description="side of the square that images are resized to; default: their own, 224 for photographs. Images to "
         "restore: side of what the network is given; default: 48 to denoise, 24 to enlarge",
     )

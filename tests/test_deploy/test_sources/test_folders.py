@@ -351,3 +351,10 @@ def test_incomplete_flowers_are_one_line(flowers):
     (flowers / "setid.mat").unlink()
     with pytest.raises(SourceError, match=r"no flowers-102/setid.mat"):
         load(DataSpec(name="flowers102", root=flowers.parent))
+
+
+def test_a_folder_by_its_bare_name_is_named_as_it_has_to_be(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceError, match="for the folder of that name write 'imagefolder:photos'"):
+        load(DataSpec(name="photos"))
