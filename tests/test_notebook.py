@@ -25,7 +25,7 @@ def _cells(page):
         if not found["library"] or find_spec(found["library"]):
             yield nbformat.v4.new_code_cell(found["code"].strip())
         end = found.end()
-    for shown in ("results", "pruned", "results.to_frame()"):
+    for shown in ("results", "layers", "pruned", "results.to_frame()"):
         yield nbformat.v4.new_code_cell(shown)
 
 
@@ -49,12 +49,13 @@ def test_the_page_of_python_runs_as_a_notebook(tmp_path, monkeypatch):
     folder.mkdir()
     client = nbclient.NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(folder)}})
     client.execute()
-    *_, results, pruned, frame = notebook.cells
+    *_, results, layers, pruned, frame = notebook.cells
     assert {"dense.onnx", "pruned.onnx", "fast.onnx", "results.json"} <= {path.name for path in folder.iterdir()}
     shown = _shown(results)
     assert "<table>" in shown["text/html"]
     assert "ort" in shown["text/html"]
     assert len(shown["text/plain"]) < 2000
     assert shown["text/plain"].startswith("Results: ")
+    assert "Where the time of small goes on ort" in _shown(layers)["text/html"]
     assert _shown(pruned)["text/plain"].startswith("PrunedNetwork(")
     assert "speedup_low" in _shown(frame)["text/html"]

@@ -8,7 +8,7 @@ was measured or is written in the file.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
@@ -76,7 +76,7 @@ class LayerReport(Record):
     profiles: tuple[LayerProfile, ...] = ()
     comparisons: tuple[LayerComparison, ...] = ()
 
-    def with_point(self, profiles: Sequence[LayerProfile], pair: LayerComparison | None) -> LayerReport:
+    def with_point(self, profiles: Sequence[LayerProfile], pair: LayerComparison | None) -> Self:
         """Return it with one more point: a pair, which holds its profiles, or profiles alone."""
         if pair is not None:
             return self.model_copy(update={"comparisons": (*self.comparisons, pair)})

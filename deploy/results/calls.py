@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from benchmarks.layers.comparison import LayerReport
 from benchmarks.settings import Settings
 from benchmarks.subject.given import GivenInputs
 from deploy.errors import as_call_errors
 from deploy.report.answer.shown import show_results
+from deploy.report.layers_shown import ShownLayers
 from deploy.results.bench_grid import Grid, bench_models, label_models
 from deploy.results.layer_profiles import profile_models
 from deploy.results.results import Results, load
@@ -136,8 +136,10 @@ def layers(
     duration_s: float = 2.0,
     seed: int = 0,
     progress: Progress | None = None,
-) -> LayerReport:
+) -> ShownLayers:
     """Profile an ONNX file layer by layer, alone or beside another one; the arguments are those of `bench`.
+
+    What is returned is a `LayerReport` with ``to_frame()``, and tables in a notebook.
 
     Parameters
     ----------
@@ -152,7 +154,7 @@ def layers(
     grid = _grid(backends, precision, threads, device, batch, shapes, inputs, input_ranges, None)
     models = label_models(Path(model), None if against is None else Path(against))
     say = progress or _silent
-    report = LayerReport()
+    report = ShownLayers()
     for profiles, pair in profile_models(models, grid, duration_s=duration_s, seed=seed, say=say):
         report = report.with_point(profiles, pair)
     return report

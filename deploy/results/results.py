@@ -25,11 +25,11 @@ from benchmarks.records.base import Record
 from benchmarks.records.file import lift
 from benchmarks.records.measurement import Agreement, Comparison, Cost, Environment, Measurement
 from deploy.bundles.pruning import PruningRecord
-from deploy.errors import ExtraMissingError, ResultsError
+from deploy.errors import ResultsError
 from deploy.files.atomic import write_file
 from deploy.files.validation_errors import one_line
+from deploy.results.frame import frame_of
 from deploy.sources.metric import Metric, require_legal
-from prune_deploy import how_to_install
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -194,13 +194,9 @@ class Results(Record):
         ResultsError
             The results were not made or read by a function of `deploy`.
         """
-        try:
-            import pandas as pd
-        except ModuleNotFoundError as error:
-            raise ExtraMissingError(f"to_frame() needs pandas: {how_to_install('pandas')}") from error
         if self.shown_by is None:
             raise ResultsError("nothing was loaded that makes tables of results: read them with deploy.load_results")
-        return pd.DataFrame(self.shown_by.rows(self))
+        return frame_of(self.shown_by.rows(self))
 
     def save(self, path: Path) -> None:
         """Write the file; it appears whole or not at all.

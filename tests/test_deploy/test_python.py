@@ -12,7 +12,9 @@ from torch import nn
 
 import deploy
 import pruners
+from benchmarks.layers.comparison import compare_layers
 from benchmarks.records.measurement import Measurement
+from deploy.report.layers_shown import ShownLayers
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "results-v1.json"
 
@@ -82,6 +84,44 @@ def test_a_frame_without_pandas_is_one_line(monkeypatch):
     with pytest.raises(deploy.DeployError, match=r"needs pandas: pip install .*\[pandas\]") as raised:
         deploy.load_results(GOLDEN).to_frame()
     assert "\n" not in str(raised.value)
+
+
+@pytest.fixture
+def layers():
+    """Give a recorded profile alone, and a pair of it with itself."""
+    report = ShownLayers.model_validate_json((GOLDEN.parent / "layers-1.json").read_text(encoding="utf-8"))
+    return report.with_point((), compare_layers(report.profiles[0], report.profiles[0]))
+
+
+def test_layers_show_themselves_in_short(layers):
+    assert len(repr(layers)) < 2000
+    for shown in (repr(layers), layers._repr_html_()):
+        assert all(word in shown for word in ("Where the time of g goes on ort", "What each layer bought", "conv1"))
+    assert layers._repr_html_().count("<table>") == 2
+    renamed = layers.profiles[0].rows[0].model_copy(update={"name": "<script>\x1b[31m", "nodes": ()})
+    foreign = ShownLayers(
+        profiles=(layers.profiles[0].model_copy(update={"rows": (renamed, *layers.profiles[0].rows)}),)
+    )
+    assert "&lt;script&gt;" in foreign._repr_html_()
+    assert "<script>" not in foreign._repr_html_()
+    assert "\x1b" not in foreign._repr_html_() + repr(foreign)
+
+
+def test_a_frame_of_layers_has_a_row_for_each_layer_of_each_model(layers):
+    pytest.importorskip("pandas")
+    frame = layers.to_frame()
+    n = len(layers.profiles[0].rows)
+    assert len(frame) == 3 * n
+    texts = {"model", "backend", "layer", "kind", "operators", "pair"}
+    assert set(frame.columns) - texts == {
+        *("threads", "batch"),
+        *("macs", "moved_bytes", "time_ns", "share", "roofline_share"),
+    }
+    assert all(frame[name].dtype == float for name in ("macs", "moved_bytes", "time_ns", "share", "roofline_share"))
+    assert set(frame["pair"][:n]) == {""}
+    assert "" not in set(frame["pair"][n:])
+    assert frame["pair"][n : 2 * n].tolist() == frame["pair"][2 * n :].tolist()
+    assert frame["macs"][:n].sum() == layers.profiles[0].macs
 
 
 def test_mistakes_are_one_line_of_one_family(tmp_path):
