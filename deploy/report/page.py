@@ -18,6 +18,7 @@ from deploy.files.printable import printable
 from deploy.report.answer.deriving import answer_of
 from deploy.report.answer.doubts import noise_parts
 from deploy.report.answer.records import Ending
+from deploy.report.answer.wishes import wishes_of
 from deploy.report.drawing.plots import flops_plot, latency_plot, latency_range
 from deploy.report.formatting import answer, percent, size
 from deploy.report.layer_tables import comparison_tables
@@ -86,6 +87,7 @@ def _context(results: Results) -> dict[str, Any]:
         "banner": _banner(told.ending),
         "tiles": tiles(told),
         "bars": bars(told),
+        "wishes": wishes_of(told),
         "noise": told.noise,
         "noise_parts": [part.replace("+-", "\N{PLUS-MINUS SIGN}") for part in noise_parts(told)],
         "signs": doubts(told, noise=True),

@@ -12,7 +12,6 @@ from deploy import exit_codes
 from deploy.files.printable import printable
 from deploy.report.answer.doubts import noise_parts
 from deploy.report.answer.records import (
-    AllowedDrop,
     Answer,
     BackendAnswer,
     Checked,
@@ -21,6 +20,7 @@ from deploy.report.answer.records import (
     Sizes,
     Verdict,
 )
+from deploy.report.answer.wishes import wishes_of
 from deploy.report.formatting import (
     NOTHING,
     difference_unit,
@@ -34,6 +34,8 @@ from deploy.report.formatting import (
 )
 
 __all__ = ["answer_lines"]
+
+_MISSED = {"target": "bold red", "max drop": "bold yellow"}
 
 _WORDS: dict[Verdict, tuple[str, str]] = {
     "faster": ("FASTER", "bold green"),
@@ -194,12 +196,9 @@ def _facts(answer: Answer, *, verbose: bool) -> Iterator[tuple[str, Text]]:
         for backend, score in answer.scores.on_backends:
             metric = answer.scores.metric
             yield "", _plain(f"on {backend}: {score_number(metric, score)} {score_unit(metric)}")
-    for one in answer.asked:
-        threads = "1 thread" if one.threads == 1 else f"{one.threads} threads"
-        text = _plain(f"asked {ratio(one.asked)} on {one.backend}, {threads}; got {ratio(one.got)}   ")
-        yield "target", text + (Text("ok", "green") if one.met else Text("MISSED", "bold red"))
-    if answer.drop is not None:
-        yield "max drop", _drop(answer.drop)
+    for wish in wishes_of(answer):
+        style = "green" if wish.met else _MISSED[wish.name]
+        yield wish.name, _plain(f"{wish.words}   ") + Text(wish.verdict, style)
     yield "answers", _checked(answer.checked)
     sizes = _sizes(answer.size)
     if answer.memory is not None and answer.is_pair:
@@ -226,14 +225,6 @@ def _score(scores: ScoreChange) -> Text:
         text += f" ({scores.n_examples} examples)"
     verdict = scores.verdict if scores.verdict == "ok" else scores.verdict.upper()
     return Text(f"{text}   ") + Text(verdict, _COLOURS.get(scores.verdict, ""))
-
-
-def _drop(drop: AllowedDrop) -> Text:
-    unit = difference_unit(drop.metric)
-    parts = [f"{drop.kept}: {-drop.lost:+.2f} {unit} on validation, -{drop.allowed:g} allowed"]
-    parts += [f"{asked}: {'out of reach' if lost is None else f'{-lost:+.2f}'}" for asked, lost in drop.others]
-    verdict = Text("ok", "green") if drop.reached else Text("TARGET NOT REACHED", "bold yellow")
-    return _plain(f"{'; '.join(parts)}   ") + verdict
 
 
 def _checked(checked: Checked) -> Text:

@@ -9,6 +9,7 @@ import io
 import lzma
 import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,12 @@ from benchmarks.layers.explanation import Explanation
 from benchmarks.records.measurement import Fitness, Interval, Reason
 from benchmarks.scenarios.load import LoadMeasurement
 from deploy.bundles.pruning import DropSearch, DropTry, MaskedCheck, Proof, PruningRecord
+from deploy.report.answer.deriving import answer_of
+from deploy.report.answer.wishes import wishes_of
 from deploy.report.explanation import explanation_tables
 from deploy.report.layer_tables import comparison_tables, profile_tables
 from deploy.report.load_table import load_table
+from deploy.report.page import page
 from deploy.report.table import Table
 from deploy.report.terminal import print_results, print_table
 from deploy.results.results import Results, load
@@ -166,6 +170,24 @@ def test_each_exit_code_says_itself_in_words(recorded, tmp_path, name, sentence,
     text = " ".join(shown(found, 80, code=code).split())
     assert sentence in text
     assert remedy is None or remedy in text.partition(sentence)[2] or remedy in text
+
+
+def test_the_page_says_what_the_terminal_says(recorded, tmp_path):
+    """Exit codes 3 to 6 stand above all of it, with what to do; what was asked for is told in the same words."""
+    alarmed = set()
+    for name, found, code in cases(recorded, tmp_path):
+        answer, terminal = answer_of(found, code), " ".join(shown(found, 300, code=code).split())
+        written = " ".join(unescape(re.sub("<[^>]*>", "", page(found))).split())
+        for wish in wishes_of(answer):
+            assert f"{wish.words} {wish.verdict}" in terminal, name
+            assert f"{wish.words} {wish.verdict}" in written, name
+        if '<p class="banner"' in page(found):
+            alarmed.add(name)
+            for words in (answer.ending.sentence, answer.ending.remedy):
+                assert words in terminal, name
+                assert words.casefold() in written.casefold(), name
+            assert f"(exit code {answer.ending.code})" in written
+    assert alarmed == {"inconclusive", "unfit", "wrong answers", "target not reached", "a run on a busy machine"}
 
 
 def test_what_was_not_promised_is_not_realised(recorded):

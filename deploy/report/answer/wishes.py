@@ -1,0 +1,40 @@
+"""What was asked of the pruned network, in words: terminal and page say the same."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from deploy.report.answer.records import Answer
+from deploy.report.formatting import difference_unit, ratio
+
+__all__ = ["Wish", "wishes_of"]
+
+
+class Wish(NamedTuple):
+    """One thing that was asked for."""
+
+    name: str
+    words: str
+    verdict: str
+    met: bool
+
+
+def wishes_of(answer: Answer) -> tuple[Wish, ...]:
+    """Say what was asked for and what came of it: each speed, and the drop that was allowed.
+
+    Parameters
+    ----------
+    answer : Answer
+        Of results.
+    """
+    wishes = []
+    for one in answer.asked:
+        threads = "1 thread" if one.threads == 1 else f"{one.threads} threads"
+        words = f"asked {ratio(one.asked)} on {one.backend}, {threads}; got {ratio(one.got)}"
+        wishes.append(Wish("target", words, "ok" if one.met else "MISSED", one.met))
+    if (drop := answer.drop) is not None:
+        unit = difference_unit(drop.metric)
+        parts = [f"{drop.kept}: {-drop.lost:+.2f} {unit} on validation, -{drop.allowed:g} allowed"]
+        parts += [f"{asked}: {'out of reach' if lost is None else f'{-lost:+.2f}'}" for asked, lost in drop.others]
+        wishes.append(Wish("max drop", "; ".join(parts), "ok" if drop.reached else "TARGET NOT REACHED", drop.reached))
+    return tuple(wishes)
