@@ -29,7 +29,7 @@ _NAME = 38
 _KEPT, _GONE, _INK = "#b84a12", "#d5dae0", "#1d2329"
 
 
-def plan_picture(rows: Sequence[GroupCount], title: str, name: str = "plan") -> str:
+def plan_picture(rows: Sequence[GroupCount], title: str) -> str:
     """Draw the groups from the first to the last.
 
     Parameters
@@ -38,8 +38,6 @@ def plan_picture(rows: Sequence[GroupCount], title: str, name: str = "plan") -> 
         At least one.
     title : str
         What is drawn.
-    name : str
-        Identifier that is unique on the page.
     """
     labels = [shorten(row.name, _NAME, "\N{HORIZONTAL ELLIPSIS}") for row in rows]
     left = 12 + _CHARACTER * max(map(len, labels))
@@ -65,7 +63,7 @@ def plan_picture(rows: Sequence[GroupCount], title: str, name: str = "plan") -> 
         drawn.append(_text(of + 6, y + 11, f"{row.kept} of {row.of}", class_="axis"))
     kept, of = sum(row.kept for row in rows), sum(row.of for row in rows)
     description = f"{kept} of {of} units kept ({percent(kept / of)}) in {len(rows)} groups."
-    return picture(name, title, description, _WIDTH, height, *drawn, class_="plan")
+    return picture("plan", title, description, _WIDTH, height, *drawn, class_="plan")
 
 
 def write_plan_picture(rows: Sequence[GroupCount], title: str, path: Path) -> None:
