@@ -192,7 +192,9 @@ class _Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run it, and show how far it is."""
         watched = import_module("deploy.cli.output").watched
-        with watched(ctx.command_path.strip(), quiet=ctx.params.pop(_QUIET)):
+        options = frozenset(flag for option in self.params for flag in option.opts)
+        recipe, quiet = "recipe" in ctx.params, ctx.params.pop(_QUIET)
+        with watched(ctx.command_path.strip(), quiet=quiet, options=options, recipe=recipe):
             return super().invoke(ctx)
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:

@@ -26,6 +26,9 @@ from deploy.results.bench_grid import numbers, onnx_file, reference_of, shapes
 
 __all__ = ["load"]
 
+_FIRST_CALL_S = 60.0
+"""A first call is waited for this long, and as long again as the load lasts."""
+
 
 def load(
     model: given.Model,
@@ -92,7 +95,7 @@ def load(
                     spec,
                     one,
                     reference=reference,
-                    settings=Settings(seed=seed, check=not no_check),
+                    settings=Settings(seed=seed, check=not no_check, budget_s=_FIRST_CALL_S + duration),
                     progress=tell,
                 )
             )

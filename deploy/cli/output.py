@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from deploy.exit_codes import OK, UNFIT
+from deploy.files.advice import Place, advised, fitting
 from deploy.files.printable import printable
 from deploy.report.table import Table
 from deploy.report.terminal import as_text, print_block, print_table
@@ -46,8 +47,8 @@ _command: ContextVar[_Watched | None] = ContextVar("command", default=None)
 
 
 @contextmanager
-def watched(title: str, *, quiet: bool) -> Iterator[None]:
-    """Show how far a command is.
+def watched(title: str, *, quiet: bool, options: frozenset[str], recipe: bool) -> Iterator[None]:
+    """Show how far a command is, and let its messages fit it.
 
     Parameters
     ----------
@@ -55,6 +56,8 @@ def watched(title: str, *, quiet: bool) -> Iterator[None]:
         Its name, for as long as it names no step.
     quiet : bool
         Show nothing but what it has to `say`.
+    options, recipe
+        What its messages may name, see `deploy.files.advice.Place`.
     """
     progress = Progress(quiet=quiet)
     stdout = sys.stdout
@@ -62,7 +65,8 @@ def watched(title: str, *, quiet: bool) -> Iterator[None]:
         before = _command.set(_Watched(progress, steps))
         sys.stdout = cast("TextIO", _Stdout(stdout, progress))
         try:
-            yield
+            with advised(Place(options, recipe)):
+                yield
         finally:
             sys.stdout = stdout
             _command.reset(before)
@@ -96,11 +100,12 @@ def note(line: str) -> None:
     if (command := _command.get()) is None:
         say(line)
     else:
-        command.progress.note(line)
+        command.progress.note(fitting(line))
 
 
 def say(line: str) -> None:
-    """Print one line on stderr, whatever it holds."""
+    """Print one line on stderr, whatever it holds; what it advises fits the command."""
+    line = fitting(line)
     if (command := _command.get()) is None:
         typer.echo(printable(line), err=True)
     else:

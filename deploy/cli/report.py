@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,8 @@ from benchmarks.errors import InputError
 from benchmarks.layers.comparison import LayerReport
 from benchmarks.records.file import load as load_record
 from deploy.cli import options as given
-from deploy.cli.output import print_line
+from deploy.cli.output import print_json
+from deploy.files.advice import RECIPE, advised
 from deploy.report.page import write_page
 from deploy.report.terminal import print_results
 from deploy.results.gather import results_of_journal
@@ -38,14 +40,14 @@ def report(
         raise InputError("--layers stands on the page: give --page too")
     profiled = None if layers is None else load_record(layers, LayerReport, "layers")
     loaded = results_of_journal(results) if results.suffix == ".journal" else load(results)
-    if json:
-        print_line(loaded.model_dump_json(indent=1))
-    else:
-        print_results(
-            loaded, paths=_bundles(loaded, results.parent), page="" if page is None else str(page), verbose=verbose
-        )
-    if page is not None:
-        write_page(loaded, page, profiled)
+    paths = _bundles(loaded, results.parent)
+    with advised(RECIPE) if loaded.recipe else nullcontext():  # what a run is told to change stands in its recipe
+        if json:
+            print_json(loaded.model_dump_json(indent=1))
+        else:
+            print_results(loaded, paths=paths, page="" if page is None else str(page), verbose=verbose)
+        if page is not None:
+            write_page(loaded, page, profiled)
 
 
 def _bundles(results: Results, folder: Path) -> dict[str, str]:

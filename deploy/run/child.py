@@ -15,6 +15,7 @@ from benchmarks.process.child import Child, exit_reason
 from benchmarks.process.serving import end_with_parent
 from benchmarks.process.waiting import hushed, quiet
 from deploy.errors import DeployError
+from deploy.files.advice import RECIPE, advised
 from deploy.run.progress import QUIET
 from deploy.user_errors import guarded
 
@@ -63,8 +64,13 @@ def call_in_child(function: str, *arguments: str | Path) -> None:
 def main(function: str, *arguments: str) -> None:
     """Call the function that the command line names."""
     module, _, name = function.partition(":")
+
     # The import stands inside the guard: an interrupt while torch is imported is one line too.
-    guarded(lambda: getattr(import_module(module), name)(*arguments), quiet=True)
+    def call() -> None:
+        with advised(RECIPE):
+            getattr(import_module(module), name)(*arguments)
+
+    guarded(call, quiet=True)
 
 
 if __name__ == "__main__":

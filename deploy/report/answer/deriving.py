@@ -10,6 +10,7 @@ from benchmarks.records.measurement import Comparison, Measurement
 from benchmarks.settings import NOT_A_VERDICT
 from benchmarks.stats.summary import summarise
 from deploy.exit_codes import code_of
+from deploy.files.advice import fitting
 from deploy.report.answer.doubts import doubts_of, noise_of, whose
 from deploy.report.answer.ending import ending_of
 from deploy.report.answer.records import (
@@ -50,7 +51,8 @@ def answer_of(results: Results, code: int | None = None, paths: Mapping[str, str
     rows = tuple(_pair(results, pair, scores) for pair in results.comparisons)
     rows += tuple(_alone(results, one) for one in results.measurements)
     rows += tuple(
-        BackendAnswer(place=one.backend, verdict="skipped", reason=one.reason, hint=one.hint) for one in results.skipped
+        BackendAnswer(place=one.backend, verdict="skipped", reason=fitting(one.reason), hint=fitting(one.hint))
+        for one in results.skipped
     )
     checked, doubts = _checked(results), doubts_of(results)
     explain = _explain(rows, before, after, paths or {})
@@ -100,7 +102,7 @@ def _pair(results: Results, pair: Comparison, scores: ScoreChange | None) -> Bac
         promised=promised,
         realised=pair.speedup.value / promised if kept and pair.speedup is not None and promised else None,
         margin=pair.margin,
-        reason=reason,
+        reason=fitting(reason),
     )
 
 
@@ -116,7 +118,7 @@ def _alone(results: Results, measurement: Measurement) -> BackendAnswer:
         place=place(results, measurement),
         verdict="measured" if measurement.failure is None else failed,
         candidate=_timed(measurement),
-        reason=measurement.failure or "",
+        reason=fitting(measurement.failure or ""),
     )
 
 

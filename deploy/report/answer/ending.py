@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from deploy import exit_codes
+from deploy.files.advice import fitting
 from deploy.report.answer.records import BackendAnswer, Checked, Ending
 from deploy.report.formatting import percent
 
@@ -73,7 +74,7 @@ def ending_of(
             return Ending(
                 code=code,
                 sentence=f"wrong answers: {', '.join(checked.wrong) or 'a compiled model'}",
-                remedy="do not use it there: try another --backend or --precision, or export the model again",
+                remedy=fitting("do not use it there: try another --backend or --precision, or export the model again"),
             )
         case exit_codes.TARGET_NOT_REACHED:
             return Ending(
@@ -97,7 +98,9 @@ def _to_decide(budget_s: float | None, *, fast: bool) -> str:
     if fast:
         return "measure without --fast: a first look never decides"
     longer = "with a larger --budget" if budget_s is None else f"with --budget {2 * budget_s:g}"
-    return f"measure longer, {longer}, or on a quieter machine; deploy calibrate says how small a difference it shows"
+    return fitting(
+        f"measure longer, {longer}, or on a quieter machine; deploy calibrate says how small a difference it shows"
+    )
 
 
 def _counted(backends: Sequence[BackendAnswer]) -> str:

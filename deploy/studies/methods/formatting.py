@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from deploy.files.advice import fitting
 from deploy.report.formatting import NOTHING, count, difference_unit, percent, score_number
 from deploy.sources.metric import Metric
 from deploy.studies.methods.recipe import BASELINES
@@ -52,7 +53,7 @@ def failures(results: StudyResults) -> tuple[str, ...]:
             failed.setdefault((cell.method, cell.budget, cell.reason), []).append(cell)
     return tuple(
         f"{method}, {budget} ({several(cell.recovery for cell in cells)}; "
-        f"seed {several(str(cell.seed) for cell in cells)}): {reason}"
+        f"seed {several(str(cell.seed) for cell in cells)}): {fitting(reason)}"
         for (method, budget, reason), cells in failed.items()
     )
 

@@ -1,0 +1,98 @@
+"""Advice in a message, in the words of the place where it is read.
+
+Messages name what to change as ``deploy bench`` does: ``pass --precision int8``. Where a command has no such option,
+its own of the same meaning stands there, or a key of the recipe that it reads, or else ``deploy bench`` is named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from deploy.errors import is_mistake
+
+__all__ = ["KEYS", "RECIPE", "Place", "advised", "fitting"]
+
+KEYS = {
+    "--backend": "bench.backends",
+    "--batch": "bench.batch",
+    "--budget": "bench.budget_s",
+    "--device": "bench.device",
+    "--margin": "bench.margin",
+    "--precision": "bench.precision",
+    "--threads": "bench.threads",
+    "--trials": "bench.trials",
+}
+"""Option of ``deploy bench`` -> key of a recipe of the same meaning."""
+_ALIKE = {"--budget": "--duration"}
+"""Option of ``deploy bench`` -> option of other commands of the same meaning."""
+_OTHERS = ("--cold", "--cores", "--fast", "--input", "--input-range", "--inputs", "--no-check", "--shape", "--streams")
+_VALUE = r"(?: (cpu|cuda(?::\d+)?|sm_\d+|fp\d+|bf16|int8|\d[\d.]*)(?![\w.]*\w))?"
+_ADVICE = re.compile(rf"(?<![\w-])(pass )?({'|'.join(sorted((*KEYS, *_OTHERS), reverse=True))})(?![\w-]){_VALUE}")
+_COMMAND = re.compile(r"\b(?:deploy [a-z]+|pip [a-z]+) [^;]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where messages are read.
+
+    Parameters
+    ----------
+    options : frozenset of str
+        Options of the command, as ``"--threads"``.
+    recipe : bool
+        Whether it reads a recipe.
+    """
+
+    options: frozenset[str]
+    recipe: bool = False
+
+    def fitting(self, text: str) -> str:
+        """Return `text` in the words of this place; commands that it quotes stay as they are."""
+        parts, end, named = [], 0, False
+        quoted = [match.span() for match in _COMMAND.finditer(text)]
+        for match in _ADVICE.finditer(text):
+            verb, option, value = match.groups()
+            if option in self.options or any(start <= match.start() < stop for start, stop in quoted):
+                continue
+            parts.append(text[end : match.start()])
+            end = match.end()
+            if self.recipe and option in KEYS:
+                parts.append(f"{'set ' if verb else ''}{KEYS[option]}{f': {value}' if value else ''}")
+                continue
+            alike = _ALIKE.get(option)
+            if alike in self.options:
+                parts.append(f"{verb or ''}{alike}{f' {value}' if value else ''}")
+                continue
+            parts.append(f"{'' if named else 'deploy bench '}{option}{f' {value}' if value else ''}")
+            named = True
+        return "".join((*parts, text[end:]))
+
+
+RECIPE = Place(frozenset(), recipe=True)
+"""A process that does what a recipe says."""
+
+_place: ContextVar[Place | None] = ContextVar("place", default=None)
+
+
+def fitting(text: str) -> str:
+    """Return a message in the words of the command that runs; without one it stays as it is."""
+    place = _place.get()
+    return text if place is None else place.fitting(text)
+
+
+@contextmanager
+def advised(place: Place) -> Iterator[None]:
+    """Let messages fit `place`, and the mistakes that the block raises."""
+    before = _place.set(place)
+    try:
+        yield
+    except Exception as error:
+        if is_mistake(error) and len(error.args) == 1 and isinstance(error.args[0], str):
+            error.args = (place.fitting(error.args[0]),)
+        raise
+    finally:
+        _place.reset(before)
