@@ -80,6 +80,14 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_the_index_has_a_line_for_each_page():
+    index = ROOT / "docs" / "README.md"
+    listed = re.findall(r"^- \[(\S+)\]\((\S+)\): \S", index.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert all(name == target for name, target in listed)
+    pages = [page.relative_to(index.parent).as_posix() for page in PAGES if index.parent in page.parents]
+    assert sorted([*(name for name, _ in listed), index.name]) == sorted(pages)
+
+
 OPTIONAL = {"pytorch_lightning", "distributed"}
 
 

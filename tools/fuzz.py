@@ -1,7 +1,7 @@
 """Read hostile files as a command would; run by ``make fuzz``.
 
 Valid files of each kind (those of tests/golden) are changed: fields dropped, doubled, retyped, nested, made huge; bytes
-flipped; files cut. Whatever comes, a command ends with an exit code of docs/reference.md other than 70, in one line, in
+flipped; files cut. Whatever comes, a command ends with an exit code of docs/bench.md other than 70, in one line, in
 time and memory, and leaves nothing behind. Commands run in this process, one process for each kind: a crash or a hang
 there is noticed by the parent. Hypothesis keeps the draws that failed in ``.hypothesis`` and begins with them the next
 time; the file behind a failure is kept in ``.fuzz``.

@@ -138,7 +138,7 @@ def test_tables_tell_promise_and_measurement(measured):
 
 
 def test_the_docs_show_the_catalogue_as_it_is():
-    page = (ROOT / "docs" / "published.md").read_text()
+    page = (ROOT / "docs" / "studies" / "published.md").read_text()
     assert markdown(catalogue_table(CATALOGUE.entries)).strip() in page
     assert markdown(left_out_table(CATALOGUE)).strip() in page
 
