@@ -71,7 +71,7 @@ def measure(
     BackendError
         The file is missing or broken, or there is no such backend.
     """
-    settings, say = settings or Settings(), progress or _silent
+    settings, say = settings or Settings(), progress or (lambda _: None)
     arm = PreparedArm.prepare(spec, feeds, reference, settings, say)
     # Whoever reads the journal of a killed run wants to know what the model costs.
     costs = [] if journal is None else [cost or arm.counted()]
@@ -128,7 +128,7 @@ def compare(
     InputError, BackendError
         See `measure`.
     """
-    settings, say = settings or Settings(), progress or _silent
+    settings, say = settings or Settings(), progress or (lambda _: None)
     if settings.trials is not None and settings.trials < MIN_PAIRS:
         raise SettingError(f"a comparison wants at least {MIN_PAIRS} trials (6 for a verdict), got {settings.trials}")
     if candidate.options.precision != baseline.options.precision:
@@ -158,7 +158,3 @@ def _share_real_inputs(arms: Sequence[PreparedArm], references: Sequence[Referen
     real = next((arm for arm, given in zip(arms, references, strict=True) if given), None)
     if real is not None and arms[0].sizes == arms[1].sizes:
         arms[0].feeds = arms[1].feeds = real.feeds
-
-
-def _silent(_: str) -> None:
-    pass

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import onnx
 
 from backends.modelfile import node_name
+from benchmarks.process.waiting import look
 from benchmarks.tables.anchors import weight_slot
 from benchmarks.tables.nnls import non_negative_least_squares
 from benchmarks.tables.plan_space import AttributePlace, AxisPlace, BlockPlace, PlanSpace, Size
@@ -170,6 +171,7 @@ def best_fit(
     errors: dict[tuple[int, int], float] = {}
     for block in blocks:
         for off in sorted({block, *(size for size in _OFF if size < block)}):
+            look()  # the machine is held, so nobody else speaks for a fit that takes long
             sums, whole = _held_out(runs, near, sizes, block, off, dense_ns)
             predictions[block, off] = whole
             errors[block, off] = float(np.mean(np.abs(sums / layers - 1)) + np.mean(np.abs(whole / measured - 1)))

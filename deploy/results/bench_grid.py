@@ -237,9 +237,7 @@ def _measure(
     measurements: list[Measurement],
     journal: Journal | None,
 ) -> None:
-    def tell(line: str) -> None:
-        say(f"{specs[0].backend}: {line}")
-
+    tell = saying_for(specs[0].backend, say)
     if len(specs) == 1:
         measurements.append(
             measure(

@@ -110,7 +110,7 @@ def bench(
         label_models(Path(model), None if against is None else Path(against)),
         grid,
         settings.quick() if fast else settings,
-        progress or _silent,
+        progress or (lambda _: None),
         None if output is None else Path(output),
     )
 
@@ -153,7 +153,7 @@ def layers(
     """
     grid = _grid(backends, precision, threads, device, batch, shapes, inputs, input_ranges, None)
     models = label_models(Path(model), None if against is None else Path(against))
-    say = progress or _silent
+    say = progress or (lambda _: None)
     report = ShownLayers()
     for profiles, pair in profile_models(models, grid, duration_s=duration_s, seed=seed, say=say):
         report = report.with_point(profiles, pair)
@@ -202,7 +202,3 @@ def _grid(
 
 def _several(numbers: Numbers) -> tuple[int | None, ...]:
     return (numbers,) if numbers is None or isinstance(numbers, int) else tuple(numbers)
-
-
-def _silent(line: str) -> None:
-    del line

@@ -16,7 +16,7 @@ from benchmarks.process.serving import end_with_parent
 from benchmarks.process.waiting import hushed, quiet
 from deploy.errors import DeployError
 from deploy.files.advice import RECIPE, advised
-from deploy.run.progress import QUIET
+from deploy.run.progress import QUIET, Progress
 from deploy.user_errors import guarded
 
 __all__ = ["ChildFailedError", "call_in_child", "main", "program_of"]
@@ -68,7 +68,9 @@ def main(function: str, *arguments: str) -> None:
     # The import stands inside the guard: an interrupt while torch is imported is one line too.
     def call() -> None:
         with advised(RECIPE):
-            getattr(import_module(module), name)(*arguments)
+            with Progress().steps("load the libraries"):
+                called = getattr(import_module(module), name)
+            called(*arguments)
 
     guarded(call, quiet=True)
 

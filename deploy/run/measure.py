@@ -14,6 +14,7 @@ from deploy.backend_options import compile_options
 from deploy.bundles.bundle import Bundle
 from deploy.exporting.backend_score import score_on_backend
 from deploy.recipe import Bench, Recipe
+from deploy.results.bench_grid import saying_for
 from deploy.run.pairs import measure_pair, read_pair
 from deploy.run.stages import Stage, write_json
 from deploy.sources.datasets.data import load
@@ -74,7 +75,7 @@ def measure_backend(
         specs["pruned"],
         specs["dense"],
         Settings(trials=bench.trials, budget_s=bench.budget_s, margin=bench.margin, seed=recipe.seed),
-        lambda line: say(f"{name}: {line}"),
+        saying_for(name, say),
         keep_unfit=keep_unfit,
         candidate_reference=references["pruned"],
         baseline_reference=references["dense"],
