@@ -2,6 +2,7 @@
 
 Messages name what to change as ``deploy bench`` does: ``pass --precision int8``. Where a command has no such option,
 its own of the same meaning stands there, or a key of the recipe that it reads, or else ``deploy bench`` is named.
+A call from Python is told its own arguments.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 from deploy.errors import is_mistake
 
-__all__ = ["KEYS", "RECIPE", "Place", "advised", "fitting"]
+__all__ = ["ARGUMENTS", "KEYS", "PYTHON", "RECIPE", "Place", "advised", "fitting"]
 
 KEYS = {
     "--backend": "bench.backends",
@@ -27,6 +28,25 @@ KEYS = {
     "--trials": "bench.trials",
 }
 """Option of ``deploy bench`` -> key of a recipe of the same meaning."""
+ARGUMENTS = {
+    "--backend": "backends",
+    "--batch": "batch",
+    "--budget": "budget_s",
+    "--cold": "cold",
+    "--cores": "cores",
+    "--device": "device",
+    "--fast": "fast",
+    "--input": "inputs",
+    "--input-range": "input_ranges",
+    "--inputs": "inputs",
+    "--margin": "margin",
+    "--no-check": "check=False",
+    "--precision": "precision",
+    "--shape": "shapes",
+    "--threads": "threads",
+    "--trials": "trials",
+}
+"""Option of ``deploy bench`` -> argument of `deploy.bench`."""
 _ALIKE = {"--budget": "--duration"}
 """Option of ``deploy bench`` -> option of other commands of the same meaning."""
 _OTHERS = ("--cold", "--cores", "--fast", "--input", "--input-range", "--inputs", "--no-check", "--shape", "--streams")
@@ -45,10 +65,13 @@ class Place:
         Options of the command, as ``"--threads"``.
     recipe : bool
         Whether it reads a recipe.
+    python : bool
+        Whether it is a call from Python.
     """
 
-    options: frozenset[str]
+    options: frozenset[str] = frozenset()
     recipe: bool = False
+    python: bool = False
 
     def fitting(self, text: str) -> str:
         """Return `text` in the words of this place; commands that it quotes stay as they are."""
@@ -60,6 +83,10 @@ class Place:
                 continue
             parts.append(text[end : match.start()])
             end = match.end()
+            if self.python and option in ARGUMENTS:
+                given = "" if value is None else f"={value}" if value[0].isdigit() else f"={value!r}"
+                parts.append(f"{verb or ''}{ARGUMENTS[option]}{given}")
+                continue
             if self.recipe and option in KEYS:
                 parts.append(f"{'set ' if verb else ''}{KEYS[option]}{f': {value}' if value else ''}")
                 continue
@@ -72,8 +99,10 @@ class Place:
         return "".join((*parts, text[end:]))
 
 
-RECIPE = Place(frozenset(), recipe=True)
+RECIPE = Place(recipe=True)
 """A process that does what a recipe says."""
+PYTHON = Place(python=True)
+"""A call from Python."""
 
 _place: ContextVar[Place | None] = ContextVar("place", default=None)
 

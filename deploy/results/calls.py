@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.settings import Settings
 from benchmarks.subject.given import GivenInputs
 from deploy.errors import as_call_errors
+from deploy.files.advice import PYTHON, advised
 from deploy.report.answer.shown import show_results
 from deploy.report.layers_shown import ShownLayers
 from deploy.results.bench_grid import Grid, bench_models, label_models
@@ -28,6 +29,7 @@ show_results()
 
 
 @as_call_errors()
+@advised(PYTHON)
 def bench(
     model: File,
     against: File | None = None,
@@ -121,6 +123,7 @@ def compare(baseline: File, candidate: File, backends: str | Sequence[str] = ("o
 
 
 @as_call_errors()
+@advised(PYTHON)
 def layers(
     model: File,
     against: File | None = None,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from inspect import signature
 
 import pytest
 from typer.main import get_command
 
+import deploy
 from backends.base import Availability
 from backends.errors import OptionError
 from benchmarks.process.measured import HOW_TO_WAIT
 from benchmarks.subject.given import HOW_TO_GIVE
 from deploy.backend_options import require_backends
 from deploy.cli.app import COMMANDS, app
-from deploy.files.advice import KEYS, RECIPE, Place, advised, fitting
+from deploy.files.advice import ARGUMENTS, KEYS, PYTHON, RECIPE, Place, advised, fitting
 from deploy.recipe import Recipe
 from deploy.report.answer.ending import ending_of
 from deploy.report.answer.records import Checked
@@ -55,6 +57,30 @@ COMMANDS_WITH_OPTIONS = [(group, name) for group, of in COMMANDS.items() for nam
 )
 def test_a_recipe_is_advised_by_its_keys(text, in_a_recipe):
     assert RECIPE.fitting(text) == in_a_recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "in_python"),
+    [
+        ("pass --precision int8", "pass precision='int8'"),
+        ("pass --threads 2", "pass threads=2"),
+        (HOW_TO_WAIT, "a larger budget_s waits longer"),
+        ("time the model with --no-check", "time the model with check=False"),
+        ("smaller sizes with --batch or --shape", "smaller sizes with batch or shapes"),
+    ],
+)
+def test_a_call_is_advised_by_its_arguments(text, in_python):
+    assert PYTHON.fitting(text) == in_python
+
+
+def test_arguments_that_are_named_are_those_of_the_call():
+    known = signature(deploy.bench).parameters
+    assert {name.partition("=")[0] for name in ARGUMENTS.values()} <= known.keys()
+
+
+def test_a_call_that_is_refused_names_an_argument(tmp_path):
+    with pytest.raises(deploy.DeployError, match=r"^threads=9000: at most"):
+        deploy.bench(tmp_path / "none.onnx", threads=9000)
 
 
 def test_keys_that_are_named_are_keys_of_a_recipe():
