@@ -32,7 +32,9 @@ Network: TypeAlias = Annotated[
     str | None,
     typer.Option("--network", help="FILE.py:FUNCTION that makes it, torchvision:NAME, timm:NAME."),
 ]
-Weights: TypeAlias = Annotated[str | None, typer.Option("--weights", help="Its state dict: .pt or .safetensors.")]
+Weights: TypeAlias = Annotated[
+    str | None, typer.Option("--weights", help="Its state dict: .pt, .ckpt, .safetensors, ...; or DEFAULT.")
+]
 Data: TypeAlias = Annotated[
     str | None,
     typer.Option(

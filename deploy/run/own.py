@@ -19,7 +19,7 @@ COMMENTS = {
     "name": "its folder is runs/NAME",
     "seed": "of every draw and of the order of measurements",
     "network.name": "FILE.py:FUNCTION, torchvision:NAME, timm:NAME or cifar:NAME",
-    "network.weights": "a state dict, .pt or .safetensors; DEFAULT: those published with a library's network",
+    "network.weights": "a state dict, .pt, .ckpt, .safetensors, ...; DEFAULT: those published with a library's network",
     "data.name": "imagefolder:PATH, a folder for each class; or a data set of `deploy list`",
     "data.root": "folder that relative paths of data are in",
     "data.image_size": "side of the square that the network gets",

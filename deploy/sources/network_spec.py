@@ -19,7 +19,8 @@ class NetworkSpec(BaseModel):
 
     name: str = Field(description=f"one of {FORMS}")
     weights: str = Field(
-        "none", description="'none', 'DEFAULT' (the published ones of torchvision or timm), a .safetensors or .pt file"
+        "none",
+        description="'none', 'DEFAULT' (the published ones of torchvision or timm), a .safetensors, .pt or .ckpt file",
     )
     options: dict[str, Any] = Field(
         default_factory=dict, description="of the network's factory, for example width: 0.5"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import warnings
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,23 @@ __all__ = ["load_weights", "log_untrained", "read_weights", "transplant_classifi
 _log = logging.getLogger(__name__)
 
 _SAFETENSORS = (".safetensors",)
-_TORCH = (".pt", ".pth")
-_WRAPPERS = ("state_dict", "model")
+_TORCH = (".pt", ".pth", ".ckpt", ".bin", ".tar")
+_WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "network",
+    "params",
+    "state_dict_ema",
+    "model_ema",
+    "ema",
+)
+"""Where checkpoints keep the state dict; an average of weights is only taken where it stands alone."""
+_ADDED = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before each key."""
+_NAMED = 3
+"""Keys of each kind that a message names."""
 
 
 def weights_path(text: str) -> Path:
@@ -45,8 +61,9 @@ def weights_path(text: str) -> Path:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict.
 
-    A .pt or .pth file is read with ``weights_only=True``; the state dict may lie under ``"state_dict"`` or
-    ``"model"``, and the ``"module."`` that DataParallel puts before each key is taken away.
+    A file of torch's is read with ``weights_only=True``; the state dict may lie under a key that checkpoints commonly
+    keep it under, such as ``"state_dict"`` or ``"model"``, and the ``"module."`` and ``"_orig_mod."`` that DataParallel
+    and torch.compile put before each key are taken away.
 
     Returns
     -------
@@ -63,13 +80,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of a TorchScript archive, which is refused below
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise SourceError(
             f"weights file {path} is damaged or holds more than tensors (a whole pickled module?): "
             "save model.state_dict() instead"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        if "TorchScript" in str(error):
+            raise SourceError(
+                f"weights file {path} is a TorchScript archive: save the state_dict() of the module it was made from"
+            ) from error
         raise SourceError(f"weights file {path} cannot be read, it may be truncated ({cause(error)})") from error
     return _state_dict(content, path)
 
@@ -97,10 +120,10 @@ def load_weights(model: nn.Module, path: Path, *, n_classes: int | None, new_cla
     Raises
     ------
     SourceError
-        A key is missing, unexpected or of another shape: the first one is named, with the count of all.
+        A key is missing, unexpected or of another shape: the first ones are named, the others counted.
     """
-    state = read_weights(path)
     wanted = model.state_dict()
+    state = _without_attribute(read_weights(path), wanted)
     if all(key.startswith("module.") for key in wanted):  # the network itself is wrapped in DataParallel
         metadata = getattr(state, "_metadata", None) or {}
         state = _with_metadata(
@@ -151,7 +174,7 @@ def transplant_classifier(pretrained: nn.Module, fresh: nn.Module) -> tuple[str,
 
 
 def log_untrained(name: str, layers: tuple[str, ...]) -> None:
-    """Return which parts of network `name` start untrained, if any do."""
+    """Log which parts of network `name` start untrained, if any do."""
     if layers:
         _log.info("network %s: untrained, because the classes are others: %s", name, ", ".join(layers))
 
@@ -179,11 +202,23 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     if stranger is not None:
         raise SourceError(
             f"weights file {path}: {stranger!r} is {type(content[stranger]).__name__}, not a tensor; a state dict "
-            f"may also lie under {' or '.join(map(repr, _WRAPPERS))}"
+            f"may also lie under {', '.join(map(repr, _WRAPPERS))}"
         )
     state = _with_metadata(content, getattr(content, "_metadata", None))
-    if all(key.startswith("module.") for key in state):
-        consume_prefix_in_state_dict_if_present(state, "module.")
+    if all(key.startswith("module.") for key in state if key != "n_averaged"):
+        state.pop("n_averaged", None)  # torch's AveragedModel counts what it averaged
+    while prefix := next((added for added in _ADDED if state and all(key.startswith(added) for key in state)), None):
+        consume_prefix_in_state_dict_if_present(state, prefix)
+    return state
+
+
+def _without_attribute(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take away the name that the network had inside another module, as Lightning's, where what is left fits."""
+    from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+
+    prefix = next(iter(state), "").partition(".")[0] + "."
+    if all(key.startswith(prefix) and key not in wanted and key.removeprefix(prefix) in wanted for key in state):
+        consume_prefix_in_state_dict_if_present(state, prefix)
     return state
 
 
@@ -217,18 +252,29 @@ def _refuse_mismatch(
     different: list[str],
     n_classes: int | None,
 ) -> None:
-    who = f"weights file {path} does not fit the network"
-    total = len(missing) + len(unexpected) + len(different)
-    more = f" (and {total - 1} more differences)" if total > 1 else ""
-    if missing:
-        raise SourceError(f"{who}: {missing[0]!r} is missing{more}")
-    if unexpected:
-        raise SourceError(f"{who}: {unexpected[0]!r} is unexpected{more}")
-    if different:
-        key = different[0]
-        hint = ""
-        if _classifier(different, wanted, state, n_classes) == tuple(different):
-            trained = state[key].shape[0]
-            hint = f"; if it was trained for {trained} classes, set new_classifier: true and train the classifier"
-        shapes = f"has shape {tuple(state[key].shape)}, the network wants {tuple(wanted[key].shape)}"
-        raise SourceError(f"{who}: {key!r} {shapes}{more}{hint}")
+    shapes = [
+        f"{key!r} has shape {tuple(state[key].shape)}, the network wants {tuple(wanted[key].shape)}"
+        for key in different
+    ]
+    wrong = [
+        *([f"{_some([repr(key) for key in missing])} missing"] if missing else []),
+        *([f"{_some([repr(key) for key in unexpected])} unexpected"] if unexpected else []),
+        *shapes[:_NAMED],
+        *([f"{len(shapes) - _NAMED} more of another shape"] if len(shapes) > _NAMED else []),
+    ]
+    if not wrong:
+        return
+    hint = ""
+    if not missing and not unexpected and _classifier(different, wanted, state, n_classes) == tuple(different):
+        trained = state[different[0]].shape[0]
+        hint = (
+            f"; the data has {n_classes} classes: if it was trained for {trained} classes, set new_classifier: true "
+            "and train the classifier"
+        )
+    raise SourceError(f"weights file {path} does not fit the network: {'; '.join(wrong)}{hint}")
+
+
+def _some(keys: list[str]) -> str:
+    named = ", ".join(keys[:_NAMED])
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    return f"{named}{more} {'is' if len(keys) == 1 else 'are'}"

@@ -18,6 +18,30 @@ def test_safetensors_and_torch_files_give_the_same_network(weights):
     assert weights.same(weights.load(weights.pt({"model": {f"module.{key}": value for key, value in state.items()}})))
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"epoch": 3, "model_state_dict": state, "loss": 0.5},
+        lambda state: {"net": state, "acc": 93.0},
+        lambda state: {"ema": state, "updates": 7},
+        lambda state: {"state_dict": state, "state_dict_ema": {key: 0 * value for key, value in state.items()}},
+        lambda state: {f"module._orig_mod.{key}": value for key, value in state.items()},
+        lambda state: {"n_averaged": torch.tensor(3), **{f"module.{key}": value for key, value in state.items()}},
+        lambda state: {"state_dict": {f"model.{key}": value for key, value in state.items()}, "hyper_parameters": {}},
+    ],
+)
+def test_a_state_dict_is_found_in_common_checkpoints(weights, wrap):
+    path = weights.pt(wrap(weights.state))
+    assert weights.same(weights.load(path))
+    assert weights.same(weights.load(path.rename(path.with_suffix(".ckpt"))))
+
+
+def test_a_network_inside_a_larger_module_is_not_guessed(weights):
+    state = {f"model.{key}": value for key, value in weights.state.items()}
+    words = r"'conv.weight', .* are missing; 'model.conv.weight', .* are unexpected"
+    weights.refused(words, weights.pt({**state, "loss.weight": torch.ones(10)}))
+
+
 def test_weights_without_batch_counters_are_accepted(weights):
     old = {key: value for key, value in weights.state.items() if not key.endswith("num_batches_tracked")}
     assert weights.same(weights.load(weights.pt(old)))
@@ -38,16 +62,21 @@ def test_modules_with_versioned_layouts_load_from_safetensors(tmp_path, make):
     ("change", "words"),
     [
         (lambda s: s.pop("stages.1.0.conv1.weight"), r"'stages.1.0.conv1.weight' is missing$"),
-        (lambda s: [s.pop("fc.weight"), s.pop("fc.bias")], r"'fc.weight' is missing \(and 1 more differences\)"),
+        (lambda s: [s.pop("fc.weight"), s.pop("fc.bias")], r"'fc.weight', 'fc.bias' are missing$"),
         (lambda s: s.update(extra=torch.zeros(1)), r"'extra' is unexpected$"),
         (
             lambda s: s.update({"conv.weight": torch.zeros(4, 1, 3, 3)}),
             r"'conv.weight' has shape \(4, 1, 3, 3\), the network wants \(4, 3, 3, 3\)$",
         ),
+        (
+            lambda s: [s.pop(key) for key in list(s) if "bn1" in key],
+            r"'[^']+', '[^']+', '[^']+' and \d+ more are missing$",
+        ),
+        (lambda s: s.update(conv2=s.pop("fc.bias")), "'fc.bias' is missing; 'conv2' is unexpected$"),
         (lambda s: s.update({"fc.bias": 3}), r"'fc.bias' is int, not a tensor"),
     ],
 )
-def test_weights_that_do_not_fit_name_the_first_key(weights, change, words):
+def test_weights_that_do_not_fit_name_the_first_keys(weights, change, words):
     state = dict(weights.state)
     change(state)
     weights.refused(words, weights.pt(state))
@@ -81,6 +110,14 @@ def test_truncated_weights_are_one_line(weights, suffix, kept):
 def test_pickled_modules_are_never_unpickled(weights):
     path = weights.pt(nn.Linear(2, 2))
     weights.refused("holds more than tensors .*save model.state_dict", path)
+
+
+def test_torchscript_is_called_that(weights, recwarn):
+    path = weights.folder / "weights.pt"
+    torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)).save(path)
+    recwarn.clear()
+    weights.refused("is a TorchScript archive: save the state_dict", path)
+    assert not recwarn
 
 
 def test_file_without_a_state_dict_is_refused(weights):
