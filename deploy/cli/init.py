@@ -60,7 +60,7 @@ def init(
         threads=threads,
         budget_s=budget,
     )
-    asked.require_whole(wishes)
+    asked.require_whole(wishes, "deploy init needs")
     file = output or Path(f"{wishes.name}.yaml")
     if file.exists():
         raise OutputError(f"{file} exists: choose another file with --output, or remove it")

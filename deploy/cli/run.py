@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from json import loads
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 from deploy.cli import options as given
 from deploy.cli import wishes as asked
 from deploy.cli.output import leave, note, print_json, say, tell
+from deploy.errors import OutputError
 from deploy.exit_codes import run_code
 from deploy.files.atomic import write_file
 from deploy.files.commented_yaml import commented_yaml
@@ -99,8 +101,9 @@ def _recipe(file: Path | None, wishes: Wishes, output: Path | None) -> tuple[Rec
         loaded = load_recipe(file)
         return loaded, StageStore(output or _RUNS / loaded.name)
     if file is None:
-        asked.require_whole(wishes)
+        asked.require_whole(wishes, f"give a recipe, or in its place {'also ' if wishes.given else ''}the flags")
         store = StageStore(output or _RUNS / wishes.name)
+        _require_same_network(store, wishes)
         own = store.root / _OWN
         call_in_child("deploy.run.look:write_own_recipe", wishes.model_dump_json(), own)
     else:
@@ -112,3 +115,15 @@ def _recipe(file: Path | None, wishes: Wishes, output: Path | None) -> tuple[Rec
     folder = [] if output is None else ["--output", str(output)]
     say(f"recipe: {own}; the same again: {shlex.join(['deploy', 'run', str(own), *folder])}")
     return load_recipe(own), store
+
+
+def _require_same_network(store: StageStore, wishes: Wishes) -> None:
+    """Refuse the folder of another network's run, which nobody has named and whose work would be deleted."""
+    try:
+        earlier = loads(store.resolved.read_text(encoding="utf-8"))["network"]["name"]
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        return
+    if Path(str(earlier)).resolve() != Path(str(wishes.network)).resolve():  # as paths: ./net.py:build is net.py:build
+        raise OutputError(
+            f"{store.root} holds a run of another network, {earlier}: choose another folder with --output, or remove it"
+        )

@@ -96,8 +96,15 @@ def wishes_of(*, crop: str | None, on: list[str] | None, **flags: Any) -> Wishes
     return Wishes(crop=share, on=tuple(on or ()), **flags)
 
 
-def require_whole(wishes: Wishes) -> None:
+def require_whole(wishes: Wishes, opening: str) -> None:
     """Refuse flags that do not make a recipe on their own.
+
+    Parameters
+    ----------
+    wishes : Wishes
+        From the command line.
+    opening : str
+        What the command needs, before what is lacking.
 
     Raises
     ------
@@ -112,4 +119,4 @@ def require_whole(wishes: Wishes) -> None:
     if (wishes.speed_up, wishes.latency_ms, wishes.flops, wishes.max_drop) == (None,) * 4:
         lacking.append("what to reach: --speed-up 2, --latency-ms 8, --flops 0.5 or --max-drop 1")
     if lacking:
-        raise RecipeError(f"give a recipe, or in its place also {'; '.join(lacking)}")
+        raise RecipeError(f"{opening} {'; '.join(lacking)}")

@@ -28,6 +28,7 @@ from deploy.sources.datasets.data import load, metric_of, read_raw
 from deploy.sources.datasets.data_spec import DataSpec
 from deploy.sources.datasets.division import divide
 from deploy.sources.datasets.family import Files, Raw
+from deploy.sources.datasets.images import USUAL_CROP
 from deploy.sources.network import build
 from deploy.sources.network_spec import NetworkSpec
 from pruners.recover.evaluate import evaluate
@@ -40,6 +41,8 @@ _FEW = 2000
 """Below so many training images a tenth of them is too few to validate by."""
 _SMALL, _TRIED_SMALL, _TRIED = 64, 256, 64
 """Preparations are compared on so many images of each part, by whether their side is small."""
+_GREY = ("1", "L", "I", "F")
+"""Beginnings of PIL's modes: LA has transparency, I;16B 16 bits."""
 
 Say = Callable[[str], None]
 
@@ -64,7 +67,8 @@ def look(network: NetworkSpec, data: DataSpec, say: Say) -> Look:
 
     The size is that of the images where they all have one, or the one that a library's networks are used with. The
     network is built for the images' own colours, or else for the other number of channels. Where `crop` or `normalise`
-    are open, those are taken under which the network is right most often.
+    are open, those are taken under which the network is right most often; images that have the network's size already
+    are not cropped.
 
     Parameters
     ----------
@@ -82,10 +86,10 @@ def look(network: NetworkSpec, data: DataSpec, say: Say) -> Look:
     """
     raw = read_raw(data)
     updates: dict[str, Any] = {}
-    grey = one_size = False
+    grey = False
+    sizes: list[tuple[int, int]] = []
     if isinstance(raw.train, Files):
         sizes, grey = _seen(raw.train)
-        one_size = len(sizes) == 1
         say(_images(sizes, raw, grey=grey))
         if data.image_size is None and not network.name.startswith(("torchvision:", "timm:")):
             updates["image_size"] = _side(sizes, data)
@@ -96,7 +100,7 @@ def look(network: NetworkSpec, data: DataSpec, say: Say) -> Look:
     data = data.model_copy(update=updates)
     if metric_of(data) == "accuracy":
         model, data = _built(network, data, raw, grey=grey)
-        data = _best(model, data, raw, say, one_size=one_size)
+        data = _best(model, data, raw, say, fit=sizes == [(data.image_size, data.image_size)])
     return Look(data, len(divide(raw, data).indices["train"]))
 
 
@@ -140,7 +144,7 @@ def _seen(part: Files) -> tuple[list[tuple[int, int]], bool]:
                 modes.add(image.mode)
         except Exception as error:  # whatever PIL and its plugins raise
             raise SourceError(f"image {part.folder / path} cannot be read ({cause(error)})") from error
-    return sorted(sizes), modes <= {"1", "L", "LA", "I", "I;16"}
+    return sorted(sizes), all(mode.startswith(_GREY) for mode in modes)
 
 
 def _images(sizes: list[tuple[int, int]], raw: Raw, *, grey: bool) -> str:
@@ -169,9 +173,10 @@ def _built(network: NetworkSpec, data: DataSpec, raw: Raw, *, grey: bool) -> tup
     refused: SourceError | None = None
     for channels in choices:
         spec = data.model_copy(update={"channels": channels})
-        shape = load(spec.model_copy(update={"limit": len(raw.classes)})).input_shape
         torch.manual_seed(0)
         try:
+            few = {"limit": len(raw.classes), "normalise": spec.normalise or "none"}  # no statistics for a shape
+            shape = load(spec.model_copy(update=few)).input_shape
             return build(network, n_classes=len(raw.classes), input_shape=shape).eval(), spec
         except SourceError as error:
             refused = refused or error
@@ -179,11 +184,14 @@ def _built(network: NetworkSpec, data: DataSpec, raw: Raw, *, grey: bool) -> tup
     raise refused
 
 
-def _best(model: nn.Module, data: DataSpec, raw: Raw, say: Say, *, one_size: bool) -> DataSpec:
-    """Take the preparation under which the network is right most often, of equally good ones the surest."""
+def _best(model: nn.Module, data: DataSpec, raw: Raw, say: Say, *, fit: bool) -> DataSpec:
+    """Take the preparation under which the network is right most often, of equally good ones the surest.
+
+    `fit` tells whether the images have the network's size already.
+    """
     tried: list[tuple[float, float, DataSpec]] = []
     guessed = []
-    for spec in _preparations(data, raw, one_size=one_size):
+    for spec in _preparations(data, raw, fit=fit):
         limit = _TRIED_SMALL if spec.image_size is not None and spec.image_size <= _SMALL else _TRIED
         source = load(spec.model_copy(update={"limit": max(limit, len(raw.classes))}))
         parts = [evaluate(model, part) for part in (source.train_plain, source.validation)]
@@ -199,9 +207,9 @@ def _best(model: nn.Module, data: DataSpec, raw: Raw, say: Say, *, one_size: boo
     return min(tried, key=lambda one: one[:2])[2]
 
 
-def _preparations(data: DataSpec, raw: Raw, *, one_size: bool) -> Iterator[DataSpec]:
+def _preparations(data: DataSpec, raw: Raw, *, fit: bool) -> Iterator[DataSpec]:
     files = isinstance(raw.train, Files)
-    crops: list[Any] = [data.crop] if data.crop is not None or not files else ["none"] if one_size else [0.875, "none"]
+    crops: list[Any] = [data.crop] if data.crop is not None or not files else ["none"] if fit else [USUAL_CROP, "none"]
     usual = ["train", "none", *(["imagenet"] if data.channels == 3 else [])]
     for crop, normalise in product(crops, [data.normalise] if data.normalise is not None else usual):
         yield data.model_copy(update={"crop": crop, "normalise": normalise})

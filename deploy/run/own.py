@@ -58,12 +58,13 @@ def document_of(wishes: Wishes, data: DataSpec, n_train: int) -> dict[str, Any]:
     opening = opening_of(wishes)
     known = data.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     opening["data"] = {key: known[key] for key in DataSpec.model_fields if key in known}
+    epochs = wishes.epochs or min(max(round(_UPDATES / per_epoch), _EPOCHS[0]), _EPOCHS[1])
     opening["finetune"] = {
-        "epochs": min(max(round(_UPDATES / per_epoch), _EPOCHS[0]), _EPOCHS[1]),
+        "epochs": epochs,
         "batch_size": batch_size,
         "lr": 0.001,
         "optimizer": "adamw",
-        "warmup_epochs": 1,
+        "warmup_epochs": min(1, epochs - 1),
         "clip_norm": 1.0,
     }
     document = wishes.over(opening)
@@ -72,13 +73,12 @@ def document_of(wishes: Wishes, data: DataSpec, n_train: int) -> dict[str, Any]:
 
 def opening_of(wishes: Wishes) -> dict[str, Any]:
     """Return what such a recipe begins with, before network and data are looked at."""
-    root = {} if wishes.data_root is None else {"root": str(wishes.data_root)}
     return {
         "version": 1,
         "name": wishes.name,
         "seed": 0,
         "network": {},
-        "data": root,
+        "data": {},
         "prune": {"method": "criterion", "settings": {"criterion": "taylor_fo", "batches_per_step": 10}},
         "finetune": {"epochs": _EPOCHS[0]},
         "bench": {"backends": ["ort"]},

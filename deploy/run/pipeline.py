@@ -97,6 +97,5 @@ def _bundles(stage: Stage, recipe: Recipe, store: StageStore, say: Say) -> dict[
 
 
 def _prepare(recipe: Recipe, store: StageStore) -> None:
-    resolved = store.root / "recipe.json"
-    write_file(resolved, recipe.model_dump_json(indent=1) + "\n")
-    call_in_child("deploy.run.prepare:prepare_recipe", resolved, store.root)
+    write_file(store.resolved, recipe.model_dump_json(indent=1) + "\n")
+    call_in_child("deploy.run.prepare:prepare_recipe", store.resolved, store.root)

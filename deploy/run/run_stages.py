@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 from backends import registry
 from benchmarks.machine.environment import identity
@@ -81,7 +82,7 @@ def stages_of(recipe: Recipe, store: StageStore) -> RunStages:
     """Derive the stages from the recipe alone: no data or network is loaded."""
     part = recipe.model_dump(mode="json")
     train = train_key(recipe)
-    prune = stage_key(train, part["prune"])
+    prune = stage_key(train, part["prune"], *_speed_conditions(recipe))
     finetune = stage_key(prune, part["finetune"])
     search = [] if recipe.max_drop is None else [recipe.max_drop, recipe.beyond_target]
     fixed_batch = None if recipe.export.dynamic_batch else recipe.bench.batch
@@ -96,6 +97,15 @@ def stages_of(recipe: Recipe, store: StageStore) -> RunStages:
         check={name: store.stage(f"check-{name}", key) for name, key in measured.items()},
         bench={name: store.stage(f"bench-{name}", key) for name, key in measured.items()},
     )
+
+
+def _speed_conditions(recipe: Recipe) -> list[Any]:
+    """Return what a speed depends on beside its target; the machine is not among it: what was pruned stays pruned."""
+    if not recipe.prune.target.is_speed:
+        return []
+    bench = recipe.bench
+    where = [[speed_backend(recipe, target), target.threads or bench.threads] for target in recipe.prune.targets]
+    return [where, bench.precision, bench.batch, recipe.export.model_dump(mode="json")]
 
 
 def _here(backend: str, bench: Bench) -> list[str | int | None]:

@@ -143,7 +143,9 @@ def _attempt(
     _prune_and_finetune(of_try, stages, trained, tables)
     pruned, tuned = stages.prune.folder, stages.finetune.folder
     model = load_compact(of_try, trained=trained, pruned=pruned, weights=tuned)
-    lost = (dense_scores(context, trained).validation or 0.0) - validation_score(context, model)
+    dense = dense_scores(context, trained).validation
+    assert dense is not None, "every data set is validated on"
+    lost = dense - validation_score(context, model)
     # Scores are shares of so many examples: without their last bits a drop of 1 point is within 1 point.
     drop = round(_POINTS[context.data.metric] * lost, 9)
     return _Try(DropTry(asked=_words(recipe), reach=reach, drop=drop), pruned, tuned)
@@ -201,6 +203,5 @@ def _line(context: StepContext, tries: Sequence[_Try], allowed: float) -> str:
         return f"{opening}: out of reach: {last.reason}"
     unit = difference_unit(metric)
     verdict = "within" if _within(tries[-1], allowed) else "more than"
-    return (
-        f"{opening}: loses {last.drop:.2f} {unit} on the validation images, {verdict} the {allowed:g} that are allowed"
-    )
+    change = f"{'loses' if last.drop >= 0 else 'gains'} {abs(last.drop):.2f} {unit}"
+    return f"{opening}: {change} on the validation images, {verdict} the {allowed:g} that are allowed"

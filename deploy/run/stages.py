@@ -104,6 +104,11 @@ class StageStore:
         except OSError as error:
             raise OutputError(f"cannot write to output folder {root}: {error.strerror}; choose another") from error
 
+    @property
+    def resolved(self) -> Path:
+        """The recipe with all its defaults, as the run was last prepared by it."""
+        return self.root / "recipe.json"
+
     def stage(self, name: str, key: str) -> Stage:
         """Return the stage called `name` for work with this `key`."""
         return Stage(self.root / name, key)

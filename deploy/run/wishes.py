@@ -22,7 +22,8 @@ _FIRST_SPEED_UP = 2.0
 class Wishes(BaseModel):
     """Flags of ``deploy run`` and ``deploy init``, each a key of a recipe; None is not given."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # NaN and infinity reach the recipe, which refuses them: JSON's null would be a wish that was never made.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     network: str | None = None
     weights: str | None = None
@@ -57,7 +58,13 @@ class Wishes(BaseModel):
         """Return a recipe's document with what is given in the place of its keys."""
         given = {
             "network": _given(name=self.network, weights=self.weights),
-            "data": _given(name=self.data, image_size=self.image_size, crop=self.crop, normalise=self.normalise),
+            "data": _given(
+                name=self.data,
+                root=None if self.data_root is None else str(self.data_root),
+                image_size=self.image_size,
+                crop=self.crop,
+                normalise=self.normalise,
+            ),
             "prune": self._prune(document),
             "finetune": _given(epochs=self.epochs),
             "bench": _given(backends=list(self.on) or None, threads=self.threads, budget_s=self.budget_s),
@@ -81,7 +88,7 @@ class Wishes(BaseModel):
             asked = {"speed_up": _FIRST_SPEED_UP}
         if not asked:
             known = _section(document, "prune").get("target")
-            if not self.on or not isinstance(known, dict) or "flops" in known or "speed_up" not in known:
+            if not self.on or not isinstance(known, dict) or not {"speed_up", "latency_ms"} & known.keys():
                 return None
             asked = {key: value for key, value in known.items() if key != "on"}
         if "flops" in asked or not self.on:

@@ -103,7 +103,10 @@ def call_factory(
         with _neighbours_of(path):
             network = factory(**arguments)
     except (Exception, SystemExit) as error:
-        raise SourceError(f"network {name!r} of file {explain(error, path)}") from error
+        hint = ""
+        if isinstance(error, TypeError) and error.__traceback__ is not None and error.__traceback__.tb_next is None:
+            hint = "; give its arguments defaults, or say them in a recipe, network: {options: {...}}"
+        raise SourceError(f"network {name!r} of file {explain(error, path)}{hint}") from error
     if not isinstance(network, nn.Module):
         raise SourceError(f"{path}:{name} gave {type(network).__name__}; a factory returns a torch.nn.Module")
     return network

@@ -65,7 +65,7 @@ def try_forward(
         if name not in outputs:
             raise SourceError(
                 f"network {spec.name} gives {type(output).__name__} of {', '.join(outputs)}: name the one that holds "
-                f"{wanted} in the recipe, such as network: {{output: {next(iter(outputs))}}}"
+                f"{wanted} in a recipe, such as network: {{output: {next(iter(outputs))}}}, or return it alone"
             )
         network.register_forward_hook(_Pick(name))
         output = outputs[name]

@@ -69,8 +69,9 @@ def divide(raw: Raw, spec: DataSpec) -> Division:
                 chosen, _ = stratified(labels, spec.limit, seed=spec.seed, draw=draw, at_least=int(part == "train"))
                 indices[part] = indices[part][chosen]
     except ValueError as error:
+        limit = "" if spec.limit is None else f", limit={spec.limit}"
         raise SourceError(
-            f"data set {spec.name!r} with validation_fraction={spec.validation_fraction}, limit={spec.limit}: {error}"
+            f"data set {spec.name!r} with validation_fraction={spec.validation_fraction}{limit}: {error}"
         ) from error
     return Division(origins=origins, indices=indices)
 

@@ -67,7 +67,7 @@ class Files:
 
     def sha256(self) -> str:
         """Hash relative paths and labels; the content of the files is not read."""
-        digest = hashlib.sha256("\n".join(self.paths).encode())
+        digest = hashlib.sha256("\n".join(self.paths).encode("utf-8", "surrogateescape"))  # names are bytes
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,11 @@ __all__ = ["ImageFolder"]
 
 _CUB_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt", "images")
 _TRAIN, _VALIDATION, _TEST = "train", "val", "test"
+_VALIDATIONS = (_VALIDATION, "valid", "validation")
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""Those that torchvision's ImageFolder takes."""
+_NO_CLASSES = ("__MACOSX",)
+"""What archives leave beside the classes; what begins with a dot is hidden, and no class either."""
 
 
 class ImageFolder(Family):
@@ -22,7 +28,7 @@ class ImageFolder(Family):
     ImageNet's layout
         ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``. The reported figure is that of ``val``, validation images are
         taken from ``train``. With a ``test/CLASS/*.jpg`` beside them, test and validation are those two folders;
-        without ``val``, validation images are taken from ``train``.
+        without ``val``, validation images are taken from ``train``. ``val`` may be called ``valid`` or ``validation``.
     CUB-200-2011's layout
         ``images.txt``, ``image_class_labels.txt``, ``train_test_split.txt``, ``classes.txt``, ``images/``.
     """  # noqa: D205
@@ -48,8 +54,8 @@ class ImageFolder(Family):
             return None if absent is None else f"no {absent}"
         if not _folders(place):
             return "no folder in it: images lie in one folder for each class"
-        if (place / _TRAIN).is_dir() and not _folders(place / _VALIDATION) and not _folders(place / _TEST):
-            return f"no {_VALIDATION}"
+        if (place / _TRAIN).is_dir() and not _folders(place / _validation(place)) and not _folders(place / _TEST):
+            return f"no {_VALIDATION}/ or {_TEST}/ with a folder for each class beside {_TRAIN}/"
         return None
 
     def read(self, place: Path | None) -> Raw:
@@ -73,8 +79,10 @@ class ImageFolder(Family):
         classes, train = self._scan(place, _TRAIN)
         others: dict[str, Part] = {}
         # ImageNet's own test folder is flat: its labels are secret.
-        for name in (name for name in (_VALIDATION, _TEST) if _folders(place / name)):
-            found, others[name] = self._scan(place, name)
+        for part, name in ((_VALIDATION, _validation(place)), (_TEST, _TEST)):
+            if not _folders(place / name):
+                continue
+            found, others[part] = self._scan(place, name)
             if found != classes:
                 stranger = sorted(set(found) ^ set(classes))[0]
                 raise SourceError(f"data set {self.name!r}: class {stranger!r} is in only one of {_TRAIN}/ and {name}/")
@@ -83,19 +91,20 @@ class ImageFolder(Family):
         return Raw(classes=classes, train=train, test=others[_VALIDATION])
 
     def _scan(self, place: Path, name: str) -> tuple[tuple[str, ...], Files]:
-        from torchvision import datasets
-
-        try:
-            scanned = datasets.ImageFolder(place / name)
-        except OSError as error:
-            raise SourceError(
-                f"data set {self.name!r}: {place / name} holds no images by class ({cause(error)})"
-            ) from error
-        return tuple(scanned.classes), Files(
-            folder=place,
-            paths=tuple(Path(path).relative_to(place).as_posix() for path, _ in scanned.samples),
-            labels=np.array(scanned.targets, dtype=np.int64),
-        )
+        """List the images of each class, in the order of torchvision's ImageFolder."""
+        classes = tuple(sorted(folder.name for folder in _folders(place / name)))
+        paths: list[str] = []
+        labels: list[int] = []
+        for label, class_name in enumerate(classes):
+            images = _images(place / name / class_name)
+            if not images:
+                raise SourceError(
+                    f"data set {self.name!r}: {place / name / class_name} holds no images ({', '.join(_SUFFIXES)}): "
+                    "remove it, or put the images of that class into it"
+                )
+            paths += (path.relative_to(place).as_posix() for path in images)
+            labels += [label] * len(images)
+        return classes, Files(folder=place, paths=tuple(paths), labels=np.array(labels, dtype=np.int64))
 
     def _read_cub(self, place: Path) -> Raw:
         images = self._table(place / "images.txt")
@@ -139,4 +148,25 @@ class ImageFolder(Family):
 
 
 def _folders(place: Path) -> list[Path]:
-    return [entry for entry in place.iterdir() if entry.is_dir()] if place.is_dir() else []
+    if not place.is_dir():
+        return []
+    return [entry for entry in place.iterdir() if entry.is_dir() and not _hidden(entry.name)]
+
+
+def _images(folder: Path) -> list[Path]:
+    return [
+        Path(where, name)
+        for where, _, names in sorted(os.walk(folder, followlinks=True))
+        if not any(map(_hidden, Path(where).relative_to(folder).parts))
+        for name in sorted(names)
+        if name.lower().endswith(_SUFFIXES) and not _hidden(name)
+    ]
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name in _NO_CLASSES
+
+
+def _validation(place: Path) -> str:
+    """Return what the folder of validation images is called."""
+    return next((name for name in _VALIDATIONS if _folders(place / name)), _VALIDATION)

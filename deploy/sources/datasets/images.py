@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from torch.utils.data import Dataset
 from deploy.errors import SourceError
 from deploy.sources.boundary import cause
 from deploy.sources.datasets.family import Files, Pixels
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = [
     "USUAL_CROP",
@@ -28,6 +32,7 @@ __all__ = [
 
 USUAL_CROP = 0.875
 """Share of the shorter side that torchvision's reference evaluation keeps: 224 pixels out of 256."""
+_HIGH_BYTES = [value >> 8 for value in range(1 << 16)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +215,22 @@ class FileImages(Dataset[tuple[Tensor, int]]):
         path = self._part.folder / self._part.paths[index]
         try:
             with Image.open(path) as image:
-                converted = image.convert(self._mode)
+                converted = _in_bytes(image).convert(self._mode)
+        except SourceError as error:
+            raise SourceError(f"image {path} {error}") from error
         except Exception as error:  # whatever PIL, its plugins and those who patch it (ultralytics) raise
             raise SourceError(f"image {path} cannot be read ({cause(error)})") from error
         pixels: Tensor = self._transform(converted)
         return pixels
+
+
+def _in_bytes(image: Image.Image) -> Image.Image:
+    """Take the high byte of 16-bit pixels; PIL itself would make white of all above 255."""
+    if image.mode.startswith("I;16"):
+        return image.convert("I").point(_HIGH_BYTES, "L")
+    if image.mode in ("I", "F"):
+        raise SourceError(f"has pixels of 32 bits (PIL's mode {image.mode}), of no known range: save it with 8 or 16")
+    return image
 
 
 def pixel_statistics(part: Pixels, channels: int) -> Normalise:

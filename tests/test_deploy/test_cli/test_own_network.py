@@ -121,6 +121,7 @@ def test_all_that_is_missing_is_named_at_once(here, written, command):
     assert ended.stderr.count("\n") == 1
     for flag in ("--network", "--data", "--speed-up", "--latency-ms", "--flops", "--max-drop"):
         assert flag in ended.stderr
+    assert ("give a recipe" in ended.stderr) == (command == "run")
     assert "--network" not in here(command, *OWN).stderr
     assert written == []
 
@@ -147,6 +148,19 @@ def test_flags_become_a_recipe_in_the_folder_of_the_run(here, written, runs):
         "max_drop": 1.0,
     }
     assert runs[0][1].as_posix() == "runs/own_net"
+
+
+def test_the_run_of_another_network_is_not_written_over(here, written, runs, tmp_path):
+    folder = tmp_path / "runs" / "own_net"
+    folder.mkdir(parents=True)
+    (folder / "recipe.json").write_text(json.dumps({"network": {"name": "own_net.py:other"}}))
+    ended = here("run", *OWN, "--flops", "0.5")
+    assert ended.returncode == 2
+    assert "holds a run of another network, own_net.py:other: choose another folder with --output" in ended.stderr
+    assert (written, runs) == ([], [])
+    (folder / "recipe.json").write_text(json.dumps({"network": {"name": f"./{OWN[1]}"}}))
+    here("run", *OWN, "--flops", "0.5")
+    assert len(written) == 1
 
 
 def test_flags_beside_a_recipe_are_written_too(here, written, runs, tmp_path):

@@ -103,6 +103,19 @@ def test_images_of_several_sizes_ask_for_one(networks, tmp_path):
     assert sum("crop 0.875" in line for line in lines) == sum("crop none" in line for line in lines) == 2
 
 
+def test_what_is_not_yet_of_the_networks_size_may_be_cropped(networks, tmp_path):
+    data = photos(tmp_path / "photos", sides=(16,)).model_copy(update={"image_size": 12})
+    lines = []
+    look(networks("grey"), data, lines.append)
+    assert any("crop 0.875" in line for line in lines)
+
+
+def test_grey_images_for_a_network_of_colour_with_imagenets_normalisation(networks, tmp_path):
+    data = photos(tmp_path / "photos").model_copy(update={"normalise": "imagenet"})
+    found = look(networks("colour"), data, lambda line: None).data
+    assert (found.channels, found.normalise) == (3, "imagenet")
+
+
 def test_a_network_that_guesses_is_called_that(networks, tmp_path):
     (tmp_path / "net.py").write_text(NETWORK.replace("= -1.0, 1.0", "= 1.0, -1.0"))
     lines = []

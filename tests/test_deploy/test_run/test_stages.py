@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from deploy.errors import OutputError
+from deploy.recipe import Recipe
+from deploy.run.run_stages import stages_of
 from deploy.run.stages import StageStore, stage_key
 
 
@@ -49,6 +51,27 @@ def test_broken_marker_is_not_done(tmp_path, content):
 def test_key_depends_on_every_part():
     assert stage_key(1, {"a": 2, "b": 3}) == stage_key(1, {"b": 3, "a": 2})
     assert len({stage_key(1, {"a": 2}), stage_key(1, {"a": 3}), stage_key(2, {"a": 2})}) == 3
+
+
+def test_a_speed_is_pruned_for_again_where_it_is_measured_otherwise(tmp_path):
+    def keys(target, **bench):
+        recipe = Recipe.model_validate(
+            {
+                "name": "own",
+                "network": {"name": "cifar:resnet20"},
+                "data": {"name": "digits"},
+                "prune": {"target": target},
+                "bench": {"backends": ["ort", "openvino"], **bench},
+            }
+        )
+        stages = stages_of(recipe, StageStore(tmp_path))
+        return stages.train.key, stages.prune.key
+
+    changes = ({"threads": 1}, {"batch": 8}, {"precision": "bf16"}, {"backends": ["openvino"]})
+    speeds = [keys({"speed_up": 2}, **bench) for bench in ({}, *changes)]
+    assert len(set(speeds)) == len(speeds)
+    assert len({train for train, _ in speeds}) == 1
+    assert len({keys({"flops": 0.5}, **bench) for bench in ({}, *changes)}) == 1
 
 
 def test_second_run_of_the_same_folder_is_refused(tmp_path):

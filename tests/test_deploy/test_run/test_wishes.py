@@ -57,6 +57,18 @@ def test_without_a_target_the_smallest_within_the_drop_is_asked_for():
     assert recipe.beyond_target
 
 
+def test_one_epoch_can_be_asked_for():
+    assert own(flops=0.5, epochs=1).finetune.warmup_epochs == 0
+
+
+@pytest.mark.parametrize("key", ["max_drop", "speed_up", "budget_s"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_what_is_no_number_is_refused_and_never_left_out(key, value):
+    asked = Wishes.model_validate_json(Wishes(**OWN, **{"speed_up": 2, key: value}).model_dump_json())
+    with pytest.raises(RecipeError, match=key):
+        recipe_of(asked.over({"name": "own"}), "command line")
+
+
 def test_fine_tuning_is_longer_in_epochs_where_there_are_few_images():
     few, many = (
         recipe_of(document_of(Wishes(**OWN, flops=0.5), DATA, n_train=n), "test").finetune for n in (180, 100_000)
@@ -66,9 +78,10 @@ def test_fine_tuning_is_longer_in_epochs_where_there_are_few_images():
 
 
 def test_flags_beside_a_recipe_change_only_their_keys():
-    changed = Wishes(threads=2, epochs=3).over({**RECIPE, "finetune": {"epochs": 9, "lr": 0.05}})
+    changed = Wishes(threads=2, epochs=3, data_root="sets").over({**RECIPE, "finetune": {"epochs": 9, "lr": 0.05}})
     assert changed == {
         **RECIPE,
+        "data": {"name": "digits", "root": "sets"},
         "finetune": {"epochs": 3, "lr": 0.05},
         "bench": {"backends": ["ort"], "threads": 2},
     }
@@ -77,6 +90,10 @@ def test_flags_beside_a_recipe_change_only_their_keys():
 def test_another_backend_beside_a_recipe_takes_its_speed_along():
     changed = recipe_of(Wishes(on=("openvino",)).over(RECIPE), "test")
     assert changed.prune.target == TargetSpec(speed_up=1.5, on="openvino")
+    in_time = {**RECIPE, "prune": {"target": {"latency_ms": 3, "on": "ort"}}}
+    assert recipe_of(Wishes(on=("openvino",)).over(in_time), "test").prune.target == TargetSpec(
+        latency_ms=3, on="openvino"
+    )
     assert changed.bench.backends == ("openvino",)
 
 

@@ -218,14 +218,14 @@ def test_changed_file_is_loaded_again_and_leaves_no_byte_code(file, tmp_path, ma
         ("def nett():\n    pass", r"has no factory 'net'; did you mean 'nett'"),
         ("net = 3", r"has no factory 'net'"),
         ("def net():\n    return 3", r"mine.py:net gave int; a factory returns a torch.nn.Module"),
-        ("def net(depth):\n    pass", r"missing 1 required positional argument: 'depth'"),
+        ("def net(depth):\n    pass", r"missing 1 required positional argument: 'depth'; give its arguments defaults"),
         (
             "from torch import nn\nclass net(nn.Module):\n    def forward(self, x):\n        return x.nope()",
             r"cannot take images of 3x32x32: .*mine.py, line 4: AttributeError",
         ),
         (
             "from torch import nn\nclass net(nn.Module):\n    def forward(self, x):\n        return {'out': x}",
-            r"gives dict of out: name the one that holds class scores in the recipe, such as network: {output: out}",
+            r"gives dict of out: name the one that holds class scores in a recipe, such as network: {output: out}",
         ),
         (
             "from torch import nn\nnet = nn.Flatten",

@@ -46,7 +46,7 @@ def test_logits_are_the_scores_and_others_are_named(file, make, refused):
     assert list(network.state_dict()) == ["conv.weight", "conv.bias", "head.weight", "head.bias"]
 
     name = f"{file(NETWORK.format(name='scores'))}:Net"
-    refused(r"Output of scores, features.0: name .*class scores in the recipe, such as network: {output: scores}", name)
+    refused(r"Output of scores, features.0: name .*class scores in a recipe, such as network: {output: scores}", name)
     refused(r"Output of scores, features.0", name, output="logits")
     refused(r"shape \(1, 8, 30, 30\)", name, output="features.0")
     assert make(name, output="scores")(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
