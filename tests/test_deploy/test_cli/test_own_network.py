@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +16,13 @@ from torch.nn import functional
 
 from deploy.cli import init as init_command
 from deploy.cli import run as run_command
+from deploy.exit_codes import run_code
 from deploy.recipe import load_recipe
-from deploy.results.results import load
+from deploy.results.results import Results, load
 from deploy.run import look
 from deploy.sources.factory import call_factory
 
+GOLDEN = Path(__file__).parents[2] / "golden" / "results-v1.json"
 OWN = ("--network", "own_net.py:build", "--data", "imagefolder:photos")
 
 
@@ -180,6 +183,16 @@ def test_a_recipe_alone_is_run_as_it_is(here, written, runs, tmp_path):
     )
     assert here("run", "known.yaml").stderr == ""
     assert not (tmp_path / "runs" / "known" / "recipe.yaml").exists()
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_the_results_of_a_run_are_json_on_stdout(here, written, monkeypatch, accepted):
+    found = load(GOLDEN).model_copy(update={"recipe": {"name": "own_net"}, "accepts_unfit": accepted})
+    monkeypatch.setattr(run_command, "run_pipeline", lambda *args, **choices: found)
+    ended = here("run", *OWN, "--flops", "0.5", "--json", "-q")
+    assert Results.model_validate_json(ended.stdout) == found
+    assert ended.returncode == run_code(found)
+    assert ended.stderr.startswith("recipe: ")
 
 
 def test_init_writes_a_recipe_and_never_over_another_one(here, written, tmp_path):
