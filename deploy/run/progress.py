@@ -33,6 +33,8 @@ _LINE_S = 10.0
 """Between two lines of a log."""
 _LIVE_S, _TIMED_LIVE_S = 0.2, 1.0
 """Between two states of a live line; while something is timed a terminal is left alone for longer."""
+_STARTING_S = 5.0
+"""What Python and imports may take before the first of a process is counted."""
 _EARLY_S = 3.0
 """No time left is foretold before, and what says nothing at all does not appear before."""
 
@@ -150,7 +152,7 @@ class Progress:
         self.quiet = QUIET in os.environ if quiet is None else quiet
         self._stream = stream
         self._work: list[Bar] = []
-        self._said_s = clock()
+        self._said_s = clock() - _STARTING_S
         self._live = False
         self._hushed = 0
         self._answering = False

@@ -238,6 +238,14 @@ def test_a_command_shows_its_first_step_at_once_and_of_the_others_one_in_ten_sec
     assert log.getvalue().splitlines() == ["trial 1 of 12", "trial 5 of 12: 2 s so far", "trial 10 of 12: 2 s so far"]
 
 
+def test_a_process_that_has_just_started_speaks_sooner():
+    clock, log = Clock(), io.StringIO()
+    progress = Progress(log, clock=clock)
+    with progress.steps("load the libraries"):
+        progress._speak(Sleeping(clock, clock.now + 9))
+    assert log.getvalue().splitlines() == ["load the libraries: 5 s so far"]
+
+
 def test_a_terminal_shows_each_step_and_leaves_the_answer_alone():
     clock, screen = Clock(), Terminal()
     progress = Progress(screen, clock=clock)
