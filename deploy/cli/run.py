@@ -118,10 +118,10 @@ def _recipe(file: Path | None, wishes: Wishes, output: Path | None) -> tuple[Rec
 
 
 def _require_same_network(store: StageStore, wishes: Wishes) -> None:
-    """Refuse the folder of another network's run, which nobody has named and whose work would be deleted."""
+    """Refuse the folder of another network's run: its work would be deleted."""
     try:
         earlier = loads(store.resolved.read_text(encoding="utf-8"))["network"]["name"]
-    except (FileNotFoundError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):
         return
     if Path(str(earlier)).resolve() != Path(str(wishes.network)).resolve():  # as paths: ./net.py:build is net.py:build
         raise OutputError(

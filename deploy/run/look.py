@@ -5,13 +5,15 @@ Preparations are compared on training and validation images; no test image is us
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from math import sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from deploy.backend_options import require_backends
 from deploy.errors import SourceError
@@ -44,7 +46,18 @@ _SMALL, _TRIED_SMALL, _TRIED = 64, 256, 64
 _GREY = ("1", "L", "I", "F")
 """Beginnings of PIL's modes: LA has transparency, I;16B 16 bits."""
 
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+
 Say = Callable[[str], None]
+
+
+class _Tried(NamedTuple):
+    """A preparation, the wrong answers and the loss under it, and how unlike the training's its images are."""
+
+    spec: DataSpec
+    n_wrong: int
+    loss: float
+    unlike: float
 
 
 class Look(NamedTuple):
@@ -67,8 +80,8 @@ def look(network: NetworkSpec, data: DataSpec, say: Say) -> Look:
 
     The size is that of the images where they all have one, or the one that a library's networks are used with. The
     network is built for the images' own colours, or else for the other number of channels. Where `crop` or `normalise`
-    are open, those are taken under which the network is right most often; images that have the network's size already
-    are not cropped.
+    are open, those are taken under which the network is right most often, of equally good ones those that are most
+    like the statistics of its first BatchNorm; images that have the network's size already are not cropped.
 
     Parameters
     ----------
@@ -98,10 +111,11 @@ def look(network: NetworkSpec, data: DataSpec, say: Say) -> Look:
     if raw.validation is None and "validation_fraction" not in data.model_fields_set:
         updates["validation_fraction"] = 0.1 if len(raw.train.labels) >= _FEW else 0.25
     data = data.model_copy(update=updates)
+    n_train = len(divide(raw, data).indices["train"])
     if metric_of(data) == "accuracy":
         model, data = _built(network, data, raw, grey=grey)
         data = _best(model, data, raw, say, fit=sizes == [(data.image_size, data.image_size)])
-    return Look(data, len(divide(raw, data).indices["train"]))
+    return Look(data, n_train)
 
 
 def write_own_recipe(wishes_json: str, file: str) -> None:
@@ -150,9 +164,10 @@ def _seen(part: Files) -> tuple[list[tuple[int, int]], bool]:
 def _images(sizes: list[tuple[int, int]], raw: Raw, *, grey: bool) -> str:
     (width, height), *others = sizes
     size = f"{width} x {height}" if not others else f"of {len(sizes)} sizes"
+    names = ", ".join(raw.classes[:3]) + (", ..." if len(raw.classes) > 3 else "")
     return (
-        f"images: {len(raw.train.labels)} to divide, {size}, {'grey' if grey else 'colour'}, "
-        f"{len(raw.classes)} classes ({', '.join(raw.classes[:3])}{', ...' if len(raw.classes) > 3 else ''})"
+        f"images: {len(raw.train.labels)} to {'divide' if raw.validation is None else 'train on'}, {size}, "
+        f"{'grey' if grey else 'colour'}, {len(raw.classes)} classes ({names})"
     )
 
 
@@ -185,11 +200,11 @@ def _built(network: NetworkSpec, data: DataSpec, raw: Raw, *, grey: bool) -> tup
 
 
 def _best(model: nn.Module, data: DataSpec, raw: Raw, say: Say, *, fit: bool) -> DataSpec:
-    """Take the preparation under which the network is right most often, of equally good ones the surest.
+    """Take the preparation under which the network is right most often; see `_chosen` for equally good ones.
 
     `fit` tells whether the images have the network's size already.
     """
-    tried: list[tuple[float, float, DataSpec]] = []
+    tried: list[_Tried] = []
     guessed = []
     for spec in _preparations(data, raw, fit=fit):
         limit = _TRIED_SMALL if spec.image_size is not None and spec.image_size <= _SMALL else _TRIED
@@ -200,11 +215,47 @@ def _best(model: nn.Module, data: DataSpec, raw: Raw, say: Say, *, fit: bool) ->
         crop = f"crop {spec.crop}, " if isinstance(raw.train, Files) else ""
         wanted = spec.normalise if isinstance(spec.normalise, str) else "as given"
         say(f"prepared with {crop}normalise {wanted}: {score_brief('accuracy', score)} of {n} images are right")
-        tried.append((-score, loss, spec))
+        tried.append(_Tried(spec, n - round(score * n), loss, _unlike_training(model, source.train_plain)))
         guessed.append(is_chance(score, n, len(raw.classes)))
     if all(guessed):
         say("the network only guesses: are its weights given, and do its classes stand in alphabetical order?")
-    return min(tried, key=lambda one: one[:2])[2]
+    return _chosen(tried).spec
+
+
+def _chosen(tried: Sequence[_Tried]) -> _Tried:
+    """Take the least wrong; where chance explains the difference, the one most like the images of the training.
+
+    A network that is right about all images is right under several preparations, and the surest under the one with the
+    strongest contrast. Its first BatchNorm tells which images it was trained on; without one the surest is taken.
+    """
+    fewest = min(one.n_wrong for one in tried)
+    alike = [one for one in tried if one.n_wrong - fewest <= 2 * sqrt(fewest + 1)]
+    return min(alike, key=lambda one: (one.unlike, one.n_wrong, one.loss))
+
+
+def _unlike_training(model: nn.Module, images: Dataset[Any]) -> float:
+    """Return how far images are from the statistics of the first BatchNorm, 0 where there is none.
+
+    Kullback-Leibler divergence of normal distributions, in nats, mean of the channels.
+    """
+    seen: list[tuple[Any, Tensor]] = []
+    norms = [one for one in model.modules() if isinstance(one, _NORMS) and one.running_mean is not None]
+    handles = [one.register_forward_pre_hook(lambda norm, inputs: seen.append((norm, inputs[0]))) for one in norms]
+    n_images = len(images)  # type: ignore[arg-type]  # torch's Dataset does not say that ours have a length
+    chosen = range(0, n_images, max(1, n_images // _TRIED))
+    try:
+        with torch.no_grad():
+            model(torch.stack([images[index][0] for index in chosen]))
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not seen:
+        return 0.0
+    norm, values = seen[0]
+    var, mean = torch.var_mean(values, [axis for axis in range(values.ndim) if axis != 1])
+    ratio = (var + norm.eps) / (norm.running_var + norm.eps)
+    shift = (mean - norm.running_mean) ** 2 / (norm.running_var + norm.eps)
+    return float((ratio + shift - 1 - ratio.log()).mean() / 2)
 
 
 def _preparations(data: DataSpec, raw: Raw, *, fit: bool) -> Iterator[DataSpec]:

@@ -76,6 +76,40 @@ def test_the_preparation_is_the_one_under_which_the_network_is_right(networks, t
     assert ["accuracy 100.00%" in line for line in lines[1:]] == [True, False]
 
 
+NORMALISED = """
+import torch
+from torch import nn
+
+
+class Bright(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3, affine=False)
+        self.norm.running_mean[:] = (torch.tensor([0.51, 0.51, 0.51]) - MEAN) / STD
+        self.norm.running_var[:] = (0.285 / STD) ** 2
+
+    def forward(self, x):
+        bright = self.norm(x).mean((1, 2, 3))
+        return torch.stack([-bright, bright], 1)
+
+
+MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+
+
+def imagenet():
+    return Bright()
+"""
+
+
+def test_of_equally_good_preparations_that_of_the_training_is_taken(tmp_path):
+    (tmp_path / "net.py").write_text(NORMALISED)
+    lines = []
+    network = NetworkSpec(name=f"{tmp_path / 'net.py'}:imagenet")
+    found = look(network, photos(tmp_path / "photos", mode="RGB"), lines.append)
+    assert sum("accuracy 100.00%" in line for line in lines) > 1
+    assert found.data.normalise == "imagenet"
+
+
 def test_keys_that_are_given_stay(networks, tmp_path):
     data = photos(tmp_path / "photos").model_copy(
         update={"image_size": 8, "crop": 0.5, "normalise": "train", "augment": True, "validation_fraction": 0.2}
@@ -121,6 +155,11 @@ def test_a_network_that_guesses_is_called_that(networks, tmp_path):
     lines = []
     look(networks("grey"), photos(tmp_path / "photos"), lines.append)
     assert lines[-1].startswith("the network only guesses")
+
+
+def test_too_few_images_are_told_by_what_was_asked_for(networks, tmp_path):
+    with pytest.raises(SourceError, match=r"photos' with validation_fraction=0\.25: cannot choose 1 of 2 images"):
+        look(networks("grey"), photos(tmp_path / "photos", n=1), lambda line: None)
 
 
 def test_an_image_that_is_damaged_is_named(networks, tmp_path):
