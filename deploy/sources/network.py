@@ -129,8 +129,9 @@ def _parse(name: str) -> tuple[str, str]:
         raise SourceError(f"network {name!r} names a file but no factory in it; write {name}:factory")
     kind, colon, rest = name.partition(":")
     if not colon:
-        hints = (did_you_mean(f"{ours}:{name}", network_names(), cutoff=0.8) for ours in SHIPPED)
-        meant = next(filter(None, hints), "")
+        # One that is only near is more likely a library's: resnet18 is not a misspelt one of ours.
+        own = [f"{ours}:{name}" for ours in SHIPPED if f"{ours}:{name}" in NETWORKS]
+        meant = f"; did you mean {own[0]!r}?" if own else ""
         raise SourceError(f"unknown network {name!r}{meant} (a network is {FORMS})")
     if kind in SHIPPED:
         if name not in NETWORKS:

@@ -34,7 +34,8 @@ def wishes_of(answer: Answer) -> tuple[Wish, ...]:
         wishes.append(Wish("target", words, "ok" if one.met else "MISSED", one.met))
     if (drop := answer.drop) is not None:
         unit = difference_unit(drop.metric)
-        parts = [f"{drop.kept}: {-drop.lost:+.2f} {unit} on validation, -{drop.allowed:g} allowed"]
-        parts += [f"{asked}: {'out of reach' if lost is None else f'{-lost:+.2f}'}" for asked, lost in drop.others]
+        # Subtracted from 0: a change of nothing is +0.00, not -0.00.
+        parts = [f"{drop.kept}: {0.0 - drop.lost:+.2f} {unit} on validation, {0.0 - drop.allowed:g} allowed"]
+        parts += [f"{asked}: {'out of reach' if lost is None else f'{0.0 - lost:+.2f}'}" for asked, lost in drop.others]
         wishes.append(Wish("max drop", "; ".join(parts), "ok" if drop.reached else "TARGET NOT REACHED", drop.reached))
     return tuple(wishes)

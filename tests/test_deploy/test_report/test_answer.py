@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from benchmarks.settings import NOT_A_VERDICT
 from benchmarks.stats.caveats import is_noise
 from deploy.report.answer.deriving import answer_of
 from deploy.report.answer.doubts import doubts_of, noise_of
+from deploy.report.answer.records import AllowedDrop
 from deploy.report.answer.scores import is_chance, score_verdict
+from deploy.report.answer.wishes import wishes_of
 from deploy.results.results import Results, load
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "results-v1.json"
@@ -195,3 +198,11 @@ def test_less_than_promised_names_the_command_that_explains_it(results):
     assert answer_of(found).explain == ""
     rose = found.comparisons[0].baseline_cost.model_copy(update={"macs": 1})
     assert answer_of(on_ort(results, baseline_cost=rose), paths=paths).explain == ""
+
+
+def test_nothing_lost_of_nothing_allowed_has_no_minus(results):
+    drop = AllowedDrop(
+        metric="accuracy", allowed=0.0, lost=0.0, kept="half", others=(("less", 1.0), ("least", None)), reached=False
+    )
+    *_, told = wishes_of(replace(answer_of(results), drop=drop))
+    assert told.words == "half: +0.00 points on validation, 0 allowed; less: -1.00; least: out of reach"

@@ -57,6 +57,7 @@ def test_same_seed_gives_the_same_network(make):
         ("cifar:resnet21", "unknown network 'cifar:resnet21'; did you mean 'cifar:resnet"),
         ("cifar:alexnet", "there are: cifar:vgg16"),
         ("resnet20", "did you mean 'cifar:resnet20'"),
+        ("resnet18", r"unknown network 'resnet18' \(a network is cifar:NAME, .*torchvision:NAME"),
         ("hub:resnet18", "nothing is called 'hub'"),
         ("torchvision:resnet19", "did you mean 'torchvision:resnet"),
         ("torchvision:fcn_resnet50", "unknown network 'torchvision:fcn_resnet50'"),
