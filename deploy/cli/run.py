@@ -105,13 +105,15 @@ def _recipe(file: Path | None, wishes: Wishes, output: Path | None) -> tuple[Rec
         store = StageStore(output or _RUNS / wishes.name)
         _require_same_network(store, wishes)
         own = store.root / _OWN
-        call_in_child("deploy.run.look:write_own_recipe", wishes.model_dump_json(), own)
+        with store.locked():  # a run that is at work keeps the recipe it works by
+            call_in_child("deploy.run.look:write_own_recipe", wishes.model_dump_json(), own)
     else:
         document = wishes.over(read_yaml(file))
         loaded = recipe_of(document, f"{file} with flags")
         store = StageStore(output or _RUNS / loaded.name)
         own = store.root / _OWN
-        write_file(own, commented_yaml(document, COMMENTS))
+        with store.locked():
+            write_file(own, commented_yaml(document, COMMENTS))
     folder = [] if output is None else ["--output", str(output)]
     say(f"recipe: {own}; the same again: {shlex.join(['deploy', 'run', str(own), *folder])}")
     return load_recipe(own), store

@@ -20,6 +20,7 @@ from deploy.exit_codes import run_code
 from deploy.recipe import load_recipe
 from deploy.results.results import Results, load
 from deploy.run import look
+from deploy.run.stages import StageStore
 from deploy.sources.factory import call_factory
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "results-v1.json"
@@ -164,6 +165,14 @@ def test_the_run_of_another_network_is_not_written_over(here, written, runs, tmp
     (folder / "recipe.json").write_text(json.dumps({"network": {"name": f"./{OWN[1]}"}}))
     here("run", *OWN, "--flops", "0.5")
     assert len(written) == 1
+
+
+def test_the_recipe_of_a_run_at_work_is_not_written_over(here, written, runs, tmp_path):
+    with StageStore(tmp_path / "runs" / "own_net").locked():
+        ended = here("run", *OWN, "--flops", "0.5")
+    assert ended.returncode == 2
+    assert "is in use by another 'deploy run'" in ended.stderr
+    assert (written, runs) == ([], [])
 
 
 def test_flags_beside_a_recipe_are_written_too(here, written, runs, tmp_path):
