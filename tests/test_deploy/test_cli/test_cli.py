@@ -68,7 +68,9 @@ def test_wrong_external_data_path(tmp_path, here):
     refused(here("bench", model), "model.onnx", "weights.bin")
 
 
-@pytest.mark.parametrize("backend", ["ort", "openvino", "torch"])
+@pytest.mark.parametrize(
+    "backend", ["ort", *(pytest.param(name, marks=pytest.mark.slow) for name in ("openvino", "torch"))]
+)
 def test_unknown_operator(tmp_path, backend, here):
     model = unknown_operator(tmp_path / "model.onnx")
     refused(here("bench", model, "--backend", backend, *QUICK), "NoSuch")
@@ -177,6 +179,7 @@ def test_numbers_that_are_none_are_refused(tmp_path, option, wrong, here):
     refused(here("bench", small_cnn(tmp_path / "m.onnx"), option, wrong), option, "whole numbers")
 
 
+@pytest.mark.slow
 def test_a_candidate_that_is_slower_ends_with_exit_code_1(tmp_path, here):
     small, large = chain(tmp_path / "small.onnx", 5), chain(tmp_path / "large.onnx", 15)
     done = here("compare", small, large, "--trials", 6, "--threads", 1, "--accept-unfit")

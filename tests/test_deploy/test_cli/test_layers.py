@@ -47,6 +47,7 @@ def refused(done, *words):
 QUICK = ("--threads", "1", "--duration", "0.2")
 
 
+@pytest.mark.slow
 def test_one_model_as_table_and_as_json(layers, model, tmp_path):
     target = tmp_path / "layers.json"
     done = layers(model, "--batch", "2", *QUICK, "--output", target, "--top", "0")

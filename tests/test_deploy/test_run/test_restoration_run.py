@@ -65,6 +65,7 @@ def test_a_run_on_images_ends_in_decibels(tmp_path):
     assert evaluate(network, test, metric="psnr").score == pytest.approx(bundle.manifest.scores.test, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_loss_that_does_not_fit_ends_the_run_before_any_training(tmp_path):
     ended = run(tmp_path, RECIPE.replace("loss: mse", "loss: cross-entropy"))
     assert ended.returncode == 2

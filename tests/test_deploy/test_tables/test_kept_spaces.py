@@ -41,6 +41,7 @@ def write(tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.slow
 def test_networks_of_one_structure_have_one_plan_space(write, tmp_path, monkeypatch):
     first, _, n_first = write(network(0), "first")
     again, folder, n_again = write(network(1), "again")

@@ -83,6 +83,7 @@ def test_a_narrow_file_has_the_shapes_of_the_exported_network(mixed, tmp_path):
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.slow
 def test_the_commands_from_network_to_table(tmp_path, here):
     def table(*arguments):
         done = here("table", *arguments)

@@ -92,6 +92,7 @@ def test_what_a_network_raises_is_a_failure_with_its_phase(job, tmp_path):
     assert row.reason == "LookupError: no such block"
 
 
+@pytest.mark.slow
 def test_a_runtime_that_disagrees_is_wrong(job, tmp_path, monkeypatch):
     monkeypatch.setattr(checks, "runtime_error", lambda *_: 0.01)
     row = child.measure(job(), Clock(tmp_path / "events"))

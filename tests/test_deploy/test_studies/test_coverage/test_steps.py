@@ -44,6 +44,7 @@ def measured(tmp_path):
     return measure
 
 
+@pytest.mark.slow
 def test_every_step_is_in_the_row(measured):
     row = measured()
     assert (row.outcome, row.reason) == ("ok", "")
