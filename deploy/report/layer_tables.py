@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from benchmarks.layers.comparison import LayerComparison, LayerPair, other_widths
 from benchmarks.layers.layer_profile import LayerProfile, LayerRow, RowKind
 from benchmarks.layers.roofline import Roofline
-from benchmarks.tables.block import BlockSource
 from deploy.report.formatting import NOTHING, count, duration, percent, rate, ratio, size
 from deploy.report.table import Notes, Table, left
+
+# `deploy bench`, which can show layers, need not load what measures blocks.
+if TYPE_CHECKING:
+    from benchmarks.tables.block import BlockSource
 
 __all__ = ["block_text", "comparison_tables", "profile_tables"]
 
