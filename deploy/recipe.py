@@ -26,7 +26,18 @@ from pruners.policy import Attention
 from pruners.recover.settings import TrainSettings
 from pruners.target import COSTS, Constraints, Cost, Target
 
-__all__ = ["Bench", "Export", "Prune", "Recipe", "Section", "TargetSpec", "load_recipe", "read_yaml", "with_data_root"]
+__all__ = [
+    "Bench",
+    "Export",
+    "Prune",
+    "Recipe",
+    "Section",
+    "TargetSpec",
+    "load_recipe",
+    "read_yaml",
+    "recipe_of",
+    "with_data_root",
+]
 
 
 _MAX_BYTES = 1 << 20
@@ -247,11 +258,21 @@ def load_recipe(path: Path) -> Recipe:
     RecipeError
         The file is missing, is not YAML, or has an unknown, missing or illegal key.
     """
-    document = read_yaml(path)
+    return recipe_of(read_yaml(path), str(path))
+
+
+def recipe_of(document: dict[str, Any], where: str) -> Recipe:
+    """Read a recipe that was put together; `where` stands before what is wrong with it.
+
+    Raises
+    ------
+    RecipeError
+        A key is illegal.
+    """
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        raise RecipeError(f"{path}: {one_line(error, Recipe)}") from error
+        raise RecipeError(f"{where}: {one_line(error, Recipe)}") from error
 
 
 def with_data_root(recipe: _Recipe, root: Path | None) -> _Recipe:

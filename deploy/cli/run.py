@@ -16,13 +16,13 @@ from deploy.errors import OutputError
 from deploy.exit_codes import run_code
 from deploy.files.atomic import write_file
 from deploy.files.commented_yaml import commented_yaml
-from deploy.recipe import Recipe, load_recipe, read_yaml, with_data_root
+from deploy.recipe import Recipe, load_recipe, read_yaml, recipe_of, with_data_root
 from deploy.report.terminal import print_results
 from deploy.run.child import ChildFailedError, call_in_child
 from deploy.run.own import COMMENTS
 from deploy.run.pipeline import run as run_pipeline
 from deploy.run.stages import StageStore
-from deploy.run.wishes import Wishes, recipe_of
+from deploy.run.wishes import Wishes
 
 __all__ = ["run"]
 

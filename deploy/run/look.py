@@ -19,12 +19,13 @@ from deploy.backend_options import require_backends
 from deploy.errors import SourceError
 from deploy.files.atomic import write_file
 from deploy.files.commented_yaml import commented_yaml
+from deploy.recipe import recipe_of
 from deploy.report.answer.scores import is_chance
 from deploy.report.formatting import score_brief
 from deploy.run.own import COMMENTS, document_of, opening_of
 from deploy.run.prepare import refuse_early
 from deploy.run.progress import Progress
-from deploy.run.wishes import Wishes, recipe_of
+from deploy.run.wishes import Wishes
 from deploy.sources.boundary import cause
 from deploy.sources.datasets.data import load, metric_of, read_raw
 from deploy.sources.datasets.data_spec import DataSpec

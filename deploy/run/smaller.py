@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,13 +133,7 @@ def _attempt(
     context: StepContext, folder: Path, trained: Path, tables: Path | None, shares: Sequence[float], reach: float
 ) -> _Try:
     recipe = _milder(context.recipe, shares, reach)
-    of_try = StepContext(
-        recipe=recipe,
-        data=context.data,
-        progress=context.progress,
-        training_seed=context.training_seed,
-        shared=context.shared,
-    )
+    of_try = replace(context, recipe=recipe)
     stages = stages_of(recipe, StageStore(folder))
     _prune_and_finetune(of_try, stages, trained, tables)
     pruned, tuned = stages.prune.folder, stages.finetune.folder

@@ -6,13 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from deploy.errors import RecipeError
-from deploy.files.validation_errors import one_line
-from deploy.recipe import Recipe
-
-__all__ = ["Wishes", "recipe_of"]
+__all__ = ["Wishes"]
 
 _TARGETS = ("speed_up", "latency_ms", "flops")
 _FIRST_SPEED_UP = 2.0
@@ -100,20 +96,6 @@ class Wishes(BaseModel):
         """Whether a drop is allowed and no target set: the smallest network within it is asked for."""
         asked = any(getattr(self, key) is not None for key in _TARGETS)
         return self.max_drop is not None and not asked and "target" not in _section(document, "prune")
-
-
-def recipe_of(document: dict[str, Any], where: str) -> Recipe:
-    """Read a recipe that was put together; `where` stands before what is wrong with it.
-
-    Raises
-    ------
-    RecipeError
-        A key is illegal.
-    """
-    try:
-        return Recipe.model_validate(document)
-    except ValidationError as error:
-        raise RecipeError(f"{where}: {one_line(error, Recipe)}") from error
 
 
 def _given(**keys: Any) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from deploy.errors import RecipeError
 from deploy.files.commented_yaml import commented_yaml
 from deploy.files.strict_yaml import strict_yaml
-from deploy.recipe import Recipe, TargetSpec
+from deploy.recipe import Recipe, TargetSpec, recipe_of
 from deploy.run.own import COMMENTS, document_of
-from deploy.run.wishes import Wishes, recipe_of
+from deploy.run.wishes import Wishes
 from deploy.sources.datasets.data_spec import DataSpec
 
 OWN = {"network": "nets/own_net.py:build", "weights": "own.pt", "data": "imagefolder:photos"}
