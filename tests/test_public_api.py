@@ -33,8 +33,10 @@ def test_exported_names_exist_and_are_documented(name):
         assert hasattr(module, attribute), f"{name}.__all__ names {attribute!r}, which does not exist"
 
 
-@pytest.mark.parametrize("package", ["deploy", "pruners", "backends", "benchmarks"])
-def test_registry_lists_what_there_is(package):
-    names = importlib.import_module(f"{package}.registry").names()
+@pytest.mark.parametrize(
+    "registry", ["deploy.sources.registry", "pruners.registry", "backends.registry", "benchmarks.registry"]
+)
+def test_registry_lists_what_there_is(registry):
+    names = importlib.import_module(registry).names()
     assert names
     assert len(names) == len(set(names))

@@ -42,31 +42,31 @@ COMMANDS: dict[str, dict[str, Entry]] = {
             "Write a commented recipe for your own network, after a look at it and its data.",
         ),
         "bench": Entry(
-            "deploy.cli.bench:bench",
+            "deploy.cli.measure.bench:bench",
             "Measure an ONNX file: check its answers, then latency, throughput and memory, in processes of its own.",
         ),
         "compare": Entry(
-            "deploy.cli.bench:compare",
+            "deploy.cli.measure.bench:compare",
             "Measure two ONNX files in turn, and decide whether CANDIDATE is faster than BASELINE.",
         ),
         "load": Entry(
-            "deploy.cli.load:load",
+            "deploy.cli.measure.load:load",
             "Measure an ONNX file under load: throughput, or the highest request rate that keeps a latency bound.",
         ),
         "calibrate": Entry(
-            "deploy.cli.calibrate:calibrate",
+            "deploy.cli.measure.calibrate:calibrate",
             "Measure a model against itself: the noise floor of this machine, shown with every later comparison.",
         ),
         "layers": Entry(
-            "deploy.cli.layers:layers",
+            "deploy.cli.measure.layers:layers",
             "Profile an ONNX file layer by layer: time, MACs, bytes, and share of the measured roofline.",
         ),
         "explain": Entry(
-            "deploy.cli.explain:explain",
+            "deploy.cli.measure.explain:explain",
             "Say why the time of MODEL did not follow its MACs, layer by layer and in all, and what to do about it.",
         ),
         "compile": Entry(
-            "deploy.cli.compile_:compile_model",
+            "deploy.cli.measure.compile_:compile_model",
             "Compile an ONNX file and list its layers: what was fused, and what the runtime added.",
         ),
         "report": Entry(

@@ -7,7 +7,7 @@ from inspect import cleandoc
 
 import backends.registry
 import benchmarks.registry
-import deploy.registry
+import deploy.sources.registry
 import pruners.registry
 from deploy.cli.output import print_line, print_tables
 from deploy.report.formatting import NOTHING
@@ -21,7 +21,7 @@ def list_names() -> None:
     for title, names in (
         ("backends", backends.registry.names()),
         ("scenarios", benchmarks.registry.names()),
-        ("networks and data", deploy.registry.names()),
+        ("networks and data", deploy.sources.registry.names()),
     ):
         print_line(f"{title}: {', '.join(names)}")
     print_tables(Table("methods", left("method", "what it does", "needs", "paper"), tuple(_methods())))

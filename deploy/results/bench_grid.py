@@ -16,9 +16,9 @@ from benchmarks.journal import Journal, journal_path
 from benchmarks.records.measurement import Comparison, Cost, Measurement
 from benchmarks.runner import compare, measure
 from benchmarks.settings import Settings
+from benchmarks.subject.backend_options import compile_options, require_backends
 from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec
-from deploy.backend_options import compile_options, require_backends
 from deploy.bundles.bundle import bundle_of
 from deploy.files.atomic import require_writable
 from deploy.results.gather import results_of_bench

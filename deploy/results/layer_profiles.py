@@ -10,10 +10,10 @@ from benchmarks.layers.comparison import LayerComparison, compare_layers, other_
 from benchmarks.layers.layer_profile import LayerProfile
 from benchmarks.layers.profiler import profile_in_turn, same_nodes
 from benchmarks.machine.lock import machine_lock
+from benchmarks.subject.backend_options import require_backends
 from benchmarks.subject.inputs import model_specs, resolve_sizes
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.block import KnownBlock, known_block
-from deploy.backend_options import require_backends
 from deploy.results.bench_grid import Grid, saying_for
 
 __all__ = ["Profiled", "profile_models"]

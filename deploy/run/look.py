@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from deploy.backend_options import require_backends
+from benchmarks.subject.backend_options import require_backends
 from deploy.errors import SourceError
 from deploy.files.atomic import write_file
 from deploy.files.commented_yaml import commented_yaml

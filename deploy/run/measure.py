@@ -9,8 +9,8 @@ from backends.base import CompileOptions
 from benchmarks.answers.reference import read_reference
 from benchmarks.records.measurement import Comparison
 from benchmarks.settings import Settings
+from benchmarks.subject.backend_options import compile_options
 from benchmarks.subject.subject import SubjectSpec
-from deploy.backend_options import compile_options
 from deploy.bundles.bundle import Bundle
 from deploy.exporting.backend_score import score_on_backend
 from deploy.recipe import Bench, Recipe

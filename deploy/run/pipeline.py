@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from backends.errors import BackendError
 from benchmarks.records.measurement import Comparison
-from deploy.backend_options import require_backends
+from benchmarks.subject.backend_options import require_backends
 from deploy.bundles.bundle import Bundle, read_bundle
 from deploy.errors import BundleError, ExportError
 from deploy.files.atomic import write_file

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from deploy.backend_options import require_backends
+from benchmarks.subject.backend_options import require_backends
 from deploy.bundles.manifest import NetworkOrigin, NominalCost, Provenance
 from deploy.bundles.pruning import Proof
 from deploy.bundles.write import write_bundle

@@ -8,7 +8,7 @@ from typing import Any
 
 from backends import registry
 from benchmarks.machine.environment import identity
-from deploy.backend_options import compile_options
+from benchmarks.subject.backend_options import compile_options
 from deploy.recipe import Bench, Recipe, TargetSpec
 from deploy.run.stages import Stage, StageStore, stage_key
 from deploy.sources.network import fingerprint

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from backends import registry
+from benchmarks.subject.backend_options import compile_options, require_backends
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.build import table_of
-from deploy.backend_options import compile_options, require_backends
 from deploy.bundles.pruning import SpeedLanding
 from deploy.errors import as_call_errors
 from deploy.run.speed import SpeedTable, prune_to_speed

@@ -13,12 +13,12 @@ from torch import nn
 from backends import registry
 from benchmarks.layers.process import session_process
 from benchmarks.machine.machine import ThisMachine
+from benchmarks.subject.backend_options import compile_options
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.build import refine_table, table_of
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
 from benchmarks.tables.timer import PlanTimer, plan_timer
-from deploy.backend_options import compile_options
 from deploy.recipe import Recipe, TargetSpec
 from deploy.run.run_stages import speed_backend
 from deploy.run.speed import Counts, SpeedTable

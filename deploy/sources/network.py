@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from backends.errors import did_you_mean
 from benchmarks.records.disk import file_sha256
 from deploy.errors import SourceError
-from deploy.registry import NETWORKS, network_names
 from deploy.sources.boundary import require, versions
 from deploy.sources.factory import call_factory, read_source
 from deploy.sources.libraries import LIBRARIES, make_timm, make_torchvision
 from deploy.sources.network_spec import FORMS, NetworkSpec
+from deploy.sources.registry import NETWORKS, network_names
 from deploy.sources.shipped import DECIDED_BY_DATA, ENLARGING, SHIPPED, make_shipped
 from deploy.sources.weights import load_weights, log_untrained, weights_path
 

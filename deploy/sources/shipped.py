@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.errors import SourceError
 from deploy.files.validation_errors import suggestion
-from deploy.registry import NETWORKS
 from deploy.sources.boundary import cause
 from deploy.sources.libraries import OPTION_ERRORS
+from deploy.sources.registry import NETWORKS
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,9 +9,9 @@ import pytest
 import torch
 import torchvision
 
-from deploy.registry import network_names
 from deploy.sources.network import build
 from deploy.sources.network_spec import NetworkSpec
+from deploy.sources.registry import network_names
 from pruners.forms.compact import load, save_weights
 from pruners.graph import trace
 from pruners.surgery import apply

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.subject.backend_options import compile_options, require_backends
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.build import build_table
 from benchmarks.tables.plan_space import PlanSpace
-from deploy.backend_options import compile_options, require_backends
 from deploy.cli import options as given
 from deploy.cli.output import print_line, print_tables, tell
 from deploy.files.atomic import require_writable

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.subject.backend_options import compile_options, require_backends
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.check import check_table
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
-from deploy.backend_options import compile_options, require_backends
 from deploy.cli import options as given
 from deploy.cli.output import print_tables, tell
 from deploy.report.latency_table import check_tables

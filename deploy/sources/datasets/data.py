@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from deploy.errors import SourceError
 from deploy.files.validation_errors import suggestion
-from deploy.registry import DATA_SETS, data_set_names
 from deploy.sources.boundary import missing, require
 from deploy.sources.datasets.data_spec import ROOT_VARIABLE, DataSpec, Normalisation
 from deploy.sources.datasets.division import Division, divide
 from deploy.sources.datasets.family import Family, Files, Photographs, Pixels, Raw, Task
 from deploy.sources.datasets.split import indices_sha256
 from deploy.sources.metric import Metric
+from deploy.sources.registry import DATA_SETS, data_set_names
 from prune_deploy import how_to_install
 
 if TYPE_CHECKING:

@@ -136,7 +136,7 @@ class Raw:
 
 
 class Family(ABC):
-    """One data set, or one layout of folders. A new one is a file with such a class and a line in `deploy.registry`.
+    """One data set, or one layout of folders. A new one is a file with such a class and a line of `DATA_SETS`.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.backend_options import require_backends
+from benchmarks.subject.backend_options import require_backends
 from deploy.errors import SourceError
 from deploy.files.validation_errors import suggestion
 from deploy.report.formatting import score_name

@@ -15,7 +15,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.records.base import Record
 from benchmarks.records.measurement import Comparison
 from benchmarks.settings import Settings
-from deploy.backend_options import require_backends
+from benchmarks.subject.backend_options import require_backends
 from deploy.files.atomic import write_file
 from deploy.results.bench_grid import Grid, saying_for
 from deploy.run.pairs import measure_pair, measured_key, read_pair

@@ -12,8 +12,8 @@ import deploy
 from backends.base import Availability
 from backends.errors import OptionError
 from benchmarks.process.measured import HOW_TO_WAIT
+from benchmarks.subject.backend_options import require_backends
 from benchmarks.subject.given import HOW_TO_GIVE
-from deploy.backend_options import require_backends
 from deploy.cli.app import COMMANDS, app
 from deploy.files.advice import ARGUMENTS, KEYS, PYTHON, RECIPE, Place, advised, fitting
 from deploy.recipe import Recipe

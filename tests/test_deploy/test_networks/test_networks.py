@@ -11,7 +11,7 @@ from torch import nn
 from deploy.networks.layers import scaled
 from deploy.networks.resnet import PadShortcut, ResNet
 from deploy.networks.vgg import VGG
-from deploy.registry import NETWORKS
+from deploy.sources.registry import NETWORKS
 
 CIFAR = (3, 32, 32)
 

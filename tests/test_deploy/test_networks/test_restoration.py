@@ -13,9 +13,9 @@ from deploy.networks.dncnn import DnCNN
 from deploy.networks.edsr import EDSR
 from deploy.networks.srresnet import SRResNet
 from deploy.networks.unet import UNet
-from deploy.registry import NETWORKS
 from deploy.sources.network import build
 from deploy.sources.network_spec import NetworkSpec
+from deploy.sources.registry import NETWORKS
 from pruners.registry import create
 from pruners.target import Target
 from pruners.task import PruningTask

@@ -15,12 +15,12 @@ from pydantic import ValidationError
 from torch.utils.data import DataLoader
 
 from deploy.errors import ExtraMissingError, SourceError
-from deploy.registry import data_set_names
 from deploy.sources import boundary
 from deploy.sources.datasets.data import ROOT_VARIABLE, DataSpec, Normalisation, data_availability, load
 from deploy.sources.datasets.family import Pixels
 from deploy.sources.datasets.fashion_mnist import FashionMnist
 from deploy.sources.datasets.images import MemoryImages, Normalise, ShiftAndFlip, pixel_statistics
+from deploy.sources.registry import data_set_names
 
 DEBIAN = FashionMnist.installed[0]
 
@@ -345,7 +345,7 @@ def test_availability_lists_every_data_set_with_a_reason_for_each_absence(tmp_pa
 
 def test_specifications_registry_and_availability_import_no_torch():
     code = (
-        "import sys; from deploy.registry import names; "
+        "import sys; from deploy.sources.registry import names; "
         "from deploy.sources.datasets.data import DataSpec, data_availability; "
         "from deploy.sources import NetworkSpec, provenance; names(); data_availability(); "
         "provenance(NetworkSpec(name='cifar:resnet20')); "

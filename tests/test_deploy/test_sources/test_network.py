@@ -12,10 +12,10 @@ import torch
 from pydantic import ValidationError
 
 from deploy.errors import ExtraMissingError, SourceError
-from deploy.registry import DATA_SETS, NETWORKS, names
 from deploy.sources import boundary
 from deploy.sources.network import fingerprint, provenance
 from deploy.sources.network_spec import NetworkSpec
+from deploy.sources.registry import DATA_SETS, NETWORKS, names
 
 GREY = (1, 28, 28)
 COLOUR = (3, 32, 32)

@@ -13,13 +13,13 @@ from benchmarks.layers.explanation import explain as explained
 from benchmarks.layers.profiler import profile_in_turn, same_nodes
 from benchmarks.layers.roofline import measure_layer_overhead
 from benchmarks.machine.lock import machine_lock
+from benchmarks.subject.backend_options import require_backends
 from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.aligned import aligned_plans, kept_counts, why_whole
 from benchmarks.tables.block import KnownBlock, known_block
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
-from deploy.backend_options import require_backends
 from deploy.bundles.bundle import bundle_of
 from deploy.cli import options as given
 from deploy.cli.output import print_answer, print_json, print_tables, tell

@@ -92,8 +92,8 @@ def run_in_blocks_of_16(backend, model, options, feeds, *, sessions, most_calls,
 def simulated(monkeypatch):
     processes = lambda backend, *, threads: nullcontext(run_in_blocks_of_16)  # noqa: E731
     measure = partial(profile_in_turn, processes=processes, measure_roofline=lambda *_: ROOFLINE)
-    monkeypatch.setattr("deploy.cli.explain.profile_in_turn", measure)
-    monkeypatch.setattr("deploy.cli.explain.measure_layer_overhead", lambda *_: 2000.0)
+    monkeypatch.setattr("deploy.cli.measure.explain.profile_in_turn", measure)
+    monkeypatch.setattr("deploy.cli.measure.explain.measure_layer_overhead", lambda *_: 2000.0)
     monkeypatch.setattr("benchmarks.tables.block.find_block", lambda *_, **__: 16)
 
 
@@ -152,7 +152,7 @@ def test_what_could_not_be_measured_is_not_known_and_stops_nothing(simulated, ex
     def refuses(*_, **__):
         raise WorkerError("it times no layer", kind="OptionError")
 
-    monkeypatch.setattr("deploy.cli.explain.measure_layer_overhead", refuses)
+    monkeypatch.setattr("deploy.cli.measure.explain.measure_layer_overhead", refuses)
     monkeypatch.setattr("benchmarks.tables.block.find_block", refuses)
     pruned = convnet(tmp_path / "pruned.onnx", (45, 91, 91))
     code, out, err = explain(pruned, "--against", dense, "--threads", 1, "--json")
@@ -166,7 +166,7 @@ def test_what_could_not_be_measured_is_not_known_and_stops_nothing(simulated, ex
 def test_a_bundle_tells_what_was_left_whole(simulated, explain, dense, tmp_path, monkeypatch):
     proof = Proof(verification=MaskedCheck(reference="masked values"), form="module", left_whole="conv1: its code")
     bundle = SimpleNamespace(pruning=PruningRecord(groups=(), proof=proof))
-    monkeypatch.setattr("deploy.cli.explain.bundle_of", lambda _: bundle)
+    monkeypatch.setattr("deploy.cli.measure.explain.bundle_of", lambda _: bundle)
     pruned = convnet(tmp_path / "pruned.onnx", (48, 128, 128))
     code, out, err = explain(pruned, "--against", dense, "--threads", 1, "--json")
     assert code == 0, err

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from backends import registry
-from deploy.backend_options import compile_options
+from benchmarks.subject.backend_options import compile_options
 from deploy.cli import options as given
 from deploy.cli.output import print_json, tell
 from deploy.report.terminal import as_text

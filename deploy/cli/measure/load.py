@@ -13,9 +13,9 @@ from benchmarks.errors import SettingError
 from benchmarks.scenarios import SCENARIOS, Device, MultiStream, ScenarioSettings, Server
 from benchmarks.scenarios.load import LoadMeasurement, OfflineFor, measure_load
 from benchmarks.settings import Settings
+from benchmarks.subject.backend_options import compile_options, require_backends
 from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec
-from deploy.backend_options import compile_options, require_backends
 from deploy.cli import options as given
 from deploy.cli.output import json_array, leave, print_json, say, tell
 from deploy.exit_codes import measured_code

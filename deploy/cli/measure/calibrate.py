@@ -10,8 +10,8 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.machine.noise_floor import NoiseFloor, fingerprint, noise_floor, store
 from benchmarks.runner import compare
 from benchmarks.settings import Settings
+from benchmarks.subject.backend_options import compile_options, require_backends
 from benchmarks.subject.subject import SubjectSpec
-from deploy.backend_options import compile_options, require_backends
 from deploy.cli import options as given
 from deploy.cli.output import json_array, leave, print_json, print_line, say, tell
 from deploy.exit_codes import OK, UNFIT
