@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
-from backends.errors import one_line as reason
-from backends.reading.files import read_json
 from benchmarks.records.base import Record
 from benchmarks.records.file import lift
 from benchmarks.records.measurement import Agreement, Comparison, Cost, Environment, Measurement
@@ -28,6 +26,7 @@ from deploy.bundles.pruning import PruningRecord
 from deploy.errors import ResultsError
 from deploy.files.atomic import write_file
 from deploy.files.validation_errors import one_line
+from deploy.results.document import read_document, require_version
 from deploy.results.frame import frame_of
 from deploy.sources.metric import Metric, require_legal
 
@@ -42,6 +41,7 @@ __all__ = [
     "Shows",
     "Skipped",
     "load",
+    "results_of_document",
 ]
 
 SCHEMA_VERSION = 4
@@ -217,24 +217,27 @@ def load(path: Path) -> Results:
     ResultsError
         The file is missing, broken, or of an unknown version.
     """
+    return results_of_document(read_document(path, "results file", "schema_version"), path)
+
+
+def results_of_document(document: dict[str, Any], path: Path) -> Results:
+    """Return the results that stand in a file, alone or in a larger document.
+
+    Parameters
+    ----------
+    document : dict
+        JSON form of this or an older version.
+    path : Path
+        Of the file, for the message.
+
+    Raises
+    ------
+    ResultsError
+        It is broken, or of an unknown version.
+    """
+    require_version(document, range(1, SCHEMA_VERSION + 1), path)
     try:
-        document = read_json(path)
-    except FileNotFoundError as error:
-        raise ResultsError(f"{path}: no such file") from error
-    except OSError as error:
-        raise ResultsError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ResultsError(f"{path} is not JSON: it is damaged, or no results file ({reason(error)})") from error
-    if not isinstance(document, dict) or "schema_version" not in document:
-        raise ResultsError(f"{path} is not a results file: it has no schema_version")
-    if document["schema_version"] not in range(1, SCHEMA_VERSION + 1):
-        raise ResultsError(
-            f"{path} has schema_version {document['schema_version']!r}; this program reads 1 to {SCHEMA_VERSION}: "
-            "use the version of prune-deploy that wrote it, or a newer one"
-        )
-    document = _lift(document, path)
-    try:
-        return Results.model_validate(document)
+        return Results.model_validate(_lift(document, path))
     except ValidationError as error:
         raise ResultsError(f"{path} is not a legal results file: {one_line(error, Results)}") from error
 

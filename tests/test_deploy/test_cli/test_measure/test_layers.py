@@ -15,7 +15,7 @@ from benchmarks.layers.comparison import LayerReport
 from benchmarks.subject.cost import cost
 from deploy.report.pages.tables_with_bars import layer_page
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture

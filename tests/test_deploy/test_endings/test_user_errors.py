@@ -15,7 +15,7 @@ import pytest
 from deploy.errors import RecipeError
 from deploy.user_errors import guarded
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)

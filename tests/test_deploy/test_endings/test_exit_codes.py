@@ -13,8 +13,8 @@ from deploy.bundles.pruning import DropSearch, DropTry, MaskedCheck, Proof, Prun
 from deploy.exit_codes import exit_code, measured_code, run_code, sides
 from deploy.results.results import load
 
-ROOT = Path(__file__).parents[2]
-GOLDEN = Path(__file__).parents[1] / "golden" / "results-v1.json"
+ROOT = Path(__file__).parents[3]
+GOLDEN = Path(__file__).parents[2] / "golden" / "results-v1.json"
 ZEROS = """
 from backends.null import NullBackend
 

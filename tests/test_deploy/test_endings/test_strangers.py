@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PACKAGES = ("backends", "benchmarks", "deploy", "pruners")
 COMMAND = [sys.executable, "-P", "-c", "from prune_deploy import main; main()"]
 """What the script ``deploy`` does: its folder, not the current one, is where Python looks first."""

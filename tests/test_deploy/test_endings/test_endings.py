@@ -18,7 +18,7 @@ import pytest
 from backends.testing import small_cnn
 from benchmarks.records.disk import file_sha256
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RECIPE = """
 name: tiny
 network: {name: "cifar:resnet20", options: {width: 0.25}}

@@ -1,0 +1,142 @@
+"""`CheckReport`: what ``deploy check`` found, one row for each limit, as one versioned JSON file.
+
+The raw samples behind the rows are in it: a page, a summary or a history is made from the file alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, ValidationError
+
+from benchmarks.records.base import Record
+from benchmarks.records.measurement import Environment
+from deploy import exit_codes
+from deploy.errors import ResultsError
+from deploy.files.atomic import write_file
+from deploy.files.validation_errors import one_line
+from deploy.results.document import read_document, require_version
+from deploy.results.results import Results, results_of_document
+
+__all__ = ["SCHEMA_VERSION", "CheckReport", "CheckRow", "Commit", "Outcome", "RowVerdict", "load_check"]
+
+SCHEMA_VERSION = 1
+
+RowVerdict = Literal["kept", "broken", "inconclusive", "unfit", "failed"]
+"""``"failed"``: it could not be looked at, as the model does not load or its baseline is missing."""
+Outcome = Literal["passed", "warning", "failure"]
+"""What the job makes of a verdict, by the policy of the check file."""
+
+_GRAVEST_FIRST: tuple[tuple[RowVerdict, int], ...] = (
+    ("failed", exit_codes.USAGE),
+    ("broken", exit_codes.REGRESSION),
+    ("unfit", exit_codes.UNFIT),
+    ("inconclusive", exit_codes.INCONCLUSIVE),
+)
+_ANSWERS = "answers"
+
+
+class CheckRow(Record):
+    """One limit of one model, on one backend where it depends on it."""
+
+    model: str = Field(description="name of the model in the check file")
+    file: str = Field(description="the model's file as the check file names it, for annotations")
+    backend: str | None = Field(None, description="None: the limit does not depend on a backend")
+    place: str = Field("", description="backend, threads and batch as people read them; empty without a backend")
+    limit: str = Field(description="key of the limit in the check file: 'slower', 'p99_ms', 'answers'")
+    statement: str = Field(description="the limit in words: 'at most 3 % slower than the baseline'")
+    allowed: float | None = Field(None, description="the limit as a number, in `unit`; None where it has none")
+    observed: float | None = Field(None, description="what was measured, in `unit`; None: nothing was")
+    low: float | None = Field(
+        None, description="lower end of its confidence interval; None: counted exactly, or unknown"
+    )
+    high: float | None = Field(None, description="upper end")
+    unit: str = Field("", description="'ms', '1/s', 'bytes', 'MACs', 'parameters', 'share'; empty without a number")
+    verdict: RowVerdict
+    outcome: Outcome = Field(description="after the policy for what is inconclusive or unfit")
+    reason: str = Field(description="one sentence: what was seen, with its figures")
+    remedy: str = Field("", description="what to do about it; empty where nothing is to be done")
+
+    @property
+    def where(self) -> str:
+        """Name of the model, and where it ran: ``"classifier on ort, 1 thread"``."""
+        return f"{self.model} on {self.place}" if self.place else self.model
+
+    @property
+    def line(self) -> str:
+        """The row in one line: ``"classifier on ort, 1 thread: 5.2 % slower (4.9 to 5.6 %); limit: ..."``."""
+        return f"{self.where}: {self.reason}; limit: {self.statement}"
+
+
+class Commit(Record):
+    """The state of the repository that was checked."""
+
+    sha: str = Field(pattern="^[0-9a-f]{40}([0-9a-f]{24})?$")
+    branch: str | None = Field(None, description="None: no branch is checked out")
+    committed_utc: str = Field(description="time of the commit")
+    dirty: bool = Field(description="whether tracked files differ from the commit")
+
+
+class CheckReport(Record):
+    """``check.json``: limits and verdicts, with all that was measured for them."""
+
+    schema_version: Literal[1] = 1
+    created_utc: str
+    tool_version: str
+    title: str = Field(min_length=1)
+    check_file: str = Field(description="path of the check file as it was given")
+    commit: Commit | None = Field(None, description="None: the models lie in no git repository")
+    environment: Environment
+    machine: str = Field(description="fingerprint of the machine; histories of different machines are never joined")
+    budget_s: PositiveFloat = Field(description="seconds that the job was given")
+    took_s: NonNegativeFloat
+    retried: bool = Field(False, description="whether undecided rows were given more time, by the policy 'retry'")
+    rows: tuple[CheckRow, ...] = Field(min_length=1)
+    results: dict[str, Results] = Field(
+        default_factory=dict, description="by name of the model: what was measured, raw samples included"
+    )
+
+    @property
+    def exit_code(self) -> int:
+        """The gravest of what the policy calls a failure; 0 where everything passed or is a warning."""
+        failures = [row for row in self.rows if row.outcome == "failure"]
+        if any(row.limit == _ANSWERS and row.verdict == "broken" for row in failures):
+            return exit_codes.WRONG_ANSWERS
+        verdicts = {row.verdict for row in failures}
+        return next((code for verdict, code in _GRAVEST_FIRST if verdict in verdicts), exit_codes.OK)
+
+    def with_outcome(self, outcome: Outcome) -> tuple[CheckRow, ...]:
+        """Return the rows of one outcome, in the order of the check file."""
+        return tuple(row for row in self.rows if row.outcome == outcome)
+
+    def save(self, path: Path) -> None:
+        """Write the file; it appears whole or not at all.
+
+        Raises
+        ------
+        OutputError
+            It cannot be written.
+        """
+        write_file(path, self.model_dump_json(indent=1) + "\n")
+
+
+def load_check(path: Path) -> CheckReport:
+    """Read what ``deploy check`` wrote.
+
+    Raises
+    ------
+    ResultsError
+        The file is missing, broken, or of an unknown version.
+    """
+    document = read_document(path, "check report", "check_file")
+    require_version(document, (SCHEMA_VERSION,), path)
+    found = document.get("results")
+    results = {
+        name: results_of_document(one, path) if isinstance(one, dict) else one
+        for name, one in (found if isinstance(found, dict) else {}).items()
+    }
+    try:
+        return CheckReport.model_validate({**document, "results": results})
+    except ValidationError as error:
+        raise ResultsError(f"{path} is not a legal check report: {one_line(error, CheckReport)}") from error
