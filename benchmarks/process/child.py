@@ -24,6 +24,7 @@ from backends.errors import one_line
 from benchmarks.errors import NoAnswerError, WorkerError
 from benchmarks.machine.state import state_folder
 from benchmarks.process.channel import Channel, ChannelClosedError, ChannelGarbageError, ChannelTimeoutError, Message
+from benchmarks.process.program import start
 from benchmarks.process.waiting import look
 
 __all__ = [
@@ -89,7 +90,7 @@ class Child:
         self._log: IO[bytes] | None = None
         if not terminal:
             self._log = tempfile.TemporaryFile() if log is None else log.open("a+b")  # noqa: SIM115
-        self._process = subprocess.Popen(
+        self._process = start(
             [sys.executable, "-P", *program],
             stdin=subprocess.PIPE,
             stdout=self._stdout(),

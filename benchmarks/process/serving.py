@@ -15,6 +15,7 @@ from backends.errors import BackendError, RunError, one_line
 from benchmarks.errors import BenchmarkError
 from benchmarks.process.channel import Channel, ChannelClosedError, Message
 from benchmarks.process.limits import die_first
+from benchmarks.process.program import start
 
 __all__ = ["Command", "die_with_parent", "end_with_parent", "serve", "serve_parent"]
 
@@ -94,7 +95,7 @@ def _watch_parent() -> None:
     die_with_parent()
     die_first()
     code = "import os, select; p = select.poll(); p.register(0, 0); p.poll(); os.killpg(0, 9)"
-    subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    start([sys.executable, "-I", "-S", "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _empty_input() -> None:

@@ -1,0 +1,85 @@
+"""Programs of other people, such as git: run to their end, with their words. Ours are a `benchmarks.process.child`."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.errors import WorkerError
+
+__all__ = ["Ran", "run_program", "start"]
+
+
+class Ran(NamedTuple):
+    """A program that ended.
+
+    Parameters
+    ----------
+    code : int
+        Its exit code, negative when a signal killed it.
+    output, errors : bytes
+        What it wrote to its standard output and error.
+    """
+
+    code: int
+    output: bytes
+    errors: bytes
+
+
+def start(program: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process; options are those of `subprocess.Popen`. Every process of ours begins here."""
+    return subprocess.Popen(program, **options)
+
+
+def run_program(
+    program: Sequence[str],
+    *,
+    given: bytes = b"",
+    timeout_s: float = 60.0,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Ran:
+    """Run a program without a terminal, and wait for its end.
+
+    Parameters
+    ----------
+    program : sequence of str
+        Its name or path, and its arguments.
+    given : bytes, optional
+        Its standard input.
+    timeout_s : float, default=60.0
+        Seconds until it is killed.
+    environment : Mapping of str to str, optional
+        All its variables; by default those of this process.
+    folder : Path, optional
+        Working directory; by default the current one.
+
+    Raises
+    ------
+    WorkerError
+        There is no such program, it cannot be started, or it did not end in time.
+    """
+    name = Path(program[0]).name
+    try:
+        process = start(
+            program,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            cwd=folder,
+        )
+    except FileNotFoundError as error:
+        raise WorkerError(f"there is no program {name!r} here: install it") from error
+    except OSError as error:
+        raise WorkerError(f"{name} cannot be started: {error.strerror or error}") from error
+    with process:
+        try:
+            output, errors = process.communicate(given, timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise WorkerError(f"{name} did not end in {timeout_s:g} s; it was killed") from error
+        finally:
+            process.kill()
+    return Ran(process.returncode, output, errors)
