@@ -11,16 +11,16 @@ from markupsafe import Markup, escape
 
 from benchmarks.errors import NotComparableError
 from benchmarks.layers.comparison import LayerReport
-from benchmarks.records.measurement import Environment
 from deploy import exit_codes
 from deploy.files.atomic import write_file
 from deploy.files.printable import printable
 from deploy.report.answer.deriving import answer_of
 from deploy.report.answer.doubts import noise_parts
+from deploy.report.answer.machine import machine_facts
 from deploy.report.answer.records import Ending
 from deploy.report.answer.wishes import wishes_of
 from deploy.report.drawing.plots import flops_plot, latency_plot, latency_range
-from deploy.report.formatting import answer, percent, size
+from deploy.report.formatting import answer
 from deploy.report.layer_tables import comparison_tables
 from deploy.report.pages.charts import group_bars, pair_bars
 from deploy.report.pages.commands import layers_commands, repeat_command
@@ -103,7 +103,7 @@ def _context(results: Results) -> dict[str, Any]:
         "tables": list(derived.values()),
         "prunings": list(_prunings(results)),
         "models": [(row.label, f"{row.file}, sha256 {row.sha256}{_pruned_by(row)}") for row in results.models],
-        "machine": _machine(results.environment),
+        "machine": machine_facts(results.environment),
         "repeat_by": repeat_by,
         "repeat": escape(repeat),
         "folder": folder,
@@ -182,21 +182,3 @@ def _pruned_by(row: ModelRow) -> str:
         return ""
     settings = ", ".join(f"{name} {value}" for name, value in row.settings.items())
     return f"; pruned by {row.method}{' with ' if settings else ''}{settings}"
-
-
-def _machine(seen: Environment) -> list[tuple[str, str]]:
-    facts: list[tuple[str, str | None]] = [
-        ("processor", seen.cpu),
-        ("cores usable", str(seen.cpu_cores)),
-        ("memory", size(seen.memory_bytes)),
-        ("GPU", None if seen.gpu is None else f"{seen.gpu}{', driver ' if seen.driver else ''}{seen.driver or ''}"),
-        ("system", seen.system),
-        ("virtual machine", None if seen.virtual_machine is None else ("yes" if seen.virtual_machine else "no")),
-        ("frequency governor", seen.governor),
-        ("load at the start", None if seen.load_average is None else f"{seen.load_average:.2f} (1 minute)"),
-        ("used by others", None if seen.busy_fraction is None else percent(seen.busy_fraction)),
-        ("taken by hypervisor", None if seen.steal_fraction is None else percent(seen.steal_fraction)),
-        ("Python", seen.python),
-        ("versions", ", ".join(f"{name} {version}" for name, version in sorted(seen.packages.items())) or None),
-    ]
-    return [(name, "unknown" if value is None else value) for name, value in facts if name != "GPU" or value]

@@ -2,7 +2,7 @@
 
 `records` holds `Answer` and its parts; `deriving` makes it from results, with `scores` (accuracy before and after),
 `doubts` (what speaks against the numbers, grouped and graded), `ending` (the exit code in words) and `wishes` (what was
-asked for). `lines` writes it for a terminal.
+asked for). `lines` writes it for a terminal; `machine` is what is known of the machine.
 """
 
 __all__: list[str] = []

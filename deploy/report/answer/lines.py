@@ -33,7 +33,7 @@ from deploy.report.formatting import (
     size,
 )
 
-__all__ = ["answer_lines"]
+__all__ = ["answer_lines", "hanging"]
 
 _MISSED = {"target": "bold red", "max drop": "bold yellow"}
 
@@ -86,11 +86,11 @@ def answer_lines(answer: Answer, width: int, page: str = "", *, verbose: bool = 
     edge = min(width, max(map(_width, rows), default=0))
     lines = [*_heading(answer, width, edge), Text(), *rows, Text()]
     for name, text in facts:
-        lines += _hanging(Text(f"{_INDENT}{name:<{_FACT}}"), text, width)
+        lines += hanging(Text(f"{_INDENT}{name:<{_FACT}}"), text, width)
     lines += _pointers(answer, width, page)
-    lines += _hanging(Text(), ending, width)
+    lines += hanging(Text(), ending, width)
     if answer.ending.remedy:
-        lines += _hanging(Text(f"{_INDENT}{'to do':<{_FACT}}"), _plain(answer.ending.remedy), width)
+        lines += hanging(Text(f"{_INDENT}{'to do':<{_FACT}}"), _plain(answer.ending.remedy), width)
     for line in lines:
         line.rstrip()
     return lines
@@ -101,8 +101,8 @@ def _heading(answer: Answer, width: int, edge: int) -> Iterator[Text]:
     subject, machine = _plain(answer.subject), _plain(answer.machine)
     needed = _width(subject) + 3 + _width(machine)
     if needed > width:
-        yield from _hanging(Text(), subject, width, style="bold")
-        yield from _hanging(Text(_INDENT), machine, width)
+        yield from hanging(Text(), subject, width, style="bold")
+        yield from hanging(Text(_INDENT), machine, width)
         return
     gap = max(edge - _width(subject) - _width(machine), 3)
     subject.stylize("bold")
@@ -124,18 +124,18 @@ def _rows(answer: Answer, width: int) -> Iterator[Text]:
     for row in answer.backends:
         opening = _opening(row, words, names)
         if row.speedup is None or id(row) not in cells:
-            yield from _hanging(opening, _untimed(row), width)
+            yield from hanging(opening, _untimed(row), width)
             continue
         shown = [cell.ljust(size) for cell, size in zip(cells[id(row)], widths, strict=True)]
         if fixed - len(_GAP) > width:
-            yield from _hanging(opening, Text(_GAP.join(map(str.strip, shown))), width)
+            yield from hanging(opening, Text(_GAP.join(map(str.strip, shown))), width)
             continue
         line = opening + Text(_GAP.join(shown))
         if bar in _BAR:
             line += Text(_GAP + _bar(row.speedup.value, row.promised, scale, bar))
         yield line
         if row.reason and answer.ending.code != exit_codes.INCONCLUSIVE:
-            yield from _hanging(Text(" " * head), _plain(row.reason), width)
+            yield from hanging(Text(" " * head), _plain(row.reason), width)
     if timed and alike:
         yield from _promised(timed[0].promised, fixed, bar, scale, width)
 
@@ -281,11 +281,21 @@ def _pointers(answer: Answer, width: int, page: str) -> Iterator[Text]:
         return
     for part in (why.strip(), where):
         if part:
-            yield from _hanging(Text(_INDENT), Text(part), width)
+            yield from hanging(Text(_INDENT), Text(part), width)
 
 
-def _hanging(opening: Text, text: Text, width: int, style: str = "") -> Iterator[Text]:
-    """Yield a paragraph behind its opening; further lines are indented as far, or two columns where little is left."""
+def hanging(opening: Text, text: Text, width: int, style: str = "") -> Iterator[Text]:
+    """Yield a paragraph behind its opening; further lines are indented as far, or four columns where little is left.
+
+    Parameters
+    ----------
+    opening, text : Text
+        What the first line begins with, and the paragraph.
+    width : int
+        Columns; no line is wider.
+    style : str, optional
+        Of the paragraph.
+    """
     indent = _width(opening)
     if style:
         text.stylize(style)

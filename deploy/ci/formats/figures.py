@@ -1,0 +1,53 @@
+"""How the numbers of a row are written: in its unit, with the interval, so that the limit and its breach differ."""
+
+from __future__ import annotations
+
+from deploy.ci.check_report import CheckRow
+from deploy.report.formatting import NOTHING, count, duration, percent, rate, size
+
+__all__ = ["allowed", "figure", "measured"]
+
+_NS_PER_MS = 1e6
+
+
+def figure(value: float, unit: str) -> str:
+    """Write a number: ``figure(8.0, "ms")`` is ``"8.00 ms"``, ``figure(0.052, "share")`` is ``"5.2 %"``."""
+    match unit:
+        case "ms":
+            return duration(value * _NS_PER_MS)
+        case "1/s":
+            return f"{rate(value)}/s"
+        case "bytes":
+            return size(round(value))
+        case "share":
+            return percent(value, 1 if abs(value) < 0.995 or abs(value) >= 1 else 2)
+        case "MACs" | "parameters":
+            return f"{count(round(value))} {unit}"
+        case _:
+            return f"{value:g} {unit}".rstrip()
+
+
+def measured(row: CheckRow) -> str:
+    """Write what was measured, with its interval: ``"6.21 ms [6.10 ms, 6.40 ms]"``; ``"-"`` where nothing was."""
+    if row.observed is None:
+        return NOTHING
+    value = _written(row, row.observed)
+    if row.low is None or row.high is None:
+        return value
+    return f"{value} [{figure(row.low, row.unit)}, {figure(row.high, row.unit)}]"
+
+
+def allowed(row: CheckRow) -> str:
+    """Write the limit as a number; ``"-"`` where it has none."""
+    return NOTHING if row.allowed is None else _written(row, row.allowed)
+
+
+def _written(row: CheckRow, value: float) -> str:
+    """Write both numbers in full where they differ and would look alike."""
+    if row.allowed is None or row.observed is None or row.allowed == row.observed:
+        return figure(value, row.unit)
+    if figure(row.allowed, row.unit) != figure(row.observed, row.unit):
+        return figure(value, row.unit)
+    if row.unit == "share":
+        return f"{100 * value:.10g} %"
+    return f"{f'{value:,.0f}' if value.is_integer() else f'{value:.12g}'} {row.unit}".rstrip()
