@@ -7,6 +7,7 @@ DeployError                 root; the command line prints it as one line and exi
 ├── BundleError             a bundle is incomplete, changed after it was written, or of an unknown version
 ├── OutputError             results cannot be written (read-only folder, full disk)
 ├── ResultsError            a results file is missing, broken, or of an unknown version
+├── HistoryError            a history file is missing, not one of ours, damaged, or cannot be written
 ├── ExtraMissingError       a command needs an optional part that is not installed
 └── CallError               a call from Python that another package refused; its cause is what that raised
 """
@@ -22,6 +23,7 @@ __all__ = [
     "DeployError",
     "ExportError",
     "ExtraMissingError",
+    "HistoryError",
     "OutputError",
     "RecipeError",
     "ResultsError",
@@ -65,6 +67,10 @@ class OutputError(DeployError):
 
 class ResultsError(DeployError):
     """A results file is missing, broken, or of an unknown version."""
+
+
+class HistoryError(DeployError):
+    """A history file is missing, not one of ours, damaged, of a newer version, or cannot be written."""
 
 
 class ExtraMissingError(DeployError):

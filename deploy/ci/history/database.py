@@ -1,0 +1,189 @@
+"""Opening a history file: to read, or to write one transaction. What SQLite says becomes one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from deploy.ci.history.schema import APPLICATION_ID, VERSION, migrate, version_of
+from deploy.errors import HistoryError
+
+__all__ = ["history_errors", "reading", "writing"]
+
+_PATIENCE_S = 60.0
+"""Another process may be writing: a report takes milliseconds."""
+_MAGIC = b"SQLite format 3\0"
+_REASONS = {
+    sqlite3.SQLITE_FULL: "the disk is full; free some space",
+    sqlite3.SQLITE_READONLY: "the file or its folder is read-only; choose another place",
+    sqlite3.SQLITE_CANTOPEN: "SQLite cannot open it, or make a file beside it; choose another place",
+    sqlite3.SQLITE_PERM: "this is not allowed; choose another place",
+    sqlite3.SQLITE_IOERR: "the disk reports an error, or is full",
+    sqlite3.SQLITE_BUSY: "another process keeps it locked; try again when that has ended",
+    sqlite3.SQLITE_LOCKED: "another process keeps it locked; try again when that has ended",
+    sqlite3.SQLITE_TOOBIG: "a report is larger than SQLite allows",
+}
+"""By primary result code; all else is damage."""
+
+
+@contextmanager
+def history_errors(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with a history file into one line.
+
+    Raises
+    ------
+    HistoryError
+        SQLite refuses, or what stands in the file makes no sense.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if reason := _REASONS.get(code):
+            raise HistoryError(f"history {path}: {reason}") from error
+        raise HistoryError(
+            f"history {path} is damaged ({error}): put a copy in its place, or begin a new one"
+        ) from error
+    except ValueError as error:
+        summary = " ".join(str(error).split())[:200]
+        raise HistoryError(
+            f"history {path} is damaged ({summary}): put a copy in its place, or begin a new one"
+        ) from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a history that is there; whoever writes to it meanwhile is not disturbed, and not seen.
+
+    Raises
+    ------
+    HistoryError
+        It is missing, not a history, damaged, or of another version.
+    """
+    _require_file(path, missing=False)
+    with history_errors(path), closing(_for_reading(path)) as connection:
+        connection.execute("BEGIN")
+        if _is_empty(connection):
+            raise HistoryError(f"history {path} is empty: nothing was written to it yet")
+        _require_known(connection, path)
+        if (version := version_of(connection)) < VERSION:
+            raise HistoryError(
+                f"history {path} is of version {version}, older than this program's {VERSION}: "
+                "deploy history import brings it to the present version"
+            )
+        yield connection
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a history, made where it is missing, for one transaction: all of it is kept, or nothing.
+
+    Other writers are waited for.
+
+    Raises
+    ------
+    HistoryError
+        It cannot be written, is not a history, damaged, or of a newer version.
+    """
+    _require_file(path, missing=True)
+    with history_errors(path), closing(_opened(path, "rwc")) as connection:
+        _require_known(connection, path)  # before anything about it is changed
+        _write_ahead(connection)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            _require_known(connection, path)
+            migrate(connection)
+            yield connection
+        except BaseException:
+            if connection.in_transaction:  # SQLite itself ends it where the disk is full
+                connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+
+def _require_file(path: Path, *, missing: bool) -> None:
+    """Look at the file before SQLite does: it would say the same of a picture and of a torn page."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.exists() and not path.is_file():
+            raise HistoryError(f"history {path}: a pipe or device stands there; choose another place")
+        with path.open("rb") as file:
+            head = file.read(len(_MAGIC))
+    except FileNotFoundError as error:
+        if not missing:
+            raise HistoryError(
+                f"history {path}: no such file; deploy check --history or deploy history import makes it, "
+                "and --history names another place"
+            ) from error
+        if not path.parent.is_dir():
+            raise HistoryError(f"history {path}: there is no folder {path.parent}; make it first") from error
+        return
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise HistoryError(f"history {path}: {(said or str(error)).lower()}; choose another place") from error
+    if head not in (b"", _MAGIC):  # nothing yet: just made, or as mktemp leaves it
+        raise HistoryError(f"history {path} is not an SQLite file; choose another place")
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    (number,) = connection.execute("PRAGMA application_id").fetchone()
+    (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    return not (number or n_tables or version_of(connection))
+
+
+def _require_known(connection: sqlite3.Connection, path: Path) -> None:
+    if _is_empty(connection):
+        return
+    (number,) = connection.execute("PRAGMA application_id").fetchone()
+    if number != APPLICATION_ID:
+        raise HistoryError(f"history {path} is an SQLite file of another program; choose another place")
+    if (version := version_of(connection)) > VERSION:
+        raise HistoryError(
+            f"history {path} is of version {version}; this program knows {VERSION}: use a newer prune-deploy"
+        )
+
+
+def _opened(path: Path, mode: str) -> sqlite3.Connection:
+    address = f"file:{quote(os.path.abspath(path))}?mode={mode}"  # noqa: PTH100 - links are followed by SQLite itself
+    connection = sqlite3.connect(address, uri=True, timeout=_PATIENCE_S, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    # The file may come from somewhere else: nothing that stands in it is run, and torn pages are noticed.
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    return connection
+
+
+def _for_reading(path: Path) -> sqlite3.Connection:
+    """Open to read, also in a folder where SQLite may not put its files beside it."""
+    connection = _opened(path, "ro")
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        if path.with_name(f"{path.name}-wal").exists():
+            raise
+        return _opened(path, "ro&immutable=1")  # nobody is writing: there is no log
+    return connection
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Let readers and a writer not wait for each other; SQLite does not wait for the lock that the change needs."""
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
