@@ -16,12 +16,8 @@ import psutil
 from benchmarks.machine.linux import control_groups, quota_cores, text, value
 from benchmarks.records.measurement import Environment
 
-__all__ = ["CpuTimes", "Watch", "cores_available", "identity", "instruction_sets"]
+__all__ = ["CpuTimes", "Watch", "cores_available", "identity"]
 
-_INSTRUCTIONS = (
-    *("sse4_2", "avx", "fma", "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
-    *("amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "fphp", "i8mm", "bf16", "sve", "sve2"),
-)
 _PACKAGES = ("prune-deploy", "numpy", "onnx")
 _IDLE = ("idle", "iowait")
 _COUNTED_TWICE = ("guest", "guest_nice")  # Linux has them in user and nice already
@@ -142,13 +138,6 @@ def cores_available(root: Path = Path("/")) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [quota for group in control_groups(root) if (quota := quota_cores(group)) is not None]
     return max(1, min([cores, *map(int, quotas)]))
-
-
-def instruction_sets(root: Path = Path("/")) -> tuple[str, ...]:
-    """List the vector instructions that the processor names and runtimes use; empty where it cannot be read."""
-    cpuinfo = text(root / "proc/cpuinfo")
-    flags = (value(cpuinfo, "flags") or value(cpuinfo, "Features") or "").split()
-    return tuple(name for name in _INSTRUCTIONS if name in flags)
 
 
 def _hostname_sha256() -> str:

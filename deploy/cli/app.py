@@ -83,7 +83,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         ),
         "doctor": Entry(
             "deploy.cli.doctor:doctor",
-            "List backends, devices and data sets with their versions, and for each unusable one why and what to do.",
+            "Say what this machine is, and list backends and data sets, with what to do about each unusable one.",
         ),
         "plan": Entry("", "Read, draw, compare, apply and transfer pruning plans."),
         "table": Entry("", "Build, print and check latency tables: what each width of a network costs on a backend."),

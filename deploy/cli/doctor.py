@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from platform import python_version
 from typing import Annotated
 
 import typer
@@ -13,8 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from backends import registry
-from benchmarks.machine.environment import Watch, instruction_sets
-from deploy.report.terminal import as_text
+from benchmarks.machine.board.identity import read_board
+from benchmarks.machine.environment import cores_available
+from deploy.edge.profile.identity import board_table
+from deploy.report.terminal import as_text, print_table
 from deploy.sources.datasets.data import data_availability
 from prune_deploy import how_to_install
 
@@ -39,16 +43,13 @@ EXTRAS = {
 def doctor(
     data_root: Annotated[Path | None, typer.Option("--data-root", help="Directory of the data sets.")] = None,
 ) -> None:
-    """List backends, devices and data sets with their versions, and for each unusable one why and what to do."""
+    """Say what this machine is, and list backends and data sets, with what to do about each unusable one."""
     console = Console(highlight=False, markup=False)
-    machine = Watch().finish()
-    console.print(as_text(f"prune-deploy {version('prune-deploy')}, Python {machine.python}, {sys.platform}"))
-    console.print(
-        as_text(
-            f"{machine.cpu or 'a processor without a name'}, {machine.cpu_cores} usable cores, "
-            f"{machine.memory_bytes / 2**30:.0f} GiB memory, {' '.join(instruction_sets()) or 'instructions unknown'}"
-        )
-    )
+    program = f"prune-deploy {version('prune-deploy')}, Python {python_version()}, {sys.platform}"
+    console.print(as_text(f"{program}, {cores_available()} usable cores"))
+    # The runtimes have a table of their own, with the reasons for those that are missing.
+    board = board_table(read_board())
+    print_table(replace(board, rows=tuple(row for row in board.rows if row[0] != "runtimes")), console)
     why_not = "why not, and what to do"
     table = Table("backend", "device", "version", "usable", why_not, title="Backends", title_justify="left")
     for name in registry.names():

@@ -172,6 +172,49 @@ def test_a_single_rail_needs_no_known_name(board):
     assert meter.stop() == 3_000_000
 
 
+def test_the_rails_that_feed_a_module_between_them_are_added(board):
+    for channel, label in enumerate(("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"), 1):
+        board.rail("hwmon3", channel, label, 5000, 200)
+    board.rail("hwmon4", 2, "VDDQ_VDD2_1V8AO", 5000, 9000)
+    meter = board.meter(clock=ticking()).start()
+    for _ in range(9):
+        meter._source.add()
+    assert meter.stop() == 3_000_000, "3 W for a second"
+    assert meter.sources == ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"power_now": 11_250_000}, {"current_now": -1_000_000, "voltage_now": 11_250_000}],
+    ids=["power", "current"],
+)
+def test_a_battery_counts_while_it_is_discharged(board, told):
+    for name, text in {"type": "Battery", "status": "Discharging", **told}.items():
+        board.write(f"sys/class/power_supply/BAT0/{name}", text)
+    board.write("sys/class/power_supply/hidpp_battery_0/type", "Battery")
+    board.write("sys/class/power_supply/hidpp_battery_0/scope", "Device")
+    board.write("sys/class/power_supply/hidpp_battery_0/status", "Discharging")
+    meter = board.meter(clock=ticking()).start()
+    for _ in range(9):
+        meter._source.add()
+    assert meter.stop() == 11_250_000
+    assert meter.sources == ("battery BAT0",)
+
+
+def test_the_power_meter_of_a_server_counts_where_nothing_else_does(board):
+    board.write("sys/class/hwmon/hwmon2/name", "power_meter")
+    board.write("sys/class/hwmon/hwmon2/power1_average", 212_000_000)
+    meter = board.meter()
+    assert meter.sources == ("power meter of the machine (ACPI)",)
+    assert meter.why is None
+
+
+def test_what_counts_is_known_before_the_start(board):
+    """The runner asks before it measures whether anything does."""
+    board.zone("0", "package-0", 100)
+    assert board.meter().sources == ("package-0",)
+
+
 def test_rails_that_may_be_parts_of_each_other_are_not_added(board):
     board.rail("hwmon0", 1, "A", 5000, 1000)
     board.rail("hwmon0", 2, "B", 5000, 1000)

@@ -1,0 +1,102 @@
+"""A board, as records. None is what the machine does not tell."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from benchmarks.records.base import Record
+
+__all__ = ["Accelerator", "Board", "Cache", "CoreKind", "Role", "Temperature"]
+
+Role = Literal["big", "middle", "little", "performance", "efficient", "low power"]
+
+
+class CoreKind(Record):
+    """Cores of one kind."""
+
+    name: str = Field(description="of its design where the part number is known: Cortex-A76; else what the system says")
+    role: Role | None = Field(None, description="None where all cores are alike, or nothing orders them")
+    role_from: str = Field("", description="what tells the role")
+    cores: tuple[NonNegativeInt, ...] = Field(min_length=1, description="logical cores that are switched on")
+    capacity: PositiveInt | None = Field(None, description="of the kernel's scheduler; the strongest core has 1024")
+    min_khz: PositiveInt | None = None
+    max_khz: PositiveInt | None = None
+    governor: str | None = Field(None, description="several are separated by commas")
+
+    @property
+    def title(self) -> str:
+        """Name with its role: ``"Cortex-A76 (big)"``."""
+        return f"{self.name} ({self.role})" if self.role else self.name
+
+
+class Cache(Record):
+    """Caches of one level and size."""
+
+    level: PositiveInt
+    kind: Literal["data", "instruction", "unified"]
+    bytes: PositiveInt = Field(description="of each")
+    number: PositiveInt = Field(description="how many there are")
+
+
+class Temperature(Record):
+    """One sensor that the system reads."""
+
+    name: str
+    celsius: float
+    of_cores: bool = Field(description="whether it is at the processor, as its name says")
+
+
+class Accelerator(Record):
+    """What computes beside the cores, as far as the system names it."""
+
+    kind: Literal["GPU", "NPU"]
+    name: str
+    driver: str | None = None
+
+
+class Board(Record):
+    """What a machine is."""
+
+    model: str | None = None
+    soc: str | None = Field(None, description="of the device tree: rockchip,rk3588")
+    cpu: str | None = Field(None, description="as the processor names itself")
+    architecture: str
+    kinds: tuple[CoreKind, ...] = Field((), description="the strongest first")
+    physical_cores: PositiveInt | None = None
+    features: tuple[str, ...] = Field((), description="vector instructions of all cores that runtimes use")
+    caches: tuple[Cache, ...] = ()
+    memory_bytes: PositiveInt | None = None
+    memory_limit_bytes: PositiveInt | None = Field(None, description="of the control group; None where it has none")
+    quota_cores: PositiveFloat | None = Field(None, description="CPU time of the control group, in cores")
+    system: str | None = None
+    kernel: str | None = None
+    within: tuple[str, ...] = Field((), description="containers and virtual machines that it shows itself to be in")
+    temperatures: tuple[Temperature, ...] = ()
+    throttling: tuple[str, ...] = Field((), description="what would tell that the clock is held down")
+    energy: tuple[str, ...] = Field((), description="what counts energy")
+    no_energy: str = Field("", description="why nothing does")
+    accelerators: tuple[Accelerator, ...] = ()
+    runtimes: dict[str, str] = Field(default_factory=dict, description="versions of what can run a model here")
+
+    @property
+    def cores(self) -> int:
+        """How many logical cores are switched on."""
+        return sum(len(kind.cores) for kind in self.kinds)
+
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """What this machine does not tell."""
+        clocks = any(kind.max_khz for kind in self.kinds)
+        governors = any(kind.governor for kind in self.kinds)
+        told = {
+            "the board's name": self.model,
+            "caches": self.caches,
+            "clock frequencies": clocks,
+            "frequency governor": governors,
+            "temperatures": self.temperatures,
+            "throttling": self.throttling,
+            "energy": self.energy,
+        }
+        return tuple(name for name, value in told.items() if not value)

@@ -1,0 +1,1 @@
+"""Boards at the edge: what one is and how a network fares on it (`profile`)."""
