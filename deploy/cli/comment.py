@@ -17,7 +17,7 @@ __all__ = ["comment"]
 
 
 def comment(
-    report: Annotated[Path, typer.Argument(metavar="REPORT", help="What `deploy check -o` wrote.")],
+    report: Annotated[Path, typer.Argument(metavar="REPORT", help="The check.json that deploy check wrote.")],
     name: Annotated[
         str, typer.Option("--name", help="Of the comment, for jobs that each have one; default: the check's title.")
     ] = "",

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from deploy.ci.check_report import CheckRow
-from deploy.report.formatting import NOTHING, count, duration, percent, rate, size
+from deploy.report.formatting import NOTHING, count, duration, percent, rate
 
 __all__ = ["allowed", "figure", "measured"]
 
 _NS_PER_MS = 1e6
+_MB = 10**6
+_SMALL = 5e-4
+"""Shares below it have no digit before the second decimal."""
 
 
 def figure(value: float, unit: str) -> str:
-    """Write a number: ``figure(8.0, "ms")`` is ``"8.00 ms"``, ``figure(0.052, "share")`` is ``"5.2 %"``."""
+    """Write a number: ``figure(8.0, "ms")`` is ``"8.00 ms"``, ``figure(0.052, "share")`` is ``"5.2 %"``.
+
+    Bytes are written in the unit of the check file, of 10^6.
+    """
     match unit:
         case "ms":
             return duration(value * _NS_PER_MS)
         case "1/s":
             return f"{rate(value)}/s"
         case "bytes":
-            return size(round(value))
+            return f"{value / _MB:.3g} MB" if value < 1000 * _MB else f"{value / _MB:,.0f} MB"
         case "share":
-            return percent(value, 1 if abs(value) < 0.995 or abs(value) >= 1 else 2)
+            return f"{100 * value:.2g} %" if 0 < abs(value) < _SMALL else percent(value, 1)
         case "MACs" | "parameters":
             return f"{count(round(value))} {unit}"
         case _:
@@ -28,13 +34,17 @@ def figure(value: float, unit: str) -> str:
 
 
 def measured(row: CheckRow) -> str:
-    """Write what was measured, with its interval: ``"6.21 ms [6.10 ms, 6.40 ms]"``; ``"-"`` where nothing was."""
+    """Write what was measured, with its interval: ``"6.21 ms [6.10, 6.40]"``; ``"-"`` where nothing was."""
     if row.observed is None:
         return NOTHING
     value = _written(row, row.observed)
     if row.low is None or row.high is None:
         return value
-    return f"{value} [{figure(row.low, row.unit)}, {figure(row.high, row.unit)}]"
+    ends = [figure(end, row.unit) for end in (row.low, row.high)]
+    unit = value.rpartition(" ")[2]
+    if all(end.rpartition(" ")[2] == unit for end in ends):
+        ends = [end.rpartition(" ")[0] for end in ends]
+    return f"{value} [{', '.join(ends)}]"
 
 
 def allowed(row: CheckRow) -> str:

@@ -53,7 +53,7 @@ def _finding(report: CheckReport, row: CheckRow, environment: Mapping[str, str])
     return {
         "description": printable(f"{row.where}: {row.reason}; limit: {row.statement}{remedy}"),
         "check_name": f"deploy-check/{printable(row.limit)}",
-        "fingerprint": sha256(key.encode(errors="surrogatepass")).hexdigest(),
+        "fingerprint": sha256(key.encode()).hexdigest(),
         "severity": _severity(row),
         "location": {"path": printable(file_in_repository(report, row, environment)), "lines": {"begin": 1}},
         "categories": ["Performance"],

@@ -47,12 +47,13 @@ def print_check(report: CheckReport, console: Console | None = None, *, page: st
     console = console or Console(highlight=False)
     style = _OF_ALL[outcome_of(report)]
     _print(_opening(report, console.width, style), console)
-    if rows := report.rows if verbose else kept(report):
-        print_table(_table("All limits" if verbose else "Kept", rows), console)
     if verbose:
+        print_table(_all(report.rows), console)
         for name, results in report.results.items():
             _print([Text(printable(name), "bold"), Text()], console)
             print_results(results, console, verbose=True)
+    elif rows := kept(report):
+        print_table(_kept(rows), console)
     _print(_closing(report, console.width, style, page), console)
 
 
@@ -96,7 +97,11 @@ def _row(row: CheckRow, width: int) -> Iterator[Text]:
         )
 
 
-def _table(title: str, rows: tuple[CheckRow, ...]) -> Table:
+def _all(rows: Iterable[CheckRow]) -> Table:
     cells = tuple((row.where, row.statement, allowed(row), measured(row), WORDS[row.verdict]) for row in rows)
-    columns = (*left("Model", "Limit"), "Allowed", "Measured", *left("Verdict"))
-    return Table(title, columns, cells)
+    return Table("All limits", (*left("Model", "Limit"), "Allowed", "Measured", *left("Verdict")), cells)
+
+
+def _kept(rows: Iterable[CheckRow]) -> Table:
+    cells = tuple((row.where, row.statement, measured(row)) for row in rows)
+    return Table("Kept", (*left("Model", "Limit"), "Measured"), cells)

@@ -74,7 +74,7 @@ def _page(report: CheckReport, rows: Sequence[CheckRow], folded: Iterable[str]) 
     made_by = f"{report.environment.cpu or 'unknown processor'}, prune-deploy {report.tool_version}"
     parts = [
         f"## {_SIGNS[outcome_of(report)]} deploy check: {inline(verdict_of(report))}",
-        f"{inline(setting_of(report))}. {inline(made_by)}.",
+        f"Checked: {inline(setting_of(report))}. {inline(made_by)}.",
     ]
     if rows:
         parts += [_table(rows), _remedies(rows)]
