@@ -20,7 +20,7 @@ from benchmarks.answers.reference import (
     require_agreement,
 )
 from benchmarks.answers.rounding import rounding_of
-from benchmarks.errors import NoAnswerError, RandomAnswersError, WorkerError, WrongAnswersError
+from benchmarks.errors import NoAnswerError, NotComparableError, RandomAnswersError, WorkerError, WrongAnswersError
 from benchmarks.process.measured import HOW_TO_WAIT, MeasuredWorker
 from benchmarks.records.measurement import (
     Agreement,
@@ -73,6 +73,22 @@ class Arm:
     failure: str | None = None
     failure_kind: str | None = None
     unchecked: str = ""
+
+    def go_on_from(self, earlier: Measurement) -> None:
+        """Take over what was gathered of the same subject before.
+
+        Raises
+        ------
+        NotComparableError
+            It is another subject.
+        """
+        if earlier.subject != self.subject:
+            raise NotComparableError(
+                f"{self.subject.label}: the earlier measurement is of another file, backend or options: measure anew"
+            )
+        self.trials = list(earlier.trials)
+        self.agreement = self.agreement or earlier.agreement
+        self.backend_version = self.backend_version or earlier.backend_version
 
     def fail(self, error: Exception, kind: str) -> None:
         """Remember why there are no samples."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from benchmarks.records.measurement import Comparison, Cost, Interval, Measurement
+from benchmarks.records.measurement import Comparison, Cost, Fitness, Interval, Measurement
 from benchmarks.settings import Settings
 from benchmarks.stats.log_ratios import Verdict, log_ratios, require_comparable
 from benchmarks.stopping import judge_pairs
 
-__all__ = ["MIN_PAIRS", "compared"]
+__all__ = ["MIN_PAIRS", "compared", "continued"]
 
 MIN_PAIRS = 2
 """Fewer have no interval."""
@@ -62,4 +62,31 @@ def compared(
         margin=settings.margin,
         verdict=verdict,
         ended=ended,
+    )
+
+
+def continued(earlier: Measurement, later: Measurement) -> Measurement:
+    """Return a measurement that went on from an earlier one, which holds the trials of both.
+
+    What spoke against the machine, then or later, speaks against all of it.
+
+    Parameters
+    ----------
+    earlier, later : Measurement
+        Of one subject; the trials of the earlier one are the first of the later one, unless that failed.
+    """
+    reasons = {
+        reason.words: reason
+        for one in (later, earlier)
+        for reason in (() if one.fitness is None else one.fitness.reasons)
+    }
+    grave_first = tuple(sorted(reasons.values(), key=lambda reason: reason.severity != "unfit"))
+    looked = earlier.fitness is not None or later.fitness is not None
+    return later.model_copy(
+        update={
+            "fitness": Fitness(reasons=grave_first) if looked else None,
+            "doubts": tuple(dict.fromkeys((*later.doubts, *earlier.doubts))),
+            "budget_s": (earlier.budget_s or 0.0) + (later.budget_s or 0.0) or None,
+            "started_utc": earlier.started_utc,
+        }
     )

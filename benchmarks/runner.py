@@ -7,20 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from backends.base import Array
 from benchmarks.answers.reference import Reference
 from benchmarks.arm import PreparedArm
-from benchmarks.comparison import MIN_PAIRS, compared
+from benchmarks.comparison import MIN_PAIRS, compared, continued
 from benchmarks.errors import NotComparableError, SettingError
 from benchmarks.journal import Journal
 from benchmarks.machine.machine import Machine, ThisMachine
 from benchmarks.process.measured import Launch, MeasuredProcess
-from benchmarks.records.measurement import Comparison, Cost, Measurement
+from benchmarks.records.measurement import Comparison, Cost, Measurement, Trial
 from benchmarks.settings import Settings
 from benchmarks.stopping import enough_pairs, enough_trials
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.trials import Schedule
 
-__all__ = ["Progress", "Settings", "SubjectSpec", "compare", "measure"]
+__all__ = ["Progress", "Settings", "SubjectSpec", "Until", "compare", "measure"]
 
 Progress = Callable[[str], None]
+Until = Callable[[Sequence[Trial], bool], str | None]
+"""Says of the trials made so far in words why no further one is needed, else None; the flag: the budget is spent."""
 
 
 def measure(
@@ -34,6 +36,8 @@ def measure(
     launch: Launch = MeasuredProcess,
     machine: Machine | None = None,
     journal: Journal | None = None,
+    earlier: Measurement | None = None,
+    until: Until | None = None,
 ) -> Measurement:
     """Measure one model.
 
@@ -58,6 +62,10 @@ def measure(
         Its clock and lock; left out: this one's.
     journal : Journal, optional
         Receives each trial as it ends, so that a run that is killed has lost no more than one.
+    earlier : Measurement, optional
+        Of the same subject on this machine: its trials are the first ones.
+    until : callable, optional
+        Says when enough was measured, in the place of `benchmarks.stopping.enough_trials`.
 
     Returns
     -------
@@ -75,8 +83,12 @@ def measure(
     arm = PreparedArm.prepare(spec, feeds, reference, settings, say)
     # Whoever reads the journal of a killed run wants to know what the model costs.
     costs = [] if journal is None else [cost or arm.counted()]
+    if earlier is not None:
+        arm.go_on_from(earlier)
     schedule = Schedule([arm], settings, say, launch, machine or ThisMachine(), journal, costs)
-    return schedule.run(lambda spent: enough_trials(arm.trials, settings, spent=spent))[0]
+    until = until or (lambda trials, spent: enough_trials(trials, settings, spent=spent))
+    measured = schedule.run(lambda spent: until(arm.trials, spent))[0]
+    return measured if earlier is None else continued(earlier, measured)
 
 
 def compare(
@@ -92,6 +104,7 @@ def compare(
     launch: Launch = MeasuredProcess,
     machine: Machine | None = None,
     journal: Journal | None = None,
+    earlier: Comparison | None = None,
 ) -> Comparison:
     """Measure two models in turn, pair by pair and block by block, until the verdict is clear or the budget ends.
 
@@ -118,6 +131,8 @@ def compare(
         Its clock and lock; left out: this one's.
     journal : Journal, optional
         Receives each trial as it ends, so that a run that is killed has lost no more than one.
+    earlier : Comparison, optional
+        Of the same two on this machine, with ``settings.provisional``: its pairs are the first ones.
 
     Raises
     ------
@@ -148,8 +163,13 @@ def compare(
     if feeds is None:
         _share_real_inputs(arms, (baseline_reference, candidate_reference))
     costs = costs or (arms[0].counted(), arms[1].counted())
+    if earlier is not None:
+        for arm, side in zip(arms, earlier.sides, strict=True):
+            arm.go_on_from(side)
     schedule = Schedule(arms, settings, say, launch, machine or ThisMachine(), journal, costs)
     of_baseline, of_candidate = schedule.run(lambda spent: enough_pairs(arms[0], arms[1], settings, spent=spent))
+    if earlier is not None:
+        of_baseline, of_candidate = continued(earlier.baseline, of_baseline), continued(earlier.candidate, of_candidate)
     return compared(of_baseline, of_candidate, costs, settings, ended=of_baseline.ended)
 
 

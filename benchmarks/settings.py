@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from benchmarks.errors import SettingError
 from benchmarks.process.warmup import WarmUpLimits
+from benchmarks.stats.group_sequential import InterimAnalyses
 
 __all__ = ["NOT_A_VERDICT", "BlockPlan", "Settings", "plan_blocks"]
 
@@ -64,6 +65,11 @@ class Settings:
         Seconds in which a measured process must answer any one question (compiling is the longest).
     check : bool, default=True
         Whether answers are compared with a reference before anything is timed.
+    analyses : InterimAnalyses
+        When the pairs of a comparison are looked at; several comparisons that are judged together share one error.
+    provisional : bool, default=False
+        The budget is a share of a larger one: what it leaves undecided goes on later, and the looks at its end are
+        those of `analyses` and no other.
     fast : bool, default=False
         The numbers are a first look: a comparison is never decided. See `quick`.
     """
@@ -81,6 +87,8 @@ class Settings:
     seed: int = 0
     timeout_s: float = 600.0
     check: bool = True
+    analyses: InterimAnalyses = field(default_factory=InterimAnalyses)
+    provisional: bool = False
     fast: bool = False
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from benchmarks.arm import Arm
 from benchmarks.records.measurement import Interval, Trial
 from benchmarks.settings import NOT_A_VERDICT, Settings
-from benchmarks.stats.group_sequential import InterimAnalyses, plan_analyses
+from benchmarks.stats.group_sequential import plan_analyses
 from benchmarks.stats.log_ratios import log_ratios
 from benchmarks.stats.sequential_test import Decision, decide, early_end
 from benchmarks.stats.summary import median_interval, percentile, supports
@@ -18,7 +18,6 @@ __all__ = ["MOST_TRIALS", "enough_pairs", "enough_trials", "judge_pairs"]
 MOST_TRIALS = 30
 """Of one model measured alone; what they do not settle is not a matter of more trials."""
 
-_ANALYSES = InterimAnalyses()
 _ERROR = 0.05
 _FEWEST_PAIRS = 2  # fewer have no interval
 _FEWEST_FOR_A_VERDICT = 6  # fewer have none of 95 %
@@ -89,7 +88,7 @@ def judge_pairs(ratios: Sequence[float], settings: Settings, *, spent: bool) -> 
     ratios : sequence of float
         log(baseline / candidate) of at least two pairs.
     settings : Settings
-        Margin, strictness, and the number of pairs if it is fixed.
+        Margin, strictness, when is looked, and the number of pairs if it is fixed.
     spent : bool
         Whether no further pair will be made.
     """
@@ -98,9 +97,9 @@ def judge_pairs(ratios: Sequence[float], settings: Settings, *, spent: bool) -> 
         decision = early_end(
             ratios,
             settings.margin,
-            _ANALYSES,
+            settings.analyses,
             budget_s=settings.budget_s,
-            seconds_left=0.0 if spent else 1.0,
+            seconds_left=0.0 if spent and not settings.provisional else 1.0,
             seconds_per_pair=1.0,
             strict=settings.strict,
         )
@@ -112,6 +111,9 @@ def judge_pairs(ratios: Sequence[float], settings: Settings, *, spent: bool) -> 
         decision = Decision(verdict="inconclusive", speedup=None, look=None, spent=0.0, reason=reason)
     else:
         decision = decide(ratios, settings.margin, plan_analyses(_ERROR, n, n_looks=1), strict=settings.strict)
+    if decision.verdict == "continue" and spent:
+        reason = f"{n} pairs decide nothing yet"
+        decision = decision.model_copy(update={"verdict": "inconclusive", "reason": reason})
     if decision.verdict == "continue":
         return decision
     if settings.fast:

@@ -70,8 +70,10 @@ class Schedule:
         self._machine = machine
         self._journal = journal
         self._costs = costs
-        self._rng = random.Random(settings.seed)
-        self._n_launched = 0
+        before = [trial.order for arm in arms for trial in arm.trials]
+        self._n_launched = max(before, default=-1) + 1
+        # What goes on does not repeat the orders of what came before.
+        self._rng = random.Random(settings.seed if not before else f"{settings.seed} after {len(before)}")
 
     def run(self, enough: Enough) -> list[Measurement]:
         """Measure until `enough` says so; one record for each arm, in their order."""

@@ -2,6 +2,7 @@
 
 DeployError                 root; the command line prints it as one line and exits with 2
 ├── RecipeError             a recipe is missing, malformed, or has an unknown key
+├── CheckFileError          a check file is missing or malformed, or its baseline cannot be had
 ├── SourceError             a network, its weights or a data set cannot be found or read
 ├── ExportError             the network cannot be exported, or the ONNX file is not valid
 ├── BundleError             a bundle is incomplete, changed after it was written, or of an unknown version
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 __all__ = [
     "BundleError",
     "CallError",
+    "CheckFileError",
     "DeployError",
     "ExportError",
     "ExtraMissingError",
@@ -47,6 +49,10 @@ class DeployError(Exception):
 
 class RecipeError(DeployError, ValueError):
     """A recipe is missing, malformed, or has an unknown key."""
+
+
+class CheckFileError(DeployError, ValueError):
+    """A check file is missing or malformed, or its baseline cannot be had."""
 
 
 class SourceError(DeployError):

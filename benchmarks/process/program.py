@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +41,7 @@ def run_program(
     timeout_s: float = 60.0,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    output: Path | None = None,
 ) -> Ran:
     """Run a program without a terminal, and wait for its end.
 
@@ -55,6 +57,8 @@ def run_program(
         All its variables; by default those of this process.
     folder : Path, optional
         Working directory; by default the current one.
+    output : Path, optional
+        A file that receives its standard output, which may be large.
 
     Raises
     ------
@@ -62,24 +66,21 @@ def run_program(
         There is no such program, it cannot be started, or it did not end in time.
     """
     name = Path(program[0]).name
-    try:
-        process = start(
-            program,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            cwd=folder,
-        )
-    except FileNotFoundError as error:
-        raise WorkerError(f"there is no program {name!r} here: install it") from error
-    except OSError as error:
-        raise WorkerError(f"{name} cannot be started: {error.strerror or error}") from error
-    with process:
+    with ExitStack() as stack:
+        written = subprocess.PIPE if output is None else stack.enter_context(output.open("wb"))
         try:
-            output, errors = process.communicate(given, timeout=timeout_s)
+            process = start(
+                program, stdin=subprocess.PIPE, stdout=written, stderr=subprocess.PIPE, env=environment, cwd=folder
+            )
+        except FileNotFoundError as error:
+            raise WorkerError(f"there is no program {name!r} here: install it") from error
+        except OSError as error:
+            raise WorkerError(f"{name} cannot be started: {error.strerror or error}") from error
+        stack.enter_context(process)
+        try:
+            printed, errors = process.communicate(given, timeout=timeout_s)
         except subprocess.TimeoutExpired as error:
             raise WorkerError(f"{name} did not end in {timeout_s:g} s; it was killed") from error
         finally:
             process.kill()
-    return Ran(process.returncode, output, errors)
+    return Ran(process.returncode, printed or b"", errors)

@@ -1,0 +1,140 @@
+"""Limits that stand for themselves: latency, throughput, load time and memory of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean, median
+
+from benchmarks.errors import SettingError
+from benchmarks.records.measurement import Interval, Measurement, Trial
+from benchmarks.stats.summary import median_interval, percentile_interval, supports
+from deploy.ci.check_file import Limits
+from deploy.ci.finding import MORE_TIME, QUIETER, Finding, against, in_mb, not_measured, why_unfit
+from deploy.report.formatting import duration, rate
+
+__all__ = ["PERCENTILES", "judge_alone", "judge_trials"]
+
+PERCENTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99, "p999_ms": 0.999}
+"""Limits of latency, and the percentile that each is of."""
+
+_MEMORY = "memory_mb"
+_MB = 10**6
+
+
+def judge_alone(limits: Limits, measured: Measurement, *, confidence: float, accept_unfit: bool) -> Iterator[Finding]:
+    """Yield what a model that was measured says of its absolute limits.
+
+    Parameters
+    ----------
+    limits : Limits
+        Latencies, throughput, load time and memory are looked at.
+    measured : Measurement
+        Alone, or beside its baseline.
+    confidence : float
+        Of each interval.
+    accept_unfit : bool
+        Whether numbers of an unfit machine are believed.
+    """
+    unfit = why_unfit([measured]) if measured.unfit and not accept_unfit else ""
+    for one in judge_trials(limits, measured.trials, measured.subject.batch, confidence):
+        if measured.failure is not None:
+            yield not_measured(one.limit, one.statement, measured, one.allowed, one.unit)
+        elif unfit and one.limit != _MEMORY:
+            yield one._replace(verdict="unfit", reason=f"{unfit}; {one.reason}", remedy=QUIETER)
+        else:
+            yield one
+
+
+def judge_trials(limits: Limits, trials: Sequence[Trial], batch: int, confidence: float) -> Iterator[Finding]:
+    """Yield what the trials of a model say of its absolute limits, whatever the machine was like.
+
+    Parameters
+    ----------
+    limits : Limits
+        See `judge_alone`.
+    trials : sequence of Trial
+        Those that were made.
+    batch : int
+        Examples of one call.
+    confidence : float
+        Of each interval.
+    """
+    for limit, statement, allowed, unit, write, interval in _absolute(limits, trials, batch, confidence):
+        if isinstance(interval, str):
+            yield Finding(limit, statement, "inconclusive", interval, MORE_TIME, allowed, unit=unit)
+            continue
+        # A rate has a limit from below.
+        sign = -1 if limit == "throughput_per_s" else 1
+        ends = sorted((sign * interval.low, sign * interval.high))
+        verdict = against(sign * interval.value, ends, sign * allowed)
+        reason = write(interval.value)
+        if interval.low != interval.high:
+            reason += f" ({write(interval.low)} to {write(interval.high)})"
+        undecided = verdict == "inconclusive"
+        yield Finding(
+            limit,
+            statement,
+            verdict,
+            f"not decided: {reason}" if undecided else reason,
+            MORE_TIME if undecided else "",
+            allowed,
+            interval.value,
+            interval.low,
+            interval.high,
+            unit,
+        )
+
+
+_Absolute = tuple[str, str, float, str, Callable[[float], str], Interval | str]
+
+
+def _absolute(limits: Limits, trials: Sequence[Trial], batch: int, confidence: float) -> Iterator[_Absolute]:
+    """Yield limit, statement, allowed, unit, how a value is written, and its interval or why there is none."""
+    for limit, share in PERCENTILES.items():
+        allowed = getattr(limits, limit)
+        if allowed is not None:
+            name = f"p{100 * share:g}"
+            yield limit, f"{name} at most {allowed:g} ms", allowed, "ms", _ms, _percentile(trials, share, confidence)
+    if (allowed := limits.throughput_per_s) is not None:
+        rates = _over_trials(trials, lambda trial: 1e9 * batch / fmean(trial.calls_ns), confidence)
+        yield "throughput_per_s", f"at least {allowed:g} examples per second", allowed, "1/s", _per_second, rates
+    if (allowed := limits.load_ms) is not None:
+        loads = _over_trials(trials, lambda trial: trial.load_ns / 1e6, confidence)
+        yield "load_ms", f"load time at most {allowed:g} ms", allowed, "ms", _ms, loads
+    if limits.memory_mb is not None:
+        peaks = _over_trials(trials, lambda trial: float(trial.memory.peak_bytes), confidence)
+        statement = f"peak memory at most {limits.memory_mb:g} MB"
+        yield _MEMORY, statement, limits.memory_mb * _MB, "bytes", lambda value: in_mb(round(value)), peaks
+
+
+def _percentile(trials: Sequence[Trial], share: float, confidence: float) -> Interval | str:
+    """Return a percentile of the latency in ms: the median over processes, others over all calls."""
+    if share == 0.5:
+        return _over_trials(trials, lambda trial: median(trial.calls_ns) / 1e6, confidence)
+    calls = [ns for trial in trials for ns in trial.calls_ns]
+    if not supports(len(calls), share):
+        return f"{len(calls)} calls are too few for p{100 * share:g}"
+    try:
+        found = percentile_interval(calls, share, confidence)
+    except SettingError as error:
+        return str(error)
+    return Interval(
+        value=found.value / 1e6, low=found.low / 1e6, high=found.high / 1e6, confidence=found.confidence, n=found.n
+    )
+
+
+def _over_trials(trials: Sequence[Trial], value: Callable[[Trial], float], confidence: float) -> Interval | str:
+    if len(trials) < 2:
+        return "a single process"
+    found = median_interval([value(trial) for trial in trials], confidence)
+    if found.confidence < confidence - 1e-9:
+        return f"{len(trials)} processes are too few"
+    return found
+
+
+def _ms(value: float) -> str:
+    return duration(1e6 * value)
+
+
+def _per_second(value: float) -> str:
+    return f"{rate(value)} per second"

@@ -1,0 +1,51 @@
+"""Whether a model still answers as its baseline does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from benchmarks.arm import PreparedArm
+from benchmarks.records.measurement import Measurement
+from benchmarks.runner import Progress, measure
+from benchmarks.settings import Settings
+from benchmarks.subject.given import GivenInputs
+from benchmarks.subject.subject import SubjectSpec
+from deploy.results.bench_grid import reference_of
+
+__all__ = ["answers_beside"]
+
+_MOST = 4
+"""Of several inputs that were given, so many are looked at."""
+
+
+def answers_beside(candidate: SubjectSpec, baseline: SubjectSpec, settings: Settings, say: Progress) -> Measurement:
+    """Compare the compiled candidate with the reference answers of its baseline, to the same inputs.
+
+    Parameters
+    ----------
+    candidate, baseline : SubjectSpec
+        Of one backend.
+    settings : Settings
+        Of the job.
+    say : callable
+        Receives one short line for each step.
+
+    Returns
+    -------
+    Measurement
+        A quick one: its agreement or failure is what counts.
+    """
+    say(f"{candidate.backend}: answers of {candidate.label} beside those of {baseline.label}")
+    arm = PreparedArm.prepare(baseline, None, reference_of(baseline.model), settings, say)
+    quick = replace(settings.quick(), trials=1)
+    if arm.failure is not None or not arm.references:
+        return measure(baseline, settings=quick, progress=say)
+    given = replace(candidate, given=GivenInputs(), shapes=arm.sizes.shapes, batch=None)
+    measured = None
+    for reference in arm.references[:_MOST]:
+        named = replace(reference, source=f"the baseline, by {reference.source}")
+        measured = measure(given, reference=named, settings=quick, progress=say)
+        if measured.failure is not None:
+            break
+    assert measured is not None
+    return measured

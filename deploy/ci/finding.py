@@ -1,0 +1,110 @@
+"""`Finding`: what is known of one limit, before the policy of the check file; the words that all findings share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from benchmarks.records.measurement import Measurement
+from deploy.ci.check_file import Limits
+from deploy.ci.check_report import CheckRow, Outcome, RowVerdict
+
+__all__ = ["MORE_TIME", "QUIETER", "WRONG", "Asked", "Finding", "against", "in_mb", "not_measured", "why_unfit"]
+
+WRONG = "WrongAnswersError"
+"""Kind of failure of a model that answers wrongly."""
+MORE_TIME = "give it more time: --budget"
+QUIETER = "measure again when the machine is quieter, or accept its numbers with --accept-unfit"
+
+_MB = 10**6
+
+
+class Asked(NamedTuple):
+    """Whose rows are made.
+
+    Parameters
+    ----------
+    model, file : str
+        See `CheckRow`.
+    limits : Limits
+        Of the model.
+    backend : str or None
+        None for what does not depend on one.
+    place : str
+        As people read it.
+    explain : str
+        Command that says why a model became slower.
+    """
+
+    model: str
+    file: str
+    limits: Limits
+    backend: str | None = None
+    place: str = ""
+    explain: str = ""
+
+
+class Finding(NamedTuple):
+    """What is known of one limit, before the policy.
+
+    Parameters
+    ----------
+    limit, statement : str
+        See `CheckRow`.
+    verdict : str
+        See `CheckRow`.
+    reason, remedy : str
+        See `CheckRow`.
+    allowed, observed, low, high : float or None
+        In `unit`.
+    unit : str
+        See `CheckRow`.
+    """
+
+    limit: str
+    statement: str
+    verdict: RowVerdict
+    reason: str
+    remedy: str = ""
+    allowed: float | None = None
+    observed: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+
+    def row(self, asked: Asked, outcome: Outcome) -> CheckRow:
+        """Return the row of a model."""
+        return CheckRow(
+            model=asked.model,
+            file=asked.file,
+            backend=asked.backend,
+            place=asked.place,
+            outcome=outcome,
+            **self._asdict(),
+        )
+
+
+def not_measured(limit: str, statement: str, failed: Measurement, allowed: float | None, unit: str) -> Finding:
+    """Return that a limit could not be looked at, as a model failed."""
+    why = "its answers are wrong" if failed.failure_kind == WRONG else failed.failure or "no samples"
+    reason = f"not measured: {failed.subject.label}: {why}"
+    return Finding(limit, statement, "failed", reason, allowed=allowed, unit=unit)
+
+
+def against(value: float, interval: Sequence[float], allowed: float) -> RowVerdict:
+    """Return whether a value with an interval keeps an upper limit: surely, surely not, or not decided."""
+    low, high = interval
+    if high <= allowed:
+        return "kept"
+    return "broken" if low > allowed and value > allowed else "inconclusive"
+
+
+def why_unfit(sides: Iterable[Measurement]) -> str:
+    """Return why the machine was not fit, in words."""
+    reasons = (one.fitness.reasons[0].words for one in sides if one.unfit and one.fitness is not None)
+    return f"the machine was not fit for measuring: {next(iter(reasons), 'no reason was kept')}"
+
+
+def in_mb(number: float) -> str:
+    """Write bytes in the unit of the check file: ``in_mb(12_345_678)`` is ``"12.3 MB"``."""
+    return f"{number / _MB:.3g} MB" if number < 1000 * _MB else f"{number / _MB:,.0f} MB"

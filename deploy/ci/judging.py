@@ -1,0 +1,181 @@
+"""From what was measured to rows: one for each limit, with a verdict and a sentence. Pure functions of records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from benchmarks.records.measurement import Comparison, Cost, Measurement
+from benchmarks.stats.summary import median_interval
+from deploy.ci.check_file import Limits, Policy
+from deploy.ci.check_report import Outcome, RowVerdict
+from deploy.ci.finding import MORE_TIME, QUIETER, WRONG, Asked, Finding, against, in_mb, not_measured, why_unfit
+from deploy.report.formatting import count, percent
+
+__all__ = ["judge_answers", "judge_cost", "judge_pair", "outcome_of", "wrong_answers"]
+
+_MB = 10**6
+
+
+def outcome_of(verdict: RowVerdict, *, inconclusive: Policy, unfit: Policy) -> Outcome:
+    """Return what a job makes of a verdict; ``"retry"`` means that the second try failed too."""
+    policy = {"inconclusive": inconclusive, "unfit": unfit}.get(verdict)
+    if verdict == "kept":
+        return "passed"
+    return "warning" if policy == "warn" else "failure"
+
+
+def judge_cost(limits: Limits, cost: Cost, baseline: Cost | None) -> Iterator[Finding]:
+    """Yield what a file costs on paper against its limits.
+
+    Parameters
+    ----------
+    limits : Limits
+        ``larger_file``, ``file_mb``, ``macs`` and ``parameters`` are looked at.
+    cost, baseline : Cost
+        Of the model and of its baseline.
+    """
+    if limits.larger_file is not None and baseline is not None:
+        change = cost.file_bytes / max(1, baseline.file_bytes) - 1
+        yield _exactly(
+            "larger_file",
+            _than_baseline("file", "larger", limits.larger_file),
+            change,
+            limits.larger_file,
+            "share",
+            f"{_changed(change, 'larger', 'smaller')}: {in_mb(baseline.file_bytes)} before, {in_mb(cost.file_bytes)} "
+            "now",
+        )
+    if limits.file_mb is not None:
+        allowed = limits.file_mb * _MB
+        yield _exactly(
+            "file_mb", f"file at most {limits.file_mb:g} MB", cost.file_bytes, allowed, "bytes", in_mb(cost.file_bytes)
+        )
+    if limits.macs is not None:
+        statement = f"at most {count(round(limits.macs))} MACs"
+        known = f"{count(cost.macs)} MACs"
+        if cost.unknown and cost.macs <= limits.macs:
+            unknown = f"those of {len(cost.unknown)} nodes are not known: {cost.unknown[0]}"
+            yield Finding("macs", statement, "failed", f"at least {known}; {unknown}", allowed=limits.macs, unit="MACs")
+        else:
+            yield _exactly("macs", statement, cost.macs, limits.macs, "MACs", known)
+    if limits.parameters is not None:
+        statement = f"at most {count(round(limits.parameters))} parameters"
+        known = f"{count(cost.parameters)} parameters"
+        yield _exactly("parameters", statement, cost.parameters, limits.parameters, "parameters", known)
+
+
+def judge_pair(asked: Asked, pair: Comparison, *, accept_unfit: bool) -> Iterator[Finding]:
+    """Yield what a comparison says of ``slower`` and ``more_memory``.
+
+    Parameters
+    ----------
+    asked : Asked
+        Whose limits.
+    pair : Comparison
+        With the margin of the limit.
+    accept_unfit : bool
+        Whether numbers of an unfit machine are believed.
+    """
+    limits = asked.limits
+    unfit = pair.unfit and not accept_unfit
+    if limits.slower is not None:
+        yield _speed(asked, limits.slower, pair, unfit=unfit)
+    if limits.more_memory is not None:
+        statement = _than_baseline("peak memory", "larger", limits.more_memory)
+        yield _memory_change(statement, limits.more_memory, pair)
+
+
+def judge_answers(measured: Measurement) -> Finding:
+    """Return whether a model answers as its baseline does; `measured` was checked against the baseline's answers."""
+    statement = "the same answers as the baseline"
+    if measured.failure_kind == WRONG:
+        return Finding("answers", statement, "broken", (measured.failure or "").removeprefix("wrong answers: "))
+    if measured.failure is not None:
+        return Finding("answers", statement, "failed", measured.failure)
+    agreement = measured.agreement
+    if agreement is None:
+        why = next(iter(measured.doubts), "nothing could be compared")
+        return Finding("answers", statement, "failed", why)
+    share = agreement.max_abs_error / agreement.output_range
+    reason = f"largest difference {share:.2g} of the output's range, {agreement.tolerance:.2g} is allowed"
+    return Finding("answers", statement, "kept", reason, "", agreement.tolerance, share, unit="share")
+
+
+def wrong_answers(measured: Iterable[Measurement]) -> Finding | None:
+    """Return that a compiled model answers wrongly, where one does: nothing about it was timed."""
+    wrong = next((one for one in measured if one.failure_kind == WRONG), None)
+    if wrong is None:
+        return None
+    reason = f"{wrong.subject.label}: {(wrong.failure or '').removeprefix('wrong answers: ')}"
+    return Finding("answers", "compiled, it answers as its file says", "broken", reason)
+
+
+def _speed(asked: Asked, allowed: float, pair: Comparison, *, unfit: bool) -> Finding:
+    statement = _than_baseline("", "slower", allowed)
+    if pair.verdict == "failed" or pair.speedup is None:
+        failed = next((side for side in (pair.candidate, pair.baseline) if side.failure is not None), pair.candidate)
+        return not_measured("slower", statement, failed, allowed, "share")
+    speedup = pair.speedup
+    observed, low, high = (1 / end - 1 for end in (speedup.value, speedup.high, speedup.low))
+    pairs = f"{speedup.n} pairs of processes"
+    seen = f"{_changed(observed, 'slower', 'faster')} ({_signed(low)} to {_signed(high)} of the time, {pairs})"
+    remedy = ""
+    verdict: RowVerdict = "kept"
+    if unfit:
+        verdict, seen, remedy = "unfit", f"{why_unfit(pair.sides)}; {seen}", QUIETER
+    elif pair.verdict == "slower":
+        verdict, remedy = "broken", asked.explain and f"see why: {asked.explain}"
+    elif pair.verdict == "inconclusive":
+        verdict, seen, remedy = "inconclusive", f"not decided: {seen}; {pair.ended}", MORE_TIME
+    return Finding("slower", statement, verdict, seen, remedy, allowed, observed, low, high, "share")
+
+
+def _memory_change(statement: str, allowed: float, pair: Comparison) -> Finding:
+    if pair.verdict == "failed":
+        failed = next((side for side in (pair.candidate, pair.baseline) if side.failure is not None), pair.candidate)
+        return not_measured("more_memory", statement, failed, allowed, "share")
+    peaks = [
+        (before.memory.peak_bytes, after.memory.peak_bytes)
+        for before, after in zip(pair.baseline.trials, pair.candidate.trials, strict=True)
+    ]
+    if len(peaks) < 2:
+        return Finding("more_memory", statement, "inconclusive", "a single pair of processes", MORE_TIME, allowed)
+    ratios = median_interval([after / before - 1 for before, after in peaks])
+    before, after = (sorted(side)[len(side) // 2] for side in zip(*peaks, strict=True))
+    verdict = against(ratios.value, (ratios.low, ratios.high), allowed)
+    change = _changed(ratios.value, "more", "less")
+    reason = f"{change} ({_signed(ratios.low)} to {_signed(ratios.high)}): {in_mb(before)} before, {in_mb(after)} now"
+    remedy = MORE_TIME if verdict == "inconclusive" else ""
+    return Finding(
+        "more_memory", statement, verdict, reason, remedy, allowed, ratios.value, ratios.low, ratios.high, "share"
+    )
+
+
+def _exactly(
+    limit: str,
+    statement: str,
+    observed: float,
+    allowed: float,
+    unit: Literal["share", "bytes", "MACs", "parameters"],
+    reason: str,
+) -> Finding:
+    verdict: RowVerdict = "kept" if observed <= allowed else "broken"
+    return Finding(limit, statement, verdict, reason, "", allowed, observed, unit=unit)
+
+
+def _than_baseline(what: str, how: str, allowed: float) -> str:
+    least = f"{100 * allowed:.3g} %"
+    begin = f"{what} " if what else ""
+    return f"{begin}not {how} than the baseline" + (f" by more than {least}" if allowed else "")
+
+
+def _changed(change: float, more: str, less: str) -> str:
+    """Write a change: ``"5.2 % slower"``."""
+    if abs(change) < 5e-4:
+        return f"no change ({percent(abs(change), 2)})" if change else "no change"
+    return f"{percent(abs(change), 1)} {more if change > 0 else less}"
+
+
+def _signed(change: float) -> str:
+    return f"{100 * change:+.1f} %"

@@ -1,0 +1,299 @@
+"""The measurements of a job, and how its time is shared out: whatever is in doubt gets what the others leave.
+
+Each task gets an equal share of the time first and ends as soon as its limits are decided. What is left then goes to
+the tasks without a verdict, the most doubtful first, which go on where they stopped. The looks at the samples are
+planned beforehand for all tasks together, so that the probability that any interval of the job misses stays within
+`ERROR`: each task has an equal part of it (Bonferroni).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from benchmarks.comparison import compared
+from benchmarks.machine.machine import Machine
+from benchmarks.process.measured import Launch, MeasuredProcess
+from benchmarks.records.measurement import Comparison, Cost, Measurement, Trial
+from benchmarks.runner import Progress, compare, measure
+from benchmarks.settings import Settings
+from benchmarks.stats.group_sequential import InterimAnalyses, plan_analyses
+from benchmarks.subject.subject import SubjectSpec
+from deploy.ci.absolute import PERCENTILES, judge_alone, judge_trials
+from deploy.ci.finding import Asked, Finding
+from deploy.ci.judging import judge_pair
+from deploy.results.bench_grid import reference_of, saying_for
+
+__all__ = ["ERROR", "AloneTask", "PairTask", "Task", "analyses_for", "share_out"]
+
+ERROR = 0.05
+"""Probability that any interval of a job misses, at most."""
+
+_PAIRS = 40
+_LOOKS = 6
+_ALONE_LOOKS = (6, 10, 15, 20, 30)
+"""Processes after which an absolute limit is looked at."""
+_LAST_LOOKS = 2
+"""Beside them: when the time is over, and when that of a second try is."""
+_TAIL_BLOCK_NS = 100_000_000
+"""Of a block where a percentile beyond the median is asked for: it wants many calls."""
+_LEAST_S = 1.0
+"""In less no process is started and warmed up."""
+
+
+def analyses_for(n_tasks: int) -> InterimAnalyses:
+    """Return when the pairs of one of `n_tasks` comparisons are looked at."""
+    return plan_analyses(ERROR / n_tasks, _PAIRS, _LOOKS)
+
+
+class Task(Protocol):
+    """One measurement that can go on where it stopped."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is known of its limits so far."""
+
+    @property
+    def open(self) -> bool:
+        """Whether more time could bring a verdict."""
+
+    @property
+    def doubt(self) -> float:
+        """How far it is from a verdict; infinite where nothing is known."""
+
+    def go_on(self, budget_s: float) -> bool:
+        """Measure for so long, or until it is decided; return whether anything was added."""
+
+    def anew(self) -> None:
+        """Forget what was measured: the machine was not fit."""
+
+    def close(self) -> None:
+        """Take the last look at what was measured."""
+
+
+@dataclass(eq=False, kw_only=True)
+class _Base:
+    """What both kinds of tasks are made of.
+
+    Parameters
+    ----------
+    asked : Asked
+        Whose limits.
+    candidate : SubjectSpec
+        What is measured.
+    settings : Settings
+        Without its budget.
+    n_tasks : int
+        Of the job, which share the error.
+    say : callable
+        Receives one short line for each step.
+    accept_unfit : bool
+        Whether numbers of an unfit machine are believed.
+    launch, machine
+        See `benchmarks.runner.measure`.
+    """
+
+    asked: Asked
+    candidate: SubjectSpec
+    settings: Settings
+    n_tasks: int
+    say: Progress
+    accept_unfit: bool = False
+    launch: Launch = MeasuredProcess
+    machine: Machine | None = None
+
+    @property
+    def confidence(self) -> float:
+        """Of each interval of absolute limits: the looks share what the tasks leave."""
+        return 1 - ERROR / self.n_tasks / (len(_ALONE_LOOKS) + _LAST_LOOKS)
+
+    @property
+    def _tell(self) -> Progress:
+        return saying_for(self.candidate.backend, self.say)
+
+
+@dataclass(eq=False, kw_only=True)
+class PairTask(_Base):
+    """A model and its baseline in turn.
+
+    Parameters
+    ----------
+    baseline : SubjectSpec
+        What it is measured against.
+    costs : (Cost, Cost)
+        Of the baseline and of the candidate.
+    """
+
+    baseline: SubjectSpec
+    costs: tuple[Cost, Cost]
+    measured: Comparison | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.settings = replace(
+            self.settings,
+            margin=self.asked.limits.slower or self.settings.margin,
+            analyses=analyses_for(self.n_tasks),
+            provisional=True,
+        )
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """See `Task`."""
+        if self.measured is None:
+            return ()
+        rows = list(judge_pair(self.asked, self.measured, accept_unfit=self.accept_unfit))
+        limits = self.asked.limits.model_copy(update={**dict.fromkeys(PERCENTILES), "throughput_per_s": None})
+        candidate = self.measured.candidate
+        rows += judge_alone(limits, candidate, confidence=1 - ERROR / self.n_tasks, accept_unfit=self.accept_unfit)
+        return tuple(rows)
+
+    @property
+    def open(self) -> bool:
+        """See `Task`."""
+        if self.measured is None:
+            return True
+        undecided = self.measured.verdict == "inconclusive"
+        return undecided and len(self.measured.log_ratios) < self.settings.analyses.max_pairs
+
+    @property
+    def doubt(self) -> float:
+        """Width of the interval beside the margin."""
+        speedup = None if self.measured is None else self.measured.speedup
+        return math.inf if speedup is None else math.log(speedup.high / speedup.low) / self.settings.margin
+
+    def go_on(self, budget_s: float) -> bool:
+        """See `Task`."""
+        before = 0 if self.measured is None else len(self.measured.log_ratios)
+        self.measured = compare(
+            self.candidate,
+            self.baseline,
+            candidate_reference=reference_of(self.candidate.model),
+            baseline_reference=reference_of(self.baseline.model),
+            settings=replace(self.settings, budget_s=budget_s),
+            costs=self.costs,
+            progress=self._tell,
+            launch=self.launch,
+            machine=self.machine,
+            earlier=self.measured,
+        )
+        return len(self.measured.log_ratios) > before
+
+    def anew(self) -> None:
+        """See `Task`."""
+        self.measured = None
+
+    def close(self) -> None:
+        """See `Task`."""
+        if self.measured is not None and self.measured.verdict == "inconclusive":
+            last = replace(self.settings, provisional=False, budget_s=self.measured.candidate.budget_s or 1.0)
+            baseline, candidate = self.measured.sides
+            self.measured = compared(baseline, candidate, self.costs, last, ended=self.measured.ended)
+
+
+@dataclass(eq=False, kw_only=True)
+class AloneTask(_Base):
+    """A model by itself, as its users run it.
+
+    Parameters
+    ----------
+    batch : int
+        Examples of one call.
+    """
+
+    batch: int = 1
+    measured: Measurement | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        tail = [limit for limit, share in PERCENTILES.items() if share > 0.5 and getattr(self.asked.limits, limit)]
+        if tail:
+            self.settings = replace(self.settings, block_ns=_TAIL_BLOCK_NS)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """See `Task`."""
+        return () if self.measured is None else self._judged(self.measured)
+
+    @property
+    def open(self) -> bool:
+        """See `Task`."""
+        if self.measured is None:
+            return True
+        return len(self.measured.trials) < _ALONE_LOOKS[-1] and self._in_doubt(self.measured)
+
+    @property
+    def doubt(self) -> float:
+        """Largest width of an undecided interval beside its limit."""
+        widths = [
+            (one.high - one.low) / one.allowed if one.high is not None and one.low is not None else math.inf
+            for one in self.findings
+            if one.verdict == "inconclusive" and one.allowed
+        ]
+        return max(widths, default=math.inf if self.measured is None else 0.0)
+
+    def go_on(self, budget_s: float) -> bool:
+        """See `Task`."""
+        before = 0 if self.measured is None else len(self.measured.trials)
+        self.measured = measure(
+            self.candidate,
+            reference=reference_of(self.candidate.model),
+            settings=replace(self.settings, budget_s=budget_s),
+            progress=self._tell,
+            launch=self.launch,
+            machine=self.machine,
+            earlier=self.measured,
+            until=self._until,
+        )
+        return len(self.measured.trials) > before
+
+    def anew(self) -> None:
+        """See `Task`."""
+        self.measured = None
+
+    def close(self) -> None:
+        """See `Task`: every look has its own part of the error, so that the last one is as good as any."""
+
+    def _judged(self, measured: Measurement) -> tuple[Finding, ...]:
+        judged = judge_alone(self.asked.limits, measured, confidence=self.confidence, accept_unfit=self.accept_unfit)
+        return tuple(judged)
+
+    def _in_doubt(self, measured: Measurement) -> bool:
+        return any(one.verdict == "inconclusive" for one in self._judged(measured))
+
+    def _until(self, trials: Sequence[Trial], spent: bool) -> str | None:
+        n = len(trials)
+        if spent and n > 0:
+            return f"its share of the time ended after {n} processes"
+        if n >= _ALONE_LOOKS[-1]:
+            return f"{n} processes, the most that are started"
+        if n not in _ALONE_LOOKS:
+            return None
+        judged = judge_trials(self.asked.limits, trials, self.batch, self.confidence)
+        undecided = any(one.verdict == "inconclusive" for one in judged)
+        return None if undecided else f"decided after {n} processes"
+
+
+def share_out(tasks: Sequence[Task], deadline_s: float, now_s: Callable[[], float]) -> None:
+    """Measure all tasks until they are decided or the time is over.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        In the order of the check file.
+    deadline_s : float
+        On the clock of `now_s`.
+    now_s : callable
+        Seconds.
+    """
+    fresh = [task for task in tasks if not task.findings]
+    for index, task in enumerate(fresh):
+        task.go_on(max(_LEAST_S, (deadline_s - now_s()) / (len(fresh) - index)))
+    exhausted: set[int] = set()
+    while (left := deadline_s - now_s()) > _LEAST_S:
+        doubtful = [task for task in tasks if task.open and id(task) not in exhausted]
+        if not doubtful:
+            return
+        task = max(doubtful, key=lambda one: one.doubt)
+        if not task.go_on(left / len(doubtful)):
+            exhausted.add(id(task))
