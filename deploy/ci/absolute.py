@@ -7,7 +7,8 @@ from statistics import fmean, median
 
 from benchmarks.errors import SettingError
 from benchmarks.records.measurement import Interval, Measurement, Trial
-from benchmarks.stats.summary import median_interval, percentile_interval, supports
+from benchmarks.stats.group_sequential import InterimAnalyses
+from benchmarks.stats.summary import percentile_interval, supports
 from deploy.ci.check_file import Limits
 from deploy.ci.finding import MORE_TIME, QUIETER, Finding, against, in_mb, not_measured, why_unfit
 from deploy.report.formatting import duration, rate
@@ -21,7 +22,9 @@ _MEMORY = "memory_mb"
 _MB = 10**6
 
 
-def judge_alone(limits: Limits, measured: Measurement, *, confidence: float, accept_unfit: bool) -> Iterator[Finding]:
+def judge_alone(
+    limits: Limits, measured: Measurement, analyses: InterimAnalyses, *, accept_unfit: bool
+) -> Iterator[Finding]:
     """Yield what a model that was measured says of its absolute limits.
 
     Parameters
@@ -30,13 +33,13 @@ def judge_alone(limits: Limits, measured: Measurement, *, confidence: float, acc
         Latencies, throughput, load time and memory are looked at.
     measured : Measurement
         Alone, or beside its baseline.
-    confidence : float
-        Of each interval.
+    analyses : InterimAnalyses
+        When the processes are looked at, and how wide the interval of a median over them then is.
     accept_unfit : bool
         Whether numbers of an unfit machine are believed.
     """
     unfit = why_unfit([measured]) if measured.unfit and not accept_unfit else ""
-    for one in judge_trials(limits, measured.trials, measured.subject.batch, confidence):
+    for one in judge_trials(limits, measured.trials, measured.subject.batch, analyses):
         if measured.failure is not None:
             yield not_measured(one.limit, one.statement, measured, one.allowed, one.unit)
         elif unfit and one.limit != _MEMORY:
@@ -45,7 +48,7 @@ def judge_alone(limits: Limits, measured: Measurement, *, confidence: float, acc
             yield one
 
 
-def judge_trials(limits: Limits, trials: Sequence[Trial], batch: int, confidence: float) -> Iterator[Finding]:
+def judge_trials(limits: Limits, trials: Sequence[Trial], batch: int, analyses: InterimAnalyses) -> Iterator[Finding]:
     """Yield what the trials of a model say of its absolute limits, whatever the machine was like.
 
     Parameters
@@ -56,10 +59,10 @@ def judge_trials(limits: Limits, trials: Sequence[Trial], batch: int, confidence
         Those that were made.
     batch : int
         Examples of one call.
-    confidence : float
-        Of each interval.
+    analyses : InterimAnalyses
+        When the processes are looked at, and how wide the interval of a median over them then is.
     """
-    for limit, statement, allowed, unit, write, interval in _absolute(limits, trials, batch, confidence):
+    for limit, statement, allowed, unit, write, interval in _absolute(limits, trials, batch, analyses):
         if isinstance(interval, str):
             yield Finding(limit, statement, "inconclusive", interval, MORE_TIME, allowed, unit=unit)
             continue
@@ -88,34 +91,34 @@ def judge_trials(limits: Limits, trials: Sequence[Trial], batch: int, confidence
 _Absolute = tuple[str, str, float, str, Callable[[float], str], Interval | str]
 
 
-def _absolute(limits: Limits, trials: Sequence[Trial], batch: int, confidence: float) -> Iterator[_Absolute]:
+def _absolute(limits: Limits, trials: Sequence[Trial], batch: int, analyses: InterimAnalyses) -> Iterator[_Absolute]:
     """Yield limit, statement, allowed, unit, how a value is written, and its interval or why there is none."""
     for limit, share in PERCENTILES.items():
         allowed = getattr(limits, limit)
         if allowed is not None:
             name = f"p{100 * share:g}"
-            yield limit, f"{name} at most {allowed:g} ms", allowed, "ms", _ms, _percentile(trials, share, confidence)
+            yield limit, f"{name} at most {allowed:g} ms", allowed, "ms", _ms, _percentile(trials, share, analyses)
     if (allowed := limits.throughput_per_s) is not None:
-        rates = _over_trials(trials, lambda trial: 1e9 * batch / fmean(trial.calls_ns), confidence)
+        rates = _over_trials(trials, lambda trial: 1e9 * batch / fmean(trial.calls_ns), analyses)
         yield "throughput_per_s", f"at least {allowed:g} examples per second", allowed, "1/s", _per_second, rates
     if (allowed := limits.load_ms) is not None:
-        loads = _over_trials(trials, lambda trial: trial.load_ns / 1e6, confidence)
+        loads = _over_trials(trials, lambda trial: trial.load_ns / 1e6, analyses)
         yield "load_ms", f"load time at most {allowed:g} ms", allowed, "ms", _ms, loads
     if limits.memory_mb is not None:
-        peaks = _over_trials(trials, lambda trial: float(trial.memory.peak_bytes), confidence)
+        peaks = _over_trials(trials, lambda trial: float(trial.memory.peak_bytes), analyses)
         statement = f"peak memory at most {limits.memory_mb:g} MB"
         yield _MEMORY, statement, limits.memory_mb * _MB, "bytes", lambda value: in_mb(round(value)), peaks
 
 
-def _percentile(trials: Sequence[Trial], share: float, confidence: float) -> Interval | str:
+def _percentile(trials: Sequence[Trial], share: float, analyses: InterimAnalyses) -> Interval | str:
     """Return a percentile of the latency in ms: the median over processes, others over all calls."""
     if share == 0.5:
-        return _over_trials(trials, lambda trial: median(trial.calls_ns) / 1e6, confidence)
+        return _over_trials(trials, lambda trial: median(trial.calls_ns) / 1e6, analyses)
     calls = [ns for trial in trials for ns in trial.calls_ns]
     if not supports(len(calls), share):
         return f"{len(calls)} calls are too few for p{100 * share:g}"
     try:
-        found = percentile_interval(calls, share, confidence)
+        found = percentile_interval(calls, share, analyses)
     except SettingError as error:
         return str(error)
     return Interval(
@@ -123,13 +126,16 @@ def _percentile(trials: Sequence[Trial], share: float, confidence: float) -> Int
     )
 
 
-def _over_trials(trials: Sequence[Trial], value: Callable[[Trial], float], confidence: float) -> Interval | str:
-    if len(trials) < 2:
-        return "a single process"
-    found = median_interval([value(trial) for trial in trials], confidence)
-    if found.confidence < confidence - 1e-9:
-        return f"{len(trials)} processes are too few"
-    return found
+def _over_trials(trials: Sequence[Trial], value: Callable[[Trial], float], analyses: InterimAnalyses) -> Interval | str:
+    """Return the median over processes as the last look saw it: what came later is not looked at yet."""
+    reached = [look for look in analyses.schedule if look[0] <= len(trials)]
+    if not reached:
+        return f"{len(trials)} processes of the {analyses.schedule[0][0]} that the first look wants"
+    n, order = reached[-1]
+    ordered = sorted(value(trial) for trial in trials[:n])
+    return Interval(
+        value=median(ordered), low=ordered[order - 1], high=ordered[n - order], confidence=1 - analyses.error, n=n
+    )
 
 
 def _ms(value: float) -> str:

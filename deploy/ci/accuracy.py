@@ -177,8 +177,8 @@ def _score_arrays(model: Path, backend: str, options: CompileOptions, arrays: di
             scores = np.asarray(answers[remote.outputs[0].name])
             if scores.ndim != 2 or len(scores) != size:
                 raise CheckFileError(
-                    f"{where}: output {remote.outputs[0].name!r} has shape {scores.shape}; accuracy needs a row of scores "
-                    "for each example"
+                    f"{where}: output {remote.outputs[0].name!r} has shape {scores.shape}; accuracy needs a row of "
+                    "scores for each example"
                 )
             right += int((scores[: len(wanted)].argmax(axis=1) == wanted).sum())
     return Scored(right / len(labels), len(labels))

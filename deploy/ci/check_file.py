@@ -6,8 +6,10 @@ the file. docs/ci.md explains each key.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -27,10 +29,19 @@ from backends.reading.files import read_text
 from deploy.ci.quantities import Count, Share
 from deploy.errors import CheckFileError
 from deploy.files.strict_yaml import strict_yaml
-from deploy.files.validation_errors import one_line
+from deploy.files.validation_errors import one_line, suggestion
 from deploy.sources.datasets.data_spec import DataSpec
 
-__all__ = ["AccuracyLimit", "CheckFile", "CheckedModel", "Limits", "Policy", "find_check_file", "load_check_file"]
+__all__ = [
+    "AccuracyLimit",
+    "CheckFile",
+    "CheckedModel",
+    "Limits",
+    "Policy",
+    "find_check_file",
+    "load_check_file",
+    "schema",
+]
 
 Policy = Literal["fail", "warn", "retry"]
 """What the job makes of a row without a verdict; ``"retry"``: give it as much time again, once, and then fail."""
@@ -154,6 +165,25 @@ class CheckFile(_Section):
             for one, stem in zip(self.models, stems, strict=True)
         )
 
+    def only(self, patterns: Sequence[str]) -> CheckFile:
+        """Return the same with those models whose name matches one of the patterns.
+
+        Raises
+        ------
+        CheckFileError
+            A pattern matches none.
+        """
+        names = self.names()
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise CheckFileError(f"--only {pattern!r} matches no model{suggestion(pattern, names)}")
+        kept = tuple(
+            model.model_copy(update={"name": name})
+            for model, name in zip(self.models, names, strict=True)
+            if any(fnmatchcase(name, pattern) for pattern in patterns)
+        )
+        return self.model_copy(update={"models": kept})
+
     @model_validator(mode="after")
     def _makes_sense(self) -> CheckFile:
         names = self.names()
@@ -209,6 +239,12 @@ def load_check_file(path: Path) -> CheckFile:
         return CheckFile.model_validate(document)
     except ValidationError as error:
         raise CheckFileError(f"{path}: {one_line(error, CheckFile)}") from error
+
+
+def schema() -> str:
+    """Return the JSON schema of check files, for editors."""
+    described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **CheckFile.model_json_schema()}
+    return json.dumps({**described, "title": "deploy check"}, indent=2)
 
 
 def _table(path: Path) -> Any:

@@ -99,7 +99,7 @@ def judge_answers(measured: Measurement) -> Finding:
         return Finding("answers", statement, "failed", why)
     share = agreement.max_abs_error / agreement.output_range
     reason = f"largest difference {share:.2g} of the output's range, {agreement.tolerance:.2g} is allowed"
-    return Finding("answers", statement, "kept", reason, "", agreement.tolerance, share, unit="share")
+    return Finding("answers", statement, "kept", reason)
 
 
 def wrong_answers(measured: Iterable[Measurement]) -> Finding | None:

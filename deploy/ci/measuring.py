@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from benchmarks.comparison import compared
 from benchmarks.machine.machine import Machine
@@ -26,17 +26,13 @@ from deploy.ci.finding import Asked, Finding
 from deploy.ci.judging import judge_pair
 from deploy.results.bench_grid import reference_of, saying_for
 
-__all__ = ["ERROR", "AloneTask", "PairTask", "Task", "analyses_for", "share_out"]
+__all__ = ["ERROR", "AloneTask", "PairTask", "Task", "Terms", "analyses_for", "share_out"]
 
 ERROR = 0.05
 """Probability that any interval of a job misses, at most."""
 
 _PAIRS = 40
 _LOOKS = 6
-_ALONE_LOOKS = (6, 10, 15, 20, 30)
-"""Processes after which an absolute limit is looked at."""
-_LAST_LOOKS = 2
-"""Beside them: when the time is over, and when that of a second try is."""
 _TAIL_BLOCK_NS = 100_000_000
 """Of a block where a percentile beyond the median is asked for: it wants many calls."""
 _LEAST_S = 1.0
@@ -44,7 +40,7 @@ _LEAST_S = 1.0
 
 
 def analyses_for(n_tasks: int) -> InterimAnalyses:
-    """Return when the pairs of one of `n_tasks` comparisons are looked at."""
+    """Return when the pairs, or the processes, of one of `n_tasks` measurements are looked at."""
     return plan_analyses(ERROR / n_tasks, _PAIRS, _LOOKS)
 
 
@@ -73,20 +69,15 @@ class Task(Protocol):
         """Take the last look at what was measured."""
 
 
-@dataclass(eq=False, kw_only=True)
-class _Base:
-    """What both kinds of tasks are made of.
+class Terms(NamedTuple):
+    """What holds for every task of a job.
 
     Parameters
     ----------
-    asked : Asked
-        Whose limits.
-    candidate : SubjectSpec
-        What is measured.
     settings : Settings
-        Without its budget.
+        Without a budget of its own.
     n_tasks : int
-        Of the job, which share the error.
+        They share the error.
     say : callable
         Receives one short line for each step.
     accept_unfit : bool
@@ -95,8 +86,6 @@ class _Base:
         See `benchmarks.runner.measure`.
     """
 
-    asked: Asked
-    candidate: SubjectSpec
     settings: Settings
     n_tasks: int
     say: Progress
@@ -104,37 +93,36 @@ class _Base:
     launch: Launch = MeasuredProcess
     machine: Machine | None = None
 
-    @property
-    def confidence(self) -> float:
-        """Of each interval of absolute limits: the looks share what the tasks leave."""
-        return 1 - ERROR / self.n_tasks / (len(_ALONE_LOOKS) + _LAST_LOOKS)
-
-    @property
-    def _tell(self) -> Progress:
-        return saying_for(self.candidate.backend, self.say)
-
 
 @dataclass(eq=False, kw_only=True)
-class PairTask(_Base):
+class PairTask:
     """A model and its baseline in turn.
 
     Parameters
     ----------
-    baseline : SubjectSpec
-        What it is measured against.
+    asked : Asked
+        Whose limits.
+    candidate, baseline : SubjectSpec
+        What is measured.
     costs : (Cost, Cost)
         Of the baseline and of the candidate.
+    terms : Terms
+        Of the job.
     """
 
+    asked: Asked
+    candidate: SubjectSpec
     baseline: SubjectSpec
     costs: tuple[Cost, Cost]
+    terms: Terms
+    settings: Settings = field(init=False)
     measured: Comparison | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.settings = replace(
-            self.settings,
-            margin=self.asked.limits.slower or self.settings.margin,
-            analyses=analyses_for(self.n_tasks),
+            self.terms.settings,
+            margin=self.asked.limits.slower or self.terms.settings.margin,
+            analyses=analyses_for(self.terms.n_tasks),
             provisional=True,
         )
 
@@ -143,10 +131,10 @@ class PairTask(_Base):
         """See `Task`."""
         if self.measured is None:
             return ()
-        rows = list(judge_pair(self.asked, self.measured, accept_unfit=self.accept_unfit))
+        rows = list(judge_pair(self.asked, self.measured, accept_unfit=self.terms.accept_unfit))
         limits = self.asked.limits.model_copy(update={**dict.fromkeys(PERCENTILES), "throughput_per_s": None})
         candidate = self.measured.candidate
-        rows += judge_alone(limits, candidate, confidence=1 - ERROR / self.n_tasks, accept_unfit=self.accept_unfit)
+        rows += judge_alone(limits, candidate, self.settings.analyses, accept_unfit=self.terms.accept_unfit)
         return tuple(rows)
 
     @property
@@ -173,9 +161,9 @@ class PairTask(_Base):
             baseline_reference=reference_of(self.baseline.model),
             settings=replace(self.settings, budget_s=budget_s),
             costs=self.costs,
-            progress=self._tell,
-            launch=self.launch,
-            machine=self.machine,
+            progress=saying_for(self.candidate.backend, self.terms.say),
+            launch=self.terms.launch,
+            machine=self.terms.machine,
             earlier=self.measured,
         )
         return len(self.measured.log_ratios) > before
@@ -193,22 +181,34 @@ class PairTask(_Base):
 
 
 @dataclass(eq=False, kw_only=True)
-class AloneTask(_Base):
+class AloneTask:
     """A model by itself, as its users run it.
 
     Parameters
     ----------
+    asked : Asked
+        Whose limits.
+    candidate : SubjectSpec
+        What is measured.
     batch : int
         Examples of one call.
+    terms : Terms
+        Of the job.
     """
 
-    batch: int = 1
+    asked: Asked
+    candidate: SubjectSpec
+    batch: int
+    terms: Terms
+    settings: Settings = field(init=False)
+    analyses: InterimAnalyses = field(init=False)
     measured: Measurement | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        tail = [limit for limit, share in PERCENTILES.items() if share > 0.5 and getattr(self.asked.limits, limit)]
-        if tail:
-            self.settings = replace(self.settings, block_ns=_TAIL_BLOCK_NS)
+        tail = any(share > 0.5 and getattr(self.asked.limits, limit) for limit, share in PERCENTILES.items())
+        settings = self.terms.settings
+        self.settings = replace(settings, block_ns=_TAIL_BLOCK_NS) if tail else settings
+        self.analyses = analyses_for(self.terms.n_tasks)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -220,7 +220,7 @@ class AloneTask(_Base):
         """See `Task`."""
         if self.measured is None:
             return True
-        return len(self.measured.trials) < _ALONE_LOOKS[-1] and self._in_doubt(self.measured)
+        return len(self.measured.trials) < self.analyses.max_pairs and self._in_doubt(self.measured)
 
     @property
     def doubt(self) -> float:
@@ -239,9 +239,9 @@ class AloneTask(_Base):
             self.candidate,
             reference=reference_of(self.candidate.model),
             settings=replace(self.settings, budget_s=budget_s),
-            progress=self._tell,
-            launch=self.launch,
-            machine=self.machine,
+            progress=saying_for(self.candidate.backend, self.terms.say),
+            launch=self.terms.launch,
+            machine=self.terms.machine,
             earlier=self.measured,
             until=self._until,
         )
@@ -252,10 +252,12 @@ class AloneTask(_Base):
         self.measured = None
 
     def close(self) -> None:
-        """See `Task`: every look has its own part of the error, so that the last one is as good as any."""
+        """See `Task`."""
+        if self.measured is not None and self._in_doubt(self.measured):
+            self.analyses = self.analyses.shortened(len(self.measured.trials)) or self.analyses
 
     def _judged(self, measured: Measurement) -> tuple[Finding, ...]:
-        judged = judge_alone(self.asked.limits, measured, confidence=self.confidence, accept_unfit=self.accept_unfit)
+        judged = judge_alone(self.asked.limits, measured, self.analyses, accept_unfit=self.terms.accept_unfit)
         return tuple(judged)
 
     def _in_doubt(self, measured: Measurement) -> bool:
@@ -265,11 +267,9 @@ class AloneTask(_Base):
         n = len(trials)
         if spent and n > 0:
             return f"its share of the time ended after {n} processes"
-        if n >= _ALONE_LOOKS[-1]:
+        if n >= self.analyses.max_pairs:
             return f"{n} processes, the most that are started"
-        if n not in _ALONE_LOOKS:
-            return None
-        judged = judge_trials(self.asked.limits, trials, self.batch, self.confidence)
+        judged = judge_trials(self.asked.limits, trials, self.batch, self.analyses)
         undecided = any(one.verdict == "inconclusive" for one in judged)
         return None if undecided else f"decided after {n} processes"
 
@@ -287,8 +287,9 @@ def share_out(tasks: Sequence[Task], deadline_s: float, now_s: Callable[[], floa
         Seconds.
     """
     fresh = [task for task in tasks if not task.findings]
+    others = sum(task.open for task in tasks if task.findings)
     for index, task in enumerate(fresh):
-        task.go_on(max(_LEAST_S, (deadline_s - now_s()) / (len(fresh) - index)))
+        task.go_on(max(_LEAST_S, (deadline_s - now_s()) / (len(fresh) - index + others)))
     exhausted: set[int] = set()
     while (left := deadline_s - now_s()) > _LEAST_S:
         doubtful = [task for task in tasks if task.open and id(task) not in exhausted]

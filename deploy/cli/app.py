@@ -73,6 +73,10 @@ COMMANDS: dict[str, dict[str, Entry]] = {
             "deploy.cli.report:report",
             "Print the answer of a results file, with -v all its tables, and write its page.",
         ),
+        "check": Entry(
+            "deploy.cli.check:check",
+            "Measure the models of a check file beside their baselines, and judge every limit.",
+        ),
         "comment": Entry(
             "deploy.cli.comment:comment",
             "Write a check report as a comment on this job's pull or merge request, or update the one that is there.",

@@ -1,0 +1,222 @@
+"""One model of a check file: its files, the measurements that its limits want, and its rows."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from backends.errors import BackendError
+from backends.errors import one_line as reason_of
+from benchmarks.answers.counted import counted
+from benchmarks.errors import InputError
+from benchmarks.records.measurement import Comparison, Cost, Measurement
+from benchmarks.runner import Progress
+from benchmarks.subject.given import GivenInputs
+from benchmarks.subject.inputs import model_specs, resolve_sizes
+from benchmarks.subject.subject import SubjectSpec
+from deploy.ci.absolute import PERCENTILES
+from deploy.ci.accuracy import Examples, judge_accuracy, read_examples, scored_or_why
+from deploy.ci.answers import answers_beside
+from deploy.ci.baseline import baseline_of, model_file
+from deploy.ci.check_file import CheckedModel, CheckFile, Limits
+from deploy.ci.check_report import CheckRow
+from deploy.ci.finding import Asked, Finding
+from deploy.ci.judging import judge_answers, judge_cost, outcome_of, wrong_answers
+from deploy.ci.measuring import AloneTask, PairTask, Terms
+from deploy.results.bench_grid import Grid, label_models, reference_of
+from deploy.results.gather import results_of_bench
+from deploy.results.results import Results
+
+__all__ = ["Job"]
+
+_RELATIVE = ("slower", "more_memory")
+_FROM_ANY = ("load_ms", "memory_mb")
+"""Limits that a measurement beside the baseline tells as well."""
+_ALONE = (*PERCENTILES, "throughput_per_s")
+
+
+class Files(NamedTuple):
+    """The models of a job by label, the baseline first."""
+
+    paths: dict[str, Path]
+    baseline: str | None
+    candidate: str
+
+
+@dataclass(eq=False, kw_only=True)
+class Job:
+    """One model of the check file."""
+
+    name: str
+    model: CheckedModel
+    limits: Limits
+    files: Files
+    folder: Path
+    given: GivenInputs
+    examples: Examples | None
+    costs: dict[str, Cost] = field(default_factory=dict)
+    tasks: list[PairTask | AloneTask] = field(default_factory=list)
+    found: list[tuple[Asked, Finding]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, file: CheckFile, model: CheckedModel, name: str, folder: Path) -> Job:
+        """Find every file of a model, before anything is measured."""
+        candidate = model_file(folder, model.model, f"model {name!r}")
+        baseline = None
+        if model.baseline is not None:
+            baseline = baseline_of(folder, model.baseline, model.model, f"baseline of {name!r}")
+        paths = label_models(candidate, baseline)
+        labels = list(paths)
+        limits = file.limits_of(model)
+        return cls(
+            name=name,
+            model=model,
+            limits=limits,
+            files=Files(paths, None if baseline is None else labels[0], labels[-1]),
+            folder=folder,
+            given=GivenInputs.read(None if model.inputs is None else [folder / model.inputs]),
+            examples=None if limits.accuracy is None else read_examples(limits.accuracy, folder),
+        )
+
+    @property
+    def n_tasks(self) -> int:
+        """How many measurements its limits want."""
+        return (self._wants_pair + self._wants_alone) * len(list(self._grid.specs(self.files.paths)))
+
+    def prepare(self, terms: Terms) -> None:
+        """Judge what needs no measurement, and set up the measurements that the others need."""
+        static = self._asked()
+        try:
+            for label, path in self.files.paths.items():
+                self.costs[label] = counted(
+                    path,
+                    shapes=self.model.shapes,
+                    reference=reference_of(path),
+                    given=self.given,
+                    seed=terms.settings.seed,
+                )
+            specs = list(self._grid.specs(self.files.paths))
+            batches = [self._batch(each[-1]) for each in specs]
+        except (BackendError, InputError) as error:
+            self._fail(reason_of(error, limit=500))
+            return
+        before = None if self.files.baseline is None else self.costs[self.files.baseline]
+        self.found += [(static, one) for one in judge_cost(self.limits, self.costs[self.files.candidate], before)]
+        self._score(specs, terms.say)
+        for each, batch in zip(specs, batches, strict=True):
+            self._set_up(each, batch, terms)
+
+    def rows(self, file: CheckFile) -> Iterator[CheckRow]:
+        """Yield the rows, in the order of backends."""
+        found = list(self.found)
+        for task in self.tasks:
+            if (wrong := wrong_answers(_sides(task.measured))) is not None:
+                found.append((task.asked, wrong))
+            found += [(task.asked, one) for one in task.findings]
+        for asked, one in found:
+            yield one.row(asked, outcome_of(one.verdict, inconclusive=file.inconclusive, unfit=file.unfit))
+
+    def results(self, *, accept_unfit: bool) -> Results | None:
+        """Return what was measured; None where nothing was."""
+        pairs = [task.measured for task in self.tasks if isinstance(task.measured, Comparison)]
+        alone = [task.measured for task in self.tasks if isinstance(task.measured, Measurement)]
+        if not pairs and not alone:
+            return None
+        labels = {side.subject.label for task in self.tasks for side in _sides(task.measured)}
+        models = {label: path for label, path in self.files.paths.items() if label in labels}
+        return results_of_bench(pairs, alone, self.costs, models, accepts_unfit=accept_unfit)
+
+    @property
+    def _wants_pair(self) -> bool:
+        return any(getattr(self.limits, limit) is not None for limit in _RELATIVE)
+
+    @property
+    def _wants_alone(self) -> bool:
+        wanted = _ALONE if self._wants_pair else (*_ALONE, *_FROM_ANY)
+        return any(getattr(self.limits, limit) is not None for limit in wanted)
+
+    @property
+    def _grid(self) -> Grid:
+        return Grid(
+            backends=self.model.backends,
+            precision=self.model.precision,
+            device=self.model.device,
+            threads=self.model.threads or (None,),
+            batches=self.model.batch or (None,),
+            shapes=self.model.shapes,
+            given=self.given,
+        )
+
+    def _asked(self, spec: SubjectSpec | None = None, **without: None) -> Asked:
+        file = Path(os.path.relpath(self.folder / self.model.model)).as_posix()
+        limits = self.limits.model_copy(update=without)
+        if spec is None:
+            return Asked(self.name, file, limits)
+        threads = spec.options.threads
+        place = f"{spec.backend}, {threads} thread{'' if threads == 1 else 's'}"
+        place += f", batch {spec.batch}" if spec.batch is not None else ""
+        explain = ""
+        if self.model.baseline is not None:
+            explain = shlex.join(
+                ["deploy", "explain", file, "--against", self.model.baseline, "--backend", spec.backend]
+            )
+        return Asked(self.name, file, limits, spec.backend, place, explain)
+
+    def _batch(self, spec: SubjectSpec) -> int:
+        specs, reference = model_specs(spec.model), reference_of(spec.model)
+        shapes = {**self.given.shapes(specs.inputs, spec.shapes)}
+        examples = {name: array.shape for name, array in (reference.inputs if reference else {}).items()}
+        return resolve_sizes(specs, batch=spec.batch, shapes=shapes, examples={} if self.given else examples).batch
+
+    def _score(self, specs: Sequence[Sequence[SubjectSpec]], say: Progress) -> None:
+        limit, examples = self.limits.accuracy, self.examples
+        if limit is None or examples is None:
+            return
+        by_backend = {each[-1].backend: each for each in reversed(specs)}
+        for backend in self.model.backends:
+            each = by_backend[backend]
+            say(f"{backend}: accuracy of {self.name}")
+            scored = [
+                scored_or_why(spec.model, backend, spec.options, examples)
+                for spec in (each if limit.max_drop is not None else each[-1:])
+            ]
+            asked = self._asked(each[-1])
+            self.found += [
+                (asked, one) for one in judge_accuracy(limit, scored[-1], scored[0] if len(scored) == 2 else None)
+            ]
+
+    def _set_up(self, specs: Sequence[SubjectSpec], batch: int, terms: Terms) -> None:
+        candidate = specs[-1]
+        if self.limits.answers == "same" and len(specs) == 2:
+            found = judge_answers(answers_beside(candidate, specs[0], terms.settings, terms.say))
+            self.found.append((self._asked(candidate), found))
+        if self._wants_pair:
+            costs = (self.costs[self.files.baseline or ""], self.costs[self.files.candidate])
+            asked = self._asked(candidate)
+            self.tasks.append(PairTask(asked=asked, candidate=candidate, baseline=specs[0], costs=costs, terms=terms))
+        if self._wants_alone:
+            without = dict.fromkeys(_FROM_ANY) if self._wants_pair else {}
+            asked = self._asked(candidate, **without)
+            self.tasks.append(AloneTask(asked=asked, candidate=candidate, batch=batch, terms=terms))
+
+    def _fail(self, reason: str) -> None:
+        """Make each limit a row that could not be looked at."""
+        asked = self._asked()
+        for name, value in self.limits:
+            if value not in (None, "any"):
+                shown = "the same answers as the baseline" if name == "answers" else f"{name}: {_plain(value)}"
+                self.found.append((asked, Finding(name, shown, "failed", reason)))
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else "as the check file says"
+
+
+def _sides(measured: Comparison | Measurement | None) -> tuple[Measurement, ...]:
+    if measured is None:
+        return ()
+    return measured.sides if isinstance(measured, Comparison) else (measured,)

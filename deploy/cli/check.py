@@ -1,0 +1,74 @@
+"""``deploy check``: the limits of a check file, measured and judged."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.ci.check_file import find_check_file, load_check_file, schema
+from deploy.ci.checking import check as check_models
+from deploy.ci.formats.registry import FORMATS, require_format, save_as, show, writes_of
+from deploy.ci.history.store import add_report
+from deploy.cli import options as given
+from deploy.cli.output import leave, print_json, tell
+from deploy.files.atomic import require_writable
+
+__all__ = ["check"]
+
+
+def check(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]", help="Check file; default: deploy-check.yaml, or pyproject.toml with [tool.deploy.check]."
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget", min=1, help="Seconds of the whole job; default: the check file's, or 60 a measurement."
+        ),
+    ] = None,
+    only: given.Only = None,
+    format_: Annotated[str, typer.Option("--format", help=f"Of what is printed: {', '.join(FORMATS)}.")] = "terminal",
+    write: Annotated[
+        list[str] | None, typer.Option("--write", help="FORMAT=PATH: a file in another format; repeat for several.")
+    ] = None,
+    history: Annotated[
+        Path | None, typer.Option("--history", help="Add the result to this SQLite file, see deploy history.")
+    ] = None,
+    accept_unfit: given.AcceptUnfit = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the report as JSON here.")] = None,
+    json: given.Json = False,
+    verbose: given.Verbose = False,
+    schema_: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of check files, for editors, and end.")
+    ] = False,
+) -> None:
+    """Measure the models of a check file beside their baselines, and judge every limit.
+
+    Exit code 0: all limits are kept, 1: one is broken, 3: not decided, 4: the machine was not fit, 5: wrong answers.
+    """
+    if schema_:
+        print_json(schema())
+        return
+    path = file or find_check_file(Path())
+    asked = load_check_file(path)
+    if only:
+        asked = asked.only(only)
+    wanted = "json" if json else require_format(format_)
+    writes = writes_of(write or ())
+    for target in filter(None, (output, history)):
+        require_writable(target)
+    report = check_models(asked, path, budget_s=budget, accept_unfit=accept_unfit, say=tell, now_s=time.monotonic)
+    if output is not None:
+        report.save(output)
+    save_as(report, writes)
+    if history is not None:
+        add_report(history, report)
+    files = {name: str(target) for name, target in (("report", output), ("history", history)) if target is not None}
+    show(report, wanted, files=files, verbose=verbose)
+    leave(report.exit_code, told=True)
