@@ -20,6 +20,8 @@ PERCENTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99, "p999_ms": 0.999}
 
 _MEMORY = "memory_mb"
 _MB = 10**6
+_LAST_LOOKS = 2
+"""Beside those that are planned: when the time is over, and when that of a second try is."""
 
 
 def judge_alone(
@@ -118,7 +120,7 @@ def _percentile(trials: Sequence[Trial], share: float, analyses: InterimAnalyses
     if not supports(len(calls), share):
         return f"{len(calls)} calls are too few for p{100 * share:g}"
     try:
-        found = percentile_interval(calls, share, analyses)
+        found = percentile_interval(calls, share, 1 - analyses.error / (len(analyses.schedule) + _LAST_LOOKS))
     except SettingError as error:
         return str(error)
     return Interval(

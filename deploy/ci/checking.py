@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.machine.environment import Watch
+from benchmarks.machine.machine import Machine, ThisMachine
+from benchmarks.process.measured import Launch, MeasuredProcess
 from benchmarks.runner import Progress
 from benchmarks.settings import Settings
 from benchmarks.subject.backend_options import require_backends
@@ -31,7 +33,8 @@ def check(
     budget_s: float | None = None,
     accept_unfit: bool = False,
     say: Progress = lambda _: None,
-    now_s: Callable[[], float],
+    launch: Launch = MeasuredProcess,
+    machine: Machine | None = None,
 ) -> CheckReport:
     """Measure the models of a check file, and judge each limit.
 
@@ -47,8 +50,8 @@ def check(
         Whether numbers of an unfit machine are believed.
     say : callable
         Receives one short line for each step.
-    now_s : callable
-        Seconds on some clock.
+    launch, machine
+        See `benchmarks.runner.measure`.
 
     Raises
     ------
@@ -57,14 +60,16 @@ def check(
     BackendError
         A backend is not usable here.
     """
-    started_s, watch = now_s(), Watch()
+    machine = machine or ThisMachine()
+    now_s, watch = machine.now_s, Watch()
+    started_s = now_s()
     folder = path.resolve().parent
     for model in file.models:
         require_backends(model.backends, model.device)
     jobs = [Job.of(file, model, name, folder) for model, name in zip(file.models, file.names(), strict=True)]
     n_tasks = max(1, sum(job.n_tasks for job in jobs))
     budget_s = budget_s or file.budget or _S_PER_TASK * n_tasks
-    terms = Terms(Settings(seed=file.seed), n_tasks, say, accept_unfit)
+    terms = Terms(Settings(seed=file.seed), n_tasks, say, accept_unfit, launch, machine)
     for job in jobs:
         job.prepare(terms)
     tasks = [task for job in jobs for task in job.tasks]

@@ -11,8 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
+from benchmarks.answers.reference import Reference
+from benchmarks.arm import PreparedArm
 from benchmarks.comparison import compared
 from benchmarks.machine.machine import Machine
 from benchmarks.process.measured import Launch, MeasuredProcess
@@ -151,14 +154,19 @@ class PairTask:
         speedup = None if self.measured is None else self.measured.speedup
         return math.inf if speedup is None else math.log(speedup.high / speedup.low) / self.settings.margin
 
+    @cached_property
+    def _references(self) -> tuple[Reference | None, Reference | None]:
+        say = saying_for(self.candidate.backend, self.terms.say)
+        return _reference(self.baseline, self.settings, say), _reference(self.candidate, self.settings, say)
+
     def go_on(self, budget_s: float) -> bool:
         """See `Task`."""
         before = 0 if self.measured is None else len(self.measured.log_ratios)
         self.measured = compare(
             self.candidate,
             self.baseline,
-            candidate_reference=reference_of(self.candidate.model),
-            baseline_reference=reference_of(self.baseline.model),
+            candidate_reference=self._references[1],
+            baseline_reference=self._references[0],
             settings=replace(self.settings, budget_s=budget_s),
             costs=self.costs,
             progress=saying_for(self.candidate.backend, self.terms.say),
@@ -232,12 +240,16 @@ class AloneTask:
         ]
         return max(widths, default=math.inf if self.measured is None else 0.0)
 
+    @cached_property
+    def _reference(self) -> Reference | None:
+        return _reference(self.candidate, self.settings, saying_for(self.candidate.backend, self.terms.say))
+
     def go_on(self, budget_s: float) -> bool:
         """See `Task`."""
         before = 0 if self.measured is None else len(self.measured.trials)
         self.measured = measure(
             self.candidate,
-            reference=reference_of(self.candidate.model),
+            reference=self._reference,
             settings=replace(self.settings, budget_s=budget_s),
             progress=saying_for(self.candidate.backend, self.terms.say),
             launch=self.terms.launch,
@@ -269,6 +281,8 @@ class AloneTask:
             return f"its share of the time ended after {n} processes"
         if n >= self.analyses.max_pairs:
             return f"{n} processes, the most that are started"
+        if all(n != look for look, _ in self.analyses.schedule):
+            return None
         judged = judge_trials(self.asked.limits, trials, self.batch, self.analyses)
         undecided = any(one.verdict == "inconclusive" for one in judged)
         return None if undecided else f"decided after {n} processes"
@@ -286,15 +300,35 @@ def share_out(tasks: Sequence[Task], deadline_s: float, now_s: Callable[[], floa
     now_s : callable
         Seconds.
     """
+    lost_s = 0.0
+
+    def go_on(task: Task, share_s: float) -> bool:
+        # What a task takes beside its budget, to get ready and to end its last process, is taken from it.
+        nonlocal lost_s
+        before_s, granted_s = now_s(), max(_LEAST_S, share_s - lost_s)
+        added = task.go_on(granted_s)
+        lost_s = max(lost_s, now_s() - before_s - granted_s)
+        return added
+
     fresh = [task for task in tasks if not task.findings]
     others = sum(task.open for task in tasks if task.findings)
     for index, task in enumerate(fresh):
-        task.go_on(max(_LEAST_S, (deadline_s - now_s()) / (len(fresh) - index + others)))
+        go_on(task, (deadline_s - now_s()) / (len(fresh) - index + others))
     exhausted: set[int] = set()
     while (left := deadline_s - now_s()) > _LEAST_S:
         doubtful = [task for task in tasks if task.open and id(task) not in exhausted]
         if not doubtful:
             return
         task = max(doubtful, key=lambda one: one.doubt)
-        if not task.go_on(left / len(doubtful)):
+        if not go_on(task, left / len(doubtful)):
             exhausted.add(id(task))
+
+
+def _reference(spec: SubjectSpec, settings: Settings, say: Progress) -> Reference | None:
+    """Return the answers to made-up inputs, which a task that goes on needs each time; None: the runner has others."""
+    if spec.given:
+        return None
+    if (reference := reference_of(spec.model)) is not None:
+        return reference
+    arm = PreparedArm.prepare(spec, None, None, settings, say)
+    return arm.references[0] if len(arm.references) == 1 else None

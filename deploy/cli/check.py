@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -63,7 +62,7 @@ def check(
     writes = writes_of(write or ())
     for target in filter(None, (output, history)):
         require_writable(target)
-    report = check_models(asked, path, budget_s=budget, accept_unfit=accept_unfit, say=tell, now_s=time.monotonic)
+    report = check_models(asked, path, budget_s=budget, accept_unfit=accept_unfit, say=tell)
     if output is not None:
         report.save(output)
     save_as(report, writes)
