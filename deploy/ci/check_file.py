@@ -159,7 +159,7 @@ class CheckFile(_Section):
 
     def names(self) -> tuple[str, ...]:
         """Return the name of each model: its own, else that of its file or folder, else its path."""
-        stems = [_stem(Path(one.model)) for one in self.models]
+        stems = ["" if one.name else _stem(Path(one.model)) for one in self.models]
         return tuple(
             one.name or (stem if stems.count(stem) == 1 else one.model)
             for one, stem in zip(self.models, stems, strict=True)

@@ -22,7 +22,7 @@ def check(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]", help="Check file; default: deploy-check.yaml, or pyproject.toml with [tool.deploy.check]."
+            metavar="[FILE]", help="Check file; default: deploy-check.yaml, or the check table of pyproject.toml."
         ),
     ] = None,
     budget: Annotated[

@@ -1,0 +1,133 @@
+"""A whole job on a simulated machine: who gets the time, what is kept and broken, and what is wrongly so."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.validation.simulated_machine import Service, SimulatedMachine, Weather
+from deploy import exit_codes
+from deploy.ci.check_file import CheckFile
+from deploy.ci.check_report import load_check
+from deploy.ci.checking import check
+
+MS = 1e6
+
+
+@pytest.fixture(name="job")
+def _job(tmp_path, write_net):
+    """Give what runs a job whose models take as long as is said."""
+
+    def run(latencies_ms, document, *, seed=0, luck=0.01, weather=None, budget_s=None):
+        services = {name: Service(median_ns=ms * MS, sigma=0.02) for name, ms in latencies_ms.items()}
+        for name in latencies_ms:
+            write_net(tmp_path / f"{name}.onnx")
+        machine = SimulatedMachine(services, seed=seed, luck=luck, weather=weather)
+        models = [{"backends": "null", "threads": 1, **model} for model in document.pop("models")]
+        file = CheckFile.model_validate({"models": models, **document})
+        path = tmp_path / "deploy-check.yaml"
+        return check(file, path, budget_s=budget_s, launch=machine.launch, machine=machine)
+
+    return run
+
+
+def verdicts(report):
+    return {(row.model, row.limit): row.verdict for row in report.rows}
+
+
+PAIR = {"model": "now.onnx", "baseline": "before.onnx", "limits": {"larger_file": None, "more_memory": None}}
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "verdict", "code"), [(5.0, "kept", 0), (5.25, "broken", 1), (4.0, "kept", 0), (5.05, "kept", 0)]
+)
+def test_a_change_is_judged_by_its_limit(job, now_ms, verdict, code):
+    report = job({"before": 5.0, "now": now_ms}, {"models": [PAIR]})
+    assert verdicts(report) == {("now", "slower"): verdict}
+    assert report.exit_code == code
+    row = report.rows[0]
+    assert row.low <= row.observed <= row.high
+    assert row.observed == pytest.approx(now_ms / 5 - 1, abs=0.02)
+
+
+def test_nothing_is_wrongly_broken_and_a_slower_model_is_found_in_bad_weather(job):
+    weather = Weather(sigma=0.1, bursts_per_s=0.5)
+    same = [job({"before": 5.0, "now": 5.0}, {"models": [PAIR]}, seed=seed, weather=weather) for seed in range(10)]
+    slow = [job({"before": 5.0, "now": 5.3}, {"models": [PAIR]}, seed=seed, weather=weather) for seed in range(10)]
+    assert not any(report.exit_code == exit_codes.REGRESSION for report in same)
+    assert sum(report.exit_code == exit_codes.REGRESSION for report in slow) >= 9
+
+
+def test_limits_that_stand_for_themselves(job):
+    limits = {"p50_ms": 6, "p90_ms": 4, "throughput_per_s": 150, "load_ms": 1000, "memory_mb": 1000}
+    report = job({"now": 5.0}, {"models": [{"model": "now.onnx", "limits": limits}]})
+    assert verdicts(report) == {
+        ("now", "p50_ms"): "kept",
+        ("now", "p90_ms"): "broken",
+        ("now", "throughput_per_s"): "kept",
+        ("now", "load_ms"): "kept",
+        ("now", "memory_mb"): "kept",
+    }
+    throughput = next(row for row in report.rows if row.limit == "throughput_per_s")
+    assert throughput.observed == pytest.approx(200, rel=0.05)
+
+
+def test_the_doubtful_model_gets_the_time_that_clear_ones_leave(job):
+    models = [
+        {"model": "clear.onnx", "baseline": "before.onnx"},
+        {"model": "near.onnx", "baseline": "before.onnx"},
+        {"model": "fast.onnx", "baseline": "before.onnx"},
+    ]
+    document = {"models": models, "limits": {"larger_file": None, "more_memory": None}}
+    latencies = {"before": 5.0, "clear": 6.0, "near": 5.12, "fast": 4.0}
+    report = job(latencies, document, luck=0.02, budget_s=120)
+    pairs = {name: len(one.comparisons[0].log_ratios) for name, one in report.results.items()}
+    assert pairs["near"] > 2 * max(pairs["clear"], pairs["fast"])
+    assert report.took_s <= 1.1 * report.budget_s
+
+
+def test_what_is_not_decided_is_judged_by_the_policy(job):
+    # A difference of just the margin, and no time to tell.
+    latencies, document = {"before": 5.0, "now": 5.15}, {"models": [PAIR]}
+    outcomes = {}
+    for policy in ("fail", "warn", "retry"):
+        report = job(latencies, {**document, "inconclusive": policy}, luck=0.05, budget_s=8)
+        outcomes[policy] = (report.rows[0].verdict, report.rows[0].outcome, report.exit_code, report.retried)
+        assert report.took_s < 12 if policy != "retry" else report.took_s < 22
+    assert outcomes["fail"] == ("inconclusive", "failure", exit_codes.INCONCLUSIVE, False)
+    assert outcomes["warn"] == ("inconclusive", "warning", exit_codes.OK, False)
+    assert outcomes["retry"][3]
+    assert "give it more time" in report.rows[0].remedy
+
+
+def test_what_files_say_is_judged_without_a_measurement(tmp_path, write_net):
+    write_net(tmp_path / "before.onnx")
+    write_net(tmp_path / "now.onnx", padding=100_000)
+    limits = {"slower": None, "more_memory": None, "macs": 11, "parameters": "1M", "file_mb": 0.05}
+    document = {"models": [{"model": "now.onnx", "baseline": "before.onnx", "limits": limits}]}
+    report = check(CheckFile.model_validate(document), tmp_path / "deploy-check.yaml")
+    assert verdicts(report) == {
+        ("now", "larger_file"): "broken",
+        ("now", "file_mb"): "broken",
+        ("now", "macs"): "broken",
+        ("now", "parameters"): "kept",
+    }
+    assert report.results == {}
+    larger = next(row for row in report.rows if row.limit == "larger_file")
+    assert "larger" in larger.reason
+    assert larger.file.endswith("now.onnx")
+
+
+def test_a_broken_model_is_a_row_and_the_others_are_judged(job, tmp_path):
+    (tmp_path / "broken.onnx").write_bytes(b"no network")
+    models = [{"model": "broken.onnx", "limits": {"p50_ms": 6}}, {"model": "now.onnx", "limits": {"p50_ms": 6}}]
+    report = job({"now": 5.0}, {"models": models})
+    assert verdicts(report) == {("broken", "p50_ms"): "failed", ("now", "p50_ms"): "kept"}
+    assert report.exit_code == exit_codes.USAGE
+    assert "not an ONNX file" in report.rows[0].reason
+
+
+def test_the_report_is_read_back_as_it_was(job, tmp_path):
+    report = job({"before": 5.0, "now": 5.0}, {"models": [PAIR]})
+    report.save(tmp_path / "check.json")
+    assert load_check(tmp_path / "check.json") == report
+    assert report.results["now"].comparisons[0].verdict == "equivalent"
