@@ -17,6 +17,7 @@ __all__ = [
     "duration",
     "flop_ratio",
     "interval",
+    "minute",
     "percent",
     "place",
     "rate",
@@ -116,6 +117,11 @@ def ratio(value: float) -> str:
 def interval(estimate: Interval) -> str:
     """Write a factor with its interval: ``"1.62x [1.58, 1.66]"``."""
     return f"{ratio(estimate.value)} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def minute(utc: str) -> str:
+    """Write a point of time to the minute: ``"2026-11-28 13:35 UTC"``."""
+    return f"{utc[:16].replace('T', ' ')} UTC"
 
 
 def flop_ratio(pair: Comparison) -> float | None:

@@ -17,10 +17,10 @@ from deploy.files.printable import printable
 from deploy.report.answer.deriving import answer_of
 from deploy.report.answer.doubts import noise_parts
 from deploy.report.answer.machine import machine_facts
-from deploy.report.answer.records import Ending
+from deploy.report.answer.records import Answer, Ending
 from deploy.report.answer.wishes import wishes_of
 from deploy.report.drawing.plots import flops_plot, latency_plot, latency_range
-from deploy.report.formatting import answer
+from deploy.report.formatting import answer, minute
 from deploy.report.layer_tables import comparison_tables
 from deploy.report.pages.charts import group_bars, pair_bars
 from deploy.report.pages.commands import layers_commands, repeat_command
@@ -30,7 +30,7 @@ from deploy.report.plan_rows import group_table
 from deploy.report.tables import tables_by_name
 from deploy.results.results import ModelRow, Results
 
-__all__ = ["page", "write_page"]
+__all__ = ["model_parts", "page", "write_page"]
 
 _ALARMING = {
     exit_codes.INCONCLUSIVE,
@@ -72,6 +72,37 @@ def write_page(results: Results, path: Path, layers: LayerReport | None = None) 
     write_file(path, page(results, layers))
 
 
+def model_parts(results: Results, name: str) -> dict[str, Any]:
+    """Collect what a page of several results shows of one: bars, how far to trust them, plots, and the tables behind.
+
+    Parameters
+    ----------
+    results : Results
+        Of this or an older version.
+    name : str
+        Identifier that is unique on the page.
+    """
+    told = answer_of(results)
+    return {
+        "bars": bars(told, f"{name}-bar"),
+        "answer": answer(results),
+        "notes": results.notes,
+        "panels": list(_panels(results, f"{name}-latency")),
+        "tables": list(tables_by_name(results).values()),
+        **_trust(told),
+    }
+
+
+def _trust(told: Answer) -> dict[str, Any]:
+    """Collect what speaks against the numbers."""
+    return {
+        "noise": told.noise,
+        "noise_parts": [part.replace("+-", "\N{PLUS-MINUS SIGN}") for part in noise_parts(told)],
+        "signs": doubts(told, noise=True),
+        "doubts": doubts(told, noise=False),
+    }
+
+
 def _context(results: Results) -> dict[str, Any]:
     """Collect what the template shows, from the answer to the tables behind it."""
     derived, told = tables_by_name(results), answer_of(results)
@@ -88,17 +119,14 @@ def _context(results: Results) -> dict[str, Any]:
         "tiles": tiles(told),
         "bars": bars(told),
         "wishes": wishes_of(told),
-        "noise": told.noise,
-        "noise_parts": [part.replace("+-", "\N{PLUS-MINUS SIGN}") for part in noise_parts(told)],
-        "signs": doubts(told, noise=True),
-        "doubts": doubts(told, noise=False),
+        **_trust(told),
         "measured_on": told.machine,
-        "day": _day(told.created_utc),
+        "day": minute(told.created_utc),
         "version": results.tool_version,
         "answer": answer(results),
         "notes": results.notes,
         "plots_title": "Latency, and FLOPs against time" if results.comparisons else "Latency",
-        "panels": list(_panels(results)),
+        "panels": list(_panels(results, "latency")),
         "proof": proof,
         "tables": list(derived.values()),
         "prunings": list(_prunings(results)),
@@ -118,12 +146,7 @@ def _banner(ending: Ending) -> tuple[str, str] | None:
     return f"{said} (exit code {ending.code}).", f"{remedy}." if remedy else ""
 
 
-def _day(created_utc: str) -> str:
-    """Write a point of time to the minute: ``"2026-11-28 13:35 UTC"``."""
-    return f"{created_utc[:16].replace('T', ' ')} UTC"
-
-
-def _panels(results: Results) -> Iterator[dict[str, Any]]:
+def _panels(results: Results, name: str) -> Iterator[dict[str, Any]]:
     """Draw each backend that has samples: the distribution, and for a pair FLOPs against time beside it."""
     timed = [one for one in results.all_measurements() if one.failure is None]
     if not timed:
@@ -136,14 +159,14 @@ def _panels(results: Results) -> Iterator[dict[str, Any]]:
         both = baseline is not None and candidate is not None
         yield {
             "title": pair.candidate.subject.backend,
-            "latency": Markup(latency_plot(baseline, candidate, f"latency-{index}", within)),
-            "flops": Markup(flops_plot(pair, f"flops-{index}")) if both and pair.flop_ratio is not None else "",
+            "latency": Markup(latency_plot(baseline, candidate, f"{name}-{index}", within)),
+            "flops": Markup(flops_plot(pair, f"{name}-flops-{index}")) if both and pair.flop_ratio is not None else "",
         }
     for index, one in enumerate(results.measurements, len(results.comparisons)):
         if one.failure is None:
             yield {
                 "title": f"{one.subject.label} on {one.subject.backend}",
-                "latency": Markup(latency_plot(None, one, f"latency-{index}", within)),
+                "latency": Markup(latency_plot(None, one, f"{name}-{index}", within)),
                 "flops": "",
             }
 

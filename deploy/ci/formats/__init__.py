@@ -2,7 +2,8 @@
 
 `registry` has them all by name and is what ``deploy check`` calls. `verdict` says which row is graver and what it comes
 to, `figures` how its numbers are written; one file for each format follows, and each is made from the report alone.
-`comment` is posted by `pull_request` and `merge_request`, which speak to a server through `web`.
+`comment` is posted by `posting`: `pull_request` and `merge_request` speak to a server through `web`, and `conversation`
+keeps it one comment. `places` names files from the root of the repository.
 """
 
 __all__: list[str] = []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from deploy.ci.check_report import CheckRow
+from deploy.ci.check_report import CheckReport, CheckRow
+from deploy.ci.formats.verdict import WORDS
 from deploy.report.formatting import NOTHING, count, duration, percent, rate
+from deploy.report.table import Table, left
 
-__all__ = ["allowed", "figure", "measured"]
+__all__ = ["allowed", "figure", "limits_table", "measured"]
 
 _NS_PER_MS = 1e6
 _MB = 10**6
@@ -50,6 +52,12 @@ def measured(row: CheckRow) -> str:
 def allowed(row: CheckRow) -> str:
     """Write the limit as a number; ``"-"`` where it has none."""
     return NOTHING if row.allowed is None else _written(row, row.allowed)
+
+
+def limits_table(report: CheckReport) -> Table:
+    """Return all rows as a table, in the order of the check file."""
+    cells = tuple((row.where, row.statement, allowed(row), measured(row), WORDS[row.verdict]) for row in report.rows)
+    return Table("All limits", (*left("Model", "Limit"), "Allowed", "Measured", *left("Verdict")), cells)
 
 
 def _written(row: CheckRow, value: float) -> str:

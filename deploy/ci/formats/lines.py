@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deploy.ci.check_report import CheckReport, CheckRow, Outcome, RowVerdict
-from deploy.ci.formats.figures import allowed, measured
+from deploy.ci.formats.figures import limits_table, measured
 from deploy.ci.formats.verdict import WORDS, attention, ending_of_check, kept, outcome_of, setting_of, verdict_of
 from deploy.files.printable import printable
 from deploy.report.answer.lines import hanging
@@ -48,7 +48,7 @@ def print_check(report: CheckReport, console: Console | None = None, *, page: st
     style = _OF_ALL[outcome_of(report)]
     _print(_opening(report, console.width, style), console)
     if verbose:
-        print_table(_all(report.rows), console)
+        print_table(limits_table(report), console)
         for name, results in report.results.items():
             _print([Text(printable(name), "bold"), Text()], console)
             print_results(results, console, verbose=True)
@@ -95,11 +95,6 @@ def _row(row: CheckRow, width: int) -> Iterator[Text]:
         yield from hanging(
             Text(f"{_INDENT * 2}{'':<{_FACT}}"), Text("a warning by the check file, not a failure"), width
         )
-
-
-def _all(rows: Iterable[CheckRow]) -> Table:
-    cells = tuple((row.where, row.statement, allowed(row), measured(row), WORDS[row.verdict]) for row in rows)
-    return Table("All limits", (*left("Model", "Limit"), "Allowed", "Measured", *left("Verdict")), cells)
 
 
 def _kept(rows: Iterable[CheckRow]) -> Table:

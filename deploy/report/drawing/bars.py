@@ -77,8 +77,10 @@ def bar(
     """
     drawn = []
     if aim is not None:
-        drawn += [_between(scale, start, aim, "aim"), _upright(scale, aim, "aim")]
+        drawn.append(_between(scale, start, aim, "aim"))
     drawn.append(_between(scale, start, value, f"amount {tone}".strip()))
+    if aim is not None:
+        drawn.append(_upright(scale, aim, "aim"))
     if interval is not None:
         low, high = map(scale.at, interval)
         drawn.append(element("line", x1=f"{low:.2f}%", x2=f"{high:.2f}%", y1=_MIDDLE, y2=_MIDDLE, class_="whisker"))

@@ -57,8 +57,16 @@ def tiles(answer: Answer) -> tuple[Tile, ...]:
     return (_speed(answer), _scores(answer), _size(answer.size), _memory(answer))
 
 
-def bars(answer: Answer) -> Bars:
-    """Return a bar for each backend: its speed-up from 1x, or the latency of a single model from 0."""
+def bars(answer: Answer, name: str = "bar") -> Bars:
+    """Return a bar for each backend: its speed-up from 1x, or the latency of a single model from 0.
+
+    Parameters
+    ----------
+    answer : Answer
+        Of one results file.
+    name : str, optional
+        Identifier that is unique on the page.
+    """
     if answer.is_pair:
         scale = _of_speedups(answer.backends)
         promises = [row.promised for row in answer.backends if row.promised is not None]
@@ -68,7 +76,7 @@ def bars(answer: Answer) -> Bars:
         known = [row.candidate.p50_ns for row in answer.backends if row.candidate is not None]
         scale, marks = scale_of(known or [1.0], 0.0), [(0.0, "0")]
         title = "Median latency of one request"
-    rows = tuple(_row(row, scale, f"bar-{index}") for index, row in enumerate(answer.backends))
+    rows = tuple(_row(row, scale, f"{name}-{index}") for index, row in enumerate(answer.backends))
     return Bars(title, rows, tuple(marks))
 
 

@@ -13,6 +13,7 @@ from benchmarks.layers.comparison import LayerReport, compare_layers
 from benchmarks.layers.explanation import Explanation
 from benchmarks.records.file import load as load_record
 from benchmarks.scenarios.load import LoadMeasurement
+from deploy.ci.formats.page import check_page
 from deploy.report.explanation import explanation_page
 from deploy.report.page import page
 from deploy.report.pages.tables_with_bars import layer_page, load_page
@@ -24,6 +25,7 @@ from deploy.studies.methods.results import Cell, Scores, StudyResults, load_resu
 from deploy.studies.oracle.page import oracle_page
 from deploy.studies.oracle.results import CriterionRow, OracleResults
 from pruners.plan import PruningPlan
+from tests.test_deploy.test_ci.test_formats import reports
 
 pytestmark = pytest.mark.browser
 
@@ -161,6 +163,11 @@ def loads():
     return [LoadMeasurement.model_validate_json(line) for line in lines]
 
 
+def checked():
+    """A check of two models, with one row of each verdict."""
+    return reports.report(*reports.MIXED.rows, results={"classifier": simulated(), "detector": simulated()})
+
+
 PAGES = {
     "a pair": lambda folder: page(simulated()),
     "a run": lambda folder: page(of_a_run(folder)),
@@ -173,6 +180,7 @@ PAGES = {
     "oracle": lambda folder: oracle_page(oracle()),
     "plan": lambda folder: plan(),
     "a study": lambda folder: study_page(study()),
+    "a check": lambda folder: check_page(checked()),
 }
 
 
@@ -248,7 +256,7 @@ def test_bars_of_groups_are_as_long_as_the_file_says(opened, tmp_path):
             assert kept["width"] == pytest.approx(whole["width"] * group.kept / group.of, abs=1)
 
 
-@pytest.mark.parametrize("name", ["wrong answers", "layers", "load", "explain", "oracle", "plan", "a study"])
+@pytest.mark.parametrize("name", ["wrong answers", "layers", "load", "explain", "oracle", "plan", "a study", "a check"])
 def test_every_page_suits_everybody(opened, tmp_path, name):
     """It fits both screens, its answer stands on the first, axe finds nothing, and nothing is asked for."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe here: make browser installs it")
@@ -260,7 +268,7 @@ def test_every_page_suits_everybody(opened, tmp_path, name):
             assert 0 < first["top"] < first["bottom"] <= size[1]
         tab.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
         found = axe.Axe().run(tab.page, options={"resultTypes": ["violations"]}).response["violations"]
-        if name in ("wrong answers", "a study"):  # all colours of all pages
+        if name in ("wrong answers", "a study", "a check"):  # all colours of all pages
             tab.page.emulate_media(color_scheme="dark")
             dark = {"runOnly": ["color-contrast"]}
             found += axe.Axe().run(tab.page, options=dark).response["violations"]
