@@ -25,10 +25,14 @@ class Entry(NamedTuple):
         ``module:function``; empty for a group, whose commands stand in `COMMANDS` under its own name.
     line : str
         First paragraph of the function's docstring, or the help of the group.
+    shows : str
+        ``module:function`` that shows what the command wrote on another machine (`deploy.edge.boards`); with it the
+        command has the option ``--on``.
     """
 
     where: str
     line: str
+    shows: str = ""
 
 
 COMMANDS: dict[str, dict[str, Entry]] = {
@@ -44,14 +48,17 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "bench": Entry(
             "deploy.cli.measure.bench:bench",
             "Measure an ONNX file: check its answers, then latency, throughput and memory, in processes of its own.",
+            "deploy.cli.measure.bench:show_fetched",
         ),
         "compare": Entry(
             "deploy.cli.measure.bench:compare",
             "Measure two ONNX files in turn, and decide whether CANDIDATE is faster than BASELINE.",
+            "deploy.cli.measure.bench:show_fetched",
         ),
         "load": Entry(
             "deploy.cli.measure.load:load",
             "Measure an ONNX file under load: throughput, or the highest request rate that keeps a latency bound.",
+            "deploy.cli.measure.load:show_fetched",
         ),
         "calibrate": Entry(
             "deploy.cli.measure.calibrate:calibrate",
@@ -60,6 +67,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "layers": Entry(
             "deploy.cli.measure.layers:layers",
             "Profile an ONNX file layer by layer: time, MACs, bytes, and share of the measured roofline.",
+            "deploy.cli.measure.layers:show_fetched",
         ),
         "explain": Entry(
             "deploy.cli.measure.explain:explain",
@@ -88,10 +96,22 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "doctor": Entry(
             "deploy.cli.doctor:doctor",
             "Say what this machine is, and list backends and data sets, with what to do about each unusable one.",
+            "deploy.cli.doctor:show_fetched",
         ),
+        "boards": Entry("", "Other machines that commands were run on with --on: what was put there, and its removal."),
         "plan": Entry("", "Read, draw, compare, apply and transfer pruning plans."),
         "table": Entry("", "Build, print and check latency tables: what each width of a network costs on a backend."),
         "study": Entry("", "Compare pruning methods as RECIPE says, or answer another question of many networks."),
+    },
+    "boards": {
+        "list": Entry(
+            "deploy.cli.boards.list_:list_boards",
+            "List the boards that commands were run on with --on, and the folder that was made on each.",
+        ),
+        "clean": Entry(
+            "deploy.cli.boards.clean:clean",
+            "End what runs on a board, and remove the folder that was made there.",
+        ),
     },
     "plan": {
         "show": Entry("deploy.cli.plan.show:show", "Print what a plan removes and draw the kept units of each group."),
@@ -116,6 +136,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "build": Entry(
             "deploy.cli.table.build:build",
             "Measure random plans of a network, and fit how the time of each layer follows its widths.",
+            "deploy.cli.table.build:show_fetched",
         ),
         "list": Entry(
             "deploy.cli.table.list_:list_tables",
@@ -159,9 +180,6 @@ _STUDY = ("study", "run")
 """The command of ``deploy study RECIPE``, whose name nobody has to write."""
 
 
-_QUIET = "quiet"
-
-
 class _Commands(Mapping[str, Any]):
     """The commands of one group; a command is imported when it is taken out."""
 
@@ -169,14 +187,17 @@ class _Commands(Mapping[str, Any]):
         self._entries = entries
 
     def __getitem__(self, name: str) -> Any:
-        where, line = self._entries[name]
+        where, line, shows = self._entries[name]
         if not where:
             return typer.main.get_command(_group(name, line))
         module, _, function = where.partition(":")
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(name, cls=_Command)(getattr(import_module(module), function))
-        command = typer.main.get_command(single)
-        command.params.append(_quiet_option())
+        command: Any = typer.main.get_command(single)
+        command.params.append(_added("quiet", _has_quiet))
+        if shows:
+            command.shows = shows
+            command.params += [_added("on", _runs_on), _added("wheels", _runs_on)]
         return command
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -191,7 +212,9 @@ class _Commands(Mapping[str, Any]):
 
 
 class _Command(TyperCommand):
-    """A command that understands what its options were called before."""
+    """A command that understands what its options were called before, and may run on another machine."""
+
+    shows = ""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         group = "deploy" if ctx.parent is None else str(ctx.parent.command.name)
@@ -201,8 +224,11 @@ class _Command(TyperCommand):
         """Run it, and show how far it is."""
         watched = import_module("deploy.cli.output").watched
         options = frozenset(flag for option in self.params for flag in option.opts)
-        recipe, quiet = "recipe" in ctx.params, ctx.params.pop(_QUIET)
+        recipe, quiet = "recipe" in ctx.params, ctx.params.pop("quiet")
+        board, wheels = (ctx.params.pop(name, None) for name in ("on", "wheels"))
         with watched(ctx.command_path.strip(), quiet=quiet, options=options, recipe=recipe):
+            if board is not None or wheels is not None:
+                return import_module("deploy.cli.boards.there").run_there(ctx, self.shows, board, wheels)
             return super().invoke(ctx)
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
@@ -261,15 +287,26 @@ class LazyGroup(TyperGroup):
         return (None if (self.name, name) == _STUDY else name), command, rest
 
 
-def _quiet_option() -> Any:
-    """Return the option that every command has, as typer makes it."""
+def _added(name: str, function: Any) -> Any:
+    """Return an option that commands get beside their own, as typer makes it."""
     bare = typer.Typer(add_completion=False, rich_markup_mode=None)
-    bare.command()(_has_quiet)
-    return next(option for option in typer.main.get_command(bare).params if option.name == _QUIET)
+    bare.command()(function)
+    return next(option for option in typer.main.get_command(bare).params if option.name == name)
 
 
 def _has_quiet(
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Do not tell how far the work is."),
+) -> None:
+    pass
+
+
+def _runs_on(
+    on: str | None = typer.Option(
+        None, "--on", metavar="BOARD", help="Measure on another machine: ssh://USER@HOST[:PORT][/FOLDER]."
+    ),
+    wheels: str | None = typer.Option(
+        None, "--wheels", metavar="FOLDER", help="With --on: wheels to install there, for a board without an index."
+    ),
 ) -> None:
     pass
 

@@ -15,14 +15,21 @@ from rich.console import Console
 from rich.table import Table
 
 from backends import registry
+from backends.reading.files import read_text
 from benchmarks.machine.board.identity import read_board
 from benchmarks.machine.environment import cores_available
+from deploy.cli.boards.fetched import GivenCommand
+from deploy.cli.output import print_line
 from deploy.edge.profile.identity import board_table
+from deploy.errors import ResultsError
+from deploy.exit_codes import OK
 from deploy.report.terminal import as_text, print_table
 from deploy.sources.datasets.data import data_availability
 from prune_deploy import how_to_install
 
-__all__ = ["EXTRAS", "doctor"]
+__all__ = ["EXTRAS", "doctor", "show_fetched"]
+
+_MOST_TEXT_BYTES = 1 << 20
 
 EXTRAS = {
     "prune": ("torch", "training, pruning and exporting networks; the backends torch and torch-compile"),
@@ -68,3 +75,22 @@ def doctor(
         why = "" if row.ok else f"{row.reason}; {row.hint}"
         table.add_row(*map(as_text, (row.name, "yes" if row.ok else "no", str(row.where or "-"), why)))
     console.print(table)
+
+
+def show_fetched(file: Path, command: GivenCommand) -> None:
+    """Show what the command printed on a board, as it stands there.
+
+    Raises
+    ------
+    ResultsError
+        It is no text.
+    BoardError
+        The command did not end as it ends here.
+    """
+    command.require((), OK)
+    try:
+        lines = read_text(file, max_bytes=_MOST_TEXT_BYTES).splitlines()
+    except ValueError as error:
+        raise ResultsError(f"{command.address}: what it printed is not shown: {error}") from error
+    for line in lines:
+        print_line(line)

@@ -1,1 +1,1 @@
-"""Boards at the edge: what one is and how a network fares on it (`profile`)."""
+"""Machines at the edge: what one is and how a network fares on it (`profile`), and how another is measured (`boards`)."""

@@ -13,14 +13,16 @@ from benchmarks.machine.affinity import parse_cores
 from benchmarks.settings import NOT_A_VERDICT, Settings
 from benchmarks.subject.given import GivenInputs
 from deploy.cli import options as given
+from deploy.cli.boards.fetched import GivenCommand
 from deploy.cli.output import leave, print_json, say, tell
 from deploy.exit_codes import WRONG_ANSWERS, exit_code
 from deploy.files.atomic import require_writable
 from deploy.report.page import write_page
 from deploy.report.terminal import print_results
 from deploy.results.bench_grid import Grid, bench_models, label_models, numbers, shapes
+from deploy.results.results import Results, load
 
-__all__ = ["bench", "compare"]
+__all__ = ["bench", "compare", "show_fetched"]
 
 _MARGIN = 0.03
 
@@ -164,6 +166,33 @@ def _measure(
     if fast:
         settings = settings.quick()
     results = bench_models(models, grid, settings, tell, shown.output, accepts_unfit=accept_unfit)
+    _show(results, models, shown, fast=fast)
+
+
+def show_fetched(file: Path, command: GivenCommand) -> None:
+    """Show what either command wrote on a board.
+
+    Raises
+    ------
+    ResultsError
+        It is no results file.
+    BoardError
+        It is of other models, or ended otherwise than the board says.
+    """
+    accepts_unfit = bool(command.options["accept_unfit"])
+    results = load(file).model_copy(update={"accepts_unfit": accepts_unfit})
+    command.require((row.sha256 for row in results.models), exit_code(results))
+    model = command.path("model") or command.path("candidate")
+    against = command.path("against") or command.path("baseline")
+    assert model is not None
+    json, verbose, fast = (bool(command.options[name]) for name in ("json", "verbose", "fast"))
+    shown = _Shown(command.path("output"), command.path("page"), json, verbose)
+    if shown.output is not None:
+        results.save(shown.output)
+    _show(results, label_models(model, against), shown, fast=fast)
+
+
+def _show(results: Results, models: dict[str, Path], shown: _Shown, *, fast: bool) -> None:
     if shown.page is not None:
         write_page(results, shown.page)
     code, measured = exit_code(results), results.all_measurements()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -17,14 +18,16 @@ from benchmarks.subject.backend_options import compile_options, require_backends
 from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec
 from deploy.cli import options as given
+from deploy.cli.boards.fetched import GivenCommand
 from deploy.cli.output import json_array, leave, print_json, say, tell
 from deploy.exit_codes import measured_code
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.load_table import print_load
 from deploy.report.pages.tables_with_bars import load_page
 from deploy.results.bench_grid import numbers, onnx_file, reference_of, shapes
+from deploy.results.load_rows import read_load
 
-__all__ = ["load"]
+__all__ = ["load", "show_fetched"]
 
 _FIRST_CALL_S = 60.0
 """A first call is waited for this long, and as long again as the load lasts."""
@@ -100,7 +103,33 @@ def load(
                 )
             )
             if output is not None:
-                write_file(output, "".join(row.model_dump_json() + "\n" for row in rows))
+                _save(rows, output)
+    _show(rows, page, json=json, accept_unfit=accept_unfit)
+
+
+def show_fetched(file: Path, command: GivenCommand) -> None:
+    """Show what the command wrote on a board.
+
+    Raises
+    ------
+    ResultsError
+        It is no result of a load.
+    BoardError
+        It is of another model, or ended otherwise than the board says.
+    """
+    rows = read_load(file)
+    accept_unfit = bool(command.options["accept_unfit"])
+    command.require((row.subject.sha256 for row in rows), measured_code(rows, accept_unfit=accept_unfit))
+    if (output := command.path("output")) is not None:
+        _save(rows, output)
+    _show(rows, command.path("page"), json=bool(command.options["json"]), accept_unfit=accept_unfit)
+
+
+def _save(rows: Sequence[LoadMeasurement], output: Path) -> None:
+    write_file(output, "".join(row.model_dump_json() + "\n" for row in rows))
+
+
+def _show(rows: Sequence[LoadMeasurement], page: Path | None, *, json: bool, accept_unfit: bool) -> None:
     if page is not None and any(row.failure is None for row in rows):
         write_file(page, load_page(rows))
     if json:

@@ -11,13 +11,16 @@ from benchmarks.subject.backend_options import compile_options, require_backends
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.build import build_table
 from benchmarks.tables.plan_space import PlanSpace
+from benchmarks.tables.table import LatencyTable
 from deploy.cli import options as given
+from deploy.cli.boards.fetched import GivenCommand
 from deploy.cli.output import print_line, print_tables, tell
+from deploy.exit_codes import OK
 from deploy.files.atomic import require_writable
 from deploy.report.latency_table import latency_tables
 from deploy.results.bench_grid import shapes
 
-__all__ = ["build"]
+__all__ = ["build", "show_fetched"]
 
 
 def build(
@@ -44,6 +47,27 @@ def build(
         shapes=shapes(shape or []),
     )
     table = build_table(spec, PlanSpace.load(plan_space), plans=plans, seed=seed, progress=lambda line, _: tell(line))
+    _show(table, output)
+
+
+def show_fetched(file: Path, command: GivenCommand) -> None:
+    """Show what the command wrote on a board.
+
+    Raises
+    ------
+    RecordError
+        It is no latency table.
+    BoardError
+        It is of another network.
+    """
+    table = LatencyTable.load(file)
+    command.require((table.key.model_sha256,), OK)
+    output = command.path("output")
+    assert output is not None
+    _show(table, output)
+
+
+def _show(table: LatencyTable, output: Path) -> None:
     table.save(output)
     print_tables(*latency_tables(table, top=10))
     print_line()

@@ -19,6 +19,7 @@ SEVERAL = {
     "--input-shape": "a plan knows its own",
     "--jobs": "the processes of a study train, those of the coverage do not",
     "--network": "a run is of one's own, a plan is for one",
+    "--on": "a run names the backends that it has to be fast on",
     "--output": "each command writes something else",
     "--percentile": "bench estimates it, load holds a bound at it",
     "--plan-space": "explain does without",

@@ -1,0 +1,42 @@
+"""``deploy boards clean``: take away again what ``--on`` has put on a board."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from benchmarks.errors import InputError
+from deploy.cli.output import print_line, tell
+from deploy.edge.boards import known
+from deploy.edge.boards.address import Address
+from deploy.edge.boards.connection import Connection
+from deploy.edge.boards.scripting import clean as clean_board
+
+__all__ = ["clean"]
+
+
+def clean(
+    boards: Annotated[
+        list[str] | None, typer.Argument(metavar="[BOARD]...", help="As --on takes it: ssh://USER@HOST.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All boards that deploy boards list shows.")] = False,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Only forget the board: for one that is not there any more.")
+    ] = False,
+) -> None:
+    """End what runs on a board, and remove the folder that was made there."""
+    addresses = [str(Address.read(board)) for board in boards or ()]
+    if everything:
+        addresses += [one.address for one in known.known_boards()]
+    elif not addresses:
+        raise InputError("which board? deploy boards list shows them; --all: every one")
+    for address in dict.fromkeys(addresses):
+        if forget:
+            print_line(f"{address}: {'forgotten' if known.forget(address) else 'not known'}")
+            continue
+        tell(f"connect to {address}")
+        with Connection(Address.read(address)) as connection:
+            folder = clean_board(connection)
+        known.forget(address)
+        print_line(f"{address}: {f'{folder} was removed' if folder else 'nothing of ours was there'}")

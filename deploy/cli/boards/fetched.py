@@ -1,0 +1,68 @@
+"""What the commands need to show a result that came from a board."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.subject.subject import content_sha256
+from deploy.edge.boards.address import Address
+from deploy.errors import BoardError
+from deploy.results.bench_grid import onnx_file
+
+__all__ = ["GivenCommand"]
+
+
+@dataclass(frozen=True, slots=True)
+class GivenCommand:
+    """A command as it was given here.
+
+    Parameters
+    ----------
+    options : Mapping of str to object
+        Value of each option and argument, by its name in Python.
+    address : Address
+        The board that it ran on.
+    code : int
+        The exit code that it ended with, as the board says.
+    """
+
+    options: Mapping[str, Any]
+    address: Address
+    code: int
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its result is what it prints."""
+        return "output" not in self.options
+
+    def path(self, name: str) -> Path | None:
+        """Return the path that an option names; None where it was not given."""
+        value = self.options.get(name)
+        return None if value is None else Path(value)
+
+    def require(self, measured: Iterable[str], code: int) -> None:
+        """See that a result is of the models that were sent, and ended as the board says.
+
+        Parameters
+        ----------
+        measured : iterable of str
+            Hashes of the models in it.
+        code : int
+            The exit code that it means.
+
+        Raises
+        ------
+        BoardError
+            It is of other models, or means another exit code.
+        """
+        paths = filter(None, map(self.path, ("model", "against", "baseline", "candidate")))
+        sent = {content_sha256(onnx_file(path)) for path in paths}
+        if set(measured) != sent:
+            raise BoardError(f"{self.address}: what it measured are not the models that were sent: not believed")
+        if code != self.code:
+            raise BoardError(
+                f"{self.address}: it says exit code {self.code}, and what it measured means {code}: not believed"
+            )

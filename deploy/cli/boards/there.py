@@ -1,0 +1,181 @@
+"""``--on``: the same command, run on another machine; what it wrote there is shown here, by the command itself.
+
+The words of the command are made anew from what was parsed: files go by what is in them, and what is written or shown
+(``--output``, ``--page``, ``--json``) stays here. The board is believed nothing: its result is read as any file is, has
+to be of the models that were sent, and the exit code is that of the result.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from benchmarks.errors import InputError
+from deploy.cli.boards.fetched import GivenCommand
+from deploy.cli.output import leave, say, tell
+from deploy.edge.boards import known
+from deploy.edge.boards.address import Address
+from deploy.edge.boards.board import Board
+from deploy.edge.boards.connection import Connection, ConnectionLostError
+from deploy.edge.boards.following import Fetched, Job
+from deploy.edge.boards.payload import Payload
+from deploy.edge.boards.trees import Tree, tree_of
+from deploy.errors import BoardError, OutputError
+from deploy.exit_codes import DEFECT, OK, USAGE
+from deploy.files.atomic import require_writable
+
+__all__ = ["run_there"]
+
+_STAYS = {"help", "output", "page", "json", "verbose"}
+"""What is done here with what was measured there."""
+_WRITTEN = ("output", "page")
+
+
+def run_there(ctx: Any, shows: str, board: str | None, wheels: str | None) -> None:
+    """Run a command on a board, and show what it wrote.
+
+    Parameters
+    ----------
+    ctx : click.Context
+        The command, parsed.
+    shows : str
+        ``module:function`` of what shows it.
+    board : str or None
+        Its address.
+    wheels : str or None
+        Folder of wheels for it.
+
+    Raises
+    ------
+    InputError
+        Wheels are given, and no board.
+    BoardError
+        The board cannot be reached or cannot measure, or its answer is not what was asked for.
+    typer.Exit
+        With the exit code of the command.
+    """
+    if board is None:
+        raise InputError("--wheels are for a board: give --on too")
+    address = Address.read(board)
+    given = dict(ctx.params)
+    for target in filter(None, map(given.get, _WRITTEN)):
+        require_writable(Path(target))
+    argv, trees = _words(ctx, given)
+    backends = given.get("backend") or ()
+    payload = Payload((backends,) if isinstance(backends, str) else tuple(backends))
+    with tempfile.TemporaryDirectory(prefix="board-") as scratch:
+        tell(f"connect to {address}")
+        with Connection(address) as connection:
+            there = Board(connection, payload, tell)
+            there.prepare(None if wheels is None else Path(wheels))
+            sent = there.send(trees)
+            known.remember(
+                str(address),
+                folder=there.facts.folder,
+                python=there.facts.version,
+                code=payload.name,
+                sent_bytes=sent,
+            )
+            with _followed(there) as started:
+                fetched = there.run(argv, trees, started=started, file=Path(scratch) / "result")
+            with _handed_over(there, started):
+                _show(shows, fetched, GivenCommand(given, address, fetched.code))
+
+
+class _Started:
+    """Remembers the job that runs there."""
+
+    job: Job | None = None
+
+    def __call__(self, job: Job) -> None:
+        self.job = job
+
+
+@contextmanager
+def _followed(board: Board) -> Iterator[_Started]:
+    """End the job where this command is ended; where only the connection is, it goes on."""
+    started = _Started()
+    try:
+        yield started
+    except ConnectionLostError as error:
+        raise ConnectionLostError(f"{error}; what runs there goes on: the same command picks it up") from error
+    except BoardError:
+        _remove(board, started)
+        raise
+    except KeyboardInterrupt:
+        _remove(board, started)
+        raise
+
+
+@contextmanager
+def _handed_over(board: Board, started: _Started) -> Iterator[None]:
+    """Let the board forget a result that was shown; one that could not be written here stays there."""
+    try:
+        yield
+    except (OutputError, KeyboardInterrupt):
+        raise
+    except BaseException:
+        _remove(board, started)
+        raise
+    _remove(board, started)
+
+
+def _remove(board: Board, started: _Started) -> None:
+    if started.job is None:
+        return
+    try:
+        gone = board.end(started.job)
+    except BoardError as error:
+        say(f"deploy: {error}; what runs there may go on, deploy boards clean {board.address} ends it")
+        return
+    if not gone:
+        say(f"deploy: {board.address}: what runs there did not end; deploy boards clean {board.address}")
+
+
+def _show(shows: str, fetched: Fetched, given: GivenCommand) -> None:
+    """Show what came by the command's own means; without a result its last words are the answer."""
+    if fetched.code == DEFECT:
+        say(f"deploy: {given.address}: {fetched.reason}")
+        leave(DEFECT, told=True)
+    module, _, name = shows.partition(":")
+    show: Callable[[Path, GivenCommand], None] = getattr(import_module(module), name)
+    if fetched.file is None or fetched.is_result == given.is_text:
+        if fetched.code not in {OK, USAGE}:
+            raise BoardError(f"{given.address}: it says exit code {fetched.code} without a result: not believed")
+        say(f"deploy: {given.address}: {fetched.reason or 'the command left no result, and does not say why'}")
+        leave(USAGE)
+        return
+    show(fetched.file, given)
+
+
+def _words(ctx: Any, given: dict[str, Any]) -> tuple[list[str], list[Tree]]:
+    """Return the words of the command as they are said on the board, and the files that they name."""
+    options: list[str] = []
+    arguments: list[str] = []
+    trees: list[Tree] = []
+
+    def said(option: Any, value: Any) -> str:
+        if option.type.name != "path":
+            return str(value)
+        tree = tree_of(Path(value))
+        trees.append(tree)
+        return f"@FILES@/{tree.name}/{tree.argument}"
+
+    for option in ctx.command.params:
+        value = given.get(option.name)
+        if option.name in _STAYS or value is None or value == option.default:
+            continue
+        values = value if isinstance(value, list | tuple) else [value]
+        if option.param_type_name == "argument":
+            arguments += [said(option, one) for one in values]
+        elif isinstance(value, bool):
+            options.append(max(option.opts, key=len))
+        else:
+            options += [f"{max(option.opts, key=len)}={said(option, one)}" for one in values]
+    if "output" in given:
+        options.append("--output=@RESULT@")
+    return [*ctx.command_path.split()[1:], *options, "--", *arguments], trees

@@ -1,0 +1,207 @@
+"""One board over one connection: put ourselves there, send files, run a command, fetch what it wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from benchmarks.process.child import last_words
+from deploy.edge.boards.answers import Answers, garbage, message
+from deploy.edge.boards.connection import Connection, Ended
+from deploy.edge.boards.following import Fetched, Following, Job
+from deploy.edge.boards.payload import Payload, archive
+from deploy.edge.boards.probe import ENVIRONMENT_BYTES
+from deploy.edge.boards.scripting import LONG_S, look, run_script
+from deploy.edge.boards.trees import Tree
+from deploy.errors import BoardError
+
+__all__ = ["Board"]
+
+Say = Callable[[str], None]
+
+_AGENT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from deploy.edge.boards.resident.agent import main; main()"
+_SLACK_BYTES = 64 << 20
+"""Room that results and logs may take on the board."""
+_SHOWN = 300
+_BEAT = b"\n"
+
+
+class Board:
+    """A board, once it was looked at.
+
+    Parameters
+    ----------
+    connection : Connection
+        The way to it.
+    payload : Payload
+        What is put there.
+    say : callable
+        Receives one short line for each step.
+
+    Raises
+    ------
+    BoardError
+        It cannot measure; the line says why, and what to do.
+    """
+
+    def __init__(self, connection: Connection, payload: Payload, say: Say) -> None:
+        self._connection = connection
+        self._payload = payload
+        self._say = say
+        self.address = connection.address
+        self.facts = look(connection, payload)
+        self._root = self.facts.folder
+        self._code = f"{self._root}/code/{payload.name}"
+        self._environment = f"{payload.environment}-{self.facts.version}"
+
+    def prepare(self, wheels: Path | None = None) -> None:
+        """Put ourselves there, and make the environment, where they are missing.
+
+        Parameters
+        ----------
+        wheels : Path, optional
+            Folder of the wheels that the environment is made of; without it the board's own index is asked.
+
+        Raises
+        ------
+        BoardError
+            The disk is full, or pip cannot install; nothing half-made stays.
+        """
+        name = str(self.address)
+        if not self.facts.has_environment:
+            self.facts.require_room(name, ENVIRONMENT_BYTES, "the environment takes")
+        if not self.facts.has_code:
+            self._say("send the measuring half")
+            data = self._payload.archive()
+            words = (self._root, self._payload.name, str(len(data)), self.facts.python)
+            ended, lines = run_script(self._connection, "push.sh", words, (data,))
+            self._require(ended, lines, "it could not be put there")
+        if not self.facts.has_environment:
+            self._install(_wheels(wheels))
+
+    def _install(self, wheels: dict[str, bytes]) -> None:
+        data = archive(wheels) if wheels else b""
+        local = ["--no-index", "--find-links", "@WHEELS@"] if wheels else ["--retries", "2", "--timeout", "20"]
+        words = (self._root, self._environment, self.facts.python, str(len(data)), *local, *self._payload.requirements)
+        self._say("make the environment")
+        ended, lines = run_script(
+            self._connection, "install.sh", words, (data,), tell=self._say, silence_s=LONG_S, beat=_BEAT
+        )
+        errors = [line for line in lines if line.startswith("ERROR:") or "No space left" in line]
+        advice = "" if wheels else "; where the board has no index, bring the wheels: --wheels FOLDER"
+        full = any("No space left" in line for line in errors)
+        self._require(
+            ended, errors[-1:] or lines, "its pip does not install what measuring needs", "" if full else advice
+        )
+
+    def send(self, trees: Sequence[Tree]) -> int:
+        """Send what is not there yet, and return how many bytes that was.
+
+        Raises
+        ------
+        BoardError
+            It does not fit on the disk, or a file changed meanwhile.
+        """
+        by_name = {tree.name: tree for tree in trees}
+        (answer,) = self._ask({"do": "have", "trees": list(by_name)})
+        missing, free = answer.get("missing"), answer.get("free")
+        if not isinstance(missing, list) or not isinstance(free, int):
+            raise garbage(str(self.address))
+        sent = [tree for name, tree in by_name.items() if name in missing]
+        needed = sum(tree.size_bytes for tree in sent)
+        if free < needed + _SLACK_BYTES:
+            raise BoardError(
+                f"{self.address}: {free >> 20} MB are free where {self._root} lies, and models and results take "
+                f"{(needed + _SLACK_BYTES) >> 20} MB: free some space, or name a folder on another disk"
+            )
+        for tree in sent:
+            self._say(f"send {tree.argument} ({tree.size_bytes / 1e6:.1f} MB)")
+            self._ask({"do": "put", "tree": tree.name, "files": tree.sha256}, tree.archive())
+        return needed
+
+    def run(self, argv: Sequence[str], trees: Sequence[Tree], *, started: Callable[[Job], None], file: Path) -> Fetched:
+        """Run a command, or pick up one that runs or ran already, and fetch what it wrote.
+
+        Parameters
+        ----------
+        argv : sequence of str
+            What follows ``deploy``; ``@FILES@`` stands for the folder of what was sent, ``@RESULT@`` for the result.
+        trees : sequence of Tree
+            What was sent for it.
+        started : callable
+            Receives the job as soon as it is there.
+        file : Path
+            Receives what it wrote.
+
+        Raises
+        ------
+        ConnectionLostError
+            The connection broke; the job goes on.
+        BoardError
+            It was killed there, or the answer is garbage.
+        """
+        identity = json.dumps([list(argv), sorted(tree.name for tree in trees), self._payload.name, self._environment])
+        name = hashlib.sha256(identity.encode()).hexdigest()[:24]
+        following = Following(str(self.address), file, started, self._say)
+        request = {"do": "job", "name": name, "argv": list(argv), "variables": _variables()}
+        ended = self._agent(request, following.hear, beat=_BEAT, file=following.take)
+        return following.fetched(ended)
+
+    def end(self, job: Job) -> bool:
+        """End a job, or forget one that has ended; whether it is gone from the board."""
+        (answer,) = self._ask({"do": "end", "name": job.name})
+        return answer.get("gone") is True
+
+    def _ask(self, request: dict[str, Any], feed: Iterable[bytes] = ()) -> list[dict[str, Any]]:
+        answers: list[dict[str, Any]] = []
+
+        def hear(line: str) -> bool:
+            answers.append(message(str(self.address), line))
+            return False
+
+        ended = self._agent(request, hear, feed)
+        if ended.code or len(answers) != 1:
+            raise garbage(str(self.address), ended.words)
+        return answers
+
+    def _agent(
+        self,
+        request: dict[str, Any],
+        hear: Callable[[str], bool],
+        feed: Iterable[bytes] = (),
+        *,
+        beat: bytes = b"",
+        file: Callable[[Answers], None] | None = None,
+    ) -> Ended:
+        python = f"{self._root}/env/{self._environment}/bin/python"
+        words = [python, "-I", "-c", _AGENT, self._code, self._root]
+        first = (json.dumps(request).encode() + b"\n",)
+        return self._connection.run(words, hear, feed=chain(first, feed), beat=beat, file=file)
+
+    def _require(self, ended: Ended, lines: Sequence[str], what: str, advice: str = "") -> None:
+        if ended.code:
+            why = _brief(lines[-1]) if lines else ended.words or f"exit code {ended.code}"
+            raise BoardError(f"{self.address}: {what}: {why}{advice}")
+
+
+def _wheels(folder: Path | None) -> dict[str, bytes]:
+    if folder is None:
+        return {}
+    found = {path.name: path.read_bytes() for path in sorted(folder.glob("*.whl"))} if folder.is_dir() else {}
+    if not found:
+        raise BoardError(f"--wheels {folder}: no folder with wheels (FILE.whl) in it")
+    return found
+
+
+def _variables() -> dict[str, str]:
+    """Return what the command shows is made for: this terminal's width."""
+    return {"COLUMNS": os.environ.get("COLUMNS", "80"), "PYTHONNOUSERSITE": "1"}
+
+
+def _brief(words: object) -> str:
+    return last_words(str(words), _SHOWN)

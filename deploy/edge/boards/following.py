@@ -1,0 +1,154 @@
+"""A command that runs on a board, as it is followed from here: what it says, how it ended, and what it left."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.edge.boards.answers import Answers, garbage, message
+from deploy.edge.boards.connection import ConnectionLostError, Ended
+from deploy.errors import BoardError
+from deploy.files.printable import printable
+
+__all__ = ["Fetched", "Following", "Job"]
+
+_SHOWN = 300
+_NAME = re.compile(r"[0-9a-f]{8,64}-\d{1,4}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A command that runs on the board, or has run there.
+
+    Parameters
+    ----------
+    name : str
+        As the board calls it.
+    is_new : bool
+        False where it was found there: an earlier connection was lost.
+    """
+
+    name: str
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a command on the board left.
+
+    Parameters
+    ----------
+    code : int
+        Its exit code, as the board says.
+    file : Path or None
+        What it wrote, checked for nothing but its hash; None where it wrote nothing.
+    is_result : bool
+        Whether that is its result; else what it printed.
+    reason : str
+        The last line of its standard error, printable.
+    """
+
+    code: int
+    file: Path | None
+    is_result: bool
+    reason: str
+
+
+class Following:
+    """Hears what a job says, and takes what it left.
+
+    Parameters
+    ----------
+    board : str
+        Its name, for messages.
+    file : Path
+        Receives what the job wrote.
+    started : callable
+        Receives the job as soon as it is there.
+    say : callable
+        Receives one short line for each step.
+    """
+
+    def __init__(self, board: str, file: Path, started: Callable[[Job], None], say: Callable[[str], None]) -> None:
+        self._board = board
+        self._file = file
+        self._started = started
+        self._say = say
+        self._answers: Answers | None = None
+        self._last = ""
+        self._done: dict[str, Any] | None = None
+
+    def take(self, answers: Answers) -> None:
+        """Receive what takes the answers apart."""
+        self._answers = answers
+
+    def hear(self, line: str) -> bool:
+        """Hear one line; True where nothing follows it.
+
+        Raises
+        ------
+        BoardError
+            It is no message of ours, or an error.
+        """
+        said = message(self._board, line)
+        if "job" in said:
+            self._begin(said)
+        elif isinstance(said.get("line"), str):
+            if words := printable(said["line"].strip())[:_SHOWN]:
+                self._last = words
+                self._say(f"on the board: {words.removeprefix('deploy: ')}")
+        elif isinstance(said.get("done"), dict):
+            assert self._answers is not None
+            self._done = said
+            self._answers.receive(said.get("size"), self._file)
+            return bool(said["size"] == 0)
+        elif said:
+            raise garbage(self._board)
+        return False
+
+    def fetched(self, ended: Ended) -> Fetched:
+        """Return what the job left.
+
+        Raises
+        ------
+        ConnectionLostError
+            The connection broke, or what was sent is not whole: it can be fetched again.
+        BoardError
+            The job was killed, or the answer is garbage.
+        """
+        if self._done is None:
+            if ended.code == 0:
+                raise ConnectionLostError(f"{self._board}: it gave up")
+            raise garbage(self._board, ended.words)
+        done = self._done["done"]
+        code, free = done.get("code"), done.get("free")
+        if code is None:
+            room = f"{free >> 20} MB of its disk are free" if isinstance(free, int) else "it does not say"
+            last = f"; its last words: {self._last}" if self._last else ""
+            raise BoardError(
+                f"{self._board}: the command ended there without a result: it was killed, or memory or disk ran out "
+                f"({room}){last}"
+            )
+        if not isinstance(code, int) or isinstance(code, bool):
+            raise garbage(self._board)
+        if not ended.received or ended.sha256 != self._done.get("sha256"):
+            raise ConnectionLostError(f"{self._board}: the result did not come whole")
+        return Fetched(
+            code,
+            self._file if self._done["size"] else None,
+            done.get("is_result") is True,
+            self._last.removeprefix("deploy: "),
+        )
+
+    def _begin(self, said: dict[str, Any]) -> None:
+        name, state, age = said["job"], said.get("state"), said.get("age_s")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise garbage(self._board)
+        self._started(Job(name, state == "new"))
+        if state == "done" and isinstance(age, int):
+            self._say(f"pick up the result of {age // 60} min ago, which nobody has fetched")
+        elif state != "new":
+            self._say("pick up the command that runs there already")

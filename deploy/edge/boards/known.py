@@ -1,0 +1,88 @@
+"""Where something of ours was put: a small file of this user, for ``deploy boards``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from benchmarks.machine.state import state_folder
+from benchmarks.records.base import Record
+from deploy.errors import BoardError
+from deploy.files.atomic import output_errors, write_file
+from deploy.files.validation_errors import one_line
+from deploy.results.document import read_document, require_version
+
+__all__ = ["KnownBoard", "forget", "known_boards", "remember"]
+
+
+class KnownBoard(Record):
+    """A board that has a folder of ours."""
+
+    address: str = Field(description="as --on takes it")
+    folder: str = Field(description="on the board, as it says")
+    python: str = Field(description="version of its Python")
+    code: str = Field("", description="hash of what was put there last")
+    sent_bytes: int = Field(0, description="models and inputs, all in all")
+    used_utc: str
+
+
+class _Boards(Record):
+    schema_version: Literal[1] = 1
+    boards: tuple[KnownBoard, ...] = ()
+
+
+def known_boards() -> tuple[KnownBoard, ...]:
+    """Return all boards, in the order in which they were first used.
+
+    Raises
+    ------
+    ResultsError, BoardError
+        The file is damaged.
+    """
+    return _read().boards
+
+
+def remember(address: str, *, folder: str, python: str, code: str, sent_bytes: int) -> None:
+    """Note that a board has been used now."""
+    used = datetime.now(UTC).isoformat(timespec="seconds")
+    before = {one.address: one for one in _read().boards}
+    sent = sent_bytes + (before[address].sent_bytes if address in before else 0)
+    before[address] = KnownBoard(
+        address=address, folder=folder, python=python, code=code, sent_bytes=sent, used_utc=used
+    )
+    _write(before)
+
+
+def forget(address: str) -> bool:
+    """Forget a board; whether it was known."""
+    before = {one.address: one for one in _read().boards}
+    was_known = before.pop(address, None) is not None
+    if was_known:
+        _write(before)
+    return was_known
+
+
+def _file() -> Path:
+    return state_folder() / "boards.json"
+
+
+def _read() -> _Boards:
+    path = _file()
+    if not path.exists():
+        return _Boards()
+    document = read_document(path, "list of boards", "boards")
+    require_version(document, {1}, path)
+    try:
+        return _Boards.model_validate(document)
+    except ValidationError as error:
+        raise BoardError(f"{path} is no list of boards: {one_line(error, _Boards)}; remove it") from error
+
+
+def _write(boards: dict[str, KnownBoard]) -> None:
+    path = _file()
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, _Boards(boards=tuple(boards.values())).model_dump_json(indent=1) + "\n")

@@ -1,0 +1,156 @@
+"""Our half on a board: one request on standard input, the answer on standard output, one JSON object a line.
+
+The answer begins with a word that the caller chose, so that it is told from what a login shell prints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import select
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from deploy.edge.boards.resident import jobs, trees
+
+__all__ = ["main"]
+
+_LOOK_S = 1.0
+"""Between two looks at a job: beside a measurement nothing happens more often."""
+_BEAT_S = 10.0
+_PATIENCE_S = 60.0
+"""A caller that says nothing for so long is gone."""
+_BLOCK = 1 << 16
+_LINE = 2000
+
+
+def main() -> None:
+    """Answer one request: ``agent FOLDER TOKEN``."""
+    folder, token = Path(sys.argv[1]), sys.argv[2]
+    sys.stdout.write(f"{token}\n")
+    sys.stdout.flush()
+    os.umask(0o077)
+    source = sys.stdin.buffer
+    try:
+        request = json.loads(source.readline(1 << 22))
+        _ANSWERS[request["do"]](folder, request, source)
+    except (OSError, trees.TreeError) as error:
+        _say(error=getattr(error, "strerror", None) or str(error))
+    except (ValueError, KeyError, TypeError):
+        _say(error="the request is not whole")
+
+
+def _say(**facts: object) -> None:
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
+
+
+def _have(folder: Path, request: dict[str, Any], _: Any) -> None:
+    """Say which files are missing, and how much room there is."""
+    missing = trees.missing(folder / "files", request["trees"])
+    _say(missing=missing, free=shutil.disk_usage(folder).free)
+
+
+def _put(folder: Path, request: dict[str, Any], source: Any) -> None:
+    """Take files."""
+    trees.receive(folder / "files", request["tree"], request["files"], source)
+    _say(done=True)
+
+
+def _job(folder: Path, request: dict[str, Any], _: Any) -> None:
+    """Start a job or pick it up, tell how far it is, and hand over what it made."""
+    with jobs.claim(folder / "jobs", request["name"]) as (job, is_new):
+        if is_new:
+            argv = [word.replace("@FILES@", str(folder / "files")) for word in request["argv"]]
+            variables = {**request["variables"], "PRUNE_DEPLOY_STATE": str(folder / "state")}
+            job.start([word.replace("@RESULT@", str(job.result)) for word in argv], variables)
+        ended = job.state.get("ended")
+        _say(
+            job=job.folder.name,
+            state="new" if is_new else job.state["state"],
+            age_s=None if is_new else round(max(0.0, time.time() - ended)) if ended else None,
+        )
+        if _follow(job):
+            _hand_over(job, folder)
+
+
+def _follow(job: jobs.Job) -> bool:
+    """Pass on what a job says until it ends; False where the caller is gone."""
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    at, heard_s, said_s, rest = 0, time.monotonic(), time.monotonic(), b""
+    while True:
+        runs = job.runs()
+        at, rest = _pass_on(job.log, at, rest, _say_line)
+        if not runs:
+            return True
+        for _, _ in poll.poll(1e3 * _LOOK_S):
+            if not os.read(0, _BLOCK):
+                return False
+            heard_s = time.monotonic()
+        now = time.monotonic()
+        if now - heard_s > _PATIENCE_S:
+            return False
+        if now - said_s > _BEAT_S:
+            said_s = now
+            _say()
+
+
+def _pass_on(log: Path, at: int, rest: bytes, say: Callable[[str], None]) -> tuple[int, bytes]:
+    if not log.exists() or log.stat().st_size <= at:
+        return at, rest
+    with log.open("rb") as file:
+        file.seek(at)
+        while block := file.read(_BLOCK):
+            at += len(block)
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                say(line.decode(errors="replace").replace("\0", "")[:_LINE])
+            rest = rest[: 4 * _LINE]
+    return at, rest
+
+
+def _say_line(line: str) -> None:
+    _say(line=line)
+
+
+def _hand_over(job: jobs.Job, folder: Path) -> None:
+    state = job.state
+    result = next((one for one in (job.result, job.printed) if one.is_file() and one.stat().st_size), None)
+    done = {
+        "code": state.get("code") if state["state"] == "done" else None,
+        "free": shutil.disk_usage(folder).free,
+        "is_result": result == job.result,
+    }
+    if result is None:
+        _say(done=done, size=0, sha256=hashlib.sha256().hexdigest())
+        return
+    with result.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        _say(done=done, size=file.tell(), sha256=digest)
+        file.seek(0)
+        while block := file.read(_BLOCK):
+            sys.stdout.buffer.write(block)
+    sys.stdout.flush()
+
+
+def _end(folder: Path, request: dict[str, Any], _: Any) -> None:
+    """End a job and remove it."""
+    _say(gone=jobs.end(folder / "jobs", request["name"]))
+
+
+_ANSWERS: dict[str, Callable[[Path, dict[str, Any], Any], None]] = {
+    "have": _have,
+    "put": _put,
+    "job": _job,
+    "end": _end,
+}
+
+
+if __name__ == "__main__":
+    main()
