@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from benchmarks.errors import InputError
 from deploy.cli.boards.fetched import GivenCommand
@@ -158,8 +158,10 @@ def _words(ctx: Any, given: dict[str, Any]) -> tuple[list[str], list[Tree]]:
     arguments: list[str] = []
     trees: list[Tree] = []
 
+    kinds = get_type_hints(ctx.command.callback)
+
     def said(option: Any, value: Any) -> str:
-        if option.type.name != "path":
+        if not _holds_paths(kinds[option.name]):
             return str(value)
         tree = tree_of(Path(value))
         trees.append(tree)
@@ -179,3 +181,7 @@ def _words(ctx: Any, given: dict[str, Any]) -> tuple[list[str], list[Tree]]:
     if "output" in given:
         options.append("--output=@RESULT@")
     return [*ctx.command_path.split()[1:], *options, "--", *arguments], trees
+
+
+def _holds_paths(kind: Any) -> bool:
+    return kind is Path or any(map(_holds_paths, get_args(kind)))

@@ -1,6 +1,6 @@
 """The half of us that measures, as it goes to a board: made from what is installed here, named by what is in it.
 
-Pruning, training and exporting stay here, with what they need.
+Pruning and training stay here, with what they need.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["EXTRAS", "Payload", "archive"]
 
 _HERE = Path(__file__).resolve().parents[3]
 _PACKAGES = ("backends", "benchmarks", "deploy")
-_STAYS = ("benchmarks/validation/", "deploy/exporting/", "deploy/networks/", "deploy/studies/")
+_STAYS = ("benchmarks/validation/", "deploy/networks/", "deploy/studies/")
 _COMMAND = "prune_deploy.py"
 _NAME = "prune-deploy"
 EXTRAS = {"openvino": "openvino"}

@@ -41,7 +41,7 @@ while [ "$count" -gt 1 ]; do
     count=$((count - 1))
 done
 shift
-"$part/bin/python" -m pip install --no-cache-dir --no-input --disable-pip-version-check --only-binary :all: "$@" 2>&1 || end 5
+"$part/bin/python" -m pip install --no-cache-dir --no-input --progress-bar off --disable-pip-version-check --only-binary :all: "$@" 2>&1 || end 5
 rm -rf "$part/wheels"
 : >"$part/ready" || end 3
 "$made/bin/python" -c '' 2>/dev/null || rm -rf "$made"
