@@ -8,11 +8,8 @@ DeployError                 root; the command line prints it as one line and exi
 ├── BundleError             a bundle is incomplete, changed after it was written, or of an unknown version
 ├── OutputError             results cannot be written (read-only folder, full disk)
 ├── ResultsError            a results file is missing, broken, or of an unknown version
-<<<<<<< HEAD
 ├── HistoryError            a history file is missing, not one of ours, damaged, or cannot be written
-=======
 ├── BoardError              a board cannot be reached, lacks something, or answers with what is not ours
->>>>>>> b924034 (deploy/edge/boards: commands that measure run on another machine over ssh (--on); deploy boards list, clean)
 ├── ExtraMissingError       a command needs an optional part that is not installed
 └── CallError               a call from Python that another package refused; its cause is what that raised
 """
@@ -80,13 +77,12 @@ class ResultsError(DeployError):
     """A results file is missing, broken, or of an unknown version."""
 
 
-<<<<<<< HEAD
 class HistoryError(DeployError):
     """A history file is missing, not one of ours, damaged, of a newer version, or cannot be written."""
-=======
+
+
 class BoardError(DeployError):
     """A board cannot be reached, lacks something, or answers with what is not ours."""
->>>>>>> b924034 (deploy/edge/boards: commands that measure run on another machine over ssh (--on); deploy boards list, clean)
 
 
 class ExtraMissingError(DeployError):

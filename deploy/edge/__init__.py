@@ -1,1 +1,1 @@
-"""Machines at the edge: what one is and how a network fares on it (`profile`), and how another is measured (`boards`)."""
+"""Boards at the edge: what one is and how a network fares on it (`profile`), and how one is reached (`boards`)."""
