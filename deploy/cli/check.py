@@ -9,6 +9,7 @@ import typer
 
 from deploy.ci.check_file import find_check_file, load_check_file, schema
 from deploy.ci.checking import check as check_models
+from deploy.ci.formats.page import write_check_page
 from deploy.ci.formats.registry import FORMATS, require_format, save_as, show, writes_of
 from deploy.ci.history.store import add_report
 from deploy.cli import options as given
@@ -39,6 +40,7 @@ def check(
     history: Annotated[
         Path | None, typer.Option("--history", help="Add the result to this SQLite file, see deploy history.")
     ] = None,
+    page: given.PageFile = None,
     accept_unfit: given.AcceptUnfit = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the report as JSON here.")] = None,
     json: given.Json = False,
@@ -60,14 +62,16 @@ def check(
         asked = asked.only(only)
     wanted = "json" if json else require_format(format_)
     writes = writes_of(write or ())
-    for target in filter(None, (output, history)):
+    for target in filter(None, (output, page, history)):
         require_writable(target)
     report = check_models(asked, path, budget_s=budget, accept_unfit=accept_unfit, say=tell)
     if output is not None:
         report.save(output)
+    if page is not None:
+        write_check_page(report, page)
     save_as(report, writes)
     if history is not None:
         add_report(history, report)
     files = {name: str(target) for name, target in (("report", output), ("history", history)) if target is not None}
-    show(report, wanted, files=files, verbose=verbose)
+    show(report, wanted, page="" if page is None else str(page), files=files, verbose=verbose)
     leave(report.exit_code, told=True)

@@ -26,7 +26,7 @@ def check_page(report: CheckReport) -> str:
     ending = ending_of_check(report)
     return render(
         "check.html",
-        title=f"{report.title}: deploy check",
+        title=report.title,
         verdict=verdict_of(report),
         outcome=outcome_of(report),
         code=ending.code,

@@ -17,7 +17,7 @@ def text_of(page):
 
 def test_verdict_and_numbers_of_the_report_stand_on_it(results):
     text = text_of(check_page(reports.report(*reports.MIXED.rows, results={"classifier": results})))
-    assert text.startswith("vision: deploy check 3 of 7 limits kept; 1 not checked, 1 broken")
+    assert text.startswith("vision 3 of 7 limits kept; 1 not checked, 1 broken")
     assert "(exit code 2: not checked: slower of tracker on ort, 1 thread)" in text
     assert "5.2 % [4.9, 5.6] broken" in text
     assert "at most 3 % slower than the baseline; 5.2 % slower (4.9 to 5.6 %); to do: keep the baseline" in text
