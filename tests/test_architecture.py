@@ -76,6 +76,7 @@ def test_no_module_hides_a_standard_or_wrapped_library():
         ("deploy.bundles.bundle", {"torch", *RUNTIMES}),
         ("deploy.cli.measure.bench", {"torch", "pruners", *RUNTIMES}),
         ("deploy.cli.report", {"torch", "pruners", *RUNTIMES}),
+        ("deploy.cli.profile_", {"torch", "pruners", *RUNTIMES}),
         ("deploy.cli.measure.load", {"torch", "pruners", *RUNTIMES}),
         ("deploy.cli.measure.layers", {"torch", "pruners", *RUNTIMES}),
         ("deploy.cli.measure.explain", {"torch", "pruners", *RUNTIMES}),

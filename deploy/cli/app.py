@@ -69,6 +69,10 @@ COMMANDS: dict[str, dict[str, Entry]] = {
             "Profile an ONNX file layer by layer: time, MACs, bytes, and share of the measured roofline.",
             "deploy.cli.measure.layers:show_fetched",
         ),
+        "profile": Entry(
+            "deploy.cli.profile_:profile",
+            "Profile a network on this board: cold, steady and sustained speed, heat, memory, best setting, layers.",
+        ),
         "explain": Entry(
             "deploy.cli.measure.explain:explain",
             "Say why the time of MODEL did not follow its MACs, layer by layer and in all, and what to do about it.",

@@ -1,0 +1,62 @@
+"""From nothing to the first answer, in fresh processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from benchmarks.arm import PreparedArm
+from benchmarks.process.measured import Launch, MeasuredProcess
+from deploy.edge.profile.record import ColdStart
+
+__all__ = ["cold_starts"]
+
+_STARTS = 5
+
+
+def cold_starts(
+    arm: PreparedArm,
+    *,
+    timeout_s: float,
+    number: int = _STARTS,
+    launch: Launch = MeasuredProcess,
+    clock: Callable[[], int] = time.monotonic_ns,
+) -> tuple[ColdStart, ...]:
+    """Start a model several times; its file is in the memory of the system by the second time, as after a restart.
+
+    Parameters
+    ----------
+    arm : PreparedArm
+        Of the model.
+    timeout_s : float
+        Seconds for each answer of a process.
+    number : int, default=5
+        Processes.
+    launch, clock
+        How a process is started, and what returns nanoseconds.
+
+    Raises
+    ------
+    WorkerError
+        The model cannot be compiled, or a process died or hung.
+    """
+    starts = []
+    for _ in range(number):
+        begin_ns = clock()
+        worker = launch(arm.spec, timeout_s=timeout_s)
+        try:
+            loaded = worker.load(arm.feeds, arm.others)
+            total_ns = clock() - begin_ns
+        finally:
+            worker.close()
+        known_ns = loaded.import_ns + loaded.load_ns + loaded.first_run_ns
+        starts.append(
+            ColdStart(
+                label=arm.subject.label,
+                process_ns=max(0, total_ns - known_ns),
+                import_ns=loaded.import_ns,
+                load_ns=loaded.load_ns,
+                first_run_ns=loaded.first_run_ns,
+            )
+        )
+    return tuple(starts)

@@ -1,0 +1,221 @@
+"""`Profile`: what the board is and how a network fared on it, as one versioned JSON file.
+
+Raw samples are in it; every percentile, ratio and sentence is derived from them when a person looks. docs/profile.md
+explains each field.
+
+Versions of the format
+----------------------
+1   the first
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+
+from benchmarks.layers.comparison import LayerReport
+from benchmarks.machine.affinity import format_cores
+from benchmarks.machine.board.records import Board
+from benchmarks.machine.board.watch import Reading
+from benchmarks.records.base import Record
+from deploy.errors import ResultsError
+from deploy.files.atomic import write_file
+from deploy.files.validation_errors import one_line
+from deploy.results.document import read_document, require_version
+from deploy.results.results import Results
+
+__all__ = [
+    "MARK",
+    "PARTS",
+    "Absent",
+    "ColdStart",
+    "Cooling",
+    "PartName",
+    "Point",
+    "Profile",
+    "Second",
+    "Sustained",
+    "SweepTrial",
+    "Swept",
+    "is_profile",
+    "load",
+    "profile_of_document",
+]
+
+MARK = "board"
+"""A key that every profile has, and no other document of ours."""
+
+PartName = Literal["cold", "steady", "sustained", "sweep", "layers", "energy"]
+PARTS: tuple[PartName, ...] = ("cold", "steady", "sustained", "sweep", "layers", "energy")
+"""In the order in which they are told."""
+
+
+class ColdStart(Record):
+    """One fresh process, from its start to the first answer."""
+
+    label: str
+    process_ns: NonNegativeInt = Field(description="starting Python and our measuring half, handing over the inputs")
+    import_ns: NonNegativeInt = Field(description="import of the runtime")
+    load_ns: PositiveInt = Field(description="ONNX file to compiled model")
+    first_run_ns: PositiveInt
+
+    @property
+    def total_ns(self) -> int:
+        """From nothing to the first answer."""
+        return self.process_ns + self.import_ns + self.load_ns + self.first_run_ns
+
+
+class Cooling(Record):
+    """A wait until the board is as cool as it was."""
+
+    before: str = Field(description="what it was for")
+    target_celsius: float | None = Field(None, description="None where no temperature is told")
+    start_celsius: float | None = None
+    end_celsius: float | None = None
+    waited_s: NonNegativeFloat = 0.0
+    ended: Literal["cool", "time limit", "not told"]
+
+
+class Second(Record):
+    """About one second of load: calls without a pause, and how the board fared at its end."""
+
+    at_s: NonNegativeFloat = Field(description="when it began, since the beginning of the load")
+    lasted_s: PositiveFloat
+    calls: PositiveInt = Field(description="all of them")
+    calls_ns: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = Field(
+        description="the last of them, raw: 256 at most"
+    )
+    energy_uj: NonNegativeInt | None = Field(None, description="of all that is counted; None where nothing counts")
+    reading: Reading
+
+    @property
+    def watts(self) -> float | None:
+        """Mean power meanwhile."""
+        return None if self.energy_uj is None else self.energy_uj / 1e6 / self.lasted_s
+
+
+class Sustained(Record):
+    """Minutes of load on one model."""
+
+    label: str
+    asked_s: PositiveFloat
+    rest: Reading = Field(description="just before the load")
+    seconds: Annotated[tuple[Second, ...], Field(min_length=1)]
+
+
+class Point(Record):
+    """One setting."""
+
+    backend: str
+    precision: str
+    threads: PositiveInt
+    batch: PositiveInt
+    cores: tuple[NonNegativeInt, ...] | None = Field(None, description="that it was bound to; None: not bound")
+    on: str = Field("", description="kind of these cores")
+
+    @property
+    def title(self) -> str:
+        """In words: ``"ort fp32, 4 threads on Cortex-A76 (big), batch 1"``."""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        place = f" on {self.on}" if self.on else f" on cores {format_cores(self.cores)}" if self.cores else ""
+        return f"{self.backend} {self.precision}, {threads}{place}, batch {self.batch}"
+
+
+class SweepTrial(Record):
+    """One fresh process at one setting."""
+
+    calls_ns: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = Field(description="timed calls, raw")
+    cpu_ns: NonNegativeInt = Field(description="CPU time of the process during these calls")
+    peak_bytes: NonNegativeInt = Field(description="largest resident size of the process")
+    energy_uj: NonNegativeInt | None = None
+    energy_calls: NonNegativeInt = Field(0, description="calls behind energy_uj")
+
+
+class Swept(Record):
+    """One model at one setting: trials, or why there are none."""
+
+    label: str
+    point: Point
+    trials: tuple[SweepTrial, ...] = ()
+    failure: str | None = None
+
+
+class Absent(Record):
+    """A part that is not there, and why."""
+
+    part: PartName
+    why: str
+
+
+class Profile(Record):
+    """``profile.json``."""
+
+    schema_version: Literal[1] = 1
+    created_utc: str
+    tool_version: str
+    board: Board
+    results: Results = Field(description="the steady state, as deploy bench and compare write it")
+    cold: tuple[ColdStart, ...] = ()
+    cooling: tuple[Cooling, ...] = ()
+    idle_watts: NonNegativeFloat | None = Field(None, description="at rest, before anything was loaded")
+    idle_s: NonNegativeFloat = Field(0.0, description="how long that was looked at")
+    sustained: tuple[Sustained, ...] = ()
+    sweep: tuple[Swept, ...] = Field((), description="in the order in which they were tried")
+    left_out: tuple[str, ...] = Field((), description="settings that the budget had no room for")
+    refused: tuple[str, ...] = Field((), description="settings that a backend does not have for this file, and why")
+    layers: LayerReport | None = None
+    absent: tuple[Absent, ...] = ()
+
+    def save(self, path: Path) -> None:
+        """Write the file; it appears whole or not at all.
+
+        Raises
+        ------
+        OutputError
+            It cannot be written.
+        """
+        write_file(path, self.model_dump_json(indent=1) + "\n")
+
+    def why_absent(self, part: PartName) -> str | None:
+        """Return why a part is not there; None where it is."""
+        return next((one.why for one in self.absent if one.part == part), None)
+
+
+def is_profile(document: dict[str, Any]) -> bool:
+    """Return whether a JSON document is a profile, as far as its keys tell."""
+    return MARK in document and "results" in document
+
+
+def load(path: Path) -> Profile:
+    """Read a profile.
+
+    Raises
+    ------
+    ResultsError
+        The file is missing, broken, or of an unknown version.
+    """
+    return profile_of_document(read_document(path, "profile", MARK), path)
+
+
+def profile_of_document(document: dict[str, Any], path: Path) -> Profile:
+    """Return the profile that stands in a document.
+
+    Parameters
+    ----------
+    document : dict
+        JSON form.
+    path : Path
+        Of the file, for the message.
+
+    Raises
+    ------
+    ResultsError
+        It is broken, or of an unknown version.
+    """
+    require_version(document, (1,), path)
+    try:
+        return Profile.model_validate(document)
+    except ValidationError as error:
+        raise ResultsError(f"{path} is not a legal profile: {one_line(error, Profile)}") from error

@@ -1,0 +1,109 @@
+"""A profile in the terminal: the answer first, in lines of 80 columns, ASCII."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.machine.board.records import CoreKind
+from deploy.edge.profile.headline import headline, labels
+from deploy.edge.profile.record import Profile
+from deploy.edge.profile.tables import profile_tables
+from deploy.exit_codes import measured_code
+from deploy.report.answer.deriving import answer_of
+from deploy.report.answer.doubts import noise_parts
+from deploy.report.formatting import size
+from deploy.report.terminal import as_text, print_table
+
+__all__ = ["board_line", "print_profile", "profile_lines"]
+
+_WIDTH = 80
+_NAME = 14
+
+
+def print_profile(
+    profile: Profile,
+    *,
+    code: int | None = None,
+    output: Path | None = None,
+    page: Path | None = None,
+    verbose: bool = False,
+    console: Console | None = None,
+) -> None:
+    """Print the answer, and with `verbose` all tables below.
+
+    Parameters
+    ----------
+    profile : Profile
+        What was measured.
+    code : int, optional
+        Exit code of the command; by default what the profile says.
+    output, page : Path, optional
+        Where the profile and its page lie.
+    verbose : bool, default=False
+        Whether the tables follow.
+    console : Console, optional
+        Defaults to stdout.
+    """
+    console = console or Console(highlight=False)
+    if code is None:
+        code = measured_code(profile.results.all_measurements(), accept_unfit=profile.results.accepts_unfit)
+    for line in profile_lines(profile, code, output=output, page=page):
+        console.print(as_text(line), soft_wrap=True)
+    if verbose:
+        console.print()
+        for table in profile_tables(profile):
+            print_table(table, console)
+
+
+def profile_lines(profile: Profile, code: int, *, output: Path | None = None, page: Path | None = None) -> list[str]:
+    """Write the answer of a profile.
+
+    Parameters
+    ----------
+    profile : Profile
+        What was measured.
+    code : int
+        Exit code of the command.
+    output, page : Path, optional
+        Where the profile and its page lie.
+    """
+    lines = [" -> ".join(labels(profile)), f"  {board_line(profile)}", ""]
+    for fact in headline(profile):
+        lines += _hanging(fact.title, f"{' -> '.join(fact.values)}; {'; '.join(filter(None, fact.details))}")
+    lines.append("")
+    answer = answer_of(profile.results, code)
+    noise = answer.noise.grade or "not looked at"
+    lines += _hanging("noise", ", ".join((noise, *noise_parts(answer))))
+    for one in profile.absent:
+        lines += _hanging(f"no {one.part}", one.why)
+    kept = ", ".join(map(str, filter(None, (page, output)))) or "-v prints all tables, -o and --page keep them"
+    lines += _hanging("see", kept)
+    lines += _hanging(f"exit {code}", answer.ending.sentence if code else "profiled")
+    if answer.ending.remedy and code:
+        lines += _hanging("to do", answer.ending.remedy)
+    return lines
+
+
+def board_line(profile: Profile) -> str:
+    """Say in a line what the board is."""
+    board = profile.board
+    name = board.model or board.cpu or "a board that does not tell its name"
+    kinds = ", ".join(_cores(kind, name) for kind in board.kinds) or "cores not told"
+    memory = "" if board.memory_bytes is None else f", {size(board.memory_limit_bytes or board.memory_bytes)}"
+    return f"{name}: {kinds}{memory}"
+
+
+def _cores(kind: CoreKind, name: str) -> str:
+    number = len(kind.cores)
+    if kind.name == name:
+        return "1 core" if number == 1 else f"{number} cores"
+    return f"{number} x {kind.title}"
+
+
+def _hanging(name: str, words: str) -> Iterator[str]:
+    head = f"  {name:<{_NAME}}"
+    yield from textwrap.wrap(words, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head)) or [head.rstrip()]
