@@ -72,6 +72,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "profile": Entry(
             "deploy.cli.profile_:profile",
             "Profile a network on this board: cold, steady and sustained speed, heat, memory, best setting, layers.",
+            "deploy.cli.profile_:show_fetched",
         ),
         "explain": Entry(
             "deploy.cli.measure.explain:explain",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, NamedTuple, cast
 
 import typer
 
@@ -14,18 +14,18 @@ from benchmarks.machine.affinity import parse_cores
 from benchmarks.settings import Settings
 from benchmarks.subject.given import GivenInputs
 from deploy.cli import options as given
+from deploy.cli.boards.fetched import GivenCommand
 from deploy.cli.output import leave, print_json, tell
 from deploy.edge.profile.markdown import profile_markdown
 from deploy.edge.profile.page import profile_page
-from deploy.edge.profile.record import PARTS, PartName
+from deploy.edge.profile.record import PARTS, PartName, Profile, load
 from deploy.edge.profile.run import Wanted, profile_on_board
-from deploy.edge.profile.terminal import print_profile
-from deploy.exit_codes import measured_code
+from deploy.edge.profile.terminal import print_profile, profile_code
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.markdown import require_block, write_block
 from deploy.results.bench_grid import Grid, label_models, shapes
 
-__all__ = ["profile"]
+__all__ = ["profile", "show_fetched"]
 
 _BLOCK = "deploy profile"
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -93,16 +93,51 @@ def profile(
         accepts_unfit=accept_unfit,
     )
     made = profile_on_board(wanted, tell, output)
-    code = measured_code(made.results.all_measurements(), accept_unfit=accept_unfit)
-    if page is not None:
-        write_file(page, profile_page(made))
-    if markdown is not None:
-        write_block(markdown, _BLOCK, profile_markdown(made))
-    if json:
+    _show(made, _Shown(output, page, markdown, json, verbose))
+
+
+def show_fetched(file: Path, command: GivenCommand) -> None:
+    """Show what the command wrote on a board.
+
+    Raises
+    ------
+    ResultsError
+        It is no profile.
+    BoardError
+        It is of other models, or ended otherwise than the board says.
+    """
+    made = load(file)
+    accepts_unfit = bool(command.options["accept_unfit"])
+    made = made.model_copy(update={"results": made.results.model_copy(update={"accepts_unfit": accepts_unfit})})
+    command.require((row.sha256 for row in made.results.models), profile_code(made))
+    output = command.path("output")
+    if output is not None:
+        made.save(output)
+    json, verbose = bool(command.options["json"]), bool(command.options["verbose"])
+    _show(made, _Shown(output, command.path("page"), command.path("markdown"), json, verbose))
+
+
+class _Shown(NamedTuple):
+    """Where a profile goes, and how much of it is printed."""
+
+    output: Path | None
+    page: Path | None
+    markdown: Path | None
+    json: bool
+    verbose: bool
+
+
+def _show(made: Profile, shown: _Shown) -> None:
+    code = profile_code(made)
+    if shown.page is not None:
+        write_file(shown.page, profile_page(made))
+    if shown.markdown is not None:
+        write_block(shown.markdown, _BLOCK, profile_markdown(made))
+    if shown.json:
         print_json(made.model_dump_json(indent=1))
     else:
-        print_profile(made, code=code, output=output, page=page, verbose=verbose)
-    leave(code, told=not json)
+        print_profile(made, output=shown.output, page=shown.page, verbose=shown.verbose)
+    leave(code, told=not shown.json)
 
 
 def _seconds(text: str) -> float:

@@ -30,9 +30,9 @@ from deploy.files.atomic import require_writable
 
 __all__ = ["run_there"]
 
-_STAYS = {"help", "output", "page", "json", "verbose"}
+_STAYS = {"help", "output", "page", "markdown", "json", "verbose"}
 """What is done here with what was measured there."""
-_WRITTEN = ("output", "page")
+_WRITTEN = ("output", "page", "markdown")
 
 
 def run_there(ctx: Any, shows: str, board: str | None, wheels: str | None) -> None:

@@ -26,13 +26,13 @@ class _Panel(NamedTuple):
 
 
 def _clock(one: Second) -> float | None:
-    """Return the clock of the fastest kind of cores."""
-    return max(one.reading.khz.values(), default=0) / 1e6 or None
+    """Return the clock of the strongest kind of cores that was looked at, which is the first."""
+    return next((khz / 1e6 for khz in one.reading.khz.values()), None)
 
 
 _PANELS = (
     _Panel("median call [ms]", lambda one: median(one.calls_ns) / 1e6),
-    _Panel("clock [GHz], of the fastest cores", _clock),
+    _Panel("clock [GHz], of the strongest cores", _clock),
     _Panel("temperature [C]", lambda one: one.reading.celsius),
     _Panel("power [W]", lambda one: one.watts),
 )

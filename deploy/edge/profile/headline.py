@@ -189,7 +189,8 @@ def _best(profile: Profile) -> Fact:
     if first.point == main and best is not first:
         details.append(f"{ratio(first.latency_ns / best.latency_ns)} against {short_point(main, main)}")
     if profile.left_out:
-        details.append(f"not in the budget: {len(profile.left_out)} settings")
+        number = len(profile.left_out)
+        details.append(f"the budget had no room for {number} {'setting' if number == 1 else 'settings'}")
     return Fact("Best setting", (short_point(best.point, main),), tuple(details))
 
 

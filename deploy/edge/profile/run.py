@@ -24,7 +24,7 @@ from deploy.edge.profile.cold import cold_starts
 from deploy.edge.profile.cooling import cool_down
 from deploy.edge.profile.identity import runtimes
 from deploy.edge.profile.record import PARTS, Absent, ColdStart, PartName, Profile
-from deploy.edge.profile.settings import candidates_of, other_backends
+from deploy.edge.profile.settings import candidates_of, other_backends, without_folders
 from deploy.edge.profile.sustain import put_under_load
 from deploy.edge.profile.sweep import PASSES, sweep
 from deploy.files.atomic import require_writable
@@ -151,12 +151,12 @@ class _Work:
             if part in self.absent:
                 continue
             if failure is not None:
-                self.absent[part] = f"the steady state failed: {failure}"
+                self.absent[part] = f"the steady state failed: {without_folders(failure, self.arms)}"
                 continue
             try:
                 measure()
             except (BackendError, BenchmarkError) as error:
-                self.absent[part] = one_line(error, limit=500)
+                self.absent[part] = without_folders(one_line(error, limit=500), self.arms)
             self.done.add(part)
         if self.meter is not None:
             self.done.add("energy")
@@ -235,7 +235,11 @@ class _Work:
                 say=self.say,
                 passes=1 if wanted.settings.fast else PASSES,
             )
-        self.found |= {"sweep": result.swept, "left_out": result.left_out}
+        swept = tuple(
+            one if one.failure is None else one.model_copy(update={"failure": without_folders(one.failure, self.arms)})
+            for one in result.swept
+        )
+        self.found |= {"sweep": swept, "left_out": result.left_out}
 
     def _layers(self) -> None:
         self._cool("the layers")

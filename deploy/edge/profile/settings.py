@@ -21,7 +21,7 @@ from deploy.edge.profile.points import points_of
 from deploy.edge.profile.record import Point
 from deploy.edge.profile.sweep import Candidate
 
-__all__ = ["HEAVY", "Candidates", "candidates_of", "main_point", "other_backends"]
+__all__ = ["HEAVY", "Candidates", "candidates_of", "main_point", "other_backends", "without_folders"]
 
 HEAVY = ("torch", "torch-compile")
 """Backends of machines that train: tried where they are named."""
@@ -89,8 +89,16 @@ def candidates_of(
         try:
             ready.append(Candidate(point, tuple(_at(arm, point, main, settings, say) for arm in arms)))
         except (BackendError, BenchmarkError) as error:
-            refused.append(f"{point.title}: {one_line(error)}")
+            refused.append(f"{point.title}: {without_folders(one_line(error), arms)}")
     return Candidates(tuple(ready), tuple(refused))
+
+
+def without_folders(words: str, arms: Sequence[PreparedArm]) -> str:
+    """Name models in a message without their folders: a profile travels."""
+    for arm in arms:
+        for path in (arm.spec.model.resolve(), arm.spec.model):
+            words = words.replace(str(path), path.name)
+    return words
 
 
 def _precisions(arms: Sequence[PreparedArm], main: Point) -> tuple[list[str], list[str]]:
@@ -105,7 +113,7 @@ def _precisions(arms: Sequence[PreparedArm], main: Point) -> tuple[list[str], li
             for arm in arms:
                 backend.require_precision(arm.spec.model, precision)
         except OptionError as error:
-            reasons[precision] = one_line(error)
+            reasons[precision] = without_folders(one_line(error), arms)
         else:
             kept.append(precision)
     if not reasons:

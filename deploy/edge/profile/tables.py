@@ -26,7 +26,7 @@ _BEST = {"latency": "FASTEST", "throughput": "MOST", "efficient": "memory front"
 
 def profile_tables(profile: Profile) -> tuple[Table, ...]:
     """Derive every table; one that would have no row is left out."""
-    return (*key_tables(profile), *_steady_tables(profile), *seconds_tables(profile))
+    return (*key_tables(profile), *_steady_tables(profile), *seconds_tables(profile), *_all_layers(profile))
 
 
 def key_tables(profile: Profile) -> tuple[Table, ...]:
@@ -38,7 +38,7 @@ def key_tables(profile: Profile) -> tuple[Table, ...]:
         settings_table(profile),
         _costs_table(profile),
         *_peak_tables(profile),
-        *_layer_tables(profile, _LAYERS),
+        *_hot_tables(profile),
         _cooling_table(profile),
         absent_table(profile),
     ]
@@ -228,13 +228,19 @@ def _peak_tables(profile: Profile) -> Iterator[Table]:
     )
 
 
-def _layer_tables(profile: Profile, top: int | None) -> Iterator[Table]:
-    if profile.layers is None:
-        return
-    for pair in profile.layers.comparisons:
-        yield comparison_tables(pair, top)[0]
-    for one in _profiles(profile.layers):
-        yield layer_tables(one, top)[0]
+def _hot_tables(profile: Profile) -> Iterator[Table]:
+    """Yield the slowest layers: of a pair side by side, else of the model."""
+    if profile.layers is not None:
+        for pair in profile.layers.comparisons:
+            yield comparison_tables(pair, _LAYERS)[0]
+        for one in profile.layers.profiles:
+            yield layer_tables(one, _LAYERS)[0]
+
+
+def _all_layers(profile: Profile) -> Iterator[Table]:
+    if profile.layers is not None:
+        for one in _profiles(profile.layers):
+            yield layer_tables(one)[0]
 
 
 def _cooling_table(profile: Profile) -> Table:

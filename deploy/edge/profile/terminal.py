@@ -18,7 +18,7 @@ from deploy.report.answer.doubts import noise_parts
 from deploy.report.formatting import size
 from deploy.report.terminal import as_text, print_table
 
-__all__ = ["board_line", "print_profile", "profile_lines"]
+__all__ = ["board_line", "print_profile", "profile_code", "profile_lines"]
 
 _WIDTH = 80
 _NAME = 14
@@ -27,7 +27,6 @@ _NAME = 14
 def print_profile(
     profile: Profile,
     *,
-    code: int | None = None,
     output: Path | None = None,
     page: Path | None = None,
     verbose: bool = False,
@@ -39,8 +38,6 @@ def print_profile(
     ----------
     profile : Profile
         What was measured.
-    code : int, optional
-        Exit code of the command; by default what the profile says.
     output, page : Path, optional
         Where the profile and its page lie.
     verbose : bool, default=False
@@ -49,9 +46,7 @@ def print_profile(
         Defaults to stdout.
     """
     console = console or Console(highlight=False)
-    if code is None:
-        code = measured_code(profile.results.all_measurements(), accept_unfit=profile.results.accepts_unfit)
-    for line in profile_lines(profile, code, output=output, page=page):
+    for line in profile_lines(profile, output=output, page=page):
         console.print(as_text(line), soft_wrap=True)
     if verbose:
         console.print()
@@ -59,15 +54,18 @@ def print_profile(
             print_table(table, console)
 
 
-def profile_lines(profile: Profile, code: int, *, output: Path | None = None, page: Path | None = None) -> list[str]:
+def profile_code(profile: Profile) -> int:
+    """Return the exit code of a profile: a network that is slower than the other is an answer."""
+    return measured_code(profile.results.all_measurements(), accept_unfit=profile.results.accepts_unfit)
+
+
+def profile_lines(profile: Profile, *, output: Path | None = None, page: Path | None = None) -> list[str]:
     """Write the answer of a profile.
 
     Parameters
     ----------
     profile : Profile
         What was measured.
-    code : int
-        Exit code of the command.
     output, page : Path, optional
         Where the profile and its page lie.
     """
@@ -75,6 +73,7 @@ def profile_lines(profile: Profile, code: int, *, output: Path | None = None, pa
     for fact in headline(profile):
         lines += _hanging(fact.title, f"{' -> '.join(fact.values)}; {'; '.join(filter(None, fact.details))}")
     lines.append("")
+    code = profile_code(profile)
     answer = answer_of(profile.results, code)
     noise = answer.noise.grade or "not looked at"
     lines += _hanging("noise", ", ".join((noise, *noise_parts(answer))))

@@ -43,7 +43,7 @@ def test_energy_is_gross_and_net_with_its_source(profile):
 
 
 def test_the_terminal_has_eighty_columns(profile):
-    lines = profile_lines(profile, 0)
+    lines = profile_lines(profile)
     assert all(len(line) <= 80 for line in lines)
     assert all(line.isascii() for line in lines)
     told = "\n".join(lines)
@@ -84,7 +84,7 @@ def test_a_profile_of_nothing_but_the_steady_state_can_be_shown(profile):
     for title in ("How steady", "How hot", "Best setting"):
         assert found[title].values == ("not measured",)
         assert "left out by --skip" in found[title].details
-    assert profile_lines(bare, 0)
+    assert profile_lines(bare)
     assert "<svg" not in profile_page(bare).partition("</header>")[0].partition("All numbers")[0].replace("badge", "")
     assert all(table.rows for table in profile_tables(bare))
 
@@ -106,7 +106,7 @@ def test_a_single_model_has_no_arrows(profile):
         }
     )
     assert all(len(fact.values) == 1 for fact in headline(one))
-    assert "->" not in "\n".join(profile_lines(one, 0)).replace("2.40 -> 1.50", "")
+    assert "->" not in "\n".join(profile_lines(one)).replace("2.40 -> 1.50", "")
     assert profile_page(one)
 
 
@@ -117,7 +117,7 @@ def test_a_model_that_could_not_be_measured_is_said(profile):
     results = profile.results.model_copy(update={"comparisons": (pair,)})
     bare = without(profile, cold=(), sustained=(), sweep=(), layers=None).model_copy(update={"results": results})
     assert facts(bare)["How fast"].values == ("not measured",)
-    assert "no such operator" in "\n".join(profile_lines(bare, 2))
+    assert "no such operator" in "\n".join(profile_lines(bare))
     assert profile_page(bare)
 
 

@@ -1,0 +1,90 @@
+"""`deploy profile` from end to end on a small network, and what it says to those who ask for nonsense."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from deploy.edge.profile.record import load
+
+
+@pytest.fixture
+def again(here, tmp_path, profile):
+    """Show a profile that was kept."""
+    path = tmp_path / "kept.json"
+    profile.save(path)
+    return lambda *options: here("report", path, *options)
+
+
+def test_every_part_is_there_or_named_as_absent(here, model, tmp_path):
+    file, page, notes = (tmp_path / name for name in ("profile.json", "profile.html", "profile.md"))
+    done = here(
+        *("profile", model, "--fast", "--sustain", "1", "--budget", "2", "--skip", "layers", "--accept-unfit"),
+        *("--no-check", "--output", file, "--page", page, "--markdown", notes, "--quiet"),
+    )
+    assert done.returncode == 0, done.stderr
+    made = load(file)
+    assert {one.part for one in made.absent} >= {"layers"}
+    assert made.why_absent("layers") == "left out by --skip"
+    there = {"cold": made.cold, "sustained": made.sustained, "sweep": made.sweep, "layers": made.layers}
+    for part, found in there.items():
+        assert bool(found) != (made.why_absent(part) is not None), part
+    assert (made.why_absent("energy") is None) == bool(made.board.energy)
+    assert len(made.cold) == 5
+    assert made.sweep[0].point.threads == made.results.measurements[0].subject.threads
+    assert made.board.runtimes["ort"]
+    assert "How fast" in done.stdout
+    for words in ("How fast", "Best setting"):
+        assert words in page.read_text()
+        assert words in notes.read_text()
+    assert str(tmp_path) not in file.read_text(), "a profile travels: it names no folder of this machine"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--sustain", "soon"), "--sustain 'soon': write how long, for example 90s or 5m"),
+        (("--sustain", "-5"), "--sustain '-5'"),
+        (("--sustain", "25h"), "a day at most"),
+        (("--skip", "steady"), "--skip 'steady' is not one of cold, sustained, sweep, layers"),
+        (("--backend", "ortt"), "unknown backend 'ortt'; did you mean 'ort'?"),
+        (("--backend", "ort", "--backend", "nope"), "unknown backend 'nope'"),
+        (("--cores", "5-1"), "is not a range of cores"),
+        (("--budget", "0"), "budget_s must be positive"),
+        (("--output", "none/profile.json"), "none"),
+        (("--threads", "5000"), "at most 4,096 are started"),
+    ],
+)
+def test_nonsense_is_one_line_before_anything_is_measured(here, model, monkeypatch, options, words):
+    monkeypatch.chdir(model.parent)
+    done = here("profile", model, "--quiet", *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert {path.name for path in model.parent.iterdir()} == {"model.onnx"}
+
+
+def test_a_file_that_is_no_network_is_one_line(here, tmp_path):
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"not a network")
+    done = here("profile", path, "--quiet")
+    assert done.returncode == 2
+    assert "broken.onnx" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_profile_is_shown_again(again, tmp_path):
+    page = tmp_path / "again.html"
+    done = again("--page", page, "-v")
+    assert done.returncode == 0, done.stderr
+    assert "How steady" in done.stdout
+    assert "Under load without a pause" in done.stdout
+    assert "How steady" in page.read_text()
+    assert json.loads(again("--json").stdout)["board"]["model"] == "Orange Pi 5 Plus"
+
+
+def test_a_profile_has_layers_of_its_own(again):
+    done = again("--layers", "layers.json", "--page", "page.html")
+    assert done.returncode == 2
+    assert "a profile has layers of its own" in done.stderr
