@@ -15,7 +15,7 @@ from benchmarks.settings import Settings
 from benchmarks.subject.given import GivenInputs
 from deploy.cli import options as given
 from deploy.cli.boards.fetched import GivenCommand
-from deploy.cli.output import leave, print_json, tell
+from deploy.cli.output import leave, print_json, say, tell
 from deploy.edge.profile.markdown import profile_markdown
 from deploy.edge.profile.page import profile_page
 from deploy.edge.profile.record import PARTS, PartName, Profile, load
@@ -133,6 +133,12 @@ def _show(made: Profile, shown: _Shown) -> None:
         write_file(shown.page, profile_page(made))
     if shown.markdown is not None:
         write_block(shown.markdown, _BLOCK, profile_markdown(made))
+    measured = made.results.all_measurements()
+    if not shown.json and all(one.failure for one in measured):
+        # Where nothing ran, the reasons are the answer.
+        for reason in dict.fromkeys(f"{one.subject.label} on {one.subject.backend}: {one.failure}" for one in measured):
+            say(f"deploy: {reason}")
+        leave(code)
     if shown.json:
         print_json(made.model_dump_json(indent=1))
     else:

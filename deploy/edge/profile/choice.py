@@ -74,8 +74,17 @@ def settings_of(swept: Sequence[Swept], label: str) -> tuple[Setting, ...]:
     return tuple(_setting(one) for one in swept if one.label == label and one.trials)
 
 
-def choose(settings: Sequence[Setting]) -> Choice | None:
-    """Return the best of some settings; None where there are none."""
+def choose(settings: Sequence[Setting], precision: str) -> Choice | None:
+    """Return the best of some settings; None where there are none.
+
+    Parameters
+    ----------
+    settings : sequence of Setting
+        Of one model.
+    precision : str
+        Only settings of this precision take part: another one gives other answers.
+    """
+    settings = [one for one in settings if one.point.precision == precision]
     if not settings:
         return None
     fastest = min(settings, key=lambda one: one.latency_ns)

@@ -175,7 +175,7 @@ def _big(profile: Profile) -> Fact:
 def _best(profile: Profile) -> Fact:
     swept = profile.sweep
     own = settings_of(swept, labels(profile)[-1])
-    choice = choose(own)
+    choice = choose(own, swept[0].point.precision) if swept else None
     if choice is None:
         return Fact("Best setting", (_NOT_MEASURED,), (_why(profile, "sweep"),))
     main = swept[0].point
@@ -188,6 +188,9 @@ def _best(profile: Profile) -> Fact:
     first = own[0]
     if first.point == main and best is not first:
         details.append(f"{ratio(first.latency_ns / best.latency_ns)} against {short_point(main, main)}")
+    other = min(own, key=lambda one: one.latency_ns)
+    if other.latency_ns < best.latency_ns:
+        details.append(f"in {other.point.precision}: {duration(other.latency_ns)} ({short_point(other.point, main)})")
     if profile.left_out:
         number = len(profile.left_out)
         details.append(f"the budget had no room for {number} {'setting' if number == 1 else 'settings'}")

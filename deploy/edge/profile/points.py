@@ -9,7 +9,7 @@ from deploy.edge.profile.record import Point
 
 __all__ = ["points_of"]
 
-_BATCHES = (2, 4, 8)
+_BATCHES = (1, 2, 4, 8)
 
 
 def points_of(

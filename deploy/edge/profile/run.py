@@ -138,7 +138,7 @@ class _Work:
         self.found["results"] = bench_models(
             wanted.models, wanted.grid, wanted.settings, self.say, accepts_unfit=wanted.accepts_unfit
         )
-        failure = next((one.failure for one in self.found["results"].all_measurements() if one.failure), None)
+        failed = any(one.failure for one in self.found["results"].all_measurements())
         parts: dict[PartName, Callable[[], None]] = {
             "cold": self._cold,
             "sustained": self._sustained,
@@ -150,8 +150,8 @@ class _Work:
             self._save()
             if part in self.absent:
                 continue
-            if failure is not None:
-                self.absent[part] = f"the steady state failed: {without_folders(failure, self.arms)}"
+            if failed:
+                self.absent[part] = "the steady state failed"
                 continue
             try:
                 measure()

@@ -130,8 +130,8 @@ def settings_table(profile: Profile) -> Table:
         return Table("Settings", left("setting"), ())
     names = labels(profile)
     each = {label: {one.point: one for one in settings_of(profile.sweep, label)} for label in names}
-    choices = {label: choose(list(own.values())) for label, own in each.items()}
     main, last = profile.sweep[0].point, names[-1]
+    choice = choose(list(each[last].values()), main.precision)
     rows = []
     for point in dict.fromkeys(one.point for one in profile.sweep):
         known = [each[label].get(point) for label in names]
@@ -142,7 +142,7 @@ def settings_table(profile: Profile) -> Table:
                 short_point(point, main),
                 *cells,
                 NOTHING if own is None else rate(own.per_s),
-                _marks(own, choices[last]),
+                _marks(own, choice),
             )
         )
     of = f" of {last}" if len(names) > 1 else ""
@@ -151,7 +151,7 @@ def settings_table(profile: Profile) -> Table:
         (*left("setting"), *names, "a second", *left("best")),
         tuple(rows),
         caption=f"Median call{'; the rest is' if of else ''}{of}. FASTEST: the shortest call. MOST: the most a second. "
-        "Front: no other setting is better in latency and in this.",
+        f"Front: no other setting is better in latency and in this. Marks are of settings in {main.precision}.",
     )
 
 

@@ -6,7 +6,12 @@ import json
 
 import pytest
 
+from benchmarks.subject.subject import content_sha256
+from deploy.cli.boards.fetched import GivenCommand
+from deploy.cli.profile_ import show_fetched
+from deploy.edge.boards.address import Address
 from deploy.edge.profile.record import load
+from deploy.errors import BoardError
 
 
 @pytest.fixture
@@ -54,6 +59,7 @@ def test_every_part_is_there_or_named_as_absent(here, model, tmp_path):
         (("--budget", "0"), "budget_s must be positive"),
         (("--output", "none/profile.json"), "none"),
         (("--threads", "5000"), "at most 4,096 are started"),
+        (("--precision", "bf16", "--skip", "sweep"), "backend 'ort' computes in the types of the file"),
     ],
 )
 def test_nonsense_is_one_line_before_anything_is_measured(here, model, monkeypatch, options, words):
@@ -72,6 +78,32 @@ def test_a_file_that_is_no_network_is_one_line(here, tmp_path):
     assert done.returncode == 2
     assert "broken.onnx" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+class Board:
+    """Ends as it likes."""
+
+    def __init__(self, profile, model, code=0):
+        self.options = {"model": str(model), "against": None, "accept_unfit": True, "json": False, "verbose": False}
+        self.options |= {"output": None, "page": None, "markdown": None}
+        self.command = GivenCommand(self.options, Address.read("ssh://pi@board"), code)
+
+
+def test_what_a_board_measured_is_shown_here_and_has_to_be_of_the_model_that_was_sent(profile, model, tmp_path, capsys):
+    path = tmp_path / "fetched"
+    row = profile.results.models[1].model_copy(update={"sha256": content_sha256(model)})
+    results = profile.results.model_copy(
+        update={"comparisons": (), "measurements": (profile.results.comparisons[0].candidate,), "models": (row,)}
+    )
+    sent = profile.model_copy(update={"results": results, "sustained": profile.sustained[1:]})
+    sent.save(path)
+    show_fetched(path, Board(sent, model).command)
+    assert "Orange Pi 5 Plus" in capsys.readouterr().out
+    with pytest.raises(BoardError, match="exit code 5"):
+        show_fetched(path, Board(sent, model, code=5).command)
+    profile.save(path)
+    with pytest.raises(BoardError, match="are not the models that were sent"):
+        show_fetched(path, Board(profile, model).command)
 
 
 def test_a_profile_is_shown_again(again, tmp_path):

@@ -119,19 +119,25 @@ def test_the_best_is_marked_for_latency_and_for_throughput():
         swept("dense", MAIN, 1e6),
         swept("pruned", MAIN.model_copy(update={"backend": "openvino"}), failure="no"),
     ]
-    choice = choose(settings_of(rows, "pruned"))
+    choice = choose(settings_of(rows, "pruned"), "fp32")
     assert choice.latency.point == fast
     assert choice.throughput.point == wide
     assert choice.throughput.per_s == pytest.approx(8e9 / 40.5e6)
     assert [one.point for one in choice.efficient] == [fast, MAIN, slow], "what takes more memory and time is not there"
     assert choice.alike == choice.frugal == ()
-    assert choose(settings_of(rows, "nobody")) is None
+    assert choose(settings_of(rows, "nobody"), "fp32") is None
+
+
+def test_another_precision_is_no_best_setting():
+    coarse = MAIN.model_copy(update={"precision": "bf16"})
+    rows = [swept("a", MAIN, 9e6), swept("a", coarse, 5e6)]
+    assert choose(settings_of(rows, "a"), "fp32").latency.point == MAIN
 
 
 def test_settings_that_noise_does_not_tell_apart_are_named():
     other = MAIN.model_copy(update={"threads": 4})
     rows = [swept("a", MAIN, 7e6, 9e6), swept("a", other, 7.5e6, 9.5e6)]
-    choice = choose(settings_of(rows, "a"))
+    choice = choose(settings_of(rows, "a"), "fp32")
     assert choice.latency.point == MAIN
     assert [one.point for one in choice.alike] == [other]
 
@@ -139,6 +145,6 @@ def test_settings_that_noise_does_not_tell_apart_are_named():
 def test_energy_has_a_front_of_its_own_where_it_is_counted():
     lean = MAIN.model_copy(update={"threads": 1})
     rows = [swept("a", MAIN, 5e6, energy_uj=50_000), swept("a", lean, 9e6, energy_uj=20_000)]
-    choice = choose(settings_of(rows, "a"))
+    choice = choose(settings_of(rows, "a"), "fp32")
     assert [one.point for one in choice.frugal] == [MAIN, lean]
     assert choice.frugal[1].energy_uj == 20_000
