@@ -1,4 +1,4 @@
-"""Hostile files of six kinds, made by changing valid ones, each with what a command does with it; see `fuzz`."""
+"""Hostile files of seven kinds, made by changing valid ones, each with what a command does with it; see `fuzz`."""
 
 from __future__ import annotations
 
@@ -351,6 +351,18 @@ def results() -> Case:
     return case
 
 
+def profiles() -> Case:
+    valid = json.loads(lzma.decompress((GOLDEN / "profile-1.json.xz").read_bytes()))
+
+    def case(folder: Path, rng: random.Random) -> Callable[[], object]:
+        path = folder / "profile.json"
+        path.write_bytes(json_of(valid, rng))
+        options = rng.choice(([], ["-v"], ["--page", str(folder / "page.html")]))
+        return lambda: app(["report", str(path), *options])
+
+    return case
+
+
 def journals() -> Case:
     files = [GOLDEN / "comparison-1.journal", RUN / "killed.json.journal"]
     known = [
@@ -391,5 +403,6 @@ KINDS: dict[str, Callable[[], Case]] = {
     "recipes": recipes,
     "bundles": bundles,
     "results": results,
+    "profiles": profiles,
     "journals": journals,
 }

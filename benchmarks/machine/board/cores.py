@@ -135,6 +135,7 @@ def _kind(root: Path, cores: Sequence[int], name: str, role: Role | None, role_f
     folders = [root / _CPUS / f"cpu{core}" for core in cores]
     lows = [khz for folder in folders if (khz := number(folder / "cpufreq/cpuinfo_min_freq"))]
     highs = [khz for folder in folders if (khz := number(folder / "cpufreq/cpuinfo_max_freq"))]
+    now = [khz for folder in folders if (khz := number(folder / "cpufreq/scaling_cur_freq"))]
     governors = dict.fromkeys(filter(None, (text(folder / "cpufreq/scaling_governor") for folder in folders)))
     return CoreKind(
         name=name,
@@ -144,6 +145,7 @@ def _kind(root: Path, cores: Sequence[int], name: str, role: Role | None, role_f
         capacity=max((found for folder in folders if (found := number(folder / "cpu_capacity"))), default=None),
         min_khz=min(lows, default=None),
         max_khz=max(highs, default=None),
+        now_khz=max(now, default=None),
         governor=", ".join(governors) or None,
     )
 

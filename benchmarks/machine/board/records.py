@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from benchmarks.records.base import Record
 
-__all__ = ["Accelerator", "Board", "Cache", "CoreKind", "Role", "Temperature"]
+__all__ = ["Accelerator", "Board", "Cache", "Celsius", "CoreKind", "Khz", "Role", "Temperature"]
+
+Celsius = Annotated[float, Field(ge=-273.15, le=1000)]
+Khz = Annotated[int, Field(ge=1, le=10**9)]
 
 Role = Literal["big", "middle", "little", "performance", "efficient", "low power"]
 
@@ -21,8 +24,9 @@ class CoreKind(Record):
     role_from: str = Field("", description="what tells the role")
     cores: tuple[NonNegativeInt, ...] = Field(min_length=1, description="logical cores that are switched on")
     capacity: PositiveInt | None = Field(None, description="of the kernel's scheduler; the strongest core has 1024")
-    min_khz: PositiveInt | None = None
-    max_khz: PositiveInt | None = None
+    min_khz: Khz | None = None
+    max_khz: Khz | None = None
+    now_khz: Khz | None = Field(None, description="the highest of its cores when the board was read")
     governor: str | None = Field(None, description="several are separated by commas")
 
     @property
@@ -44,7 +48,7 @@ class Temperature(Record):
     """One sensor that the system reads."""
 
     name: str
-    celsius: float
+    celsius: Celsius
     of_cores: bool = Field(description="whether it is at the processor, as its name says")
 
 
@@ -69,7 +73,7 @@ class Board(Record):
     caches: tuple[Cache, ...] = ()
     memory_bytes: PositiveInt | None = None
     memory_limit_bytes: PositiveInt | None = Field(None, description="of the control group; None where it has none")
-    quota_cores: PositiveFloat | None = Field(None, description="CPU time of the control group, in cores")
+    quota_cores: float | None = Field(None, gt=0, le=1 << 20, description="CPU time of the control group, in cores")
     system: str | None = None
     kernel: str | None = None
     within: tuple[str, ...] = Field((), description="containers and virtual machines that it shows itself to be in")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 
-from benchmarks.machine.board.records import Board, CoreKind
+from benchmarks.machine.board.records import Board, Celsius, CoreKind, Khz
 from benchmarks.machine.board.temperatures import hottest, temperature_files, temperatures
 from benchmarks.machine.board.throttling import ThrottleReader
 from benchmarks.machine.linux import number
@@ -22,10 +22,10 @@ _MOST_CORES = 8
 class Reading(Record):
     """What was seen at one moment; None and empty are what the machine does not tell."""
 
-    khz: dict[str, PositiveInt] = Field(
+    khz: dict[str, Khz] = Field(
         default_factory=dict, description="by kind of core: the highest clock of those that were looked at"
     )
-    celsius: float | None = Field(None, description="of the hottest sensor at the processor")
+    celsius: Celsius | None = Field(None, description="of the hottest sensor at the processor")
     sensor: str = ""
     throttled: tuple[str, ...] = Field((), description="what holds the clock down")
     events: NonNegativeInt | None = Field(None, description="how often the processor slowed down since its start")

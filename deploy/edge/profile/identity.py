@@ -82,6 +82,8 @@ def _kind(kind: CoreKind) -> str:
     parts = []
     if kind.max_khz:
         parts.append(f"{clock(kind.min_khz)} to {clock(kind.max_khz)}" if kind.min_khz else f"to {clock(kind.max_khz)}")
+    if kind.now_khz:
+        parts.append(f"now {clock(kind.now_khz)}")
     if kind.governor:
         parts.append(f"governor {kind.governor}")
     if kind.role_from:

@@ -13,18 +13,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 
 from benchmarks.layers.comparison import LayerReport
 from benchmarks.machine.affinity import format_cores
-from benchmarks.machine.board.records import Board
+from benchmarks.machine.board.records import Board, Celsius
 from benchmarks.machine.board.watch import Reading
 from benchmarks.records.base import Record
 from deploy.errors import ResultsError
 from deploy.files.atomic import write_file
 from deploy.files.validation_errors import one_line
 from deploy.results.document import read_document, require_version
-from deploy.results.results import Results
+from deploy.results.results import Results, results_of_document
 
 __all__ = [
     "MARK",
@@ -44,6 +44,15 @@ __all__ = [
     "profile_of_document",
 ]
 
+Seconds = Annotated[float, Field(ge=0, le=1e7)]
+Lasting = Annotated[float, Field(gt=1e-9, le=1e7)]
+Count = Annotated[int, Field(ge=1, le=10**12)]
+Nanoseconds = Annotated[int, Field(ge=1, le=10**16)]
+Spent = Annotated[int, Field(ge=0, le=10**16)]
+Microjoules = Annotated[int, Field(ge=0, le=10**15)]
+Bytes = Annotated[int, Field(ge=0, le=1 << 60)]
+# Within these bounds nothing that is derived from a file runs over.
+
 MARK = "board"
 """A key that every profile has, and no other document of ours."""
 
@@ -56,10 +65,10 @@ class ColdStart(Record):
     """One fresh process, from its start to the first answer."""
 
     label: str
-    process_ns: NonNegativeInt = Field(description="starting Python and our measuring half, handing over the inputs")
-    import_ns: NonNegativeInt = Field(description="import of the runtime")
-    load_ns: PositiveInt = Field(description="ONNX file to compiled model")
-    first_run_ns: PositiveInt
+    process_ns: Spent = Field(description="starting Python and our measuring half, handing over the inputs")
+    import_ns: Spent = Field(description="import of the runtime")
+    load_ns: Nanoseconds = Field(description="ONNX file to compiled model")
+    first_run_ns: Nanoseconds
 
     @property
     def total_ns(self) -> int:
@@ -71,23 +80,23 @@ class Cooling(Record):
     """A wait until the board is as cool as it was."""
 
     before: str = Field(description="what it was for")
-    target_celsius: float | None = Field(None, description="None where no temperature is told")
-    start_celsius: float | None = None
-    end_celsius: float | None = None
-    waited_s: NonNegativeFloat = 0.0
+    target_celsius: Celsius | None = Field(None, description="None where no temperature is told")
+    start_celsius: Celsius | None = None
+    end_celsius: Celsius | None = None
+    waited_s: Seconds = 0.0
     ended: Literal["cool", "time limit", "not told"]
 
 
 class Second(Record):
     """About one second of load: calls without a pause, and how the board fared at its end."""
 
-    at_s: NonNegativeFloat = Field(description="when it began, since the beginning of the load")
-    lasted_s: PositiveFloat
-    calls: PositiveInt = Field(description="all of them")
-    calls_ns: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = Field(
+    at_s: Seconds = Field(description="when it began, since the beginning of the load")
+    lasted_s: Lasting
+    calls: Count = Field(description="all of them")
+    calls_ns: Annotated[tuple[Nanoseconds, ...], Field(min_length=1)] = Field(
         description="the last of them, raw: 256 at most"
     )
-    energy_uj: NonNegativeInt | None = Field(None, description="of all that is counted; None where nothing counts")
+    energy_uj: Microjoules | None = Field(None, description="of all that is counted; None where nothing counts")
     reading: Reading
 
     @property
@@ -100,7 +109,7 @@ class Sustained(Record):
     """Minutes of load on one model."""
 
     label: str
-    asked_s: PositiveFloat
+    asked_s: Lasting
     rest: Reading = Field(description="just before the load")
     seconds: Annotated[tuple[Second, ...], Field(min_length=1)]
 
@@ -110,8 +119,8 @@ class Point(Record):
 
     backend: str
     precision: str
-    threads: PositiveInt
-    batch: PositiveInt
+    threads: Annotated[int, Field(ge=1, le=1 << 20)]
+    batch: Annotated[int, Field(ge=1, le=1 << 32)]
     cores: tuple[NonNegativeInt, ...] | None = Field(None, description="that it was bound to; None: not bound")
     on: str = Field("", description="kind of these cores")
 
@@ -126,11 +135,11 @@ class Point(Record):
 class SweepTrial(Record):
     """One fresh process at one setting."""
 
-    calls_ns: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = Field(description="timed calls, raw")
-    cpu_ns: NonNegativeInt = Field(description="CPU time of the process during these calls")
-    peak_bytes: NonNegativeInt = Field(description="largest resident size of the process")
-    energy_uj: NonNegativeInt | None = None
-    energy_calls: NonNegativeInt = Field(0, description="calls behind energy_uj")
+    calls_ns: Annotated[tuple[Nanoseconds, ...], Field(min_length=1)] = Field(description="timed calls, raw")
+    cpu_ns: Spent = Field(description="CPU time of the process during these calls")
+    peak_bytes: Bytes = Field(description="largest resident size of the process")
+    energy_uj: Microjoules | None = None
+    energy_calls: Annotated[int, Field(ge=0, le=10**12)] = Field(0, description="calls behind energy_uj")
 
 
 class Swept(Record):
@@ -159,14 +168,27 @@ class Profile(Record):
     results: Results = Field(description="the steady state, as deploy bench and compare write it")
     cold: tuple[ColdStart, ...] = ()
     cooling: tuple[Cooling, ...] = ()
-    idle_watts: NonNegativeFloat | None = Field(None, description="at rest, before anything was loaded")
-    idle_s: NonNegativeFloat = Field(0.0, description="how long that was looked at")
+    idle_watts: Annotated[float, Field(ge=0, le=1e6)] | None = Field(
+        None, description="at rest, before anything was loaded"
+    )
+    idle_s: Seconds = Field(0.0, description="how long that was looked at")
     sustained: tuple[Sustained, ...] = ()
     sweep: tuple[Swept, ...] = Field((), description="in the order in which they were tried")
     left_out: tuple[str, ...] = Field((), description="settings that the budget had no room for")
     refused: tuple[str, ...] = Field((), description="settings that a backend does not have for this file, and why")
     layers: LayerReport | None = None
     absent: tuple[Absent, ...] = ()
+
+    @model_validator(mode="after")
+    def _of_its_models(self) -> Profile:
+        labels = [row.label for row in self.results.models]
+        if [one.subject.label for one in self.results.all_measurements()] != labels:
+            raise ValueError("results are those of one point, of each model once")
+        loaded = [one.label for one in self.sustained]
+        told = {*loaded, *(one.label for one in self.cold), *(one.label for one in self.sweep)}
+        if not told <= set(labels) or len(set(loaded)) != len(loaded):
+            raise ValueError("parts are of the models, and each has one load at most")
+        return self
 
     def save(self, path: Path) -> None:
         """Write the file; it appears whole or not at all.
@@ -215,6 +237,9 @@ def profile_of_document(document: dict[str, Any], path: Path) -> Profile:
         It is broken, or of an unknown version.
     """
     require_version(document, (1,), path)
+    results = document.get("results")
+    if isinstance(results, dict):  # of an older version, perhaps
+        document = {**document, "results": results_of_document(results, path)}
     try:
         return Profile.model_validate(document)
     except ValidationError as error:

@@ -72,6 +72,7 @@ def test_a_big_little_board(board):
         ("Cortex-A55 (little)", (0, 1, 2, 3), 408_000, 1_800_000, "ondemand"),
     ]
     assert [kind.capacity for kind in found.kinds] == [1024, 414]
+    assert [kind.now_khz for kind in found.kinds] == [1_416_000, 1_800_000]
     assert {kind.role_from for kind in found.kinds} == {"the scheduler's capacity"}
     assert [(one.level, one.bytes >> 10, one.number) for one in found.caches] == [
         (2, 128, 4),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import lzma
 
 import pytest
 
 from deploy.edge.profile.record import Profile, is_profile, load
+from deploy.edge.profile.steadiness import steadiness
 from deploy.errors import ResultsError
+
+from .conftest import BIG, GOLDEN
 
 
 @pytest.fixture
@@ -49,6 +53,14 @@ def test_other_files_are_none(tmp_path, profile):
         load(path)
     with pytest.raises(ResultsError, match="no such file"):
         load(tmp_path / "none.json")
+
+
+def test_profiles_of_every_version_stay_readable(tmp_path):
+    path = tmp_path / "profile.json"
+    path.write_bytes(lzma.decompress((GOLDEN / "profile-1.json.xz").read_bytes()))
+    made = load(path)
+    assert [load.label for load in made.sustained] == ["dense", "pruned"]
+    assert steadiness(made.sustained[1]).throttling.words == f"2.40 -> 1.50 GHz ({BIG})"
 
 
 def test_every_field_is_explained():
