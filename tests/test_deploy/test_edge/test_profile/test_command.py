@@ -95,7 +95,8 @@ def test_what_a_board_measured_is_shown_here_and_has_to_be_of_the_model_that_was
     results = profile.results.model_copy(
         update={"comparisons": (), "measurements": (profile.results.comparisons[0].candidate,), "models": (row,)}
     )
-    sent = profile.model_copy(update={"results": results, "sustained": profile.sustained[1:]})
+    parts = {"results": results, "cold": (), "sustained": profile.sustained[1:], "sweep": ()}
+    sent = profile.model_copy(update=parts)
     sent.save(path)
     show_fetched(path, Board(sent, model).command)
     assert "Orange Pi 5 Plus" in capsys.readouterr().out
