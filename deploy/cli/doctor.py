@@ -35,6 +35,7 @@ EXTRAS = {
     "prune": ("torch", "training, pruning and exporting networks; the backends torch and torch-compile"),
     "openvino": ("openvino", "the backend openvino"),
     "pandas": ("pandas", "results as a frame, to_frame()"),
+    "history": ("ruptures", "change points in deploy history"),
     "notebook": ("ipykernel", "notebooks, which show results as tables"),
     "tensorrt-rtx": ("tensorrt_rtx", "the backend trt, with TensorRT-RTX"),
     "tensorrt": ("tensorrt", "the backend trt, with TensorRT"),

@@ -77,7 +77,7 @@ _VERSION_1 = (
         version TEXT,                  -- of the backend
         UNIQUE (run, series)
     )""",
-    "CREATE INDEX points_of_series ON points (series, position, id, value)",
+    "CREATE INDEX points_of_series ON points (series, position, value, run)",
     """CREATE TABLE limits (
         run INTEGER NOT NULL REFERENCES runs,
         place INTEGER NOT NULL,

@@ -13,7 +13,9 @@ from benchmarks.records.measurement import Environment
 from deploy.ci.check_report import CheckReport, CheckRow, Commit
 from deploy.ci.history.database import reading, writing
 from deploy.ci.history.derive import run_of_report
+from deploy.ci.history.judging import judged
 from deploy.ci.history.records import KeptMeasurement, KeptPoint, KeptRun, SeriesKey
+from deploy.ci.history.series import Filters
 
 __all__ = ["add_report", "add_runs", "read_runs"]
 
@@ -24,6 +26,8 @@ _SAMPLE_BYTES = 8
 
 def add_report(path: Path, report: CheckReport) -> int:
     """Add what a check found to a history, which is made where it is missing; other writers are waited for.
+
+    Where the extra ``history`` is installed, changes are looked for in the series that got a point.
 
     Parameters
     ----------
@@ -42,7 +46,9 @@ def add_report(path: Path, report: CheckReport) -> int:
     HistoryError
         The file cannot be written, is not a history, or is of a newer version. Nothing was added.
     """
-    return add_runs(path, [run_of_report(report)])
+    if added := add_runs(path, [run_of_report(report)]):
+        judged(path, Filters())
+    return added
 
 
 def add_runs(path: Path, runs: Iterable[KeptRun]) -> int:

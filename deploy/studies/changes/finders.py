@@ -1,0 +1,85 @@
+"""Who looks for changes in a history: ours, ruptures alone, Apache Otava, and the rule of two points."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import ruptures
+
+from benchmarks.process.program import run_program
+from deploy.ci.history.steps import FEWEST, find_changes
+from deploy.errors import DeployError
+
+__all__ = ["SMALLEST", "Finder", "finders"]
+
+Finder = Callable[[Sequence[Sequence[float]]], list[list[int]]]
+"""From histories to the places of the first commits after a change."""
+
+_Logs = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+SMALLEST = 0.02
+_TIMEOUT_S = 3600.0
+_OTAVA = """
+import json, sys
+from otava.analysis import compute_change_points
+asked = json.load(sys.stdin)
+print(json.dumps([[int(one.index) for one in compute_change_points(values, **asked["options"])[0]]
+                  for values in asked["histories"]]))
+"""
+"""Otava wants its own versions of numpy and scipy: it runs in an environment of its own."""
+
+
+def finders(otava: str | None = None) -> dict[str, Finder]:
+    """Return all of them by name; Otava's need the path of a Python that has it."""
+    found: dict[str, Finder] = {
+        "ours": _ours,
+        "ruptures alone: least squares": partial(_each, _least_squares),
+        "ruptures alone: absolute values": partial(_each, _absolute),
+        "two points, 4 %": partial(_each, _two_points),
+    }
+    if otava is not None:
+        found["Otava as it comes"] = partial(_otava, otava, {})
+        found["Otava, changes of 2 %"] = partial(_otava, otava, {"min_magnitude": SMALLEST})
+    return found
+
+
+def _ours(histories: Sequence[Sequence[float]]) -> list[list[int]]:
+    return [[change.at for change in find_changes(values, SMALLEST)] for values in histories]
+
+
+def _each(find: Callable[[_Logs], list[int]], histories: Sequence[Sequence[float]]) -> list[list[int]]:
+    return [find(np.log(np.asarray(values))) for values in histories]
+
+
+def _scaled(logs: _Logs) -> _Logs:
+    steps = np.diff(logs)
+    return logs / float(1.4826 * np.median(np.abs(steps - np.median(steps))) / math.sqrt(2))
+
+
+def _least_squares(logs: _Logs) -> list[int]:
+    """Cut by the penalty of Schwarz's criterion, with the two parameters of a cut and a margin for the search."""
+    finder = ruptures.KernelCPD(kernel="linear", min_size=FEWEST).fit(_scaled(logs).reshape(-1, 1))
+    return list(finder.predict(pen=3 * math.log(len(logs))))[:-1]
+
+
+def _absolute(logs: _Logs) -> list[int]:
+    finder = ruptures.Pelt(model="l1", min_size=FEWEST, jump=1).fit(_scaled(logs))
+    return list(finder.predict(pen=3 * math.log(len(logs))))[:-1]
+
+
+def _two_points(logs: _Logs) -> list[int]:
+    """Flag a commit that differs from the one before: what a threshold on stored results does."""
+    return [int(at) + 1 for at in np.flatnonzero(np.abs(np.diff(logs)) > math.log(1.04))]
+
+
+def _otava(python: str, options: Mapping[str, float], histories: Sequence[Sequence[float]]) -> list[list[int]]:
+    asked = json.dumps({"options": options, "histories": histories})
+    ran = run_program([python, "-c", _OTAVA], given=asked.encode(), timeout_s=_TIMEOUT_S)
+    if ran.code:
+        raise DeployError(f"{python} cannot run Otava: {ran.errors.decode(errors='replace').splitlines()[-1:]}")
+    found: list[list[int]] = json.loads(ran.output)
+    return found
