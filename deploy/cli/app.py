@@ -104,6 +104,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
             "deploy.cli.doctor:show_fetched",
         ),
         "boards": Entry("", "Other machines that commands were run on with --on: what was put there, and its removal."),
+        "history": Entry("", "Keep results over time in one file: list, show and draw them, and find what changed."),
         "plan": Entry("", "Read, draw, compare, apply and transfer pruning plans."),
         "table": Entry("", "Build, print and check latency tables: what each width of a network costs on a backend."),
         "study": Entry("", "Compare pruning methods as RECIPE says, or answer another question of many networks."),
@@ -116,6 +117,30 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "clean": Entry(
             "deploy.cli.boards.clean:clean",
             "End what runs on a board, and remove the folder that was made there.",
+        ),
+    },
+    "history": {
+        "import": Entry(
+            "deploy.cli.history.import_:import_files",
+            "Add check reports and results of any version to a history; what it has already is left out.",
+        ),
+        "list": Entry(
+            "deploy.cli.history.list_:list_all",
+            "List the series of a history: how many points each has, where it stands, and when it last changed.",
+        ),
+        "show": Entry(
+            "deploy.cli.history.show:show",
+            "Print the points of a series, or of all series of a model, commit by commit, and mark where the level "
+            "changed.",
+        ),
+        "page": Entry(
+            "deploy.cli.history.page:page",
+            "Write a history as a page: a chart for each series, with its changes, in one file that fetches nothing.",
+        ),
+        "export": Entry(
+            "deploy.cli.history.export:export",
+            "Write every run of a history as JSON, one line each, raw samples included; import reads them into another "
+            "one.",
         ),
     },
     "plan": {

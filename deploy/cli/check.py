@@ -11,7 +11,7 @@ from deploy.ci.check_file import find_check_file, load_check_file, schema
 from deploy.ci.checking import check as check_models
 from deploy.ci.formats.page import write_check_page
 from deploy.ci.formats.registry import FORMATS, require_format, save_as, show, writes_of
-from deploy.ci.history.store import add_report
+from deploy.ci.history.store import add_report, require_history
 from deploy.cli import options as given
 from deploy.cli.output import leave, print_json, tell
 from deploy.files.atomic import require_writable
@@ -62,8 +62,10 @@ def check(
         asked = asked.only(only)
     wanted = "json" if json else require_format(format_)
     writes = writes_of(write or ())
-    for target in filter(None, (output, page, history)):
+    for target in filter(None, (output, page)):
         require_writable(target)
+    if history is not None:
+        require_history(history)
     report = check_models(asked, path, budget_s=budget, accept_unfit=accept_unfit, say=tell)
     if output is not None:
         report.save(output)

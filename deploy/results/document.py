@@ -43,7 +43,7 @@ def read_document(path: Path, kind: str, mark: str) -> dict[str, Any]:
     return document
 
 
-def require_version(document: dict[str, Any], known: Collection[int], path: Path) -> None:
+def require_version(document: dict[str, Any], known: Collection[int], path: Path | str) -> None:
     """Refuse a document of a version that this program does not read.
 
     Raises

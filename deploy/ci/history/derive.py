@@ -74,6 +74,11 @@ def _of_results(
     """Return samples and points; `names` has that of each label."""
     measurements: list[KeptMeasurement] = []
     points = [point for row in results.models for point in _of_model(row, names[row.label], machine)]
+    for alone in results.measurements:  # before pairs: a check may have measured a model both ways
+        name = names.get(alone.subject.label, alone.subject.label)
+        measurements.append(_kept(alone, name, "alone"))
+        points += _of_measurement(alone, name, machine)
+        points += _of_score(results.model(alone.subject.label), alone, name, machine)
     for pair in results.comparisons:
         for role, side in (("baseline", pair.baseline), ("candidate", pair.candidate)):
             name = names.get(side.subject.label, side.subject.label)
@@ -81,11 +86,6 @@ def _of_results(
             points += _of_measurement(side, name, machine)
             points += _of_score(results.model(side.subject.label), side, name, machine)
         points += _of_pair(pair, names.get(pair.candidate.subject.label, pair.candidate.subject.label), machine)
-    for alone in results.measurements:
-        name = names.get(alone.subject.label, alone.subject.label)
-        measurements.append(_kept(alone, name, "alone"))
-        points += _of_measurement(alone, name, machine)
-        points += _of_score(results.model(alone.subject.label), alone, name, machine)
     return measurements, points
 
 
@@ -180,7 +180,7 @@ def _key(subject: Subject, name: str, machine: str, metric: Metric) -> SeriesKey
 
 def _accuracy(row: CheckRow, measurements: list[KeptMeasurement], machine: str) -> KeptPoint | None:
     """Return what a check observed on data of its own, where it ran."""
-    if row.limit != "accuracy" or row.observed is None:
+    if row.limit != "accuracy.at_least" or row.observed is None:
         return None
     ran = [one for one in measurements if one.model == row.model and row.backend in (None, one.subject.backend)]
     if not ran:

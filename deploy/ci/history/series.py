@@ -7,8 +7,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import get_args
+
+from deploy.ci.history.records import Metric
 
 __all__ = ["COUNTED", "CommitPoint", "Filters", "Point", "Series", "by_commit", "list_series", "points_of"]
+
+_ORDER = {metric: number for number, metric in enumerate(get_args(Metric))}
 
 COUNTED = frozenset({"file_bytes", "macs", "parameters"})
 """Metrics that are the same however often one looks."""
@@ -126,7 +131,7 @@ class CommitPoint:
 
 
 def list_series(connection: sqlite3.Connection, filters: Filters) -> list[Series]:
-    """Return the series that pass, by model, place, metric and machine.
+    """Return the series that pass: by model, place, metric and machine, what depends on no place behind the others.
 
     Parameters
     ----------
@@ -149,7 +154,7 @@ def list_series(connection: sqlite3.Connection, filters: Filters) -> list[Series
         JOIN runs ON runs.id = newest.run
         LEFT JOIN judgements ON judgements.series = newest.series AND judgements.branch = ?
         {wanted}
-        ORDER BY model, backend, precision, threads, batch, more, metric, series.machine
+        ORDER BY model, backend = '', backend, precision, threads, batch, more
         """,
         (*([filters.branch] if filters.branch else []), filters.branch, *given),
     )

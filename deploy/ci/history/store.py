@@ -17,7 +17,7 @@ from deploy.ci.history.judging import judged
 from deploy.ci.history.records import KeptMeasurement, KeptPoint, KeptRun, SeriesKey
 from deploy.ci.history.series import Filters
 
-__all__ = ["add_report", "add_runs", "read_runs"]
+__all__ = ["add_report", "add_runs", "read_runs", "require_history"]
 
 _KEY = tuple(SeriesKey.model_fields)
 _POINT = ("value", "low", "high", "confidence", "n", "unfit", "sha256", "against", "version")
@@ -49,6 +49,18 @@ def add_report(path: Path, report: CheckReport) -> int:
     if added := add_runs(path, [run_of_report(report)]):
         judged(path, Filters())
     return added
+
+
+def require_history(path: Path) -> None:
+    """Find out before the work whether runs can be added to a history; a missing one is made, without any.
+
+    Raises
+    ------
+    HistoryError
+        The file cannot be written, is not a history, or is of a newer version.
+    """
+    with writing(path):
+        pass
 
 
 def add_runs(path: Path, runs: Iterable[KeptRun]) -> int:

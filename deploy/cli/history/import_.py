@@ -1,0 +1,44 @@
+"""``deploy history import``: put reports and results into a history."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.ci.history.exchange import read_file
+from deploy.ci.history.judging import judged
+from deploy.ci.history.series import Filters
+from deploy.ci.history.store import add_runs, require_history
+from deploy.cli.history import options as given
+from deploy.cli.output import note, print_line, tell
+
+__all__ = ["import_files"]
+
+
+def import_files(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", help="Reports of deploy check -o, a results.json, or what deploy history export wrote."
+        ),
+    ],
+    history: given.HistoryFile = given.DEFAULT,
+) -> None:
+    """Add check reports and results of any version to a history; what it has already is left out.
+
+    All files are added, or none where one of them cannot be read. Results of deploy bench, compare and run know no
+    commit: they stand at the time when they were made.
+    """
+    runs = []
+    for file in files:
+        tell(f"reading {file}")
+        runs += read_file(file)
+    require_history(history)
+    tell("writing")
+    added = add_runs(history, runs)
+    print_line(f"{added} points of {len(runs)} runs added to {history}")
+    found = judged(history, Filters(), tell)
+    for why in dict.fromkeys(one.why_not for one in found if one.why_not):
+        note(f"deploy: {why}")
