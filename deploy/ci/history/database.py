@@ -18,6 +18,8 @@ __all__ = ["history_errors", "reading", "writing"]
 
 _PATIENCE_S = 60.0
 """Another process may be writing: a report takes milliseconds."""
+_LONGEST = 200
+"""Characters of what SQLite says."""
 _MAGIC = b"SQLite format 3\0"
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space",
@@ -47,14 +49,9 @@ def history_errors(path: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if reason := _REASONS.get(code):
             raise HistoryError(f"history {path}: {reason}") from error
-        raise HistoryError(
-            f"history {path} is damaged ({error}): put a copy in its place, or begin a new one"
-        ) from error
+        raise _damaged(path, error) from error
     except ValueError as error:
-        summary = " ".join(str(error).split())[:200]
-        raise HistoryError(
-            f"history {path} is damaged ({summary}): put a copy in its place, or begin a new one"
-        ) from error
+        raise _damaged(path, error) from error
 
 
 @contextmanager
@@ -107,6 +104,11 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
                 connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
+
+
+def _damaged(path: Path, error: Exception) -> HistoryError:
+    said = " ".join(str(error).split())[:_LONGEST]
+    return HistoryError(f"history {path} is damaged ({said}): put a copy in its place, or begin a new one")
 
 
 def _require_file(path: Path, *, missing: bool) -> None:

@@ -47,7 +47,7 @@ def read_file(path: Path) -> list[KeptRun]:
         raise ResultsError(f"{path} cannot be imported: {reason_of(error)}") from error
     first, _, rest = text.partition("\n")
     if _is_run(_parsed(first)):
-        lines = [(number, line) for number, line in enumerate((first, *rest.splitlines()), 1) if line.strip()]
+        lines = [(number, line) for number, line in enumerate((first, *rest.split("\n")), 1) if line.strip()]
         return [_run(line, f"line {number} of {path}") for number, line in lines]
     document = _parsed(text)
     if isinstance(document, ValueError):
