@@ -32,6 +32,7 @@ def list_all(
     chosen = given.filters(model, backend, metric, machine, branch)
     with reading(history) as connection:
         every = list_series(connection, chosen)
+    given.require_some(every, history, chosen)
     with history_errors(history):
         if json:
             print_json(json_text.dumps([_as_json(series) for series in every], indent=1))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
+from deploy.ci.history.database import reading
 from deploy.ci.history.figures import METRICS
-from deploy.ci.history.series import Filters
+from deploy.ci.history.series import Filters, Series, list_series
 from deploy.errors import HistoryError
 from deploy.files.validation_errors import suggestion
 
-__all__ = ["DEFAULT", "Backends", "Branch", "HistoryFile", "Machines", "Metrics", "Models", "filters"]
+__all__ = ["DEFAULT", "Backends", "Branch", "HistoryFile", "Machines", "Metrics", "Models", "filters", "require_some"]
 
 DEFAULT = Path("deploy-history.sqlite")
 
@@ -50,13 +52,37 @@ def filters(
     HistoryError
         There is no such metric.
     """
-    for metric in metrics or ():
-        if metric not in METRICS:
-            raise HistoryError(f"--metric {metric!r} is unknown{suggestion(metric, list(METRICS))}")
     return Filters(
         models=tuple(models or ()),
         backends=tuple(backends or ()),
-        metrics=tuple(metrics or ()),
+        metrics=tuple(map(_metric, metrics or ())),
         machines=tuple(machines or ()),
         branch=branch or "",
     )
+
+
+def require_some(every: Sequence[Series], history: Path, chosen: Filters) -> None:
+    """Refuse options that let no series pass: one is probably misspelt.
+
+    Raises
+    ------
+    HistoryError
+        There is no series, though the history has some.
+    """
+    if every or chosen == Filters():
+        return
+    with reading(history) as connection:
+        there = list_series(connection, Filters())
+    named = ((chosen.models, "model"), (chosen.backends, "backend"))
+    for names, field in named:
+        known = list(dict.fromkeys(getattr(one, field) for one in there if getattr(one, field)))
+        if unknown := next((name for name in names if name not in known), None):
+            raise HistoryError(f"history {history} has no {field} {unknown!r}{suggestion(unknown, known)}")
+    raise HistoryError(f"history {history} has no series that the options let pass: deploy history list shows all")
+
+
+def _metric(given: str) -> str:
+    """Take a metric by its name in the file or in tables."""
+    if found := next((name for name, words in METRICS.items() if given in (name, words)), None):
+        return found
+    raise HistoryError(f"--metric {given!r} is unknown{suggestion(given, list(METRICS))}")

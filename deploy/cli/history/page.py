@@ -33,6 +33,7 @@ def page(
     chosen = given.filters(model, backend, metric, machine, branch)
     require_writable(output)
     found = judged(history, chosen, tell)
+    given.require_some([one.series for one in found], history, chosen)
     with reading(history) as connection:
         shown = [Shown(one, tuple(by_commit(points_of(connection, one.series.id, chosen.branch)))) for one in found]
     tell("drawing")

@@ -50,7 +50,7 @@ def _of(history: Path, series: str, chosen: Filters) -> Filters:
     Raises
     ------
     HistoryError
-        There is none, or none that the other options let pass.
+        There is none.
     """
     with reading(history) as connection:
         every = list_series(connection, Filters())
@@ -61,8 +61,7 @@ def _of(history: Path, series: str, chosen: Filters) -> Filters:
             narrowed = replace(chosen, numbers=(int(series),))
         else:
             raise HistoryError(f"history {history} has no series or model {series!r}{suggestion(series, models)}")
-        if not list_series(connection, narrowed):
-            raise HistoryError(f"history {history} has no series of {series} that the other options let pass")
+        given.require_some(list_series(connection, narrowed), history, narrowed)
     return narrowed
 
 
