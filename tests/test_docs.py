@@ -142,7 +142,7 @@ def _run_blocks(page: str, language: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("page", "leaves"), [("prune.md", "plan.json"), ("methods.md", "page.py")])
+@pytest.mark.parametrize(("page", "leaves"), [("prune.md", "plan.json"), ("prune/methods.md", "page.py")])
 def test_python_of_a_page_runs(tmp_path, page, leaves):
     _run_blocks(page, "python", tmp_path)
     assert (tmp_path / leaves).is_file()

@@ -1,4 +1,4 @@
-"""docs/plans.md says what is there: its commands parse, its code runs and prints what the page shows."""
+"""docs/prune/plans.md says what is there: its commands parse, its code runs and prints what the page shows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.machine.lock import LOCK_VARIABLE
 from deploy.cli.app import app
 
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs" / "plans.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "prune" / "plans.md").read_text(encoding="utf-8")
 COMMANDS = typer.main.get_command(app).commands["plan"].commands
 SHOWN = re.findall(r"^\$ deploy plan (.*)$", PAGE, re.MULTILINE)
 
