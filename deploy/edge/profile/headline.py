@@ -181,6 +181,8 @@ def _best(profile: Profile) -> Fact:
     main = swept[0].point
     best = choice.latency
     alike = f"; {len(choice.alike)} others as fast within noise" if choice.alike else ""
+    if best.processes == 1:
+        alike = "; measured once: how far processes differ is not known"
     details = [f"{_whose(profile)}{duration(best.latency_ns)} a call{alike}"]
     most = choice.throughput
     named = "there too" if most is best else short_point(most.point, main)

@@ -20,6 +20,7 @@ from benchmarks.machine.energy import EnergyMeter
 from benchmarks.machine.lock import machine_lock
 from benchmarks.settings import Settings
 from benchmarks.subject.backend_options import require_backends
+from benchmarks.subject.inputs import model_specs
 from deploy.edge.profile.cold import cold_starts
 from deploy.edge.profile.cooling import cool_down
 from deploy.edge.profile.identity import runtimes
@@ -95,10 +96,11 @@ def profile_on_board(wanted: Wanted, say: Say, output: Path | None = None) -> Pr
     grid = wanted.grid
     backends = other_backends(grid.backends[0]) if wanted.backends is None else tuple(wanted.backends)
     require_backends((*grid.backends, *(wanted.backends or ())), grid.device)
-    say("reading the board")
-    [specs] = grid.specs(wanted.models)
-    arms = [PreparedArm.prepare(spec, None, reference_of(spec.model), wanted.settings, say) for spec in specs]
-    work = _Work(wanted, arms, backends, say, output)
+    for path in wanted.models.values():
+        model_specs(path)  # finds a broken file now
+    work = _Work(wanted, backends, say, output)
+    work.look()
+    work.prepare()
     work.run()
     return work.profile()
 
@@ -108,15 +110,17 @@ class _Work:
     """A profile that grows part by part."""
 
     wanted: Wanted
-    arms: Sequence[PreparedArm]
     backends: Sequence[str]
     say: Say
     output: Path | None
+    arms: Sequence[PreparedArm] = ()
+    rest_celsius: float | None = None
     found: dict[str, Any] = field(default_factory=dict)
     absent: dict[PartName, str] = field(default_factory=dict)
     done: set[PartName] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.say("reading the board")
         self.board = read_board(runtimes=runtimes())
         self.watch = BoardWatch(self.board, cores=self.wanted.grid.cores)
         meter = EnergyMeter()
@@ -128,11 +132,21 @@ class _Work:
         if not self.wanted.sustain_s:
             self.absent.setdefault("sustained", "not asked for: --sustain 0")
 
-    def run(self) -> None:
-        """Measure; what fails is absent and its reason known."""
-        # Nothing was loaded yet: this is the board at rest.
+    def look(self) -> None:
+        """Look at the board at rest: nothing was loaded yet."""
         self.rest_celsius = self.watch.read().celsius
         self._idle()
+
+    def prepare(self) -> None:
+        """Make the inputs, and compute the answers that the models must give."""
+        wanted = self.wanted
+        [specs] = wanted.grid.specs(wanted.models)
+        self.arms = [
+            PreparedArm.prepare(spec, None, reference_of(spec.model), wanted.settings, self.say) for spec in specs
+        ]
+
+    def run(self) -> None:
+        """Measure; what fails is absent and its reason known."""
         wanted = self.wanted
         self.say("steady state")
         self.found["results"] = bench_models(
