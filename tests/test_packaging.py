@@ -34,6 +34,7 @@ def test_extras():
         "loadgen",
         "compare",
         "cluster",
+        "history",
         "libraries",
         "browser",
         "dev",

@@ -164,10 +164,12 @@ def _hover(metric: str, commit: CommitPoint) -> str:
 
 def _levels(one: Shown) -> list[Level]:
     """Return the level before the first change, and that after each."""
-    metric, changes = one.judged.series.metric, one.judged.changes
+    metric = one.judged.series.metric
+    places = {(commit.points[0].sha, commit.points[0].created_utc): place for place, commit in enumerate(one.commits)}
+    # Another process may have added an earlier run of the same commit in the meantime.
+    changes = [change for change in one.judged.changes or () if (change.sha, change.created_utc) in places]
     if not changes:
         return []
-    places = {(commit.points[0].sha, commit.points[0].created_utc): place for place, commit in enumerate(one.commits)}
     begins = [0, *(places[change.sha, change.created_utc] for change in changes)]
     ends = [*begins[1:], len(one.commits)]
     values = [changes[0].before, *(change.after for change in changes)]

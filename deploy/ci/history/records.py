@@ -7,8 +7,9 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from backends.reading.files import strict_json
 from benchmarks.records.base import Record
 from benchmarks.records.measurement import Environment, Subject
 from deploy.ci.check_report import CheckRow, Commit
@@ -32,6 +33,8 @@ Metric: TypeAlias = Literal[
     "macs",
     "parameters",
 ]
+Number: TypeAlias = Annotated[float, Field(ge=-1e30, le=1e30)]
+"""Differences and products of such numbers are finite, too."""
 Call: TypeAlias = Annotated[int, Field(gt=0, le=LARGEST_NS)]
 
 
@@ -46,6 +49,13 @@ class SeriesKey(Record):
     more: str = Field("", description="what else was not as usual, as JSON: device, streams, inputs, shapes, cores")
     machine: str = Field("", description="fingerprint; empty where the number is the same on all: a file's size")
     metric: Metric
+
+    @field_validator("more")
+    @classmethod
+    def _an_object(cls, given: str) -> str:
+        if given and not isinstance(strict_json(given), dict):
+            raise ValueError("it is not an object of JSON")
+        return given
 
 
 class KeptMeasurement(Record):
@@ -65,10 +75,10 @@ class KeptPoint(Record):
     """One number of one series."""
 
     key: SeriesKey
-    value: FiniteFloat
-    low: FiniteFloat | None = Field(None, description="ends of its confidence interval")
-    high: FiniteFloat | None = None
-    confidence: FiniteFloat | None = None
+    value: Number
+    low: Number | None = Field(None, description="ends of its confidence interval")
+    high: Number | None = None
+    confidence: Number | None = None
     n: PositiveInt | None = Field(None, le=2**31, description="trials or pairs of trials behind the interval")
     unfit: bool = Field(False, description="measured on a machine that was not fit: shown, not judged")
     sha256: str

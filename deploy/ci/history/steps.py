@@ -10,6 +10,7 @@ be the beginning of a change or outliers, and nobody can tell.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,10 +21,21 @@ import numpy as np
 from deploy.errors import ExtraMissingError
 from prune_deploy import how_to_install
 
-__all__ = ["FEWEST", "RULE", "Change", "changes_of_counts", "find_changes", "require_finder"]
+__all__ = [
+    "FEWEST",
+    "RULE",
+    "Change",
+    "Values",
+    "changes_of_counts",
+    "find_changes",
+    "noise_of",
+    "require_finder",
+    "without_outliers",
+]
 
 FEWEST = 3
 """Commits on each side of a change, at least."""
+_NO_RUPTURES = (3, 14)
 _PENALTY = 30.0
 """Of one more change, in variances of the noise."""
 _ALPHA = 1e-3
@@ -41,7 +53,7 @@ _Z = 1.959964
 RULE = "1"
 """Changes with anything above: what was judged by another rule is judged again."""
 
-_Values = np.ndarray[tuple[int], np.dtype[np.float64]]
+Values = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,8 @@ def require_finder() -> None:
     """
     for library in ("ruptures", "scipy"):
         if find_spec(library) is None:
+            if library == "ruptures" and sys.version_info >= _NO_RUPTURES:
+                raise ExtraMissingError("change points need ruptures, which has no release for this Python yet")
             raise ExtraMissingError(f"change points need {library}: {how_to_install('history')}")
 
 
@@ -125,21 +139,32 @@ def find_changes(values: Sequence[float], smallest: float) -> list[Change]:
     return _confirmed(logs, _proposed(logs), smallest)
 
 
-def _proposed(logs: _Values) -> list[int]:
-    """Return where least squares would cut the series, each cut paid for; outliers are brought near first."""
-    import ruptures
+def noise_of(logs: Values) -> float:
+    """Return the deviation of the noise, from the differences of neighbours: a step is one of many."""
+    steps = np.diff(logs)
+    deviation = _NORMAL * float(np.median(np.abs(steps - np.median(steps)))) / math.sqrt(2)
+    return max(deviation, _LEAST_NOISE)
+
+
+def without_outliers(logs: Values) -> Values:
+    """Bring values that lie far from the median of their neighbours near it; a step stays as it is."""
     from scipy.ndimage import median_filter
 
-    steps = np.diff(logs)
-    noise = _NORMAL * float(np.median(np.abs(steps - np.median(steps)))) / math.sqrt(2)
-    noise = max(noise, _LEAST_NOISE)
-    middle = median_filter(logs, size=_WINDOW, mode="nearest")
-    scaled = np.clip(logs, middle - _CLIP * noise, middle + _CLIP * noise) / noise
+    middle, most = median_filter(logs, size=_WINDOW, mode="nearest"), _CLIP * noise_of(logs)
+    clipped: Values = np.clip(logs, middle - most, middle + most)
+    return clipped
+
+
+def _proposed(logs: Values) -> list[int]:
+    """Return where least squares would cut the series, each cut paid for; outliers are brought near first."""
+    import ruptures
+
+    scaled = without_outliers(logs) / noise_of(logs)
     found = ruptures.KernelCPD(kernel="linear", min_size=FEWEST).fit(scaled.reshape(-1, 1)).predict(pen=_PENALTY)
     return [int(cut) for cut in found[:-1]]
 
 
-def _confirmed(logs: _Values, cuts: list[int], smallest: float) -> list[Change]:
+def _confirmed(logs: Values, cuts: list[int], smallest: float) -> list[Change]:
     """Drop the weakest cut, and look at its neighbours again, until all of them stand."""
     while cuts:
         ends = [0, *cuts, len(logs)]
@@ -156,7 +181,7 @@ def _confirmed(logs: _Values, cuts: list[int], smallest: float) -> list[Change]:
     return []
 
 
-def _rank_test(before: _Values, after: _Values) -> float:
+def _rank_test(before: Values, after: Values) -> float:
     """Return the p-value of Mann and Whitney's test: exact where that is quick and no two values are equal."""
     from scipy.stats import mannwhitneyu
 
@@ -165,7 +190,7 @@ def _rank_test(before: _Values, after: _Values) -> float:
     return float(mannwhitneyu(before, after, method="exact" if exact else "asymptotic").pvalue)
 
 
-def _change(at: int, before: _Values, after: _Values, p: float) -> Change:
+def _change(at: int, before: Values, after: Values, p: float) -> Change:
     """Estimate a change by Hodges and Lehmann: the median of all differences, its interval by the rank test."""
     differences = np.sort(np.subtract.outer(after, before).ravel())
     n, m = len(before), len(after)

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from deploy.ci.git import commit_of
 from deploy.ci.history.exchange import read_file
 from deploy.ci.history.judging import judged
 from deploy.ci.history.series import Filters
 from deploy.ci.history.store import add_runs, require_history
 from deploy.cli.history import options as given
 from deploy.cli.output import note, print_line, tell
+from deploy.errors import HistoryError
 
 __all__ = ["import_files"]
 
@@ -25,16 +27,22 @@ def import_files(
         ),
     ],
     history: given.HistoryFile = given.DEFAULT,
+    at_head: Annotated[
+        bool, typer.Option("--at-head", help="The results are of the commit that is checked out here.")
+    ] = False,
 ) -> None:
     """Add check reports and results of any version to a history; what it has already is left out.
 
     All files are added, or none where one of them cannot be read. Results of deploy bench, compare and run know no
-    commit: they stand at the time when they were made.
+    commit: without --at-head they stand at the time when they were made.
     """
+    head = commit_of(Path()) if at_head else None
+    if at_head and head is None:
+        raise HistoryError("--at-head: this folder is in no git repository with a commit, or there is no git")
     runs = []
     for file in files:
         tell(f"reading {file}")
-        runs += read_file(file)
+        runs += [run if run.commit else run.model_copy(update={"commit": head}) for run in read_file(file)]
     require_history(history)
     tell("writing")
     added = add_runs(history, runs)

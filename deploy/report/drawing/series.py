@@ -14,6 +14,8 @@ __all__ = ["Level", "Mark", "series_plot"]
 
 _WIDTH, _HEIGHT = 720.0, 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 16.0, 46.0, 30.0
+_LEAST_SPREAD = 1e-9
+"""Share of the values: what differs by less is drawn as if it were the same."""
 _DATES = 7
 _DATE = 80.0
 """Room that a date takes."""
@@ -90,7 +92,8 @@ def series_plot(
     """
     values = [end for mark in marks for end in (mark.value, mark.low, mark.high) if end is not None]
     low, high = min(values), max(values)
-    room = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
+    spread = high - low
+    room = 0.08 * spread if spread > _LEAST_SPREAD * max(abs(low), abs(high)) else 0.05 * abs(high) or 1.0
     x = Axis(-0.5, len(marks) - 0.5, _LEFT, _WIDTH - _RIGHT)
     y = Axis(low - room, high + room, _HEIGHT - _BOTTOM, _TOP)
     scale, called = unit

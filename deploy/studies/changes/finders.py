@@ -11,15 +11,13 @@ import numpy as np
 import ruptures
 
 from benchmarks.process.program import run_program
-from deploy.ci.history.steps import FEWEST, find_changes
+from deploy.ci.history.steps import FEWEST, Values, find_changes, noise_of, without_outliers
 from deploy.errors import DeployError
 
 __all__ = ["SMALLEST", "Finder", "finders"]
 
 Finder = Callable[[Sequence[Sequence[float]]], list[list[int]]]
 """From histories to the places of the first commits after a change."""
-
-_Logs = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 SMALLEST = 0.02
 _TIMEOUT_S = 3600.0
@@ -44,6 +42,7 @@ def finders(otava: str | None = None) -> dict[str, Finder]:
     if otava is not None:
         found["Otava as it comes"] = partial(_otava, otava, {})
         found["Otava, changes of 2 %"] = partial(_otava, otava, {"min_magnitude": SMALLEST})
+        found["the same without outliers, as ours"] = partial(_otava, otava, {"min_magnitude": SMALLEST}, clipped=True)
     return found
 
 
@@ -51,32 +50,31 @@ def _ours(histories: Sequence[Sequence[float]]) -> list[list[int]]:
     return [[change.at for change in find_changes(values, SMALLEST)] for values in histories]
 
 
-def _each(find: Callable[[_Logs], list[int]], histories: Sequence[Sequence[float]]) -> list[list[int]]:
+def _each(find: Callable[[Values], list[int]], histories: Sequence[Sequence[float]]) -> list[list[int]]:
     return [find(np.log(np.asarray(values))) for values in histories]
 
 
-def _scaled(logs: _Logs) -> _Logs:
-    steps = np.diff(logs)
-    return logs / float(1.4826 * np.median(np.abs(steps - np.median(steps))) / math.sqrt(2))
-
-
-def _least_squares(logs: _Logs) -> list[int]:
+def _least_squares(logs: Values) -> list[int]:
     """Cut by the penalty of Schwarz's criterion, with the two parameters of a cut and a margin for the search."""
-    finder = ruptures.KernelCPD(kernel="linear", min_size=FEWEST).fit(_scaled(logs).reshape(-1, 1))
+    finder = ruptures.KernelCPD(kernel="linear", min_size=FEWEST).fit((logs / noise_of(logs)).reshape(-1, 1))
     return list(finder.predict(pen=3 * math.log(len(logs))))[:-1]
 
 
-def _absolute(logs: _Logs) -> list[int]:
-    finder = ruptures.Pelt(model="l1", min_size=FEWEST, jump=1).fit(_scaled(logs))
+def _absolute(logs: Values) -> list[int]:
+    finder = ruptures.Pelt(model="l1", min_size=FEWEST, jump=1).fit(logs / noise_of(logs))
     return list(finder.predict(pen=3 * math.log(len(logs))))[:-1]
 
 
-def _two_points(logs: _Logs) -> list[int]:
+def _two_points(logs: Values) -> list[int]:
     """Flag a commit that differs from the one before: what a threshold on stored results does."""
     return [int(at) + 1 for at in np.flatnonzero(np.abs(np.diff(logs)) > math.log(1.04))]
 
 
-def _otava(python: str, options: Mapping[str, float], histories: Sequence[Sequence[float]]) -> list[list[int]]:
+def _otava(
+    python: str, options: Mapping[str, float], histories: Sequence[Sequence[float]], *, clipped: bool = False
+) -> list[list[int]]:
+    if clipped:
+        histories = [np.exp(without_outliers(np.log(np.asarray(values)))).tolist() for values in histories]
     asked = json.dumps({"options": options, "histories": histories})
     ran = run_program([python, "-c", _OTAVA], given=asked.encode(), timeout_s=_TIMEOUT_S)
     if ran.code:

@@ -79,7 +79,7 @@ def _table(named: dict[str, Finder], count: int, n: int) -> Table:
             begun = time.perf_counter()
             got = rates(finder, drawn)
             seconds[name] += time.perf_counter() - begun
-            found = "" if got.found is None else f"{percent(got.found)} found, "
+            found = "" if got.found is None else f"{percent(got.found, 1)} found, "
             cells.append(f"{found}{percent(got.wrong, 1)} false")
         rows.append((case.name, *cells))
     each = tuple(f"{1e3 * spent / (count * len(CASES)):.1f} ms" for spent in seconds.values())

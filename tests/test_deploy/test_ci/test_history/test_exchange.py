@@ -25,7 +25,7 @@ GOLDEN = Path(__file__).parents[3] / "golden"
 
 letters = st.characters(codec="utf-8", exclude_characters="\0")
 words, names = st.text(letters, max_size=12), st.text(letters, min_size=1, max_size=12)
-numbers = st.floats(allow_nan=False, allow_infinity=False)
+numbers = st.floats(-1e30, 1e30)
 times = st.datetimes(min_value=datetime(1971, 1, 1)).map(datetime.isoformat)
 keys = st.builds(
     SeriesKey,
@@ -34,7 +34,7 @@ keys = st.builds(
     precision=words,
     threads=st.integers(0, 64),
     batch=st.integers(0, 64),
-    more=st.just(""),
+    more=st.sampled_from(["", '{"streams": 2}', '{"cores": [0, 1], "device": "cuda"}']),
     machine=words,
     metric=st.sampled_from(get_args(Metric)),
 )
@@ -165,6 +165,10 @@ def test_what_is_nothing_of_ours_is_refused_in_one_line(tmp_path, text, words):
     assert "\n" not in said
 
 
+def _changed_point(line, **fields):
+    return {**json.loads(line)["points"][0], **fields}
+
+
 def test_a_line_that_is_damaged_is_named(tmp_path, report_of):
     lines = list(as_lines([run_of_report(report_of(number)) for number in range(2)]))
     assert _broken(tmp_path, f"{lines[0]}{lines[1][:500]}\n").startswith(f"line 2 of {tmp_path / 'given'} is not JSON")
@@ -173,6 +177,9 @@ def test_a_line_that_is_damaged_is_named(tmp_path, report_of):
         ("created_utc", "0001-01-01T00:00:00+14:00", "not a time of this world"),
         ("points", [json.loads(lines[0])["points"][0]] * 2, "two points of one run"),
         ("machine", "", "machine"),
+        ("points", [_changed_point(lines[0], value=1e31)], "less than or equal to 1000"),
+        ("points", [_changed_point(lines[0], key={"model": "m", "metric": "p50_ns", "more": "[]"})], "not an object"),
+        ("points", [_changed_point(lines[0], key={"model": "m", "metric": "p50"})], "'p50_ns'"),
         ("measurements", [{**json.loads(lines[0])["measurements"][0], "trials": [[0]]}], "trials"),
     ):
         said = _broken(tmp_path, json.dumps({**json.loads(lines[0]), field: value}))

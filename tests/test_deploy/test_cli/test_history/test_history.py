@@ -69,6 +69,18 @@ def test_import_takes_results_once_and_list_shows_them(history):
     ]
 
 
+def test_results_are_put_to_the_commit_that_is_checked_out(history):
+    refused = history("import", RESULTS, "--at-head")
+    assert refused.returncode == 2
+    assert "--at-head: this folder is in no git repository" in refused.stderr
+    named = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], [*named, "commit", "-q", "--allow-empty", "-m", "one"]):
+        subprocess.run(["git", *command], check=True)
+    assert history("import", RESULTS, "--at-head").returncode == 0
+    head = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert [run.commit.sha for run in read_runs(Path("deploy-history.sqlite"))] == [head]
+
+
 def test_all_files_are_imported_or_none(history):
     Path("other.json").write_text('{"models": []}', encoding="utf-8")
     refused = history("import", RESULTS, "other.json")
