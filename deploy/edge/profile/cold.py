@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -18,6 +19,7 @@ def cold_starts(
     arm: PreparedArm,
     *,
     timeout_s: float,
+    budget_s: float = math.inf,
     number: int = _STARTS,
     launch: Launch = MeasuredProcess,
     clock: Callable[[], int] = time.monotonic_ns,
@@ -30,8 +32,10 @@ def cold_starts(
         Of the model.
     timeout_s : float
         Seconds for each answer of a process.
+    budget_s : float, optional
+        Seconds after which no further process is started; the first always is.
     number : int, default=5
-        Processes.
+        Processes, at most.
     launch, clock
         How a process is started, and what returns nanoseconds.
 
@@ -40,9 +44,12 @@ def cold_starts(
     WorkerError
         The model cannot be compiled, or a process died or hung.
     """
-    starts = []
-    for _ in range(number):
+    starts: list[ColdStart] = []
+    first_ns = clock()
+    while len(starts) < number:
         begin_ns = clock()
+        if starts and begin_ns - first_ns > 1e9 * budget_s:
+            break
         worker = launch(arm.spec, timeout_s=timeout_s)
         try:
             loaded = worker.load(arm.feeds, arm.others)

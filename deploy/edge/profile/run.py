@@ -211,11 +211,11 @@ class _Work:
             self.found |= {"idle_watts": energy_uj / 1e6 / lasted_s, "idle_s": lasted_s}
 
     def _cold(self) -> None:
-        starts: list[ColdStart] = []
+        settings, starts = self.wanted.settings, list[ColdStart]()
         with machine_lock("deploy profile", say=self.say):
             for arm in self.arms:
                 self.say(f"{arm.subject.label}: cold starts")
-                starts += cold_starts(arm, timeout_s=self.wanted.settings.timeout_s)
+                starts += cold_starts(arm, timeout_s=settings.timeout_s, budget_s=settings.budget_s)
         self.found["cold"] = tuple(starts)
 
     def _sustained(self) -> None:

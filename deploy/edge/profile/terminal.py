@@ -71,7 +71,8 @@ def profile_lines(profile: Profile, *, output: Path | None = None, page: Path | 
     """
     lines = [" -> ".join(labels(profile)), f"  {board_line(profile)}", ""]
     for fact in headline(profile):
-        lines += _hanging(fact.title, f"{' -> '.join(fact.values)}; {'; '.join(filter(None, fact.details))}")
+        lines += _hanging(fact.title, " -> ".join(fact.values))
+        lines += _hanging("", "; ".join(filter(None, fact.details)))
     lines.append("")
     code = profile_code(profile)
     answer = answer_of(profile.results, code)
