@@ -27,6 +27,7 @@ _MOST_WORDS_BYTES = 1 << 20
 """Of standard error, which is kept in a file."""
 _BLOCK = 1 << 16
 _TURN_S = 1.0
+_LOOK_S = 0.1
 
 
 class Foreign(Child):
@@ -115,12 +116,29 @@ class Foreign(Child):
                 if not block or take(block):
                     return
                 moved_s = time.monotonic()
-            if self._log is not None and os.fstat(self._log.fileno()).st_size > _MOST_WORDS_BYTES:
-                self.kill()
-                raise WorkerError(f"{self.who}: it floods standard error; it was ended")
+            self._require_few_words()
             if time.monotonic() - moved_s > silence_s:
                 self.kill()
                 raise NoAnswerError(f"{self.who}: no answer in {silence_s:g} s; it was ended")
+
+    def finish(self, patience_s: float = 10.0) -> int:
+        """Wait for its end after the exchange, and return its exit code; one that goes on is killed.
+
+        Raises
+        ------
+        WorkerError
+            It wrote more than a mebibyte to standard error.
+        """
+        give_up_s = time.monotonic() + patience_s
+        while not self._has_ended(_LOOK_S) and time.monotonic() < give_up_s:
+            self._require_few_words()
+        self.kill()
+        return self._process.returncode
+
+    def _require_few_words(self) -> None:
+        if self._log is not None and os.fstat(self._log.fileno()).st_size > _MOST_WORDS_BYTES:
+            self.kill()
+            raise WorkerError(f"{self.who}: it floods standard error; it was ended")
 
 
 def _next(chunks: Iterator[bytes]) -> bytes:

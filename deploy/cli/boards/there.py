@@ -22,7 +22,7 @@ from deploy.edge.boards.address import Address
 from deploy.edge.boards.board import Board
 from deploy.edge.boards.connection import Connection, ConnectionLostError
 from deploy.edge.boards.following import Fetched, Job
-from deploy.edge.boards.payload import Payload
+from deploy.edge.boards.payload import Payload, read_wheels
 from deploy.edge.boards.trees import Tree, tree_of
 from deploy.errors import BoardError, OutputError
 from deploy.exit_codes import DEFECT, OK, USAGE
@@ -64,6 +64,7 @@ def run_there(ctx: Any, shows: str, board: str | None, wheels: str | None) -> No
     given = dict(ctx.params)
     for target in filter(None, map(given.get, _WRITTEN)):
         require_writable(Path(target))
+    brought = {} if wheels is None else read_wheels(Path(wheels))
     argv, trees = _words(ctx, given)
     backends = given.get("backend") or ()
     payload = Payload((backends,) if isinstance(backends, str) else tuple(backends))
@@ -71,7 +72,7 @@ def run_there(ctx: Any, shows: str, board: str | None, wheels: str | None) -> No
         tell(f"connect to {address}")
         with Connection(address) as connection:
             there = Board(connection, payload, tell)
-            there.prepare(None if wheels is None else Path(wheels))
+            there.prepare(brought)
             sent = there.send(trees)
             known.remember(
                 str(address),

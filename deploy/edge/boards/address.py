@@ -47,6 +47,8 @@ class Address:
         BoardError
             Of another form, or with a password in it.
         """
+        if not text.isprintable():  # `urlsplit` steps over line breaks
+            raise BoardError(f"--on {text!r} names no board: {_FORM}")
         try:
             parts = urlsplit(text)
             host, user, port = parts.hostname or "", parts.username or "", parts.port

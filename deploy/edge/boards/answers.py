@@ -21,7 +21,7 @@ MOST_BYTES = 128 << 20
 """Of a result; a bench of an hour is some megabytes."""
 _MOST_BEFORE = 1 << 16
 _MOST_OF_A_LINE = 1 << 16
-_MOST_OF_LINES = 64 << 20
+_MOST_LINES, _MOST_OF_LINES = 100_000, 16 << 20
 
 
 class Answers:
@@ -43,7 +43,7 @@ class Answers:
         self._hear = hear
         self._begun = False
         self._buffer = b""
-        self._heard = 0
+        self._heard = self._lines = 0
         self._file: Any = None
         self._left = 0
         self._digest = hashlib.sha256()
@@ -77,7 +77,8 @@ class Answers:
         while b"\n" in self._buffer:
             line, _, self._buffer = self._buffer.partition(b"\n")
             self._heard += len(line) + 1
-            if self._heard > _MOST_OF_LINES or len(line) > _MOST_OF_A_LINE:
+            self._lines += 1
+            if self._heard > _MOST_OF_LINES or self._lines > _MOST_LINES or len(line) > _MOST_OF_A_LINE:
                 raise garbage(self._board, "it is too long")
             if self._hear(line.decode(errors="replace")):
                 return True

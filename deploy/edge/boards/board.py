@@ -20,11 +20,12 @@ from deploy.edge.boards.scripting import LONG_S, look, run_script
 from deploy.edge.boards.trees import Tree
 from deploy.errors import BoardError
 
-__all__ = ["Board"]
+__all__ = ["AGENT", "Board"]
 
 Say = Callable[[str], None]
 
-_AGENT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from deploy.edge.boards.resident.agent import main; main()"
+AGENT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from deploy.edge.boards.resident.agent import main; main()"
+"""Python that becomes our half on the board: ``python -I -c AGENT CODE FOLDER TOKEN``."""
 _SLACK_BYTES = 64 << 20
 """Room that results and logs may take on the board."""
 _SHOWN = 300
@@ -59,13 +60,13 @@ class Board:
         self._code = f"{self._root}/code/{payload.name}"
         self._environment = f"{payload.environment}-{self.facts.version}"
 
-    def prepare(self, wheels: Path | None = None) -> None:
+    def prepare(self, wheels: dict[str, bytes]) -> None:
         """Put ourselves there, and make the environment, where they are missing.
 
         Parameters
         ----------
-        wheels : Path, optional
-            Folder of the wheels that the environment is made of; without it the board's own index is asked.
+        wheels : dict of str to bytes
+            What the environment is made of; where there are none, the board's own index is asked.
 
         Raises
         ------
@@ -82,7 +83,7 @@ class Board:
             ended, lines = run_script(self._connection, "push.sh", words, (data,))
             self._require(ended, lines, "it could not be put there")
         if not self.facts.has_environment:
-            self._install(_wheels(wheels))
+            self._install(wheels)
 
     def _install(self, wheels: dict[str, bytes]) -> None:
         data = archive(wheels) if wheels else b""
@@ -179,7 +180,7 @@ class Board:
         file: Callable[[Answers], None] | None = None,
     ) -> Ended:
         python = f"{self._root}/env/{self._environment}/bin/python"
-        words = [python, "-I", "-c", _AGENT, self._code, self._root]
+        words = [python, "-I", "-c", AGENT, self._code, self._root]
         first = (json.dumps(request).encode() + b"\n",)
         return self._connection.run(words, hear, feed=chain(first, feed), beat=beat, file=file)
 
@@ -187,15 +188,6 @@ class Board:
         if ended.code:
             why = _brief(lines[-1]) if lines else ended.words or f"exit code {ended.code}"
             raise BoardError(f"{self.address}: {what}: {why}{advice}")
-
-
-def _wheels(folder: Path | None) -> dict[str, bytes]:
-    if folder is None:
-        return {}
-    found = {path.name: path.read_bytes() for path in sorted(folder.glob("*.whl"))} if folder.is_dir() else {}
-    if not found:
-        raise BoardError(f"--wheels {folder}: no folder with wheels (FILE.whl) in it")
-    return found
 
 
 def _variables() -> dict[str, str]:

@@ -178,7 +178,7 @@ class Connection:
         with Foreign(line, who=str(self.address), environment=_ENVIRONMENT) as program:
             try:
                 program.exchange(feed, answers.take, silence_s=silence_s, beat=beat)
-                code = program.wait(silence_s)
+                code = program.finish()
             except NoAnswerError as error:
                 raise ConnectionLostError(f"{self.address}: it was silent for {silence_s:g} s") from error
             except WorkerError as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from deploy.errors import BoardError
 
-__all__ = ["EXTRAS", "Payload", "archive"]
+__all__ = ["EXTRAS", "Payload", "archive", "read_wheels"]
 
 _HERE = Path(__file__).resolve().parents[3]
 _PACKAGES = ("backends", "benchmarks", "deploy")
@@ -104,3 +104,17 @@ def _needed(requires: list[str], extras: set[str]) -> Iterator[str]:
         extra = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", marker)
         if extra is None or extra[1] in extras:
             yield wanted.strip()
+
+
+def read_wheels(folder: Path) -> dict[str, bytes]:
+    """Read all wheels in a folder.
+
+    Raises
+    ------
+    BoardError
+        There are none.
+    """
+    found = {path.name: path.read_bytes() for path in sorted(folder.glob("*.whl"))} if folder.is_dir() else {}
+    if not found:
+        raise BoardError(f"--wheels {folder}: no folder with wheels (FILE.whl) in it")
+    return found

@@ -20,8 +20,8 @@ from deploy.edge.boards.resident import jobs, trees
 
 __all__ = ["main"]
 
-_LOOK_S = 1.0
-"""Between two looks at a job: beside a measurement nothing happens more often."""
+_FIRST_LOOK_S, _LOOK_S = 0.05, 1.0
+"""Between two looks at a job: more and more, since beside a measurement nothing should happen more often."""
 _BEAT_S = 10.0
 _PATIENCE_S = 60.0
 """A caller that says nothing for so long is gone."""
@@ -84,12 +84,14 @@ def _follow(job: jobs.Job) -> bool:
     poll = select.poll()
     poll.register(0, select.POLLIN)
     at, heard_s, said_s, rest = 0, time.monotonic(), time.monotonic(), b""
+    pause_s = _FIRST_LOOK_S
     while True:
         runs = job.runs()
         at, rest = _pass_on(job.log, at, rest, _say_line)
         if not runs:
             return True
-        for _, _ in poll.poll(1e3 * _LOOK_S):
+        pause_s = min(1.2 * pause_s, _LOOK_S)
+        for _, _ in poll.poll(1e3 * pause_s):
             if not os.read(0, _BLOCK):
                 return False
             heard_s = time.monotonic()

@@ -1,0 +1,161 @@
+"""``--on`` as a whole, over a stand-in for ssh that leads to a shell of this machine."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+
+from benchmarks.process.measured import MeasuredProcess
+from deploy.edge.boards.known import known_boards
+from deploy.edge.boards.payload import Payload
+from deploy.edge.boards.trees import tree_of
+from deploy.exit_codes import OK, USAGE
+from deploy.results.results import load
+
+
+def _on(board):
+    return ("--on", f"ssh://board{board}")
+
+
+def _clear(folder):
+    """Forget what earlier tests have sent."""
+    for name in ("files", "jobs"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+@pytest.fixture
+def board(wire, prepared):
+    wire()
+    yield prepared
+    _clear(prepared)
+
+
+def test_a_bench_there_is_one_from_here(here, board, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(MeasuredProcess, "__init__", lambda *_, **__: pytest.fail("measured here"))
+    arrays = tmp_path / "inputs of mine.npz"
+    np.savez(arrays, x=np.ones((1, 3, 32, 32), np.float32))
+    output, page = tmp_path / "results.json", tmp_path / "page.html"
+    where = ("--fast", "--accept-unfit", "--inputs", arrays, "-o", output, "--page", page)
+    done = here("bench", model, *where, *_on(board))
+    assert done.returncode == OK, done.stderr
+    assert done.stdout.startswith("small.onnx")
+    results = load(output)
+    (measured,) = results.measurements
+    assert (measured.subject.label, measured.subject.model) == ("small", "small.onnx")
+    assert measured.failure is None
+    assert "small" in page.read_text(encoding="utf-8")
+    (entry,) = known_boards()
+    assert entry.address == f"ssh://board{board}"
+    assert list((board / "jobs").glob("*-*")) == []
+    assert {one.name for one in (board / "files").iterdir()} == {tree_of(model).name, tree_of(arrays).name}
+
+
+@pytest.mark.slow
+def test_a_mistake_there_is_one_line_here(here, board, model):
+    done = here("bench", model, "--fast", "--strict", "-q", *_on(board))
+    assert done.returncode == USAGE
+    assert done.stderr == f"deploy: ssh://board{board}: --strict is for a comparison: give --against too\n"
+    done = here("bench", model, "-b", "nope", "-q", *_on(board))
+    assert (done.returncode, len(done.stderr.splitlines())) == (USAGE, 1)
+    assert "nope" in done.stderr
+
+
+@pytest.mark.slow
+def test_doctor_shows_the_board(here, board):
+    done = here("doctor", "-q", *_on(board))
+    assert done.returncode == OK, done.stderr
+    assert "Backends" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("bench", "none.onnx"), "none.onnx: no such file"),
+        (("bench", "."), "a folder without a bundle"),
+        (("doctor", "--data-root", "."), "a folder without a bundle"),
+        (("bench", "MODEL", "--inputs", "none.npz"), "none.npz: no such file"),
+        (("bench", "MODEL", "--inputs", "/dev/zero"), "it is a device"),
+        (("bench", "MODEL", "-o", "/none/there.json"), "cannot write /none/there.json"),
+        (("bench", "MODEL", "--wheels", "."), "no folder with wheels"),
+    ],
+)
+def test_what_is_wrong_here_is_said_before_anything_is_sent(here, wire, model, tmp_path, monkeypatch, words, line):
+    home = wire()
+    monkeypatch.chdir(tmp_path)
+    done = here(*(model if word == "MODEL" else word for word in words), "--on", "ssh://board", "-q")
+    assert (done.returncode, done.stdout) == (USAGE, "")
+    assert line in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(home.iterdir()) == []
+
+
+def test_wheels_need_a_board(here, model):
+    assert "give --on too" in here("bench", model, "--wheels", ".").stderr
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(here, wire, model, tmp_path):
+    wire()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "precious").touch()
+    for words in (("bench", model, *_on(other)), ("boards", "clean", f"ssh://board{other}")):
+        done = here(*words, "-q")
+        assert done.returncode == USAGE
+        assert "holds something else" in done.stderr or "not ours" in done.stderr
+    assert [one.name for one in other.iterdir()] == ["precious"]
+
+
+def test_boards_are_listed_cleaned_and_forgotten(here, wire, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("PRUNE_DEPLOY_STATE", str(tmp_path / "state"))
+    wire()
+    assert here("boards", "list").stdout.startswith("0 boards")
+    folder = tmp_path / "ours"
+    (folder / "env").mkdir(parents=True)
+    (folder / "prune-deploy-board").touch()
+    assert here("boards", "clean", f"ssh://board{folder}").stdout == f"ssh://board{folder}: {folder} was removed\n"
+    assert not folder.exists()
+    assert "nothing of ours was there" in here("boards", "clean", f"ssh://board{folder}").stdout
+    assert "not known" in here("boards", "clean", "--forget", "ssh://away").stdout
+    assert here("boards", "clean").returncode == USAGE
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "boards.json").write_text("{}")
+    assert "is not a list of boards" in here("boards", "list").stderr
+
+
+@pytest.mark.slow
+def test_without_pip_there_is_no_half_environment(here, wire, model, tmp_path):
+    wire()
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / "broken-1-py3-none-any.whl").write_bytes(b"no wheel")
+    board = tmp_path / "board"
+    done = here("bench", model, "-q", "--wheels", tmp_path / "wheels", *_on(board))
+    assert done.returncode == USAGE
+    (line,) = done.stderr.splitlines()
+    assert "its pip does not install what measuring needs: ERROR:" in line
+    assert list((board / "env").iterdir()) == []
+
+
+def test_a_model_goes_with_its_data_and_its_folder(tmp_path, model):
+    folder = tmp_path / "net"
+    folder.mkdir()
+    loaded = onnx.load(model)
+    onnx.save(loaded, folder / "big.onnx", save_as_external_data=True, location="big.data", size_threshold=0)
+    tree = tree_of(folder / "big.onnx")
+    assert (tree.argument, set(tree.files)) == ("net/big.onnx", {"net/big.onnx", "net/big.data"})
+    shutil.copy(model, folder / "model.onnx")
+    assert tree_of(folder).argument == "net/model.onnx"
+    shutil.copy(model, tmp_path / "other.onnx")
+    assert tree_of(tmp_path / "other.onnx").name != tree_of(model).name  # tables call it otherwise
+
+
+def test_what_goes_to_a_board_measures_and_does_not_prune():
+    payload = Payload()
+    folders = {name.split("/")[0] for name in payload.files}
+    assert folders == {"backends", "benchmarks", "deploy", "prune_deploy.py", "prune_deploy-0.1.0.dist-info"}
+    assert not any("torch" in requirement for requirement in payload.requirements)
+    assert any(one.startswith("onnxruntime") for one in payload.requirements)
+    assert any(one.startswith("openvino") for one in Payload(("openvino",)).requirements)
+    assert sum(map(len, payload.files.values())) < 4 << 20

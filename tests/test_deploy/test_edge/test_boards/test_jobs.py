@@ -1,0 +1,156 @@
+"""Jobs on a board: found again where nobody follows them, ended where somebody wants it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.machine.lock import LOCK_VARIABLE
+from deploy.edge.boards.board import AGENT
+from deploy.edge.boards.resident.jobs import KEPT_S, Job, claim, end
+
+ROOT = Path(__file__).parents[4]
+QUICK = ["boards", "list", "--json"]
+
+
+@contextmanager
+def _agent(folder, request):
+    """Start the half on the board with a request, as a connection does."""
+    words = [sys.executable, "-I", "-c", AGENT, ROOT, folder, "token"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"token\n"
+        try:
+            yield process
+        finally:
+            process.stdin.close()
+            process.kill()
+
+
+def _heard(process, key):
+    while True:
+        line = process.stdout.readline()
+        assert line, "it ended"
+        if key in (said := json.loads(line)):
+            return said
+
+
+def _job(argv, name="abcdef0123"):
+    return {"do": "job", "name": name, "argv": [str(word) for word in argv], "variables": {"COLUMNS": "80"}}
+
+
+@pytest.fixture
+def busy(tmp_path, monkeypatch):
+    """Hold the lock of the machine: whoever measures goes on waiting."""
+    path = tmp_path / "lock"
+    monkeypatch.setenv(LOCK_VARIABLE, str(path))
+    path.write_text("prune-deploy machine lock\n")
+    with path.open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def waiting(model):
+    return _job(["bench", "--fast", "--no-check", model])
+
+
+def _wait_for(condition):
+    end_s = time.monotonic() + 100
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
+
+
+def test_a_job_is_handed_over_and_forgotten(tmp_path):
+    with _agent(tmp_path, _job(QUICK)) as process:
+        name = _heard(process, "job")["job"]
+        done = _heard(process, "done")
+        assert (done["done"]["code"], done["done"]["is_result"]) == (0, False)
+        assert process.stdout.read() == b"[]\n"
+    # Whoever did not get it may ask again.
+    with _agent(tmp_path, _job(QUICK)) as process:
+        said = _heard(process, "job")
+        assert (said["job"], said["state"]) == (name, "done")
+        assert said["age_s"] >= 0
+    with _agent(tmp_path, {"do": "end", "name": name}) as process:
+        assert _heard(process, "gone")["gone"] is True
+    assert not (tmp_path / "jobs" / name).exists()
+
+
+def test_a_caller_that_goes_leaves_the_job_and_a_second_one_gets_its_own(tmp_path, busy, waiting):
+    with _agent(tmp_path, waiting) as first:
+        one = _heard(first, "job")
+        _heard(first, "line")
+        with _agent(tmp_path, waiting) as second:
+            other = _heard(second, "job")
+            assert (one["state"], other["state"]) == ("new", "new")
+            assert one["job"] != other["job"]
+    first.wait()
+    job = Job(tmp_path / "jobs" / one["job"])
+    assert job.runs()
+    with _agent(tmp_path, waiting) as third:
+        said = _heard(third, "job")
+        assert (said["job"], said["state"]) == (one["job"], "running")
+    processes = [psutil.Process(Job(tmp_path / "jobs" / said["job"]).state["pid"]) for said in (one, other)]
+    for said in (one, other):
+        with _agent(tmp_path, {"do": "end", "name": said["job"]}) as process:
+            assert _heard(process, "gone")["gone"] is True
+    assert list((tmp_path / "jobs").glob("*-*")) == []
+    _wait_for(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes))
+
+
+def test_a_job_that_was_killed_is_told_and_begun_anew(tmp_path, busy, waiting):
+    with _agent(tmp_path, waiting) as process:
+        name = _heard(process, "job")["job"]
+        _heard(process, "line")
+        job = Job(tmp_path / "jobs" / name)
+        os.kill(job.state["pid"], signal.SIGKILL)
+        assert _heard(process, "done")["done"]["code"] is None
+    with _agent(tmp_path, waiting) as process:
+        said = _heard(process, "job")
+        assert (said["job"], said["state"]) == (name, "new")
+        _heard(process, "line")
+    end(tmp_path / "jobs", name)
+
+
+def test_what_is_sent_is_whole_or_not_there(tmp_path):
+    put = {"do": "put", "tree": "a" * 32, "files": {"m/x.onnx": "0" * 64}}
+    with _agent(tmp_path, put) as process:
+        process.stdin.close()
+        assert _heard(process, "error")["error"] == "it ended early"
+    assert list((tmp_path / "files").iterdir()) == []
+
+
+def test_a_process_that_took_over_a_number_is_left_alone(tmp_path):
+    with claim(tmp_path, "abc") as (job, _):
+        job.write_state(state="running", pid=os.getpid(), since="1")
+    assert end(tmp_path, job.folder.name)  # this process goes on
+
+
+def test_a_result_that_nobody_fetched_is_not_kept_for_ever(tmp_path):
+    with claim(tmp_path, "old") as (job, _):
+        job.write_state(state="done", code=0, ended=time.time() - KEPT_S - 1)
+    with claim(tmp_path, "other"):
+        assert not job.folder.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"state": 3}'])
+def test_a_damaged_state_is_no_result(tmp_path, text):
+    with claim(tmp_path, "abc") as (job, _):
+        (job.folder / "state").write_text(text)
+    with claim(tmp_path, "abc") as (again, is_new):
+        assert is_new
+        assert not (again.folder / "state").exists()
+    assert Job(tmp_path / "none").state["state"] == "broken"
