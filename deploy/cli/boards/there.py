@@ -16,7 +16,7 @@ from typing import Any, get_args, get_type_hints
 
 from benchmarks.errors import InputError
 from deploy.cli.boards.fetched import GivenCommand
-from deploy.cli.output import leave, say, tell
+from deploy.cli.output import leave, note, say, tell
 from deploy.edge.boards import known
 from deploy.edge.boards.address import Address
 from deploy.edge.boards.board import Board
@@ -71,7 +71,7 @@ def run_there(ctx: Any, shows: str, board: str | None, wheels: str | None) -> No
     with tempfile.TemporaryDirectory(prefix="board-") as scratch:
         tell(f"connect to {address}")
         with Connection(address) as connection:
-            there = Board(connection, payload, tell)
+            there = Board(connection, payload, tell, note)
             there.prepare(brought)
             sent = there.send(trees)
             known.remember(

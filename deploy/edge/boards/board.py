@@ -41,8 +41,8 @@ class Board:
         The way to it.
     payload : Payload
         What is put there.
-    say : callable
-        Receives one short line for each step.
+    say, note : callable
+        Receive one short line: for each step, and of what has to be known afterwards.
 
     Raises
     ------
@@ -50,10 +50,11 @@ class Board:
         It cannot measure; the line says why, and what to do.
     """
 
-    def __init__(self, connection: Connection, payload: Payload, say: Say) -> None:
+    def __init__(self, connection: Connection, payload: Payload, say: Say, note: Say) -> None:
         self._connection = connection
         self._payload = payload
         self._say = say
+        self._note = note
         self.address = connection.address
         self.facts = look(connection, payload)
         self._root = self.facts.folder
@@ -148,7 +149,7 @@ class Board:
         """
         identity = json.dumps([list(argv), sorted(tree.name for tree in trees), self._payload.name, self._environment])
         name = hashlib.sha256(identity.encode()).hexdigest()[:24]
-        following = Following(str(self.address), file, started, self._say)
+        following = Following(str(self.address), file, started, self._say, self._note)
         request = {"do": "job", "name": name, "argv": list(argv), "variables": _variables()}
         ended = self._agent(request, following.hear, beat=_BEAT, file=following.take)
         return following.fetched(ended)

@@ -15,6 +15,8 @@ from deploy.files.printable import printable
 
 __all__ = ["Fetched", "Following", "Job"]
 
+Say = Callable[[str], None]
+
 _SHOWN = 300
 _NAME = re.compile(r"[0-9a-f]{8,64}-\d{1,4}", re.ASCII)
 
@@ -68,15 +70,16 @@ class Following:
         Receives what the job wrote.
     started : callable
         Receives the job as soon as it is there.
-    say : callable
-        Receives one short line for each step.
+    say, note : callable
+        Receive one short line: for each step, and of what has to be known afterwards.
     """
 
-    def __init__(self, board: str, file: Path, started: Callable[[Job], None], say: Callable[[str], None]) -> None:
+    def __init__(self, board: str, file: Path, started: Callable[[Job], None], say: Say, note: Say) -> None:
         self._board = board
         self._file = file
         self._started = started
         self._say = say
+        self._note = note
         self._answers: Answers | None = None
         self._last = ""
         self._done: dict[str, Any] | None = None
@@ -149,6 +152,6 @@ class Following:
             raise garbage(self._board)
         self._started(Job(name, state == "new"))
         if state == "done" and isinstance(age, int):
-            self._say(f"pick up the result of {age // 60} min ago, which nobody has fetched")
+            self._note(f"picked up the result of {age // 60} min ago, which nobody has fetched")
         elif state != "new":
-            self._say("pick up the command that runs there already")
+            self._note("picked up: the command runs there already")

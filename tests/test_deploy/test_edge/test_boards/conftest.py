@@ -18,6 +18,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -121,27 +122,27 @@ def sshd(tmp_path_factory):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
-    # Not below /tmp's private folders: another user has to read it.
     authorized = folder / "authorized"
     authorized.write_text((folder / "key.pub").read_text())
     (folder / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {authorized}\n"
-        f"UsePAM no\nPasswordAuthentication no\nStrictModes no\nPidFile none\nSetEnv {LOCK_VARIABLE}={folder}/lock\n"
+        f"UsePAM no\nPasswordAuthentication no\nStrictModes no\nPidFile {folder}/pid\n"
+        f"SetEnv {LOCK_VARIABLE}={folder}/lock\n"
     )
-    process = subprocess.Popen(
-        [server, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=(folder / "log").open("wb")
-    )
-    try:
-        for _ in range(200):
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            if process.poll() is not None:
-                pytest.skip(f"sshd does not start here: {(folder / 'log').read_text()[-300:]}")
-            time.sleep(0.05)
-        yield SimpleNamespace(folder=folder, port=port, user=getpass.getuser(), process=process)
-    finally:
-        process.kill()
-        process.wait()
+    # It becomes a daemon: a command that ends early ends all children of its process, which is this one.
+    words = [server, "-f", str(folder / "sshd_config"), "-E", str(folder / "log")]
+    started = subprocess.run(words, capture_output=True, text=True, check=False)
+    if started.returncode:
+        pytest.skip(f"sshd does not start here: {started.stderr[-300:]}")
+    for _ in range(200):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            break
+        time.sleep(0.05)
+    process = psutil.Process(int((folder / "pid").read_text()))
+    yield SimpleNamespace(folder=folder, port=port, user=getpass.getuser(), process=process)
+    for one in (*process.children(recursive=True), process):
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
 
 
 @pytest.fixture

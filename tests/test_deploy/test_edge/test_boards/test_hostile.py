@@ -48,7 +48,7 @@ def test_garbage_is_one_line(here, wire, model, tmp_path, answer, line):
 def _followed(tmp_path, *parts, code=0):
     """Let a job answer this."""
     said = []
-    following = Following("ssh://board", tmp_path / "result", lambda _: None, said.append)
+    following = Following("ssh://board", tmp_path / "result", lambda _: None, said.append, said.append)
     answers = Answers("ssh://board", TOKEN, following.hear)
     following.take(answers)
     for part in (f"{TOKEN}\n".encode(), *parts):
