@@ -12,7 +12,17 @@ from deploy.edge.profile.record import PartName, Point, Profile
 from deploy.edge.profile.steadiness import Steadiness, steadiness
 from deploy.report.formatting import duration, interval, percent, rate, ratio, size, verdict
 
-__all__ = ["Fact", "headline", "labels", "measurements", "millijoules", "net_energy_uj", "share", "short_point"]
+__all__ = [
+    "Fact",
+    "headline",
+    "labels",
+    "measurements",
+    "millijoules",
+    "missing",
+    "net_energy_uj",
+    "share",
+    "short_point",
+]
 
 _NOT_MEASURED = "not measured"
 _FASTER = 1.05
@@ -53,6 +63,15 @@ def headline(profile: Profile) -> tuple[Fact, ...]:
     """Return the five facts, in the order of the questions."""
     loads = tuple(steadiness(load) for load in profile.sustained)
     return (_fast(profile), _steady(profile, loads), _hot(profile, loads), _big(profile), _best(profile))
+
+
+def missing(profile: Profile) -> tuple[tuple[str, str], ...]:
+    """Name the parts that are not there, and why; settings that the budget had no room for are one of them."""
+    told = [(str(one.part), one.why) for one in profile.absent]
+    if profile.left_out:
+        number = len(profile.left_out)
+        told.append((f"{number} {'setting' if number == 1 else 'settings'}", "the budget had no room"))
+    return tuple(told)
 
 
 def share(load: Steadiness) -> str:
@@ -101,14 +120,17 @@ def _steady(profile: Profile, loads: Sequence[Steadiness]) -> Fact:
     details = list(_spreads(profile))
     if not loads:
         return Fact("How steady", (_NOT_MEASURED,), (_why(profile, "sustained"), *details))
-    last = loads[-1]
-    about = f"{_whose(profile)}speed after {last.lasted_s:.0f} s of load, as a share of the burst"
-    if last.interval is not None:
-        about += f"; {percent(last.interval.confidence)} interval [{last.interval.low:.2f}, {last.interval.high:.2f}]"
-    told = [about, _throttled(last)]
-    if last.ratio > _FASTER:
+    known = [load.interval for load in loads if load.interval is not None]
+    about = f"of the burst's speed, after {loads[-1].lasted_s:.0f} s of load"
+    if known:
+        ends = ", ".join(f"[{one.low:.2f}, {one.high:.2f}]" for one in known)
+        about += f" ({percent(min(one.confidence for one in known))}: {ends})"
+    told = list(dict.fromkeys(_throttled(load) for load in loads))
+    if len(told) > 1:
+        told = [f"{one.label}: {_throttled(load)}" for one, load in zip(profile.sustained, loads, strict=True)]
+    if any(load.ratio > _FASTER for load in loads):
         told.append("faster in the end: the machine was busy at first")
-    return Fact("How steady", tuple(f"{load.ratio:.2f}" for load in loads), (*told, *details))
+    return Fact("How steady", tuple(f"{load.ratio:.2f}" for load in loads), (about, *told, *details))
 
 
 def _throttled(load: Steadiness) -> str:
@@ -120,7 +142,7 @@ def _throttled(load: Steadiness) -> str:
 def _spreads(profile: Profile) -> Iterator[str]:
     for one in measurements(profile)[-1:]:
         if one.failure is None and (spread := summarise(one).trial_median_ns) is not None:
-            yield f"medians of {spread.n} processes within +-{percent(relative_half_width(spread), 1)}"
+            yield f"{_whose(profile)}medians of {spread.n} processes within +-{percent(relative_half_width(spread), 1)}"
 
 
 def _hot(profile: Profile, loads: Sequence[Steadiness]) -> Fact:
@@ -193,9 +215,6 @@ def _best(profile: Profile) -> Fact:
     other = min(own, key=lambda one: one.latency_ns)
     if other.latency_ns < best.latency_ns:
         details.append(f"in {other.point.precision}: {duration(other.latency_ns)} ({short_point(other.point, main)})")
-    if profile.left_out:
-        number = len(profile.left_out)
-        details.append(f"the budget had no room for {number} {'setting' if number == 1 else 'settings'}")
     return Fact("Best setting", (short_point(best.point, main),), tuple(details))
 
 

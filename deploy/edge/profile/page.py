@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from deploy.edge.profile.choice import settings_of
 from deploy.edge.profile.course import course_picture
-from deploy.edge.profile.headline import headline, labels, short_point
+from deploy.edge.profile.headline import headline, labels, missing, short_point
 from deploy.edge.profile.record import Profile
 from deploy.edge.profile.tables import profile_tables, settings_table
 from deploy.edge.profile.terminal import board_line
@@ -39,7 +39,7 @@ def profile_page(profile: Profile) -> str:
         "settings": _settings(profile),
         "settings_table": settings_table(profile),
         "layers": _layers(profile),
-        "absent": [(one.part, one.why) for one in profile.absent],
+        "absent": missing(profile),
         "tables": [table for table in profile_tables(profile) if table.title != "Settings"],
     }
     return render("profile.html", **context)

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.machine.board.records import CoreKind
-from deploy.edge.profile.headline import headline, labels
+from deploy.edge.profile.headline import headline, labels, missing
 from deploy.edge.profile.record import Profile
 from deploy.edge.profile.tables import profile_tables
 from deploy.exit_codes import measured_code
@@ -78,8 +78,8 @@ def profile_lines(profile: Profile, *, output: Path | None = None, page: Path | 
     answer = answer_of(profile.results, code)
     noise = answer.noise.grade or "not looked at"
     lines += _hanging("noise", ", ".join((noise, *noise_parts(answer))))
-    for one in profile.absent:
-        lines += _hanging(f"no {one.part}", one.why)
+    for part, why in missing(profile):
+        lines += _hanging(f"not: {part}", why)
     kept = ", ".join(map(str, filter(None, (page, output)))) or "-v prints all tables, -o and --page keep them"
     lines += _hanging("see", kept)
     lines += _hanging(f"exit {code}", answer.ending.sentence if code else "profiled")
