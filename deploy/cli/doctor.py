@@ -36,6 +36,7 @@ EXTRAS = {
     "openvino": ("openvino", "the backend openvino"),
     "pandas": ("pandas", "results as a frame, to_frame()"),
     "history": ("ruptures", "change points in deploy history"),
+    "pytest": ("pytest_benchmark", "speed of models as tests: rows in the table of pytest-benchmark"),
     "notebook": ("ipykernel", "notebooks, which show results as tables"),
     "tensorrt-rtx": ("tensorrt_rtx", "the backend trt, with TensorRT-RTX"),
     "tensorrt": ("tensorrt", "the backend trt, with TensorRT"),

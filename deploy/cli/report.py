@@ -1,4 +1,4 @@
-"""``deploy report``: the answer, the tables and the page again, from a results file."""
+"""``deploy report``: the answer, the tables and the page again, or another tool's file, from a results file."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from typing import Annotated
 
 import typer
 
+from backends.errors import did_you_mean
 from benchmarks.errors import InputError
 from benchmarks.layers.comparison import LayerReport
 from benchmarks.records.file import load as load_record
+from deploy.ci.benchmark_document import as_json, document_of_check, document_of_results, without_row
+from deploy.ci.check_report import load_check
 from deploy.cli import options as given
-from deploy.cli.output import print_json
+from deploy.cli.output import print_json, say
 from deploy.edge.profile.page import profile_page
 from deploy.edge.profile.record import Profile, is_profile, profile_of_document
 from deploy.edge.profile.terminal import print_profile
 from deploy.files.advice import RECIPE, advised
-from deploy.files.atomic import write_file
+from deploy.files.atomic import require_writable, write_file
 from deploy.report.page import write_page
 from deploy.report.terminal import print_results
 from deploy.results.document import read_document
@@ -25,6 +28,8 @@ from deploy.results.gather import results_of_journal
 from deploy.results.results import Results, results_of_document
 
 __all__ = ["report"]
+
+_FORMATS = ("pytest-benchmark",)
 
 
 def report(
@@ -40,9 +45,27 @@ def report(
         typer.Option("--layers", help="What `deploy layers MODEL --against BASELINE -o` wrote, to stand on the page."),
     ] = None,
     json: given.Json = False,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="pytest-benchmark: write the JSON that pytest-benchmark compare and dashboards read instead, also of "
+            "what deploy check wrote.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write what --format makes here, not to stdout.")
+    ] = None,
     verbose: given.Verbose = False,
 ) -> None:
     """Print the answer of a results file, with -v all its tables, and write its page."""
+    if format_ is not None:
+        if page is not None or layers is not None or json or verbose:
+            raise InputError("--format stands alone: leave --page, --layers, --json and --verbose out")
+        _convert(results, format_, output)
+        return
+    if output is not None:
+        raise InputError("--output is where --format writes to: give --format too, or --page for the page")
     if results.suffix != ".journal":
         document = read_document(results, "results file", "schema_version")
         if is_profile(document):
@@ -74,6 +97,31 @@ def _profile(made: Profile, page: Path | None, layers: Path | None, *, json: boo
         print_json(made.model_dump_json(indent=1))
     else:
         print_profile(made, page=page, verbose=verbose)
+
+
+def _convert(file: Path, format_: str, output: Path | None) -> None:
+    if format_ not in _FORMATS:
+        raise InputError(f"unknown format {format_!r}; there is {_FORMATS[0]}{did_you_mean(format_, _FORMATS)}")
+    if output is not None:
+        require_writable(output)
+    if file.suffix == ".journal":
+        loaded = results_of_journal(file)
+        document, missing = document_of_results(loaded), without_row(loaded)
+    elif "check_file" in (found := read_document(file, "results file", "schema_version")):
+        report = load_check(file)
+        document = document_of_check(report)
+        missing = tuple(f"{name}: {line}" for name, one in report.results.items() for line in without_row(one))
+    else:
+        if is_profile(found):
+            raise InputError(f"{file} is a profile: it has no rows of {format_}")
+        loaded = results_of_document(found, file)
+        document, missing = document_of_results(loaded), without_row(loaded)
+    for line in missing:
+        say(f"deploy: {line}")
+    if output is None:
+        print_json(as_json(document).rstrip())
+    else:
+        write_file(output, as_json(document))
 
 
 def _bundles(results: Results, folder: Path) -> dict[str, str]:

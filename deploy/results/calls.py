@@ -44,12 +44,14 @@ def bench(
     input_ranges: Mapping[str, tuple[float, float]] | None = None,
     trials: int | None = None,
     budget_s: float = 60.0,
+    percentile: float = 50.0,
     margin: float = 0.03,
     strict: bool = False,
     cores: Sequence[int] | None = None,
     cold: bool = False,
     fast: bool = False,
     check: bool = True,
+    accept_unfit: bool = False,
     seed: int = 0,
     output: File | None = None,
     progress: Progress | None = None,
@@ -80,6 +82,8 @@ def bench(
         Fresh processes of each model; default: as many as the answer needs.
     budget_s : float, default=60.0
         Seconds for each backend.
+    percentile : float, default=50.0
+        Of a model alone: percentile of the latency that is to be known well; sets how long is measured.
     margin : float, default=0.03
         Smallest effect that counts, as a share.
     strict : bool, default=False
@@ -92,6 +96,8 @@ def bench(
         First look in a few seconds: never a verdict.
     check : bool, default=True
         Compare the answers with a reference.
+    accept_unfit : bool, default=False
+        Believe the numbers of a machine judged too noisy.
     seed : int, default=0
         Of inputs made up and of the order of measurements.
     output : str or path, optional
@@ -106,7 +112,14 @@ def bench(
     """
     grid = _grid(backends, precision, threads, device, batch, shapes, inputs, input_ranges, cores)
     settings = Settings(
-        trials=trials, budget_s=budget_s, margin=margin, strict=strict, cold=cold, seed=seed, check=check
+        trials=trials,
+        budget_s=budget_s,
+        percentile=percentile / 100,
+        margin=margin,
+        strict=strict,
+        cold=cold,
+        seed=seed,
+        check=check,
     )
     return bench_models(
         label_models(Path(model), None if against is None else Path(against)),
@@ -114,6 +127,7 @@ def bench(
         settings.quick() if fast else settings,
         progress or (lambda _: None),
         None if output is None else Path(output),
+        accepts_unfit=accept_unfit,
     )
 
 

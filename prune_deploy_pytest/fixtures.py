@@ -1,0 +1,200 @@
+"""The two fixtures: measure in a process of ours, and turn its answer into an assertion."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Unpack
+
+import pytest
+
+from prune_deploy_pytest import asking
+from prune_deploy_pytest.options import (
+    POLICIES,
+    CompareOptions,
+    File,
+    MeasureOptions,
+    chosen,
+    marked,
+    results_folder,
+)
+from prune_deploy_pytest.records import ComparedModels, MeasuredModel, ModelSpeedWarning, compared, measured
+from prune_deploy_pytest.rows import kept_name, rows_of_test
+from prune_deploy_pytest.session import ANSWERS, recorder
+
+__all__ = ["DeployCompare", "DeployMeasure"]
+
+
+class _Answered(NamedTuple):
+    """What came back."""
+
+    answer: dict[str, Any]
+    options: dict[str, Any]
+    results: Path
+
+
+class _Asking:
+    """What both fixtures do: one for each test."""
+
+    name = ""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._item: pytest.Item = request.node
+        self._config = request.config
+        self._folders: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def _ask(self, models: Mapping[str, File], given: Mapping[str, Any], known: Collection[str]) -> _Answered:
+        """Measure, and keep the results."""
+        __tracebackhide__ = True
+        if self._config.getoption("benchmark_disable", False) and not self._config.getoption("benchmark_enable", False):
+            pytest.skip("not measured: --benchmark-disable")
+        options = chosen(self.name, given, marked(self._item), known, self._config)
+        for name, model in models.items():
+            if not isinstance(model, (str, os.PathLike)):
+                raise pytest.UsageError(
+                    f"{self.name}: give the path of an ONNX file or bundle as {name}, not {model!r}"
+                )
+        folder = self._folders.mktemp("deploy")
+        results = folder / "results.json"
+        arguments = {name: value for name, value in options.items() if name not in POLICIES}
+        arguments["backends"] = [arguments.pop("backend")]
+        arguments["accept_unfit"] = options["unfit"] == "accept"
+        if "inputs" in arguments:
+            arguments["inputs"] = _as_file(arguments["inputs"], folder)
+        files = {name: os.fspath(model) for name, model in models.items()}
+        answer = asking.ask({**files, **arguments, "output": str(results)}, folder, self._item)
+        if "refused" in answer:
+            if answer["kind"] == "BackendUnavailableError" and options["unavailable"] == "skip":
+                pytest.skip(answer["refused"])
+            raise pytest.UsageError(f"{self.name}: {answer['refused']}")
+        return _Answered(answer, options, self._kept(results))
+
+    def _kept(self, results: Path) -> Path:
+        """Copy the results to the folder where they are kept; return where they are."""
+        folder = results_folder(self._config)
+        if folder is None:
+            return results
+        kept = folder / kept_name(self._item, self._number())
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(".part")
+        shutil.copyfile(results, part)
+        part.replace(kept)
+        return kept
+
+    def _number(self) -> int:
+        return len(self._item.stash.setdefault(ANSWERS, [])) + 1
+
+    def _settle(self, answered: _Answered) -> None:
+        """Record the answer, and fail, skip or warn as it and the policies say."""
+        __tracebackhide__ = True
+        answer, options, results = answered
+        number, outcome = self._number(), answer["outcome"]
+        rows = rows_of_test(self._item, answer["document"]["benchmarks"], number)
+        kept = results_folder(self._config) is not None
+        said = {
+            "test": self._item.nodeid,
+            "word": answer["verdict"] if outcome == "ok" else outcome,
+            "line": answer["line"],
+            "file": os.path.relpath(results, self._config.invocation_params.dir) if kept else "",
+            "rows": len(rows),
+        }
+        recorder(self._config).add(self._item, said, rows)
+        if outcome == "ok":
+            return
+        policy = options.get(outcome, "fail")
+        if policy == "skip":
+            pytest.skip(answer["line"])
+        if policy == "fail":
+            remedy = f"\n  to do: {answer['remedy']}" if answer["remedy"] else ""
+            raise AssertionError(f"{answer['line']}{remedy}")
+        warnings.warn(ModelSpeedWarning(answer["line"]), stacklevel=3)
+
+
+class DeployCompare(_Asking):
+    """The fixture ``deploy_compare``."""
+
+    name = "deploy_compare"
+
+    def __call__(self, candidate: File, baseline: File, **options: Unpack[CompareOptions]) -> ComparedModels:
+        """Measure two models in turn: faster and equivalent pass, all else is an assertion with the answer in one line.
+
+        Parameters
+        ----------
+        candidate, baseline : str or path
+            ONNX files, or folders of bundles, from the current folder on.
+        **options
+            See docs/pytest.md; what is left out is as the marker ``model_speed``, the command line or the ini file say.
+
+        Raises
+        ------
+        AssertionError
+            The candidate is slower, answers wrongly or does not run; or as the policies say.
+        pytest.UsageError
+            An argument makes no sense, or a file is missing.
+        ModelSpeedError
+            The measuring process died.
+        """
+        __tracebackhide__ = True
+        answered = self._ask({"model": candidate, "against": baseline}, options, CompareOptions.__annotations__)
+        self._settle(answered)
+        return compared(answered.answer, answered.results)
+
+
+class DeployMeasure(_Asking):
+    """The fixture ``deploy_measure``."""
+
+    name = "deploy_measure"
+
+    def __call__(self, model: File, **options: Unpack[MeasureOptions]) -> MeasuredModel:
+        """Measure one model; what its times may be, the test says: ``assert deploy_measure("m.onnx").p50_ms < 8``.
+
+        Parameters
+        ----------
+        model : str or path
+            ONNX file, or folder of a bundle, from the current folder on.
+        **options
+            See `DeployCompare`. With ``percentile=99`` it is measured until p99 is known well, and a budget that is too
+            short to tell it is inconclusive.
+
+        Raises
+        ------
+        AssertionError
+            The model answers wrongly or does not run; or as the policies say.
+        pytest.UsageError
+            An argument makes no sense, or a file is missing.
+        ModelSpeedError
+            The measuring process died.
+        """
+        __tracebackhide__ = True
+        answered = self._ask({"model": model}, options, MeasureOptions.__annotations__)
+        if answered.answer["outcome"] == "ok":
+            _require_percentile(answered.answer, answered.options["percentile"])
+        self._settle(answered)
+        (row,) = answered.answer["document"]["benchmarks"]
+        return measured(row, answered.results)
+
+
+def _require_percentile(answer: dict[str, Any], percentile: float) -> None:
+    """Call a measurement inconclusive that was too short for the percentile it was made for."""
+    (row,) = answer["document"]["benchmarks"]
+    name = f"p{percentile:g}".replace(".", "")
+    if row["extra_info"][f"{name}_s"] is None:
+        answer["outcome"] = "inconclusive"
+        answer["line"] += f" {row['stats']['rounds']} calls are too few for p{percentile:g}."
+        answer["remedy"] = "measure longer, with a larger budget_s"
+
+
+def _as_file(inputs: File | Mapping[str, Any], folder: Path) -> str:
+    if not isinstance(inputs, Mapping):
+        return os.fspath(inputs)
+    import numpy as np  # whoever gives arrays has it loaded
+
+    file = folder / "inputs.npz"
+    np.savez(file, **inputs)
+    return str(file)

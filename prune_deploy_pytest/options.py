@@ -1,0 +1,218 @@
+"""What is measured with: the argument, else the marker, the command line, the ini file, or the default."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypedDict
+
+import pytest
+
+__all__ = [
+    "MARKER",
+    "POLICIES",
+    "CompareOptions",
+    "File",
+    "MeasureOptions",
+    "add_options",
+    "chosen",
+    "marked",
+    "results_folder",
+]
+
+File: TypeAlias = str | os.PathLike[str]
+
+
+class _Options(TypedDict, total=False):
+    """What both fixtures take, see docs/pytest.md."""
+
+    backend: str
+    precision: str
+    threads: int | None
+    device: str | None
+    batch: int | None
+    shapes: Mapping[str, Sequence[int]] | None
+    inputs: File | Mapping[str, Any] | None
+    input_ranges: Mapping[str, tuple[float, float]] | None
+    cores: Sequence[int] | None
+    trials: int | None
+    budget_s: float
+    fast: bool
+    check: bool
+    seed: int
+    inconclusive: Literal["fail", "warn", "skip"]
+    unfit: Literal["fail", "warn", "skip", "accept"]
+    unavailable: Literal["fail", "skip"]
+
+
+class CompareOptions(_Options, total=False):
+    """Of ``deploy_compare``."""
+
+    margin: float
+    strict: bool
+
+
+class MeasureOptions(_Options, total=False):
+    """Of ``deploy_measure``."""
+
+    percentile: float
+
+
+MARKER = "model_speed"
+
+POLICIES = ("inconclusive", "unfit", "unavailable")
+"""Arguments that say what becomes of an answer; the process that measures does not know them."""
+
+_CHOICES = ("fail", "warn", "skip")
+_PERCENTILES = (50, 90, 99, 99.9)
+_DEFAULTS: dict[str, Any] = {
+    "backend": "ort",
+    "budget_s": 60.0,
+    "margin": 0.03,
+    "percentile": 50,
+    **dict.fromkeys(POLICIES, "fail"),
+}
+"""Of other arguments the process that measures has its own."""
+_KNOWN = CompareOptions.__annotations__ | MeasureOptions.__annotations__
+_CONFIGURED = {
+    "budget_s": ("budget", "SECONDS", "seconds for each comparison or measurement; default: 60"),
+    "inconclusive": (
+        "inconclusive",
+        "POLICY",
+        "what undecided is: fail, warn or skip; default: fail",
+    ),
+    "unfit": (
+        "unfit",
+        "POLICY",
+        "what a machine too noisy to be believed is: fail, warn, skip or accept; default: fail",
+    ),
+    "unavailable": ("unavailable", "POLICY", "what a backend that cannot run here is: fail or skip; default: fail"),
+}
+"""Argument -> option of the command line and the ini file, its metavar and help."""
+_RESULTS = ("results", "DIR", "keep the results of each comparison and measurement in this folder, for deploy report")
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the options of the command line and of the ini file."""
+    group = parser.getgroup("prune-deploy", "speed of models (prune-deploy)")
+    for name, metavar, text in (*_CONFIGURED.values(), _RESULTS):
+        group.addoption(f"--deploy-{name}", dest=f"deploy_{name}", metavar=metavar, default=None, help=text)
+        parser.addini(f"deploy_{name}", text, default="")
+
+
+def results_folder(config: pytest.Config) -> Path | None:
+    """Return where results are kept; None: nowhere."""
+    if given := config.getoption("deploy_results"):
+        return config.invocation_params.dir / str(given)
+    if given := config.getini("deploy_results"):
+        return config.rootpath / str(given)
+    return None
+
+
+def marked(item: pytest.Item) -> dict[str, Any]:
+    """Return what the markers of a test say, the closest one last.
+
+    Raises
+    ------
+    pytest.UsageError
+        A marker has an argument that no fixture knows.
+    """
+    __tracebackhide__ = True
+    found: dict[str, Any] = {}
+    for marker in reversed(list(item.iter_markers(MARKER))):
+        if marker.args:
+            raise pytest.UsageError(f"{MARKER} takes arguments by name, for example {MARKER}(margin=0.03)")
+        _require_known(MARKER, marker.kwargs, _KNOWN)
+        found |= marker.kwargs
+    return found
+
+
+def chosen(
+    who: str, given: Mapping[str, Any], marks: Mapping[str, Any], known: Collection[str], config: pytest.Config
+) -> dict[str, Any]:
+    """Return what is set, and the defaults of the rest; an argument that is None is not set.
+
+    Parameters
+    ----------
+    who : str
+        The fixture, for the message.
+    given, marks : Mapping
+        Arguments of the call and of the markers; those of the other fixture are passed over.
+    known : collection of str
+        What the fixture takes.
+    config : pytest.Config
+        Of the session.
+
+    Raises
+    ------
+    pytest.UsageError
+        A value makes no sense; in one line.
+    """
+    __tracebackhide__ = True
+    _require_known(who, given, known)
+    values = {name: value for name, value in _DEFAULTS.items() if name in known}
+    sources = [(f"the marker {MARKER}", {name: value for name, value in marks.items() if name in known}), (who, given)]
+    configured = (_configured(name, option, config) for name, (option, *_) in _CONFIGURED.items() if name in known)
+    for source, arguments in (*configured, *sources):
+        for name, value in arguments.items():
+            if value is None:
+                continue
+            if (complaint := _complaint(name, value)) is not None:
+                raise pytest.UsageError(f"{source}: {name}{complaint}, got {value!r}")
+            values[name] = float(value) if name == "budget_s" else value
+    return values
+
+
+def _require_known(who: str, arguments: Mapping[str, Any], known: Collection[str]) -> None:
+    __tracebackhide__ = True
+    for name in arguments:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(sorted(known))}"
+            raise pytest.UsageError(f"{who} has no argument {name!r}; {hint}")
+
+
+def _configured(name: str, option: str, config: pytest.Config) -> tuple[str, dict[str, Any]]:
+    if (given := config.getoption(f"deploy_{option}")) is not None:
+        return f"--deploy-{option}", {name: given}
+    return f"deploy_{option} of the ini file", {name: config.getini(f"deploy_{option}") or None}
+
+
+def _complaint(name: str, value: Any) -> str | None:
+    """Say what a value has to be, None where it is; what only the measuring process knows is left to that."""
+    test, wanted = _RULES.get(name, (lambda _: True, ""))
+    try:
+        return None if test(value) else wanted
+    except (TypeError, ValueError):
+        return wanted
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "backend": (lambda value: isinstance(value, str), " is one name, for example 'ort'; parametrize a test of several"),
+    "threads": (_is_count, " must be a whole number of at least 1"),
+    "batch": (_is_count, " must be a whole number of at least 1"),
+    "trials": (_is_count, " must be a whole number of at least 1"),
+    "shapes": (
+        lambda value: (
+            all(isinstance(sizes, (list, tuple)) for sizes in value.values()) if isinstance(value, Mapping) else False
+        ),
+        " must be a dictionary, for example {'input': (1, 3, 224, 224)}",
+    ),
+    "inputs": (
+        lambda value: isinstance(value, (str, os.PathLike, Mapping)),
+        " must be a file of numpy.savez, or a dictionary of arrays and numbers by the names of inputs",
+    ),
+    "budget_s": (lambda value: 0 < float(value) < math.inf, " must be a positive number of seconds"),
+    "margin": (lambda value: 0 < value < 1, " must lie between 0 and 1, for example 0.03 for 3 %"),
+    "percentile": (lambda value: value in _PERCENTILES, f" must be one of {', '.join(map(str, _PERCENTILES))}"),
+    "inconclusive": (_CHOICES.__contains__, f" must be one of {', '.join(_CHOICES)}"),
+    "unfit": ((*_CHOICES, "accept").__contains__, f" must be one of {', '.join(_CHOICES)}, accept"),
+    "unavailable": (("fail", "skip").__contains__, " must be one of fail, skip"),
+}
