@@ -16,7 +16,7 @@ $(PYTHONS): make PYTHON=python3.13
 
 # Whole files are handed to the test processes: what the tests of a file share is made once. Three of them keep two cores
 # busy while some wait for their children; no test depends on how long something takes.
-PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --benchmark-disable
 # Cores are often shared: threads that sleep while they wait hold nobody up.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -62,10 +62,10 @@ nightly: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all]"
 	@$(MAKE) --no-print-directory --keep-going benchmark published slow newest resolve mutants fuzz FUZZ="--minutes 3 --inputs 200"
 
-# What times something: alone on the machine.
+# What times something: alone on the machine. Its times are rows of pytest-benchmark: make benchmark ROWS=--benchmark-autosave
 TIMED := tests/test_speed.py tests/test_prune_time.py tests/test_pruners/test_channels/test_analysis_time.py tests/test_benchmarks/test_validation/test_oracles.py
 benchmark: $(STAMP)
-	$(BIN)/python -m pytest $(TIMED) -m slow
+	$(BIN)/python -m pytest $(TIMED) -m slow $(ROWS)
 
 slow: $(STAMP)
 	OMP_NUM_THREADS=1 $(PYTEST) -n 2 -m "(slow or optional) and not gpu" $(TIMED:%=--ignore=%)
@@ -122,4 +122,4 @@ lines:
 	@$(PYTHON) tools/lines.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-newest .mypy_cache .ruff_cache .pytest_cache .coverage*
+	rm -rf $(VENV) $(VENV)-newest .mypy_cache .ruff_cache .pytest_cache .benchmarks .coverage*

@@ -45,6 +45,7 @@ class _Asking:
         self._item: pytest.Item = request.node
         self._config = request.config
         self._folders: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
+        self._before = len(self._item.stash.setdefault(ANSWERS, []))
 
     def __repr__(self) -> str:
         return self.name
@@ -57,9 +58,7 @@ class _Asking:
         options = chosen(self.name, given, marked(self._item), known, self._config)
         for name, model in models.items():
             if not isinstance(model, (str, os.PathLike)):
-                raise pytest.UsageError(
-                    f"{self.name}: give the path of an ONNX file or bundle as {name}, not {model!r}"
-                )
+                raise pytest.UsageError(f"{self.name}: {name} is the path of an ONNX file or bundle, not {model!r}")
         folder = self._folders.mktemp("deploy")
         results = folder / "results.json"
         arguments = {name: value for name, value in options.items() if name not in POLICIES}
@@ -80,15 +79,20 @@ class _Asking:
         folder = results_folder(self._config)
         if folder is None:
             return results
+        __tracebackhide__ = True
         kept = folder / kept_name(self._item, self._number())
-        kept.parent.mkdir(parents=True, exist_ok=True)
         part = kept.with_suffix(".part")
-        shutil.copyfile(results, part)
-        part.replace(kept)
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(results, part)
+            part.replace(kept)
+        except OSError as error:
+            raise pytest.UsageError(f"deploy_results: cannot write {kept}: {error.strerror}") from None
         return kept
 
     def _number(self) -> int:
-        return len(self._item.stash.setdefault(ANSWERS, [])) + 1
+        """Return how many times this run of the test has measured, the present one included."""
+        return len(self._item.stash[ANSWERS]) - self._before + 1
 
     def _settle(self, answered: _Answered) -> None:
         """Record the answer, and fail, skip or warn as it and the policies say."""

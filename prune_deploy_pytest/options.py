@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict
 
@@ -87,7 +86,7 @@ _CONFIGURED = {
     "unfit": (
         "unfit",
         "POLICY",
-        "what a machine too noisy to be believed is: fail, warn, skip or accept; default: fail",
+        "what a too noisy machine is: fail, warn, skip or accept; default: fail",
     ),
     "unavailable": ("unavailable", "POLICY", "what a backend that cannot run here is: fail or skip; default: fail"),
 }
@@ -170,6 +169,8 @@ def _require_known(who: str, arguments: Mapping[str, Any], known: Collection[str
     __tracebackhide__ = True
     for name in arguments:
         if name not in known:
+            from difflib import get_close_matches  # a third of what importing this package takes
+
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(sorted(known))}"
             raise pytest.UsageError(f"{who} has no argument {name!r}; {hint}")

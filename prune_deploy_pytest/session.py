@@ -91,10 +91,10 @@ class Recorder:
             if said["file"]:
                 terminalreporter.write_line(f"{'':{width}}  {said['file']}")
         lost = sum(said["rows"] for said in self._answers) - self._n_shown
-        why = self._without or ("their process died" if lost else "")
-        if why and getattr(self._config, "_benchmarksession", None) is not None:
-            n = lost or self._n_shown
-            terminalreporter.write_line(f"{n} rows are not in the table and files of pytest-benchmark: {why}")
+        n, why = (lost, "of a process that died") if lost else (self._n_shown, self._without)
+        if n and why and getattr(self._config, "_benchmarksession", None) is not None:
+            rows = "1 row is" if n == 1 else f"{n} rows are"
+            terminalreporter.write_line(f"{rows} not in the table and files of pytest-benchmark: {why}")
 
     def _show(self, rows: list[dict[str, Any]]) -> None:
         self._n_shown += len(rows)

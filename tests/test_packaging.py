@@ -1,4 +1,4 @@
-"""What is installed: four typed packages, a light core, one version."""
+"""What is installed: typed packages, a light core, one version."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def test_extras():
         "openvino",
         "pandas",
         "notebook",
+        "pytest",
         "lightning",
         "tensorrt-rtx",
         "tensorrt",
@@ -44,9 +45,9 @@ def test_extras():
     assert "torch>=2.11" in extras["prune"]
 
 
-def test_the_wheel_holds_four_typed_packages():
+def test_the_wheel_holds_typed_packages():
     *packages, command = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
-    assert packages == ["deploy", "pruners", "backends", "benchmarks"]
+    assert packages == ["deploy", "pruners", "backends", "benchmarks", "prune_deploy_pytest"]
     assert all((ROOT / package / "py.typed").is_file() for package in packages)
     assert (ROOT / command).is_file()
 
@@ -66,7 +67,7 @@ def test_what_pruning_asks_of_deploy_is_installed_and_there():
 def test_the_constraints_pin_every_direct_dependency():
     pins = _names([line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line])
     wanted = _names(PROJECT["project"]["dependencies"])
-    for name in ("prune", "openvino", "dev", "libraries", "browser", "pandas", "notebook"):
+    for name in ("prune", "openvino", "dev", "libraries", "browser", "pandas", "notebook", "pytest"):
         wanted |= _names(PROJECT["project"]["optional-dependencies"][name])
     normal = {pin.lower().replace("_", "-") for pin in pins}
     assert {name.lower().replace("_", "-") for name in wanted} <= normal

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 NEEDS = {"pruners.gates.lightning_callback": "pytorch_lightning"}  # what CI does not install
 NAMES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    for package in ("deploy", "pruners", "backends", "benchmarks")
+    for package in ("deploy", "pruners", "backends", "benchmarks", "prune_deploy_pytest")
     for path in sorted((ROOT / package).rglob("*.py"))
     if path.name != "__main__.py"
 ]

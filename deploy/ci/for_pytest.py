@@ -20,7 +20,7 @@ from benchmarks.subject.given import GivenInputs
 from deploy import exit_codes
 from deploy.ci.benchmark_document import document_of_results
 from deploy.errors import DeployError, as_call_errors
-from deploy.files.advice import PYTHON, advised
+from deploy.files.advice import PYTHON, advised, fitting
 from deploy.files.atomic import write_file
 from deploy.files.scratch import scratch_folder
 from deploy.report.answer.deriving import answer_of
@@ -29,7 +29,7 @@ from deploy.results.calls import bench
 from deploy.results.results import Results
 from deploy.user_errors import guarded
 
-__all__ = ["OUTCOMES", "answer_to", "main"]
+__all__ = ["OUTCOMES", "answer_to", "main", "told_of"]
 
 OUTCOMES = {
     exit_codes.OK: "ok",
@@ -41,7 +41,12 @@ OUTCOMES = {
 }
 """Exit code of the same measurement -> what the plug-in is told."""
 
-_QUIETER = "measure again when it is quieter, or decide what that is: unfit='warn', 'skip' or 'accept'"
+_REMEDIES = {
+    "failed": "",
+    "unfit": "measure again when it is quieter, or decide what that is: unfit='warn', 'skip' or 'accept'",
+    "wrong": "do not use it there: try another backend or precision, or export the model again",
+}
+"""Where the answer names options of a command, or has nothing to add to the line."""
 
 
 def answer_to(request: dict[str, Any]) -> dict[str, Any]:
@@ -57,15 +62,16 @@ def answer_to(request: dict[str, Any]) -> dict[str, Any]:
         if (inputs := options.pop("inputs", None)) is not None:
             with as_call_errors(), advised(PYTHON):
                 options["inputs"] = GivenInputs.read([Path(inputs)]).arrays
-        return _found(bench(**options))
+        return told_of(bench(**options))
     except DeployError as error:
         return {"refused": " ".join(str(error).split()), "kind": type(error.__cause__ or error).__name__}
 
 
-def _found(results: Results) -> dict[str, Any]:
+def told_of(results: Results) -> dict[str, Any]:
+    """Return what the plug-in is told of results of one backend."""
     with advised(PYTHON):
         told = answer_of(results)
-        line = answer(results)
+        line = fitting(answer(results))
     outcome = OUTCOMES[exit_codes.exit_code(results)]
     subject = f"{told.subject}: " if told.is_pair else ""
     ending = f"{told.ending.sentence}; " if outcome == "unfit" else ""
@@ -73,7 +79,7 @@ def _found(results: Results) -> dict[str, Any]:
         "outcome": outcome,
         "verdict": told.backends[0].verdict,
         "line": f"{subject}{ending}{line}",
-        "remedy": _QUIETER if outcome == "unfit" else told.ending.remedy,
+        "remedy": _REMEDIES.get(outcome, told.ending.remedy),
         "document": document_of_results(results),
     }
 
