@@ -24,7 +24,7 @@ from prune_deploy_pytest.records import ModelSpeedError
 
 __all__ = ["COMMAND", "TIMER", "ask"]
 
-COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "deploy.ci.for_pytest")
+COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "deploy.ci.benchmark.for_pytest")
 """What is started, with a file for the question and one for the answer."""
 TIMER = pytest.StashKey[tuple[Any, float]]()
 """In a test's stash: the settings that pytest-timeout has set its timer by, and when."""
@@ -43,7 +43,7 @@ def ask(request: Mapping[str, Any], folder: Path, item: pytest.Item) -> dict[str
     Parameters
     ----------
     request : Mapping
-        See `deploy.ci.for_pytest`.
+        See `deploy.ci.benchmark.for_pytest`.
     folder : Path
         For the two files.
     item : pytest.Item

@@ -12,7 +12,7 @@ from backends.errors import did_you_mean
 from benchmarks.errors import InputError
 from benchmarks.layers.comparison import LayerReport
 from benchmarks.records.file import load as load_record
-from deploy.ci.benchmark_document import as_json, document_of_check, document_of_results, without_row
+from deploy.ci.benchmark.document import as_json, document_of_check, document_of_results, without_row
 from deploy.ci.check_report import load_check
 from deploy.cli import options as given
 from deploy.cli.output import print_json, say

@@ -12,7 +12,7 @@ from textwrap import dedent
 import pytest
 
 from benchmarks.records.measurement import Fitness, Interval, Reason
-from deploy.ci.for_pytest import told_of
+from deploy.ci.benchmark.for_pytest import told_of
 from deploy.results.results import load
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.ci.benchmark_document import as_json, document_of_check, document_of_results, without_row
-from deploy.ci.benchmark_stats import stats_of
+from deploy.ci.benchmark.document import as_json, document_of_check, document_of_results, without_row
+from deploy.ci.benchmark.stats import stats_of
 from deploy.ci.check_report import CheckReport, CheckRow, Commit
 from deploy.results.results import load
 

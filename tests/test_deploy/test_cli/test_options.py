@@ -16,6 +16,7 @@ SEVERAL = {
     "--data-root": "doctor has no recipe",
     "--device": "compile knows devices that are not here",
     "--duration": "a load has to last until its queues are steady",
+    "--format": "a check prints another one than results are written in for other tools",
     "--history": "a check keeps nothing unless it is asked to",
     "--input-shape": "a plan knows its own",
     "--jobs": "the processes of a study train, those of the coverage do not",

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.machine.noise_floor import fingerprint
 from benchmarks.records.measurement import Comparison, Environment, Measurement
 from benchmarks.stats.summary import summarise
-from deploy.ci.benchmark_stats import stats_of
+from deploy.ci.benchmark.stats import stats_of
 from deploy.ci.check_report import CheckReport, Commit
 from deploy.report.formatting import place
 from deploy.results.results import Results

@@ -1,4 +1,4 @@
-"""What the pytest plug-in starts: ``python -P -m deploy.ci.for_pytest REQUEST ANSWER``.
+"""What the pytest plug-in starts: ``python -P -m deploy.ci.benchmark.for_pytest REQUEST ANSWER``.
 
 The plug-in lives in the test process of people who have packages of their own that are called like ours: it imports
 nothing of ours and reads what is written here, both as JSON. ``REQUEST`` holds the arguments of `deploy.bench`, with
@@ -18,7 +18,7 @@ from backends.reading.files import read_json
 from benchmarks.process.serving import end_with_parent
 from benchmarks.subject.given import GivenInputs
 from deploy import exit_codes
-from deploy.ci.benchmark_document import document_of_results
+from deploy.ci.benchmark.document import document_of_results
 from deploy.errors import DeployError, as_call_errors
 from deploy.files.advice import PYTHON, advised, fitting
 from deploy.files.atomic import write_file
