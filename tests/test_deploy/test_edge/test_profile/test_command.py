@@ -36,7 +36,7 @@ def test_every_part_is_there_or_named_as_absent(here, model, tmp_path):
     for part, found in there.items():
         assert bool(found) != (made.why_absent(part) is not None), part
     assert (made.why_absent("energy") is None) == bool(made.board.energy)
-    assert len(made.cold) == 5
+    assert 1 <= len(made.cold) <= 5
     assert made.sweep[0].point.threads == made.results.measurements[0].subject.threads
     assert made.board.runtimes["ort"]
     assert "How fast" in done.stdout
