@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import time
@@ -11,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from backends.reading.files import require_regular
 from deploy.ci.history.schema import APPLICATION_ID, VERSION, migrate, version_of
 from deploy.errors import HistoryError
 
@@ -114,10 +114,7 @@ def _damaged(path: Path, error: Exception) -> HistoryError:
 def _require_file(path: Path, *, missing: bool) -> None:
     """Look at the file before SQLite does: it would say the same of a picture and of a torn page."""
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if path.exists() and not path.is_file():
-            raise HistoryError(f"history {path}: a pipe or device stands there; choose another place")
+        require_regular(path)
         with path.open("rb") as file:
             head = file.read(len(_MAGIC))
     except FileNotFoundError as error:
@@ -129,9 +126,8 @@ def _require_file(path: Path, *, missing: bool) -> None:
         if not path.parent.is_dir():
             raise HistoryError(f"history {path}: there is no folder {path.parent}; make it first") from error
         return
-    except (OSError, ValueError) as error:
-        said = error.strerror if isinstance(error, OSError) else str(error)
-        raise HistoryError(f"history {path}: {(said or str(error)).lower()}; choose another place") from error
+    except OSError as error:
+        raise HistoryError(f"history {path}: {(error.strerror or str(error)).lower()}; choose another place") from error
     if head not in (b"", _MAGIC):  # nothing yet: just made, or as mktemp leaves it
         raise HistoryError(f"history {path} is not an SQLite file; choose another place")
 

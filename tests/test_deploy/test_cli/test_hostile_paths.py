@@ -22,6 +22,8 @@ COMMANDS = [
     ("table", "show"),
     ("run",),
     ("study", "oracle"),
+    ("history", "import"),
+    ("history", "list", "--history"),
 ]
 
 

@@ -51,10 +51,10 @@ def newer(path):
     [
         (foreign, "is an SQLite file of another program"),
         (newer, f"is of version {VERSION + 1}; this program knows {VERSION}: use a newer prune-deploy"),
-        (Path.mkdir, "is a directory"),
+        (Path.mkdir, "it is a folder"),
         (lambda path: path.write_text("time,value\n1,2\n"), "is not an SQLite file"),
         (lambda path: path.write_bytes(b"SQLite format 3\0" + 500 * b"x"), "is damaged"),
-        (os.mkfifo, "a pipe or device stands there"),
+        (os.mkfifo, "it is a pipe"),
         (lambda path: path.symlink_to(path), "too many levels of symbolic links"),
     ],
 )

@@ -123,7 +123,7 @@ def test_page_writes_one_file(full):
     ("arguments", "words"),
     [
         (("list", "--history", "none.sqlite"), "none.sqlite: no such file"),
-        (("export", "--history", "."), "is a directory"),
+        (("export", "--history", "."), "it is a folder"),
         (("import", "none.json"), "none.json: no such file"),
         (("list", "--model", "golden/dens"), "has no model 'golden/dens'; did you mean 'golden/dense'?"),
         (("page", "--backend", "otr"), "has no backend 'otr'; did you mean 'ort'?"),
