@@ -10,6 +10,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Annotated
 
+import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +24,7 @@ from deploy.cli.output import print_line
 from deploy.edge.profile.identity import board_table
 from deploy.errors import ResultsError
 from deploy.exit_codes import OK
+from deploy.report.formatting import size
 from deploy.report.terminal import as_text, print_table
 from deploy.sources.datasets.data import data_availability
 from prune_deploy import how_to_install
@@ -55,7 +57,8 @@ def doctor(
     """Say what this machine is, and list backends and data sets, with what to do about each unusable one."""
     console = Console(highlight=False, markup=False)
     program = f"prune-deploy {version('prune-deploy')}, Python {python_version()}, {sys.platform}"
-    console.print(as_text(f"{program}, {cores_available()} usable cores"))
+    memory = size(psutil.virtual_memory().total)
+    console.print(as_text(f"{program}, {cores_available()} usable cores, {memory} memory"))
     # The runtimes have a table of their own, with the reasons for those that are missing.
     board = board_table(read_board())
     print_table(replace(board, rows=tuple(row for row in board.rows if row[0] != "runtimes")), console)

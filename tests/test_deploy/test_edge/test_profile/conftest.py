@@ -88,7 +88,7 @@ def model(tmp_path):
     graph = helper.make_graph(
         [helper.make_node("Conv", ["x", "w"], ["y"], name="c")], "g", ends[:1], ends[1:], [weight]
     )
-    path = tmp_path / "model.onnx"
+    path = tmp_path / "net.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
 

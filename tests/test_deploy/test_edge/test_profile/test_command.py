@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
+from benchmarks.machine.board.watch import Reading
 from benchmarks.subject.subject import content_sha256
 from deploy.cli.boards.fetched import GivenCommand
 from deploy.cli.profile_ import show_fetched
 from deploy.edge.boards.address import Address
+from deploy.edge.profile import run
 from deploy.edge.profile.record import load
+from deploy.edge.profile.steadiness import steadiness
 from deploy.errors import BoardError
+
+from .conftest import BOARD
 
 
 @pytest.fixture
@@ -35,7 +41,7 @@ def test_every_part_is_there_or_named_as_absent(here, model, tmp_path):
     there = {"cold": made.cold, "sustained": made.sustained, "sweep": made.sweep, "layers": made.layers}
     for part, found in there.items():
         assert bool(found) != (made.why_absent(part) is not None), part
-    assert (made.why_absent("energy") is None) == bool(made.board.energy)
+    assert made.board.energy or made.why_absent("energy") == made.board.no_energy
     assert 1 <= len(made.cold) <= 5
     assert made.sweep[0].point.threads == made.results.measurements[0].subject.threads
     assert made.board.runtimes["ort"]
@@ -44,6 +50,51 @@ def test_every_part_is_there_or_named_as_absent(here, model, tmp_path):
         assert words in page.read_text()
         assert words in notes.read_text()
     assert str(tmp_path) not in file.read_text(), "a profile travels: it names no folder of this machine"
+
+
+class Meter:
+    """Counts five watts, as a board with rails does."""
+
+    sources = ("VDD_IN",)
+
+    def start(self):
+        self.begin_ns = time.monotonic_ns()
+
+    def stop(self):
+        return 5 * (time.monotonic_ns() - self.begin_ns) // 1000
+
+
+class Warm:
+    """A board that cools by a degree at each look after the first."""
+
+    looks = 0
+
+    def __init__(self, *_, **__):
+        pass
+
+    def read(self):
+        Warm.looks += 1
+        return Reading(celsius=40.0 if Warm.looks == 1 else 46.0 - Warm.looks, sensor="cpu-thermal")
+
+
+def test_power_at_rest_and_the_waits_are_part_of_it(here, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "EnergyMeter", Meter)
+    monkeypatch.setattr(run, "BoardWatch", Warm)
+    monkeypatch.setattr(run, "read_board", lambda **_: BOARD)
+    monkeypatch.setattr(run, "_IDLE_S", 0.1)
+    Warm.looks = 0
+    file = tmp_path / "profile.json"
+    parts = [word for part in ("cold", "sweep", "layers") for word in ("--skip", part)]
+    options = ("--fast", "--budget", "1", "--sustain", "0.5", "--no-check", "--accept-unfit", "--quiet")
+    done = here("profile", model, *options, *parts, "-o", file)
+    assert done.returncode == 0, done.stderr
+    made = load(file)
+    assert made.idle_watts == pytest.approx(5, rel=0.1)
+    [cooled] = made.cooling
+    assert (cooled.before, cooled.ended, cooled.target_celsius) == ("load on net", "cool", 44.0)
+    assert steadiness(made.sustained[0]).watts == pytest.approx(5, rel=0.2)
+    assert made.why_absent("energy") is None
+    assert "a call, of all that VDD_IN counts" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize(
@@ -68,7 +119,7 @@ def test_nonsense_is_one_line_before_anything_is_measured(here, model, monkeypat
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    assert {path.name for path in model.parent.iterdir()} == {"model.onnx"}
+    assert {path.name for path in model.parent.iterdir()} == {"net.onnx"}
 
 
 def test_a_file_that_is_no_network_is_one_line(here, tmp_path):
