@@ -54,8 +54,9 @@ def ask(request: Mapping[str, Any], folder: Path, item: pytest.Item) -> dict[str
     ModelSpeedError
         The process did not come to an answer: it could not be started, or died.
     """
+    __tracebackhide__ = True
     question, answered = folder / "request.json", folder / "answer.json"
-    question.write_text(json.dumps(request), encoding="utf-8")
+    question.write_text(json.dumps(request, default=_plain), encoding="utf-8")
     with tempfile.TemporaryFile() as words:
         with _stopped_clock(item):
             ended = _run([*COMMAND, str(question), str(answered)], words)
@@ -67,6 +68,11 @@ def ask(request: Mapping[str, Any], folder: Path, item: pytest.Item) -> dict[str
     how = f"was killed by signal {-ended}" if ended < 0 else f"ended with exit code {ended}"
     last = f": {lines[-1].removeprefix('deploy: ')}" if lines else ""
     raise ModelSpeedError(f"prune-deploy could not measure, its process {how}{last}")
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of numpy, or an array of numbers, as JSON can hold it."""
+    return value.tolist() if hasattr(value, "tolist") else list(value)
 
 
 def _run(command: list[str], words: Any) -> int:

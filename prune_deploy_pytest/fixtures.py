@@ -197,8 +197,12 @@ def _require_percentile(answer: dict[str, Any], percentile: float) -> None:
 def _as_file(inputs: File | Mapping[str, Any], folder: Path) -> str:
     if not isinstance(inputs, Mapping):
         return os.fspath(inputs)
+    __tracebackhide__ = True
     import numpy as np  # whoever gives arrays has it loaded
 
     file = folder / "inputs.npz"
-    np.savez(file, **inputs)
+    try:
+        np.savez(file, **inputs)
+    except (TypeError, ValueError) as error:
+        raise pytest.UsageError(f"inputs cannot be written as a file of numpy.savez: {error}") from None
     return str(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -187,28 +188,50 @@ def _complaint(name: str, value: Any) -> str | None:
     test, wanted = _RULES.get(name, (lambda _: True, ""))
     try:
         return None if test(value) else wanted
-    except (TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError):
         return wanted
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _is_whole(value: Any, least: int = 1) -> bool:
+    return operator.index(value) >= least and not isinstance(value, bool)
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _are_shapes(value: Any) -> bool:
+    return all(_is_whole(size, 0) for sizes in value.values() for size in sizes)
+
+
+def _are_ranges(value: Any) -> bool:
+    return all(float(low) <= float(high) for low, high in value.values())
+
+
+_COUNT = (_is_whole, " must be a whole number of at least 1")
+_TEXT = (_is_text, " must be text")
+_SWITCH = (_is_switch, " must be True or False")
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "backend": (lambda value: isinstance(value, str), " is one name, for example 'ort'; parametrize a test of several"),
-    "threads": (_is_count, " must be a whole number of at least 1"),
-    "batch": (_is_count, " must be a whole number of at least 1"),
-    "trials": (_is_count, " must be a whole number of at least 1"),
-    "shapes": (
-        lambda value: (
-            all(isinstance(sizes, (list, tuple)) for sizes in value.values()) if isinstance(value, Mapping) else False
-        ),
-        " must be a dictionary, for example {'input': (1, 3, 224, 224)}",
-    ),
+    "backend": (_is_text, " is one name, for example 'ort'; parametrize a test of several"),
+    "precision": _TEXT,
+    "device": _TEXT,
+    "threads": _COUNT,
+    "batch": _COUNT,
+    "trials": _COUNT,
+    "seed": (lambda value: _is_whole(value, 0), " must be a whole number of at least 0"),
+    "cores": (lambda value: all(_is_whole(core, 0) for core in value), " must be whole numbers, for example [0, 1]"),
+    "strict": _SWITCH,
+    "fast": _SWITCH,
+    "check": _SWITCH,
+    "shapes": (_are_shapes, " must be sizes by the names of inputs, for example {'input': (1, 3, 224, 224)}"),
+    "input_ranges": (_are_ranges, " must be two numbers by the names of inputs, for example {'input': (0, 1)}"),
     "inputs": (
         lambda value: isinstance(value, (str, os.PathLike, Mapping)),
-        " must be a file of numpy.savez, or a dictionary of arrays and numbers by the names of inputs",
+        " must be a file of numpy.savez, or arrays and numbers by the names of inputs",
     ),
     "budget_s": (lambda value: 0 < float(value) < math.inf, " must be a positive number of seconds"),
     "margin": (lambda value: 0 < value < 1, " must lie between 0 and 1, for example 0.03 for 3 %"),

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 PAIR = """
     def test_faster(deploy_compare):
         deploy_compare("faster.onnx", "old.onnx")
@@ -112,6 +114,18 @@ def test_what_is_chosen(repository, arguments, ended):
     assert code == 0, output
     assert ended in output
     assert ("MEASURED" in output) == (arguments[0] in {"--benchmark-only", "-m"})
+
+
+def test_what_the_documentation_shows_runs(make_repository, answers):
+    page = (ROOT / "docs" / "pytest.md").read_text(encoding="utf-8")
+    told = json.loads(json.dumps(answers["alone"]))
+    told["document"]["benchmarks"][0]["extra_info"]["p99_s"] = 0.002
+    models = {"new": answers["equivalent"], "pruned": answers["faster"], "model": told}
+    repository = make_repository(models)
+    repository.write("test_page.py", "\n\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)))
+    code, output = repository.run("-q", "-p", "no:benchmark", "-m", "model_speed")
+    assert code == 0, output
+    assert "4 passed" in output
 
 
 def test_options_of_command_line_and_ini_file(make_repository, answers):

@@ -10,6 +10,7 @@ import pytest
 
 TESTS = """
     import json
+    import numpy
     import pytest
 
     def asked(result):
@@ -42,7 +43,9 @@ TESTS = """
         assert asked(deploy_compare("faster.onnx", "old.onnx", unfit="accept"))["accept_unfit"]
 
     def test_measures(deploy_measure):
-        found = deploy_measure("alone.onnx", inputs={"x": 1.0})
+        sizes = numpy.ones(3, int)
+        found = deploy_measure("alone.onnx", inputs={"x": 1.0}, threads=numpy.int64(2), shapes={"x": sizes})
+        assert asked(found)["threads"] == 2 and asked(found)["shapes"] == {"x": [1, 1, 1]}
         assert found.p50_ms > 0 and found.n_processes > 1
         assert asked(found)["inputs"].endswith(".npz")
         assert deploy_measure("alone.onnx", percentile=90).p90_ms
@@ -58,7 +61,8 @@ TESTS = """
 
     @pytest.mark.parametrize("arguments", [
         {"margin": 3}, {"margn": 0.1}, {"budget_s": "soon"}, {"backend": ["ort", "torch"]}, {"threads": 0},
-        {"shapes": "x=1"}, {"inconclusive": "pass"}, {"unavailable": "warn"},
+        {"shapes": "x=1"}, {"input_ranges": {"x": 3}}, {"cores": 1}, {"check": "no"},
+        {"inconclusive": "pass"}, {"unavailable": "warn"},
     ], ids=lambda arguments: next(iter(arguments)))
     def test_mistakes(deploy_compare, arguments):
         deploy_compare("faster.onnx", "old.onnx", **arguments)
@@ -112,7 +116,7 @@ def test_fails_with_the_answer_and_what_to_do(run, answers, what):
     remedy = answers[what]["remedy"]
     assert [line.strip() for line in message.splitlines()[1:]] == [f"to do: {remedy}"] * bool(remedy)
     assert "--" not in remedy.replace("--against", "")
-    assert text.splitlines()[-1] == "tests/test_speed.py:20: AssertionError", "the traceback ends in the test"
+    assert text.splitlines()[-1] == "tests/test_speed.py:21: AssertionError", "the traceback ends in the test"
 
 
 def test_the_lines_say_what_happened(answers):
@@ -150,7 +154,10 @@ def test_a_measuring_process_that_dies_is_no_verdict(run):
         ("mistakes[budget_s]", "deploy_compare: budget_s must be a positive number of seconds, got 'soon'"),
         ("mistakes[backend]", "deploy_compare: backend is one name, for example 'ort'; parametrize a test of several"),
         ("mistakes[threads]", "deploy_compare: threads must be a whole number of at least 1, got 0"),
-        ("mistakes[shapes]", "deploy_compare: shapes must be a dictionary, for example {'input': (1, 3, 224, 224)}"),
+        ("mistakes[shapes]", "deploy_compare: shapes must be sizes by the names of inputs, for example {'input'"),
+        ("mistakes[input_ranges]", "deploy_compare: input_ranges must be two numbers by the names of inputs"),
+        ("mistakes[cores]", "deploy_compare: cores must be whole numbers, for example [0, 1], got 1"),
+        ("mistakes[check]", "deploy_compare: check must be True or False, got 'no'"),
         ("mistakes[inconclusive]", "deploy_compare: inconclusive must be one of fail, warn, skip, got 'pass'"),
         ("mistakes[unavailable]", "deploy_compare: unavailable must be one of fail, skip, got 'warn'"),
         ("missing_file", "deploy_measure: none.onnx: no such file"),
