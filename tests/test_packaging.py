@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
-from importlib.metadata import entry_points, version
+from importlib.metadata import distributions, entry_points, version
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -71,3 +75,28 @@ def test_the_constraints_pin_every_direct_dependency():
         wanted |= _names(PROJECT["project"]["optional-dependencies"][name])
     normal = {pin.lower().replace("_", "-") for pin in pins}
     assert {name.lower().replace("_", "-") for name in wanted} <= normal
+
+
+@pytest.mark.slow
+def test_the_core_stays_as_small_as_its_page_says(tmp_path):
+    """The wheel and what it needs, as pip installs them: sizes on disk, compiled modules included."""
+    target = tmp_path / "core"
+    words = ["install", "--quiet", "--target", str(target), "-c", str(ROOT / "constraints.txt"), str(ROOT)]
+    done = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, text=True, check=False)
+    if done.returncode and re.search("No matching distribution|Temporary failure|Retrying", done.stderr):
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr[-2000:]
+    sizes = {}
+    for one in distributions(path=[str(target)]):
+        files = [Path(str(file.locate())) for file in one.files or ()]
+        sizes[one.name] = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
+    largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+    told = f"{sum(sizes.values()):.0f} MB in {len(sizes)} packages: {sizes}"
+    assert set(largest) == {"numpy", "onnxruntime", "onnx"}, told
+    assert sum(sizes.values()) < 240, told
+    assert sizes["prune-deploy"] < 14, told
+    assert len(sizes) < 30, told
+    page = (ROOT / "docs" / "edge" / "boards.md").read_text(encoding="utf-8")
+    for name in largest:
+        (said,) = re.findall(rf"^\| {name} \| (\d+) MB \|", page, flags=re.MULTILINE)
+        assert sizes[name] == pytest.approx(int(said), rel=0.15), told

@@ -1,7 +1,7 @@
 """Ask pip's resolver for every Python and processor that is supported; run by `make nightly`.
 
 Nothing is installed. Each answer has to exist as wheels, within the ranges of `pyproject.toml` and the versions of
-`constraints.txt`.
+`constraints.txt`. What a board needs, the core alone, has to exist for the oldest glibc that `deploy --on` takes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 PYTHONS = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
 PROCESSORS = ("x86_64", "aarch64")
 AT_A_TIME = 4  # pip waits for downloads most of the time
-OLDEST_GLIBC, NEWEST_GLIBC = 5, 39
+OLDEST_GLIBC, BOARD_GLIBC, NEWEST_GLIBC = 5, 28, 39
 # Published as source that holds nothing but these names, whose wheels are what is asked for.
 STANDS_FOR = {"tensorrt-rtx": ("tensorrt_rtx_cu13_bindings", "tensorrt_rtx_cu13_libs")}
 
@@ -52,13 +52,14 @@ def requirements(extra: str) -> list[str]:
     return wanted
 
 
-def resolve(python: str, processor: str) -> tuple[int, str]:
-    """Return pip's exit code and what it said of errors."""
-    platforms = [f"manylinux_2_{minor}_{processor}" for minor in range(NEWEST_GLIBC, OLDEST_GLIBC - 1, -1)]
+def resolve(python: str, processor: str, *, board: bool) -> tuple[int, str]:
+    """Return pip's exit code and what it said of errors, for everything or for the core on a board."""
+    newest, wanted_lines = (BOARD_GLIBC, []) if board else (NEWEST_GLIBC, requirements("all"))
+    platforms = [f"manylinux_2_{minor}_{processor}" for minor in range(newest, OLDEST_GLIBC - 1, -1)]
     platforms += [f"manylinux2014_{processor}", f"linux_{processor}"]
     with tempfile.TemporaryDirectory() as folder:
         wanted = Path(folder) / "requirements.txt"
-        wanted.write_text("\n".join([*PROJECT["dependencies"], *requirements("all")]) + "\n", encoding="utf-8")
+        wanted.write_text("\n".join([*PROJECT["dependencies"], *wanted_lines]) + "\n", encoding="utf-8")
         command = [sys.executable, "-c", PIP, python, processor, "install", "--quiet", "--dry-run"]
         command += ["--ignore-installed", "--only-binary=:all:", "--implementation", "cp", "--python-version", python]
         command += [word for platform in platforms for word in ("--platform", platform)]
@@ -71,16 +72,15 @@ def resolve(python: str, processor: str) -> tuple[int, str]:
 
 
 def main() -> int:
-    kinds = [(python, processor) for python in PYTHONS for processor in PROCESSORS]
+    kinds = [(python, processor, board) for python in PYTHONS for processor in PROCESSORS for board in (True, False)]
     failed = 0
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        for (python, processor), (code, errors) in zip(
-            kinds, pool.map(lambda kind: resolve(*kind), kinds), strict=True
-        ):
+        answers = pool.map(lambda kind: resolve(kind[0], kind[1], board=kind[2]), kinds)
+        for (python, processor, board), (code, errors) in zip(kinds, answers, strict=True):
             failed += code != 0
-            print(
-                f"Python {python} on {processor}: " + (f"not resolved:\n{errors}" if code else "resolved"), flush=True
-            )
+            what = f"the core, glibc 2.{BOARD_GLIBC}" if board else "everything"
+            answer = f"not resolved:\n{errors}" if code else "resolved"
+            print(f"Python {python} on {processor}, {what}: {answer}", flush=True)
     return int(failed > 0)
 
 

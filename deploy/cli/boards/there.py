@@ -72,19 +72,20 @@ def run_there(ctx: Any, shows: str, board: str | None, wheels: str | None) -> No
         tell(f"connect to {address}")
         with Connection(address) as connection:
             there = Board(connection, payload, tell, note)
+            _remember(there, payload, 0)
             there.prepare(brought)
-            sent = there.send(trees)
-            known.remember(
-                str(address),
-                folder=there.facts.folder,
-                python=there.facts.version,
-                code=payload.name,
-                sent_bytes=sent,
-            )
+            _remember(there, payload, there.send(trees))
             with _followed(there) as started:
                 fetched = there.run(argv, trees, started=started, file=Path(scratch) / "result")
             with _handed_over(there, started):
                 _show(shows, fetched, GivenCommand(given, address, fetched.code))
+
+
+def _remember(board: Board, payload: Payload, sent_bytes: int) -> None:
+    facts = board.facts
+    known.remember(
+        str(board.address), folder=facts.folder, python=facts.version, code=payload.name, sent_bytes=sent_bytes
+    )
 
 
 class _Started:

@@ -29,6 +29,7 @@ AGENT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from deploy.edge.board
 _SLACK_BYTES = 64 << 20
 """Room that results and logs may take on the board."""
 _SHOWN = 300
+_FULL = "No space left"
 _BEAT = b"\n"
 
 
@@ -77,6 +78,7 @@ class Board:
         name = str(self.address)
         if not self.facts.has_environment:
             self.facts.require_room(name, ENVIRONMENT_BYTES, "the environment takes")
+        self.facts.require_room(name, _SLACK_BYTES, "results take up to")
         if not self.facts.has_code:
             self._say("send the measuring half")
             data = self._payload.archive()
@@ -94,9 +96,9 @@ class Board:
         ended, lines = run_script(
             self._connection, "install.sh", words, (data,), tell=self._say, silence_s=LONG_S, beat=_BEAT
         )
-        errors = [line for line in lines if line.startswith("ERROR:") or "No space left" in line]
+        errors = [line for line in lines if line.startswith("ERROR:") or _FULL in line]
         advice = "" if wheels else "; where the board has no index, bring the wheels: --wheels FOLDER"
-        full = any("No space left" in line for line in errors)
+        full = any(_FULL in line for line in errors)
         self._require(
             ended, errors[-1:] or lines, "its pip does not install what measuring needs", "" if full else advice
         )
@@ -187,6 +189,7 @@ class Board:
 
     def _require(self, ended: Ended, lines: Sequence[str], what: str, advice: str = "") -> None:
         if ended.code:
+            lines = [line for line in lines if _FULL in line] or lines
             why = _brief(lines[-1]) if lines else ended.words or f"exit code {ended.code}"
             raise BoardError(f"{self.address}: {what}: {why}{advice}")
 

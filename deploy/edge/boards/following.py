@@ -101,8 +101,8 @@ class Following:
             self._begin(said)
         elif isinstance(said.get("line"), str):
             if words := printable(said["line"].strip())[:_SHOWN]:
-                self._last = words
-                self._say(f"on the board: {words.removeprefix('deploy: ')}")
+                self._last = words.removeprefix("deploy: ")
+                self._say(f"on the board: {self._last}")
         elif isinstance(said.get("done"), dict):
             assert self._answers is not None
             self._done = said
@@ -143,7 +143,7 @@ class Following:
             code,
             self._file if self._done["size"] else None,
             done.get("is_result") is True,
-            self._last.removeprefix("deploy: "),
+            self._last,
         )
 
     def _begin(self, said: dict[str, Any]) -> None:

@@ -258,7 +258,7 @@ def test_a_full_disk_there_is_one_line(here, over_ssh, prepared, model, tmp_path
         # Where that is there, what is sent and what is written has to fit.
         shutil.copytree(prepared, small / "board", symlinks=True)
         ballast = small / "ballast"
-        for left_mb, line in ((0, "No space left"), (30, "models and results take"), (70, "")):
+        for left_mb, line in ((0, "0 MB are free where"), (30, "results take up to 64 MB"), (80, "")):
             ballast.write_bytes(bytes(max(0, shutil.disk_usage(small).free - (left_mb << 20))))
             done = here("bench", model, *FAST, "--on", board)
             assert done.returncode == (USAGE if line else OK), done.stderr
