@@ -21,6 +21,8 @@ _HYBRID: tuple[tuple[str, str, Role], ...] = (
     ("cpu_lowpower", "low-power core", "low power"),
 )
 """Intel's kinds, by the performance counters that the kernel has for each."""
+_ALIKE = 0.8
+"""Share of the highest capacity down to which cores of one design are of one kind."""
 _FEATURES = (
     *("sse4_2", "avx", "fma", "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni"),
     *("avx_vnni_int8", "amx_tile", "amx_int8", "amx_bf16"),
@@ -103,13 +105,24 @@ def core_kinds(root: Path, told: Mapping[int, Mapping[str, str]]) -> tuple[CoreK
     capacity = {core: number(root / _CPUS / f"cpu{core}/cpu_capacity") for core in online}
     parts = {core: _part(told.get(core, {})) for core in online}
     key: Callable[[int], object] = parts.__getitem__
-    if len(set(parts.values())) == 1 and len(set(capacity.values())) > 1:
-        key = capacity.__getitem__
+    if len(set(parts.values())) == 1:
+        key = _steps(capacity).__getitem__
     groups: dict[object, list[int]] = defaultdict(list)
     for core in online:
         groups[key(core)].append(core)
     kinds = [_kind(root, cores, parts[cores[0]], None, "") for cores in groups.values()]
     return _ranked(kinds)
+
+
+def _steps(capacity: Mapping[int, int | None]) -> dict[int, int]:
+    """Sort cores of one design into steps of capacity; favoured cores, a little faster than the rest, are no step."""
+    steps: dict[int, int] = {}
+    highest = None
+    for core, value in sorted(capacity.items(), key=lambda one: -(one[1] or 0)):
+        if highest is None or (value or 0) < _ALIKE * highest:
+            highest = value or 0
+        steps[core] = highest
+    return steps
 
 
 def _ranked(kinds: Sequence[CoreKind]) -> tuple[CoreKind, ...]:

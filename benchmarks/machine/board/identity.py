@@ -48,7 +48,8 @@ def read_board(root: Path = Path("/"), machine: str | None = None, runtimes: Map
     return Board(
         model=_model(root),
         soc=_soc(root),
-        cpu=facts.get("model name") or (kinds[0].name if kinds and "CPU part" in facts else None),
+        # What Arm processors call themselves is the version of their architecture.
+        cpu=" and ".join(kind.name for kind in kinds) if "CPU part" in facts else facts.get("model name"),
         architecture=machine or platform.machine() or "unknown",
         kinds=kinds,
         physical_cores=physical_cores(root, cores),

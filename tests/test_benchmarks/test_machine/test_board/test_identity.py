@@ -50,7 +50,7 @@ def test_a_raspberry_pi_5_with_a_hailo(board):
 
 def test_an_agx_orin_with_cores_switched_off(board):
     found = board("jetson-agx-orin")
-    assert found.soc == "nvidia,tegra234"
+    assert (found.soc, found.cpu) == ("nvidia,tegra234", "Cortex-A78AE")
     [kind] = found.kinds
     assert (kind.name, len(kind.cores)) == ("Cortex-A78AE", 8), "four of the twelve are off in this power mode"
     assert {one.name for one in found.temperatures} == {"cpu-thermal", "gpu-thermal", "soc0-thermal", "tj-thermal"}
@@ -74,6 +74,7 @@ def test_a_big_little_board(board):
     assert [kind.capacity for kind in found.kinds] == [1024, 414]
     assert [kind.now_khz for kind in found.kinds] == [1_416_000, 1_800_000]
     assert {kind.role_from for kind in found.kinds} == {"the scheduler's capacity"}
+    assert found.cpu == "Cortex-A76 and Cortex-A55"
     assert [(one.level, one.bytes >> 10, one.number) for one in found.caches] == [
         (2, 128, 4),
         (2, 512, 4),
@@ -90,6 +91,22 @@ def test_a_big_little_board_without_capacities_is_ordered_by_its_clocks(tree):
     found = read_board(made.root, made.machine)
     assert [kind.title for kind in found.kinds] == ["Cortex-A76 (big)", "Cortex-A55 (little)"]
     assert {kind.role_from for kind in found.kinds} == {"the highest clock"}
+
+
+@pytest.mark.parametrize(
+    ("capacities", "found"),
+    [
+        ((1024, 1009, 1024, 1009), [((0, 1, 2, 3), None)]),
+        ((600, 600, 1024, 1009), [((2, 3), "big"), ((0, 1), "little")]),
+        ((1024, 500, 500, 250), [((0,), "big"), ((1, 2), "middle"), ((3,), "little")]),
+    ],
+)
+def test_cores_of_one_design_are_told_apart_by_what_the_scheduler_thinks_of_them(tree, capacities, found):
+    made = tree("raspberry-pi-5")
+    for core, capacity in enumerate(capacities):
+        made.write(f"sys/devices/system/cpu/cpu{core}/cpu_capacity", capacity)
+    kinds = read_board(made.root, made.machine).kinds
+    assert [(kind.cores, kind.role) for kind in kinds] == found
 
 
 def test_a_laptop_with_two_kinds_of_cores_on_battery(board):
