@@ -2,11 +2,12 @@
 
     python -m benchmarks.validation.real_machine --slowdown 0 --comparisons 40 --output aa.jsonl
     python -m benchmarks.validation.real_machine --slowdown 5 --comparisons 20 --output five.jsonl --load 1
+    python -m benchmarks.validation.real_machine --slowdown 3 --margin 0.02 --budget 90 --output three.jsonl
 
-Both models are chains of the same layer; a slow-down of 5 % is 21 layers against 20, so the truth does not rest on a
-measurement. Beside each comparison the naive procedure is run (`benchmarks.validation.naive`). Every comparison is a
-line of the output, so that a run that was ended goes on, and `benchmarks.validation.error_rates --recorded` draws from
-its pairs.
+Both models are chains of the same layer; a slow-down of 5 % is 21 layers against 20, one of 3 % is 33 against 32, so
+the truth does not rest on a measurement. Beside each comparison the naive procedure is run
+(`benchmarks.validation.naive`). Every comparison is a line of the output, so that a run that was ended goes on, and
+`benchmarks.validation.error_rates --recorded` draws from its pairs.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ from benchmarks.validation.naive import NAIVE_CALLS, NAIVE_DROPPED, naive_verdic
 
 __all__ = ["chain", "main", "ratios_of_lines"]
 
-LAYERS = 20
-"""Of the baseline: a layer more is 5 %."""
+LAYERS = {0: (20, 20), 3: (32, 33), 5: (20, 21), 10: (20, 22)}
+"""Of the baseline and of the candidate, by the slow-down in percent."""
 _SPIN = "from benchmarks.process.serving import end_with_parent\nend_with_parent()\nwhile True: pass"
 _ROWS, _FEATURES = 176, 256
+"""Of 20 layers: 5 ms on one core of a server."""
 
 
 def chain(path: Path, layers: int, *, rows: int = _ROWS, features: int = _FEATURES) -> Path:
@@ -108,8 +110,9 @@ def ratios_of_lines(path: Path) -> list[float]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the study and print how often which verdict came."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--slowdown", type=int, default=0, choices=(0, 5, 10), help="of the candidate, in percent")
+    parser.add_argument("--slowdown", type=int, default=0, choices=tuple(LAYERS), help="of the candidate, in percent")
     parser.add_argument("--comparisons", type=int, default=40)
+    parser.add_argument("--margin", type=float, default=0.03, help="smallest effect that counts, as a share")
     parser.add_argument("--budget", type=float, default=60.0, help="seconds of each")
     parser.add_argument("--backend", default="ort")
     parser.add_argument("--threads", type=int, default=1)
@@ -118,10 +121,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     done = given.output.read_text(encoding="utf-8").splitlines() if given.output.exists() else []
     with tempfile.TemporaryDirectory() as folder, _busy(given.load):
-        slower = LAYERS * (100 + given.slowdown) // 100
+        baseline, candidate = LAYERS[given.slowdown]
+        rows = _ROWS * LAYERS[0][0] // baseline
         models = {
-            "baseline": chain(Path(folder) / "baseline.onnx", LAYERS),
-            "candidate": chain(Path(folder) / "candidate.onnx", slower),
+            "baseline": chain(Path(folder) / "baseline.onnx", baseline, rows=rows),
+            "candidate": chain(Path(folder) / "candidate.onnx", candidate, rows=rows),
         }
         options = CompileOptions(threads=given.threads)
         specs = {
@@ -129,26 +133,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for label, path in models.items()
         }
         for number in range(len(done), given.comparisons):
-            row = _comparison(specs, Settings(seed=number, budget_s=given.budget))
-            line = json.dumps({"slowdown": given.slowdown, **row})
+            settings = Settings(seed=number, budget_s=given.budget, margin=given.margin)
+            row = _comparison(specs, settings, rows)
+            line = json.dumps({"slowdown": given.slowdown, "margin": given.margin, **row})
             with given.output.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
             done.append(line)
             sys.stderr.write(f"{number + 1} of {given.comparisons}: {line[:160]}\n")
-    rows = [json.loads(line) for line in done]
-    seconds = sorted(row["seconds"] for row in rows)
+    told = [json.loads(line) for line in done]
+    seconds = sorted(row["seconds"] for row in told)
     sys.stdout.write(
-        f"{len(rows)} comparisons, slow-down {given.slowdown} %, load {given.load}: "
-        f"{dict(Counter(row['verdict'] for row in rows))}; naive: {dict(Counter(row['naive'] for row in rows))}; "
+        f"{len(told)} comparisons, slow-down {given.slowdown} %, load {given.load}: "
+        f"{dict(Counter(row['verdict'] for row in told))}; naive: {dict(Counter(row['naive'] for row in told))}; "
         f"median {seconds[len(seconds) // 2]:.0f} s, longest {seconds[-1]:.0f} s\n"
     )
 
 
-def _comparison(specs: dict[str, SubjectSpec], settings: Settings) -> dict[str, object]:
+def _comparison(specs: dict[str, SubjectSpec], settings: Settings, rows: int) -> dict[str, object]:
     start = time.monotonic()
     comparison = compare(specs["candidate"], specs["baseline"], settings=settings)
     seconds = time.monotonic() - start
-    naive = [_alone(specs[label]) for label in ("baseline", "candidate")]
+    naive = [_alone(specs[label], rows) for label in ("baseline", "candidate")]
     return {
         "verdict": comparison.verdict,
         "speedup": None if comparison.speedup is None else comparison.speedup.value,
@@ -161,10 +166,10 @@ def _comparison(specs: dict[str, SubjectSpec], settings: Settings) -> dict[str, 
     }
 
 
-def _alone(spec: SubjectSpec) -> tuple[int, ...]:
+def _alone(spec: SubjectSpec, rows: int) -> tuple[int, ...]:
     process = MeasuredProcess(spec, timeout_s=60)
     try:
-        process.load({"x": np.ones((_ROWS, _FEATURES), np.float32)})
+        process.load({"x": np.ones((rows, _FEATURES), np.float32)})
         return process.block(NAIVE_CALLS, NAIVE_DROPPED)
     finally:
         process.close()

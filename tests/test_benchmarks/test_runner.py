@@ -13,6 +13,7 @@ from backends.base import CompileOptions
 from backends.errors import ModelLoadError, UnknownBackendError
 from benchmarks.answers.reference import Reference
 from benchmarks.errors import InputError, NotComparableError, SettingError
+from benchmarks.records.measurement import Fitness, Reason
 from benchmarks.runner import Settings, compare, measure
 from benchmarks.stats.log_ratios import log_ratios
 
@@ -249,3 +250,52 @@ def test_both_models_are_timed_on_the_same_real_inputs(new_world, specs):
         )
     assert len(fed) == 8
     assert all(np.array_equal(feeds, images[:1]) for feeds in fed)
+
+
+def test_a_comparison_goes_on_where_it_stopped(new_world, specs):
+    world = new_world(seed=0, latency_ns={"baseline": 10.2 * MS, "candidate": 10 * MS}, luck=0.02)
+    share = Settings(budget_s=8, provisional=True)
+    first = compare(*specs, settings=share, launch=world.launch, machine=world)
+    assert first.verdict == "inconclusive"
+    more = compare(*specs, settings=share, launch=world.launch, machine=world, earlier=first)
+    n = len(first.log_ratios)
+    assert more.log_ratios[:n] == first.log_ratios
+    assert len(more.log_ratios) > n
+    assert more.candidate.trials[:n] == first.candidate.trials
+    orders = [trial.order for side in more.sides for trial in side.trials]
+    assert sorted(orders) == list(range(len(orders)))
+    assert more.candidate.budget_s == 16
+    assert more.baseline.started_utc == first.baseline.started_utc
+
+
+def test_what_spoke_against_the_machine_still_does_when_it_goes_on(new_world, specs):
+    world = new_world(seed=0, latency_ns={"baseline": 10 * MS, "candidate": 10 * MS}, luck=0.02)
+    share = Settings(budget_s=8, provisional=True)
+    world.fitness = Fitness(reasons=(Reason(severity="unfit", words="busy"),))
+    first = compare(*specs, settings=share, launch=world.launch, machine=world)
+    world.fitness = Fitness(reasons=(Reason(severity="doubtful", words="warm"),))
+    more = compare(*specs, settings=share, launch=world.launch, machine=world, earlier=first)
+    assert [reason.words for reason in more.candidate.fitness.reasons] == ["busy", "warm"]
+    assert more.unfit
+
+
+def test_another_subject_is_no_earlier_one(new_world, specs):
+    candidate, baseline = specs
+    world = new_world(seed=0, latency_ns={"baseline": 10 * MS, "candidate": 10 * MS})
+    first = compare(candidate, baseline, settings=Settings(trials=2), launch=world.launch, machine=world)
+    other = replace(candidate, options=CompileOptions(threads=2))
+    with pytest.raises(NotComparableError, match="measure anew"):
+        compare(other, baseline, settings=Settings(trials=4), launch=world.launch, machine=world, earlier=first)
+
+
+def test_one_model_is_measured_until_somebody_has_enough_and_goes_on(new_world, specs):
+    world = new_world(seed=0, latency_ns={"candidate": 10 * MS})
+
+    def until(n):
+        return lambda trials, spent: "enough" if len(trials) >= n else None
+
+    first = measure(specs[0], launch=world.launch, machine=world, until=until(3))
+    assert (len(first.trials), first.ended) == (3, "enough")
+    more = measure(specs[0], launch=world.launch, machine=world, until=until(5), earlier=first)
+    assert more.trials[:3] == first.trials
+    assert len(more.trials) == 5

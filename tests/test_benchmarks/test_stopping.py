@@ -86,3 +86,11 @@ def test_a_quick_measurement_is_never_a_verdict():
     assert decision.speedup.low > 1
     few = judge_pairs([0.5] * 2, Settings().quick(), spent=True)
     assert (few.verdict, few.reason, few.speedup.n) == ("inconclusive", NOT_A_VERDICT, 2)
+
+
+def test_a_share_of_a_budget_takes_no_look_beside_those_that_are_planned():
+    ratios = [0.02, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, -0.3, 0.2, 0.2]
+    share = Settings(provisional=True)
+    assert judge_pairs(ratios, share, spent=True).verdict == "inconclusive"
+    assert judge_pairs(ratios, share, spent=True).reason == "10 pairs decide nothing yet"
+    assert judge_pairs([0.2] * 8, share, spent=True).verdict == "faster"

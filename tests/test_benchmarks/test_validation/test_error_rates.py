@@ -136,7 +136,7 @@ def test_what_the_study_of_real_comparisons_writes_is_read(tmp_path, new_world, 
         return made[-1]
 
     monkeypatch.setattr(real_machine, "compare", simulated)
-    monkeypatch.setattr(real_machine, "_alone", lambda spec: (10_000_000,) * 50)
+    monkeypatch.setattr(real_machine, "_alone", lambda spec, rows: (10_000_000,) * 50)
     path = tmp_path / "aa.jsonl"
     real_machine.main(["--slowdown", "0", "--comparisons", "2", "--output", str(path)])
     assert recorded_ratios([path]) == [*made[0].log_ratios, *made[1].log_ratios]
