@@ -119,7 +119,7 @@ ci-rates: $(STAMP)
 screenshots: $(STAMP)
 	$(BIN)/python tools/screenshots.py
 
-# docs/commands.md, from the help of the commands.
+# docs/commands.md from the help of the commands, and the schema of check files.
 commands: $(STAMP)
 	$(BIN)/python tools/commands.py
 

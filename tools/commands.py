@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the commands themselves: ``python tools/commands.py``; ``--check`` only compares."""
+"""Write docs/commands.md from the help of the commands, and the schema of check files; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "commands.md"
+SCHEMA = ROOT / "deploy" / "ci" / "deploy-check.schema.json"
 sys.path.insert(0, str(ROOT))
 
 HEAD = """# The commands
@@ -78,10 +79,13 @@ def _cell(text: str) -> str:
 
 
 def main() -> int:
-    """Write the page, or say whether it is what the commands say."""
+    """Write both, or say whether the page is what the commands say."""
+    from deploy.ci.check_file import schema
+
     text = page()
     if "--check" not in sys.argv[1:]:
         PAGE.write_text(text, encoding="utf-8")
+        SCHEMA.write_text(schema() + "\n", encoding="utf-8")
         return 0
     if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text:
         return 0

@@ -242,7 +242,7 @@ def load_check_file(path: Path) -> CheckFile:
 
 
 def schema() -> str:
-    """Return the JSON schema of check files, for editors."""
+    """Return the JSON schema of check files, for editors: ``deploy-check.schema.json`` beside this module."""
     described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **CheckFile.model_json_schema()}
     return json.dumps({**described, "title": "deploy check"}, indent=2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 
 import pytest
 
@@ -97,8 +98,10 @@ def test_models_are_chosen_by_pattern():
         file.only(["dnse"])
 
 
-def test_the_schema_knows_every_key():
+def test_the_schema_that_ships_knows_every_key():
     described = json.loads(schema())
+    shipped = files("deploy.ci").joinpath("deploy-check.schema.json").read_text(encoding="utf-8")
+    assert json.loads(shipped) == described, "make commands"
     assert described["$schema"].startswith("https://json-schema.org/")
     assert {"models", "budget", "inconclusive", "unfit", "limits"} <= described["properties"].keys()
     slower = json.dumps(described["$defs"]["Limits"]["properties"]["slower"])
