@@ -82,6 +82,8 @@ def test_no_module_hides_a_standard_or_wrapped_library():
         ("deploy.cli.measure.explain", {"torch", "pruners", *RUNTIMES}),
         ("deploy.cli.measure.calibrate", {"torch", "pruners", *RUNTIMES}),
         ("deploy.cli.measure.compile_", {"torch", "pruners", *RUNTIMES}),
+        ("deploy.cli.history.list_", {"torch", "pruners", "ruptures", "scipy", *RUNTIMES}),
+        ("deploy.cli.history.import_", {"torch", "pruners", "ruptures", "scipy", *RUNTIMES}),
         ("deploy.cli.doctor", {"torch", "pruners", *RUNTIMES}),
         ("deploy.cli.list_", {"torch", *RUNTIMES}),
         ("deploy.cli.run", {"torch", *RUNTIMES}),

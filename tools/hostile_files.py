@@ -1,4 +1,4 @@
-"""Hostile files of seven kinds, made by changing valid ones, each with what a command does with it; see `fuzz`."""
+"""Hostile files of eight kinds, made by changing valid ones, each with what a command does with it; see `fuzz`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import lzma
 import os
 import random
 import shutil
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +24,11 @@ from benchmarks.subject.random_nodes import random_nodes
 from benchmarks.subject.subject import content_sha256
 from deploy.bundles.bundle import read_bundle
 from deploy.bundles.manifest import MANIFEST, MODEL, PLAN, REFERENCE
+from deploy.ci.history.derive import run_of_results
+from deploy.ci.history.store import add_runs
 from deploy.cli.app import app
 from deploy.recipe import load_recipe
+from deploy.results.results import load as load_results
 from deploy.studies.methods.recipe import load_study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -397,6 +401,26 @@ def journals() -> Case:
     return case
 
 
+def histories() -> Case:
+    results = json.loads((GOLDEN / "results-v1.json").read_text(encoding="utf-8"))
+    run = run_of_results(load_results(GOLDEN / "results-v1.json"))
+    line = json.loads(run.model_dump_json())
+    with tempfile.TemporaryDirectory() as folder:
+        database = Path(folder) / "h.sqlite"
+        add_runs(database, [run])
+        valid = database.read_bytes()
+
+    def case(folder: Path, rng: random.Random) -> Callable[[], object]:
+        history, given = folder / "h.sqlite", folder / "given.json"
+        history.write_bytes(spoilt(valid, rng) if rng.random() < 0.5 else valid)
+        given.write_bytes(json_of(rng.choice((line, line, results)), rng))
+        page = ["page", "-o", str(folder / "page.html")]
+        command = rng.choice((["import", str(given)], ["list"], ["show", "1"], ["export"], page))
+        return lambda: app(["history", *command, "--history", str(history)])
+
+    return case
+
+
 KINDS: dict[str, Callable[[], Case]] = {
     "onnx": onnx_files,
     "plans": plans,
@@ -405,4 +429,5 @@ KINDS: dict[str, Callable[[], Case]] = {
     "results": results,
     "profiles": profiles,
     "journals": journals,
+    "histories": histories,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +112,7 @@ def changes_in(metric: str, commits: Sequence[CommitPoint]) -> tuple[KeptChange,
     return tuple(_kept(change, believed) for change in found)
 
 
-def judged(path: Path, filters: Filters, progress: Callable[[str], None] = lambda _: None) -> list[Judged]:
+def judged(path: Path, filters: Filters) -> list[Judged]:
     """Look for changes in the series that have new points, and keep what was found in the file if it can be written.
 
     Parameters
@@ -121,8 +121,6 @@ def judged(path: Path, filters: Filters, progress: Callable[[str], None] = lambd
         The history.
     filters : Filters
         Which series, and by the points of which branch.
-    progress : callable, optional
-        Receives one short line for each series.
 
     Raises
     ------
@@ -132,13 +130,10 @@ def judged(path: Path, filters: Filters, progress: Callable[[str], None] = lambd
     found: list[Judged] = []
     fresh: dict[int, tuple[str, str]] = {}
     with reading(path) as connection:
-        every = list_series(connection, filters)
-        n_stale = sum(not is_current(series) for series in every)
-        for series in every:
+        for series in list_series(connection, filters):
             if is_current(series):
                 found.append(Judged(series, kept_changes(series)))
                 continue
-            progress(f"changes of series {len(fresh) + 1} of {n_stale}")
             commits = by_commit(points_of(connection, series.id, filters.branch))
             try:
                 changes = changes_in(series.metric, commits)

@@ -13,7 +13,7 @@ from deploy.ci.history.judging import judged
 from deploy.ci.history.series import Filters
 from deploy.ci.history.store import add_runs, require_history
 from deploy.cli.history import options as given
-from deploy.cli.output import note, print_line, tell
+from deploy.cli.output import note, print_line
 from deploy.errors import HistoryError
 
 __all__ = ["import_files"]
@@ -41,12 +41,10 @@ def import_files(
         raise HistoryError("--at-head: this folder is in no git repository with a commit, or there is no git")
     runs = []
     for file in files:
-        tell(f"reading {file}")
         runs += [run if run.commit else run.model_copy(update={"commit": head}) for run in read_file(file)]
     require_history(history)
-    tell("writing")
     added = add_runs(history, runs)
     print_line(f"{added} points of {len(runs)} runs added to {history}")
-    found = judged(history, Filters(), tell)
+    found = judged(history, Filters())
     for why in dict.fromkeys(one.why_not for one in found if one.why_not):
         note(f"deploy: {why}")

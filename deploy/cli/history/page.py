@@ -12,7 +12,7 @@ from deploy.ci.history.judging import judged
 from deploy.ci.history.page import Shown, history_page
 from deploy.ci.history.series import by_commit, points_of
 from deploy.cli.history import options as given
-from deploy.cli.output import note, print_line, tell
+from deploy.cli.output import note, print_line
 from deploy.files.atomic import require_writable, write_file
 
 __all__ = ["page"]
@@ -32,11 +32,10 @@ def page(
     """Write a history as a page: a chart for each series, with its changes, in one file that fetches nothing."""
     chosen = given.filters(model, backend, metric, machine, branch)
     require_writable(output)
-    found = judged(history, chosen, tell)
+    found = judged(history, chosen)
     given.require_some([one.series for one in found], history, chosen)
     with reading(history) as connection:
         shown = [Shown(one, tuple(by_commit(points_of(connection, one.series.id, chosen.branch)))) for one in found]
-    tell("drawing")
     write_file(output, history_page(history.name, shown))
     print_line(f"{len(shown)} series: {output}")
     for why in dict.fromkeys(one.why_not for one in found if one.why_not):

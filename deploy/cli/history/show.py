@@ -15,7 +15,7 @@ from deploy.ci.history.judging import Judged, judged
 from deploy.ci.history.series import CommitPoint, Filters, by_commit, list_series, points_of
 from deploy.cli import options as shared
 from deploy.cli.history import options as given
-from deploy.cli.output import print_json, print_tables, tell
+from deploy.cli.output import print_json, print_tables
 from deploy.errors import HistoryError
 from deploy.files.validation_errors import suggestion
 
@@ -35,7 +35,7 @@ def show(
 ) -> None:
     """Print the points of a series, or of all series of a model, commit by commit, and mark where the level changed."""
     chosen = given.filters(None, backend, metric, machine, branch)
-    found = judged(history, _of(history, series, chosen), tell)
+    found = judged(history, _of(history, series, chosen))
     with reading(history) as connection:
         shown = [(one, by_commit(points_of(connection, one.series.id, chosen.branch))) for one in found]
     if json:
