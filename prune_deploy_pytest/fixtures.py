@@ -133,7 +133,7 @@ class DeployCompare(_Asking):
         candidate, baseline : str or path
             ONNX files, or folders of bundles, from the current folder on.
         **options
-            See docs/pytest.md; what is left out is as the marker ``model_speed``, the command line or the ini file say.
+            See docs/ci/pytest.md; what is left out is as the marker ``model_speed``, command line or ini file say.
 
         Raises
         ------

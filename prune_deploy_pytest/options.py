@@ -27,7 +27,7 @@ File: TypeAlias = str | os.PathLike[str]
 
 
 class _Options(TypedDict, total=False):
-    """What both fixtures take, see docs/pytest.md."""
+    """What both fixtures take, see docs/ci/pytest.md."""
 
     backend: str
     precision: str

@@ -117,7 +117,7 @@ def test_what_is_chosen(repository, arguments, ended):
 
 
 def test_what_the_documentation_shows_runs(make_repository, answers):
-    page = (ROOT / "docs" / "pytest.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "ci" / "pytest.md").read_text(encoding="utf-8")
     told = json.loads(json.dumps(answers["alone"]))
     told["document"]["benchmarks"][0]["extra_info"]["p99_s"] = 0.002
     models = {"new": answers["equivalent"], "pruned": answers["faster"], "model": told}

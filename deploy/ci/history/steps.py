@@ -1,7 +1,7 @@
 """Where the level of a series of numbers changed, and by how much.
 
 ruptures proposes where, scipy's rank test decides which of the proposals stand. What was compared, and the error rates,
-stand in docs/history.md; `deploy.studies.changes` measures them.
+stand in docs/ci/history.md; `deploy.studies.changes` measures them.
 
 Nothing is said of the newest commits: a change wants `FEWEST` commits behind it. One or two high values in the end may
 be the beginning of a change or outliers, and nobody can tell.

@@ -1,4 +1,4 @@
-"""How often each finder is right: ``python -m deploy.studies.changes.study --otava PYTHON --markdown docs/history.md``.
+"""How often a finder is right: ``python -m deploy.studies.changes.study --otava PYTHON --markdown docs/ci/history.md``.
 
 The constants of `deploy.ci.history.steps` were chosen on the histories of `TUNED_ON`; the table is of other ones.
 """

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.machine.lock import LOCK_VARIABLE
 from tests.test_deploy.test_ci.test_formats.servers import GITHUB, GITLAB, SECRET, FakeServer
 
 ROOT = Path(__file__).parents[4]
@@ -63,6 +64,7 @@ def run_step(name, folder, inputs, around, outputs):
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder.parent),
+        LOCK_VARIABLE: os.environ[LOCK_VARIABLE],
         "PYTHONPATH": str(ROOT),
         "RUNNER_TEMP": str(folder.parent),
         "GITHUB_ACTIONS": "true",
@@ -191,6 +193,7 @@ def test_the_template_checks_and_writes_a_note(repository, tmp_path):
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(tmp_path),
+            LOCK_VARIABLE: os.environ[LOCK_VARIABLE],
             "PYTHONPATH": str(ROOT),
             "no_proxy": "127.0.0.1",
             "CI_BUILDS_DIR": str(tmp_path / "builds"),
