@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from benchmarks.records.measurement import Measurement
 from benchmarks.stats.summary import relative_half_width, summarise
@@ -106,7 +107,7 @@ def _fast(profile: Profile) -> Fact:
     details.append(f"{_whose(profile)}median call{', ' if told else ''}{', '.join(told)}")
     details.append(f"{rate(own.throughput_per_s)} a second, {duration(last.cpu_ns_per_call or 0)} of CPU a call")
     if starts := [start.total_ns for start in profile.cold if start.label == last.subject.label]:
-        details.append(f"cold: {duration(sorted(starts)[len(starts) // 2])} to the first answer")
+        details.append(f"cold: {duration(median(starts))} to the first answer")
     return Fact("How fast", tuple(duration(one.p50_ns) for one in summaries), tuple(details))
 
 

@@ -108,11 +108,15 @@ def arm(model):
 def loaded(arm):
     """Put a load on a simulated board whose clock is capped after some seconds."""
 
-    def put(seconds, cap_s=float("inf"), *, label="pruned", flags=(), factor=1.6, watch=None):
-        service = Service(median_ns=10e6, sigma=0.02, throttled_after_s=cap_s + START_S, throttled_factor=factor)
-        machine = SimulatedMachine({label: service}, seed=1)
+    prepared = {}
+
+    def put(seconds, cap_s=float("inf"), *, label="pruned", flags=(), factor=1.6, watch=None, seed=1, **calls):
+        calls = {"sigma": 0.02, "throttled_after_s": cap_s + START_S, "throttled_factor": factor, **calls}
+        machine = SimulatedMachine({label: Service(median_ns=10e6, **calls)}, seed=seed)
+        if label not in prepared:
+            prepared[label] = arm(label)
         return put_under_load(
-            arm(label),
+            prepared[label],
             seconds,
             watch or HotBoard(machine, cap_s, flags),
             timeout_s=1.0,

@@ -82,6 +82,14 @@ def test_every_second_is_looked_at_and_few_calls_are_kept(loaded):
     assert sum(second.calls for second in load.seconds) == pytest.approx(3000, rel=0.03)
 
 
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+def test_the_interval_holds_the_true_share(loaded, correlation):
+    found = [steadiness(loaded(30, 10, seed=seed, sigma=0.05, correlation=correlation)).interval for seed in range(20)]
+    known = [one for one in found if one is not None]
+    assert len(known) >= 18
+    assert sum(one.low <= 1 / 1.6 <= one.high for one in known) >= len(known) - 1
+
+
 @pytest.mark.parametrize("seconds", [0.1, 1.0, 3.0])
 def test_a_short_load_says_what_it_can(loaded, seconds):
     found = steadiness(loaded(seconds))
