@@ -106,6 +106,11 @@ class Answers:
         return self._file is not None
 
     @property
+    def before(self) -> str:
+        """What came before the answer, as text."""
+        return "" if self._begun else self._buffer.decode(errors="replace")
+
+    @property
     def sha256(self) -> str:
         """Hash of the file that came."""
         return self._digest.hexdigest()

@@ -189,10 +189,8 @@ class Connection:
         if code == _FAILED or code < 0:
             raise self._lost(said, code)
         if not answers.begun:
-            raise BoardError(
-                f"{self.address} does not do what it is told: {last_words(said) or 'it answers nothing'} "
-                f"(exit code {code})"
-            )
+            words = last_words(said) or last_words(answers.before) or "it answers nothing"
+            raise BoardError(f"{self.address} does not do what it is told: {words} (exit code {code})")
         return Ended(code, last_words(said), whole, answers.sha256)
 
     def _lost(self, said: str, code: int) -> ConnectionLostError:

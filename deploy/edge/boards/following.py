@@ -18,6 +18,8 @@ __all__ = ["Fetched", "Following", "Job"]
 Say = Callable[[str], None]
 
 _SHOWN = 300
+_SO_FAR = re.compile(r": [^:]* so far$")
+"""What a step has taken there: how long it was followed from here is said here."""
 _NAME = re.compile(r"[0-9a-f]{8,64}-\d{1,4}", re.ASCII)
 
 
@@ -101,7 +103,7 @@ class Following:
             self._begin(said)
         elif isinstance(said.get("line"), str):
             if words := printable(said["line"].strip())[:_SHOWN]:
-                self._last = words.removeprefix("deploy: ")
+                self._last = _SO_FAR.sub("", words.removeprefix("deploy: "))
                 self._say(f"on the board: {self._last}")
         elif isinstance(said.get("done"), dict):
             assert self._answers is not None

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import tarfile
 
 import pytest
 
+from benchmarks.subject.subject import content_sha256
 from deploy.cli.boards.fetched import GivenCommand
 from deploy.cli.measure.bench import show_fetched
 from deploy.edge.boards.address import Address
 from deploy.edge.boards.answers import Answers
-from deploy.edge.boards.connection import ConnectionLostError, Ended
+from deploy.edge.boards.connection import Connection, ConnectionLostError, Ended
 from deploy.edge.boards.following import Following
-from deploy.errors import DeployError
+from deploy.edge.boards.payload import Payload
+from deploy.edge.boards.resident.trees import TreeError, receive
+from deploy.edge.boards.scripting import look
+from deploy.errors import BoardError, DeployError
 from deploy.exit_codes import USAGE
 
 TOKEN = "0123"
@@ -141,3 +147,40 @@ def test_a_result_of_another_form_is_one_line(tmp_path, model, content):
     with pytest.raises(DeployError) as refused:
         show_fetched(file, command)
     assert str(refused.value).isprintable()
+
+
+def _require(model, measured, code):
+    GivenCommand({"model": model, "against": None}, Address("board"), 0).require(measured, code)
+
+
+def test_a_result_is_of_the_models_that_were_sent_and_means_what_the_board_says(model):
+    sent = content_sha256(model)
+    _require(model, [sent], 0)
+    for measured in ([], ["0" * 64], [sent, "0" * 64]):
+        with pytest.raises(BoardError, match="are not the models that were sent: not believed"):
+            _require(model, measured, 0)
+    with pytest.raises(BoardError, match="it says exit code 0, and what it measured means 4: not believed"):
+        _require(model, [sent], 4)
+
+
+def test_what_a_login_shell_prints_is_stepped_over(wire, tmp_path):
+    board, before = tmp_path / "home", "echo 'folder=/etc'; printf '\\033[2J\\377\\000no line'; echo"
+    wire(f'{before}\nHOME={board} exec /bin/sh -c "$last"')
+    with Connection(Address("board")) as connection:
+        assert look(connection, Payload()).folder == f"{board}/.cache/prune-deploy-board"
+
+
+@pytest.mark.parametrize("names", [["../escape"], ["/etc/passwd"], ["a/../../b"], ["m/x.onnx", "m/y.onnx"], ["m/link"]])
+def test_an_archive_holds_what_was_announced_and_nothing_else(tmp_path, names):
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            if name.endswith("link"):
+                member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            archive.addfile(member)
+    data.seek(0)
+    announced = {"m/x.onnx": hashlib.sha256().hexdigest(), "m/link": "0" * 64}
+    with pytest.raises(TreeError):
+        receive(tmp_path / "files", "a" * 32, announced, data)
+    assert list((tmp_path / "files").iterdir()) == []

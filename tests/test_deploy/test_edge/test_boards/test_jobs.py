@@ -111,6 +111,7 @@ def test_a_caller_that_goes_leaves_the_job_and_a_second_one_gets_its_own(tmp_pat
     _wait_for(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes))
 
 
+@pytest.mark.slow
 def test_a_job_that_was_killed_is_told_and_begun_anew(tmp_path, busy, waiting):
     with _agent(tmp_path, waiting) as process:
         name = _heard(process, "job")["job"]
