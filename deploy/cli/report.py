@@ -13,7 +13,10 @@ from benchmarks.errors import InputError
 from benchmarks.layers.comparison import LayerReport
 from benchmarks.records.file import load as load_record
 from deploy.ci.benchmark.document import as_json, document_of_check, document_of_results, without_row
-from deploy.ci.check_report import load_check
+from deploy.ci.check_report import CheckReport, load_check
+from deploy.ci.formats.lines import print_check
+from deploy.ci.formats.page import write_check_page
+from deploy.ci.formats.registry import FORMATS, Write, save_as, show
 from deploy.cli import options as given
 from deploy.cli.output import print_json, say
 from deploy.edge.profile.page import profile_page
@@ -30,13 +33,16 @@ from deploy.results.results import Results, results_of_document
 __all__ = ["report"]
 
 _FORMATS = ("pytest-benchmark",)
+_CHECK = "check_file"
+"""A key that only a check report has."""
 
 
 def report(
     results: Annotated[
         Path,
         typer.Argument(
-            metavar="RESULTS", help="A results.json, a profile.json, or the .journal of a measurement that was killed."
+            metavar="RESULTS",
+            help="A results.json, check.json or profile.json, or the .journal of a measurement that was killed.",
         ),
     ],
     page: given.PageFile = None,
@@ -50,7 +56,7 @@ def report(
         typer.Option(
             "--format",
             help="pytest-benchmark: write the JSON that pytest-benchmark compare and dashboards read instead, also of "
-            "what deploy check wrote.",
+            "what deploy check wrote; of that also each format of deploy check.",
         ),
     ] = None,
     output: Annotated[
@@ -70,6 +76,9 @@ def report(
         document = read_document(results, "results file", "schema_version")
         if is_profile(document):
             _profile(profile_of_document(document, results), page, layers, json=json, verbose=verbose)
+            return
+        if _CHECK in document:
+            _check(load_check(results), page, layers, json=json, verbose=verbose)
             return
         loaded = results_of_document(document, results)
     else:
@@ -99,15 +108,37 @@ def _profile(made: Profile, page: Path | None, layers: Path | None, *, json: boo
         print_profile(made, page=page, verbose=verbose)
 
 
+def _check(made: CheckReport, page: Path | None, layers: Path | None, *, json: bool, verbose: bool) -> None:
+    """Show a check again; the exit code is that of reading it, not of the check."""
+    if layers is not None:
+        raise InputError("--layers is for results: the page of a check has none")
+    if page is not None:
+        write_check_page(made, page)
+    if json:
+        print_json(made.model_dump_json(indent=1))
+    else:
+        print_check(made, page="" if page is None else str(page), verbose=verbose)
+
+
 def _convert(file: Path, format_: str, output: Path | None) -> None:
-    if format_ not in _FORMATS:
-        raise InputError(f"unknown format {format_!r}; there is {_FORMATS[0]}{did_you_mean(format_, _FORMATS)}")
+    if format_ not in (known := (*_FORMATS, *FORMATS)):
+        raise InputError(f"unknown format {format_!r}; there is {_FORMATS[0]}{did_you_mean(format_, known)}")
     if output is not None:
         require_writable(output)
+    if format_ in FORMATS:
+        if file.suffix == ".journal" or _CHECK not in read_document(file, "check report", "schema_version"):
+            raise InputError(
+                f"{file} is no check report, and --format {format_} is of one: {_FORMATS[0]} is of results"
+            )
+        if output is None:
+            show(load_check(file), format_)
+        else:
+            save_as(load_check(file), [Write(format_, output)])
+        return
     if file.suffix == ".journal":
         loaded = results_of_journal(file)
         document, missing = document_of_results(loaded), without_row(loaded)
-    elif "check_file" in (found := read_document(file, "results file", "schema_version")):
+    elif _CHECK in (found := read_document(file, "results file", "schema_version")):
         report = load_check(file)
         document = document_of_check(report)
         missing = tuple(f"{name}: {line}" for name, one in report.results.items() for line in without_row(one))
