@@ -129,7 +129,7 @@ def _steady(profile: Profile, loads: Sequence[Steadiness]) -> Fact:
     told = list(dict.fromkeys(_throttled(load) for load in loads))
     if len(told) > 1:
         told = [f"{one.label}: {_throttled(load)}" for one, load in zip(profile.sustained, loads, strict=True)]
-    if any(load.ratio > _FASTER for load in loads):
+    if any(load.ratio > _FASTER and (load.interval is None or load.interval.low > 1) for load in loads):
         told.append("faster in the end: the machine was busy at first")
     return Fact("How steady", tuple(f"{load.ratio:.2f}" for load in loads), (about, *told, *details))
 

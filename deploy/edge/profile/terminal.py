@@ -21,7 +21,7 @@ from deploy.report.terminal import as_text, print_table
 __all__ = ["board_line", "print_profile", "profile_code", "profile_lines"]
 
 _WIDTH = 80
-_NAME = 14
+_NAME = 16
 
 
 def print_profile(
