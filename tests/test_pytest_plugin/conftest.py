@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from textwrap import dedent
 
@@ -102,7 +103,9 @@ class Repository:
         info = site / "prune_deploy_plugin-1.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: prune-deploy-plugin\nVersion: 1\n")
-        (info / "entry_points.txt").write_text("[pytest11]\nprune_deploy = prune_deploy_pytest.plugin\n")
+        points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
+        lines = [f"{name} = {value}" for name, value in points.items()]
+        (info / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines]) + "\n")
         self._path = (site, ROOT)
         folder.mkdir()
 
