@@ -255,7 +255,8 @@ class _Command(TyperCommand):
         watched = import_module("deploy.cli.output").watched
         options = frozenset(flag for option in self.params for flag in option.opts)
         recipe, quiet = "recipe" in ctx.params, ctx.params.pop("quiet")
-        board, wheels = (ctx.params.pop(name, None) for name in ("on", "wheels"))
+        # The `--on` of other commands is their own.
+        board, wheels = (ctx.params.pop(name) if self.shows else None for name in ("on", "wheels"))
         with watched(ctx.command_path.strip(), quiet=quiet, options=options, recipe=recipe):
             if board is not None or wheels is not None:
                 return import_module("deploy.cli.boards.there").run_there(ctx, self.shows, board, wheels)
