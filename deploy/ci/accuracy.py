@@ -21,6 +21,7 @@ from deploy.sources.datasets.data_spec import DataSpec
 __all__ = ["Examples", "Scored", "judge_accuracy", "read_examples", "score", "scored_or_why"]
 
 _LABELS = "labels"
+_FOLDER = "imagefolder"
 _BATCH = 64
 
 
@@ -64,10 +65,9 @@ def read_examples(limit: AccuracyLimit, folder: Path) -> Examples:
     CheckFileError
         The file is missing, broken, or holds no labels.
     """
-    if isinstance(limit.data, DataSpec):
-        return Examples(None, limit.data, limit.data.name)
-    if not limit.data.endswith(".npz"):
-        return Examples(None, DataSpec(name=limit.data), limit.data)
+    if not isinstance(limit.data, str) or not limit.data.endswith(".npz"):
+        spec = DataSpec(name=limit.data) if isinstance(limit.data, str) else limit.data
+        return Examples(None, _beside(spec, folder), spec.name)
     path = folder / limit.data
     try:
         arrays = read_arrays(path)
@@ -162,6 +162,14 @@ def judge_accuracy(limit: AccuracyLimit, scored: Scored | str, baseline: Scored 
                 )
             )
     return made
+
+
+def _beside(spec: DataSpec, folder: Path) -> DataSpec:
+    """Return the same with paths that start at `folder`."""
+    kind, colon, path = spec.name.partition(":")
+    name = f"{kind}{colon}{folder / path}" if kind == _FOLDER and path else spec.name
+    root = None if spec.root is None else folder / spec.root
+    return spec.model_copy(update={"name": name, "root": root})
 
 
 def _score_arrays(model: Path, backend: str, options: CompileOptions, arrays: dict[str, Array], where: str) -> Scored:

@@ -269,4 +269,4 @@ def _read(path: Path, parse: Any) -> Any:
 
 def _stem(path: Path) -> str:
     """Every bundle calls its file the same: there the folder says more."""
-    return path.parent.name if path.name == "model.onnx" and path.parent.name else path.stem
+    return (path.parent.name if path.name == "model.onnx" and path.parent.name else path.stem) or "model"

@@ -20,12 +20,14 @@ from deploy.ci.git import commit_of
 from deploy.ci.job import Job
 from deploy.ci.machine import hardware_fingerprint
 from deploy.ci.measuring import Terms, share_out
+from deploy.files.advice import CHECK, advised
 
 __all__ = ["check"]
 
 _S_PER_TASK = 60.0
 
 
+@advised(CHECK)
 def check(
     file: CheckFile,
     path: Path,

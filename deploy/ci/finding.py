@@ -8,6 +8,7 @@ from typing import NamedTuple
 from benchmarks.records.measurement import Measurement
 from deploy.ci.check_file import Limits
 from deploy.ci.check_report import CheckRow, Outcome, RowVerdict
+from deploy.files.advice import fitting
 
 __all__ = ["MORE_TIME", "QUIETER", "WRONG", "Asked", "Finding", "against", "in_mb", "not_measured", "why_unfit"]
 
@@ -80,7 +81,7 @@ class Finding(NamedTuple):
             backend=asked.backend,
             place=asked.place,
             outcome=outcome,
-            **self._asdict(),
+            **{**self._asdict(), "reason": fitting(self.reason)},
         )
 
 

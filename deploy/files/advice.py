@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from deploy.errors import is_mistake
 
-__all__ = ["ARGUMENTS", "KEYS", "PYTHON", "RECIPE", "Place", "advised", "fitting"]
+__all__ = ["ARGUMENTS", "CHECK", "CHECK_KEYS", "KEYS", "PYTHON", "RECIPE", "Place", "advised", "fitting"]
 
 KEYS = {
     "--backend": "bench.backends",
@@ -28,6 +28,17 @@ KEYS = {
     "--trials": "bench.trials",
 }
 """Option of ``deploy bench`` -> key of a recipe of the same meaning."""
+CHECK_KEYS = {
+    "--backend": "backends",
+    "--batch": "batch",
+    "--device": "device",
+    "--inputs": "inputs",
+    "--margin": "limits.slower",
+    "--precision": "precision",
+    "--shape": "shapes",
+    "--threads": "threads",
+}
+"""Option of ``deploy bench`` -> key of a model in a check file of the same meaning."""
 ARGUMENTS = {
     "--backend": "backends",
     "--batch": "batch",
@@ -67,15 +78,19 @@ class Place:
         Whether it reads a recipe.
     python : bool
         Whether it is a call from Python.
+    check_file : bool
+        Whether it reads a check file.
     """
 
     options: frozenset[str] = frozenset()
     recipe: bool = False
     python: bool = False
+    check_file: bool = False
 
     def fitting(self, text: str) -> str:
         """Return `text` in the words of this place; commands that it quotes stay as they are."""
         parts, end, named = [], 0, False
+        keys = KEYS if self.recipe else CHECK_KEYS if self.check_file else {}
         quoted = [match.span() for match in _COMMAND.finditer(text)]
         for match in _ADVICE.finditer(text):
             verb, option, value = match.groups()
@@ -87,8 +102,8 @@ class Place:
                 given = "" if value is None else f"={value}" if value[0].isdigit() else f"={value!r}"
                 parts.append(f"{verb or ''}{ARGUMENTS[option]}{given}")
                 continue
-            if self.recipe and option in KEYS:
-                parts.append(f"{'set ' if verb else ''}{KEYS[option]}{f': {value}' if value else ''}")
+            if option in keys:
+                parts.append(f"{'set ' if verb else ''}{keys[option]}{f': {value}' if value else ''}")
                 continue
             alike = _ALIKE.get(option)
             if alike in self.options:
@@ -101,6 +116,8 @@ class Place:
 
 RECIPE = Place(recipe=True)
 """A process that does what a recipe says."""
+CHECK = Place(frozenset({"--accept-unfit", "--budget"}), check_file=True)
+"""`deploy check`, whose models stand in a check file."""
 PYTHON = Place(python=True)
 """A call from Python."""
 

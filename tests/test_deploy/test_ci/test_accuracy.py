@@ -65,3 +65,9 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     (tmp_path / "data.npz").write_bytes(b"no archive")
     with pytest.raises(CheckFileError, match=r"not a readable \.npz file"):
         read_examples(AccuracyLimit(data="data.npz", at_least=0.5), tmp_path)
+
+
+def test_a_folder_of_images_lies_beside_the_check_file(tmp_path):
+    examples = read_examples(AccuracyLimit(data="imagefolder:photos", at_least=0.5), tmp_path)
+    assert examples.spec.name == f"imagefolder:{tmp_path / 'photos'}"
+    assert read_examples(AccuracyLimit(data="digits", at_least=0.5), tmp_path).spec.name == "digits"

@@ -131,3 +131,13 @@ def test_the_report_is_read_back_as_it_was(job, tmp_path):
     report.save(tmp_path / "check.json")
     assert load_check(tmp_path / "check.json") == report
     assert report.results["now"].comparisons[0].verdict == "equivalent"
+
+
+def test_advice_names_keys_of_the_check_file(job):
+    models = [
+        {"model": "now.onnx", "name": "sizes", "shapes": {"zz": [1]}, "limits": {"p50_ms": 6}},
+        {"model": "now.onnx", "name": "types", "backends": "ort", "precision": "int8", "limits": {"p50_ms": 6}},
+    ]
+    rows = job({"now": 5.0}, {"models": models}, budget_s=4).rows
+    assert "shapes names an unknown input 'zz'" in rows[0].reason
+    assert "set precision: fp32" in rows[1].reason
