@@ -152,19 +152,26 @@ class Job:
         )
 
     def _asked(self, spec: SubjectSpec | None = None, **without: None) -> Asked:
-        file = Path(os.path.relpath(self.folder / self.model.model)).as_posix()
+        file = self.model.model
         limits = self.limits.model_copy(update=without)
         if spec is None:
             return Asked(self.name, file, limits)
         threads = spec.options.threads
         place = f"{spec.backend}, {threads} thread{'' if threads == 1 else 's'}"
         place += f", batch {spec.batch}" if spec.batch is not None else ""
-        explain = ""
-        if self.model.baseline is not None:
-            explain = shlex.join(
-                ["deploy", "explain", file, "--against", self.model.baseline, "--backend", spec.backend]
-            )
-        return Asked(self.name, file, limits, spec.backend, place, explain)
+        return Asked(self.name, file, limits, spec.backend, place, self._explain(spec.backend))
+
+    def _explain(self, backend: str) -> str:
+        """Return the command that says why a model became slower."""
+        if self.model.baseline is None:
+            return ""
+        model = os.path.relpath(self.folder / self.model.model)
+        if not self.model.baseline.startswith("git:"):
+            against = os.path.relpath(self.folder / self.model.baseline)
+            return shlex.join(["deploy", "explain", model, "--against", against, "--backend", backend])
+        ref, _, path = self.model.baseline.removeprefix("git:").partition(":")
+        before = shlex.join(["git", "cat-file", "--filters", f"{ref}:./{path or self.model.model}"])
+        return f"{before} > before.onnx && {shlex.join(['deploy', 'explain', model, '--against', 'before.onnx'])}"
 
     def _batch(self, spec: SubjectSpec) -> int:
         specs, reference = model_specs(spec.model), reference_of(spec.model)

@@ -3,3 +3,5 @@
 Every reader takes the folder that holds ``proc``, ``sys`` and ``etc``. What the board does not tell is None or empty,
 never guessed.
 """
+
+__all__: list[str] = []

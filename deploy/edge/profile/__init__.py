@@ -2,3 +2,5 @@
 
 `run` measures part by part and keeps all in one record (`record`); what a person reads is derived from it.
 """
+
+__all__: list[str] = []

@@ -127,7 +127,7 @@ def test_completion_knows_commands_without_importing_them(here, monkeypatch):
     monkeypatch.setenv("_DEPLOY_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", "deploy c")
     monkeypatch.setenv("COMP_CWORD", "1")
-    assert here().stdout.split() == ["compare", "calibrate", "compile", "comment"]
+    assert here().stdout.split() == ["compare", "calibrate", "compile", "check", "comment"]
 
 
 def test_a_reader_that_leaves_is_no_verdict():
