@@ -274,6 +274,9 @@ class Labels:
             changed = False
             axes: dict[int, tuple[int, ...]] = {}
             for key, slot in slots.items():
+                if not slot.numel():  # an empty tensor holds no channels
+                    axes[key] = ()
+                    continue
                 roots = compact(self.roots(slot))
                 axes[key] = varying(roots)
                 if not axes[key] and int(roots.reshape(-1)[0]):

@@ -23,7 +23,7 @@ _CONTAINERS: dict[str, Any] = {"Size": torch.Size, "tuple": tuple, "list": list,
 
 @dataclass(frozen=True, eq=False)
 class KeptState:
-    """The attributes of the modules of a network that are no parameters, buffers or modules.
+    """The attributes of the modules of a network that are no parameters or modules, nor buffers of its ``state_dict``.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def kept_state(model: nn.Module) -> KeptState:
     tensors: list[Tensor] = []
     record = {}
     for path, layer in model.named_modules():
-        own = {name: value for name, value in vars(layer).items() if name not in OF_TORCH}
+        own = {name: value for name, value in vars(layer).items() if name not in OF_TORCH} | _unsaved_buffers(layer)
         before = len(tensors)
         values = {name: coded for name, value in own.items() if (coded := _coded(value, tensors)) is not None}
         record[path] = {"names": sorted(own), "values": values if len(tensors) > before else {}}
@@ -69,12 +69,19 @@ def restore_kept(model: nn.Module, kept: KeptState) -> bool:
         for name in own.keys() - OF_TORCH - set(record[path]["names"]):
             del own[name]
             changed = True
+        buffers = _unsaved_buffers(layer)
         for name, coded in record[path]["values"].items():
-            present, value = own.get(name), _decoded(coded, kept.tensors, device)
+            holder: dict[str, Any] = layer._buffers if name in buffers else own
+            present, value = holder.get(name), _decoded(coded, kept.tensors, device)
             if not (isinstance(present, (int, float)) and present) and not _same(present, value):
-                own[name] = value
+                holder[name] = value
                 changed = True
     return changed
+
+
+def _unsaved_buffers(layer: nn.Module) -> dict[str, Tensor | None]:
+    """Return the buffers that no ``state_dict`` holds: what a module makes when it needs it is often one."""
+    return {name: layer._buffers[name] for name in layer._non_persistent_buffers_set}
 
 
 def _coded(value: Any, tensors: list[Tensor]) -> list[Any] | None:

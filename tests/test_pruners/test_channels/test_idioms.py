@@ -387,3 +387,18 @@ def test_a_network_of_single_channels_has_no_groups():
     graph = trace(nn.Conv1d(1, 1, 1).eval(), (torch.zeros(2, 1, 4),))
     assert not any(group.prunable for group in graph.groups)
     assert graph.macs() == 4
+
+
+def test_an_empty_tensor_holds_no_channels():
+    def forward(net: Net, x: Tensor) -> Tensor:
+        h = F.relu(net.a(x))
+        mask = h.new_zeros(8, 8)
+        mask[0:-8] = 3.0  # no row: windows as large as the image are not shifted
+        mask[-8:] = 2.0
+        return net.o(F.relu(net.b(h + mask)))
+
+    net = Net(forward, a=conv(3, 8), b=conv(8, 8), o=conv(8, 4)).eval()
+    graph = trace(net, (IMAGES,))
+    assert sum(group.prunable for group in graph.groups) == 2
+    plan = plan_of(graph, lambda _, whole: whole // 2)
+    verify(net, plan, apply(net, plan, graph=graph), graph=graph)
