@@ -44,9 +44,20 @@ def mask(model: nn.Module, plan: PruningPlan, *, graph: Graph | None = None) -> 
 
 
 def graph_of(model: nn.Module, plan: PruningPlan) -> Graph:
-    """Return the graph of `model`, traced with inputs as the plan describes them."""
+    """Return the graph of `model`, traced with inputs as the plan describes them.
+
+    What modules keep from earlier calls is part of a graph. Where the plan's is another one, it is that of a copy which
+    has run once, if the plan was made for such a network.
+    """
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    return trace(model, planned_call(plan, device=device), policy=plan.policy)
+    call = planned_call(plan, device=device)
+    graph = trace(model, call, policy=plan.policy)
+    if graph.fingerprint == plan.graph:
+        return graph
+    has_run = copy_of(model).eval()
+    call(has_run)
+    again = trace(has_run, call, policy=plan.policy)
+    return again if again.fingerprint == plan.graph else graph
 
 
 def mask_(module: nn.Module, gone: Mapping[str, Mapping[int, Sequence[int]]]) -> None:

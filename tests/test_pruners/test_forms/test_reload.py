@@ -69,6 +69,36 @@ def test_what_was_kept_is_carried_by_the_file(has_run, fresh_has_run, network, p
     assert kept_state(fresh).record == before.record  # the given instance is as it was
 
 
+class RelativePlaces(nn.Module):
+    """Makes the distances of positions in its first call, and has no size in its code: the module form."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.o = nn.Linear(6, 16), nn.Linear(16, 16), nn.Linear(16, 4)
+        self.weigh = nn.Linear(3, 16)
+        self.register_buffer("places", torch.zeros(1, 1, 3), persistent=False)
+
+    def forward(self, x):
+        if self.places.shape[1] != x.shape[1]:
+            places = torch.zeros(1, x.shape[1], 3)
+            places[:, :, 0] = torch.arange(x.shape[1])
+            self.places = places
+        return self.o(torch.relu(self.b(torch.relu(self.a(x)) * torch.sigmoid(self.weigh(self.places)))))
+
+
+def test_a_plan_of_a_network_that_had_run_fits_one_that_has_not(plan_for, tmp_path):
+    torch.manual_seed(0)
+    model, fresh, words = RelativePlaces().eval(), RelativePlaces().eval(), torch.randn(2, 5, 6)
+    model(words)
+    graph = trace(model, (words,))
+    assert trace(fresh, (words,)).fingerprint != graph.fingerprint
+    plan = plan_for(graph, removed=0.5)
+    compact = apply(model, plan, graph=graph, form="module")
+    save_weights(compact, tmp_path / "w.safetensors")
+    loaded = load(fresh, plan, tmp_path / "w.safetensors", form="module")
+    assert torch.allclose(loaded(words), compact(words), atol=1e-6)
+
+
 def test_an_instance_is_put_into_a_recorded_state():
     model, fresh, other = Caches(), Caches(), Caches()
     cold = kept_state(model)
