@@ -396,6 +396,5 @@ def test_an_empty_tensor_holds_no_channels():
         return net.o(F.relu(net.a(x)) + mask)
 
     net = Net(forward, a=conv(3, 8), o=conv(8, 4)).eval()
-    graph = trace(net, (IMAGES,))
-    plan = plan_of(graph, lambda _, whole: whole // 2)
-    verify(net, plan, apply(net, plan, graph=graph), graph=graph)
+    plan = plan_of(trace(net, (IMAGES,)), lambda _, whole: whole // 2)
+    verify(net, plan, apply(net, plan))
