@@ -13,7 +13,7 @@ from deploy.ci.check_file import Limits
 from deploy.ci.finding import MORE_TIME, QUIETER, Finding, against, in_mb, not_measured, why_unfit
 from deploy.report.formatting import duration, rate
 
-__all__ = ["PERCENTILES", "judge_alone", "judge_trials"]
+__all__ = ["PERCENTILES", "judge_alone", "judge_trials", "median_at_look"]
 
 PERCENTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99, "p999_ms": 0.999}
 """Limits of latency, and the percentile that each is of."""
@@ -90,6 +90,21 @@ def judge_trials(limits: Limits, trials: Sequence[Trial], batch: int, analyses: 
         )
 
 
+def median_at_look(values: Sequence[float], analyses: InterimAnalyses) -> Interval | str:
+    """Return the median over processes, or pairs of them, as the last look saw it; or why there is none yet.
+
+    What came after the last look that was planned is not looked at.
+    """
+    reached = [look for look in analyses.schedule if look[0] <= len(values)]
+    if not reached:
+        return f"{len(values)} processes of the {analyses.schedule[0][0]} that the first look wants"
+    n, order = reached[-1]
+    ordered = sorted(values[:n])
+    return Interval(
+        value=median(ordered), low=ordered[order - 1], high=ordered[n - order], confidence=1 - analyses.error, n=n
+    )
+
+
 _Absolute = tuple[str, str, float, str, Callable[[float], str], Interval | str]
 
 
@@ -101,13 +116,13 @@ def _absolute(limits: Limits, trials: Sequence[Trial], batch: int, analyses: Int
             name = f"p{100 * share:g}"
             yield limit, f"{name} at most {allowed:g} ms", allowed, "ms", _ms, _percentile(trials, share, analyses)
     if (allowed := limits.throughput_per_s) is not None:
-        rates = _over_trials(trials, lambda trial: 1e9 * batch / fmean(trial.calls_ns), analyses)
+        rates = median_at_look([1e9 * batch / fmean(trial.calls_ns) for trial in trials], analyses)
         yield "throughput_per_s", f"at least {allowed:g} examples per second", allowed, "1/s", _per_second, rates
     if (allowed := limits.load_ms) is not None:
-        loads = _over_trials(trials, lambda trial: trial.load_ns / 1e6, analyses)
+        loads = median_at_look([trial.load_ns / 1e6 for trial in trials], analyses)
         yield "load_ms", f"load time at most {allowed:g} ms", allowed, "ms", _ms, loads
     if limits.memory_mb is not None:
-        peaks = _over_trials(trials, lambda trial: float(trial.memory.peak_bytes), analyses)
+        peaks = median_at_look([float(trial.memory.peak_bytes) for trial in trials], analyses)
         statement = f"peak memory at most {limits.memory_mb:g} MB"
         yield _MEMORY, statement, limits.memory_mb * _MB, "bytes", lambda value: in_mb(round(value)), peaks
 
@@ -115,7 +130,7 @@ def _absolute(limits: Limits, trials: Sequence[Trial], batch: int, analyses: Int
 def _percentile(trials: Sequence[Trial], share: float, analyses: InterimAnalyses) -> Interval | str:
     """Return a percentile of the latency in ms: the median over processes, others over all calls."""
     if share == 0.5:
-        return _over_trials(trials, lambda trial: median(trial.calls_ns) / 1e6, analyses)
+        return median_at_look([median(trial.calls_ns) / 1e6 for trial in trials], analyses)
     calls = [ns for trial in trials for ns in trial.calls_ns]
     if not supports(len(calls), share):
         return f"{len(calls)} calls are too few for p{100 * share:g}"
@@ -125,18 +140,6 @@ def _percentile(trials: Sequence[Trial], share: float, analyses: InterimAnalyses
         return str(error)
     return Interval(
         value=found.value / 1e6, low=found.low / 1e6, high=found.high / 1e6, confidence=found.confidence, n=found.n
-    )
-
-
-def _over_trials(trials: Sequence[Trial], value: Callable[[Trial], float], analyses: InterimAnalyses) -> Interval | str:
-    """Return the median over processes as the last look saw it: what came later is not looked at yet."""
-    reached = [look for look in analyses.schedule if look[0] <= len(trials)]
-    if not reached:
-        return f"{len(trials)} processes of the {analyses.schedule[0][0]} that the first look wants"
-    n, order = reached[-1]
-    ordered = sorted(value(trial) for trial in trials[:n])
-    return Interval(
-        value=median(ordered), low=ordered[order - 1], high=ordered[n - order], confidence=1 - analyses.error, n=n
     )
 
 

@@ -69,9 +69,9 @@ def check(
     for model in file.models:
         require_backends(model.backends, model.device)
     jobs = [Job.of(file, model, name, folder) for model, name in zip(file.models, file.names(), strict=True)]
-    n_tasks = max(1, sum(job.n_tasks for job in jobs))
-    budget_s = budget_s or file.budget or _S_PER_TASK * n_tasks
-    terms = Terms(Settings(seed=file.seed), n_tasks, say, accept_unfit, launch, machine)
+    budget_s = budget_s or file.budget or _S_PER_TASK * max(1, sum(job.n_tasks for job in jobs))
+    n_limits = max(1, sum(job.n_limits for job in jobs))
+    terms = Terms(Settings(seed=file.seed), n_limits, say, accept_unfit, launch, machine)
     for job in jobs:
         job.prepare(terms)
     tasks = [task for job in jobs for task in job.tasks]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from benchmarks.records.measurement import Measurement
@@ -10,7 +10,18 @@ from deploy.ci.check_file import Limits
 from deploy.ci.check_report import CheckRow, Outcome, RowVerdict
 from deploy.files.advice import fitting
 
-__all__ = ["MORE_TIME", "QUIETER", "WRONG", "Asked", "Finding", "against", "in_mb", "not_measured", "why_unfit"]
+__all__ = [
+    "MORE_TIME",
+    "QUIETER",
+    "WRONG",
+    "Asked",
+    "Finding",
+    "against",
+    "in_mb",
+    "not_judged",
+    "not_measured",
+    "why_unfit",
+]
 
 WRONG = "WrongAnswersError"
 """Kind of failure of a model that answers wrongly."""
@@ -83,6 +94,25 @@ class Finding(NamedTuple):
             outcome=outcome,
             **{**self._asdict(), "reason": fitting(self.reason)},
         )
+
+
+def not_judged(limits: Limits, reason: str, names: Collection[str] | None = None) -> tuple[Finding, ...]:
+    """Return that none of the limits that are asked for could be looked at.
+
+    Parameters
+    ----------
+    limits : Limits
+        Of a model.
+    reason : str
+        Why.
+    names : collection of str, optional
+        Those that are meant; by default all.
+    """
+    return tuple(
+        Finding(name, f"{name}: {value:g}" if isinstance(value, int | float) else name, "failed", reason)
+        for name, value in limits
+        if value not in (None, "any") and (names is None or name in names)
+    )
 
 
 def not_measured(limit: str, statement: str, failed: Measurement, allowed: float | None, unit: str) -> Finding:

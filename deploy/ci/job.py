@@ -12,31 +12,25 @@ from typing import NamedTuple
 from backends.errors import BackendError
 from backends.errors import one_line as reason_of
 from benchmarks.answers.counted import counted
-from benchmarks.errors import InputError
+from benchmarks.errors import BenchmarkError, InputError
 from benchmarks.records.measurement import Comparison, Cost, Measurement
 from benchmarks.runner import Progress
 from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.inputs import model_specs, resolve_sizes
 from benchmarks.subject.subject import SubjectSpec
-from deploy.ci.absolute import PERCENTILES
 from deploy.ci.accuracy import Examples, judge_accuracy, read_examples, scored_or_why
 from deploy.ci.answers import answers_beside
 from deploy.ci.baseline import baseline_of, model_file
 from deploy.ci.check_file import CheckedModel, CheckFile, Limits
 from deploy.ci.check_report import CheckRow
-from deploy.ci.finding import Asked, Finding
+from deploy.ci.finding import Asked, Finding, not_judged
 from deploy.ci.judging import judge_answers, judge_cost, outcome_of, wrong_answers
-from deploy.ci.measuring import AloneTask, PairTask, Terms
+from deploy.ci.measuring import ALONE, FROM_ANY, RELATIVE, AloneTask, PairTask, Terms
 from deploy.results.bench_grid import Grid, label_models, reference_of
 from deploy.results.gather import results_of_bench
 from deploy.results.results import Results
 
 __all__ = ["Job"]
-
-_RELATIVE = ("slower", "more_memory")
-_FROM_ANY = ("load_ms", "memory_mb")
-"""Limits that a measurement beside the baseline tells as well."""
-_ALONE = (*PERCENTILES, "throughput_per_s")
 
 
 class Files(NamedTuple):
@@ -87,6 +81,12 @@ class Job:
         """How many measurements its limits want."""
         return (self._wants_pair + self._wants_alone) * len(list(self._grid.specs(self.files.paths)))
 
+    @property
+    def n_limits(self) -> int:
+        """How many of its limits are estimated, on all backends together."""
+        asked = sum(getattr(self.limits, limit) is not None for limit in (*RELATIVE, *ALONE, *FROM_ANY))
+        return asked * len(list(self._grid.specs(self.files.paths)))
+
     def prepare(self, terms: Terms) -> None:
         """Judge what needs no measurement, and set up the measurements that the others need."""
         static = self._asked()
@@ -102,7 +102,7 @@ class Job:
             specs = list(self._grid.specs(self.files.paths))
             batches = [self._batch(each[-1]) for each in specs]
         except (BackendError, InputError) as error:
-            self._fail(reason_of(error, limit=500))
+            self.found += [(static, one) for one in not_judged(self.limits, reason_of(error, limit=500))]
             return
         before = None if self.files.baseline is None else self.costs[self.files.baseline]
         self.found += [(static, one) for one in judge_cost(self.limits, self.costs[self.files.candidate], before)]
@@ -132,11 +132,11 @@ class Job:
 
     @property
     def _wants_pair(self) -> bool:
-        return any(getattr(self.limits, limit) is not None for limit in _RELATIVE)
+        return any(getattr(self.limits, limit) is not None for limit in RELATIVE)
 
     @property
     def _wants_alone(self) -> bool:
-        wanted = _ALONE if self._wants_pair else (*_ALONE, *_FROM_ANY)
+        wanted = ALONE if self._wants_pair else (*ALONE, *FROM_ANY)
         return any(getattr(self.limits, limit) is not None for limit in wanted)
 
     @property
@@ -199,28 +199,22 @@ class Job:
     def _set_up(self, specs: Sequence[SubjectSpec], batch: int, terms: Terms) -> None:
         candidate = specs[-1]
         if self.limits.answers == "same" and len(specs) == 2:
-            found = judge_answers(answers_beside(candidate, specs[0], terms.settings, terms.say))
-            self.found.append((self._asked(candidate), found))
+            asked = self._asked(candidate)
+            try:
+                beside = answers_beside(candidate, specs[0], terms.settings, terms.say)
+            except (BackendError, BenchmarkError) as error:
+                failed = not_judged(self.limits, reason_of(error, limit=500), ("answers",))
+                self.found += [(asked, one) for one in failed]
+            else:
+                self.found.append((asked, judge_answers(beside)))
         if self._wants_pair:
             costs = (self.costs[self.files.baseline or ""], self.costs[self.files.candidate])
             asked = self._asked(candidate)
             self.tasks.append(PairTask(asked=asked, candidate=candidate, baseline=specs[0], costs=costs, terms=terms))
         if self._wants_alone:
-            without = dict.fromkeys(_FROM_ANY) if self._wants_pair else {}
+            without = dict.fromkeys(FROM_ANY) if self._wants_pair else {}
             asked = self._asked(candidate, **without)
             self.tasks.append(AloneTask(asked=asked, candidate=candidate, batch=batch, terms=terms))
-
-    def _fail(self, reason: str) -> None:
-        """Make each limit a row that could not be looked at."""
-        asked = self._asked()
-        for name, value in self.limits:
-            if value not in (None, "any"):
-                shown = "the same answers as the baseline" if name == "answers" else f"{name}: {_plain(value)}"
-                self.found.append((asked, Finding(name, shown, "failed", reason)))
-
-
-def _plain(value: object) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else "as the check file says"
 
 
 def _sides(measured: Comparison | Measurement | None) -> tuple[Measurement, ...]:

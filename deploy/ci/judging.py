@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from benchmarks.records.measurement import Comparison, Cost, Measurement
-from benchmarks.stats.summary import median_interval
+from benchmarks.stats.group_sequential import InterimAnalyses
+from deploy.ci.absolute import median_at_look
 from deploy.ci.check_file import Limits, Policy
 from deploy.ci.check_report import Outcome, RowVerdict
 from deploy.ci.finding import MORE_TIME, QUIETER, WRONG, Asked, Finding, against, in_mb, not_measured, why_unfit
@@ -65,7 +66,7 @@ def judge_cost(limits: Limits, cost: Cost, baseline: Cost | None) -> Iterator[Fi
         yield _exactly("parameters", statement, cost.parameters, limits.parameters, "parameters", known)
 
 
-def judge_pair(asked: Asked, pair: Comparison, *, accept_unfit: bool) -> Iterator[Finding]:
+def judge_pair(asked: Asked, pair: Comparison, analyses: InterimAnalyses, *, accept_unfit: bool) -> Iterator[Finding]:
     """Yield what a comparison says of ``slower`` and ``more_memory``.
 
     Parameters
@@ -74,6 +75,8 @@ def judge_pair(asked: Asked, pair: Comparison, *, accept_unfit: bool) -> Iterato
         Whose limits.
     pair : Comparison
         With the margin of the limit.
+    analyses : InterimAnalyses
+        When its pairs are looked at.
     accept_unfit : bool
         Whether numbers of an unfit machine are believed.
     """
@@ -83,7 +86,7 @@ def judge_pair(asked: Asked, pair: Comparison, *, accept_unfit: bool) -> Iterato
         yield _speed(asked, limits.slower, pair, unfit=unfit)
     if limits.more_memory is not None:
         statement = _than_baseline("peak memory", "larger", limits.more_memory)
-        yield _memory_change(statement, limits.more_memory, pair)
+        yield _memory_change(statement, limits.more_memory, pair, analyses)
 
 
 def judge_answers(measured: Measurement) -> Finding:
@@ -131,7 +134,7 @@ def _speed(asked: Asked, allowed: float, pair: Comparison, *, unfit: bool) -> Fi
     return Finding("slower", statement, verdict, seen, remedy, allowed, observed, low, high, "share")
 
 
-def _memory_change(statement: str, allowed: float, pair: Comparison) -> Finding:
+def _memory_change(statement: str, allowed: float, pair: Comparison, analyses: InterimAnalyses) -> Finding:
     if pair.verdict == "failed":
         failed = next((side for side in (pair.candidate, pair.baseline) if side.failure is not None), pair.candidate)
         return not_measured("more_memory", statement, failed, allowed, "share")
@@ -139,9 +142,9 @@ def _memory_change(statement: str, allowed: float, pair: Comparison) -> Finding:
         (before.memory.peak_bytes, after.memory.peak_bytes)
         for before, after in zip(pair.baseline.trials, pair.candidate.trials, strict=True)
     ]
-    if len(peaks) < 2:
-        return Finding("more_memory", statement, "inconclusive", "a single pair of processes", MORE_TIME, allowed)
-    ratios = median_interval([after / before - 1 for before, after in peaks])
+    ratios = median_at_look([after / before - 1 for before, after in peaks], analyses)
+    if isinstance(ratios, str):
+        return Finding("more_memory", statement, "inconclusive", ratios, MORE_TIME, allowed, unit="share")
     before, after = (sorted(side)[len(side) // 2] for side in zip(*peaks, strict=True))
     verdict = against(ratios.value, (ratios.low, ratios.high), allowed)
     change = _changed(ratios.value, "more", "less")

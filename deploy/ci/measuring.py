@@ -2,8 +2,8 @@
 
 Each task gets an equal share of the time first and ends as soon as its limits are decided. What is left then goes to
 the tasks without a verdict, the most doubtful first, which go on where they stopped. The looks at the samples are
-planned beforehand for all tasks together, so that the probability that any interval of the job misses stays within
-`ERROR`: each task has an equal part of it (Bonferroni).
+planned beforehand for all limits together, so that the probability that any interval of the job misses stays within
+`ERROR`: each limit has an equal part of it (Bonferroni).
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
+from backends.errors import BackendError, one_line
 from benchmarks.answers.reference import Reference
 from benchmarks.arm import PreparedArm
 from benchmarks.comparison import compared
+from benchmarks.errors import BenchmarkError
 from benchmarks.machine.machine import Machine
 from benchmarks.process.measured import Launch, MeasuredProcess
 from benchmarks.records.measurement import Comparison, Cost, Measurement, Trial
@@ -25,14 +27,32 @@ from benchmarks.settings import Settings
 from benchmarks.stats.group_sequential import InterimAnalyses, plan_analyses
 from benchmarks.subject.subject import SubjectSpec
 from deploy.ci.absolute import PERCENTILES, judge_alone, judge_trials
-from deploy.ci.finding import Asked, Finding
+from deploy.ci.finding import Asked, Finding, not_judged
 from deploy.ci.judging import judge_pair
 from deploy.results.bench_grid import reference_of, saying_for
 
-__all__ = ["ERROR", "AloneTask", "PairTask", "Task", "Terms", "analyses_for", "share_out"]
+__all__ = [
+    "ALONE",
+    "ERROR",
+    "FROM_ANY",
+    "RELATIVE",
+    "AloneTask",
+    "PairTask",
+    "Task",
+    "Terms",
+    "analyses_for",
+    "share_out",
+]
 
 ERROR = 0.05
 """Probability that any interval of a job misses, at most."""
+
+RELATIVE = ("slower", "more_memory")
+"""Limits that want the baseline beside the model."""
+FROM_ANY = ("load_ms", "memory_mb")
+"""Limits that each measurement tells."""
+ALONE = (*PERCENTILES, "throughput_per_s")
+"""Limits that want the model alone."""
 
 _PAIRS = 40
 _LOOKS = 6
@@ -42,9 +62,9 @@ _LEAST_S = 1.0
 """In less no process is started and warmed up."""
 
 
-def analyses_for(n_tasks: int) -> InterimAnalyses:
-    """Return when the pairs, or the processes, of one of `n_tasks` measurements are looked at."""
-    return plan_analyses(ERROR / n_tasks, _PAIRS, _LOOKS)
+def analyses_for(n_limits: int) -> InterimAnalyses:
+    """Return when the pairs, or the processes, behind one of `n_limits` limits are looked at."""
+    return plan_analyses(ERROR / n_limits, _PAIRS, _LOOKS)
 
 
 class Task(Protocol):
@@ -79,8 +99,8 @@ class Terms(NamedTuple):
     ----------
     settings : Settings
         Without a budget of its own.
-    n_tasks : int
-        They share the error.
+    n_limits : int
+        That are estimated: they share the error.
     say : callable
         Receives one short line for each step.
     accept_unfit : bool
@@ -90,7 +110,7 @@ class Terms(NamedTuple):
     """
 
     settings: Settings
-    n_tasks: int
+    n_limits: int
     say: Progress
     accept_unfit: bool = False
     launch: Launch = MeasuredProcess
@@ -119,22 +139,25 @@ class PairTask:
     costs: tuple[Cost, Cost]
     terms: Terms
     settings: Settings = field(init=False)
+    refused: str = field(default="", init=False)
     measured: Comparison | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.settings = replace(
             self.terms.settings,
             margin=self.asked.limits.slower or self.terms.settings.margin,
-            analyses=analyses_for(self.terms.n_tasks),
+            analyses=analyses_for(self.terms.n_limits),
             provisional=True,
         )
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """See `Task`."""
+        if self.refused:
+            return not_judged(self.asked.limits, self.refused, (*RELATIVE, *FROM_ANY))
         if self.measured is None:
             return ()
-        rows = list(judge_pair(self.asked, self.measured, accept_unfit=self.terms.accept_unfit))
+        rows = list(judge_pair(self.asked, self.measured, self.settings.analyses, accept_unfit=self.terms.accept_unfit))
         limits = self.asked.limits.model_copy(update={**dict.fromkeys(PERCENTILES), "throughput_per_s": None})
         candidate = self.measured.candidate
         rows += judge_alone(limits, candidate, self.settings.analyses, accept_unfit=self.terms.accept_unfit)
@@ -144,7 +167,7 @@ class PairTask:
     def open(self) -> bool:
         """See `Task`."""
         if self.measured is None:
-            return True
+            return not self.refused
         undecided = self.measured.verdict == "inconclusive"
         return undecided and len(self.measured.log_ratios) < self.settings.analyses.max_pairs
 
@@ -162,18 +185,22 @@ class PairTask:
     def go_on(self, budget_s: float) -> bool:
         """See `Task`."""
         before = 0 if self.measured is None else len(self.measured.log_ratios)
-        self.measured = compare(
-            self.candidate,
-            self.baseline,
-            candidate_reference=self._references[1],
-            baseline_reference=self._references[0],
-            settings=replace(self.settings, budget_s=budget_s),
-            costs=self.costs,
-            progress=saying_for(self.candidate.backend, self.terms.say),
-            launch=self.terms.launch,
-            machine=self.terms.machine,
-            earlier=self.measured,
-        )
+        try:
+            self.measured = compare(
+                self.candidate,
+                self.baseline,
+                candidate_reference=self._references[1],
+                baseline_reference=self._references[0],
+                settings=replace(self.settings, budget_s=budget_s),
+                costs=self.costs,
+                progress=saying_for(self.candidate.backend, self.terms.say),
+                launch=self.terms.launch,
+                machine=self.terms.machine,
+                earlier=self.measured,
+            )
+        except (BackendError, BenchmarkError) as error:
+            self.refused = one_line(error, limit=500)
+            return False
         return len(self.measured.log_ratios) > before
 
     def anew(self) -> None:
@@ -210,24 +237,27 @@ class AloneTask:
     terms: Terms
     settings: Settings = field(init=False)
     analyses: InterimAnalyses = field(init=False)
+    refused: str = field(default="", init=False)
     measured: Measurement | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         tail = any(share > 0.5 and getattr(self.asked.limits, limit) for limit, share in PERCENTILES.items())
         settings = self.terms.settings
         self.settings = replace(settings, block_ns=_TAIL_BLOCK_NS) if tail else settings
-        self.analyses = analyses_for(self.terms.n_tasks)
+        self.analyses = analyses_for(self.terms.n_limits)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """See `Task`."""
+        if self.refused:
+            return not_judged(self.asked.limits, self.refused, (*ALONE, *FROM_ANY))
         return () if self.measured is None else self._judged(self.measured)
 
     @property
     def open(self) -> bool:
         """See `Task`."""
         if self.measured is None:
-            return True
+            return not self.refused
         return len(self.measured.trials) < self.analyses.max_pairs and self._in_doubt(self.measured)
 
     @property
@@ -247,16 +277,20 @@ class AloneTask:
     def go_on(self, budget_s: float) -> bool:
         """See `Task`."""
         before = 0 if self.measured is None else len(self.measured.trials)
-        self.measured = measure(
-            self.candidate,
-            reference=self._reference,
-            settings=replace(self.settings, budget_s=budget_s),
-            progress=saying_for(self.candidate.backend, self.terms.say),
-            launch=self.terms.launch,
-            machine=self.terms.machine,
-            earlier=self.measured,
-            until=self._until,
-        )
+        try:
+            self.measured = measure(
+                self.candidate,
+                reference=self._reference,
+                settings=replace(self.settings, budget_s=budget_s),
+                progress=saying_for(self.candidate.backend, self.terms.say),
+                launch=self.terms.launch,
+                machine=self.terms.machine,
+                earlier=self.measured,
+                until=self._until,
+            )
+        except (BackendError, BenchmarkError) as error:
+            self.refused = one_line(error, limit=500)
+            return False
         return len(self.measured.trials) > before
 
     def anew(self) -> None:

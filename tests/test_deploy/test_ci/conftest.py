@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 
-def write_net(path, *, n_classes=3, scale=1.0, padding=0, external=False):
+def write_net(path, *, n_classes=3, scale=1.0, padding=0, external=False, batch="N"):
     """Write x (N, 4) -> y (N, n_classes): a matrix product, with bytes beside it that nobody reads."""
     weight = scale * np.arange(4 * n_classes, dtype=np.float32).reshape(4, n_classes)
     initializers = [numpy_helper.from_array(weight, "w")]
@@ -17,8 +17,8 @@ def write_net(path, *, n_classes=3, scale=1.0, padding=0, external=False):
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
         "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", n_classes])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, n_classes])],
         initializers,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +108,12 @@ def test_the_schema_that_ships_knows_every_key():
     assert {"models", "budget", "inconclusive", "unfit", "limits"} <= described["properties"].keys()
     slower = json.dumps(described["$defs"]["Limits"]["properties"]["slower"])
     assert '"string"' in slower, "an editor must not mark '3 %' as wrong"
+
+
+def test_the_check_files_of_the_docs_are_legal(tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "ci.md").read_text(encoding="utf-8")
+    blocks = [block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "models:\n  - " in block]
+    assert len(blocks) >= 2
+    for block in blocks:
+        (tmp_path / "deploy-check.yaml").write_text(block, encoding="utf-8")
+        assert load_check_file(tmp_path / "deploy-check.yaml").names() == ("classifier",)

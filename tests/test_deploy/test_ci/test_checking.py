@@ -141,3 +141,19 @@ def test_advice_names_keys_of_the_check_file(job):
     rows = job({"now": 5.0}, {"models": models}, budget_s=4).rows
     assert "shapes names an unknown input 'zz'" in rows[0].reason
     assert "set precision: fp32" in rows[1].reason
+
+
+def test_what_cannot_be_compared_is_a_row_and_the_others_are_judged(job, tmp_path, write_net):
+    write_net(tmp_path / "two.onnx", batch=2)
+    models = [
+        {"model": "two.onnx", "baseline": "before.onnx", "limits": {"larger_file": None}},
+        PAIR,
+    ]
+    report = job({"before": 5.0, "now": 5.0}, {"models": models})
+    assert verdicts(report) == {
+        ("two", "slower"): "failed",
+        ("two", "more_memory"): "failed",
+        ("now", "slower"): "kept",
+    }
+    assert "batch differs" in report.rows[0].reason
+    assert report.exit_code == exit_codes.USAGE
