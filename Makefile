@@ -21,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --bench
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: setup demo lint ruff format types contracts test pytest nightly benchmark slow newest resolve mutants fuzz rounding gpu
-.PHONY: ci-rates published browser coverage lines commands screenshots clean
+.PHONY: rates published browser coverage lines commands screenshots clean
 
 setup: $(STAMP)
 
@@ -111,9 +111,9 @@ coverage: $(STAMP)
 	$(BIN)/python -m coverage report --skip-covered --skip-empty --sort=cover
 
 # How often `deploy check` is right on this machine: alone, and beside a process that keeps a core busy. Two hours.
-ci-rates: $(STAMP)
-	$(BIN)/python tools/ci_rates.py --runs 20 --output ci-rates.jsonl
-	$(BIN)/python tools/ci_rates.py --runs 20 --change none --load 1 --output ci-rates.jsonl
+rates: $(STAMP)
+	$(BIN)/python tools/ci_rates.py --runs 20 --output rates.jsonl
+	$(BIN)/python tools/ci_rates.py --runs 20 --change none --load 1 --output rates.jsonl
 
 # docs/images, from the recorded results of the demo, drawn by Chromium.
 screenshots: $(STAMP)

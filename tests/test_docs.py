@@ -96,7 +96,7 @@ def test_names_in_python_exist(page):
     text = page.read_text(encoding="utf-8")
     if page.name == "CHANGELOG.md":  # the first cell of a row holds what is no more
         text = re.sub(r"^ *\| [^|]*\|", "|", text, flags=re.MULTILINE)
-    for name in sorted(set(re.findall(rf"(?<![-\w])(?:{PACKAGES})(?:\.[A-Za-z_]\w*)+", text)) | _imported(text)):
+    for name in sorted(set(re.findall(rf"(?<![-.\w])(?:{PACKAGES})(?:\.[A-Za-z_]\w*)+", text)) | _imported(text)):
         try:
             _resolve(name)
         except (ImportError, AttributeError) as error:

@@ -3,7 +3,7 @@
     python tools/ci_rates.py --runs 20 --output rates.jsonl
     python tools/ci_rates.py --runs 20 --change none --load 1 --output loaded.jsonl
 
-Each run is a line of the output, so that a study that was stopped goes on. Run by `make ci-rates`.
+Each run is a line of the output, so that a study that was stopped goes on. Run by `make rates`.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ from deploy.run.stages import Stage, stage_key
 __all__ = ["measure_pair", "measured_key", "read_pair"]
 
 _FILE = "comparison.json"
+_NEWER = ("analyses", "fast", "provisional")
+"""Settings that did not exist when the first measurements were kept."""
 
 
 def measured_key(what: Any, grid: Grid, settings: Settings) -> str:
@@ -35,9 +37,10 @@ def measured_key(what: Any, grid: Grid, settings: Settings) -> str:
     """
     (backend,) = grid.backends
     runtime = registry.probe(backend, grid.device).version
-    asked = asdict(settings)
-    if not settings.fast:  # its default leaves the key of a finished measurement as it is
-        del asked["fast"]
+    asked = {**asdict(settings), "analyses": settings.analyses.schedule}
+    for name in _NEWER:  # their defaults leave the key of a finished measurement as it is
+        if getattr(settings, name) == getattr(Settings(), name):
+            del asked[name]
     return stage_key(version("prune-deploy"), what, asdict(grid), asked, identity(), runtime)
 
 
