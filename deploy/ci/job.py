@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,13 +80,13 @@ class Job:
     @property
     def n_tasks(self) -> int:
         """How many measurements its limits want."""
-        return (self._wants_pair + self._wants_alone) * len(list(self._grid.specs(self.files.paths)))
+        return (self._wants_pair + self._wants_alone) * len(self._specs)
 
     @property
     def n_limits(self) -> int:
         """How many of its limits are estimated, on all backends together."""
         asked = sum(getattr(self.limits, limit) is not None for limit in (*RELATIVE, *ALONE, *FROM_ANY))
-        return asked * len(list(self._grid.specs(self.files.paths)))
+        return asked * len(self._specs)
 
     def prepare(self, terms: Terms) -> None:
         """Judge what needs no measurement, and set up the measurements that the others need."""
@@ -99,15 +100,14 @@ class Job:
                     given=self.given,
                     seed=terms.settings.seed,
                 )
-            specs = list(self._grid.specs(self.files.paths))
-            batches = [self._batch(each[-1]) for each in specs]
+            batches = [self._batch(each[-1]) for each in self._specs]
         except (BackendError, InputError) as error:
             self.found += [(static, one) for one in not_judged(self.limits, reason_of(error, limit=500))]
             return
         before = None if self.files.baseline is None else self.costs[self.files.baseline]
         self.found += [(static, one) for one in judge_cost(self.limits, self.costs[self.files.candidate], before)]
-        self._score(specs, terms.say)
-        for each, batch in zip(specs, batches, strict=True):
+        self._score(terms.say)
+        for each, batch in zip(self._specs, batches, strict=True):
             self._set_up(each, batch, terms)
 
     def rows(self, file: CheckFile) -> Iterator[CheckRow]:
@@ -139,9 +139,10 @@ class Job:
         wanted = ALONE if self._wants_pair else (*ALONE, *FROM_ANY)
         return any(getattr(self.limits, limit) is not None for limit in wanted)
 
-    @property
-    def _grid(self) -> Grid:
-        return Grid(
+    @cached_property
+    def _specs(self) -> list[list[SubjectSpec]]:
+        """What is measured, the baseline first: each backend with each number of threads and each batch."""
+        grid = Grid(
             backends=self.model.backends,
             precision=self.model.precision,
             device=self.model.device,
@@ -150,6 +151,7 @@ class Job:
             shapes=self.model.shapes,
             given=self.given,
         )
+        return list(grid.specs(self.files.paths))
 
     def _asked(self, spec: SubjectSpec | None = None, **without: None) -> Asked:
         file = self.model.model
@@ -179,11 +181,11 @@ class Job:
         examples = {name: array.shape for name, array in (reference.inputs if reference else {}).items()}
         return resolve_sizes(specs, batch=spec.batch, shapes=shapes, examples={} if self.given else examples).batch
 
-    def _score(self, specs: Sequence[Sequence[SubjectSpec]], say: Progress) -> None:
+    def _score(self, say: Progress) -> None:
         limit, examples = self.limits.accuracy, self.examples
         if limit is None or examples is None:
             return
-        by_backend = {each[-1].backend: each for each in reversed(specs)}
+        by_backend = {each[-1].backend: each for each in reversed(self._specs)}
         for backend in self.model.backends:
             each = by_backend[backend]
             say(f"{backend}: accuracy of {self.name}")

@@ -117,8 +117,7 @@ def wrong_answers(measured: Iterable[Measurement]) -> Finding | None:
 def _speed(asked: Asked, allowed: float, pair: Comparison, *, unfit: bool) -> Finding:
     statement = _than_baseline("", "slower", allowed)
     if pair.verdict == "failed" or pair.speedup is None:
-        failed = next((side for side in (pair.candidate, pair.baseline) if side.failure is not None), pair.candidate)
-        return not_measured("slower", statement, failed, allowed, "share")
+        return not_measured("slower", statement, _failed_side(pair), allowed, "share")
     speedup = pair.speedup
     observed, low, high = (1 / end - 1 for end in (speedup.value, speedup.high, speedup.low))
     pairs = f"{speedup.n} pairs of processes"
@@ -136,8 +135,7 @@ def _speed(asked: Asked, allowed: float, pair: Comparison, *, unfit: bool) -> Fi
 
 def _memory_change(statement: str, allowed: float, pair: Comparison, analyses: InterimAnalyses) -> Finding:
     if pair.verdict == "failed":
-        failed = next((side for side in (pair.candidate, pair.baseline) if side.failure is not None), pair.candidate)
-        return not_measured("more_memory", statement, failed, allowed, "share")
+        return not_measured("more_memory", statement, _failed_side(pair), allowed, "share")
     peaks = [
         (before.memory.peak_bytes, after.memory.peak_bytes)
         for before, after in zip(pair.baseline.trials, pair.candidate.trials, strict=True)
@@ -153,6 +151,11 @@ def _memory_change(statement: str, allowed: float, pair: Comparison, analyses: I
     return Finding(
         "more_memory", statement, verdict, reason, remedy, allowed, ratios.value, ratios.low, ratios.high, "share"
     )
+
+
+def _failed_side(pair: Comparison) -> Measurement:
+    """Return the model that could not be measured; the candidate where both are to blame, or neither is."""
+    return next((side for side in (pair.candidate, pair.baseline) if side.failure is not None), pair.candidate)
 
 
 def _exactly(
