@@ -110,7 +110,7 @@ coverage: $(STAMP)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --skip-covered --skip-empty --sort=cover
 
-# How often `deploy check` is right on this machine: alone, and beside a process that keeps a core busy. Two hours.
+# How often `deploy check` is right on this machine: alone, and beside a process that keeps a core busy. An hour.
 rates: $(STAMP)
 	$(BIN)/python tools/ci_rates.py --runs 20 --output rates.jsonl
 	$(BIN)/python tools/ci_rates.py --runs 20 --change none --load 1 --output rates.jsonl
