@@ -18,11 +18,13 @@ from benchmarks.stopping import enough_pairs, enough_trials
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.trials import Schedule
 
-__all__ = ["Progress", "Settings", "SubjectSpec", "Until", "compare", "measure"]
+__all__ = ["Progress", "Settings", "SubjectSpec", "Until", "Wanted", "compare", "measure"]
 
 Progress = Callable[[str], None]
 Until = Callable[[Sequence[Trial], bool], str | None]
 """Says of the trials made so far in words why no further one is needed, else None; the flag: the budget is spent."""
+Wanted = Callable[[Sequence[Trial], Sequence[Trial]], bool]
+"""Says of the trials of baseline and candidate whether more pairs are wanted though the verdict is clear."""
 
 
 def measure(
@@ -105,6 +107,7 @@ def compare(
     machine: Machine | None = None,
     journal: Journal | None = None,
     earlier: Comparison | None = None,
+    wanted: Wanted | None = None,
 ) -> Comparison:
     """Measure two models in turn, pair by pair and block by block, until the verdict is clear or the budget ends.
 
@@ -133,6 +136,8 @@ def compare(
         Receives each trial as it ends, so that a run that is killed has lost no more than one.
     earlier : Comparison, optional
         Of the same two on this machine, with ``settings.provisional``: its pairs are the first ones.
+    wanted : callable, optional
+        Whether something else than the verdict wants more pairs; they change no verdict.
 
     Raises
     ------
@@ -167,7 +172,14 @@ def compare(
         for arm, side in zip(arms, earlier.sides, strict=True):
             arm.go_on_from(side)
     schedule = Schedule(arms, settings, say, launch, machine or ThisMachine(), journal, costs)
-    of_baseline, of_candidate = schedule.run(lambda spent: enough_pairs(arms[0], arms[1], settings, spent=spent))
+
+    def enough(spent: bool) -> str | None:
+        ended = enough_pairs(arms[0], arms[1], settings, spent=spent)
+        if ended is None or spent or wanted is None or any(arm.failure is not None for arm in arms):
+            return ended
+        return None if wanted(arms[0].trials, arms[1].trials) else ended
+
+    of_baseline, of_candidate = schedule.run(enough)
     if earlier is not None:
         of_baseline, of_candidate = continued(earlier.baseline, of_baseline), continued(earlier.candidate, of_candidate)
     return compared(of_baseline, of_candidate, costs, settings, ended=of_baseline.ended)

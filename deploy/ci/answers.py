@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks.arm import PreparedArm
+from benchmarks.machine.machine import Machine
 from benchmarks.records.measurement import Measurement
 from benchmarks.runner import Progress, measure
 from benchmarks.settings import Settings
@@ -18,7 +19,9 @@ _MOST = 4
 """Of several inputs that were given, so many are looked at."""
 
 
-def answers_beside(candidate: SubjectSpec, baseline: SubjectSpec, settings: Settings, say: Progress) -> Measurement:
+def answers_beside(
+    candidate: SubjectSpec, baseline: SubjectSpec, settings: Settings, say: Progress, machine: Machine | None = None
+) -> Measurement:
     """Compare the compiled candidate with the reference answers of its baseline, to the same inputs.
 
     Parameters
@@ -29,6 +32,8 @@ def answers_beside(candidate: SubjectSpec, baseline: SubjectSpec, settings: Sett
         Of the job.
     say : callable
         Receives one short line for each step.
+    machine : Machine, optional
+        Its lock; left out: this one's.
 
     Returns
     -------
@@ -39,12 +44,12 @@ def answers_beside(candidate: SubjectSpec, baseline: SubjectSpec, settings: Sett
     arm = PreparedArm.prepare(baseline, None, reference_of(baseline.model), settings, say)
     quick = replace(settings.quick(), trials=1)
     if arm.failure is not None or not arm.references:
-        return measure(baseline, settings=quick, progress=say)
+        return measure(baseline, settings=quick, progress=say, machine=machine)
     given = replace(candidate, given=GivenInputs(), shapes=arm.sizes.shapes, batch=None)
     measured = None
     for reference in arm.references[:_MOST]:
         named = replace(reference, source=f"the baseline, by {reference.source}")
-        measured = measure(given, reference=named, settings=quick, progress=say)
+        measured = measure(given, reference=named, settings=quick, progress=say, machine=machine)
         if measured.failure is not None:
             break
     assert measured is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,13 +12,13 @@ from benchmarks.process.measured import Launch, MeasuredProcess
 from benchmarks.runner import Progress
 from benchmarks.settings import Settings
 from benchmarks.subject.backend_options import require_backends
+from deploy.ci.budget import PatientMachine, Task, share_out
 from deploy.ci.check_file import CheckFile
 from deploy.ci.check_report import CheckReport
-from deploy.ci.finding import Finding
 from deploy.ci.git import commit_of
 from deploy.ci.job import Job
 from deploy.ci.machine import hardware_fingerprint
-from deploy.ci.measuring import Terms, share_out
+from deploy.ci.measuring import Terms
 from deploy.files.advice import CHECK, advised
 
 __all__ = ["check"]
@@ -47,7 +46,8 @@ def check(
     path : Path
         Of the check file: paths in it are relative to its folder.
     budget_s : float, optional
-        Seconds of the whole job; by default the check file's, or 60 for each measurement.
+        Seconds of the whole job; by default the check file's, or 60 for each measurement. Waiting for another
+        measurement on the machine does not count.
     accept_unfit : bool, default=False
         Whether numbers of an unfit machine are believed.
     say : callable
@@ -62,7 +62,7 @@ def check(
     BackendError
         A backend is not usable here.
     """
-    machine = machine or ThisMachine()
+    machine = PatientMachine(machine or ThisMachine())
     now_s, watch = machine.now_s, Watch()
     started_s = now_s()
     folder = path.resolve().parent
@@ -77,13 +77,12 @@ def check(
     tasks = [task for job in jobs for task in job.tasks]
     share_out(tasks, started_s + budget_s, now_s)
     retried = False
-    if again := [task for task in tasks if _retries(file, task.findings)]:
+    if again := [task for task in tasks if _retries(file, task)]:
         say(f"once more: {len(again)} of {len(tasks)} measurements have no verdict")
-        retried = True
         for task in again:
             if any(one.verdict == "unfit" for one in task.findings):
                 task.anew()
-        share_out(again, now_s() + budget_s, now_s)
+        retried = share_out(again, now_s() + budget_s, now_s)
     for task in tasks:
         task.close()
     environment = watch.finish()
@@ -103,6 +102,8 @@ def check(
     )
 
 
-def _retries(file: CheckFile, findings: Sequence[Finding]) -> bool:
-    policies = {"inconclusive": file.inconclusive, "unfit": file.unfit}
-    return any(policies.get(one.verdict) == "retry" for one in findings)
+def _retries(file: CheckFile, task: Task) -> bool:
+    """Say whether more time could bring what the policy asks for."""
+    verdicts = {one.verdict for one in task.findings}
+    anew = "unfit" in verdicts and file.unfit == "retry"
+    return anew or ("inconclusive" in verdicts and file.inconclusive == "retry" and task.open)

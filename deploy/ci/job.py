@@ -203,7 +203,7 @@ class Job:
         if self.limits.answers == "same" and len(specs) == 2:
             asked = self._asked(candidate)
             try:
-                beside = answers_beside(candidate, specs[0], terms.settings, terms.say)
+                beside = answers_beside(candidate, specs[0], terms.settings, terms.say, terms.machine)
             except (BackendError, BenchmarkError) as error:
                 failed = not_judged(self.limits, reason_of(error, limit=500), ("answers",))
                 self.found += [(asked, one) for one in failed]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
-from benchmarks.records.measurement import Comparison, Cost, Measurement
+from benchmarks.records.measurement import Comparison, Cost, Measurement, Trial
 from benchmarks.stats.group_sequential import InterimAnalyses
 from deploy.ci.absolute import median_at_look
 from deploy.ci.check_file import Limits, Policy
@@ -13,7 +13,7 @@ from deploy.ci.check_report import Outcome, RowVerdict
 from deploy.ci.finding import MORE_TIME, QUIETER, WRONG, Asked, Finding, against, in_mb, not_measured, why_unfit
 from deploy.report.formatting import count, percent
 
-__all__ = ["judge_answers", "judge_cost", "judge_pair", "outcome_of", "wrong_answers"]
+__all__ = ["judge_answers", "judge_cost", "judge_memory", "judge_pair", "outcome_of", "wrong_answers"]
 
 _MB = 10**6
 
@@ -85,8 +85,42 @@ def judge_pair(asked: Asked, pair: Comparison, analyses: InterimAnalyses, *, acc
     if limits.slower is not None:
         yield _speed(asked, limits.slower, pair, unfit=unfit)
     if limits.more_memory is not None:
-        statement = _than_baseline("peak memory", "larger", limits.more_memory)
-        yield _memory_change(statement, limits.more_memory, pair, analyses)
+        if pair.verdict == "failed":
+            statement = _of_memory(limits.more_memory)
+            yield not_measured("more_memory", statement, _failed_side(pair), limits.more_memory, "share")
+        else:
+            yield judge_memory(limits.more_memory, pair.baseline.trials, pair.candidate.trials, analyses)
+
+
+def judge_memory(
+    allowed: float, baseline: Sequence[Trial], candidate: Sequence[Trial], analyses: InterimAnalyses
+) -> Finding:
+    """Return what the trials of two models say of ``more_memory``.
+
+    Parameters
+    ----------
+    allowed : float
+        Share of the baseline's peak.
+    baseline, candidate : sequence of Trial
+        Of equal length: pairs.
+    analyses : InterimAnalyses
+        When the pairs are looked at.
+    """
+    statement = _of_memory(allowed)
+    peaks = [
+        (before.memory.peak_bytes, after.memory.peak_bytes) for before, after in zip(baseline, candidate, strict=True)
+    ]
+    ratios = median_at_look([after / before - 1 for before, after in peaks], analyses)
+    if isinstance(ratios, str):
+        return Finding("more_memory", statement, "inconclusive", ratios, MORE_TIME, allowed, unit="share")
+    before, after = (sorted(side)[len(side) // 2] for side in zip(*peaks, strict=True))
+    verdict = against(ratios.value, (ratios.low, ratios.high), allowed)
+    change = _changed(ratios.value, "more", "less")
+    reason = f"{change} ({_signed(ratios.low)} to {_signed(ratios.high)}): {in_mb(before)} before, {in_mb(after)} now"
+    remedy = MORE_TIME if verdict == "inconclusive" else ""
+    return Finding(
+        "more_memory", statement, verdict, reason, remedy, allowed, ratios.value, ratios.low, ratios.high, "share"
+    )
 
 
 def judge_answers(measured: Measurement) -> Finding:
@@ -133,26 +167,6 @@ def _speed(asked: Asked, allowed: float, pair: Comparison, *, unfit: bool) -> Fi
     return Finding("slower", statement, verdict, seen, remedy, allowed, observed, low, high, "share")
 
 
-def _memory_change(statement: str, allowed: float, pair: Comparison, analyses: InterimAnalyses) -> Finding:
-    if pair.verdict == "failed":
-        return not_measured("more_memory", statement, _failed_side(pair), allowed, "share")
-    peaks = [
-        (before.memory.peak_bytes, after.memory.peak_bytes)
-        for before, after in zip(pair.baseline.trials, pair.candidate.trials, strict=True)
-    ]
-    ratios = median_at_look([after / before - 1 for before, after in peaks], analyses)
-    if isinstance(ratios, str):
-        return Finding("more_memory", statement, "inconclusive", ratios, MORE_TIME, allowed, unit="share")
-    before, after = (sorted(side)[len(side) // 2] for side in zip(*peaks, strict=True))
-    verdict = against(ratios.value, (ratios.low, ratios.high), allowed)
-    change = _changed(ratios.value, "more", "less")
-    reason = f"{change} ({_signed(ratios.low)} to {_signed(ratios.high)}): {in_mb(before)} before, {in_mb(after)} now"
-    remedy = MORE_TIME if verdict == "inconclusive" else ""
-    return Finding(
-        "more_memory", statement, verdict, reason, remedy, allowed, ratios.value, ratios.low, ratios.high, "share"
-    )
-
-
 def _failed_side(pair: Comparison) -> Measurement:
     """Return the model that could not be measured; the candidate where both are to blame, or neither is."""
     return next((side for side in (pair.candidate, pair.baseline) if side.failure is not None), pair.candidate)
@@ -168,6 +182,10 @@ def _exactly(
 ) -> Finding:
     verdict: RowVerdict = "kept" if observed <= allowed else "broken"
     return Finding(limit, statement, verdict, reason, "", allowed, observed, unit=unit)
+
+
+def _of_memory(allowed: float) -> str:
+    return _than_baseline("peak memory", "larger", allowed)
 
 
 def _than_baseline(what: str, how: str, allowed: float) -> str:

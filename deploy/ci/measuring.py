@@ -1,18 +1,17 @@
-"""The measurements of a job, and how its time is shared out: whatever is in doubt gets what the others leave.
+"""The measurements of a job, as tasks that can go on where they stopped (`deploy.ci.budget` shares out the time).
 
-Each task gets an equal share of the time first and ends as soon as its limits are decided. What is left then goes to
-the tasks without a verdict, the most doubtful first, which go on where they stopped. The looks at the samples are
-planned beforehand for all limits together, so that the probability that any interval of the job misses stays within
-`ERROR`: each limit has an equal part of it (Bonferroni).
+The looks at the samples are planned beforehand for all limits together, so that the probability that any interval of
+the job misses stays within `ERROR`: each limit has an equal part of it (Bonferroni). Where a share of the time ends is
+no look: a task ends before the time is over only at one that was planned.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from backends.errors import BackendError, one_line
 from benchmarks.answers.reference import Reference
@@ -27,8 +26,9 @@ from benchmarks.settings import Settings
 from benchmarks.stats.group_sequential import InterimAnalyses, plan_analyses
 from benchmarks.subject.subject import SubjectSpec
 from deploy.ci.absolute import PERCENTILES, judge_alone, judge_trials
+from deploy.ci.check_file import Limits
 from deploy.ci.finding import Asked, Finding, not_judged
-from deploy.ci.judging import judge_pair
+from deploy.ci.judging import judge_memory, judge_pair
 from deploy.results.bench_grid import reference_of, saying_for
 
 __all__ = [
@@ -38,10 +38,8 @@ __all__ = [
     "RELATIVE",
     "AloneTask",
     "PairTask",
-    "Task",
     "Terms",
     "analyses_for",
-    "share_out",
 ]
 
 ERROR = 0.05
@@ -58,38 +56,11 @@ _PAIRS = 40
 _LOOKS = 6
 _TAIL_BLOCK_NS = 100_000_000
 """Of a block where a percentile beyond the median is asked for: it wants many calls."""
-_LEAST_S = 1.0
-"""In less no process is started and warmed up."""
 
 
 def analyses_for(n_limits: int) -> InterimAnalyses:
     """Return when the pairs, or the processes, behind one of `n_limits` limits are looked at."""
     return plan_analyses(ERROR / n_limits, _PAIRS, _LOOKS)
-
-
-class Task(Protocol):
-    """One measurement that can go on where it stopped."""
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """What is known of its limits so far."""
-
-    @property
-    def open(self) -> bool:
-        """Whether more time could bring a verdict."""
-
-    @property
-    def doubt(self) -> float:
-        """How far it is from a verdict; infinite where nothing is known."""
-
-    def go_on(self, budget_s: float) -> bool:
-        """Measure for so long, or until it is decided; return whether anything was added."""
-
-    def anew(self) -> None:
-        """Forget what was measured: the machine was not fit."""
-
-    def close(self) -> None:
-        """Take the last look at what was measured."""
 
 
 class Terms(NamedTuple):
@@ -158,9 +129,8 @@ class PairTask:
         if self.measured is None:
             return ()
         rows = list(judge_pair(self.asked, self.measured, self.settings.analyses, accept_unfit=self.terms.accept_unfit))
-        limits = self.asked.limits.model_copy(update={**dict.fromkeys(PERCENTILES), "throughput_per_s": None})
         candidate = self.measured.candidate
-        rows += judge_alone(limits, candidate, self.settings.analyses, accept_unfit=self.terms.accept_unfit)
+        rows += judge_alone(self._absolute, candidate, self.settings.analyses, accept_unfit=self.terms.accept_unfit)
         return tuple(rows)
 
     @property
@@ -168,14 +138,33 @@ class PairTask:
         """See `Task`."""
         if self.measured is None:
             return not self.refused
-        undecided = self.measured.verdict == "inconclusive"
-        return undecided and len(self.measured.log_ratios) < self.settings.analyses.max_pairs
+        if self.measured.verdict == "inconclusive":
+            return len(self.measured.log_ratios) < self.settings.analyses.max_pairs
+        trials = [side.trials for side in self.measured.sides]
+        return self.measured.verdict != "failed" and self._wants_more(trials[0], trials[1])
 
     @property
     def doubt(self) -> float:
-        """Width of the interval beside the margin."""
+        """Width of the interval beside the margin; of a clear speed, that of the other limits."""
+        if self.measured is not None and self.measured.verdict != "inconclusive":
+            return _widest(self.findings)
         speedup = None if self.measured is None else self.measured.speedup
         return math.inf if speedup is None else math.log(speedup.high / speedup.low) / self.settings.margin
+
+    @cached_property
+    def _absolute(self) -> Limits:
+        return self.asked.limits.model_copy(update={**dict.fromkeys(PERCENTILES), "throughput_per_s": None})
+
+    def _wants_more(self, baseline: Sequence[Trial], candidate: Sequence[Trial]) -> bool:
+        """Say whether a limit beside the speed is in doubt, and a look at it still comes."""
+        analyses, allowed = self.settings.analyses, self.asked.limits.more_memory
+
+        def judged() -> Iterator[Finding]:
+            yield from judge_trials(self._absolute, candidate, 1, analyses)
+            if allowed is not None:
+                yield judge_memory(allowed, baseline, candidate, analyses)
+
+        return len(candidate) < analyses.max_pairs and _any_in_doubt(judged())
 
     @cached_property
     def _references(self) -> tuple[Reference | None, Reference | None]:
@@ -197,6 +186,7 @@ class PairTask:
                 launch=self.terms.launch,
                 machine=self.terms.machine,
                 earlier=self.measured,
+                wanted=self._wants_more,
             )
         except (BackendError, BenchmarkError) as error:
             self.refused = one_line(error, limit=500)
@@ -258,17 +248,15 @@ class AloneTask:
         """See `Task`."""
         if self.measured is None:
             return not self.refused
-        return len(self.measured.trials) < self.analyses.max_pairs and self._in_doubt(self.measured)
+        n = len(self.measured.trials)
+        looked_at = max((look for look, _ in self.analyses.schedule if look <= n), default=0)
+        seen = self.measured.model_copy(update={"trials": self.measured.trials[:looked_at]})
+        return n < self.analyses.max_pairs and self.measured.failure is None and _any_in_doubt(self._judged(seen))
 
     @property
     def doubt(self) -> float:
         """Largest width of an undecided interval beside its limit."""
-        widths = [
-            (one.high - one.low) / one.allowed if one.high is not None and one.low is not None else math.inf
-            for one in self.findings
-            if one.verdict == "inconclusive" and one.allowed
-        ]
-        return max(widths, default=math.inf if self.measured is None else 0.0)
+        return math.inf if self.measured is None else _widest(self.findings)
 
     @cached_property
     def _reference(self) -> Reference | None:
@@ -299,15 +287,12 @@ class AloneTask:
 
     def close(self) -> None:
         """See `Task`."""
-        if self.measured is not None and self._in_doubt(self.measured):
+        if self.measured is not None and _any_in_doubt(self.findings):
             self.analyses = self.analyses.shortened(len(self.measured.trials)) or self.analyses
 
     def _judged(self, measured: Measurement) -> tuple[Finding, ...]:
         judged = judge_alone(self.asked.limits, measured, self.analyses, accept_unfit=self.terms.accept_unfit)
         return tuple(judged)
-
-    def _in_doubt(self, measured: Measurement) -> bool:
-        return any(one.verdict == "inconclusive" for one in self._judged(measured))
 
     def _until(self, trials: Sequence[Trial], spent: bool) -> str | None:
         n = len(trials)
@@ -317,45 +302,22 @@ class AloneTask:
             return f"{n} processes, the most that are started"
         if all(n != look for look, _ in self.analyses.schedule):
             return None
-        judged = judge_trials(self.asked.limits, trials, self.batch, self.analyses)
-        undecided = any(one.verdict == "inconclusive" for one in judged)
+        undecided = _any_in_doubt(judge_trials(self.asked.limits, trials, self.batch, self.analyses))
         return None if undecided else f"decided after {n} processes"
 
 
-def share_out(tasks: Sequence[Task], deadline_s: float, now_s: Callable[[], float]) -> None:
-    """Measure all tasks until they are decided or the time is over.
+def _any_in_doubt(findings: Iterable[Finding]) -> bool:
+    return any(one.verdict == "inconclusive" for one in findings)
 
-    Parameters
-    ----------
-    tasks : sequence of Task
-        In the order of the check file.
-    deadline_s : float
-        On the clock of `now_s`.
-    now_s : callable
-        Seconds.
-    """
-    lost_s = 0.0
 
-    def go_on(task: Task, share_s: float) -> bool:
-        # What a task takes beside its budget, to get ready and to end its last process, is taken from it.
-        nonlocal lost_s
-        before_s, granted_s = now_s(), max(_LEAST_S, share_s - lost_s)
-        added = task.go_on(granted_s)
-        lost_s = max(lost_s, now_s() - before_s - granted_s)
-        return added
-
-    fresh = [task for task in tasks if not task.findings]
-    others = sum(task.open for task in tasks if task.findings)
-    for index, task in enumerate(fresh):
-        go_on(task, (deadline_s - now_s()) / (len(fresh) - index + others))
-    exhausted: set[int] = set()
-    while (left := deadline_s - now_s()) > _LEAST_S:
-        doubtful = [task for task in tasks if task.open and id(task) not in exhausted]
-        if not doubtful:
-            return
-        task = max(doubtful, key=lambda one: one.doubt)
-        if not go_on(task, left / len(doubtful)):
-            exhausted.add(id(task))
+def _widest(findings: Iterable[Finding]) -> float:
+    """Return the largest width of an undecided interval beside its limit; infinite where one has no interval."""
+    widths = [
+        (one.high - one.low) / one.allowed if one.high is not None and one.low is not None and one.allowed else math.inf
+        for one in findings
+        if one.verdict == "inconclusive"
+    ]
+    return max(widths, default=0.0)
 
 
 def _reference(spec: SubjectSpec, settings: Settings, say: Progress) -> Reference | None:
