@@ -10,7 +10,7 @@ from benchmarks.records.measurement import Interval, Measurement, Trial
 from benchmarks.stats.group_sequential import InterimAnalyses
 from benchmarks.stats.summary import percentile_interval, supports
 from deploy.ci.check_file import Limits
-from deploy.ci.finding import MORE_TIME, QUIETER, Finding, against, in_mb, not_measured, why_unfit
+from deploy.ci.finding import QUIETER, Finding, against, in_mb, not_measured, to_decide, why_unfit
 from deploy.report.formatting import duration, rate
 
 __all__ = ["PERCENTILES", "judge_alone", "judge_trials", "median_at_look"]
@@ -66,7 +66,7 @@ def judge_trials(limits: Limits, trials: Sequence[Trial], batch: int, analyses: 
     """
     for limit, statement, allowed, unit, write, interval in _absolute(limits, trials, batch, analyses):
         if isinstance(interval, str):
-            yield Finding(limit, statement, "inconclusive", interval, MORE_TIME, allowed, unit=unit)
+            yield Finding(limit, statement, "inconclusive", interval, to_decide(len(trials)), allowed, unit=unit)
             continue
         # A rate has a limit from below.
         sign = -1 if limit == "throughput_per_s" else 1
@@ -81,7 +81,7 @@ def judge_trials(limits: Limits, trials: Sequence[Trial], batch: int, analyses: 
             statement,
             verdict,
             f"not decided: {reason}" if undecided else reason,
-            MORE_TIME if undecided else "",
+            to_decide(len(trials)) if undecided else "",
             allowed,
             interval.value,
             interval.low,

@@ -11,7 +11,7 @@ from deploy.ci.check_report import CheckRow, Outcome, RowVerdict
 from deploy.files.advice import fitting
 
 __all__ = [
-    "MORE_TIME",
+    "MOST",
     "QUIETER",
     "WRONG",
     "Asked",
@@ -20,12 +20,16 @@ __all__ = [
     "in_mb",
     "not_judged",
     "not_measured",
+    "to_decide",
     "why_unfit",
 ]
 
 WRONG = "WrongAnswersError"
 """Kind of failure of a model that answers wrongly."""
-MORE_TIME = "give it more time: --budget"
+MOST = 40
+"""Processes of one model, or pairs of them, at most."""
+_MORE_TIME = "give it more time: --budget"
+_NO_MORE = "more time does not tell: choose another limit, or set inconclusive: warn"
 QUIETER = "measure again when the machine is quieter, or accept its numbers with --accept-unfit"
 
 _MB = 10**6
@@ -128,6 +132,11 @@ def against(value: float, interval: Sequence[float], allowed: float) -> RowVerdi
     if high <= allowed:
         return "kept"
     return "broken" if low > allowed and value > allowed else "inconclusive"
+
+
+def to_decide(n: int) -> str:
+    """Return what to do about a limit that `n` processes, or pairs of them, leave in doubt."""
+    return _MORE_TIME if n < MOST else _NO_MORE
 
 
 def why_unfit(sides: Iterable[Measurement]) -> str:

@@ -10,7 +10,7 @@ from benchmarks.stats.group_sequential import InterimAnalyses
 from deploy.ci.absolute import median_at_look
 from deploy.ci.check_file import Limits, Policy
 from deploy.ci.check_report import Outcome, RowVerdict
-from deploy.ci.finding import MORE_TIME, QUIETER, WRONG, Asked, Finding, against, in_mb, not_measured, why_unfit
+from deploy.ci.finding import QUIETER, WRONG, Asked, Finding, against, in_mb, not_measured, to_decide, why_unfit
 from deploy.report.formatting import count, percent
 
 __all__ = ["judge_answers", "judge_cost", "judge_memory", "judge_pair", "outcome_of", "wrong_answers"]
@@ -112,12 +112,12 @@ def judge_memory(
     ]
     ratios = median_at_look([after / before - 1 for before, after in peaks], analyses)
     if isinstance(ratios, str):
-        return Finding("more_memory", statement, "inconclusive", ratios, MORE_TIME, allowed, unit="share")
+        return Finding("more_memory", statement, "inconclusive", ratios, to_decide(len(peaks)), allowed, unit="share")
     before, after = (sorted(side)[len(side) // 2] for side in zip(*peaks, strict=True))
     verdict = against(ratios.value, (ratios.low, ratios.high), allowed)
     change = _changed(ratios.value, "more", "less")
     reason = f"{change} ({_signed(ratios.low)} to {_signed(ratios.high)}): {in_mb(before)} before, {in_mb(after)} now"
-    remedy = MORE_TIME if verdict == "inconclusive" else ""
+    remedy = to_decide(len(peaks)) if verdict == "inconclusive" else ""
     return Finding(
         "more_memory", statement, verdict, reason, remedy, allowed, ratios.value, ratios.low, ratios.high, "share"
     )
@@ -163,7 +163,7 @@ def _speed(asked: Asked, allowed: float, pair: Comparison, *, unfit: bool) -> Fi
     elif pair.verdict == "slower":
         verdict, remedy = "broken", asked.explain and f"see why: {asked.explain}"
     elif pair.verdict == "inconclusive":
-        verdict, seen, remedy = "inconclusive", f"not decided: {seen}; {pair.ended}", MORE_TIME
+        verdict, seen, remedy = "inconclusive", f"not decided: {seen}; {pair.ended}", to_decide(len(pair.log_ratios))
     return Finding("slower", statement, verdict, seen, remedy, allowed, observed, low, high, "share")
 
 

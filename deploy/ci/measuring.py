@@ -27,7 +27,7 @@ from benchmarks.stats.group_sequential import InterimAnalyses, plan_analyses
 from benchmarks.subject.subject import SubjectSpec
 from deploy.ci.absolute import PERCENTILES, judge_alone, judge_trials
 from deploy.ci.check_file import Limits
-from deploy.ci.finding import Asked, Finding, not_judged
+from deploy.ci.finding import MOST, Asked, Finding, not_judged
 from deploy.ci.judging import judge_memory, judge_pair
 from deploy.results.bench_grid import reference_of, saying_for
 
@@ -52,7 +52,6 @@ FROM_ANY = ("load_ms", "memory_mb")
 ALONE = (*PERCENTILES, "throughput_per_s")
 """Limits that want the model alone."""
 
-_PAIRS = 40
 _LOOKS = 6
 _TAIL_BLOCK_NS = 100_000_000
 """Of a block where a percentile beyond the median is asked for: it wants many calls."""
@@ -60,7 +59,7 @@ _TAIL_BLOCK_NS = 100_000_000
 
 def analyses_for(n_limits: int) -> InterimAnalyses:
     """Return when the pairs, or the processes, behind one of `n_limits` limits are looked at."""
-    return plan_analyses(ERROR / n_limits, _PAIRS, _LOOKS)
+    return plan_analyses(ERROR / n_limits, MOST, _LOOKS)
 
 
 class Terms(NamedTuple):

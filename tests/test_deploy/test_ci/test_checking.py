@@ -4,30 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.validation.simulated_machine import Service, SimulatedMachine, Weather
+from benchmarks.validation.simulated_machine import Weather
 from deploy import exit_codes
 from deploy.ci.check_file import CheckFile
 from deploy.ci.check_report import load_check
 from deploy.ci.checking import check
-
-MS = 1e6
-
-
-@pytest.fixture(name="job")
-def _job(tmp_path, write_net):
-    """Give what runs a job whose models take as long as is said."""
-
-    def run(latencies_ms, document, *, seed=0, luck=0.01, weather=None, budget_s=None):
-        services = {name: Service(median_ns=ms * MS, sigma=0.02) for name, ms in latencies_ms.items()}
-        for name in latencies_ms:
-            write_net(tmp_path / f"{name}.onnx")
-        machine = SimulatedMachine(services, seed=seed, luck=luck, weather=weather)
-        models = [{"backends": "null", "threads": 1, **model} for model in document.pop("models")]
-        file = CheckFile.model_validate({"models": models, **document})
-        path = tmp_path / "deploy-check.yaml"
-        return check(file, path, budget_s=budget_s, launch=machine.launch, machine=machine)
-
-    return run
 
 
 def verdicts(report):
