@@ -230,11 +230,13 @@ def load_check_file(path: Path) -> CheckFile:
     CheckFileError
         It is missing, is neither, or has an unknown, missing or illegal key.
     """
-    document = _table(path) if path.suffix == ".toml" else _read(path, strict_yaml)
-    if document is None:
+    is_toml = path.suffix == ".toml"
+    document = _table(path) if is_toml else _read(path, strict_yaml)
+    if document is None and is_toml:
         raise CheckFileError(f"{path} has no table [tool.deploy.check]")
     if not isinstance(document, dict):
-        raise CheckFileError(f"{path}: a check file is a mapping of keys to values, got {type(document).__name__}")
+        got = "an empty file" if document is None else type(document).__name__
+        raise CheckFileError(f"{path}: a check file is a mapping of keys to values, got {got}")
     try:
         return CheckFile.model_validate(document)
     except ValidationError as error:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from benchmarks.errors import InputError
 from deploy.ci.check_file import find_check_file, load_check_file, schema
+from deploy.ci.check_report import CheckReport
 from deploy.ci.checking import check as check_models
+from deploy.ci.formats.github import command
 from deploy.ci.formats.page import write_check_page
-from deploy.ci.formats.registry import FORMATS, require_format, save_as, show, writes_of
+from deploy.ci.formats.registry import FORMATS, Write, require_format, save_as, show, writes_of
 from deploy.ci.history.store import add_report, require_history
 from deploy.cli import options as given
-from deploy.cli.output import leave, print_json, tell
+from deploy.cli.output import leave, print_json, print_line, tell
+from deploy.errors import OutputError, is_mistake
 from deploy.files.atomic import require_writable
 
 __all__ = ["check"]
@@ -56,24 +63,62 @@ def check(
     if schema_:
         print_json(schema())
         return
-    path = file or find_check_file(Path())
-    asked = load_check_file(path)
-    if only:
-        asked = asked.only(only)
+    if json and format_ != "terminal":
+        raise InputError("--json is --format json: leave one of them out")
     wanted = "json" if json else require_format(format_)
-    writes = writes_of(write or ())
-    for target in filter(None, (output, page)):
-        require_writable(target)
-    if history is not None:
-        require_history(history)
-    report = check_models(asked, path, budget_s=budget, accept_unfit=accept_unfit, say=tell)
+    with _annotated(wanted):
+        path = file or find_check_file(Path())
+        asked = load_check_file(path)
+        if only:
+            asked = asked.only(only)
+        writes = writes_of(write or ())
+        _require_apart([*filter(None, (output, page, history)), *(one.path for one in writes)])
+        for target in filter(None, (output, page)):
+            require_writable(target)
+        if history is not None:
+            require_history(history)
+        report = check_models(asked, path, budget_s=budget, accept_unfit=accept_unfit, say=tell)
+        written: dict[str, str] = {}
+        try:
+            _write(report, output, page, writes, history, written)
+        finally:  # what was measured for minutes is told, whatever cannot be written
+            show(report, wanted, page=written.pop("page", ""), files=written, verbose=verbose)
+    leave(report.exit_code, told=True)
+
+
+@contextmanager
+def _annotated(format_: str) -> Iterator[None]:
+    """Let a mistake stand at the run on GitHub as well, which shows a log only to those who open it."""
+    try:
+        yield
+    except Exception as error:
+        if format_ == "github" and is_mistake(error):
+            print_line(command("error", " ".join(str(error).split()), title="deploy check"))
+        raise
+
+
+def _require_apart(targets: Sequence[Path]) -> None:
+    places = [os.path.realpath(target) for target in targets]
+    if twice := next((one for one, place in zip(targets, places, strict=True) if places.count(place) > 1), None):
+        raise OutputError(f"{twice} is named for two results: name another file for one of them")
+
+
+def _write(
+    report: CheckReport,
+    output: Path | None,
+    page: Path | None,
+    writes: Sequence[Write],
+    history: Path | None,
+    written: dict[str, str],
+) -> None:
+    """Write all files, and note in `written` those that are there."""
     if output is not None:
         report.save(output)
+        written["report"] = str(output)
     if page is not None:
         write_check_page(report, page)
+        written["page"] = str(page)
     save_as(report, writes)
     if history is not None:
         add_report(history, report)
-    files = {name: str(target) for name, target in (("report", output), ("history", history)) if target is not None}
-    show(report, wanted, page="" if page is None else str(page), files=files, verbose=verbose)
-    leave(report.exit_code, told=True)
+        written["history"] = str(history)

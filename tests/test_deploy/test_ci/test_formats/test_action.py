@@ -135,7 +135,9 @@ def test_a_mistake_in_the_check_file_is_one_line_and_no_report(repository):
     done = run_step("Check", repository, defaults(), {}, outputs)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert outputs["check"].keys() == {"folder"}, "the later steps look for a report"
+    assert outputs["check"].keys() == {"folder", "exit-code"}, "the later steps look for a report"
+    assert outputs["check"]["exit-code"] == "2"
+    assert done.stdout == f"::error title=deploy check::{done.stderr.removeprefix('deploy: ')}"
 
 
 def test_the_action_installs_its_own_folder_with_what_was_asked_for(repository, tmp_path):
