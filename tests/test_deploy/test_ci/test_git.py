@@ -152,5 +152,77 @@ def test_the_commit_is_named_with_what_is_not_committed(repository):
     with (repository / "models" / "net.onnx").open("ab") as file:
         file.write(b"\0")
     git(repository, "checkout", "--quiet", "--detach")
-    commit = commit_of(repository)
+    commit = commit_of(repository, {})
     assert (commit.branch, commit.dirty) == (None, True)
+
+
+def test_a_job_that_checked_out_no_branch_names_its_own(repository):
+    git(repository, "checkout", "--quiet", "--detach")
+    sha = commit_of(repository, {}).sha
+    gitlab = {"CI_COMMIT_SHA": sha, "CI_COMMIT_BRANCH": "main"}
+    github = {"GITHUB_SHA": sha, "GITHUB_REF": "refs/heads/feature/x"}
+    assert commit_of(repository, gitlab).branch == "main"
+    assert commit_of(repository, github).branch == "feature/x"
+    assert commit_of(repository, {**gitlab, "CI_COMMIT_SHA": "0" * 40}).branch is None
+    assert commit_of(repository, {**github, "GITHUB_REF": "refs/pull/7/merge"}).branch is None
+
+
+def test_links_are_followed_as_they_were(repository):
+    for name, target in (
+        ("latest.onnx", "models/net.onnx"),
+        ("current", "bundle"),
+        ("models/up.onnx", "../latest.onnx"),
+    ):
+        (repository / name).symlink_to(target)
+    for name, target in (("out.onnx", "../net.onnx"), ("round.onnx", "round.onnx"), ("root.onnx", "/net.onnx")):
+        (repository / name).symlink_to(target)
+    git(repository, "add", ".")
+    git(repository, "commit", "--quiet", "--message", "links")
+    for name in (*good, "current/model.onnx"):
+        assert classes(baseline_of(repository, "git:HEAD", name, "baseline")) == 5
+    assert classes(baseline_of(repository, "git:HEAD~2:bundle", "current", "baseline")) == 3
+    for name in bad:
+        with pytest.raises(CheckFileError, match=rf"{name} is a link to .*, which leads to no file of the repository"):
+            baseline_of(repository, "git:HEAD", name, "baseline")
+
+
+def test_a_model_in_a_submodule_is_that_of_its_commit_then(repository, tmp_path):
+    above = tmp_path / "above"
+    above.mkdir()
+    git(above, "init", "--quiet", "--initial-branch=main")
+    git(above, "submodule", "--quiet", "add", f"file://{repository}", "sub")
+    for ref in ("HEAD~1", "HEAD"):
+        git(above / "sub", "checkout", "--quiet", f"origin/{ref}" if ref == "HEAD" else ref)
+        git(above, "add", ".")
+        git(above, "commit", "--quiet", "--message", ref)
+    assert classes(baseline_of(above, "git:HEAD~1", "sub/models/net.onnx", "baseline")) == 3
+    assert classes(baseline_of(above, "git:HEAD", "sub/bundle", "baseline")) == 5
+    shutil.rmtree(above / ".git" / "modules" / "sub" / "objects")
+    (above / ".git" / "modules" / "sub" / "objects").mkdir()
+    with pytest.raises(CheckFileError, match="the submodule sub does not hold its commit of then"):
+        baseline_of(above, "git:HEAD~1", "sub/models/net.onnx", "baseline")
+
+
+def test_a_bundle_may_be_the_root_of_the_repository(tmp_path, write_net):
+    root = tmp_path / "a bundle\nof two lines"
+    write_net(root / "model.onnx", n_classes=3)
+    git(root, "init", "--quiet")
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "--message", "one")
+    write_net(root / "model.onnx", n_classes=5)
+    assert classes(baseline_of(root, "git:HEAD", ".", "baseline")) == 3
+
+
+def test_in_a_hook_of_git_it_is_the_same(repository, monkeypatch):
+    """Git tells a hook its repository by variables, and the index by a relative path."""
+    monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", ".git/index")
+    assert classes(baseline_of(repository / "models", "git:HEAD~1", "net.onnx", "baseline")) == 3
+    assert not commit_of(repository / "models").dirty
+
+
+def test_a_repository_of_another_user_is_told_with_what_to_do(repository, monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    with pytest.raises(CheckFileError, match=r"belongs to another user.*git config --global --add safe\.directory"):
+        baseline_of(repository, "git:HEAD", "models/net.onnx", "baseline")
