@@ -10,9 +10,10 @@ import numpy as np
 from backends.base import Array, CompileOptions
 from backends.errors import BackendError, one_line
 from backends.reading.files import read_arrays
+from benchmarks.errors import BenchmarkError
 from deploy.ci.check_file import AccuracyLimit
 from deploy.ci.finding import Finding
-from deploy.errors import CheckFileError, ExportError
+from deploy.errors import CheckFileError, DeployError
 from deploy.exporting.backend_score import score_on_backend
 from deploy.exporting.inference import RemoteModel, compiled_elsewhere
 from deploy.sources.datasets.data import load
@@ -91,7 +92,7 @@ def score(model: Path, backend: str, options: CompileOptions, examples: Examples
     ------
     CheckFileError
         The examples do not fit the model.
-    BackendError, DeployError
+    BackendError, BenchmarkError, DeployError
         The model cannot be compiled or run, or the data set cannot be read.
     """
     if examples.arrays is not None:
@@ -108,7 +109,7 @@ def scored_or_why(model: Path, backend: str, options: CompileOptions, examples: 
     """Return the accuracy, or in one line why a model has none: that is a row, and the other models are looked at."""
     try:
         return score(model, backend, options, examples)
-    except (BackendError, ExportError, CheckFileError) as error:
+    except (BackendError, BenchmarkError, DeployError) as error:
         return one_line(error, limit=500)
 
 

@@ -9,9 +9,10 @@ from deploy.ci.git import extract_model, is_lfs_pointer
 from deploy.errors import CheckFileError
 from deploy.results.bench_grid import onnx_file
 
-__all__ = ["baseline_of", "model_file"]
+__all__ = ["GIT", "baseline_of", "model_file"]
 
-_GIT = "git:"
+GIT = "git:"
+"""Begins a baseline that is a file as it was at a commit."""
 
 
 def model_file(folder: Path, text: str, whose: str) -> Path:
@@ -63,9 +64,9 @@ def baseline_of(folder: Path, text: str, model: str, whose: str) -> Path:
     CheckFileError
         It cannot be had.
     """
-    if not text.startswith(_GIT):
+    if not text.startswith(GIT):
         return model_file(folder, text, whose)
-    ref, _, path = text.removeprefix(_GIT).partition(":")
+    ref, _, path = text.removeprefix(GIT).partition(":")
     if not ref:
         raise CheckFileError(
             f"{whose}: {text!r} names no commit; write git:REF or git:REF:PATH, for example git:HEAD~1"

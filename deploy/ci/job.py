@@ -21,7 +21,7 @@ from benchmarks.subject.inputs import model_specs, resolve_sizes
 from benchmarks.subject.subject import SubjectSpec
 from deploy.ci.accuracy import Examples, judge_accuracy, read_examples, scored_or_why
 from deploy.ci.answers import answers_beside
-from deploy.ci.baseline import baseline_of, model_file
+from deploy.ci.baseline import GIT, baseline_of, model_file
 from deploy.ci.check_file import CheckedModel, CheckFile, Limits
 from deploy.ci.check_report import CheckRow
 from deploy.ci.finding import Asked, Finding, not_judged
@@ -112,9 +112,11 @@ class Job:
 
     def rows(self, file: CheckFile) -> Iterator[CheckRow]:
         """Yield the rows, in the order of backends."""
-        found = list(self.found)
+        found, places = list(self.found), set()
         for task in self.tasks:
-            if (wrong := wrong_answers(_sides(task.measured))) is not None:
+            wrong = wrong_answers(_sides(task.measured))
+            if wrong is not None and task.asked.place not in places:
+                places.add(task.asked.place)  # measured in a pair and alone, it is said once
                 found.append((task.asked, wrong))
             found += [(task.asked, one) for one in task.findings]
         for asked, one in found:
@@ -161,19 +163,22 @@ class Job:
         threads = spec.options.threads
         place = f"{spec.backend}, {threads} thread{'' if threads == 1 else 's'}"
         place += f", batch {spec.batch}" if spec.batch is not None else ""
-        return Asked(self.name, file, limits, spec.backend, place, self._explain(spec.backend))
+        return Asked(self.name, file, limits, spec.backend, place, self._explain(spec))
 
-    def _explain(self, backend: str) -> str:
-        """Return the command that says why a model became slower."""
-        if self.model.baseline is None:
+    def _explain(self, spec: SubjectSpec) -> str:
+        """Return the command that says why a model became slower, for the folder where this command runs."""
+        baseline = self.model.baseline
+        if baseline is None:
             return ""
-        model = os.path.relpath(self.folder / self.model.model)
-        if not self.model.baseline.startswith("git:"):
-            against = os.path.relpath(self.folder / self.model.baseline)
-            return shlex.join(["deploy", "explain", model, "--against", against, "--backend", backend])
-        ref, _, path = self.model.baseline.removeprefix("git:").partition(":")
-        before = shlex.join(["git", "cat-file", "--filters", f"{ref}:./{path or self.model.model}"])
-        return f"{before} > before.onnx && {shlex.join(['deploy', 'explain', model, '--against', 'before.onnx'])}"
+        if not baseline.startswith(GIT):
+            baseline = self._from_here(baseline)
+        elif (parts := baseline.removeprefix(GIT).partition(":"))[2]:
+            baseline = f"{GIT}{parts[0]}:{self._from_here(parts[2])}"
+        command = ["deploy", "explain", self._from_here(self.model.model), "--against", baseline]
+        return shlex.join([*command, "--backend", spec.backend, "--threads", str(spec.options.threads)])
+
+    def _from_here(self, path: str) -> str:
+        return os.path.relpath(self.folder / path)
 
     def _batch(self, spec: SubjectSpec) -> int:
         specs, reference = model_specs(spec.model), reference_of(spec.model)

@@ -21,6 +21,7 @@ from benchmarks.tables.block import KnownBlock, known_block
 from benchmarks.tables.plan_space import PlanSpace
 from benchmarks.tables.table import LatencyTable
 from deploy.bundles.bundle import bundle_of
+from deploy.ci.baseline import GIT, baseline_of
 from deploy.cli import options as given
 from deploy.cli.output import print_answer, print_json, print_tables, tell
 from deploy.files.atomic import require_writable, write_file
@@ -35,7 +36,12 @@ def explain(
         Path, typer.Argument(metavar="MODEL", help="The pruned network: ONNX file, or the folder of a bundle.")
     ],
     against: Annotated[
-        Path, typer.Option("--against", metavar="BASELINE", help="ONNX file or bundle that MODEL is compared with.")
+        str,
+        typer.Option(
+            "--against",
+            metavar="BASELINE",
+            help="ONNX file or bundle that MODEL is compared with, or git:REF or git:REF:PATH, as it was at a commit.",
+        ),
     ],
     backend: given.Backend = "ort",
     precision: given.Precision = "fp32",
@@ -78,7 +84,7 @@ def explain(
         shapes=shapes(shape or []),
         given=GivenInputs.read(inputs, input_value or (), input_range or ()),
     )
-    ((dense_spec, pruned_spec),) = grid.specs(label_models(pruned, against))
+    ((dense_spec, pruned_spec),) = grid.specs(label_models(pruned, _baseline(against, pruned)))
     same = same_nodes(pruned_spec, dense_spec)  # finds a broken file before anything is profiled
     notes = _of_bundle(pruned_spec)
     counts = None if space is None else kept_counts(space, dense_spec.model, pruned_spec.model, same)
@@ -111,6 +117,10 @@ def explain(
     else:
         print_answer(answer(found))
         print_tables(*explanation_tables(found, top or None))
+
+
+def _baseline(against: str, model: Path) -> Path:
+    return baseline_of(Path(), against, str(model), "--against") if against.startswith(GIT) else Path(against)
 
 
 def _layer_overhead(spec: SubjectSpec, notes: list[str]) -> float | None:

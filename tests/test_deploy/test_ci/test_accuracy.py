@@ -45,6 +45,13 @@ def test_data_that_do_not_fit_are_one_line(tmp_path, write_net, examples):
     assert "the model wants an input 'x'; there are" in scored_or_why(model, "ort", CompileOptions(), two)
 
 
+def test_a_data_set_that_is_not_there_is_one_line(tmp_path, write_net):
+    limit = AccuracyLimit(data="imagefolder:nowhere", at_least=0.5)
+    found = scored_or_why(write_net(tmp_path / "net.onnx"), "ort", CompileOptions(), read_examples(limit, tmp_path))
+    assert isinstance(found, str)
+    assert "nowhere" in found
+
+
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [

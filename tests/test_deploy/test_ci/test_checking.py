@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
-from benchmarks.validation.simulated_machine import Weather
+from benchmarks.errors import WorkerError
+from benchmarks.validation.simulated_machine import SimulatedMachine, Weather
 from deploy import exit_codes
 from deploy.ci.check_file import CheckFile
 from deploy.ci.check_report import load_check
@@ -28,6 +31,22 @@ def test_a_change_is_judged_by_its_limit(job, now_ms, verdict, code):
     row = report.rows[0]
     assert row.low <= row.observed <= row.high
     assert row.observed == pytest.approx(now_ms / 5 - 1, abs=0.02)
+
+
+def test_a_slower_model_is_told_with_the_command_that_says_why(job, tmp_path, write_net, monkeypatch):
+    here = tmp_path / "a folder"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    ending = "--backend null --threads 1"
+    report = job({"before": 5.0, "now": 6.0}, {"models": [PAIR]})
+    assert report.rows[0].remedy == f"see why: deploy explain ../now.onnx --against ../before.onnx {ending}"
+    write_net(tmp_path / "old" / "before.onnx")
+    for command in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "--message", "one")):
+        identity = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
+        subprocess.run(["git", "-C", tmp_path, *identity, *command], check=True)
+    report = job({"before": 5.0, "now": 6.0}, {"models": [{**PAIR, "baseline": "git:HEAD:old/before.onnx"}]})
+    against = "git:HEAD:../old/before.onnx"
+    assert report.rows[0].remedy == f"see why: deploy explain ../now.onnx --against {against} {ending}"
 
 
 def test_nothing_is_wrongly_broken_and_a_slower_model_is_found_in_bad_weather(job):
@@ -138,3 +157,16 @@ def test_what_cannot_be_compared_is_a_row_and_the_others_are_judged(job, tmp_pat
     }
     assert "batch differs" in report.rows[0].reason
     assert report.exit_code == exit_codes.USAGE
+
+
+def test_wrong_answers_are_one_row_however_often_a_model_was_measured(job):
+    class Wrong(SimulatedMachine):
+        def launch(self, spec, **settings):
+            raise WorkerError("wrong answers: output 'y' differs", "WrongAnswersError")
+
+    limits = {"larger_file": None, "more_memory": None, "p50_ms": 9}
+    report = job({"before": 5.0, "now": 5.0}, {"models": [{**PAIR, "limits": limits}]}, kind=Wrong)
+    assert [row.limit for row in report.rows if row.verdict == "broken"] == ["answers"]
+    wanted = [("answers", "broken"), ("slower", "failed"), ("p50_ms", "failed")]
+    assert [(row.limit, row.verdict) for row in report.rows] == wanted
+    assert report.exit_code == exit_codes.WRONG_ANSWERS

@@ -168,13 +168,9 @@ def test_a_job_that_checked_out_no_branch_names_its_own(repository):
 
 
 def test_links_are_followed_as_they_were(repository):
-    for name, target in (
-        ("latest.onnx", "models/net.onnx"),
-        ("current", "bundle"),
-        ("models/up.onnx", "../latest.onnx"),
-    ):
-        (repository / name).symlink_to(target)
-    for name, target in (("out.onnx", "../net.onnx"), ("round.onnx", "round.onnx"), ("root.onnx", "/net.onnx")):
+    good = {"latest.onnx": "models/net.onnx", "current": "bundle", "models/up.onnx": "../latest.onnx"}
+    bad = {"out.onnx": "../net.onnx", "round.onnx": "round.onnx", "root.onnx": "/net.onnx"}
+    for name, target in (good | bad).items():
         (repository / name).symlink_to(target)
     git(repository, "add", ".")
     git(repository, "commit", "--quiet", "--message", "links")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from contextlib import nullcontext
 from functools import cache, partial
 from types import SimpleNamespace
@@ -100,6 +101,20 @@ def simulated(monkeypatch):
 @pytest.fixture
 def dense(tmp_path):
     return convnet(tmp_path / "dense.onnx", (64, 128, 128))
+
+
+def test_the_baseline_may_be_the_model_as_it_was_at_a_commit(simulated, explain, dense, monkeypatch):
+    monkeypatch.chdir(dense.parent)
+    identity = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
+    for command in (("init", "--quiet"), ("add", dense.name), ("commit", "--quiet", "--message", "dense")):
+        subprocess.run(["git", *identity, *command], check=True)
+    convnet(dense, (45, 91, 91))
+    code, out, err = explain(dense.name, "--against", "git:HEAD", "--threads", 1)
+    assert code == 0, err
+    assert "45 output channels are no multiple of 16" in " ".join(out.split())
+    code, out, err = explain(dense.name, "--against", "git:v9")
+    assert (code, out) == (2, "")
+    assert err.startswith("deploy: git:v9: there is no such commit, branch or tag here")
 
 
 def test_the_answer_comes_first_then_the_reasons_then_the_layers(simulated, explain, dense, tmp_path, monkeypatch):
