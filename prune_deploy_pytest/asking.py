@@ -31,8 +31,8 @@ TIMER = pytest.StashKey[tuple[Any, float]]()
 
 _PACKAGES = Path(__file__).resolve().parents[1]
 _GRACE_S = 10.0
-_TRACED = ("COV_CORE_SOURCE", "COV_CORE_CONFIG", "COV_CORE_DATAFILE", "COV_CORE_BRANCH", "COV_CORE_CONTEXT")
-"""Variables by which pytest-cov traces every process that the tests start: a measured one would be slower."""
+_TRACING = ("COV_CORE_", "COVERAGE_PROCESS_")
+"""Beginnings of variables by which coverage traces every process that the tests start: one that measures is slower."""
 _LAST_WORDS_BYTES = 1 << 14
 
 
@@ -78,7 +78,7 @@ def _plain(value: Any) -> Any:
 
 
 def _run(command: list[str], words: Any) -> int:
-    around = {name: value for name, value in os.environ.items() if name not in _TRACED}
+    around = {name: value for name, value in os.environ.items() if not name.startswith(_TRACING)}
     path = os.pathsep.join(filter(None, (str(_PACKAGES), around.get("PYTHONPATH"))))
     with subprocess.Popen(
         command,

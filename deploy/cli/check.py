@@ -19,7 +19,7 @@ from deploy.ci.formats.page import write_check_page
 from deploy.ci.formats.registry import FORMATS, Write, require_format, save_as, show, writes_of
 from deploy.ci.history.store import add_report, require_history
 from deploy.cli import options as given
-from deploy.cli.output import leave, print_json, print_line, tell
+from deploy.cli.output import leave, note, print_json, print_line, tell
 from deploy.errors import OutputError, is_mistake
 from deploy.files.atomic import require_writable
 
@@ -120,5 +120,6 @@ def _write(
         written["page"] = str(page)
     save_as(report, writes)
     if history is not None:
-        add_report(history, report)
+        if not add_report(history, report):
+            note(f"deploy: {history} got no points: no limit of this check has a number that a history keeps")
         written["history"] = str(history)

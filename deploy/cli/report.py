@@ -122,7 +122,7 @@ def _check(made: CheckReport, page: Path | None, layers: Path | None, *, json: b
 
 def _convert(file: Path, format_: str, output: Path | None) -> None:
     if format_ not in (known := (*_FORMATS, *FORMATS)):
-        raise InputError(f"unknown format {format_!r}; there is {_FORMATS[0]}{did_you_mean(format_, known)}")
+        raise InputError(f"unknown format {format_!r}; there are {', '.join(known)}{did_you_mean(format_, known)}")
     if output is not None:
         require_writable(output)
     if format_ in FORMATS:

@@ -66,6 +66,13 @@ def test_without_pytest_benchmark(repository, answers):
     assert "not in the table" not in output
 
 
+def test_coverage_of_the_tests_does_not_trace_what_is_measured(repository, monkeypatch):
+    monkeypatch.setenv("COV_CORE_SOURCE", "src")
+    code, output = repository.run("-p", "no:benchmark", "-k", "faster", "test_pair.py")
+    assert code == 0, output
+    assert (repository.folder / "traced").read_text() == "[]"
+
+
 def test_workers_of_xdist_hand_their_rows_over(repository, answers):
     code, output = repository.run("-n", "2", "--benchmark-json=two.json", "test_pair.py")
     assert code == 1, output

@@ -79,11 +79,15 @@ def _on_github(environment: Mapping[str, str], number: int | None) -> Conversati
 
 
 def _on_gitlab(environment: Mapping[str, str], number: int | None) -> Conversation | None:
+    # A request from a fork runs in the fork, and has its number in the project that it is for.
+    project = environment.get("CI_MERGE_REQUEST_PROJECT_ID") or environment.get("CI_PROJECT_ID", "")
     request = environment.get("CI_MERGE_REQUEST_IID", "") if number is None else str(number)
+    if not request:  # a pipeline of a branch, which tells of its requests as group/name!7,group/name!8
+        project, _, request = environment.get("CI_OPEN_MERGE_REQUESTS", "").partition(",")[0].rpartition("!")
     if not request:
         return None
     server = Server(environment["CI_API_V4_URL"], _token(environment, "GITLAB_TOKEN"), ("PRIVATE-TOKEN", ""))
-    return MergeRequest(server, environment.get("CI_PROJECT_ID", ""), request)
+    return MergeRequest(server, project, request)
 
 
 def _token(environment: Mapping[str, str], name: str) -> str:

@@ -11,8 +11,9 @@ from deploy.ci.formats.web import Server, ServerError, field, number_of
 
 __all__ = ["PullRequest", "pull_request_of"]
 
-_BOT = "github-actions[bot]"
-"""Who writes with the token of a job; such a token may not ask who it is."""
+_BOT = "[bot]"
+"""Ends the name of whoever writes with the token of a job or of an app, and no other name; such a token may not ask who
+it is."""
 _UNKNOWN = {401, 403, 404}
 
 
@@ -38,11 +39,13 @@ class PullRequest:
     def own(self, mark: str) -> list[int]:
         """Return the numbers of the comments that begin with `mark` and that the token's user wrote, oldest first."""
         author = self._who()
-        return sorted(
-            number_of(one)
-            for one in self._server.pages(self._comments)
-            if str(field(one, "body")).startswith(mark) and field(one, "user", "login") == author
-        )
+
+        def wrote(one: Mapping[str, Any]) -> bool:
+            login = str(field(one, "user", "login"))
+            return login == author if author else login.endswith(_BOT)
+
+        marked = (one for one in self._server.pages(self._comments) if str(field(one, "body")).startswith(mark))
+        return sorted(number_of(one) for one in marked if wrote(one))
 
     def create(self, body: str) -> int:
         """Write a comment, and return its number."""
@@ -57,14 +60,14 @@ class PullRequest:
         _there(self._server, "DELETE", f"{self._comment}/{number}")
 
     def _who(self) -> str:
-        """Return whose comments these are: anybody may write a comment that begins with the mark."""
+        """Return whose comments these are, empty where it is a bot: anybody may write one that begins with the mark."""
         if self._author is None:
             try:
-                self._author = field(self._server.ask("GET", "user"), "login") or _BOT
+                self._author = str(field(self._server.ask("GET", "user"), "login") or "")
             except ServerError as error:
                 if error.status not in _UNKNOWN:
                     raise
-                self._author = _BOT
+                self._author = ""
         return self._author
 
 

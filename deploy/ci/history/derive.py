@@ -16,6 +16,7 @@ from deploy.results.results import ModelRow, Results
 __all__ = ["run_of_report", "run_of_results"]
 
 _USUAL: Mapping[str, Any] = {"device": "cpu", "inputs": 1, "streams": 1, "shapes": {}, "cores": None}
+_COUNTED: Mapping[str, Metric] = {"file_mb": "file_bytes", "macs": "macs", "parameters": "parameters"}
 
 
 def run_of_report(report: CheckReport) -> KeptRun:
@@ -30,6 +31,7 @@ def run_of_report(report: CheckReport) -> KeptRun:
         measurements += kept
         points += found
     points += [point for row in report.rows if (point := _accuracy(row, measurements, report.machine)) is not None]
+    points += [point for row in report.rows if (point := _counted(row)) is not None]
     return KeptRun(
         created_utc=report.created_utc,
         source="check",
@@ -196,6 +198,14 @@ def _accuracy(row: CheckRow, measurements: list[KeptMeasurement], machine: str) 
         sha256=ran[-1].subject.sha256,
         version=ran[-1].backend_version if row.backend is not None else None,
     )
+
+
+def _counted(row: CheckRow) -> KeptPoint | None:
+    """Return what was counted of a model of which nothing had to be measured."""
+    metric = _COUNTED.get(row.limit)
+    if metric is None or row.observed is None:
+        return None
+    return KeptPoint(key=SeriesKey(model=row.model, metric=metric), value=row.observed, sha256="")
 
 
 def _first_of_each(points: list[KeptPoint]) -> tuple[KeptPoint, ...]:

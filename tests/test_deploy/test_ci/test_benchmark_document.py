@@ -139,7 +139,8 @@ def test_dashboards_find_what_they_read(here):
     [
         (
             ("--format", "pytest_benchmark"),
-            "unknown format 'pytest_benchmark'; there is pytest-benchmark; did",
+            "unknown format 'pytest_benchmark'; there are pytest-benchmark, terminal, json, junit, markdown, github, "
+            "gitlab, metrics, comment; did you mean 'pytest-benchmark'?",
         ),
         (
             ("--format", "pytest-benchmark", "--json"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,18 @@ def test_report_page_and_other_formats_are_written_beside_what_is_printed(here):
     assert Path("c.md").read_text(encoding="utf-8").startswith("## \N{CROSS MARK} deploy check: 1 of 2 limits kept")
     assert {"c.html", "c.xml"} <= {one.name for one in Path().iterdir()}
     assert json.loads(here("check", "--json").stdout)["rows"][1]["verdict"] == "broken"
+
+
+def test_what_is_counted_is_kept_in_a_history(here):
+    assert here("check", "--history", "h.db", "--only", "small").returncode == 0
+    listed = here("history", "list", "--history", "h.db").stdout
+    assert re.search(r"small +- +file size +any +1 +\d+ B", listed), listed
+    Path("deploy-check.yaml").write_text(
+        "models:\n  - {model: small.onnx, baseline: large.onnx, limits: {slower: null, more_memory: null}}\n"
+    )
+    done = here("check", "--history", "h.db")
+    assert done.returncode == 0
+    assert done.stderr.endswith("h.db got no points: no limit of this check has a number that a history keeps\n")
 
 
 @pytest.mark.parametrize(

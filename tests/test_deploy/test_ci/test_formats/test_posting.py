@@ -21,10 +21,12 @@ def no_proxy(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
-@pytest.fixture(params=["github job", "github user", "gitlab"])
+@pytest.fixture(params=["github job", "github app", "github user", "gitlab"])
 def server(request):
     kind = request.param
-    fake = FakeServer(GITLAB if kind == "gitlab" else GITHUB, None if kind == "github job" else "somebody")
+    fake = FakeServer(GITLAB if kind == "gitlab" else GITHUB, "somebody" if kind in {"github user", "gitlab"} else None)
+    if kind == "github app":
+        fake.user = {"login": "our-app[bot]", "id": 2}
     with fake.running():
         yield fake
 
@@ -194,6 +196,24 @@ def test_the_event_of_the_job_names_the_pull_request(hub, tmp_path, event, numbe
     if number is None:
         assert "runs for no pull or merge request" in posted.words
         assert post(reports.MIXED, github(hub, tmp_path, event), number=7).words == "the comment was created"
+
+
+@pytest.mark.parametrize(
+    ("variables", "written"),
+    [
+        ({"CI_PROJECT_ID": "1", "CI_OPEN_MERGE_REQUESTS": "group/name!7,group/other!8"}, True),
+        ({"CI_PROJECT_ID": "1", "CI_OPEN_MERGE_REQUESTS": ""}, False),
+        ({"CI_PROJECT_ID": "1"}, False),
+        ({"CI_PROJECT_ID": "1", "CI_MERGE_REQUEST_PROJECT_ID": "group/name", "CI_MERGE_REQUEST_IID": "7"}, True),
+    ],
+    ids=["a branch with requests", "a branch with none", "a branch", "a fork"],
+)
+def test_a_job_on_gitlab_finds_the_request_that_it_is_of(variables, written):
+    with FakeServer(GITLAB, "somebody").running() as lab:
+        posted = post(reports.MIXED, {"CI_API_V4_URL": lab.url, "GITLAB_TOKEN": SECRET, **variables})
+    assert posted.level == "notice"
+    assert len(lab.comments) == written
+    assert posted.words.startswith("the comment was created" if written else "this job runs for no pull or merge")
 
 
 def test_elsewhere_it_says_what_else_can_be_done():
