@@ -279,6 +279,20 @@ def test_what_spoke_against_the_machine_still_does_when_it_goes_on(new_world, sp
     assert more.unfit
 
 
+def test_pairs_that_something_else_wants_change_no_verdict(new_world, specs):
+    def found(**settings):
+        world = new_world(seed=0, latency_ns={"baseline": 10 * MS, "candidate": 12 * MS}, luck=0.005)
+        return compare(*specs, launch=world.launch, machine=world, **settings)
+
+    first, more = found(), found(wanted=lambda before, after: len(before) == len(after) < 15)
+    assert len(first.log_ratios) < len(more.log_ratios) == 15
+    assert more.log_ratios[: len(first.log_ratios)] == first.log_ratios
+    assert more.verdict == first.verdict == "slower"
+    assert more.speedup == first.speedup
+    for_ever = found(wanted=lambda *_: True, settings=Settings(budget_s=30))
+    assert for_ever.candidate.trials, "the budget ends it"
+
+
 def test_another_subject_is_no_earlier_one(new_world, specs):
     candidate, baseline = specs
     world = new_world(seed=0, latency_ns={"baseline": 10 * MS, "candidate": 10 * MS})
