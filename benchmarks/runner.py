@@ -24,7 +24,8 @@ Progress = Callable[[str], None]
 Until = Callable[[Sequence[Trial], bool], str | None]
 """Says of the trials made so far in words why no further one is needed, else None; the flag: the budget is spent."""
 Wanted = Callable[[Sequence[Trial], Sequence[Trial]], bool]
-"""Says of the trials of baseline and candidate whether more pairs are wanted though the verdict is clear."""
+"""Says of the trials of baseline and candidate whether more are wanted though the verdict is clear; a baseline that
+failed has fewer."""
 
 
 def measure(
@@ -175,7 +176,7 @@ def compare(
 
     def enough(spent: bool) -> str | None:
         ended = enough_pairs(arms[0], arms[1], settings, spent=spent)
-        if ended is None or spent or wanted is None or any(arm.failure is not None for arm in arms):
+        if ended is None or spent or wanted is None or arms[1].failure is not None:
             return ended
         return None if wanted(arms[0].trials, arms[1].trials) else ended
 

@@ -109,6 +109,7 @@ class PairTask:
     costs: tuple[Cost, Cost]
     terms: Terms
     settings: Settings = field(init=False)
+    analyses: InterimAnalyses = field(init=False)
     refused: str = field(default="", init=False)
     measured: Comparison | None = field(default=None, init=False)
 
@@ -119,6 +120,7 @@ class PairTask:
             analyses=analyses_for(self.terms.n_limits),
             provisional=True,
         )
+        self.analyses = self.settings.analyses
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -127,9 +129,9 @@ class PairTask:
             return not_judged(self.asked.limits, self.refused, (*RELATIVE, *FROM_ANY))
         if self.measured is None:
             return ()
-        rows = list(judge_pair(self.asked, self.measured, self.settings.analyses, accept_unfit=self.terms.accept_unfit))
+        rows = list(judge_pair(self.asked, self.measured, self.analyses, accept_unfit=self.terms.accept_unfit))
         candidate = self.measured.candidate
-        rows += judge_alone(self._absolute, candidate, self.settings.analyses, accept_unfit=self.terms.accept_unfit)
+        rows += judge_alone(self._absolute, candidate, self.analyses, accept_unfit=self.terms.accept_unfit)
         return tuple(rows)
 
     @property
@@ -160,7 +162,7 @@ class PairTask:
 
         def judged() -> Iterator[Finding]:
             yield from judge_trials(self._absolute, candidate, 1, analyses)
-            if allowed is not None:
+            if allowed is not None and len(baseline) == len(candidate):
                 yield judge_memory(allowed, baseline, candidate, analyses)
 
         return len(candidate) < analyses.max_pairs and _any_in_doubt(judged())
@@ -198,6 +200,8 @@ class PairTask:
 
     def close(self) -> None:
         """See `Task`."""
+        if self.measured is not None and _any_in_doubt(self.findings):
+            self.analyses = self.analyses.shortened(len(self.measured.candidate.trials)) or self.analyses
         if self.measured is not None and self.measured.verdict == "inconclusive":
             last = replace(self.settings, provisional=False, budget_s=self.measured.candidate.budget_s or 1.0)
             baseline, candidate = self.measured.sides

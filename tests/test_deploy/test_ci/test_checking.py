@@ -9,9 +9,13 @@ import pytest
 from benchmarks.errors import WorkerError
 from benchmarks.validation.simulated_machine import SimulatedMachine, Weather
 from deploy import exit_codes
+from deploy.ci.benchmark.document import as_json, document_of_check
 from deploy.ci.check_file import CheckFile
 from deploy.ci.check_report import load_check
 from deploy.ci.checking import check
+from deploy.ci.formats.page import check_page
+from deploy.ci.formats.registry import FORMATS, write_format
+from deploy.ci.history.store import add_report
 
 
 def verdicts(report):
@@ -159,14 +163,55 @@ def test_what_cannot_be_compared_is_a_row_and_the_others_are_judged(job, tmp_pat
     assert report.exit_code == exit_codes.USAGE
 
 
-def test_wrong_answers_are_one_row_however_often_a_model_was_measured(job):
-    class Wrong(SimulatedMachine):
-        def launch(self, spec, **settings):
-            raise WorkerError("wrong answers: output 'y' differs", "WrongAnswersError")
+class Broken(SimulatedMachine):
+    """One of the models does not run."""
 
+    which, reason, kind = "now", "the process was killed by signal 9", "WorkerError"
+
+    def launch(self, spec, **settings):
+        if spec.label == self.which:
+            raise WorkerError(self.reason, self.kind)
+        return super().launch(spec, **settings)
+
+
+class Wrong(Broken):
+    reason, kind = "wrong answers: output 'y' differs", "WrongAnswersError"
+
+
+class BrokenBefore(Broken):
+    which = "before"
+
+
+def test_wrong_answers_are_one_row_however_often_a_model_was_measured(job):
     limits = {"larger_file": None, "more_memory": None, "p50_ms": 9}
     report = job({"before": 5.0, "now": 5.0}, {"models": [{**PAIR, "limits": limits}]}, kind=Wrong)
     assert [row.limit for row in report.rows if row.verdict == "broken"] == ["answers"]
     wanted = [("answers", "broken"), ("slower", "failed"), ("p50_ms", "failed")]
     assert [(row.limit, row.verdict) for row in report.rows] == wanted
     assert report.exit_code == exit_codes.WRONG_ANSWERS
+
+
+def test_a_model_whose_baseline_does_not_run_keeps_what_stands_for_itself(job):
+    limits = {"larger_file": None, "more_memory": "3 %", "load_ms": 1000, "memory_mb": 1}
+    report = job({"before": 5.0, "now": 5.0}, {"models": [{**PAIR, "limits": limits}]}, kind=BrokenBefore)
+    assert verdicts(report) == {
+        ("now", "slower"): "failed",
+        ("now", "more_memory"): "failed",
+        ("now", "load_ms"): "kept",
+        ("now", "memory_mb"): "kept",
+    }
+    assert report.exit_code == exit_codes.USAGE
+
+
+@pytest.mark.parametrize("kind", [SimulatedMachine, Broken, Wrong, BrokenBefore])
+def test_whatever_came_out_of_it_is_told_everywhere(job, tmp_path, kind):
+    limits = {"p50_ms": 9, "p99_ms": 9, "load_ms": 1000, "throughput_per_s": 1, "macs": 3, "file_mb": 1}
+    models = [{**PAIR, "limits": limits}, {"model": "now.onnx", "name": "alone", "limits": {"p50_ms": 3}}]
+    report = job({"before": 5.0, "now": 5.2}, {"models": models}, kind=kind, budget_s=60)
+    for name in FORMATS:
+        assert write_format(report, name, environment={})
+    assert check_page(report).count("alone on null, 1 thread")
+    assert add_report(tmp_path / "history.sqlite", report)
+    assert as_json(document_of_check(report))
+    report.save(tmp_path / "check.json")
+    assert load_check(tmp_path / "check.json") == report
