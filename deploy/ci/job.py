@@ -19,7 +19,7 @@ from benchmarks.runner import Progress
 from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.inputs import model_specs, resolve_sizes
 from benchmarks.subject.subject import SubjectSpec
-from deploy.ci.accuracy import Examples, judge_accuracy, read_examples, scored_or_why
+from deploy.ci.accuracy import Examples, Scored, judge_accuracy, read_examples, scored_or_why
 from deploy.ci.answers import answers_beside
 from deploy.ci.baseline import GIT, baseline_of, model_file
 from deploy.ci.check_file import CheckedModel, CheckFile, Limits
@@ -54,6 +54,7 @@ class Job:
     given: GivenInputs
     examples: Examples | None
     costs: dict[str, Cost] = field(default_factory=dict)
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
     tasks: list[PairTask | AloneTask] = field(default_factory=list)
     found: list[tuple[Asked, Finding]] = field(default_factory=list)
 
@@ -130,7 +131,13 @@ class Job:
             return None
         labels = {side.subject.label for task in self.tasks for side in _sides(task.measured)}
         models = {label: path for label, path in self.files.paths.items() if label in labels}
-        return results_of_bench(pairs, alone, self.costs, models, accepts_unfit=accept_unfit)
+        results = results_of_bench(pairs, alone, self.costs, models, accepts_unfit=accept_unfit)
+        # A bundle has a score of its own, on other examples.
+        rows = tuple(
+            row.model_copy(update={"backend_scores": self.scores.get(row.label, {})}) if row.score_test is None else row
+            for row in results.models
+        )
+        return results.model_copy(update={"models": rows})
 
     @property
     def _wants_pair(self) -> bool:
@@ -194,10 +201,11 @@ class Job:
         for backend in self.model.backends:
             each = by_backend[backend]
             say(f"{backend}: accuracy of {self.name}")
-            scored = [
-                scored_or_why(spec.model, backend, spec.options, examples)
-                for spec in (each if limit.max_drop is not None else each[-1:])
-            ]
+            specs = each if limit.max_drop is not None else each[-1:]
+            scored = [scored_or_why(spec.model, backend, spec.options, examples) for spec in specs]
+            for spec, one in zip(specs, scored, strict=True):
+                if isinstance(one, Scored):
+                    self.scores.setdefault(spec.label, {})[backend] = one.accuracy
             asked = self._asked(each[-1])
             self.found += [
                 (asked, one) for one in judge_accuracy(limit, scored[-1], scored[0] if len(scored) == 2 else None)

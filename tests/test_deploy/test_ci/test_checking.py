@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import subprocess
 
+import numpy as np
 import pytest
 
 from benchmarks.errors import WorkerError
 from benchmarks.validation.simulated_machine import SimulatedMachine, Weather
 from deploy import exit_codes
+from deploy.ci.accuracy import Scored
 from deploy.ci.benchmark.document import as_json, document_of_check
 from deploy.ci.check_file import CheckFile
 from deploy.ci.check_report import load_check
 from deploy.ci.checking import check
 from deploy.ci.formats.page import check_page
 from deploy.ci.formats.registry import FORMATS, write_format
+from deploy.ci.history.derive import run_of_report
 from deploy.ci.history.store import add_report
 
 
@@ -215,3 +218,15 @@ def test_whatever_came_out_of_it_is_told_everywhere(job, tmp_path, kind):
     assert as_json(document_of_check(report))
     report.save(tmp_path / "check.json")
     assert load_check(tmp_path / "check.json") == report
+
+
+def test_the_accuracy_is_kept_with_the_models_whichever_limit_asked_for_it(job, tmp_path, write_net, monkeypatch):
+    np.savez(tmp_path / "data.npz", x=np.zeros((4, 4), np.float32), labels=np.zeros(4, int))
+    accuracy = {"before": Scored(0.75, 4), "now": Scored(0.5, 4)}
+    monkeypatch.setattr("deploy.ci.job.scored_or_why", lambda model, *_: accuracy[model.stem])
+    limits = {"larger_file": None, "more_memory": None, "accuracy": {"data": "data.npz", "max_drop": "1 %"}}
+    report = job({"before": 5.0, "now": 5.0}, {"models": [{**PAIR, "limits": limits}]})
+    assert verdicts(report)["now", "accuracy.max_drop"] == "broken"
+    assert [row.backend_scores for row in report.results["now"].models] == [{"null": 0.75}, {"null": 0.5}]
+    kept = {one.key.model: one.value for one in run_of_report(report).points if one.key.metric == "accuracy"}
+    assert kept == {"now (baseline)": 0.75, "now": 0.5}
