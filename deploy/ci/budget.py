@@ -82,7 +82,9 @@ class PatientMachine:
             yield observer
 
 
-def share_out(tasks: Sequence[Task], deadline_s: float, now_s: Callable[[], float]) -> bool:
+def share_out(
+    tasks: Sequence[Task], deadline_s: float, now_s: Callable[[], float], after_each: Callable[[], object]
+) -> bool:
     """Measure all tasks until they are decided or the time is over.
 
     Parameters
@@ -93,6 +95,8 @@ def share_out(tasks: Sequence[Task], deadline_s: float, now_s: Callable[[], floa
         On the clock of `now_s`.
     now_s : callable
         Seconds.
+    after_each : callable
+        Called when a task has used its share.
 
     Returns
     -------
@@ -107,6 +111,7 @@ def share_out(tasks: Sequence[Task], deadline_s: float, now_s: Callable[[], floa
         before_s, granted_s = now_s(), max(_LEAST_S, share_s - lost_s)
         added = task.go_on(granted_s)
         anything = anything or added
+        after_each()
         lost_s = max(lost_s, now_s() - before_s - granted_s)
         return added
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +35,7 @@ def check(
     budget_s: float | None = None,
     accept_unfit: bool = False,
     say: Progress = lambda _: None,
+    so_far: Callable[[CheckReport], object] | None = None,
     launch: Launch = MeasuredProcess,
     machine: Machine | None = None,
 ) -> CheckReport:
@@ -52,6 +54,8 @@ def check(
         Whether numbers of an unfit machine are believed.
     say : callable
         Receives one short line for each step.
+    so_far : callable, optional
+        Receives the report as it is whenever something was measured, for a job that is ended from outside.
     launch, machine
         See `benchmarks.runner.measure`.
 
@@ -69,37 +73,47 @@ def check(
     for model in file.models:
         require_backends(model.backends, model.device)
     jobs = [Job.of(file, model, name, folder) for model, name in zip(file.models, file.names(), strict=True)]
-    budget_s = budget_s or file.budget or _S_PER_TASK * max(1, sum(job.n_tasks for job in jobs))
+    given_s = budget_s or file.budget or _S_PER_TASK * max(1, sum(job.n_tasks for job in jobs))
     n_limits = max(1, sum(job.n_limits for job in jobs))
     terms = Terms(Settings(seed=file.seed), n_limits, say, accept_unfit, launch, machine)
+    commit = commit_of(folder)
+
+    def report(*, retried: bool) -> CheckReport:
+        environment = watch.finish()
+        found = {job.name: job.results(accept_unfit=accept_unfit) for job in jobs}
+        return CheckReport(
+            created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+            tool_version=version("prune-deploy"),
+            title=file.title or "deploy check",
+            check_file=str(path),
+            commit=commit,
+            environment=environment,
+            machine=hardware_fingerprint(environment),
+            budget_s=given_s,
+            took_s=now_s() - started_s,
+            retried=retried,
+            rows=tuple(row for job in jobs for row in job.rows(file)),
+            results={name: results for name, results in found.items() if results is not None},
+        )
+
+    def tell() -> None:
+        if so_far is not None:
+            so_far(report(retried=False))
+
     for job in jobs:
         job.prepare(terms)
     tasks = [task for job in jobs for task in job.tasks]
-    share_out(tasks, started_s + budget_s, now_s)
+    share_out(tasks, started_s + given_s, now_s, tell)
     retried = False
     if again := [task for task in tasks if _retries(file, task)]:
         say(f"once more: {len(again)} of {len(tasks)} measurements have no verdict")
         for task in again:
-            if any(one.verdict == "unfit" for one in task.findings):
+            if file.unfit == "retry" and any(one.verdict == "unfit" for one in task.findings):
                 task.anew()
-        retried = share_out(again, now_s() + budget_s, now_s)
+        retried = share_out(again, now_s() + given_s, now_s, tell)
     for task in tasks:
         task.close()
-    environment = watch.finish()
-    return CheckReport(
-        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        tool_version=version("prune-deploy"),
-        title=file.title or "deploy check",
-        check_file=str(path),
-        commit=commit_of(folder),
-        environment=environment,
-        machine=hardware_fingerprint(environment),
-        budget_s=budget_s,
-        took_s=now_s() - started_s,
-        retried=retried,
-        rows=tuple(row for job in jobs for row in job.rows(file)),
-        results={job.name: results for job in jobs if (results := job.results(accept_unfit=accept_unfit)) is not None},
-    )
+    return report(retried=retried)
 
 
 def _retries(file: CheckFile, task: Task) -> bool:

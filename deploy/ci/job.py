@@ -33,6 +33,8 @@ from deploy.results.results import Results
 
 __all__ = ["Job"]
 
+_NOT_YET = "the job ended before this was measured"
+
 
 class Files(NamedTuple):
     """The models of a job by label, the baseline first."""
@@ -119,7 +121,8 @@ class Job:
             if wrong is not None and task.asked.place not in places:
                 places.add(task.asked.place)  # measured in a pair and alone, it is said once
                 found.append((task.asked, wrong))
-            found += [(task.asked, one) for one in task.findings]
+            findings = task.findings or not_judged(task.asked.limits, _NOT_YET, task.names)
+            found += [(task.asked, one) for one in findings]
         for asked, one in found:
             yield one.row(asked, outcome_of(one.verdict, inconclusive=file.inconclusive, unfit=file.unfit))
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from backends.errors import BackendError, one_line
 from benchmarks.answers.reference import Reference
@@ -112,6 +112,8 @@ class PairTask:
     analyses: InterimAnalyses = field(init=False)
     refused: str = field(default="", init=False)
     measured: Comparison | None = field(default=None, init=False)
+    names: ClassVar = (*RELATIVE, *FROM_ANY)
+    """Of the limits that it can judge."""
 
     def __post_init__(self) -> None:
         self.settings = replace(
@@ -126,7 +128,7 @@ class PairTask:
     def findings(self) -> tuple[Finding, ...]:
         """See `Task`."""
         if self.refused:
-            return not_judged(self.asked.limits, self.refused, (*RELATIVE, *FROM_ANY))
+            return not_judged(self.asked.limits, self.refused, self.names)
         if self.measured is None:
             return ()
         rows = list(judge_pair(self.asked, self.measured, self.analyses, accept_unfit=self.terms.accept_unfit))
@@ -232,6 +234,8 @@ class AloneTask:
     analyses: InterimAnalyses = field(init=False)
     refused: str = field(default="", init=False)
     measured: Measurement | None = field(default=None, init=False)
+    names: ClassVar = (*ALONE, *FROM_ANY)
+    """Of the limits that it can judge."""
 
     def __post_init__(self) -> None:
         tail = any(share > 0.5 and getattr(self.asked.limits, limit) for limit, share in PERCENTILES.items())
@@ -243,7 +247,7 @@ class AloneTask:
     def findings(self) -> tuple[Finding, ...]:
         """See `Task`."""
         if self.refused:
-            return not_judged(self.asked.limits, self.refused, (*ALONE, *FROM_ANY))
+            return not_judged(self.asked.limits, self.refused, self.names)
         return () if self.measured is None else self._judged(self.measured)
 
     @property

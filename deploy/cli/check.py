@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -77,7 +77,13 @@ def check(
             require_writable(target)
         if history is not None:
             require_history(history)
-        report = check_models(asked, path, budget_s=budget, accept_unfit=accept_unfit, say=tell)
+
+        def keep(so_far: CheckReport) -> None:
+            if output is not None:
+                with suppress(OutputError):  # the report itself says so in the end
+                    so_far.save(output)
+
+        report = check_models(asked, path, budget_s=budget, accept_unfit=accept_unfit, say=tell, so_far=keep)
         written: dict[str, str] = {}
         try:
             _write(report, output, page, writes, history, written)

@@ -141,3 +141,31 @@ def test_the_end_of_a_share_is_no_look(tmp_path, write_net):
     assert task.go_on(100)
     assert not task.open
     assert len(task.measured.trials) == task.analyses.schedule[0][0]
+
+
+def test_what_was_measured_so_far_is_told_after_each_measurement(job):
+    models = [PAIR, {"model": "now.onnx", "name": "alone", "limits": {"p50_ms": 6}}]
+    told = []
+    report = job(SAME, {"models": models}, so_far=told.append)
+    assert len(told) == 2
+    assert [(row.model, row.verdict) for row in told[0].rows] == [("now", "kept"), ("alone", "failed")]
+    assert told[0].rows[1].reason == "the job ended before this was measured"
+    assert told[0].results.keys() == {"now"}
+    assert told[1].rows == report.rows
+    assert told[0].exit_code == exit_codes.USAGE
+
+
+def test_what_is_lost_by_a_job_that_is_ended_is_one_measurement(job, monkeypatch):
+    kept = []
+    go_on = AloneTask.go_on
+
+    def ended(task, budget_s):
+        if kept:
+            raise KeyboardInterrupt
+        return go_on(task, budget_s)
+
+    monkeypatch.setattr(AloneTask, "go_on", ended)
+    models = [{"model": "now.onnx", "name": name, "limits": {"p50_ms": 6}} for name in ("one", "two")]
+    with pytest.raises(KeyboardInterrupt):
+        job(SAME, {"models": models}, so_far=kept.append)
+    assert [row.verdict for row in kept[-1].rows] == ["kept", "failed"]

@@ -93,6 +93,21 @@ def test_what_was_found_is_told_even_where_it_cannot_be_written(here, monkeypatc
     assert load_check(Path("c.json")).rows
 
 
+def test_a_job_that_is_ended_leaves_what_was_measured(here, monkeypatch):
+    here("check", "-o", "whole.json")
+    whole = load_check(Path("whole.json"))
+
+    def ended(*_, so_far, **__):
+        so_far(whole)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "check_models", ended)
+    done = here("check", "-o", "c.json")
+    assert done.returncode == 130
+    assert done.stderr == "deploy: interrupted; what was finished is kept\n"
+    assert load_check(Path("c.json")) == whole
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
