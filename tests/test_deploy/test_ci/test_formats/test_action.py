@@ -188,7 +188,7 @@ def test_the_template_checks_and_writes_a_note(repository, tmp_path):
     program.parent.mkdir(parents=True)
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m deploy "$@"\n', encoding="utf-8")
     program.chmod(0o755)
-    given = {"source": "x", "comment": "true", "budget": "30", "arguments": "-q --accept-unfit"}
+    given = {"source": "x", "comment": "true", "budget": "30", "arguments": "-q --accept-unfit --only n*"}
     inputs = {name: given.get(name, str(one.get("default"))) for name, one in SPEC["spec"]["inputs"].items()}
     variables = {key: USED.sub(lambda match: inputs[match[1]], text) for key, text in JOB["variables"].items()}
     with FakeServer(GITLAB, "project bot").running() as server:
