@@ -1,7 +1,13 @@
-"""Where something of ours was put: a small file of this user, for ``deploy boards``."""
+"""Where something of ours was put: a small file of this user, for ``deploy boards``.
+
+Commands that run at once change it one after the other: a lock beside it is held from reading to writing.
+"""
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -46,23 +52,29 @@ def known_boards() -> tuple[KnownBoard, ...]:
 
 
 def remember(address: str, *, folder: str, python: str, code: str, sent_bytes: int) -> None:
-    """Note that a board has been used now."""
+    """Note that a board has been used now.
+
+    Raises
+    ------
+    ResultsError, BoardError
+        The file is damaged.
+    OutputError
+        It cannot be written.
+    """
     used = datetime.now(UTC).isoformat(timespec="seconds")
-    before = {one.address: one for one in _read().boards}
-    sent = sent_bytes + (before[address].sent_bytes if address in before else 0)
-    before[address] = KnownBoard(
-        address=address, folder=folder, python=python, code=code, sent_bytes=sent, used_utc=used
-    )
-    _write(before)
+    with _alone() as boards:
+        sent = sent_bytes + (boards[address].sent_bytes if address in boards else 0)
+        boards[address] = KnownBoard(
+            address=address, folder=folder, python=python, code=code, sent_bytes=sent, used_utc=used
+        )
 
 
 def forget(address: str) -> bool:
-    """Forget a board; whether it was known."""
-    before = {one.address: one for one in _read().boards}
-    was_known = before.pop(address, None) is not None
-    if was_known:
-        _write(before)
-    return was_known
+    """Forget a board; whether it was known. Raises as `remember` does."""
+    if not _file().exists():
+        return False
+    with _alone() as boards:
+        return boards.pop(address, None) is not None
 
 
 def _file() -> Path:
@@ -81,8 +93,18 @@ def _read() -> _Boards:
         raise BoardError(f"{path} is no list of boards: {one_line(error, _Boards)}; remove it") from error
 
 
-def _write(boards: dict[str, KnownBoard]) -> None:
+@contextmanager
+def _alone() -> Iterator[dict[str, KnownBoard]]:
+    """Yield the boards by their address, and write what became of them; nobody else changes them meanwhile."""
     path = _file()
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, _Boards(boards=tuple(boards.values())).model_dump_json(indent=1) + "\n")
+        lock = path.with_name(f"{path.name}.lock").open("w")
+    with lock:
+        with output_errors(path):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        before = {one.address: one for one in _read().boards}
+        boards = dict(before)
+        yield boards
+        if boards != before:
+            write_file(path, _Boards(boards=tuple(boards.values())).model_dump_json(indent=1) + "\n")
