@@ -23,6 +23,20 @@ _HYBRID: tuple[tuple[str, str, Role], ...] = (
 """Intel's kinds, by the performance counters that the kernel has for each."""
 _ALIKE = 0.8
 """Share of the highest capacity down to which cores of one design are of one kind."""
+_AMD = "AuthenticAMD"
+_AMD_KINDS: tuple[tuple[str, Role], ...] = (
+    ("performance core", "performance"),
+    ("dense core", "efficient"),
+    ("low-power core", "low power"),
+)
+"""AMD's kinds, the strongest first: Zen 5 and Zen 5c. All of a processor have the same instructions."""
+_AMD_MEASURES = (
+    ("acpi_cppc/highest_perf", "a gap in the highest performance of the cores (acpi_cppc); the kernel names no kinds"),
+    ("cpufreq/cpuinfo_max_freq", "a gap in the highest clock of the cores; the kernel names no kinds"),
+)
+_GAP = 0.85
+"""Of two neighbours in the order of performance, the share below which they are of different kinds. Preferred cores
+rank evenly from 236 down to 166, a few percent from one to the next; Zen 5c stands at 125 where Zen 5 ends at 196."""
 _FEATURES = (
     *("sse4_2", "avx", "fma", "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni"),
     *("avx_vnni_int8", "amx_tile", "amx_int8", "amx_bf16"),
@@ -84,7 +98,9 @@ def core_kinds(root: Path, told: Mapping[int, Mapping[str, str]]) -> tuple[CoreK
     """Sort the cores that are switched on into kinds, the strongest first.
 
     Intel's kinds are told by the kernel's counters, Arm's by part numbers, and cores of one design by what the
-    scheduler thinks of them. Clocks do not make kinds: on many processors every core has another highest clock.
+    scheduler thinks of them. AMD's are told by nothing that everybody may read: a wide gap in the performance that the
+    firmware gives for each core stands for it. Clocks alone make no kinds: on many processors every core has another
+    highest clock.
 
     Parameters
     ----------
@@ -110,8 +126,35 @@ def core_kinds(root: Path, told: Mapping[int, Mapping[str, str]]) -> tuple[CoreK
     groups: dict[object, list[int]] = defaultdict(list)
     for core in online:
         groups[key(core)].append(core)
-    kinds = [_kind(root, cores, parts[cores[0]], None, "") for cores in groups.values()]
-    return _ranked(kinds)
+    if len(groups) == 1 and (kinds := _amd_kinds(root, online, told)):
+        return kinds
+    return _ranked([_kind(root, cores, parts[cores[0]], None, "") for cores in groups.values()])
+
+
+def _amd_kinds(root: Path, cores: Sequence[int], told: Mapping[int, Mapping[str, str]]) -> tuple[CoreKind, ...]:
+    """Part the cores of an AMD processor where their performance has a gap; empty where it has none or is not told."""
+    if any(told.get(core, {}).get("vendor_id") != _AMD for core in cores):
+        return ()
+    for file, role_from in _AMD_MEASURES:
+        known = {core: found for core in cores if (found := number(root / _CPUS / f"cpu{core}" / file))}
+        if len(known) == len(cores) and 1 < len(parts := _parted(known)) <= len(_AMD_KINDS):
+            return tuple(
+                _kind(root, part, name, role, role_from)
+                for part, (name, role) in zip(parts, _AMD_KINDS, strict=False)
+            )
+    return ()
+
+
+def _parted(measures: Mapping[int, int]) -> list[list[int]]:
+    """Sort cores by falling measure, and begin a new list at each gap."""
+    parts: list[list[int]] = []
+    before = None
+    for core, value in sorted(measures.items(), key=lambda one: (-one[1], one[0])):
+        if before is None or value < _GAP * before:
+            parts.append([])
+        parts[-1].append(core)
+        before = value
+    return [sorted(part) for part in parts]
 
 
 def _steps(capacity: Mapping[int, int | None]) -> dict[int, int]:

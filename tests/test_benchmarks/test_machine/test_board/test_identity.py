@@ -142,6 +142,56 @@ def test_a_server(board):
     assert found.kinds[0].role is None
 
 
+def test_an_amd_laptop_with_dense_cores(board):
+    found = board("amd-hybrid-laptop")
+    assert kinds(found) == [
+        ("performance core (performance)", (0, 1, 2, 3, 12, 13, 14, 15), 605_263, 5_157_895, "powersave"),
+        ("dense core (efficient)", (*range(4, 12), *range(16, 24)), 605_263, 3_289_474, "powersave"),
+    ]
+    assert (found.cores, found.physical_cores) == (24, 12)
+    assert [(one.bytes >> 20, one.number) for one in found.caches] == [(8, 1), (16, 1)]
+    assert all("the kernel names no kinds" in kind.role_from for kind in found.kinds)
+
+
+def test_without_cppc_the_clocks_tell_dense_cores_and_without_both_nothing_does(tree):
+    made = tree("amd-hybrid-laptop")
+    for path in made.root.rglob("highest_perf"):
+        path.unlink()
+    found = read_board(made.root, made.machine).kinds
+    assert [(len(kind.cores), kind.role) for kind in found] == [(8, "performance"), (16, "efficient")]
+    assert "highest clock" in found[0].role_from
+    for path in made.root.rglob("cpuinfo_max_freq"):  # as acpi-cpufreq has it: the same for all
+        path.write_text("2000000")
+    [kind] = read_board(made.root, made.machine).kinds
+    assert (len(kind.cores), kind.role, kind.name) == (24, None, "AMD Ryzen AI 9 HX 370 w/ Radeon 890M")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "file"),
+    [
+        # As Linux told them on a Ryzen 9 5900X, whose cores are alike.
+        ((216, 216, 211, 206, 201, 196, 191, 186, 181, 171, 166, 176), "acpi_cppc/highest_perf"),
+        # Highest clocks that Linux 4.18 gave on a Threadripper 7975WX.
+        ((5352, 5517, 5677, 5837, 6001, 6161, 6321, 6482, 6482, 5352, 5352, 5352), "cpufreq/cpuinfo_max_freq"),
+    ],
+)
+def test_preferred_cores_of_amd_are_of_one_kind(tree, ranks, file):
+    made = tree("amd-hybrid-laptop")
+    for path in (*made.root.rglob("highest_perf"), *made.root.rglob("cpuinfo_max_freq")):
+        path.unlink()
+    for core in range(24):
+        made.write(f"sys/devices/system/cpu/cpu{core}/{file}", ranks[core % 12])
+    [kind] = read_board(made.root, made.machine).kinds
+    assert (kind.role, len(kind.cores)) == (None, 24)
+
+
+def test_the_same_gap_on_another_make_is_no_kind(tree):
+    made = tree("amd-hybrid-laptop")
+    cpuinfo = made.root / "proc/cpuinfo"
+    cpuinfo.write_text(cpuinfo.read_text().replace("AuthenticAMD", "CentaurHauls"))
+    assert len(read_board(made.root, made.machine).kinds) == 1
+
+
 def test_a_container_has_limits_and_hides_the_rest(board):
     found = board("container")
     assert found.within == ("container (Docker)",)
@@ -158,7 +208,7 @@ def test_a_virtual_machine_tells_next_to_nothing(board):
     assert set(found.untold) >= {"clock frequencies", "frequency governor", "temperatures", "throttling", "energy"}
 
 
-@pytest.mark.parametrize("name", ["raspberry-pi-4", "jetson-agx-orin", "rockchip-rk3588", "amd-server"])
+@pytest.mark.parametrize("name", ["raspberry-pi-4", "jetson-agx-orin", "rockchip-rk3588", "amd-hybrid-laptop"])
 def test_a_tree_of_garbage_is_no_error(tree, name):
     made = tree(name)
     for path in made.root.rglob("*"):
