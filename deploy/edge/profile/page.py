@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from deploy.edge.profile.choice import settings_of
 from deploy.edge.profile.course import course_picture
+from deploy.edge.profile.fronts import fronts
 from deploy.edge.profile.headline import headline, labels, missing, short_point
 from deploy.edge.profile.record import Profile
 from deploy.edge.profile.tables import profile_tables, settings_table
@@ -37,6 +38,7 @@ def profile_page(profile: Profile) -> str:
         "version": profile.tool_version,
         "course": Markup(course_picture(profile, "course")) if profile.sustained else "",
         "settings": _settings(profile),
+        "fronts": [(Markup(one.picture), one.caption) for one in fronts(profile)],
         "settings_table": settings_table(profile),
         "layers": _layers(profile),
         "absent": missing(profile),

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from deploy.report.drawing.svg import line, text
 
-__all__ = ["Axis", "draw_x_axis", "draw_y_axis", "factor_ticks", "plain", "round_ticks"]
+__all__ = ["Axis", "draw_x_axis", "draw_y_axis", "factor_ticks", "plain", "round_ticks", "time_unit"]
 
 Tick = tuple[float, str]
 """A value and what stands beside it."""
+_UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +123,12 @@ def draw_y_axis(x: Axis, y: Axis, ticks: Iterable[Tick], title: str) -> list[str
 def plain(ticks: Sequence[float], unit: float = 1.0) -> list[Tick]:
     """Label ticks, given in multiples of `unit`, with their own numbers."""
     return [(tick * unit, f"{tick:g}") for tick in ticks]
+
+
+def time_unit(ns: float) -> tuple[float, str]:
+    """Return the nanoseconds and the name of the unit that a time is written in.
+
+    >>> time_unit(2e6)
+    (1000000.0, 'ms')
+    """
+    return next(((scale, unit) for scale, unit in _UNITS if ns >= scale), _UNITS[-1])

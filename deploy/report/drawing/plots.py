@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from benchmarks.records.measurement import Comparison, Measurement
 from benchmarks.stats.summary import percentile, summarise, supports
-from deploy.report.drawing.axes import Axis, draw_x_axis, draw_y_axis, factor_ticks, plain, round_ticks
+from deploy.report.drawing.axes import Axis, draw_x_axis, draw_y_axis, factor_ticks, plain, round_ticks, time_unit
 from deploy.report.drawing.svg import element, line, picture, polyline, text
 from deploy.report.formatting import count, duration, interval, percent
 
@@ -20,7 +20,6 @@ __all__ = ["flops_plot", "latency_plot", "latency_range"]
 _STEPS = 50
 """Points of a distribution's curve: the samples themselves would make the page megabytes large."""
 _SKEWED = 4
-_UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
 _SIZE = (440.0, 300.0)
 _ROLES = ("baseline", "candidate")
 
@@ -59,7 +58,7 @@ def latency_plot(
     ]
     calls = [sorted(ns for trial in measurement.trials for ns in trial.calls_ns) for _, measurement in shown]
     low, high = within
-    scale, unit = _unit(high)
+    scale, unit = time_unit(high)
     skewed = high > _SKEWED * low  # on a linear axis a long tail would press all the rest against the edge
     x = Axis(low, high, 48, width - 16, logarithmic=skewed)
     y = Axis(0, 1, height - 44, 34)
@@ -103,7 +102,7 @@ def flops_plot(pair: Comparison, name: str) -> str:
     width, height = _SIZE
     times = [summarise(measurement).p50_ns for measurement in pair.sides]
     flops = [cost.flops for cost in (pair.baseline_cost, pair.candidate_cost)]
-    scale, unit = _unit(max(times))
+    scale, unit = time_unit(max(times))
     # Headroom keeps markers and their labels inside.
     x = Axis(0, 1.15 * max(1, *flops), 48, width - 16)
     y = Axis(0, 1.2 * max(times), height - 44, 34)
@@ -142,10 +141,6 @@ def _near_the_end(ordered: Sequence[int]) -> int:
 def _widened(low: float, high: float) -> tuple[float, float]:
     margin = min(0.05 * (high - low) or 0.05 * high, 0.1 * low)
     return low - margin, high + margin
-
-
-def _unit(ns: float) -> tuple[float, str]:
-    return next(((scale, unit) for scale, unit in _UNITS if ns >= scale), _UNITS[-1])
 
 
 def _power(number: float) -> tuple[float, str]:

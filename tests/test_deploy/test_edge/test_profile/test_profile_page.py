@@ -66,6 +66,34 @@ def test_the_numbers_are_those_of_the_file(opened, profile, tmp_path):
         assert told == pytest.approx([median_ns(row["trials"]) / 1e6 for row in own], rel=5e-3)
 
 
+def test_latency_against_memory_and_energy_shows_the_numbers_of_the_file(opened, profile, tmp_path):
+    path = tmp_path / "profile.json"
+    profile.save(path)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    label = document["results"]["models"][-1]["label"]
+    own = [row for row in document["sweep"] if row["label"] == label]
+    memory = [max(trial["peak_bytes"] for trial in row["trials"]) / 2**20 for row in own]
+    energy = [
+        sum(trial["energy_uj"] for trial in row["trials"])
+        / sum(trial["energy_calls"] for trial in row["trials"])
+        / row["point"]["batch"]
+        / 1e3
+        for row in own
+    ]
+    with opened(profile_page(profile)) as tab:
+        figures = tab.page.locator(".plots figure")
+        assert figures.count() == 2
+        for index, costs in enumerate((memory, energy)):
+            told = figures.nth(index).locator("g.setting title").all_text_contents()
+            numbers = [words.rpartition("(")[2].rstrip(")").split(", ") for words in told]
+            times = [float(time.split()[0]) for time, _ in numbers]
+            assert times == pytest.approx([median_ns(row["trials"]) / 1e6 for row in own], rel=5e-3)
+            assert [float(cost.split()[0]) for _, cost in numbers] == pytest.approx(costs, rel=5e-3)
+            caption = figures.nth(index).locator("figcaption").inner_text()
+            squares = figures.nth(index).locator("g.setting:has(rect) title").all_text_contents()
+            assert [words for words in told if words in caption] == squares != []
+
+
 def test_the_course_of_the_load_is_drawn(opened, profile):
     with opened(profile_page(profile)) as tab:
         lines = tab.page.locator("section svg polyline")
