@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from benchmarks.errors import InputError
-from deploy.cli.output import print_line, tell
+from deploy.cli.output import leave, print_line, say, tell
 from deploy.edge.boards import known
 from deploy.edge.boards.address import Address
 from deploy.edge.boards.connection import Connection
 from deploy.edge.boards.scripting import clean as clean_board
+from deploy.errors import BoardError
+from deploy.exit_codes import USAGE
 
 __all__ = ["clean"]
 
@@ -25,18 +27,32 @@ def clean(
         bool, typer.Option("--forget", help="Only forget the board: for one that is not there any more.")
     ] = False,
 ) -> None:
-    """End what runs on a board, and remove the folder that was made there."""
+    """End what runs on a board, and remove the folder that was made there.
+
+    Of several boards each is cleaned, whatever becomes of the others; the exit code is 2 where one was not.
+    """
     addresses = [str(Address.read(board)) for board in boards or ()]
     if everything:
         addresses += [one.address for one in known.known_boards()]
     elif not addresses:
         raise InputError("which board? deploy boards list shows them; --all: every one")
+    failed = False
     for address in dict.fromkeys(addresses):
         if forget:
             print_line(f"{address}: {'forgotten' if known.forget(address) else 'not known'}")
             continue
-        tell(f"connect to {address}")
-        with Connection(Address.read(address)) as connection:
-            folder = clean_board(connection)
-        known.forget(address)
-        print_line(f"{address}: {f'{folder} was removed' if folder else 'nothing of ours was there'}")
+        try:
+            _clean(address)
+        except BoardError as error:
+            failed = True
+            say(f"deploy: {error}")
+    if failed:
+        leave(USAGE)
+
+
+def _clean(address: str) -> None:
+    tell(f"connect to {address}")
+    with Connection(Address.read(address)) as connection:
+        folder = clean_board(connection)
+    known.forget(address)
+    print_line(f"{address}: {f'{folder} was removed' if folder else 'nothing of ours was there'}")

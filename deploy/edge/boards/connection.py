@@ -51,6 +51,9 @@ _LONGEST_SOCKET = 80
 """Of a path, in bytes: Unix takes 104 to 108, and ssh adds 17 to it."""
 _OPENING_S = 40.0
 _LOOK_S = 0.02
+_BECOME = """sh -c 'eval "$(printf %b "$1")"' sh"""
+"""A shell that becomes the command that follows; its next argument is the last word of it."""
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-")
 
 
 class ConnectionLostError(BoardError):
@@ -171,9 +174,7 @@ class Connection:
         answers = Answers(str(self.address), token, hear)
         if file is not None:
             file(answers)
-        # The login shell of the board puts the words together again.
-        command = " ".join(shlex.quote(word) for word in (*words, token))
-        line = ["ssh", "-T", *_options(*self._shared), *self.address.words, command]
+        line = ["ssh", "-T", *_options(*self._shared), *self.address.words, _command(words, token)]
         whole = False
         with Foreign(line, who=str(self.address), environment=_ENVIRONMENT) as program:
             try:
@@ -216,3 +217,14 @@ class Connection:
 
 def _options(*more: str) -> list[str]:
     return [word for option in (*_OPTIONS, *more) for word in ("-o", option)]
+
+
+def _command(words: Sequence[str], token: str) -> str:
+    """Write a command, and a last word, so that every login shell hands them on as they are.
+
+    What a shell may read in its own way stands there as a number: csh ends what is quoted at the end of a line and takes
+    ``!`` for history, fish has backslashes in quotes.
+    """
+    line = f'exec {" ".join(map(shlex.quote, words))} "$2"'
+    written = "".join(chr(byte) if byte in _PLAIN else f"\\0{byte:03o}" for byte in line.encode())
+    return f"{_BECOME} '{written}' {token}"

@@ -12,7 +12,8 @@ import sys
 import sysconfig
 import time
 import venv
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -111,13 +112,13 @@ def _free_port():
         return probe.getsockname()[1]
 
 
-@pytest.fixture(scope="session")
-def sshd(tmp_path_factory):
-    """An OpenSSH server on this machine: own port, own keys, this user."""
+@contextmanager
+def serving(folder, user, before=()):
+    """Run an OpenSSH server on this machine, with a port and keys of its own, for one user; skip where it cannot."""
     server = shutil.which("sshd") or "/usr/sbin/sshd"
     if not Path(server).exists() or shutil.which("ssh") is None:
         pytest.skip("needs OpenSSH's server and client: apt install openssh-server")
-    folder, port = tmp_path_factory.mktemp("sshd"), _free_port()
+    port = _free_port()
     for name in ("host", "other", "key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     if os.geteuid() == 0:
@@ -130,7 +131,7 @@ def sshd(tmp_path_factory):
         f"SetEnv {LOCK_VARIABLE}={folder}/lock\n"
     )
     # It becomes a daemon: a command that ends early ends all children of its process, which is this one.
-    words = [server, "-f", str(folder / "sshd_config"), "-E", str(folder / "log")]
+    words = [*before, server, "-f", str(folder / "sshd_config"), "-E", str(folder / "log")]
     started = subprocess.run(words, capture_output=True, text=True, check=False)
     if started.returncode:
         pytest.skip(f"sshd does not start here: {started.stderr[-300:]}")
@@ -139,27 +140,42 @@ def sshd(tmp_path_factory):
             break
         time.sleep(0.05)
     process = psutil.Process(int((folder / "pid").read_text()))
-    yield SimpleNamespace(folder=folder, port=port, user=getpass.getuser(), process=process)
-    for one in (*process.children(recursive=True), process):
-        with suppress(psutil.NoSuchProcess):
-            one.kill()
+    try:
+        yield SimpleNamespace(folder=folder, port=port, user=user, process=process)
+    finally:
+        for one in (*process.children(recursive=True), process):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory):
+    """An OpenSSH server for this user."""
+    with serving(tmp_path_factory.mktemp("sshd"), getpass.getuser()) as server:
+        yield server
 
 
 @pytest.fixture
-def over_ssh(sshd, tmp_path, monkeypatch):
-    """Let ssh of this machine know the server and the key, as ~/.ssh/config would; a port may be another."""
+def reach(tmp_path, monkeypatch):
+    """Let ssh of this machine know a server and its key, as ~/.ssh/config would; a port may be another."""
 
-    def connect(known="host", port=None, folder=None):
+    def connect(server, known="host", port=None, folder=None):
         config = tmp_path / "ssh_config"
-        key = " ".join((sshd.folder / f"{known}.pub").read_text().split()[:2]) if known else ""
-        (tmp_path / "known").write_text(f"[127.0.0.1]:{port or sshd.port} {key}\n" if key else "")
+        key = " ".join((server.folder / f"{known}.pub").read_text().split()[:2]) if known else ""
+        (tmp_path / "known").write_text(f"[127.0.0.1]:{port or server.port} {key}\n" if key else "")
         config.write_text(
-            f"Host *\n  IdentityFile {sshd.folder}/key\n  IdentitiesOnly yes\n  UserKnownHostsFile {tmp_path}/known\n"
+            f"Host *\n  IdentityFile {server.folder}/key\n  IdentitiesOnly yes\n  UserKnownHostsFile {tmp_path}/known\n"
             f"  GlobalKnownHostsFile /dev/null\n"
         )
         real = shutil.which("ssh")
         where = programs(tmp_path / "bin", ssh=f'exec {real} -F {config} "$@"')
         monkeypatch.setenv("PATH", f"{where}{os.pathsep}{os.environ['PATH']}")
-        return f"ssh://{sshd.user}@127.0.0.1:{port or sshd.port}{folder or ''}"
+        return f"ssh://{server.user}@127.0.0.1:{port or server.port}{folder or ''}"
 
     return connect
+
+
+@pytest.fixture
+def over_ssh(sshd, reach):
+    """Let ssh of this machine know the server of this user."""
+    return partial(reach, sshd)

@@ -132,3 +132,27 @@ def test_the_scripts_are_read_by_every_shell(name, shell):
     words = [shell, "sh"] if shell == "busybox" else [shell]
     done = subprocess.run([*words, "-n", script], capture_output=True, text=True, check=False, env=dict(os.environ))
     assert (done.returncode, done.stderr) == (0, "")
+
+
+LOGIN_SHELLS = ("sh", "dash", "bash", "busybox sh", "mksh", "zsh", "fish", "csh", "tcsh")
+
+
+@pytest.mark.parametrize("shell", LOGIN_SHELLS)
+def test_every_login_shell_hands_the_words_on(wire, tmp_path, shell):
+    program = shutil.which(shell.split()[0])
+    if program is None:
+        pytest.skip(f"{shell} is not installed: apt install {shell.split()[0]}")
+    home = wire(f'HOME={tmp_path}/home exec {program} {"sh" if " " in shell else ""} -c "$last"')
+    heard = []
+    words = ["a b", "it's", "\\' \\\\", 'x"y', "two\nlines", "!! $HOME `id` *", "~", "\u00e4\u20ac", "", "%s\\n"]
+    script = "for word; do printf '<%s>\\n' \"$word\"; done"
+    with Connection(Address.read("ssh://board")) as connection:
+        ended = connection.run(
+            ["sh", "-c", f'eval "last=\\${{$#}}"; printf "%s\\n" "$last"\n{script}', "sh", *words],
+            lambda line: bool(heard.append(line)),
+        )
+        assert look(connection, Payload()).folder == f"{home}/.cache/prune-deploy-board"
+    assert ended.code == 0
+    said = "\n".join(heard)
+    assert said.startswith("\n".join(f"<{word}>" for word in words))
+    assert len(said[len("\n".join(f"<{word}>" for word in words)) :].strip()) == 34, "the token comes last"
