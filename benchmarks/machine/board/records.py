@@ -85,6 +85,11 @@ class Board(Record):
     runtimes: dict[str, str] = Field(default_factory=dict, description="versions of what can run a model here")
 
     @property
+    def hides_throttling(self) -> bool:
+        """Whether a firmware holds its clock down unseen: a Raspberry Pi whose kernel does not ask the firmware."""
+        return "Raspberry Pi" in (self.model or "") and not any("firmware" in source for source in self.throttling)
+
+    @property
     def cores(self) -> int:
         """How many logical cores are switched on."""
         return sum(len(kind.cores) for kind in self.kinds)

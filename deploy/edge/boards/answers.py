@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from backends.reading.files import strict_json
 from benchmarks.process.child import last_words
 from deploy.errors import BoardError
 
-__all__ = ["MOST_BYTES", "Answers", "garbage", "message"]
+__all__ = ["MOST_BYTES", "Answers", "garbage", "is_size", "message"]
 
 MOST_BYTES = 128 << 20
 """Of a result; a bench of an hour is some megabytes."""
@@ -97,7 +97,7 @@ class Answers:
         BoardError
             It is larger than `MOST_BYTES`.
         """
-        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MOST_BYTES:
+        if not is_size(size) or size > MOST_BYTES:
             raise garbage(self._board, f"a result of {str(size)[:40]} bytes")
         self._left = size
         self._file = path.open("wb")
@@ -128,6 +128,11 @@ class Answers:
         self._digest.update(block)
         self._left -= len(block)
         return self._left == 0
+
+
+def is_size(value: object) -> TypeGuard[int]:
+    """Return whether something is a number of bytes that a disk can hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 60
 
 
 def garbage(board: str, why: str = "") -> BoardError:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from benchmarks.process.child import last_words
-from deploy.edge.boards.answers import Answers, garbage, message
+from deploy.edge.boards.answers import Answers, garbage, is_size, message
 from deploy.edge.boards.connection import Connection, Ended
 from deploy.edge.boards.following import Fetched, Following, Job
 from deploy.edge.boards.payload import Payload, archive
@@ -30,7 +31,13 @@ _SLACK_BYTES = 64 << 20
 """Room that results and logs may take on the board."""
 _SHOWN = 300
 _FULL = "No space left"
+_NOT_LOADED = 6
+"""Exit code of install.sh."""
 _BEAT = b"\n"
+_CLOCK_S = 300.0
+"""A clock that differs from ours by more is told."""
+_NOT_MAPPED = "failed to map segment"
+"""What the loader says of a disk from which nothing may be run."""
 
 
 class Board:
@@ -58,6 +65,9 @@ class Board:
         self._note = note
         self.address = connection.address
         self.facts = look(connection, payload)
+        self._clock = _clock(self.facts.utc_s)
+        if self._clock:
+            note(f"{self.address}: {self._clock}, and so are the times in results")
         self._root = self.facts.folder
         self._code = f"{self._root}/code/{payload.name}"
         self._environment = f"{payload.environment}-{self.facts.version}"
@@ -96,12 +106,22 @@ class Board:
         ended, lines = run_script(
             self._connection, "install.sh", words, (data,), tell=self._say, silence_s=LONG_S, beat=_BEAT
         )
-        errors = [line for line in lines if line.startswith("ERROR:") or _FULL in line]
-        advice = "" if wheels else "; where the board has no index, bring the wheels: --wheels FOLDER"
+        said = [line for line in lines if line.strip()]
+        errors = [line for line in said if line.startswith("ERROR:") or _FULL in line]
+        if ended.code == _NOT_LOADED:
+            away = any(_NOT_MAPPED in line for line in said)
+            advice = "; nothing may be run from its disk (noexec): ssh://USER@BOARD/FOLDER on another" if away else ""
+            self._require(ended, said, "what pip installed cannot be loaded there", advice)
         full = any(_FULL in line for line in errors)
-        self._require(
-            ended, errors[-1:] or lines, "its pip does not install what measuring needs", "" if full else advice
-        )
+        advice = "" if full else self._advice(bool(wheels))
+        self._require(ended, errors[-1:] or said, "its pip does not install what measuring needs", advice)
+
+    def _advice(self, has_wheels: bool) -> str:
+        """Say what may be wrong where pip finds nothing to install."""
+        if has_wheels:
+            return f"; the wheels have to be for Python {self.facts.version} on {self.facts.machine}"
+        clock = f"; {self._clock}: an index is not trusted then, set it there (timedatectl set-ntp true)"
+        return (clock if self._clock else "") + "; where the board has no index, bring the wheels: --wheels FOLDER"
 
     def send(self, trees: Sequence[Tree]) -> int:
         """Send what is not there yet, and return how many bytes that was.
@@ -114,7 +134,7 @@ class Board:
         by_name = {tree.name: tree for tree in trees}
         (answer,) = self._ask({"do": "have", "trees": list(by_name)})
         missing, free = answer.get("missing"), answer.get("free")
-        if not isinstance(missing, list) or not isinstance(free, int):
+        if not isinstance(missing, list) or not is_size(free):
             raise garbage(str(self.address))
         sent = [tree for name, tree in by_name.items() if name in missing]
         needed = sum(tree.size_bytes for tree in sent)
@@ -197,6 +217,15 @@ class Board:
 def _variables() -> dict[str, str]:
     """Return what the command shows is made for: this terminal's width."""
     return {"COLUMNS": os.environ.get("COLUMNS", "80"), "PYTHONNOUSERSITE": "1"}
+
+
+def _clock(utc_s: int | None) -> str:
+    """Say how far the clock of a board is from ours; empty where it is near."""
+    if utc_s is None or abs(ahead_s := utc_s - time.time()) <= _CLOCK_S:
+        return ""
+    days, hours, minutes = (int(abs(ahead_s) / unit_s) for unit_s in (86_400, 3600, 60))
+    far = f"{days} days" if days else f"{hours} h" if hours else f"{minutes} min"
+    return f"its clock is {far} {'ahead of' if ahead_s > 0 else 'behind'} this machine's"
 
 
 def _brief(words: object) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.edge.boards.answers import Answers, garbage, message
+from deploy.edge.boards.answers import Answers, garbage, is_size, message
 from deploy.edge.boards.connection import ConnectionLostError, Ended
 from deploy.errors import BoardError
 from deploy.files.printable import printable
@@ -131,7 +131,7 @@ class Following:
         done = self._done["done"]
         code, free = done.get("code"), done.get("free")
         if code is None:
-            room = f"{free >> 20} MB of its disk are free" if isinstance(free, int) else "it does not say"
+            room = f"{free >> 20} MB of its disk are free" if is_size(free) else "it does not say"
             last = f"; its last words: {self._last}" if self._last else ""
             raise BoardError(
                 f"{self._board}: the command ended there without a result: it was killed, or memory or disk ran out "

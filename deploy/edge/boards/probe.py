@@ -17,7 +17,7 @@ OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
 PROCESSORS = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 ENVIRONMENT_BYTES = 450 << 20
 """That the environment takes, with what pip unpacks beside it."""
-_PYTHON = re.compile(r"(\d{1,2})\.(\d{1,3}) (/[\x21-\x7e]+)")
+_PYTHON = re.compile(r"(\d{1,2})\.(\d{1,3}) (/[\x20-\x7e]+)")
 _PYTHONS = f"{'.'.join(map(str, OLDEST_PYTHON))} to {'.'.join(map(str, NEWEST_PYTHON))}"
 
 
@@ -33,6 +33,10 @@ class Facts:
         Path of the Python that is used.
     version : str
         ``"3.11"``.
+    machine : str
+        ``"aarch64"``.
+    utc_s : int or None
+        What its clock says, in seconds since 1970.
     free_bytes : int or None
         Room on the disk of the folder.
     has_code, has_environment : bool
@@ -42,6 +46,8 @@ class Facts:
     folder: str
     python: str
     version: str
+    machine: str
+    utc_s: int | None
     free_bytes: int | None
     has_code: bool
     has_environment: bool
@@ -80,12 +86,14 @@ class Facts:
                 f"{board}: the folder {_shown(folder)} cannot be used; give another: ssh://USER@BOARD/FOLDER"
             )
         _require_folder(board, folder, one)
-        free = one.get("free", "")
+        free = _number(one.get("free", ""))
         return cls(
             folder=folder,
             python=python,
             version=version,
-            free_bytes=int(free) << 10 if free.isascii() and free.isdecimal() and len(free) < 16 else None,
+            machine=PROCESSORS[one["machine"]],
+            utc_s=_number(one.get("now", "")),
+            free_bytes=None if free is None else free << 10,
             has_code="code" in one,
             has_environment=version in said.get("environment", []),
         )
@@ -162,6 +170,10 @@ def _require_folder(board: str, folder: str, one: dict[str, str]) -> None:
     if state not in {"absent", "empty", "ours"}:
         why = "belongs to another user, or is no folder" if state == "foreign" else "holds something else"
         raise BoardError(f"{board}: {folder} {why}; name another folder: ssh://USER@BOARD/FOLDER")
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else None
 
 
 def _shown(text: str | None) -> str:

@@ -62,7 +62,7 @@ def labels(profile: Profile) -> tuple[str, ...]:
 
 def headline(profile: Profile) -> tuple[Fact, ...]:
     """Return the five facts, in the order of the questions."""
-    loads = tuple(steadiness(load) for load in profile.sustained)
+    loads = tuple(steadiness(load, profile.board) for load in profile.sustained)
     return (_fast(profile), _steady(profile, loads), _hot(profile, loads), _big(profile), _best(profile))
 
 

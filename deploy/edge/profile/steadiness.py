@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.errors import SettingError
+from benchmarks.machine.board.records import Board
 from benchmarks.records.measurement import Interval
 from benchmarks.stats.summary import percentile_interval
 from deploy.edge.profile.identity import clock
@@ -89,8 +90,16 @@ class Steadiness:
     events: int | None
 
 
-def steadiness(load: Sustained) -> Steadiness:
-    """Derive what a load came to."""
+def steadiness(load: Sustained, board: Board | None = None) -> Steadiness:
+    """Derive what a load came to.
+
+    Parameters
+    ----------
+    load : Sustained
+        What was measured.
+    board : Board, optional
+        Where; without it a clock that was told counts as the real one.
+    """
     burst, tail = _burst(load.seconds), _tail(load.seconds)
     burst_ns, sustained_ns = _median_ns(burst), _median_ns(tail)
     told = [(one.reading.celsius, one.reading.sensor) for one in load.seconds if one.reading.celsius is not None]
@@ -106,9 +115,8 @@ def steadiness(load: Sustained) -> Steadiness:
         lasted_s=load.seconds[-1].at_s + load.seconds[-1].lasted_s,
         calls=sum(one.calls for one in load.seconds),
         throttling=_throttling(load, burst, tail, burst_ns / sustained_ns),
-        tells_clock=any(
-            one.reading.khz or one.reading.throttled or one.reading.events is not None for one in load.seconds
-        ),
+        tells_clock=not (board is not None and board.hides_throttling)
+        and any(one.reading.khz or one.reading.throttled or one.reading.events is not None for one in load.seconds),
         start_celsius=load.rest.celsius,
         highest_celsius=None if hottest is None else hottest[0],
         end_celsius=load.seconds[-1].reading.celsius,

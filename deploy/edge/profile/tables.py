@@ -80,7 +80,7 @@ def _cold_table(profile: Profile) -> Table:
 
 
 def _sustained_table(profile: Profile) -> Table:
-    loads = {load.label: steadiness(load) for load in profile.sustained}
+    loads = {load.label: steadiness(load, profile.board) for load in profile.sustained}
     told = {name: [cell(profile, load) for load in loads.values()] for name, cell in _SUSTAINED.items()}
     rows = [(name, *cells) for name, cells in told.items() if any(cell != NOTHING for cell in cells)]
     return Table(

@@ -51,7 +51,9 @@ def _say(**facts: object) -> None:
 
 
 def _have(folder: Path, request: dict[str, Any], _: Any) -> None:
-    """Say which files are missing, and how much room there is."""
+    """Say which files are missing, and how much room there is; what nobody uses any more goes."""
+    trees.remove_unused(folder / "env", [Path(sys.prefix).name])
+    trees.remove_unused(folder / "code", [Path(sys.path[0]).name])
     missing = trees.missing(folder / "files", request["trees"])
     _say(missing=missing, free=shutil.disk_usage(folder).free)
 

@@ -23,7 +23,7 @@ from typing import Any
 __all__ = ["KEPT_S", "Job", "claim", "end"]
 
 KEPT_S = 24 * 3600.0
-"""A result that nobody has fetched is an answer for so long."""
+"""A result that nobody has fetched is an answer for so long; what a killed job left is kept no longer."""
 _GRACE_S = 15.0
 _LOOK_S = 0.05
 _MOST_DESCRIPTORS = 4096
@@ -182,8 +182,11 @@ def end(folder: Path, name: str) -> bool:
 def _remove_old(folder: Path) -> None:
     for one in folder.iterdir():
         job = Job(one)
-        ended = job.state.get("ended") if one.is_dir() and not job.runs() else None
-        if isinstance(ended, float) and time.time() - ended > KEPT_S and not _is_held(one / "claim"):
+        if not one.is_dir() or job.runs() or _is_held(one / "claim"):
+            continue
+        # One that was killed does not say when.
+        ended = job.state.get("ended", one.stat().st_mtime)
+        if isinstance(ended, float) and time.time() - ended > KEPT_S:
             shutil.rmtree(one, ignore_errors=True)
 
 

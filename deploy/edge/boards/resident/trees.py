@@ -7,11 +7,12 @@ import os
 import shutil
 import tarfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-__all__ = ["UNUSED_S", "TreeError", "missing", "receive"]
+__all__ = ["UNUSED_S", "TreeError", "missing", "receive", "remove_unused"]
 
 UNUSED_S = 30 * 24 * 3600.0
 """What nobody has used for so long is removed."""
@@ -24,13 +25,35 @@ class TreeError(Exception):
 
 def missing(folder: Path, names: list[str]) -> list[str]:
     """Return which of these are not there; those that are count as used now."""
-    there = set()
-    for name in names:
-        if (folder / name).is_dir():
-            os.utime(folder / name)
-            there.add(name)
-    _remove_unused(folder, there)
+    there = remove_unused(folder, names)
     return [name for name in names if name not in there]
+
+
+def remove_unused(folder: Path, used: Iterable[str]) -> set[str]:
+    """Count some entries of a folder as used now, remove what nobody has used for `UNUSED_S`, and half ones.
+
+    Parameters
+    ----------
+    folder : Path
+        May be missing.
+    used : iterable of str
+        Names in it.
+
+    Returns
+    -------
+    set of str
+        Those of `used` that are there.
+    """
+    there = {name for name in used if (folder / name).is_dir()}
+    for name in there:
+        os.utime(folder / name)
+    now = time.time()
+    for one in folder.iterdir() if folder.is_dir() else ():
+        abandoned = one.name.endswith(".part") and not _runs(one.name.removesuffix(".part").rpartition(".")[2])
+        with suppress(FileNotFoundError):  # another caller's, which has got its name meanwhile
+            if abandoned or (one.name not in there and now - one.stat().st_mtime > UNUSED_S):
+                shutil.rmtree(one, ignore_errors=True)
+    return there
 
 
 def receive(folder: Path, name: str, files: Mapping[str, str], source: IO[bytes]) -> None:
@@ -85,14 +108,6 @@ def _write(data: IO[bytes], path: Path) -> str:
             file.write(block)
             digest.update(block)
     return digest.hexdigest()
-
-
-def _remove_unused(folder: Path, used: set[str]) -> None:
-    now = time.time()
-    for one in folder.iterdir() if folder.is_dir() else ():
-        abandoned = one.name.endswith(".part") and not _runs(one.name.removesuffix(".part").rpartition(".")[2])
-        if abandoned or (one.name not in used and now - one.stat().st_mtime > UNUSED_S):
-            shutil.rmtree(one, ignore_errors=True)
 
 
 def _runs(pid: str) -> bool:

@@ -1,6 +1,7 @@
 # What a board is, before anything is put on it; goes on from where.sh.
 # Arguments: folder, name of the code, name of the environment, token.
 PATH="$PATH:/usr/local/bin:$HOME/.local/bin"
+say now "$(date +%s 2>/dev/null)"
 say system "$(uname -s)"
 say machine "$(uname -m)"
 say bits "$(getconf LONG_BIT 2>/dev/null)"

@@ -1,7 +1,8 @@
 # Puts our code on a board, whole or not at all. Arguments: folder, name of the code, bytes of the archive, python, token.
 printf '%s\n' "$5"
 umask 077
-mkdir -p "$1/code" && : >"$1/prune-deploy-board" || exit 3
+# The mark comes first: a folder with anything else in it and without the mark is not ours.
+mkdir -p "$1" && : >"$1/prune-deploy-board" && mkdir -p "$1/code" || exit 3
 part="$1/code/.$2.$$.part"
 rm -rf "$part" && mkdir "$part" || exit 3
 if head -c "$3" | tar -xf - -C "$part" 2>&1 && [ -f "$part/.complete" ]; then

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.resources import files
 
 import numpy as np
 import onnx
 import pytest
 
 from benchmarks.process.measured import MeasuredProcess
-from deploy.edge.boards.known import known_boards
+from deploy.edge.boards.address import Address
+from deploy.edge.boards.board import Board
+from deploy.edge.boards.connection import Connection
+from deploy.edge.boards.known import known_boards, remember
 from deploy.edge.boards.payload import Payload
 from deploy.edge.boards.trees import tree_of
 from deploy.exit_codes import OK, USAGE
 from deploy.results.results import load
+
+from .conftest import programs
 
 
 def _on(board):
@@ -123,6 +133,106 @@ def test_boards_are_listed_cleaned_and_forgotten(here, wire, model, tmp_path, mo
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "boards.json").write_text("{}")
     assert "is not a list of boards" in here("boards", "list").stderr
+
+
+def test_of_several_boards_each_is_cleaned_whatever_becomes_of_the_others(here, wire, tmp_path, monkeypatch):
+    monkeypatch.setenv("PRUNE_DEPLOY_STATE", str(tmp_path / "state"))
+    wire(f'case "$*" in *"-- away "*) echo "no route" >&2; exit 255 ;; esac; HOME={tmp_path} exec sh -c "$last"')
+    addresses = [f"ssh://{name}{tmp_path}/{name}" for name in ("one", "away", "two")]
+    for address in addresses:
+        folder = tmp_path / address.rpartition("/")[2]
+        folder.mkdir()
+        (folder / "prune-deploy-board").touch()
+        remember(address, folder=str(folder), python="3.12", code="", sent_bytes=0)
+    done = here("boards", "clean", "--all", "-q")
+    assert done.returncode == USAGE
+    assert [line.partition(": ")[0] for line in done.stdout.splitlines()] == [addresses[0], addresses[2]]
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"deploy: {addresses[1]}: no route")
+    assert [one.address for one in known_boards()] == [addresses[1]]
+
+
+def test_a_clock_that_is_wrong_is_told(here, wire, model, tmp_path):
+    """A board without a battery begins in 1970, or where it was switched off."""
+    fake = programs(tmp_path / "fakes", date="echo 86400")
+    wire(path=f"{fake}:/usr/bin:/bin")
+    done = here("bench", model, "--on", f"ssh://board{model.parent}", "-q")  # holds something else
+    assert "its clock is" not in done.stderr, "first comes why it cannot measure"
+    with Connection(Address("board")) as connection:
+        notes = []
+        Board(connection, Payload(), notes.append, notes.append)
+    (note,) = notes
+    assert re.fullmatch(r"ssh://board: its clock is \d{5} days behind this machine's, and so are the times in results", note)
+
+
+def test_a_clock_that_is_right_is_not_told(wire):
+    wire()
+    with Connection(Address("board")) as connection:
+        notes = []
+        Board(connection, Payload(), notes.append, notes.append)
+    assert notes == []
+
+
+def _wheel(folder, name, version, module):
+    """Make a wheel that holds one module."""
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    about = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}/__init__.py": module,
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{one},,\n" for one in (*files, f"{about}/RECORD"))
+    with zipfile.ZipFile(path, "w") as archive:
+        for one, content in {**files, f"{about}/RECORD": record}.items():
+            archive.writestr(one, content)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("raise ImportError('x.so: failed to map segment from shared object')", "nothing may be run from its disk (noexec)"),
+        ("import os; os.kill(os.getpid(), 4)", "what pip installed cannot be loaded there"),
+        ("raise ImportError('no such symbol')\n", "cannot be loaded there: ImportError: no such symbol"),
+    ],
+)
+def test_what_cannot_be_loaded_there_is_said_at_once_and_not_kept(here, wire, model, tmp_path, module, line):
+    wire()
+    (tmp_path / "wheels").mkdir()
+    for requirement in Payload().requirements:
+        name, _, version = requirement.partition(">=")
+        _wheel(tmp_path / "wheels", name, version, module if name == "numpy" else "")
+    board = tmp_path / "board"
+    done = here("bench", model, "-q", "--wheels", tmp_path / "wheels", *_on(board))
+    assert done.returncode == USAGE
+    (said,) = done.stderr.splitlines()
+    assert line in said
+    assert list((board / "env").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_wheels_for_another_board_are_told_with_what_this_one_needs(here, wire, model, tmp_path):
+    wire()
+    (tmp_path / "wheels").mkdir()
+    _wheel(tmp_path / "wheels", "numpy", "2.0", "")
+    done = here("bench", model, "-q", "--wheels", tmp_path / "wheels", *_on(tmp_path / "board"))
+    assert done.returncode == USAGE
+    (said,) = done.stderr.splitlines()
+    assert "No matching distribution found for" in said
+    assert re.search(r"; the wheels have to be for Python 3\.\d+ on \w+$", said)
+
+
+def test_a_folder_is_marked_before_anything_else_is_in_it(tmp_path):
+    """Killed at any moment, it is ours or empty: it can be used again, and cleaned."""
+    script = files("deploy.edge.boards").joinpath("scripts", "push.sh").read_text(encoding="utf-8")
+    made = programs(tmp_path / "bin", mkdir='echo "$@" >>"$MADE"; ls -A "$BOARD" >>"$MADE" 2>/dev/null; exec /bin/mkdir "$@"')
+    variables = {"PATH": f"{made}:/usr/bin:/bin", "MADE": str(tmp_path / "made"), "BOARD": str(tmp_path / "board")}
+    words = ["sh", "-c", script, "sh", str(tmp_path / "board"), "name", "0", sys.executable, "token"]
+    subprocess.run(words, env=variables, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    first, second, seen = (tmp_path / "made").read_text().splitlines()[:3]
+    assert (first, second) == (f"-p {tmp_path}/board", f"-p {tmp_path}/board/code")
+    assert seen == "prune-deploy-board"
 
 
 @pytest.mark.slow

@@ -98,6 +98,8 @@ def test_an_answer_may_come_in_any_pieces(tmp_path, cut):
         _done(size=True),
         {**_done(), "done": {"code": "0"}},
         {**_done(), "done": {"code": True}},
+        {**_done(), "done": {"code": None, "free": 10**4000}},
+        {**_done(), "done": {"code": None, "free": -1}},
         {"error": "\x1b]0;title\x07 no room"},
         b"x" * 100_000,
     ],
@@ -107,6 +109,7 @@ def test_a_message_of_another_form_is_one_line(tmp_path, part):
         _followed(tmp_path, part)
     assert str(refused.value).startswith("ssh://board")
     assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 500
 
 
 def test_what_a_job_says_steers_no_terminal_and_is_cut(tmp_path):

@@ -18,6 +18,7 @@ import pytest
 from benchmarks.machine.lock import LOCK_VARIABLE
 from deploy.edge.boards.board import AGENT
 from deploy.edge.boards.resident.jobs import KEPT_S, Job, claim, end
+from deploy.edge.boards.resident.trees import UNUSED_S, remove_unused
 
 ROOT = Path(__file__).parents[4]
 QUICK = ["boards", "list", "--json"]
@@ -145,6 +146,42 @@ def test_a_result_that_nobody_fetched_is_not_kept_for_ever(tmp_path):
         job.write_state(state="done", code=0, ended=time.time() - KEPT_S - 1)
     with claim(tmp_path, "other"):
         assert not job.folder.exists()
+
+
+@pytest.mark.parametrize(("age_s", "stays"), [(KEPT_S - 100, True), (KEPT_S + 100, False)])
+def test_what_a_killed_job_left_is_not_kept_for_ever(tmp_path, age_s, stays):
+    with claim(tmp_path, "killed") as (job, _):
+        job.write_state(state="running", pid=1, since="1")
+        job.printed.write_text("half of a result")
+    then = time.time() - age_s
+    os.utime(job.folder, (then, then))
+    with claim(tmp_path, "other"):
+        assert job.folder.exists() == stays
+
+
+def test_a_job_that_runs_or_is_followed_stays_however_old_it_is(tmp_path):
+    with claim(tmp_path, "followed") as (job, _):
+        os.utime(job.folder, (0, 0))
+        with claim(tmp_path, "other") as (running, _), (running.folder / "alive").open("w") as alive:
+            fcntl.flock(alive, fcntl.LOCK_EX)
+            os.utime(running.folder, (0, 0))
+            with claim(tmp_path, "third"):
+                assert job.folder.exists()
+                assert running.folder.exists()
+
+
+def test_code_and_environments_that_nobody_uses_go_and_those_of_others_stay(tmp_path):
+    old = time.time() - UNUSED_S - 100
+    names = {"env": ("mine", "old", "recent", f"made.{os.getpid()}.part", "half.999999999.part"), "code": ("mine", "old")}
+    for kind, entries in names.items():
+        for name in entries:
+            (tmp_path / kind / name).mkdir(parents=True)
+        for name in ("mine", "old"):
+            os.utime(tmp_path / kind / name, (old, old))
+        assert remove_unused(tmp_path / kind, ["mine", "away"]) == {"mine"}
+    assert {one.name for one in (tmp_path / "env").iterdir()} == {"mine", "recent", f"made.{os.getpid()}.part"}
+    assert [one.name for one in (tmp_path / "code").iterdir()] == ["mine"]
+    assert remove_unused(tmp_path / "code", ["mine"]) == {"mine"}, "it counts as used now"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"state": 3}'])

@@ -14,12 +14,17 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
+from benchmarks.layers.comparison import LayerReport
 from benchmarks.machine.lock import LOCK_VARIABLE
+from benchmarks.records.file import load as load_record
+from benchmarks.stats.summary import summarise
 from benchmarks.subject.subject import content_sha256
 from benchmarks.tables.plan_space import AxisPlace, GroupRange, PlanSpace, Size
 from benchmarks.tables.table import LatencyTable
 from deploy.edge.boards.resident.jobs import Job
+from deploy.edge.profile.record import load as load_profile
 from deploy.exit_codes import OK, USAGE
+from deploy.results.load_rows import read_load
 from deploy.results.results import load
 
 FAST = ("--fast", "--accept-unfit", "-q")
@@ -79,18 +84,23 @@ def test_a_configuration_that_trusts_everybody_does_not_count(here, over_ssh, mo
 
 def _same(one, other):
     """Compare records, numbers and what noise decides apart."""
-    noisy = {"noise", "fitness", "doubts", "warmup_ended", "warmup_ns", "samples_ns", "started_utc", "created_utc"}
+    noisy = {"noise", "fitness", "doubts", "warmup_ended", "warmup_ns", "blocks_ns", "started_utc", "created_utc"}
     if isinstance(one, dict):
         assert one.keys() == other.keys()
         for key in one.keys() - noisy:
             _same(one[key], other[key])
     elif isinstance(one, list | tuple):
-        for pair in zip(one, other, strict=False):
+        for pair in zip(one, other, strict=True):
             _same(*pair)
     elif isinstance(one, str | bool):
         assert one == other
     else:
-        assert isinstance(one, int | float | None.__class__) == isinstance(other, int | float | None.__class__)
+        assert (one is None) == (other is None)
+
+
+def _alike(one_ns, other_ns):
+    """See that two times are of the same work, on a machine that others may use too."""
+    assert 1 / 4 < one_ns / other_ns < 4
 
 
 @pytest.mark.slow
@@ -108,7 +118,60 @@ def test_a_comparison_there_is_what_one_here_is(here, board, model, tmp_path):
         assert len(pair.candidate.trials) == len(pair.baseline.trials) == 2
     one, there = (result.model_dump(mode="json") for result in results)
     _same(one, there)
+    _alike(*(summarise(result.comparisons[0].candidate).p50_ns for result in results))
     assert one["models"] == there["models"]
+
+
+def _of_profile(file):
+    made = load_profile(file)
+    facts = made.board.model_dump(include={"model", "cpu", "architecture", "physical_cores", "features", "runtimes"})
+    points = [(one.label, one.point, one.failure) for one in made.sweep]
+    parts = {one.part: one.why for one in made.absent}
+    cold = [one.label for one in made.cold]
+    told = (facts, points, made.left_out, made.refused, parts, cold, [one.asked_s for one in made.sustained])
+    return told, summarise(made.results.measurements[0]).p50_ns
+
+
+def _of_layers(file):
+    (made,) = load_record(file, LayerReport, "report of layers").profiles
+    return (made.subject, [(row.name, row.nodes, row.ops, row.macs) for row in made.rows]), made.latency_ns
+
+
+def _of_load(file):
+    (made,) = read_load(file)
+    calls = sorted(request.latency_ns for request in made.requests)
+    return (made.subject, made.scenario), calls[len(calls) // 2]
+
+
+def _of_bench(file):
+    (made,) = load(file).measurements
+    return (made.subject, made.agreement, len(made.trials)), summarise(made).p50_ns
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        (("bench", "--trials", "2", "--accept-unfit"), _of_bench),
+        (("layers", "--duration", "0.5"), _of_layers),
+        (("load", "--scenario", "offline", "--duration", "1", "--accept-unfit"), _of_load),
+        (
+            ("profile", "--backend", "ort", "--fast", "--sustain", "1", "--budget", "30", "--accept-unfit"),
+            _of_profile,
+        ),
+    ],
+    ids=["bench", "layers", "load", "profile"],
+)
+def test_what_a_command_gives_there_it_gives_here(here, board, prepared, model, tmp_path, words, read):
+    found = []
+    for name, more in (("here", ()), ("there", ("--on", board))):
+        done = here(words[0], model, *words[1:], "-q", "-o", tmp_path / name, *more)
+        assert (done.returncode, done.stderr) == (OK, "")
+        found.append(read(tmp_path / name))
+    (one, one_ns), (there, there_ns) = found
+    assert one == there
+    _alike(one_ns, there_ns)
+    assert list((prepared / "jobs").glob("*-*")) == []
 
 
 @pytest.mark.slow

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.machine.board.watch import Reading
+from deploy.edge.profile.headline import headline
 from deploy.edge.profile.steadiness import steadiness
 
-from .conftest import BIG
+from .conftest import BIG, BOARD
 
 
 class Silent:
@@ -64,6 +65,25 @@ def test_a_board_that_tells_nothing_has_speeds_only(loaded):
     assert found.throttling is None
     assert not found.tells_clock
     assert (found.highest_celsius, found.sensor, found.events) == (None, "", None)
+
+
+@pytest.mark.parametrize(
+    ("called", "sources", "told"),
+    [
+        ("Raspberry Pi 5 Model B Rev 1.0", (), False),
+        ("Raspberry Pi 5 Model B Rev 1.0", ("the kernel's cooling devices",), False),
+        ("Raspberry Pi 5 Model B Rev 1.0", ("the firmware (get_throttled)",), True),
+        ("Orange Pi 5 Plus", (), True),
+    ],
+)
+def test_a_clock_that_the_firmware_holds_down_unseen_tells_of_no_throttling(loaded, profile, called, sources, told):
+    board = BOARD.model_copy(update={"model": called, "throttling": sources})
+    steady = loaded(30)
+    assert steadiness(steady, board).tells_clock == told
+    shown = profile.model_copy(update={"board": board, "sustained": (steady,)})
+    said = "\n".join(headline(shown)[1].details)
+    assert ("no throttling seen" in said) == told
+    assert ("throttling: not told by this machine" in said) != told
 
 
 def test_power_and_energy_are_those_of_the_meter(loaded):
