@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -139,8 +140,8 @@ def _of_layers(file):
 
 def _of_load(file):
     (made,) = read_load(file)
-    calls = sorted(request.latency_ns for request in made.requests)
-    return (made.subject, made.scenario), calls[len(calls) // 2]
+    calls = [done - issued for issued, done in zip(made.result.issued_ns, made.result.done_ns, strict=True)]
+    return (made.subject, made.agreement, made.result.scenario, made.result.batch), statistics.median(calls)
 
 
 def _of_bench(file):
