@@ -139,8 +139,7 @@ def _amd_kinds(root: Path, cores: Sequence[int], told: Mapping[int, Mapping[str,
         known = {core: found for core in cores if (found := number(root / _CPUS / f"cpu{core}" / file))}
         if len(known) == len(cores) and 1 < len(parts := _parted(known)) <= len(_AMD_KINDS):
             return tuple(
-                _kind(root, part, name, role, role_from)
-                for part, (name, role) in zip(parts, _AMD_KINDS, strict=False)
+                _kind(root, part, name, role, role_from) for part, (name, role) in zip(parts, _AMD_KINDS, strict=False)
             )
     return ()
 

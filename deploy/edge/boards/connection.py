@@ -222,7 +222,7 @@ def _options(*more: str) -> list[str]:
 def _command(words: Sequence[str], token: str) -> str:
     """Write a command, and a last word, so that every login shell hands them on as they are.
 
-    What a shell may read in its own way stands there as a number: csh ends what is quoted at the end of a line and takes
+    What a shell may read in its own way stands there as a number: csh ends what is quoted with the line and takes
     ``!`` for history, fish has backslashes in quotes.
     """
     line = f'exec {" ".join(map(shlex.quote, words))} "$2"'

@@ -43,7 +43,7 @@ def python():
     said = subprocess.run([found or "false", "-c", PYTHON], capture_output=True, text=True, check=False)
     version = said.stdout.strip()
     if not version or not OLDEST_PYTHON <= tuple(map(int, version.split("."))) <= NEWEST_PYTHON:
-        pytest.skip(f"another user has no Python with venv here that measures ({found}, {version or said.stderr[-200:]})")
+        pytest.skip(f"another user has no Python with venv here that fits ({found}, {version or said.stderr[-200:]})")
     return version
 
 

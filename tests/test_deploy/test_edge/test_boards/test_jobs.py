@@ -172,14 +172,15 @@ def test_a_job_that_runs_or_is_followed_stays_however_old_it_is(tmp_path):
 
 def test_code_and_environments_that_nobody_uses_go_and_those_of_others_stay(tmp_path):
     old = time.time() - UNUSED_S - 100
-    names = {"env": ("mine", "old", "recent", f"made.{os.getpid()}.part", "half.999999999.part"), "code": ("mine", "old")}
+    made = f"made.{os.getpid()}.part"
+    names = {"env": ("mine", "old", "recent", made, "half.999999999.part"), "code": ("mine", "old")}
     for kind, entries in names.items():
         for name in entries:
             (tmp_path / kind / name).mkdir(parents=True)
         for name in ("mine", "old"):
             os.utime(tmp_path / kind / name, (old, old))
         assert remove_unused(tmp_path / kind, ["mine", "away"]) == {"mine"}
-    assert {one.name for one in (tmp_path / "env").iterdir()} == {"mine", "recent", f"made.{os.getpid()}.part"}
+    assert {one.name for one in (tmp_path / "env").iterdir()} == {"mine", "recent", made}
     assert [one.name for one in (tmp_path / "code").iterdir()] == ["mine"]
     assert remove_unused(tmp_path / "code", ["mine"]) == {"mine"}, "it counts as used now"
 

@@ -1,4 +1,4 @@
-"""Latency against memory and energy: what is drawn stands where the file says, and the best are those no other beats."""
+"""Latency against memory and energy: points stand where the file says, the best are those that no other beats."""
 
 from __future__ import annotations
 
