@@ -52,9 +52,10 @@ def _say(**facts: object) -> None:
 
 def _have(folder: Path, request: dict[str, Any], _: Any) -> None:
     """Say which files are missing, and how much room there is; what nobody uses any more goes."""
-    trees.remove_unused(folder / "env", [Path(sys.prefix).name])
-    trees.remove_unused(folder / "code", [Path(sys.path[0]).name])
-    missing = trees.missing(folder / "files", request["trees"])
+    idle = not jobs.any_runs(folder / "jobs")
+    trees.remove_unused(folder / "env", [Path(sys.prefix).name], idle=idle)
+    trees.remove_unused(folder / "code", [Path(sys.path[0]).name], idle=idle)
+    missing = trees.missing(folder / "files", request["trees"], idle=idle)
     _say(missing=missing, free=shutil.disk_usage(folder).free)
 
 

@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KEPT_S", "Job", "claim", "end"]
+__all__ = ["KEPT_S", "Job", "any_runs", "claim", "end"]
 
 KEPT_S = 24 * 3600.0
 """A result that nobody has fetched is an answer for so long; what a killed job left is kept no longer."""
@@ -171,6 +171,11 @@ def claim(folder: Path, name: str) -> Iterator[tuple[Job, bool]]:
         yield job, is_new
     finally:
         os.close(mine)
+
+
+def any_runs(folder: Path) -> bool:
+    """Return whether a job runs."""
+    return folder.is_dir() and any(one.is_dir() and Job(one).runs() for one in folder.iterdir())
 
 
 def end(folder: Path, name: str) -> bool:

@@ -23,13 +23,13 @@ class TreeError(Exception):
     """What came is not what was announced."""
 
 
-def missing(folder: Path, names: list[str]) -> list[str]:
-    """Return which of these are not there; those that are count as used now."""
-    there = remove_unused(folder, names)
+def missing(folder: Path, names: list[str], *, idle: bool) -> list[str]:
+    """Return which of these are not there; those that are count as used now. See `remove_unused` for `idle`."""
+    there = remove_unused(folder, names, idle=idle)
     return [name for name in names if name not in there]
 
 
-def remove_unused(folder: Path, used: Iterable[str]) -> set[str]:
+def remove_unused(folder: Path, used: Iterable[str], *, idle: bool) -> set[str]:
     """Count some entries of a folder as used now, remove what nobody has used for `UNUSED_S`, and half ones.
 
     Parameters
@@ -38,6 +38,8 @@ def remove_unused(folder: Path, used: Iterable[str]) -> set[str]:
         May be missing.
     used : iterable of str
         Names in it.
+    idle : bool
+        Whether no job runs. Beside one nothing is old: the clock of a board jumps by years when it finds a server of time.
 
     Returns
     -------
@@ -51,7 +53,7 @@ def remove_unused(folder: Path, used: Iterable[str]) -> set[str]:
     for one in folder.iterdir() if folder.is_dir() else ():
         abandoned = one.name.endswith(".part") and not _runs(one.name.removesuffix(".part").rpartition(".")[2])
         with suppress(FileNotFoundError):  # another caller's, which has got its name meanwhile
-            if abandoned or (one.name not in there and now - one.stat().st_mtime > UNUSED_S):
+            if abandoned or (idle and one.name not in there and now - one.stat().st_mtime > UNUSED_S):
                 shutil.rmtree(one, ignore_errors=True)
     return there
 

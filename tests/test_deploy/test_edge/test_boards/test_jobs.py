@@ -179,10 +179,28 @@ def test_code_and_environments_that_nobody_uses_go_and_those_of_others_stay(tmp_
             (tmp_path / kind / name).mkdir(parents=True)
         for name in ("mine", "old"):
             os.utime(tmp_path / kind / name, (old, old))
-        assert remove_unused(tmp_path / kind, ["mine", "away"]) == {"mine"}
+        assert remove_unused(tmp_path / kind, ["away"], idle=False) == set()
+        assert (tmp_path / kind / "old").exists(), "a job that runs may need it"
+        assert remove_unused(tmp_path / kind, ["mine", "away"], idle=True) == {"mine"}
     assert {one.name for one in (tmp_path / "env").iterdir()} == {"mine", "recent", made}
     assert [one.name for one in (tmp_path / "code").iterdir()] == ["mine"]
-    assert remove_unused(tmp_path / "code", ["mine"]) == {"mine"}, "it counts as used now"
+    assert remove_unused(tmp_path / "code", [], idle=True) == set()
+    assert (tmp_path / "code" / "mine").exists(), "it counts as used just now"
+
+
+def test_beside_a_job_that_runs_what_was_sent_stays_however_old_it_seems(tmp_path):
+    """The clock of a board without a battery jumps by years once it is told the time."""
+    tree = tmp_path / "files" / ("a" * 32)
+    tree.mkdir(parents=True)
+    os.utime(tree, (0, 0))
+    with claim(tmp_path / "jobs", "abc") as (job, _), (job.folder / "alive").open("w") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        with _agent(tmp_path, {"do": "have", "trees": []}) as process:
+            _heard(process, "missing")
+        assert tree.exists()
+    with _agent(tmp_path, {"do": "have", "trees": []}) as process:
+        _heard(process, "missing")
+    assert not tree.exists()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"state": 3}'])

@@ -42,6 +42,16 @@ def test_a_board_that_fits():
     assert not facts.has_environment
 
 
+def test_a_python_in_a_home_with_a_space_in_its_name():
+    path = "/home/jo smith/.local/bin/python3.12"
+    assert _read(python=f"3.12 {path}", venv=path).python == path
+
+
+@pytest.mark.parametrize(("now", "found"), [("1764432000", 1764432000), ("", None), ("%s", None), ("9" * 30, None)])
+def test_the_clock_of_a_board_is_read_where_it_tells(now, found):
+    assert _read(now=now).utc_s == found
+
+
 @pytest.mark.parametrize(
     ("facts", "line"),
     [
