@@ -39,7 +39,7 @@ def remove_unused(folder: Path, used: Iterable[str], *, idle: bool) -> set[str]:
     used : iterable of str
         Names in it.
     idle : bool
-        Whether no job runs. Beside one nothing is old: the clock of a board jumps by years when it finds a server of time.
+        Whether no job runs. Beside one nothing is old: the clock of a board may jump by years when it is set.
 
     Returns
     -------
