@@ -15,7 +15,8 @@ mkdir "$part" || exit 3
 exec 3<&0
 if [ "$bytes" != 0 ]; then
     mkdir "$part/wheels"
-    head -c "$bytes" <&3 | tar -xf - -C "$part/wheels" || { rm -rf "$part"; exit 3; }
+    # In English, since a full disk is looked for in its words.
+    head -c "$bytes" <&3 | LC_ALL=C tar -xf - -C "$part/wheels" 2>&1 || { rm -rf "$part"; exit 3; }
 fi
 # Whoever asked for it is gone: so is this.
 (

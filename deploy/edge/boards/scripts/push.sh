@@ -5,7 +5,8 @@ umask 077
 mkdir -p "$1" && : >"$1/prune-deploy-board" && mkdir -p "$1/code" || exit 3
 part="$1/code/.$2.$$.part"
 rm -rf "$part" && mkdir "$part" || exit 3
-if head -c "$3" | tar -xf - -C "$part" 2>&1 && [ -f "$part/.complete" ]; then
+# In English, since a full disk is looked for in its words.
+if head -c "$3" | LC_ALL=C tar -xf - -C "$part" 2>&1 && [ -f "$part/.complete" ]; then
     "$4" -c 'import os, sys; os.rename(*sys.argv[1:])' "$part" "$1/code/$2" 2>/dev/null
 fi
 rm -rf "$part"

@@ -155,7 +155,7 @@ def test_of_several_boards_each_is_cleaned_whatever_becomes_of_the_others(here, 
 def test_a_clock_that_is_wrong_is_told(here, wire, model, tmp_path):
     """A board without a battery begins in 1970, or where it was switched off."""
     fake = programs(tmp_path / "fakes", date="echo 86400")
-    wire(path=f"{fake}:/usr/bin:/bin")
+    wire(path=f"{fake}:$PATH")
     done = here("bench", model, "--on", f"ssh://board{model.parent}", "-q")  # holds something else
     assert "its clock is" not in done.stderr, "first comes why it cannot measure"
     with Connection(Address("board")) as connection:
@@ -234,6 +234,33 @@ def test_a_folder_is_marked_before_anything_else_is_in_it(tmp_path):
     first, second, seen = (tmp_path / "made").read_text().splitlines()[:3]
     assert (first, second) == (f"-p {tmp_path}/board", f"-p {tmp_path}/board/code")
     assert seen == "prune-deploy-board"
+
+
+TAR = """case $LC_ALL in
+C) echo "tar: x: Cannot write: No space left on device" >&2 ;;
+*) echo "tar: x: Auf dem Geraet ist kein Speicherplatz mehr verfuegbar" >&2 ;;
+esac
+exit 2"""
+
+
+@pytest.mark.parametrize("has_code", [False, True], ids=["code", "wheels"])
+def test_a_disk_that_fills_up_is_told_in_english_without_advice_on_wheels(
+    here, wire, model, tmp_path, monkeypatch, has_code
+):
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    wire(path=f"{programs(tmp_path / 'fakes', tar=TAR)}:$PATH")
+    board = tmp_path / "board"
+    if has_code:
+        (board / "code" / Payload().name).mkdir(parents=True)
+        (board / "code" / Payload().name / ".complete").touch()
+        (board / "prune-deploy-board").touch()
+    (tmp_path / "wheels").mkdir()
+    _wheel(tmp_path / "wheels", "numpy", "2.0", "")
+    done = here("bench", model, "-q", "--wheels", tmp_path / "wheels", *_on(board))
+    assert done.returncode == USAGE
+    (said,) = done.stderr.splitlines()
+    assert said.endswith("No space left on device")
+    assert not list(board.rglob("*.part"))
 
 
 @pytest.mark.slow
