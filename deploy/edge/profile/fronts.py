@@ -117,7 +117,8 @@ def _front(
     told = {one.point: f"{short_point(one.point, main)} ({_numbers(cost, one, found)})" for one, found in known}
     line = [one.point for one in best]
     drawn.append(polyline([places[point] for point in line], "promise"))
-    drawn += [_mark(point in line, place, told[point]) for point, place in places.items()]
+    chosen = set(line)
+    drawn += [_mark(point in chosen, place, told[point]) for point, place in places.items()]
     numbered = line[:_MOST_NUMBERED]
     drawn += _numbered([places[point] for point in numbered], list(places.values()), y.start)
     words = [f"{number}: {told[point]}" for number, point in enumerate(numbered, 1)]

@@ -44,7 +44,10 @@ done
 shift
 "$part/bin/python" -m pip install --no-cache-dir --no-input --progress-bar off --disable-pip-version-check --only-binary :all: "$@" 2>&1 || end 5
 rm -rf "$part/wheels"
-"$part/bin/python" -I -c 'import numpy, onnx, onnxruntime' 2>&1 || end 6
+"$part/bin/python" -I -c 'import numpy, onnx, onnxruntime' 2>&1 || {
+    [ $? = 132 ] && echo 'illegal instruction: its processor is older than the wheels allow'
+    end 6
+}
 : >"$part/ready" || end 3
 "$made/bin/python" -c '' 2>/dev/null || rm -rf "$made"
 "$python" -c 'import os, sys; os.rename(*sys.argv[1:])' "$part" "$made" 2>/dev/null

@@ -193,7 +193,7 @@ def _wheel(folder, name, version, module):
     ("module", "line"),
     [
         ("raise ImportError('x.so: failed to map segment from shared object')", "may be run from its disk (noexec)"),
-        ("import os; os.kill(os.getpid(), 4)", "what pip installed cannot be loaded there"),
+        ("import os; os.kill(os.getpid(), 4)", "cannot be loaded there: illegal instruction"),
         ("raise ImportError('no such symbol')\n", "cannot be loaded there: ImportError: no such symbol"),
     ],
 )

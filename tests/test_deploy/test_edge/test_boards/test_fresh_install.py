@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +29,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to let another user log in"),
 ]
 
-ROOT = Path(__file__).parents[4]
 USER, NUMBER = "prune-board", 54321
 BOARD_PATH = "/usr/local/bin:/usr/bin:/bin"
 PYTHON = "import sys, ensurepip, venv; print('%d.%d' % sys.version_info[:2])"
@@ -41,25 +41,22 @@ def python():
     """The version of the Python that another user finds here; it has to be one that a board may have."""
     found = shutil.which("python3", path=BOARD_PATH)
     said = subprocess.run([found or "false", "-c", PYTHON], capture_output=True, text=True, check=False)
-    version = said.stdout.strip()
-    if not version or not OLDEST_PYTHON <= tuple(map(int, version.split("."))) <= NEWEST_PYTHON:
-        pytest.skip(f"another user has no Python with venv here that fits ({found}, {version or said.stderr[-200:]})")
-    return version
+    told = said.stdout.strip()
+    if not told or not OLDEST_PYTHON <= tuple(map(int, told.split("."))) <= NEWEST_PYTHON:
+        pytest.skip(f"another user has no Python with venv here that fits ({found}, {told or said.stderr[-200:]})")
+    return told
 
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory, python):
     """What measuring needs, as wheels for that Python, in the versions that are installed here."""
     folder = tmp_path_factory.mktemp("wheels")
+    names = [re.match(r"[\w-]+", requirement)[0] for requirement in Payload().requirements]
     words = ["download", "--quiet", "--only-binary", ":all:", "--python-version", python, "-d", str(folder)]
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", *words, "-c", str(ROOT / "constraints.txt"), *Payload().requirements],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words += [f"{name}=={version(name)}" for name in names]
+    done = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, text=True, check=False)
     if done.returncode and re.search("No matching distribution|Temporary failure|Retrying", done.stderr):
-        pytest.skip("no package index can be reached")
+        pytest.skip(f"no index has what is installed here: {done.stderr.strip().splitlines()[-1][-200:]}")
     assert done.returncode == 0, done.stderr[-2000:]
     return folder
 
