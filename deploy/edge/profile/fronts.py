@@ -123,7 +123,7 @@ def _front(
     drawn += _numbered([places[point] for point in numbered], list(places.values()), y.start)
     words = [f"{number}: {told[point]}" for number, point in enumerate(numbered, 1)]
     words += [f"and {len(line) - len(numbered)} more"] if len(line) > len(numbered) else []
-    caption = f"Latency against {cost.name}. No other setting is better in both than {'; '.join(words)}."
+    caption = f"Latency against {cost.name}. Squares: no other setting beats it in both. {'; '.join(words)}."
     title = f"Latency against {cost.name}: {label}"
     return Front(picture(f"front-{cost.name}", title, caption, _WIDTH, _HEIGHT, *drawn, class_="front"), caption)
 

@@ -60,7 +60,7 @@ def test_the_best_are_those_that_no_other_beats_in_both(profile, which, column):
     found = _settings(picture)
     assert len(found) == len(ROWS)
     assert {int(words.split()[1]) for words, (is_best, _) in found.items() if is_best} == best
-    named = caption.partition("than ")[2].rstrip(".").split("; ")
+    named = caption.partition("both. ")[2].rstrip(".").split("; ")
     assert [words.partition(": ")[0] for words in named] == [str(number) for number in range(1, len(best) + 1)]
     assert {int(words.split()[2]) for words in named} == best
     numbers = [one.text for one in ET.fromstring(picture).iter("text") if one.get("class") == "label"]
