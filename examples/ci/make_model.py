@@ -1,7 +1,7 @@
 """Write `model.onnx` and `validation.npz`: a small classifier that takes a few milliseconds, and examples for it.
 
     python make_model.py                     # the model as it should be
-    python make_model.py --change slower     # the same answers, one layer of twenty more
+    python make_model.py --change slower     # the same answers, four layers of eighty more
 
 Needs numpy and onnx. In a repository of your own the model comes from your training.
 """
