@@ -5,7 +5,9 @@ The answer begins with a word that the caller chose, so that it is told from wha
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
 import select
@@ -35,7 +37,7 @@ def main() -> None:
     sys.stdout.write(f"{token}\n")
     sys.stdout.flush()
     os.umask(0o077)
-    source = sys.stdin.buffer
+    source = io.BufferedReader(_Caller())
     try:
         request = json.loads(source.readline(1 << 22))
         _ANSWERS[request["do"]](folder, request, source)
@@ -43,6 +45,20 @@ def main() -> None:
         _say(error=getattr(error, "strerror", None) or str(error))
     except (ValueError, KeyError, TypeError):
         _say(error="the request is not whole")
+
+
+class _Caller(io.RawIOBase):
+    """Standard input of a caller that may be gone without a word, as when a cable is pulled."""
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what is there; raises `TimeoutError` where nothing comes any more."""
+        if not select.select([0], [], [], _PATIENCE_S)[0]:
+            raise TimeoutError(errno.ETIMEDOUT, "the caller fell silent")
+        return os.readv(0, [buffer])
 
 
 def _say(**facts: object) -> None:

@@ -135,6 +135,20 @@ def test_what_is_sent_is_whole_or_not_there(tmp_path):
     assert list((tmp_path / "files").iterdir()) == []
 
 
+def test_a_caller_whose_cable_was_pulled_is_not_waited_for(tmp_path):
+    put = {"do": "put", "tree": "a" * 32, "files": {"m/x.onnx": "0" * 64}}
+    impatient = "import sys; from deploy.edge.boards.resident import agent; agent._PATIENCE_S = 0.5; agent.main()"
+    words = [sys.executable, "-c", impatient, tmp_path, "token"]
+    for request in (b"", json.dumps(put).encode() + b"\n" + bytes(100)):
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            process.stdin.write(request)
+            process.stdin.flush()
+            assert process.stdout.readline() == b"token\n"
+            assert json.loads(process.stdout.readline()) == {"error": "the caller fell silent"}
+            assert process.wait() == 0
+    assert list((tmp_path / "files").iterdir()) == []
+
+
 def test_a_process_that_took_over_a_number_is_left_alone(tmp_path):
     with claim(tmp_path, "abc") as (job, _):
         job.write_state(state="running", pid=os.getpid(), since="1")
