@@ -45,6 +45,7 @@ def board(wire, prepared):
 
 def test_a_bench_there_is_one_from_here(here, board, model, tmp_path, monkeypatch):
     monkeypatch.setattr(MeasuredProcess, "__init__", lambda *_, **__: pytest.fail("measured here"))
+    monkeypatch.setenv("PRUNE_DEPLOY_STATE", str(tmp_path / "state"))
     arrays = tmp_path / "inputs of mine.npz"
     np.savez(arrays, x=np.ones((1, 3, 32, 32), np.float32))
     output, page = tmp_path / "results.json", tmp_path / "page.html"
