@@ -222,7 +222,8 @@ class _Commands(Mapping[str, Any]):
             return typer.main.get_command(_group(name, line))
         module, _, function = where.partition(":")
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name, cls=_Command)(getattr(import_module(module), function))
+        spread = import_module("deploy.cli.options").spread
+        single.command(name, cls=_Command)(spread(getattr(import_module(module), function)))
         command: Any = typer.main.get_command(single)
         command.params.append(_added("quiet", _has_quiet))
         if shows:

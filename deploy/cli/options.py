@@ -1,9 +1,13 @@
-"""Options that several commands share, each said once."""
+"""Options that several commands share, each said once, and how a group of them arrives as one object."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias, get_type_hints
 
 import typer
 
@@ -41,6 +45,7 @@ __all__ = [
     "ThreadsList",
     "Trials",
     "Verbose",
+    "spread",
 ]
 
 Model: TypeAlias = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX file, or the folder of a bundle.")]
@@ -136,3 +141,37 @@ Only: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--only", help="Name or pattern, for example 'l1-*'; repeat for several. Default: all."),
 ]
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command as typer reads it: with the options of its groups in the place of the groups.
+
+    Parameters
+    ----------
+    command : callable
+        Its parameters are arguments, options, and groups: dataclasses whose fields are options with a default.
+    """
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for one in inspect.signature(command, eval_str=True).parameters.values():
+        if is_dataclass(one.annotation):
+            groups[one.name] = one.annotation
+            kinds = get_type_hints(one.annotation, include_extras=True)
+            parameters += [
+                inspect.Parameter(field.name, one.KEYWORD_ONLY, default=field.default, annotation=kinds[field.name])
+                for field in fields(one.annotation)
+            ]
+        else:
+            parameters.append(one.replace(kind=one.KEYWORD_ONLY))
+
+    @wraps(command)
+    def collect(**given: Any) -> None:
+        made = {
+            name: group(**{field.name: given.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**given, **made)
+
+    collecting: Any = collect
+    collecting.__signature__ = inspect.Signature(parameters)
+    return collect

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple, cast
+from typing import Annotated, cast
 
 import typer
 
 from benchmarks.errors import SettingError
 from benchmarks.machine.affinity import parse_cores
 from benchmarks.settings import Settings
-from benchmarks.subject.given import GivenInputs
 from deploy.cli import options as given
 from deploy.cli.boards.fetched import GivenCommand
+from deploy.cli.measure.options import Feeds, names_of
 from deploy.cli.output import leave, print_json, say, tell
 from deploy.edge.profile.markdown import profile_markdown
 from deploy.edge.profile.page import profile_page
@@ -23,7 +24,7 @@ from deploy.edge.profile.run import Wanted, profile_on_board
 from deploy.edge.profile.terminal import print_profile, profile_code
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.markdown import require_block, write_block
-from deploy.results.bench_grid import Grid, label_models, shapes
+from deploy.results.bench_grid import Grid, label_models
 
 __all__ = ["profile", "show_fetched"]
 
@@ -31,6 +32,17 @@ _BLOCK = "deploy profile"
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|)")
 _OPTIONAL = tuple(part for part in PARTS if part not in ("steady", "energy"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """Where a profile goes, and how much of it is printed."""
+
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the profile here, as JSON.")] = None
+    page: given.PageFile = None
+    markdown: given.MarkdownPage = None
+    json: given.Json = False
+    verbose: given.Verbose = False
 
 
 def profile(
@@ -41,10 +53,8 @@ def profile(
     threads: given.Threads = None,
     device: given.Device = None,
     batch: given.Batch = None,
-    shape: given.Shapes = None,
-    inputs: given.InputsFile = None,
-    input_value: given.InputValues = None,
-    input_range: given.InputRanges = None,
+    *,
+    feeds: Feeds,
     cores: given.Cores = None,
     sustain: Annotated[
         str, typer.Option("--sustain", help="Load each model for so long: 90s, 5m; 0: not at all.")
@@ -57,34 +67,30 @@ def profile(
     no_check: given.NoCheck = False,
     accept_unfit: given.AcceptUnfit = False,
     seed: given.Seed = 0,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the profile here, as JSON.")] = None,
-    page: given.PageFile = None,
-    markdown: given.MarkdownPage = None,
-    json: given.Json = False,
-    verbose: given.Verbose = False,
+    shown: _Shown,
 ) -> None:
     """Profile a network on this board: cold, steady and sustained speed, heat, memory, best setting, layers.
 
     All parts use the first backend; for --budget seconds its other settings and the other backends are tried too.
     What the board does not tell, and what the budget has no room for, is said.
     """
-    for target in filter(None, (output, page)):
+    for target in filter(None, (shown.output, shown.page)):
         require_writable(target)
-    if markdown is not None:
-        require_block(markdown, _BLOCK)
+    if shown.markdown is not None:
+        require_block(shown.markdown, _BLOCK)
     settings = Settings(budget_s=budget, seed=seed, check=not no_check)
-    backends = list(dict.fromkeys(backend or ["ort"]))
+    backends = names_of(backend)
     wanted = Wanted(
         models=label_models(model, against),
-        grid=Grid(
-            backends=backends[:1],
-            precision=precision,
-            device=device,
-            threads=(threads,),
-            batches=(batch,),
-            shapes=shapes(shape or []),
-            cores=None if cores is None else parse_cores(cores),
-            given=GivenInputs.read(inputs, input_value or (), input_range or ()),
+        grid=feeds.into(
+            Grid(
+                backends=backends[:1],
+                precision=precision,
+                device=device,
+                threads=(threads,),
+                batches=(batch,),
+                cores=None if cores is None else parse_cores(cores),
+            )
         ),
         backends=backends[1:] if backend else None,
         settings=settings.quick() if fast else settings,
@@ -92,8 +98,7 @@ def profile(
         skip=_parts(skip or []),
         accepts_unfit=accept_unfit,
     )
-    made = profile_on_board(wanted, tell, output)
-    _show(made, _Shown(output, page, markdown, json, verbose))
+    _show(profile_on_board(wanted, tell, shown.output), shown)
 
 
 def show_fetched(file: Path, command: GivenCommand) -> None:
@@ -115,16 +120,6 @@ def show_fetched(file: Path, command: GivenCommand) -> None:
         made.save(output)
     json, verbose = bool(command.options["json"]), bool(command.options["verbose"])
     _show(made, _Shown(output, command.path("page"), command.path("markdown"), json, verbose))
-
-
-class _Shown(NamedTuple):
-    """Where a profile goes, and how much of it is printed."""
-
-    output: Path | None
-    page: Path | None
-    markdown: Path | None
-    json: bool
-    verbose: bool
 
 
 def _show(made: Profile, shown: _Shown) -> None:

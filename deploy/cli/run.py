@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from deploy.cli import options as given
-from deploy.cli import wishes as asked
 from deploy.cli.output import leave, note, print_json, say, tell
+from deploy.cli.wishes import Flags, require_whole
 from deploy.errors import OutputError
 from deploy.exit_codes import run_code
 from deploy.files.atomic import write_file
@@ -35,22 +35,8 @@ def run(
         Path | None,
         typer.Argument(metavar="RECIPE", help="YAML file; see recipes/. With --network and --data none is needed."),
     ] = None,
-    network: asked.Network = None,
-    weights: asked.Weights = None,
-    data: asked.Data = None,
-    data_root: given.DataRoot = None,
-    image_size: asked.ImageSize = None,
-    crop: asked.Crop = None,
-    normalise: asked.Normalise = None,
-    method: asked.Method = None,
-    speed_up: asked.SpeedUp = None,
-    latency_ms: asked.LatencyMs = None,
-    flops: asked.Flops = None,
-    on: asked.On = None,
-    max_drop: asked.MaxDrop = None,
-    epochs: asked.Epochs = None,
-    threads: given.Threads = None,
-    budget: asked.RunBudget = None,
+    *,
+    flags: Flags,
     output: given.RunFolder = None,
     accept_unfit: given.AcceptUnfit = False,
     json: given.Json = False,
@@ -62,27 +48,10 @@ def run(
     unfit machine is not finished: exit code 4, and the same command measures it again. The recipe that flags amount to
     is written into the run's folder.
     """
-    wishes = asked.wishes_of(
-        network=network,
-        weights=weights,
-        data=data,
-        data_root=data_root,
-        image_size=image_size,
-        crop=crop,
-        normalise=normalise,
-        method=method,
-        speed_up=speed_up,
-        latency_ms=latency_ms,
-        flops=flops,
-        on=on,
-        max_drop=max_drop,
-        epochs=epochs,
-        threads=threads,
-        budget_s=budget,
-    )
+    wishes = flags.wishes()
     try:
         loaded, store = _recipe(recipe, wishes, output)
-        loaded = with_data_root(loaded, data_root)
+        loaded = with_data_root(loaded, wishes.data_root)
         results = run_pipeline(loaded, store, note, tell, accept_unfit=accept_unfit)
     except ChildFailedError as error:
         raise typer.Exit(error.exit_code) from None
@@ -101,7 +70,7 @@ def _recipe(file: Path | None, wishes: Wishes, output: Path | None) -> tuple[Rec
         loaded = load_recipe(file)
         return loaded, StageStore(output or _RUNS / loaded.name)
     if file is None:
-        asked.require_whole(wishes, f"give a recipe, or in its place {'also ' if wishes.given else ''}the flags")
+        require_whole(wishes, f"give a recipe, or in its place {'also ' if wishes.given else ''}the flags")
         store = StageStore(output or _RUNS / wishes.name)
         _require_same_network(store, wishes)
         own = store.root / _OWN

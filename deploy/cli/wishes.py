@@ -2,98 +2,84 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import typer
 
+from deploy.cli import options as given
 from deploy.errors import RecipeError
 from deploy.run.wishes import Wishes
 
-__all__ = [
-    "Crop",
-    "Data",
-    "Epochs",
-    "Flops",
-    "ImageSize",
-    "LatencyMs",
-    "MaxDrop",
-    "Method",
-    "Network",
-    "Normalise",
-    "On",
-    "RunBudget",
-    "SpeedUp",
-    "Weights",
-    "require_whole",
-    "wishes_of",
-]
-
-Network: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--network", help="FILE.py:FUNCTION that makes it, torchvision:NAME, timm:NAME."),
-]
-Weights: TypeAlias = Annotated[
-    str | None, typer.Option("--weights", help="Its state dict: .pt, .ckpt, .safetensors, ...; or DEFAULT.")
-]
-Data: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        help="imagefolder:PATH, with a folder of images for each class, or a data set of `deploy list`.",
-    ),
-]
-ImageSize: TypeAlias = Annotated[
-    int | None,
-    typer.Option("--image-size", min=1, help="Side of the square that the network gets."),
-]
-Crop: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--crop", help="Share of the shorter side that is cut out of the middle, or none."),
-]
-Normalise: TypeAlias = Annotated[str | None, typer.Option("--normalise", help="train, imagenet or none.")]
-Method: TypeAlias = Annotated[str | None, typer.Option("--method", help="Pruning method; one of `deploy list`.")]
-SpeedUp: TypeAlias = Annotated[
-    float | None,
-    typer.Option("--speed-up", help="How many times faster it has to be, measured."),
-]
-LatencyMs: TypeAlias = Annotated[
-    float | None,
-    typer.Option("--latency-ms", help="Milliseconds that a call may take, measured."),
-]
-Flops: TypeAlias = Annotated[float | None, typer.Option("--flops", help="Share of the FLOPs that is kept, at most.")]
-On: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--on", help="Backend that it has to be fast on; repeat for several; default: ort."),
-]
-MaxDrop: TypeAlias = Annotated[
-    float | None,
-    typer.Option(
-        "--max-drop",
-        help="Points of accuracy that may be lost on validation images. Without a target: the smallest network within.",
-    ),
-]
-Epochs: TypeAlias = Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of fine-tuning.")]
-RunBudget: TypeAlias = Annotated[
-    float | None,
-    typer.Option("--budget", help="Seconds for each measurement on a backend; no process is started after them."),
-]
+__all__ = ["Flags", "require_whole"]
 
 
-def wishes_of(*, crop: str | None, on: list[str] | None, **flags: Any) -> Wishes:
-    """Collect the flags.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """The flags, as they are written."""
 
-    Raises
-    ------
-    RecipeError
-        `crop` is neither a number nor none.
-    """
-    share: float | str | None = crop
-    if crop is not None and crop != "none":
-        try:
-            share = float(crop)
-        except ValueError as error:
-            raise RecipeError(f"--crop {crop!r} is neither a share, such as 0.875, nor none") from error
-    return Wishes(crop=share, on=tuple(on or ()), **flags)
+    network: Annotated[
+        str | None, typer.Option("--network", help="FILE.py:FUNCTION that makes it, torchvision:NAME, timm:NAME.")
+    ] = None
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Its state dict: .pt, .ckpt, .safetensors, ...; or DEFAULT.")
+    ] = None
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", help="imagefolder:PATH, with a folder of images for each class, or a data set of `deploy list`."
+        ),
+    ] = None
+    data_root: given.DataRoot = None
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", min=1, help="Side of the square that the network gets.")
+    ] = None
+    crop: Annotated[
+        str | None, typer.Option("--crop", help="Share of the shorter side that is cut out of the middle, or none.")
+    ] = None
+    normalise: Annotated[str | None, typer.Option("--normalise", help="train, imagenet or none.")] = None
+    method: Annotated[str | None, typer.Option("--method", help="Pruning method; one of `deploy list`.")] = None
+    speed_up: Annotated[
+        float | None, typer.Option("--speed-up", help="How many times faster it has to be, measured.")
+    ] = None
+    latency_ms: Annotated[
+        float | None, typer.Option("--latency-ms", help="Milliseconds that a call may take, measured.")
+    ] = None
+    flops: Annotated[float | None, typer.Option("--flops", help="Share of the FLOPs that is kept, at most.")] = None
+    on: Annotated[
+        list[str] | None,
+        typer.Option("--on", help="Backend that it has to be fast on; repeat for several; default: ort."),
+    ] = None
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            help="Points of accuracy that may be lost on validation images. "
+            "Without a target: the smallest network within.",
+        ),
+    ] = None
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of fine-tuning.")] = None
+    threads: given.Threads = None
+    budget_s: Annotated[
+        float | None,
+        typer.Option("--budget", help="Seconds for each measurement on a backend; no process is started after them."),
+    ] = None
+
+    def wishes(self) -> Wishes:
+        """Return what they ask for.
+
+        Raises
+        ------
+        RecipeError
+            ``--crop`` is neither a number nor none.
+        """
+        share: float | str | None = self.crop
+        if self.crop is not None and self.crop != "none":
+            try:
+                share = float(self.crop)
+            except ValueError as error:
+                raise RecipeError(f"--crop {self.crop!r} is neither a share, such as 0.875, nor none") from error
+        return Wishes(**{**asdict(self), "crop": share, "on": tuple(self.on or ())})
 
 
 def require_whole(wishes: Wishes, opening: str) -> None:

@@ -11,8 +11,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 from benchmarks.errors import InputError
 from deploy.cli.boards.fetched import GivenCommand
@@ -160,10 +161,10 @@ def _words(ctx: Any, given: dict[str, Any]) -> tuple[list[str], list[Tree]]:
     arguments: list[str] = []
     trees: list[Tree] = []
 
-    kinds = get_type_hints(ctx.command.callback)
+    kinds = signature(ctx.command.callback, eval_str=True).parameters
 
     def said(option: Any, value: Any) -> str:
-        if not _holds_paths(kinds[option.name]):
+        if not _holds_paths(kinds[option.name].annotation):
             return str(value)
         tree = tree_of(Path(value))
         trees.append(tree)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
 from benchmarks.errors import SettingError
 from benchmarks.machine.affinity import parse_cores
 from benchmarks.settings import NOT_A_VERDICT, Settings
-from benchmarks.subject.given import GivenInputs
 from deploy.cli import options as given
 from deploy.cli.boards.fetched import GivenCommand
+from deploy.cli.measure.options import Feeds, Points
 from deploy.cli.output import leave, print_json, say, tell
 from deploy.exit_codes import WRONG_ANSWERS, exit_code
 from deploy.files.atomic import require_writable
 from deploy.report.page import write_page
 from deploy.report.terminal import print_results
-from deploy.results.bench_grid import Grid, bench_models, label_models, numbers, shapes
+from deploy.results.bench_grid import Grid, bench_models, label_models
 from deploy.results.results import Results, load
 
 __all__ = ["bench", "compare", "show_fetched"]
@@ -27,18 +27,50 @@ __all__ = ["bench", "compare", "show_fetched"]
 _MARGIN = 0.03
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Terms:
+    """How a model, or a pair, is measured."""
+
+    margin: given.Margin = None
+    strict: given.Strict = False
+    cores: given.Cores = None
+    cold: given.Cold = False
+    fast: given.Fast = False
+    no_check: given.NoCheck = False
+    accept_unfit: given.AcceptUnfit = False
+    seed: given.Seed = 0
+
+    def settings(self, trials: int | None, budget_s: float) -> Settings:
+        return Settings(
+            trials=trials,
+            budget_s=budget_s,
+            margin=_MARGIN if self.margin is None else self.margin,
+            strict=self.strict,
+            cold=self.cold,
+            seed=self.seed,
+            check=not self.no_check,
+        )
+
+    def grid(self, points: Points, feeds: Feeds) -> Grid:
+        return feeds.into(points.grid(None if self.cores is None else parse_cores(self.cores)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """Where the results go, and how much of them is printed."""
+
+    output: given.OutputFile = None
+    page: given.PageFile = None
+    json: given.Json = False
+    verbose: given.Verbose = False
+
+
 def bench(
     model: given.Model,
     against: given.Against = None,
-    backend: given.Backends = None,
-    precision: given.Precision = "fp32",
-    threads: given.ThreadsList = None,
-    device: given.Device = None,
-    batch: given.Batches = None,
-    shape: given.Shapes = None,
-    inputs: given.InputsFile = None,
-    input_value: given.InputValues = None,
-    input_range: given.InputRanges = None,
+    *,
+    points: Points,
+    feeds: Feeds,
     trials: given.Trials = None,
     budget: given.Budget = 60.0,
     percentile: Annotated[
@@ -47,126 +79,46 @@ def bench(
     half_width: Annotated[
         float, typer.Option(help="Target half-width of its confidence interval, as a share of the percentile.")
     ] = 0.02,
-    margin: given.Margin = None,
-    strict: given.Strict = False,
-    cores: given.Cores = None,
-    cold: given.Cold = False,
-    fast: given.Fast = False,
-    no_check: given.NoCheck = False,
-    accept_unfit: given.AcceptUnfit = False,
-    seed: given.Seed = 0,
-    output: given.OutputFile = None,
-    page: given.PageFile = None,
-    json: given.Json = False,
-    verbose: given.Verbose = False,
+    terms: _Terms,
+    shown: _Shown,
 ) -> None:
     """Measure an ONNX file: check its answers, then latency, throughput and memory, in processes of its own.
 
     With --against the two are measured in turn, as deploy compare BASELINE MODEL does, with its exit codes.
     """
-    if against is None and (margin is not None or strict):
-        raise SettingError(f"{'--strict' if margin is None else '--margin'} is for a comparison: give --against too")
-    settings = Settings(
-        trials=trials,
-        budget_s=budget,
-        margin=_MARGIN if margin is None else margin,
-        strict=strict,
-        percentile=percentile / 100,
-        half_width=half_width,
-        cold=cold,
-        seed=seed,
-        check=not no_check,
-    )
-    grid = _grid(backend, precision, threads, device, batch, shape, cores)
-    grid = replace(grid, given=GivenInputs.read(inputs, input_value or (), input_range or ()))
-    models = label_models(model, against)
-    _measure(models, grid, settings, _Shown(output, page, json, verbose), fast=fast, accept_unfit=accept_unfit)
+    if against is None and (terms.margin is not None or terms.strict):
+        option = "--strict" if terms.margin is None else "--margin"
+        raise SettingError(f"{option} is for a comparison: give --against too")
+    settings = replace(terms.settings(trials, budget), percentile=percentile / 100, half_width=half_width)
+    _measure(label_models(model, against), terms.grid(points, feeds), settings, terms, shown)
 
 
 def compare(
     baseline: Annotated[Path, typer.Argument(metavar="BASELINE", help="ONNX file or bundle as it was.")],
     candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE", help="ONNX file or bundle that would replace it.")],
-    backend: given.Backends = None,
-    precision: given.Precision = "fp32",
-    threads: given.ThreadsList = None,
-    device: given.Device = None,
-    batch: given.Batches = None,
-    shape: given.Shapes = None,
-    inputs: given.InputsFile = None,
-    input_value: given.InputValues = None,
-    input_range: given.InputRanges = None,
+    *,
+    points: Points,
+    feeds: Feeds,
     trials: given.Trials = None,
     budget: given.Budget = 60.0,
-    margin: given.Margin = None,
-    strict: given.Strict = False,
-    cores: given.Cores = None,
-    cold: given.Cold = False,
-    fast: given.Fast = False,
-    no_check: given.NoCheck = False,
-    accept_unfit: given.AcceptUnfit = False,
-    seed: given.Seed = 0,
-    output: given.OutputFile = None,
-    page: given.PageFile = None,
-    json: given.Json = False,
-    verbose: given.Verbose = False,
+    terms: _Terms,
+    shown: _Shown,
 ) -> None:
     """Measure two ONNX files in turn, and decide whether CANDIDATE is faster than BASELINE.
 
     deploy bench CANDIDATE --against BASELINE is the same. Exit code 0: faster or equivalent, 1: slower, 3: not decided.
     """
-    settings = Settings(
-        trials=trials,
-        budget_s=budget,
-        margin=_MARGIN if margin is None else margin,
-        strict=strict,
-        cold=cold,
-        seed=seed,
-        check=not no_check,
-    )
-    grid = _grid(backend, precision, threads, device, batch, shape, cores)
-    grid = replace(grid, given=GivenInputs.read(inputs, input_value or (), input_range or ()))
-    models = label_models(candidate, baseline)
-    _measure(models, grid, settings, _Shown(output, page, json, verbose), fast=fast, accept_unfit=accept_unfit)
+    settings = terms.settings(trials, budget)
+    _measure(label_models(candidate, baseline), terms.grid(points, feeds), settings, terms, shown)
 
 
-def _grid(
-    backend: list[str] | None,
-    precision: str,
-    threads: str | None,
-    device: str | None,
-    batch: str | None,
-    shape: list[str] | None,
-    cores: str | None,
-) -> Grid:
-    return Grid(
-        backends=list(dict.fromkeys(backend or ["ort"])),
-        precision=precision,
-        device=device,
-        threads=numbers(threads, "--threads"),
-        batches=numbers(batch, "--batch"),
-        shapes=shapes(shape or []),
-        cores=None if cores is None else parse_cores(cores),
-    )
-
-
-class _Shown(NamedTuple):
-    """Where the results go, and how much of them is printed."""
-
-    output: Path | None
-    page: Path | None
-    json: bool
-    verbose: bool
-
-
-def _measure(
-    models: dict[str, Path], grid: Grid, settings: Settings, shown: _Shown, *, fast: bool, accept_unfit: bool
-) -> None:
+def _measure(models: dict[str, Path], grid: Grid, settings: Settings, terms: _Terms, shown: _Shown) -> None:
     if shown.page is not None:
         require_writable(shown.page)
-    if fast:
+    if terms.fast:
         settings = settings.quick()
-    results = bench_models(models, grid, settings, tell, shown.output, accepts_unfit=accept_unfit)
-    _show(results, models, shown, fast=fast)
+    results = bench_models(models, grid, settings, tell, shown.output, accepts_unfit=terms.accept_unfit)
+    _show(results, models, shown, fast=terms.fast)
 
 
 def show_fetched(file: Path, command: GivenCommand) -> None:

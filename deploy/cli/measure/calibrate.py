@@ -13,6 +13,7 @@ from benchmarks.settings import Settings
 from benchmarks.subject.backend_options import compile_options, require_backends
 from benchmarks.subject.subject import SubjectSpec
 from deploy.cli import options as given
+from deploy.cli.measure.options import names_of
 from deploy.cli.output import json_array, leave, print_json, print_line, say, tell
 from deploy.exit_codes import OK, UNFIT
 from deploy.report.formatting import duration, percent
@@ -35,7 +36,7 @@ def calibrate(
     json: given.Json = False,
 ) -> None:
     """Measure a model against itself: the noise floor of this machine, shown with every later comparison."""
-    path, names = onnx_file(model), list(dict.fromkeys(backend or ["ort"]))
+    path, names = onnx_file(model), names_of(backend)
     require_backends(names, device)
     reference = reference_of(path)
     counts = 0.03 if margin is None else margin

@@ -14,7 +14,6 @@ from benchmarks.layers.profiler import profile_in_turn, same_nodes
 from benchmarks.layers.roofline import measure_layer_overhead
 from benchmarks.machine.lock import machine_lock
 from benchmarks.subject.backend_options import require_backends
-from benchmarks.subject.given import GivenInputs
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.aligned import aligned_plans, kept_counts, why_whole
 from benchmarks.tables.block import KnownBlock, known_block
@@ -23,10 +22,11 @@ from benchmarks.tables.table import LatencyTable
 from deploy.bundles.bundle import bundle_of
 from deploy.ci.baseline import GIT, baseline_of
 from deploy.cli import options as given
+from deploy.cli.measure.options import Feeds
 from deploy.cli.output import print_answer, print_json, print_tables, tell
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.explanation import answer, explanation_page, explanation_tables
-from deploy.results.bench_grid import Grid, label_models, saying_for, shapes
+from deploy.results.bench_grid import Grid, label_models, saying_for
 
 __all__ = ["explain"]
 
@@ -48,10 +48,8 @@ def explain(
     threads: given.Threads = None,
     device: given.Device = None,
     batch: given.Batch = None,
-    shape: given.Shapes = None,
-    inputs: given.InputsFile = None,
-    input_value: given.InputValues = None,
-    input_range: given.InputRanges = None,
+    *,
+    feeds: Feeds,
     plan_space: Annotated[
         Path | None, typer.Option("--plan-space", help="What of the dense file follows the widths; needs --table.")
     ] = None,
@@ -75,16 +73,8 @@ def explain(
     space = None if plan_space is None else PlanSpace.load(plan_space)
     known = None if table is None else LatencyTable.load(table)
     require_backends([backend], device)
-    grid = Grid(
-        backends=[backend],
-        precision=precision,
-        device=device,
-        threads=(threads,),
-        batches=(batch,),
-        shapes=shapes(shape or []),
-        given=GivenInputs.read(inputs, input_value or (), input_range or ()),
-    )
-    ((dense_spec, pruned_spec),) = grid.specs(label_models(pruned, _baseline(against, pruned)))
+    grid = Grid(backends=[backend], precision=precision, device=device, threads=(threads,), batches=(batch,))
+    ((dense_spec, pruned_spec),) = feeds.into(grid).specs(label_models(pruned, _baseline(against, pruned)))
     same = same_nodes(pruned_spec, dense_spec)  # finds a broken file before anything is profiled
     notes = _of_bundle(pruned_spec)
     counts = None if space is None else kept_counts(space, dense_spec.model, pruned_spec.model, same)

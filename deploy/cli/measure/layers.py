@@ -10,15 +10,15 @@ import typer
 from benchmarks.layers.comparison import LayerReport
 from benchmarks.layers.layer_profile import LayerProfile
 from benchmarks.records.file import load as load_record
-from benchmarks.subject.given import GivenInputs
 from deploy.cli import options as given
 from deploy.cli.boards.fetched import GivenCommand
+from deploy.cli.measure.options import Feeds, Points
 from deploy.cli.output import print_json, print_tables, tell
 from deploy.exit_codes import OK
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.layer_tables import comparison_tables, profile_tables
 from deploy.report.pages.tables_with_bars import layer_page
-from deploy.results.bench_grid import Grid, label_models, numbers, shapes
+from deploy.results.bench_grid import label_models
 from deploy.results.layer_profiles import profile_models
 
 __all__ = ["layers", "show_fetched"]
@@ -27,15 +27,9 @@ __all__ = ["layers", "show_fetched"]
 def layers(
     model: given.Model,
     against: given.Against = None,
-    backend: given.Backends = None,
-    precision: given.Precision = "fp32",
-    threads: given.ThreadsList = None,
-    device: given.Device = None,
-    batch: given.Batches = None,
-    shape: given.Shapes = None,
-    inputs: given.InputsFile = None,
-    input_value: given.InputValues = None,
-    input_range: given.InputRanges = None,
+    *,
+    points: Points,
+    feeds: Feeds,
     duration: given.Duration = 2.0,
     top: Annotated[int, typer.Option(min=0, help="Layers to list, the slowest first; 0: all.")] = 20,
     seed: given.Seed = 0,
@@ -46,16 +40,7 @@ def layers(
     """Profile an ONNX file layer by layer: time, MACs, bytes, and share of the measured roofline."""
     for target in filter(None, (output, page)):
         require_writable(target)
-    grid = Grid(
-        backends=list(dict.fromkeys(backend or ["ort"])),
-        precision=precision,
-        device=device,
-        threads=numbers(threads, "--threads"),
-        batches=numbers(batch, "--batch"),
-        shapes=shapes(shape or []),
-        given=GivenInputs.read(inputs, input_value or (), input_range or ()),
-    )
-    models = label_models(model, against)
+    grid, models = feeds.into(points.grid()), label_models(model, against)
     report = LayerReport()
     for profiles, pair in profile_models(models, grid, duration_s=duration, seed=seed, say=tell):
         point = LayerReport().with_point(profiles, pair)

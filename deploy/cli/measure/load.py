@@ -14,17 +14,16 @@ from benchmarks.errors import SettingError
 from benchmarks.scenarios import SCENARIOS, Device, MultiStream, ScenarioSettings, Server
 from benchmarks.scenarios.load import LoadMeasurement, OfflineFor, measure_load
 from benchmarks.settings import Settings
-from benchmarks.subject.backend_options import compile_options, require_backends
-from benchmarks.subject.given import GivenInputs
-from benchmarks.subject.subject import SubjectSpec
+from benchmarks.subject.backend_options import require_backends
 from deploy.cli import options as given
 from deploy.cli.boards.fetched import GivenCommand
+from deploy.cli.measure.options import Feeds, names_of
 from deploy.cli.output import json_array, leave, print_json, say, tell
 from deploy.exit_codes import measured_code
 from deploy.files.atomic import require_writable, write_file
 from deploy.report.load_table import print_load
 from deploy.report.pages.tables_with_bars import load_page
-from deploy.results.bench_grid import numbers, onnx_file, reference_of, shapes
+from deploy.results.bench_grid import Grid, numbers, onnx_file, reference_of
 from deploy.results.load_rows import read_load
 
 __all__ = ["load", "show_fetched"]
@@ -54,10 +53,8 @@ def load(
     ] = None,
     device: given.Device = None,
     batch: given.Batch = None,
-    shape: given.Shapes = None,
-    inputs: given.InputsFile = None,
-    input_value: given.InputValues = None,
-    input_range: given.InputRanges = None,
+    *,
+    feeds: Feeds,
     duration: given.Duration = 30.0,
     no_check: given.NoCheck = False,
     accept_unfit: given.AcceptUnfit = False,
@@ -70,32 +67,23 @@ def load(
 ) -> None:
     """Measure an ONNX file under load: throughput, or the highest request rate that keeps a latency bound."""
     path = onnx_file(model)
-    names = list(dict.fromkeys(backend or ["ort"]))
+    names = names_of(backend)
     loads = [
         _scenario(scenario, n or 1, bound_ms, percentile, rate, duration, seed) for n in numbers(streams, "--streams")
     ]
-    sizes = shapes(shape or [])
-    fixed = GivenInputs.read(inputs, input_value or (), input_range or ())
+    grid = Grid(backends=names, precision=precision, device=device, threads=(threads,), batches=(batch,))
+    points = feeds.into(grid).specs({path.stem: path})
     for target in filter(None, (output, page)):
         require_writable(target)
     require_backends(names, device)
     reference = reference_of(path)
     rows: list[LoadMeasurement] = []
-    for name in names:
-        options = compile_options(name, precision=precision, threads=threads, device=device)
+    for (spec,) in points:
         for one in loads:
-            shared = threads or max(1, options.threads // one.streams)
-            spec = SubjectSpec(
-                model=path,
-                backend=name,
-                options=replace(options, threads=shared),
-                batch=batch,
-                shapes=sizes,
-                given=fixed,
-            )
+            shared = threads or max(1, spec.options.threads // one.streams)
             rows.append(
                 measure_load(
-                    spec,
+                    replace(spec, options=replace(spec.options, threads=shared)),
                     one,
                     reference=reference,
                     settings=Settings(seed=seed, check=not no_check, budget_s=_FIRST_CALL_S + duration),

@@ -9,6 +9,7 @@ import typer
 
 from benchmarks.settings import Settings
 from deploy.cli import options as given
+from deploy.cli.measure.options import names_of
 from deploy.cli.output import leave, note, print_json, print_tables, tell
 from deploy.exit_codes import measured_code, sides
 from deploy.report.markdown import markdown as as_markdown
@@ -62,7 +63,7 @@ def published(
 
     require("deploy study published", "torch", "torchvision")
     grid = Grid(
-        backends=list(dict.fromkeys(backend or ["ort"])),
+        backends=names_of(backend),
         precision=precision,
         device=device,
         threads=(threads,),
