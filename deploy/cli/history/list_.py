@@ -19,17 +19,15 @@ __all__ = ["list_all"]
 def list_all(
     history: given.HistoryFile = given.DEFAULT,
     model: given.Models = None,
-    backend: given.Backends = None,
-    metric: given.Metrics = None,
-    machine: given.Machines = None,
-    branch: given.Branch = None,
+    *,
+    only: given.Only,
     json: shared.Json = False,
 ) -> None:
     """List the series of a history: how many points each has, where it stands, and when it last changed.
 
     A series belongs to one model, backend with its options, metric and machine.
     """
-    chosen = given.filters(model, backend, metric, machine, branch)
+    chosen = only.filters(model)
     with reading(history) as connection:
         every = list_series(connection, chosen)
     given.require_some(every, history, chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -14,7 +15,7 @@ from deploy.ci.history.series import Filters, Series, list_series
 from deploy.errors import HistoryError
 from deploy.files.validation_errors import suggestion
 
-__all__ = ["DEFAULT", "Backends", "Branch", "HistoryFile", "Machines", "Metrics", "Models", "filters", "require_some"]
+__all__ = ["DEFAULT", "HistoryFile", "Models", "Only", "require_some"]
 
 DEFAULT = Path("deploy-history.sqlite")
 
@@ -22,43 +23,44 @@ HistoryFile: TypeAlias = Annotated[Path, typer.Option("--history", help="SQLite 
 Models: TypeAlias = Annotated[
     list[str] | None, typer.Option("--model", help="Only this model; repeat for several. Default: all.")
 ]
-Backends: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--backend", "-b", help="Only this backend; repeat for several. Default: all.")
-]
-Metrics: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--metric", help=f"Only this: {', '.join(METRICS)}; repeat for several. Default: all."),
-]
-Machines: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--machine", help="Only the machine whose fingerprint begins so; repeat for several. Default: all."),
-]
-Branch: TypeAlias = Annotated[
-    str | None, typer.Option("--branch", help="Only what was measured on this branch. Default: all.")
-]
 
 
-def filters(
-    models: list[str] | None,
-    backends: list[str] | None,
-    metrics: list[str] | None,
-    machines: list[str] | None,
-    branch: str | None,
-) -> Filters:
-    """Return what the options let pass.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Only:
+    """Which series are looked at, of whatever model."""
 
-    Raises
-    ------
-    HistoryError
-        There is no such metric.
-    """
-    return Filters(
-        models=tuple(models or ()),
-        backends=tuple(backends or ()),
-        metrics=tuple(map(_metric, metrics or ())),
-        machines=tuple(machines or ()),
-        branch=branch or "",
-    )
+    backend: Annotated[
+        list[str] | None, typer.Option("--backend", "-b", help="Only this backend; repeat for several. Default: all.")
+    ] = None
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", help=f"Only this: {', '.join(METRICS)}; repeat for several. Default: all."),
+    ] = None
+    machine: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--machine", help="Only the machine whose fingerprint begins so; repeat for several. Default: all."
+        ),
+    ] = None
+    branch: Annotated[
+        str | None, typer.Option("--branch", help="Only what was measured on this branch. Default: all.")
+    ] = None
+
+    def filters(self, models: Sequence[str] | None = None) -> Filters:
+        """Return what the options let pass.
+
+        Raises
+        ------
+        HistoryError
+            There is no such metric.
+        """
+        return Filters(
+            models=tuple(models or ()),
+            backends=tuple(self.backend or ()),
+            metrics=tuple(map(_metric, self.metric or ())),
+            machines=tuple(self.machine or ()),
+            branch=self.branch or "",
+        )
 
 
 def require_some(every: Sequence[Series], history: Path, chosen: Filters) -> None:

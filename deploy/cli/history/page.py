@@ -24,13 +24,11 @@ def page(
     ),
     history: given.HistoryFile = given.DEFAULT,
     model: given.Models = None,
-    backend: given.Backends = None,
-    metric: given.Metrics = None,
-    machine: given.Machines = None,
-    branch: given.Branch = None,
+    *,
+    only: given.Only,
 ) -> None:
     """Write a history as a page: a chart for each series, with its changes, in one file that fetches nothing."""
-    chosen = given.filters(model, backend, metric, machine, branch)
+    chosen = only.filters(model)
     require_writable(output)
     found = judged(history, chosen)
     given.require_some([one.series for one in found], history, chosen)

@@ -27,14 +27,12 @@ def show(
         str, typer.Argument(metavar="SERIES", help="Number of a series, as deploy history list has it, or a model.")
     ],
     history: given.HistoryFile = given.DEFAULT,
-    backend: given.Backends = None,
-    metric: given.Metrics = None,
-    machine: given.Machines = None,
-    branch: given.Branch = None,
+    *,
+    only: given.Only,
     json: shared.Json = False,
 ) -> None:
     """Print the points of a series, or of all series of a model, commit by commit, and mark where the level changed."""
-    chosen = given.filters(None, backend, metric, machine, branch)
+    chosen = only.filters()
     found = judged(history, _of(history, series, chosen))
     with reading(history) as connection:
         shown = [(one, by_commit(points_of(connection, one.series.id, chosen.branch))) for one in found]
