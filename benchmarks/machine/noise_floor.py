@@ -26,6 +26,7 @@ __all__ = [
     "NoiseFloor",
     "best_probe",
     "fingerprint",
+    "hardware_fingerprint",
     "keep_best_probe",
     "load",
     "noise_floor",
@@ -129,12 +130,25 @@ def noise_floor(
 
 def fingerprint(environment: Environment) -> str:
     """Return a short hash of what about a machine does not change from run to run, versions of packages included."""
+    return _hash(environment, system=environment.system, packages=environment.packages)
+
+
+def hardware_fingerprint(environment: Environment) -> str:
+    """Return a short hash of the hardware and the family of the operating system.
+
+    Versions are left out, of the kernel and of packages: they change every few weeks, and whether a new runtime is
+    slower is what a history is asked. `fingerprint` holds them too.
+    """
+    family = environment.system.replace("-", " ").partition(" ")[0]
+    return _hash(environment, system=family, gpu=environment.gpu)
+
+
+def _hash(environment: Environment, **more: object) -> str:
     stable = {
         "cpu": environment.cpu,
         "cpu_cores": environment.cpu_cores,
         "memory": round(environment.memory_bytes / 2**28),  # a new kernel keeps a few megabytes more or less
-        "system": environment.system,
-        "packages": environment.packages,
+        **more,
     }
     return hashlib.sha256(json.dumps(stable, sort_keys=True).encode()).hexdigest()[:16]
 

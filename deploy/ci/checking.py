@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.machine.environment import Watch
 from benchmarks.machine.machine import Machine, ThisMachine
+from benchmarks.machine.noise_floor import hardware_fingerprint
 from benchmarks.process.measured import Launch, MeasuredProcess
 from benchmarks.runner import Progress
 from benchmarks.settings import Settings
@@ -18,7 +19,6 @@ from deploy.ci.check_file import CheckFile
 from deploy.ci.check_report import CheckReport
 from deploy.ci.git import commit_of
 from deploy.ci.job import Job
-from deploy.ci.machine import hardware_fingerprint
 from deploy.ci.measuring import Terms
 from deploy.files.advice import CHECK, advised
 

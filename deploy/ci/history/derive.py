@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from benchmarks.machine.noise_floor import hardware_fingerprint
 from benchmarks.records.measurement import Comparison, Interval, Measurement, Subject
 from benchmarks.stats.summary import summarise
 from deploy.ci.check_report import CheckReport, CheckRow
 from deploy.ci.history.records import KeptMeasurement, KeptPoint, KeptRun, Metric, SeriesKey
-from deploy.ci.machine import hardware_fingerprint
 from deploy.results.results import ModelRow, Results
 
 __all__ = ["run_of_report", "run_of_results"]

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.errors import RecordError, SettingError
 from benchmarks.machine import noise_floor as floors
-from benchmarks.machine.noise_floor import NoiseFloor, fingerprint, noise_floor
+from benchmarks.machine.noise_floor import NoiseFloor, fingerprint, hardware_fingerprint, noise_floor
 from benchmarks.machine.state import state_folder
 from benchmarks.records.measurement import Environment
 from benchmarks.stats.group_sequential import InterimAnalyses, plan_analyses
@@ -183,6 +183,12 @@ def test_a_machine_is_known_by_what_does_not_change_from_run_to_run():
 )
 def test_what_makes_it_another_machine(change):
     assert fingerprint(machine(**change)) != fingerprint(machine())
+
+
+def test_fingerprints_that_are_stored_stay_what_they_are():
+    assert (fingerprint(machine()), hardware_fingerprint(machine())) == ("1861137916d7bdb0", "8ff2961668cc5048")
+    newer = machine(system="Linux-7", packages={"x": "2"})
+    assert hardware_fingerprint(newer) == "8ff2961668cc5048"
 
 
 def test_where_it_is_kept():
