@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from backends.reading.files import read_text
+from benchmarks.records.disk import read_errors
 from deploy.errors import RecipeError
 from deploy.files.strict_yaml import strict_yaml
 from deploy.files.validation_errors import one_line
@@ -291,16 +292,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     RecipeError
         It is missing, is not YAML, or holds something else.
     """
-    try:
-        document = strict_yaml(read_text(path, max_bytes=_MAX_BYTES))
-    except FileNotFoundError as error:
-        raise RecipeError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise RecipeError(f"{path} is a folder; a recipe is a YAML file") from error
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise RecipeError(f"{path}: {error}") from error
+    with read_errors(path, RecipeError, folder="a recipe is a YAML file"):
+        try:
+            document = strict_yaml(read_text(path, max_bytes=_MAX_BYTES))
+        except ValueError as error:
+            raise RecipeError(f"{path}: {error}") from error
     if not isinstance(document, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values, got {type(document).__name__}")
     return document

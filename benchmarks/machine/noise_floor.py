@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
@@ -32,6 +32,8 @@ __all__ = [
     "noise_floor",
     "store",
 ]
+
+Kept = TypeVar("Kept", bound=Record)
 
 _POWER = 0.95
 _MIN_PAIRS = 8
@@ -195,15 +197,7 @@ def load(fingerprint: str, backend: str, folder: Path | None = None) -> NoiseFlo
     RecordError
         The file is broken, cannot be read, or is of an unknown version.
     """
-    path = _path(folder, fingerprint, backend)
-    try:
-        return NoiseFloor.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} is not a noise floor; remove it and calibrate again") from error
+    return _read(_path(folder, fingerprint, backend), NoiseFloor, "a noise floor; remove it and calibrate again")
 
 
 def best_probe(fingerprint: str, folder: Path | None = None) -> Calibration | None:
@@ -221,15 +215,7 @@ def best_probe(fingerprint: str, folder: Path | None = None) -> Calibration | No
     RecordError
         The file is broken or cannot be read.
     """
-    path = _probe_path(folder, fingerprint)
-    try:
-        return Calibration.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} is not a calibration of the probe; remove it") from error
+    return _read(_probe_path(folder, fingerprint), Calibration, "a calibration of the probe; remove it")
 
 
 def keep_best_probe(best: Calibration, fingerprint: str, folder: Path | None = None) -> None:
@@ -249,6 +235,17 @@ def _probe_path(folder: Path | None, fingerprint: str) -> Path:
 
 def _path(folder: Path | None, fingerprint: str, backend: str) -> Path:
     return (folder or state_folder()) / "noise" / f"{fingerprint}-{backend}.json"
+
+
+def _read(path: Path, kind: type[Kept], what: str) -> Kept | None:
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} is not {what}") from error
 
 
 def _write(path: Path, text: str) -> None:

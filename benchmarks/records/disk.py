@@ -1,15 +1,15 @@
-"""Files that appear complete or not at all, and the hash of what they hold."""
+"""Files that appear complete or not at all, errors of reading one, and the hash of what it holds."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["file_sha256", "write_atomically"]
+__all__ = ["file_sha256", "read_errors", "write_atomically"]
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -35,6 +35,29 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with suppress(OSError):
             part.unlink()
         raise
+
+
+@contextmanager
+def read_errors(path: Path, kind: type[Exception], folder: str = "") -> Iterator[None]:
+    """Turn what the operating system says while `path` is read into one line.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file.
+    kind : type
+        Of the error that is raised: the file is missing or cannot be read.
+    folder : str, optional
+        What to do where it is a folder.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise kind(f"{path}: no such file") from error
+    except OSError as error:
+        if folder and isinstance(error, IsADirectoryError):
+            raise kind(f"{path} is a folder; {folder}") from error
+        raise kind(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def file_sha256(*paths: Path) -> str:

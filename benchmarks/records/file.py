@@ -22,7 +22,7 @@ from backends.errors import one_line
 from backends.reading.files import read_json
 from benchmarks.errors import RecordError
 from benchmarks.records.base import Record
-from benchmarks.records.disk import write_atomically
+from benchmarks.records.disk import read_errors, write_atomically
 from benchmarks.records.measurement import SCHEMA_VERSION, Comparison, Measurement
 
 __all__ = ["lift", "load", "load_comparison", "load_measurement", "save"]
@@ -136,14 +136,11 @@ def lift(document: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _load(path: Path, kind: type[Versioned]) -> Versioned:
-    try:
-        document = read_json(path)
-    except FileNotFoundError as error:
-        raise RecordError(f"{path}: no such file") from error
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise RecordError(f"{path} is not JSON: {one_line(error)}") from error
+    with read_errors(path, RecordError):
+        try:
+            document = read_json(path)
+        except ValueError as error:
+            raise RecordError(f"{path} is not JSON: {one_line(error)}") from error
     if not isinstance(document, dict):
         raise RecordError(f"{path} is not a {kind.__name__.lower()}")
     document = lift(document, str(path))

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from backends.reading.files import read_text
+from benchmarks.records.disk import read_errors
 from deploy.ci.quantities import Count, Share
 from deploy.errors import CheckFileError
 from deploy.files.strict_yaml import strict_yaml
@@ -257,16 +258,11 @@ def _table(path: Path) -> Any:
 
 
 def _read(path: Path, parse: Any) -> Any:
-    try:
-        return parse(read_text(path, max_bytes=_MAX_BYTES))
-    except FileNotFoundError as error:
-        raise CheckFileError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise CheckFileError(f"{path} is a folder; name the check file in it") from error
-    except OSError as error:
-        raise CheckFileError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise CheckFileError(f"{path}: {' '.join(str(error).split())}") from error
+    with read_errors(path, CheckFileError, folder="name the check file in it"):
+        try:
+            return parse(read_text(path, max_bytes=_MAX_BYTES))
+        except ValueError as error:
+            raise CheckFileError(f"{path}: {' '.join(str(error).split())}") from error
 
 
 def _stem(path: Path) -> str:

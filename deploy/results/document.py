@@ -8,6 +8,7 @@ from typing import Any
 
 from backends.errors import one_line
 from backends.reading.files import read_json
+from benchmarks.records.disk import read_errors
 from deploy.errors import ResultsError
 
 __all__ = ["read_document", "require_version"]
@@ -30,14 +31,11 @@ def read_document(path: Path, kind: str, mark: str) -> dict[str, Any]:
     ResultsError
         The file is missing, cannot be read, is not JSON, or lacks the mark.
     """
-    try:
-        document = read_json(path)
-    except FileNotFoundError as error:
-        raise ResultsError(f"{path}: no such file") from error
-    except OSError as error:
-        raise ResultsError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ResultsError(f"{path} is not JSON: it is damaged, or no {kind} ({one_line(error)})") from error
+    with read_errors(path, ResultsError):
+        try:
+            document = read_json(path)
+        except ValueError as error:
+            raise ResultsError(f"{path} is not JSON: it is damaged, or no {kind} ({one_line(error)})") from error
     if not isinstance(document, dict) or mark not in document:
         raise ResultsError(f"{path} is not a {kind}: it has no {mark}")
     return document

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from backends.errors import one_line as reason_of
 from backends.reading.files import read_text, strict_json
+from benchmarks.records.disk import read_errors
 from deploy.ci.check_report import load_check
 from deploy.ci.history.derive import run_of_report, run_of_results
 from deploy.ci.history.records import KeptRun
@@ -37,14 +38,11 @@ def read_file(path: Path) -> list[KeptRun]:
     ResultsError
         It is none of them, or damaged.
     """
-    try:
-        text = read_text(path)
-    except FileNotFoundError as error:
-        raise ResultsError(f"{path}: no such file") from error
-    except OSError as error:
-        raise ResultsError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ResultsError(f"{path} cannot be imported: {reason_of(error)}") from error
+    with read_errors(path, ResultsError):
+        try:
+            text = read_text(path)
+        except ValueError as error:
+            raise ResultsError(f"{path} cannot be imported: {reason_of(error)}") from error
     first, _, rest = text.partition("\n")
     if _is_run(_parsed(first)):
         lines = [(number, line) for number, line in enumerate((first, *rest.split("\n")), 1) if line.strip()]
