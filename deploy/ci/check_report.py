@@ -8,15 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, ValidationError
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from benchmarks.records.base import Record
 from benchmarks.records.measurement import Environment
 from deploy import exit_codes
-from deploy.errors import ResultsError
-from deploy.files.atomic import write_file
-from deploy.files.validation_errors import one_line
-from deploy.results.document import read_document, require_version
+from deploy.results.document import Document, legal, read_document, require_version
 from deploy.results.results import Results, results_of_document
 
 __all__ = ["SCHEMA_VERSION", "CheckReport", "CheckRow", "Commit", "Outcome", "RowVerdict", "load_check"]
@@ -78,7 +75,7 @@ class Commit(Record):
     dirty: bool = Field(description="whether tracked files differ from the commit")
 
 
-class CheckReport(Record):
+class CheckReport(Document):
     """``check.json``: limits and verdicts, with all that was measured for them."""
 
     schema_version: Literal[1] = 1
@@ -110,16 +107,6 @@ class CheckReport(Record):
         """Return the rows of one outcome, in the order of the check file."""
         return tuple(row for row in self.rows if row.outcome == outcome)
 
-    def save(self, path: Path) -> None:
-        """Write the file; it appears whole or not at all.
-
-        Raises
-        ------
-        OutputError
-            It cannot be written.
-        """
-        write_file(path, self.model_dump_json(indent=1) + "\n")
-
 
 def load_check(path: Path) -> CheckReport:
     """Read what ``deploy check`` wrote.
@@ -136,7 +123,4 @@ def load_check(path: Path) -> CheckReport:
         name: results_of_document(one, path) if isinstance(one, dict) else one
         for name, one in (found if isinstance(found, dict) else {}).items()
     }
-    try:
-        return CheckReport.model_validate({**document, "results": results})
-    except ValidationError as error:
-        raise ResultsError(f"{path} is not a legal check report: {one_line(error, CheckReport)}") from error
+    return legal(CheckReport, {**document, "results": results}, path, "check report")

@@ -1,17 +1,39 @@
-"""A JSON document of ours, read from a file that anybody may have touched."""
+"""JSON documents of ours: written whole, and read from a file that anybody may have touched."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from backends.errors import one_line
 from backends.reading.files import read_json
+from benchmarks.records.base import Record
 from benchmarks.records.disk import read_errors
 from deploy.errors import ResultsError
+from deploy.files.atomic import write_file
+from deploy.files.validation_errors import one_line as validation_line
 
-__all__ = ["read_document", "require_version"]
+__all__ = ["Document", "legal", "read_document", "require_version"]
+
+
+class Document(Record):
+    """A record that is a file of its own."""
+
+    def save(self, path: Path) -> None:
+        """Write the file; it appears whole or not at all.
+
+        Raises
+        ------
+        OutputError
+            It cannot be written.
+        """
+        write_file(path, self.model_dump_json(indent=1) + "\n")
+
+
+Kind = TypeVar("Kind", bound=Record)
 
 
 def read_document(path: Path, kind: str, mark: str) -> dict[str, Any]:
@@ -56,3 +78,26 @@ def require_version(document: dict[str, Any], known: Collection[int], path: Path
             f"{path} has schema_version {version!r}; this program reads {span}: "
             "use the version of prune-deploy that wrote it, or a newer one"
         )
+
+
+def legal(kind: type[Kind], document: dict[str, Any], path: Path, what: str) -> Kind:
+    """Return the record that a document is.
+
+    Parameters
+    ----------
+    kind : type
+        Of the record.
+    document : dict
+        JSON form.
+    path, what
+        Of the file, and what it should be, for the message: ``"results file"``.
+
+    Raises
+    ------
+    ResultsError
+        It is broken.
+    """
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        raise ResultsError(f"{path} is not a legal {what}: {validation_line(error, kind)}") from error

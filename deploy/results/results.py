@@ -17,16 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, model_validator
 
 from benchmarks.records.base import Record
 from benchmarks.records.file import lift
 from benchmarks.records.measurement import Agreement, Comparison, Cost, Environment, Measurement
 from deploy.bundles.pruning import PruningRecord
 from deploy.errors import ResultsError
-from deploy.files.atomic import write_file
-from deploy.files.validation_errors import one_line
-from deploy.results.document import read_document, require_version
+from deploy.results.document import Document, legal, read_document, require_version
 from deploy.results.frame import frame_of
 from deploy.sources.metric import Metric, require_legal
 
@@ -133,7 +131,7 @@ class Shows(Protocol):
         """Return one row for each backend."""
 
 
-class Results(Record):
+class Results(Document):
     """``results.json``; a notebook shows its answer, `to_frame` has it as a table."""
 
     shown_by: ClassVar[Shows | None] = None
@@ -198,16 +196,6 @@ class Results(Record):
             raise ResultsError("nothing was loaded that makes tables of results: read them with deploy.load_results")
         return frame_of(self.shown_by.rows(self))
 
-    def save(self, path: Path) -> None:
-        """Write the file; it appears whole or not at all.
-
-        Raises
-        ------
-        OutputError
-            It cannot be written.
-        """
-        write_file(path, self.model_dump_json(indent=1) + "\n")
-
 
 def load(path: Path) -> Results:
     """Read a results file of this or an older version.
@@ -236,10 +224,7 @@ def results_of_document(document: dict[str, Any], path: Path) -> Results:
         It is broken, or of an unknown version.
     """
     require_version(document, range(1, SCHEMA_VERSION + 1), path)
-    try:
-        return Results.model_validate(_lift(document, path))
-    except ValidationError as error:
-        raise ResultsError(f"{path} is not a legal results file: {one_line(error, Results)}") from error
+    return legal(Results, _lift(document, path), path, "results file")
 
 
 def _lift(document: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -13,17 +13,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from benchmarks.layers.comparison import LayerReport
 from benchmarks.machine.affinity import format_cores
 from benchmarks.machine.board.records import Board, Celsius
 from benchmarks.machine.board.watch import Reading
 from benchmarks.records.base import Record
-from deploy.errors import ResultsError
-from deploy.files.atomic import write_file
-from deploy.files.validation_errors import one_line
-from deploy.results.document import read_document, require_version
+from deploy.results.document import Document, legal, read_document, require_version
 from deploy.results.results import Results, results_of_document
 
 __all__ = [
@@ -158,7 +155,7 @@ class Absent(Record):
     why: str
 
 
-class Profile(Record):
+class Profile(Document):
     """``profile.json``."""
 
     schema_version: Literal[1] = 1
@@ -189,16 +186,6 @@ class Profile(Record):
         if not told <= set(labels) or len(set(loaded)) != len(loaded):
             raise ValueError("parts are of the models, and each has one load at most")
         return self
-
-    def save(self, path: Path) -> None:
-        """Write the file; it appears whole or not at all.
-
-        Raises
-        ------
-        OutputError
-            It cannot be written.
-        """
-        write_file(path, self.model_dump_json(indent=1) + "\n")
 
     def why_absent(self, part: PartName) -> str | None:
         """Return why a part is not there; None where it is."""
@@ -240,7 +227,4 @@ def profile_of_document(document: dict[str, Any], path: Path) -> Profile:
     results = document.get("results")
     if isinstance(results, dict):  # of an older version, perhaps
         document = {**document, "results": results_of_document(results, path)}
-    try:
-        return Profile.model_validate(document)
-    except ValidationError as error:
-        raise ResultsError(f"{path} is not a legal profile: {one_line(error, Profile)}") from error
+    return legal(Profile, document, path, "profile")

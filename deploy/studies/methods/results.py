@@ -17,7 +17,7 @@ from benchmarks.records.base import Record
 from benchmarks.records.measurement import Comparison
 from deploy.bundles.pruning import SpeedLanding
 from deploy.errors import ResultsError
-from deploy.files.atomic import write_file
+from deploy.results.document import Document
 from deploy.sources.metric import Metric
 from deploy.studies.methods.jobs import Kind
 
@@ -57,7 +57,7 @@ class Scores(Record):
         return {key.replace("accuracy_", "score_"): one for key, one in value.items()}
 
 
-class JobResult(Record):
+class JobResult(Document):
     """``result.json`` of a job; what it does not know is None.
 
     Parameters
@@ -168,7 +168,7 @@ class MeasuredRow(Record):
     same_as: str = Field("", description="the network of the same shape that was measured in its place")
 
 
-class StudyResults(Record):
+class StudyResults(Document):
     """``study.json``.
 
     Parameters
@@ -198,10 +198,6 @@ class StudyResults(Record):
         scores = (scores for cell in self.cells for scores in (cell.dense, cell.recovered) if scores is not None)
         return next((one.metric for one in scores), "accuracy")
 
-    def save(self, path: Path) -> None:
-        """Write it, whole or not at all."""
-        write_file(path, self.model_dump_json(indent=1) + "\n")
-
 
 def load_results(path: Path) -> StudyResults:
     """Read ``study.json``.
@@ -229,4 +225,4 @@ def read_result(folder: Path, key: str) -> JobResult | None:
 
 def write_result(folder: Path, result: JobResult) -> None:
     """Write the result of a job, whole or not at all."""
-    write_file(folder / RESULT, result.model_dump_json(indent=1) + "\n")
+    result.save(folder / RESULT)
