@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import ValidationError
 
@@ -25,7 +25,7 @@ from benchmarks.records.base import Record
 from benchmarks.records.disk import read_errors, write_atomically
 from benchmarks.records.measurement import SCHEMA_VERSION, Comparison, Measurement
 
-__all__ = ["lift", "load", "load_comparison", "load_measurement", "save"]
+__all__ = ["Filed", "lift", "load", "load_comparison", "load_measurement", "save"]
 
 Versioned = TypeVar("Versioned", Measurement, Comparison)
 Kept = TypeVar("Kept", bound=Record)
@@ -84,6 +84,34 @@ def load(path: Path, kind: type[Kept], what: str) -> Kept:
         raise RecordError(f"{path} is not a {what}: {error.errors()[0]['msg']}") from error
     except ValueError as error:
         raise RecordError(f"{path} is not a {what}: {one_line(error)}") from error
+
+
+class Filed(Record):
+    """A record that is a file of its own, and has had one version only."""
+
+    what: ClassVar[str]
+    """What such a file is, for messages."""
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, complete or not at all.
+
+        Raises
+        ------
+        RecordError
+            The file cannot be written.
+        """
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read one.
+
+        Raises
+        ------
+        RecordError
+            The file is missing or is not one.
+        """
+        return load(path, cls, cls.what)
 
 
 def load_measurement(path: Path) -> Measurement:

@@ -7,14 +7,13 @@ file, without the network's code.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from benchmarks.errors import SettingError
 from benchmarks.records.base import Record
-from benchmarks.records.file import load, save
+from benchmarks.records.file import Filed
 
 __all__ = ["AttributePlace", "AxisPlace", "BlockPlace", "GroupRange", "Place", "PlanSpace", "Size", "ValuePlace"]
 
@@ -81,11 +80,13 @@ class BlockPlace(Record):
     by: str = Field(description="x")
 
 
-class PlanSpace(Record):
+class PlanSpace(Filed):
     """What of a dense ONNX file follows the kept counts of the groups of its network.
 
     Counts of a residual block are 1 where it is there and 0 where it is left out, with the groups that go with it.
     """
+
+    what = "plan space"
 
     version: Literal[1] = 1
     model_sha256: str = Field(description="of the dense ONNX file and its external data")
@@ -119,24 +120,3 @@ class PlanSpace(Record):
             if not least[name] <= count <= full[name]:
                 raise SettingError(f"group {name!r} keeps {least[name]} to {full[name]} units, got {count}")
         return {**full, **counts, **gone}
-
-    def save(self, path: Path) -> None:
-        """Write it as JSON, complete or not at all.
-
-        Raises
-        ------
-        RecordError
-            The file cannot be written.
-        """
-        save(self, path)
-
-    @classmethod
-    def load(cls, path: Path) -> PlanSpace:
-        """Read a plan space.
-
-        Raises
-        ------
-        RecordError
-            The file is missing or is not one.
-        """
-        return load(path, cls, "plan space")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from benchmarks.errors import NotComparableError
 from benchmarks.records.base import Record
-from benchmarks.records.file import load, save
+from benchmarks.records.file import Filed
 from benchmarks.tables.plan_space import GroupRange
 
 __all__ = ["HeldOut", "LatencyTable", "LayerTime", "MeasuredPlan", "Steps", "TableKey", "Term"]
@@ -93,8 +92,10 @@ class TableKey(Record):
     machine: str = Field(description="fingerprint, versions of packages included")
 
 
-class LatencyTable(Record):
+class LatencyTable(Filed):
     """Predicts how long a network takes at any kept counts."""
+
+    what = "latency table"
 
     version: Literal[3] = 3
     key: TableKey
@@ -146,24 +147,3 @@ class LatencyTable(Record):
             raise NotComparableError(
                 f"{where} was measured for {name.replace('_', ' ')} {mine[name]!r}, not {asked[name]!r}: build it anew"
             )
-
-    def save(self, path: Path) -> None:
-        """Write it as JSON, complete or not at all.
-
-        Raises
-        ------
-        RecordError
-            The file cannot be written.
-        """
-        save(self, path)
-
-    @classmethod
-    def load(cls, path: Path) -> LatencyTable:
-        """Read a table.
-
-        Raises
-        ------
-        RecordError
-            The file is missing or is not one.
-        """
-        return load(path, cls, "latency table")
