@@ -23,6 +23,7 @@ from benchmarks.arm import Arm
 from benchmarks.comparison import compared
 from benchmarks.errors import NotComparableError, RecordError
 from benchmarks.records.base import Record
+from benchmarks.records.disk import sync_entry
 from benchmarks.records.measurement import (
     Agreement,
     Comparison,
@@ -161,7 +162,7 @@ class Journal:
             _set_aside(path)
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _sync_folder(path.parent)
+            sync_entry(path.parent)
         except OSError as error:
             raise RecordError(f"cannot write the journal {path}: {error.strerror or error}") from error
         self._append({"journal": _FORMAT, "version": _VERSION})
@@ -357,13 +358,5 @@ def _set_aside(path: Path) -> None:
         path.rename(path.with_name(f"{path.name}.{number}"))
     except BlockingIOError as error:
         raise RecordError(f"another run is writing the journal {path}; wait for it or choose another place") from error
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -20,6 +20,7 @@ import numpy as np
 
 from backends.base import Array
 from backends.modelfile import bodies, constants
+from benchmarks.subject.cost import floating_types
 from benchmarks.subject.executions import flattened
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def shaken_model(model: Path, folder: Path, step: float, rng: np.random.Generato
     readers, sizes = _readers(proto), _sizes(proto)
     for name, tensor in constants(proto):
         by = {operator for operator, _ in readers[name]}
-        if by and not by & _KEPT and name not in sizes and tensor.data_type in _floats():
+        if by and not by & _KEPT and name not in sizes and tensor.data_type in floating_types():
             moved = shaken(onnx.numpy_helper.to_array(tensor), step, rng)
             tensor.CopyFrom(onnx.numpy_helper.from_array(moved, tensor.name))
     if inside:
@@ -139,7 +140,7 @@ def moved_inside(proto: onnx.ModelProto, step: float, rng: np.random.Generator) 
         placed = proto.graph.node[-1]
         for position, name in enumerate(node.output):
             is_bound = name in sizes or any(by in _KEPT and at for by, at in readers[name])
-            if node.op_type not in _EXACT and kinds.get(name) in _floats() and not is_bound:
+            if node.op_type not in _EXACT and kinds.get(name) in floating_types() and not is_bound:
                 raw = placed.output[position] = f"{name}:as computed"
                 seed = float(rng.integers(1 << 20))
                 proto.graph.node.extend(_moving(raw, name, kinds[name], step, seed, around=node.op_type in _WINDOWS))
@@ -180,7 +181,7 @@ def _types(proto: onnx.ModelProto) -> dict[str, int]:
     held = [onnx.TensorProto(name=one.name, dims=one.dims, data_type=one.data_type) for one in whole.initializer]
     light = onnx.helper.make_graph(whole.node, "light", whole.input, whole.output, value_info=whole.value_info)
     light.initializer.extend(
-        one if of.data_type in _floats() else of for one, of in zip(held, whole.initializer, strict=True)
+        one if of.data_type in floating_types() else of for one, of in zip(held, whole.initializer, strict=True)
     )
     try:
         without = onnx.helper.make_model(light, opset_imports=proto.opset_import, ir_version=proto.ir_version)
@@ -213,10 +214,3 @@ def _sizes(proto: onnx.ModelProto) -> set[str]:
             node = made_by.get(name)
             open_ += node.input if node is not None and node.op_type not in _NO_SIZE else ()
     return found
-
-
-def _floats() -> frozenset[int]:
-    import onnx
-
-    kinds = onnx.TensorProto
-    return frozenset({kinds.FLOAT, kinds.DOUBLE, kinds.FLOAT16, kinds.BFLOAT16})

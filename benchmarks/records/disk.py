@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["file_sha256", "read_errors", "write_atomically"]
+__all__ = ["file_sha256", "read_errors", "sync_entry", "write_atomically"]
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -58,6 +58,15 @@ def read_errors(path: Path, kind: type[Exception], folder: str = "") -> Iterator
         if folder and isinstance(error, IsADirectoryError):
             raise kind(f"{path} is a folder; {folder}") from error
         raise kind(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def sync_entry(path: Path) -> None:
+    """Bring a file, or the list of what a folder holds, to the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def file_sha256(*paths: Path) -> str:

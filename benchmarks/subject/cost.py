@@ -39,7 +39,7 @@ from benchmarks.subject.mac_formulas import NotCountedError, Shape, integer_attr
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["cost"]
+__all__ = ["cost", "floating_types"]
 
 _LAYERS = frozenset(
     {"Attention", "BatchNormalization", "Conv", "ConvTranspose", "DeformConv", "Einsum", "FusedConv", "FusedGemm"}
@@ -313,7 +313,7 @@ def _is_weight(node: onnx.NodeProto, position: int, name: str, graph: _Graph) ->
         return False
     if node.op_type in _QUANTISED_WEIGHTS:
         return position in _QUANTISED_WEIGHTS[node.op_type]
-    if graph.weights[name] not in _floating():
+    if graph.weights[name] not in floating_types():
         return False
     if node.op_type == "BatchNormalization" and position in range(*_RUNNING_STATISTICS.indices(5)):
         return False
@@ -386,7 +386,8 @@ def _repetitions(node: onnx.NodeProto, body: onnx.GraphProto, graph: _Graph) -> 
     return None if times is None else max(0, times)
 
 
-def _floating() -> frozenset[int]:
+def floating_types() -> frozenset[int]:
+    """Return the element types of ONNX that are floating point."""
     import onnx
 
     kinds = onnx.TensorProto

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.records.disk import write_atomically
+from benchmarks.records.disk import sync_entry, write_atomically
 from deploy.errors import OutputError
 
 __all__ = [
@@ -92,7 +92,7 @@ def sync(path: Path) -> None:
     if path.is_dir():
         for entry in path.iterdir():
             sync(entry)
-    _sync_entry(path)
+    sync_entry(path)
 
 
 def displaced(folder: Path) -> Path:
@@ -121,14 +121,6 @@ def replace_folder(stage: Path, folder: Path) -> None:
         if aside.exists():
             aside.replace(folder)
         raise
-    _sync_entry(folder.parent)
+    sync_entry(folder.parent)
     if aside.exists():
         shutil.rmtree(aside)
-
-
-def _sync_entry(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
