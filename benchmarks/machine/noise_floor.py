@@ -21,6 +21,7 @@ from benchmarks.records.disk import write_atomically
 from benchmarks.records.measurement import Environment
 from benchmarks.stats.group_sequential import InterimAnalyses
 from benchmarks.stats.sequential_test import decide
+from benchmarks.stats.summary import robust_deviation
 
 __all__ = [
     "NoiseFloor",
@@ -37,7 +38,6 @@ Kept = TypeVar("Kept", bound=Record)
 
 _POWER = 0.95
 _MIN_PAIRS = 8
-_NORMAL = 1.4826  # median absolute deviation to standard deviation, of normal values
 
 
 class NoiseFloor(Record):
@@ -114,15 +114,14 @@ def noise_floor(
     needed = sorted(_needed_delta(pairs, looks) for pairs in drawn)
     # The rule asks for less than delta: a hair above it is what decides.
     smallest = math.expm1(needed[math.ceil(_POWER * n_resamples) - 1]) * (1 + 1e-9) + 1e-12
-    centre = median(ratios)
     return NoiseFloor(
         fingerprint=fingerprint,
         backend=backend,
         model_latency_ns=model_latency_ns,
         started_utc=started_utc,
         n_pairs=len(ratios),
-        centre=centre,
-        spread=_NORMAL * median(abs(ratio - centre) for ratio in ratios),
+        centre=median(ratios),
+        spread=robust_deviation(ratios),
         margin=margin,
         looks=looks,
         false_alarm_rate=alarms / n_resamples,

@@ -27,12 +27,25 @@ __all__ = [
     "percentile",
     "percentile_interval",
     "relative_half_width",
+    "robust_deviation",
     "samples_needed",
     "summarise",
     "supports",
 ]
 
 _Samples = Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+def robust_deviation(values: Sequence[float]) -> float:
+    """Return the standard deviation of values that are normal but for outliers: 1.4826 x median absolute deviation.
+
+    Parameters
+    ----------
+    values : sequence of float
+        At least one.
+    """
+    middle = median(values)
+    return 1.4826 * median(abs(value - middle) for value in values)
 
 
 def samples_needed(share: float) -> int:

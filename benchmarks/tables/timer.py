@@ -17,6 +17,7 @@ from backends.base import Array
 from benchmarks.layers.process import Processes, Ran, RunSessions
 from benchmarks.machine.machine import Machine
 from benchmarks.machine.noise_floor import fingerprint
+from benchmarks.stats.summary import robust_deviation
 from benchmarks.subject.inputs import InputSizes, ModelSpecs, example_inputs, index_bounds, resolve_sizes
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.tables.anchors import anchor_times, anchors_of
@@ -226,6 +227,4 @@ def plan_timer(
 
 def _error(ratios: Sequence[float]) -> float:
     """Return the standard error of the median as a share of it, for values that are normal but for outliers."""
-    middle = median(ratios)
-    spread = 1.4826 * median(abs(ratio - middle) for ratio in ratios)
-    return 1.2533 * spread / middle / sqrt(len(ratios))
+    return 1.2533 * robust_deviation(ratios) / median(ratios) / sqrt(len(ratios))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import fmean
 
 from benchmarks.stats.sequential_test import Decision
+from benchmarks.stats.summary import robust_deviation
 
 __all__ = ["HEAD", "Rates", "rates_of", "row"]
 
@@ -100,14 +101,13 @@ def rates_of(
     """
     speedups = [decision.speedup for decision in decisions if decision.speedup is not None]
     truth = 1 / (1 + slowdown)
-    centre = median(ratios)
     return Rates(
         procedure=procedure,
         where=where,
         slowdown=slowdown,
         margin=margin,
         verdicts=dict(Counter(decision.verdict for decision in decisions)),
-        spread=1.4826 * median(abs(ratio - centre) for ratio in ratios),
+        spread=robust_deviation(ratios),
         covered=fmean(speedup.low <= truth <= speedup.high for speedup in speedups),
         pairs=fmean(speedup.n for speedup in speedups),
         seconds=fmean(s.n * each for s, each in zip(speedups, seconds_per_pair, strict=True))
