@@ -23,6 +23,7 @@ from deploy.edge.profile.record import PARTS, PartName, Profile, load
 from deploy.edge.profile.run import Wanted, profile_on_board
 from deploy.edge.profile.terminal import print_profile, profile_code
 from deploy.files.atomic import require_writable, write_file
+from deploy.report.formatting import failures
 from deploy.report.markdown import require_block, write_block
 from deploy.results.bench_grid import Grid, label_models
 
@@ -131,7 +132,7 @@ def _show(made: Profile, shown: _Shown) -> None:
     measured = made.results.all_measurements()
     if not shown.json and all(one.failure for one in measured):
         # Where nothing ran, the reasons are the answer.
-        for reason in dict.fromkeys(f"{one.subject.label} on {one.subject.backend}: {one.failure}" for one in measured):
+        for reason in failures(measured):
             say(f"deploy: {reason}")
         leave(code)
     if shown.json:

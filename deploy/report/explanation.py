@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.layers.explanation import ExplainedLayer, Explanation, LayerSide, Reason
-from deploy.report.formatting import NOTHING, count, duration, percent, rate, ratio, size
+from deploy.report.formatting import NOTHING, count, duration, percent, rate, ratio, signed, size
 from deploy.report.layer_tables import block_text
 from deploy.report.pages.charts import Bars, Row, change, chart_page, charted
 from deploy.report.table import Notes, Table, left
@@ -98,7 +98,7 @@ def _charts(found: Explanation) -> tuple[Bars, ...]:
         promised = found.promised_share * found.dense_ns
         calls.append(Row("promised by the MACs", promised, duration(promised), aim=found.dense_ns))
     charts = [charted(f"Time of {whole} on {found.pruned.backend}", calls, "calls")]
-    reasons = [Row(_reason(found, one.reason), one.missing_ns, _signed(one.missing_ns)) for one in found.reasons]
+    reasons = [Row(_reason(found, one.reason), one.missing_ns, signed(one.missing_ns)) for one in found.reasons]
     if reasons:
         charts.append(charted("What is missing to the promised time, by reason", reasons, "reasons"))
     timed = [one for one in found.layers if one.dense.time_ns is not None or one.pruned.time_ns is not None]
@@ -107,7 +107,7 @@ def _charts(found: Explanation) -> tuple[Bars, ...]:
             one.name,
             one.pruned.time_ns or 0,
             change(_time(one.dense), _time(one.pruned)),
-            f"missing {_signed(_missing(one))}: {_told(one)}",
+            f"missing {signed(_missing(one))}: {_told(one)}",
             one.dense.time_ns,
         )
         for one in sorted(timed, key=lambda one: -_missing(one))[:_SHOWN]
@@ -121,14 +121,14 @@ def _reasons_table(found: Explanation) -> Table:
     rows = [
         (
             _reason(found, one.reason),
-            _signed(one.missing_ns),
+            signed(one.missing_ns),
             percent(one.missing_ns / total) if total else NOTHING,
             str(one.n_layers) if one.n_layers else NOTHING,
         )
         for one in found.reasons
     ]
     if total is not None:
-        rows.append(("in all", _signed(total), percent(1), NOTHING))
+        rows.append(("in all", signed(total), percent(1), NOTHING))
     return Table(
         "What is missing to the promised time",
         (*left("reason"), "missing", "share", "layers"),
@@ -166,16 +166,16 @@ def _layers_table(found: Explanation, shown: Sequence[ExplainedLayer], rest: Seq
             layer.name,
             _time(layer.dense),
             _time(layer.pruned),
-            _signed(_missing(layer)),
+            signed(_missing(layer)),
             notes.after(_told(layer), layer.why),
         )
         for layer in shown
     ]
     if rest:
         old, new = (sum(side.time_ns or 0 for side in sides) for sides in zip(*map(_sides, rest), strict=True))
-        rows.append((f"{len(rest)} others", _signed(old), _signed(new), _signed(sum(map(_missing, rest))), ""))
+        rows.append((f"{len(rest)} others", signed(old), signed(new), signed(sum(map(_missing, rest))), ""))
     whole = "all layers" if found.of_layers else "one call"
-    rows.append((whole, duration(found.dense_ns), duration(found.pruned_ns), _signed(found.missing_ns), ""))
+    rows.append((whole, duration(found.dense_ns), duration(found.pruned_ns), signed(found.missing_ns), ""))
     return Table(
         "Layer by layer",
         (*left("layer"), found.dense.label, found.pruned.label, "missing", *left("why")),
@@ -255,9 +255,3 @@ def _share(value: float) -> str:
 
 def _time(side: LayerSide) -> str:
     return NOTHING if side.time_ns is None else duration(side.time_ns)
-
-
-def _signed(ns: float | None) -> str:
-    if ns is None:
-        return NOTHING
-    return duration(ns) if ns >= 0 else f"-{duration(-ns)}"

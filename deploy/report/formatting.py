@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from benchmarks.records.measurement import Comparison, Interval, Measurement
 from benchmarks.stats.log_ratios import NEEDED_CONFIDENCE
 from benchmarks.stats.summary import summarise
@@ -15,6 +17,7 @@ __all__ = [
     "count",
     "difference_unit",
     "duration",
+    "failures",
     "flop_ratio",
     "interval",
     "minute",
@@ -30,6 +33,7 @@ __all__ = [
     "score_number",
     "score_title",
     "score_unit",
+    "signed",
     "size",
     "verdict",
     "why_failed",
@@ -55,6 +59,13 @@ def size(number: int) -> str:
 def duration(ns: float) -> str:
     """Write nanoseconds with three digits: ``duration(1_234_567)`` is ``"1.23 ms"``."""
     return _scaled(ns, 1000, ("ns", "us", "ms", "s"))
+
+
+def signed(ns: float | None) -> str:
+    """Write a time that may be lost: ``signed(-1_234_567)`` is ``"-1.23 ms"``; None is not known."""
+    if ns is None:
+        return NOTHING
+    return duration(ns) if ns >= 0 else f"-{duration(-ns)}"
 
 
 def rate(per_second: float) -> str:
@@ -237,6 +248,12 @@ def why_failed(pair: Comparison) -> str:
         return next(iter(reasons), "no samples")
     sides = (pair.candidate, pair.baseline)
     return "; ".join(f"{side.subject.label}: {side.failure}" for side in sides if side.failure)
+
+
+def failures(measured: Iterable[Measurement]) -> list[str]:
+    """Write why measurements have no numbers, each reason once: ``"dense on ort: ..."``."""
+    lines = (f"{one.subject.label} on {one.subject.backend}: {one.failure}" for one in measured if one.failure)
+    return list(dict.fromkeys(lines))
 
 
 def _alone(results: Results, measurement: Measurement) -> str:

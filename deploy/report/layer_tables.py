@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from benchmarks.layers.comparison import LayerComparison, LayerPair, other_widths
 from benchmarks.layers.layer_profile import LayerProfile, LayerRow, RowKind
 from benchmarks.layers.roofline import Roofline
-from deploy.report.formatting import NOTHING, count, duration, percent, rate, ratio, size
+from deploy.report.formatting import NOTHING, count, duration, percent, rate, ratio, signed, size
 from deploy.report.table import Notes, Table, left
 
 # `deploy bench`, which can show layers, need not load what measures blocks.
@@ -71,7 +71,7 @@ def comparison_tables(comparison: LayerComparison, top: int | None = None) -> tu
     rows = [_pair_cells(pair, notes) for pair in shown]
     if rest:
         old, new = (sum(getattr(pair, side) or 0 for pair in rest) for side in ("baseline_ns", "candidate_ns"))
-        rows.append((f"{len(rest)} others", NOTHING, _ratio(old, new), _signed(old), _signed(new), ""))
+        rows.append((f"{len(rest)} others", NOTHING, _ratio(old, new), signed(old), signed(new), ""))
     rows += [_pair_cells(pair, notes) for pair in timed if pair.name == "gaps"]
     before, after = comparison.baseline, comparison.candidate
     rows.append(
@@ -108,7 +108,7 @@ def _time_table(profile: LayerProfile, shown: Sequence[LayerRow], rest: Sequence
         (
             layer_title(row),
             _what(row),
-            _signed(row.time_ns),
+            signed(row.time_ns),
             NOTHING if row.share is None else percent(row.share, 1),
             NOTHING if row.roofline_share is None else percent(row.roofline_share),
             row.bound or NOTHING,
@@ -118,10 +118,10 @@ def _time_table(profile: LayerProfile, shown: Sequence[LayerRow], rest: Sequence
     if rest:
         rest_ns = sum(row.time_ns or 0 for row in rest)
         rows.append(
-            (f"{len(rest)} others", "", _signed(rest_ns), percent(rest_ns / profile.latency_ns, 1), NOTHING, NOTHING)
+            (f"{len(rest)} others", "", signed(rest_ns), percent(rest_ns / profile.latency_ns, 1), NOTHING, NOTHING)
         )
     gaps = next(row for row in profile.rows if row.kind == "gaps")
-    rows.append(("gaps", "", _signed(gaps.time_ns), percent(gaps.share or 0, 1), NOTHING, NOTHING))
+    rows.append(("gaps", "", signed(gaps.time_ns), percent(gaps.share or 0, 1), NOTHING, NOTHING))
     rows.append(("one call", "", duration(profile.latency_ns), percent(1, 1), NOTHING, NOTHING))
     absent = [row.name for row in profile.rows if row.kind == "in no layer"]
     folded = [f"in no layer (folded, or only a change of shape): {_listed(absent)}"] if absent else []
@@ -164,7 +164,7 @@ def _sums_table(profile: LayerProfile) -> Table:
         if rows_of_kind:
             total = sum(row.time_ns or 0 for row in rows_of_kind)
             number = NOTHING if kind == "gaps" else str(len(rows_of_kind))
-            rows.append((name, number, _signed(total), percent(total / profile.latency_ns, 1)))
+            rows.append((name, number, signed(total), percent(total / profile.latency_ns, 1)))
     rows.append(("one call, not profiled", NOTHING, duration(profile.latency_ns), percent(1, 1)))
     rows.append(
         ("one call, profiled", NOTHING, duration(profile.profiled_ns), percent(1 + profile.profiling_cost, 1)),
@@ -182,8 +182,8 @@ def _pair_cells(pair: LayerPair, notes: Notes) -> tuple[str, ...]:
         pair.name,
         NOTHING if pair.macs_ratio is None else ratio(pair.macs_ratio),
         NOTHING if pair.time_ratio is None else ratio(pair.time_ratio),
-        _signed(pair.baseline_ns),
-        _signed(pair.candidate_ns),
+        signed(pair.baseline_ns),
+        signed(pair.candidate_ns),
         notes.after("", pair.reasons),
     )
 
@@ -206,12 +206,6 @@ def _peaks(roofline: Roofline | None) -> str:
     if roofline.peak_bytes_per_s is not None:
         peaks.append(f"{rate(roofline.peak_bytes_per_s)}B/s (copy of {size(roofline.copied_bytes)})")
     return f" Roofline, measured through {roofline.backend}: {', '.join(peaks)}."
-
-
-def _signed(ns: int | None) -> str:
-    if ns is None:
-        return NOTHING
-    return duration(ns) if ns >= 0 else f"-{duration(-ns)}"
 
 
 def _ratio(before: float, after: float) -> str:

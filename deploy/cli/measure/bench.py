@@ -17,6 +17,7 @@ from deploy.cli.measure.options import Feeds, Points
 from deploy.cli.output import leave, print_json, say, tell
 from deploy.exit_codes import WRONG_ANSWERS, exit_code
 from deploy.files.atomic import require_writable
+from deploy.report.formatting import failures
 from deploy.report.page import write_page
 from deploy.report.terminal import print_results
 from deploy.results.bench_grid import Grid, bench_models, label_models
@@ -148,9 +149,8 @@ def _show(results: Results, models: dict[str, Path], shown: _Shown, *, fast: boo
     if shown.page is not None:
         write_page(results, shown.page)
     code, measured = exit_code(results), results.all_measurements()
-    reasons = [f"{one.subject.label} on {one.subject.backend}: {one.failure}" for one in measured if one.failure]
     # Where nothing ran, the reasons are the answer.
-    answered = not shown.json and (len(reasons) < len(measured) or code == WRONG_ANSWERS)
+    answered = not shown.json and (not all(one.failure for one in measured) or code == WRONG_ANSWERS)
     if shown.json:
         print_json(results.model_dump_json(indent=1))
     if answered:
@@ -159,7 +159,7 @@ def _show(results: Results, models: dict[str, Path], shown: _Shown, *, fast: boo
             results, code=code, paths=paths, page="" if shown.page is None else str(shown.page), verbose=shown.verbose
         )
     else:
-        for reason in dict.fromkeys(reasons):
+        for reason in failures(measured):
             say(f"deploy: {reason}")
         if fast:
             say(NOT_A_VERDICT)

@@ -15,8 +15,8 @@ from deploy.edge.profile.tables import profile_tables, settings_table
 from deploy.edge.profile.terminal import board_line
 from deploy.report.answer.deriving import answer_of
 from deploy.report.answer.doubts import noise_parts
-from deploy.report.formatting import duration
-from deploy.report.pages.charts import Bars, Row, change, charted, layer_bars, pair_bars
+from deploy.report.formatting import duration, minute
+from deploy.report.pages.charts import Bars, Row, change, charted, layer_charts
 from deploy.report.pages.first_screen import Tile, doubts
 from deploy.report.pages.rendering import render
 
@@ -34,13 +34,13 @@ def profile_page(profile: Profile) -> str:
         "noise_parts": [part.replace("+-", "\N{PLUS-MINUS SIGN}") for part in noise_parts(answer)],
         "signs": doubts(answer, noise=True),
         "doubts": doubts(answer, noise=False),
-        "day": f"{profile.created_utc[:16].replace('T', ' ')} UTC",
+        "day": minute(profile.created_utc),
         "version": profile.tool_version,
         "course": Markup(course_picture(profile, "course")) if profile.sustained else "",
         "settings": _settings(profile),
         "fronts": [(Markup(one.picture), one.caption) for one in fronts(profile)],
         "settings_table": settings_table(profile),
-        "layers": _layers(profile),
+        "layers": [] if profile.layers is None else layer_charts(profile.layers),
         "absent": missing(profile),
         "tables": [table for table in profile_tables(profile) if table.title != "Settings"],
     }
@@ -75,11 +75,3 @@ def _settings(profile: Profile) -> Bars | None:
         rows.append(Row(short_point(one.point, profile.sweep[0].point), one.latency_ns, told, aim=aim))
     behind_words = f"; pale behind it that of {names[0]}" if before else ""
     return charted("", rows, "settings", caption=f"Median call of {names[-1]}{behind_words}. The best is marked below.")
-
-
-def _layers(profile: Profile) -> list[Bars]:
-    if profile.layers is None:
-        return []
-    report = profile.layers
-    charts = [layer_bars(one, f"layers-{index}") for index, one in enumerate(report.profiles)]
-    return charts + [pair_bars(one, f"layers-{index}") for index, one in enumerate(report.comparisons, len(charts))]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from benchmarks.layers.comparison import LayerComparison
+from benchmarks.layers.comparison import LayerComparison, LayerReport
 from benchmarks.layers.layer_profile import LayerProfile
 from benchmarks.records.measurement import Subject
 from deploy.bundles.pruning import GroupCount
@@ -17,7 +17,7 @@ from deploy.report.layer_tables import layer_title
 from deploy.report.pages.rendering import render
 from deploy.report.table import Table
 
-__all__ = ["Bar", "Bars", "Row", "change", "chart_page", "charted", "group_bars", "layer_bars", "pair_bars"]
+__all__ = ["Bar", "Bars", "Row", "change", "chart_page", "charted", "group_bars", "layer_charts", "pair_bars"]
 
 _SHOWN = 12
 """Layers with a bar, the slowest first; the tables hold all."""
@@ -172,7 +172,13 @@ def group_bars(groups: Sequence[GroupCount], name: str) -> Bars:
     return charted("", rows, name, caption=caption)
 
 
-def layer_bars(profile: LayerProfile, name: str) -> Bars:
+def layer_charts(report: LayerReport) -> list[Bars]:
+    """Return the bars of each model that was profiled alone, then of each pair."""
+    charts = [_layer_bars(one, f"layers-{index}") for index, one in enumerate(report.profiles)]
+    return charts + [pair_bars(one, f"layers-{index}") for index, one in enumerate(report.comparisons, len(charts))]
+
+
+def _layer_bars(profile: LayerProfile, name: str) -> Bars:
     """Return a bar for each of the slowest layers of one model.
 
     Parameters

@@ -9,7 +9,7 @@ from benchmarks.scenarios.load import LoadMeasurement
 from deploy.report.formatting import NOTHING, rate
 from deploy.report.layer_tables import comparison_tables, profile_tables
 from deploy.report.load_table import load_table, per_second
-from deploy.report.pages.charts import Row, chart_page, charted, layer_bars, pair_bars
+from deploy.report.pages.charts import Row, chart_page, charted, layer_charts
 
 __all__ = ["layer_page", "load_page"]
 
@@ -22,8 +22,6 @@ def layer_page(report: LayerReport) -> str:
     report : LayerReport
         At least one profile or comparison.
     """
-    charts = [layer_bars(one, f"layers-{index}") for index, one in enumerate(report.profiles)]
-    charts += [pair_bars(one, f"layers-{index}") for index, one in enumerate(report.comparisons, len(charts))]
     tables = [table for one in report.profiles for table in profile_tables(one)]
     for pair in report.comparisons:
         tables += comparison_tables(pair)
@@ -31,7 +29,7 @@ def layer_page(report: LayerReport) -> str:
     labels = [one.subject.label for one in report.profiles]
     labels += [f"{one.candidate.subject.label} against {one.baseline.subject.label}" for one in report.comparisons]
     title = f"{', '.join(dict.fromkeys(labels))}: where the time of a call goes"
-    return chart_page(title, charts=charts, tables=tables)
+    return chart_page(title, charts=layer_charts(report), tables=tables)
 
 
 def load_page(measurements: Sequence[LoadMeasurement]) -> str:
