@@ -15,13 +15,13 @@ from deploy.ci.check_file import find_check_file, load_check_file, schema
 from deploy.ci.check_report import CheckReport
 from deploy.ci.checking import check as check_models
 from deploy.ci.formats.github import command
-from deploy.ci.formats.page import write_check_page
+from deploy.ci.formats.page import check_page
 from deploy.ci.formats.registry import FORMATS, Write, require_format, save_as, show, writes_of
 from deploy.ci.history.store import add_report, require_history
 from deploy.cli import options as given
 from deploy.cli.output import leave, note, print_json, print_line, tell
 from deploy.errors import OutputError, is_mistake
-from deploy.files.atomic import require_writable
+from deploy.files.atomic import require_writable, write_file
 
 __all__ = ["check"]
 
@@ -122,7 +122,7 @@ def _write(
         report.save(output)
         written["report"] = str(output)
     if page is not None:
-        write_check_page(report, page)
+        write_file(page, check_page(report))
         written["page"] = str(page)
     save_as(report, writes)
     if history is not None:

@@ -15,7 +15,7 @@ from benchmarks.records.file import load as load_record
 from deploy.ci.benchmark.document import as_json, document_of_check, document_of_results, without_row
 from deploy.ci.check_report import CheckReport, load_check
 from deploy.ci.formats.lines import print_check
-from deploy.ci.formats.page import write_check_page
+from deploy.ci.formats.page import check_page
 from deploy.ci.formats.registry import FORMATS, Write, save_as, show
 from deploy.cli import options as given
 from deploy.cli.output import print_json, say
@@ -113,7 +113,7 @@ def _check(made: CheckReport, page: Path | None, layers: Path | None, *, json: b
     if layers is not None:
         raise InputError("--layers is for results: the page of a check has none")
     if page is not None:
-        write_check_page(made, page)
+        write_file(page, check_page(made))
     if json:
         print_json(made.model_dump_json(indent=1))
     else:

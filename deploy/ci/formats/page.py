@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from markupsafe import Markup
 
 from deploy.ci.check_report import CheckReport, CheckRow
 from deploy.ci.formats.figures import limits_table, measured
 from deploy.ci.formats.verdict import WORDS, attention, ending_of_check, kept, outcome_of, setting_of, verdict_of
-from deploy.files.atomic import write_file
 from deploy.report.answer.machine import machine_facts
 from deploy.report.drawing.bars import bar, scale_of
 from deploy.report.formatting import NOTHING, minute
@@ -18,7 +16,7 @@ from deploy.report.page import model_parts
 from deploy.report.pages.charts import Bar, Bars
 from deploy.report.pages.rendering import render
 
-__all__ = ["check_page", "write_check_page"]
+__all__ = ["check_page"]
 
 
 def check_page(report: CheckReport) -> str:
@@ -44,17 +42,6 @@ def check_page(report: CheckReport) -> str:
         facts=_facts(report),
         machine=machine_facts(report.environment),
     )
-
-
-def write_check_page(report: CheckReport, path: Path) -> None:
-    """Write the page; it appears whole or not at all.
-
-    Raises
-    ------
-    OutputError
-        It cannot be written.
-    """
-    write_file(path, check_page(report))
 
 
 def _charts(report: CheckReport) -> list[Bars]:

@@ -10,10 +10,11 @@ import typer
 from deploy.cli import options as given
 from deploy.cli.output import note, print_json, print_tables
 from deploy.errors import DeployError
+from deploy.files.atomic import write_file
 from deploy.recipe import load_recipe, with_data_root
 from deploy.run.child import ChildFailedError
 from deploy.run.stages import StageStore
-from deploy.studies.oracle.page import oracle_table, write_oracle_page
+from deploy.studies.oracle.page import oracle_page, oracle_table
 from deploy.studies.oracle.study import FOLDER, RESULTS, OracleSettings, run_study
 from pruners.importance.criteria import create_criterion, criterion_names
 
@@ -52,7 +53,7 @@ def oracle(
             results = run_study(loaded, settings, store)
         except ChildFailedError as error:
             raise typer.Exit(error.exit_code) from None
-        write_oracle_page(results, folder / "oracle.html")
+        write_file(folder / "oracle.html", oracle_page(results))
     if json:
         print_json(results.model_dump_json(indent=1))
     else:

@@ -11,13 +11,14 @@ from backends.errors import OptionError
 from deploy.cli import options as given
 from deploy.cli.output import leave, note, print_json, print_line, print_tables, tell
 from deploy.exit_codes import measured_code, sides
+from deploy.files.atomic import write_file
 from deploy.recipe import with_data_root
 from deploy.report.markdown import require_block
 from deploy.studies.methods.cluster import DaskCluster
 from deploy.studies.methods.executor import Executor, LocalProcesses
 from deploy.studies.methods.formatting import answers, failures
 from deploy.studies.methods.gpus import visible_gpus
-from deploy.studies.methods.page import BLOCK, write_page, write_study_page
+from deploy.studies.methods.page import BLOCK, study_page, write_page
 from deploy.studies.methods.recipe import load_study
 from deploy.studies.methods.results import StudyResults
 from deploy.studies.methods.study import RESULTS, run_study
@@ -72,7 +73,7 @@ def run(
     else:
         _print(results)
     page = folder / "study.html"
-    write_study_page(results, page)
+    write_file(page, study_page(results))
     if markdown is not None:
         write_page(results, markdown)
     note(f"Page: {page}   data: {folder / RESULTS}")

@@ -23,7 +23,7 @@ from deploy.studies.methods.tables import (
     tables,
 )
 
-__all__ = ["BLOCK", "plots", "study_page", "write_page", "write_study_page"]
+__all__ = ["BLOCK", "plots", "study_page", "write_page"]
 
 BLOCK = "study"
 """Name of the place between whose marks a page receives the study."""
@@ -54,17 +54,6 @@ def study_page(results: StudyResults) -> str:
         failures=failures(results),
         facts=[("images", results.split), ("scores", rule(results.metric)), ("conditions", _conditions(results))],
     )
-
-
-def write_study_page(results: StudyResults, path: Path) -> None:
-    """Write the page; it appears whole or not at all.
-
-    Raises
-    ------
-    OutputError
-        It cannot be written.
-    """
-    write_file(path, study_page(results))
 
 
 def write_page(results: StudyResults, page: Path) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from markupsafe import Markup
 
-from deploy.files.atomic import write_file
 from deploy.report.drawing.axes import Axis, draw_x_axis
 from deploy.report.drawing.svg import element, line, picture, text
 from deploy.report.formatting import NOTHING, score, score_name
@@ -14,7 +11,7 @@ from deploy.report.pages.charts import Row, chart_page, charted
 from deploy.report.table import Notes, Table, left
 from deploy.studies.oracle.results import CriterionRow, OracleResults
 
-__all__ = ["oracle_page", "oracle_plot", "oracle_table", "write_oracle_page"]
+__all__ = ["oracle_page", "oracle_plot", "oracle_table"]
 
 _WIDTH, _ROW, _TOP, _BOTTOM, _LEFT = 720.0, 26.0, 40.0, 44.0, 150.0
 _MARKS = (("per layer", "per_layer"), ("all layers", "overall"), ("all layers, l2", "overall_l2"))
@@ -94,17 +91,6 @@ def oracle_page(results: OracleResults) -> str:
         pictures=[("All three correlations", Markup(oracle_plot(results)))],
         tables=[table],
     )
-
-
-def write_oracle_page(results: OracleResults, path: Path) -> None:
-    """Write the page; it appears whole or not at all.
-
-    Raises
-    ------
-    OutputError
-        It cannot be written.
-    """
-    write_file(path, oracle_page(results))
 
 
 def _lead(results: OracleResults) -> str:

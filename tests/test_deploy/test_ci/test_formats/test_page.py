@@ -6,8 +6,7 @@ import re
 
 import pytest
 
-from deploy.ci.formats.page import check_page, write_check_page
-from deploy.errors import OutputError
+from deploy.ci.formats.page import check_page
 from tests.test_deploy.test_ci.test_formats import reports
 
 
@@ -48,10 +47,3 @@ def test_names_are_text():
 
 def test_nothing_is_fetched():
     assert not re.search(r"(?:src|href)=|url\(|@import", check_page(reports.MIXED))
-
-
-def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
-    write_check_page(reports.MIXED, tmp_path / "check.html")
-    assert (tmp_path / "check.html").read_text(encoding="utf-8") == check_page(reports.MIXED)
-    with pytest.raises(OutputError, match="cannot write"):
-        write_check_page(reports.MIXED, tmp_path)
