@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeAlias, get_type_hints
 import typer
 
 __all__ = [
+    "MARGIN",
     "AcceptUnfit",
     "Against",
     "Backend",
@@ -98,8 +99,9 @@ Budget: TypeAlias = Annotated[
     typer.Option("--budget", help="Seconds for each measurement on a backend; no process is started after them."),
 ]
 Duration: TypeAlias = Annotated[float, typer.Option("--duration", help="Seconds that calls are made for, about.")]
+MARGIN = 0.03
 Margin: TypeAlias = Annotated[
-    float | None, typer.Option(help="Smallest effect that counts in a comparison, as a share; default: 0.03.")
+    float | None, typer.Option(help=f"Smallest effect that counts in a comparison, as a share; default: {MARGIN}.")
 ]
 Strict: TypeAlias = Annotated[
     bool,

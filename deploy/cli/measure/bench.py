@@ -25,8 +25,6 @@ from deploy.results.results import Results, load
 
 __all__ = ["bench", "compare", "show_fetched"]
 
-_MARGIN = 0.03
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Terms:
@@ -45,7 +43,7 @@ class _Terms:
         return Settings(
             trials=trials,
             budget_s=budget_s,
-            margin=_MARGIN if self.margin is None else self.margin,
+            margin=given.MARGIN if self.margin is None else self.margin,
             strict=self.strict,
             cold=self.cold,
             seed=self.seed,

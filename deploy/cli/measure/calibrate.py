@@ -39,7 +39,7 @@ def calibrate(
     path, names = onnx_file(model), names_of(backend)
     require_backends(names, device)
     reference = reference_of(path)
-    counts = 0.03 if margin is None else margin
+    counts = given.MARGIN if margin is None else margin
     unfit = False
     floors: list[NoiseFloor] = []
     for name in names:

@@ -69,7 +69,7 @@ def published(
         threads=(threads,),
         batches=(batch or 1,),
     )
-    settings = Settings(budget_s=budget, margin=0.03 if margin is None else margin, trials=trials, seed=seed)
+    settings = Settings(budget_s=budget, margin=given.MARGIN if margin is None else margin, trials=trials, seed=seed)
     results = run_study(entries, grid, settings, output, note, tell, keep_unfit=accept_unfit)
     if json:
         print_json(results.model_dump_json(indent=1))
