@@ -8,10 +8,11 @@ no look: a task ends before the time is over only at one that was planned.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 from backends.errors import BackendError, one_line
 from benchmarks.answers.reference import Reference
@@ -62,6 +63,9 @@ def analyses_for(n_limits: int) -> InterimAnalyses:
     return plan_analyses(ERROR / n_limits, MOST, _LOOKS)
 
 
+Kind = TypeVar("Kind", Comparison, Measurement)
+
+
 class Terms(NamedTuple):
     """What holds for every task of a job.
 
@@ -88,7 +92,62 @@ class Terms(NamedTuple):
 
 
 @dataclass(eq=False, kw_only=True)
-class PairTask:
+class _OneTask(ABC, Generic[Kind]):
+    """What both kinds of task are; see `deploy.ci.budget.Task`."""
+
+    names: ClassVar[tuple[str, ...]]
+    """Of the limits that it can judge."""
+
+    asked: Asked
+    candidate: SubjectSpec
+    terms: Terms
+    settings: Settings = field(init=False)
+    analyses: InterimAnalyses = field(init=False)
+    refused: str = field(default="", init=False)
+    measured: Kind | None = field(default=None, init=False)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """See `Task`."""
+        if self.refused:
+            return not_judged(self.asked.limits, self.refused, self.names)
+        return () if self.measured is None else tuple(self._judged(self.measured))
+
+    def go_on(self, budget_s: float) -> bool:
+        """See `Task`."""
+        before = self._n
+        try:
+            self.measured = self._gone_on(replace(self.settings, budget_s=budget_s))
+        except (BackendError, BenchmarkError) as error:
+            self.refused = one_line(error, limit=500)
+        return self._n > before
+
+    def anew(self) -> None:
+        """See `Task`."""
+        self.measured = None
+
+    @cached_property
+    def _say(self) -> Progress:
+        return saying_for(self.candidate.backend, self.terms.say)
+
+    @property
+    def _n(self) -> int:
+        """Pairs, or processes, so far."""
+        if self.measured is None:
+            return 0
+        return len(self.measured.log_ratios if isinstance(self.measured, Comparison) else self.measured.trials)
+
+    @abstractmethod
+    def _gone_on(self, settings: Settings) -> Kind:
+        """Measure from where it stopped."""
+
+    @abstractmethod
+    def _judged(self, measured: Kind) -> Iterable[Finding]:
+        """Judge its limits."""
+
+
+@dataclass(eq=False, kw_only=True)
+class PairTask(_OneTask[Comparison]):
     """A model and its baseline in turn.
 
     Parameters
@@ -103,17 +162,10 @@ class PairTask:
         Of the job.
     """
 
-    asked: Asked
-    candidate: SubjectSpec
+    names = (*RELATIVE, *FROM_ANY)
+
     baseline: SubjectSpec
     costs: tuple[Cost, Cost]
-    terms: Terms
-    settings: Settings = field(init=False)
-    analyses: InterimAnalyses = field(init=False)
-    refused: str = field(default="", init=False)
-    measured: Comparison | None = field(default=None, init=False)
-    names: ClassVar = (*RELATIVE, *FROM_ANY)
-    """Of the limits that it can judge."""
 
     def __post_init__(self) -> None:
         self.settings = replace(
@@ -125,24 +177,12 @@ class PairTask:
         self.analyses = self.settings.analyses
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
-        """See `Task`."""
-        if self.refused:
-            return not_judged(self.asked.limits, self.refused, self.names)
-        if self.measured is None:
-            return ()
-        rows = list(judge_pair(self.asked, self.measured, self.analyses, accept_unfit=self.terms.accept_unfit))
-        candidate = self.measured.candidate
-        rows += judge_alone(self._absolute, candidate, self.analyses, accept_unfit=self.terms.accept_unfit)
-        return tuple(rows)
-
-    @property
     def open(self) -> bool:
         """See `Task`."""
         if self.measured is None:
             return not self.refused
         if self.measured.verdict == "inconclusive":
-            return len(self.measured.log_ratios) < self.settings.analyses.max_pairs
+            return self._n < self.settings.analyses.max_pairs
         trials = [side.trials for side in self.measured.sides]
         return self.measured.verdict != "failed" and self._wants_more(trials[0], trials[1])
 
@@ -171,34 +211,27 @@ class PairTask:
 
     @cached_property
     def _references(self) -> tuple[Reference | None, Reference | None]:
-        say = saying_for(self.candidate.backend, self.terms.say)
-        return _reference(self.baseline, self.settings, say), _reference(self.candidate, self.settings, say)
+        return _reference(self.baseline, self.settings, self._say), _reference(self.candidate, self.settings, self._say)
 
-    def go_on(self, budget_s: float) -> bool:
-        """See `Task`."""
-        before = 0 if self.measured is None else len(self.measured.log_ratios)
-        try:
-            self.measured = compare(
-                self.candidate,
-                self.baseline,
-                candidate_reference=self._references[1],
-                baseline_reference=self._references[0],
-                settings=replace(self.settings, budget_s=budget_s),
-                costs=self.costs,
-                progress=saying_for(self.candidate.backend, self.terms.say),
-                launch=self.terms.launch,
-                machine=self.terms.machine,
-                earlier=self.measured,
-                wanted=self._wants_more,
-            )
-        except (BackendError, BenchmarkError) as error:
-            self.refused = one_line(error, limit=500)
-            return False
-        return len(self.measured.log_ratios) > before
+    def _gone_on(self, settings: Settings) -> Comparison:
+        return compare(
+            self.candidate,
+            self.baseline,
+            candidate_reference=self._references[1],
+            baseline_reference=self._references[0],
+            settings=settings,
+            costs=self.costs,
+            progress=self._say,
+            launch=self.terms.launch,
+            machine=self.terms.machine,
+            earlier=self.measured,
+            wanted=self._wants_more,
+        )
 
-    def anew(self) -> None:
-        """See `Task`."""
-        self.measured = None
+    def _judged(self, measured: Comparison) -> Iterator[Finding]:
+        yield from judge_pair(self.asked, measured, self.analyses, accept_unfit=self.terms.accept_unfit)
+        candidate = measured.candidate
+        yield from judge_alone(self._absolute, candidate, self.analyses, accept_unfit=self.terms.accept_unfit)
 
     def close(self) -> None:
         """See `Task`."""
@@ -211,7 +244,7 @@ class PairTask:
 
 
 @dataclass(eq=False, kw_only=True)
-class AloneTask:
+class AloneTask(_OneTask[Measurement]):
     """A model by itself, as its users run it.
 
     Parameters
@@ -226,16 +259,9 @@ class AloneTask:
         Of the job.
     """
 
-    asked: Asked
-    candidate: SubjectSpec
+    names = (*ALONE, *FROM_ANY)
+
     batch: int
-    terms: Terms
-    settings: Settings = field(init=False)
-    analyses: InterimAnalyses = field(init=False)
-    refused: str = field(default="", init=False)
-    measured: Measurement | None = field(default=None, init=False)
-    names: ClassVar = (*ALONE, *FROM_ANY)
-    """Of the limits that it can judge."""
 
     def __post_init__(self) -> None:
         tail = any(share > 0.5 and getattr(self.asked.limits, limit) for limit, share in PERCENTILES.items())
@@ -244,21 +270,14 @@ class AloneTask:
         self.analyses = analyses_for(self.terms.n_limits)
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
-        """See `Task`."""
-        if self.refused:
-            return not_judged(self.asked.limits, self.refused, self.names)
-        return () if self.measured is None else self._judged(self.measured)
-
-    @property
     def open(self) -> bool:
         """See `Task`."""
         if self.measured is None:
             return not self.refused
-        n = len(self.measured.trials)
-        looked_at = max((look for look, _ in self.analyses.schedule if look <= n), default=0)
+        looked_at = max((look for look, _ in self.analyses.schedule if look <= self._n), default=0)
         seen = self.measured.model_copy(update={"trials": self.measured.trials[:looked_at]})
-        return n < self.analyses.max_pairs and self.measured.failure is None and _any_in_doubt(self._judged(seen))
+        more = self._n < self.analyses.max_pairs and self.measured.failure is None
+        return more and _any_in_doubt(self._judged(seen))
 
     @property
     def doubt(self) -> float:
@@ -267,39 +286,27 @@ class AloneTask:
 
     @cached_property
     def _reference(self) -> Reference | None:
-        return _reference(self.candidate, self.settings, saying_for(self.candidate.backend, self.terms.say))
+        return _reference(self.candidate, self.settings, self._say)
 
-    def go_on(self, budget_s: float) -> bool:
-        """See `Task`."""
-        before = 0 if self.measured is None else len(self.measured.trials)
-        try:
-            self.measured = measure(
-                self.candidate,
-                reference=self._reference,
-                settings=replace(self.settings, budget_s=budget_s),
-                progress=saying_for(self.candidate.backend, self.terms.say),
-                launch=self.terms.launch,
-                machine=self.terms.machine,
-                earlier=self.measured,
-                until=self._until,
-            )
-        except (BackendError, BenchmarkError) as error:
-            self.refused = one_line(error, limit=500)
-            return False
-        return len(self.measured.trials) > before
-
-    def anew(self) -> None:
-        """See `Task`."""
-        self.measured = None
+    def _gone_on(self, settings: Settings) -> Measurement:
+        return measure(
+            self.candidate,
+            reference=self._reference,
+            settings=settings,
+            progress=self._say,
+            launch=self.terms.launch,
+            machine=self.terms.machine,
+            earlier=self.measured,
+            until=self._until,
+        )
 
     def close(self) -> None:
         """See `Task`."""
-        if self.measured is not None and _any_in_doubt(self.findings):
-            self.analyses = self.analyses.shortened(len(self.measured.trials)) or self.analyses
+        if _any_in_doubt(self.findings):
+            self.analyses = self.analyses.shortened(self._n) or self.analyses
 
-    def _judged(self, measured: Measurement) -> tuple[Finding, ...]:
-        judged = judge_alone(self.asked.limits, measured, self.analyses, accept_unfit=self.terms.accept_unfit)
-        return tuple(judged)
+    def _judged(self, measured: Measurement) -> Iterable[Finding]:
+        return judge_alone(self.asked.limits, measured, self.analyses, accept_unfit=self.terms.accept_unfit)
 
     def _until(self, trials: Sequence[Trial], spent: bool) -> str | None:
         n = len(trials)
