@@ -10,6 +10,7 @@ from typer.main import get_command
 from deploy.cli.app import COMMANDS, app
 
 SEVERAL = {
+    "--against": "explain takes the file of a commit as well",
     "--backend": "some commands take one backend, others several",
     "--batch": "some commands take one size, others several",
     "--budget": "a recipe has its own, a calibration takes many more pairs",
