@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -229,12 +230,13 @@ def test_a_folder_is_marked_before_anything_else_is_in_it(tmp_path):
     script = files("deploy.edge.boards").joinpath("scripts", "push.sh").read_text(encoding="utf-8")
     watched = 'echo "$@" >>"$MADE"; ls -A "$BOARD" >>"$MADE" 2>/dev/null; exec /bin/mkdir "$@"'
     made = programs(tmp_path / "bin", mkdir=watched)
-    variables = {"PATH": f"{made}:/usr/bin:/bin", "MADE": str(tmp_path / "made"), "BOARD": str(tmp_path / "board")}
+    seen = {"MADE": str(tmp_path / "made"), "BOARD": str(tmp_path / "board")}
+    variables = {**os.environ, **seen, "PATH": f"{made}{os.pathsep}{os.environ['PATH']}"}
     words = ["sh", "-c", script, "sh", str(tmp_path / "board"), "name", "0", sys.executable, "token"]
     subprocess.run(words, env=variables, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    first, second, seen = (tmp_path / "made").read_text().splitlines()[:3]
+    first, second, there = (tmp_path / "made").read_text().splitlines()[:3]
     assert (first, second) == (f"-p {tmp_path}/board", f"-p {tmp_path}/board/code")
-    assert seen == "prune-deploy-board"
+    assert there == "prune-deploy-board"
 
 
 TAR = """case $LC_ALL in
