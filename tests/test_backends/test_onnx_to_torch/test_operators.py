@@ -12,6 +12,7 @@ from backends import CompileOptions
 from backends.errors import ModelLoadError
 from backends.registry import create
 
+pytest.importorskip("torch")
 RANDOM = np.random.default_rng(0)
 
 
