@@ -6,6 +6,7 @@ installed, and the memory in ``extra_info``, and a printed line; what is asserte
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import resource
 import sys
@@ -62,6 +63,7 @@ def pruned(model):
 @contextmanager
 def resident_peak():
     """Follow the memory of this process: yields a list whose last entry is the most beyond the start, in bytes."""
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier rounds left in the heap would serve this one unseen
     page, statm, most, done = 4096, Path("/proc/self/statm"), [0], threading.Event()
     start = int(statm.read_text().split()[1])
 
