@@ -17,7 +17,7 @@ from benchmarks.errors import RecordError, SettingError
 from benchmarks.machine.probe import Calibration
 from benchmarks.machine.state import STATE_VARIABLE, state_folder
 from benchmarks.records.base import Record
-from benchmarks.records.disk import write_atomically
+from benchmarks.records.disk import read_errors, write_atomically
 from benchmarks.records.measurement import Environment
 from benchmarks.stats.group_sequential import InterimAnalyses
 from benchmarks.stats.sequential_test import decide
@@ -237,14 +237,13 @@ def _path(folder: Path | None, fingerprint: str, backend: str) -> Path:
 
 
 def _read(path: Path, kind: type[Kept], what: str) -> Kept | None:
-    try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} is not {what}") from error
+    with read_errors(path, RecordError):
+        try:
+            return kind.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise RecordError(f"{path} is not {what}") from error
 
 
 def _write(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from benchmarks.records.disk import read_errors
 from deploy.errors import ResultsError
 from deploy.sources.metric import Metric
 
@@ -73,9 +74,8 @@ def load_oracle(path: Path) -> OracleResults:
     ResultsError
         It is missing, or not one of these.
     """
-    try:
-        return OracleResults.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ResultsError(f"{path}: no such file") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{path} is not a file of the oracle study") from error
+    with read_errors(path, ResultsError):
+        try:
+            return OracleResults.model_validate_json(path.read_text(encoding="utf-8"))
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise ResultsError(f"{path} is not a file of the oracle study") from error

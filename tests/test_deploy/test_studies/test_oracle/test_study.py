@@ -154,3 +154,5 @@ def test_results_of_another_kind_are_refused(tmp_path):
         load_oracle(tmp_path / "other.json")
     with pytest.raises(ResultsError, match="no such file"):
         load_oracle(tmp_path / "none.json")
+    with pytest.raises(ResultsError, match="cannot be read: "):
+        load_oracle(tmp_path)
