@@ -20,7 +20,7 @@ from pruners.channels.residual_blocks import find_blocks
 from pruners.channels.survivors import Survivors
 from pruners.errors import FOREIGN, SurgeryError, TraceError, first_line
 from pruners.forms.graph_cut import CutGraph, cut_graph
-from pruners.forms.graph_network import GraphNetwork, ProgramGraph
+from pruners.forms.graph_network import GraphNetwork, ProgramGraph, copied
 from pruners.forms.module_form import module_form
 from pruners.forms.module_search import Misfit
 from pruners.forms.module_sizes import may_misfit
@@ -135,8 +135,9 @@ def _program_graph(model: nn.Module, cut: CutGraph, program: Program, room: str)
             if not isinstance(tensor, Tensor):
                 raise SurgeryError(f"the program runs a part of the network ({target}) under a mode of its own")
             constants[fetches[target]] = tensor.detach().clone()
-    layers = call_random_layers(model, cut.graph, {change.module.partition("@")[0] for change in cut.changes})
-    return ProgramGraph(cut.graph, fetches, constants, layers, program.guard)
+    graph = copied(cut.graph)  # one cut makes several networks, each of which calls layers of its own
+    layers = call_random_layers(model, graph, {change.module.partition("@")[0] for change in cut.changes})
+    return ProgramGraph(graph, fetches, constants, layers, program.guard)
 
 
 def _not_saved(model: nn.Module) -> frozenset[str]:

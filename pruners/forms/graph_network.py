@@ -16,7 +16,7 @@ from pruners.channels.propagation import hint
 from pruners.errors import SurgeryError, TrainingError
 from pruners.modules.kept_state import KeptState
 
-__all__ = ["GraphNetwork", "ProgramGraph"]
+__all__ = ["GraphNetwork", "ProgramGraph", "copied"]
 
 _REMEDY = "trace and prune it with inputs of the size that it will run on"
 
@@ -161,6 +161,14 @@ class GraphNetwork(nn.Module):
         return f"{self.original} as a graph: {self.reason}" if self.reason else f"{self.original} as a graph"
 
 
+def copied(graph: fx.Graph) -> fx.Graph:
+    """Return a graph of the same nodes, called in the same way."""
+    twin = fx.Graph()
+    twin.output(twin.graph_copy(graph, {}))
+    twin.set_codegen(copy.copy(graph._codegen))
+    return twin
+
+
 def _holder(root: nn.Module, name: str) -> tuple[nn.Module, str]:
     """Return the module that holds a dotted name, made of empty modules where it is missing."""
     *parents, attribute = name.split(".")
@@ -278,11 +286,7 @@ def _check_sizes(original: str, guard: Callable[..., object], leaves: list[Any])
 
 def _bind(network: GraphNetwork, program: ProgramGraph) -> fx.GraphModule:
     """Make a module that runs the graph on the network's own tensors, whatever becomes of them."""
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    result = graph.graph_copy(program.graph, copies)
-    graph.output(result)
-    graph.set_codegen(copy.copy(program.graph._codegen))
+    graph = copied(program.graph)
     for node in graph.nodes:
         if node.op == "get_attr":
             node.target = program.fetches[str(node.target)]

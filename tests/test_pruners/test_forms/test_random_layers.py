@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
+from pruners.forms.graph_network import GraphNetwork
 from pruners.graph import trace
 from pruners.surgery import apply
 
@@ -96,3 +97,46 @@ def test_a_graph_form_pruned_again_keeps_its_layers(compact, plan_for):
     (fused,) = (layer for layer in again.modules() if type(layer).__name__ == "AttentionDropout")
     fused.p = 0.0
     torch.testing.assert_close(again(*inputs), again.eval()(*inputs))
+
+
+class SinglePrecision(nn.Module):
+    """It is judged in double precision first, in which its graph does not run."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.drop, self.b, self.head = nn.Linear(8, 16), nn.Dropout(0.5), nn.Linear(16, 64), nn.Linear(64, 4)
+        self.n_heads = 4
+
+    def forward(self, x):
+        x = self.b(self.drop(self.a(x)).relu().float())
+        x = x.view(*x.shape[:2], self.n_heads, x.shape[-1] // self.n_heads)
+        return self.head(x.relu().flatten(2))
+
+
+def test_a_network_that_runs_in_single_precision_only_is_judged_with_its_dropout(plan_for):
+    model, inputs = SinglePrecision().eval(), (torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(0)),)
+    graph = trace(model, inputs)
+    assert isinstance(apply(model, plan_for(graph, removed=0.3), graph=graph), SinglePrecision)
+
+
+class OneSize(nn.Module):
+    """Its code holds the sizes, and it cannot be traced in training mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.drop, self.head = nn.Linear(8, 32), nn.Dropout(0.5), nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = self.drop(self.a(x).relu())
+        if self.training and x.sum().item() > 0:
+            x = x + 1
+        return self.head(x.view(3, 4, 8))
+
+
+def test_a_network_of_one_size_is_handed_out_as_a_graph_after_it_was_judged(plan_for):
+    model, inputs = OneSize().eval(), (torch.randn(3, 8, generator=torch.Generator().manual_seed(0)),)
+    graph = trace(model, inputs)
+    compact = apply(model, plan_for(graph, removed=0.3), graph=graph)
+    assert isinstance(compact, GraphNetwork)
+    assert compact.get_submodule("drop").p == 0.5
+    assert compact.eval()(*inputs).shape == (3, 4, 4)
