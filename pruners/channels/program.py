@@ -115,12 +115,12 @@ def export(
         Paths of modules whose results, and those of the modules around them, stay in the graph when nobody reads
         them; torch.export leaves such code out.
     every_size : bool, default=False
-        Leave every other axis of the inputs dynamic too, where the network's code allows it.
+        Leave other axes of the inputs dynamic too, as many as the network's code allows.
 
     Raises
     ------
     TraceError
-        The model cannot be copied, or torch.export refuses it.
+        The model cannot be copied, or torch.export refuses it; with `every_size`, its code allows one size only.
     """
     try:
         twin = copy_to_trace(model).train(training)
@@ -130,14 +130,15 @@ def export(
     seen = _hand_out(twin, observed)
     program, batch = _dynamic(twin, example, training=training, every_size=every_size)
     dynamic = program is not None
-    if program is None:
+    if program is None and not every_size:
         program, batch = _export(twin, example, None, training=training), example.batch or 1
-    free = every_size and _other_sizes(program)
-    module = program.module(check_guards=free)
+    if program is None or (every_size and not _other_sizes(program)):
+        raise TraceError(f"{type(model).__name__} can be traced for one size of its inputs only")
+    module = program.module(check_guards=every_size)
     assert isinstance(module, fx.GraphModule)
-    guard: Any = module._guards_fn if free else None
+    guard: Any = module._guards_fn if every_size else None
     if guard is not None and not _holds(guard, example):
-        return export(model, example, training=training, observed=observed)
+        raise TraceError(f"torch cannot check the sizes of the inputs of {type(model).__name__}")
     autocast = inline_regions(module, training=training)
     _without_assertions(module)
     _without_replaced_buffers(module)
@@ -158,18 +159,16 @@ def _dynamic(
         return None, 1
     if size == 1:  # torch.export takes a size of 1 for a constant
         example, size = example.map(lambda item: torch.cat([item, item])), 2
-    for every in (True, False) if every_size else (False,):
-        free = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
-        for item in example.tensors:
-            free[item] = dict.fromkeys(range(item.ndim if every else 1), torch.export.Dim.AUTO)
-        try:
-            with _ShortSizes() if every else contextlib.nullcontext():
-                program = _export(twin, example, free, training=training)
-        except TraceError:
-            continue
-        if not any(is_concrete_int(value.shape[0]) for value in _inputs(program)):
-            return program, size
-    return None, size
+    free = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    for item in example.tensors:
+        free[item] = dict.fromkeys(range(item.ndim if every_size else 1), torch.export.Dim.AUTO)
+    try:
+        with _ShortSizes() if every_size else contextlib.nullcontext():
+            program = _export(twin, example, free, training=training)
+    except TraceError:
+        return None, size
+    batched = not any(is_concrete_int(value.shape[0]) for value in _inputs(program))
+    return (program if batched else None), size
 
 
 class _ShortSizes(TorchFunctionMode):
