@@ -248,7 +248,7 @@ class Labels:
         view. More classes than the other axes have must stay on the free axis, for it to be chosen again when the
         compact network is traced. Deferred ties are decided last, one after the other.
         """
-        slots = {id(slot): slot for value in values for slot in value.slots}
+        slots = _Slots({id(slot): slot for value in values for slot in value.slots})
         crowded = [value.slots for value in values if len(value.slots) > 1]
         self._close(slots, crowded)
         while self._deferred:
@@ -267,35 +267,71 @@ class Labels:
         else:
             self.lock(narrow, lock)
 
-    def _close(self, slots: Mapping[int, Tensor], crowded: Sequence[tuple[Tensor, ...]]) -> None:
+    def _close(self, slots: _Slots, crowded: Sequence[tuple[Tensor, ...]]) -> None:
         tied = Lock("its channels can only be removed all together")
         while True:
             self.solve()
             changed = False
-            axes: dict[int, tuple[int, ...]] = {}
-            for key, slot in slots.items():
-                if not slot.numel():  # an empty tensor holds no channels
-                    axes[key] = ()
-                    continue
+            for key, slot in slots.regrouped(self._roots):
                 roots = compact(self.roots(slot))
-                axes[key] = varying(roots)
-                if not axes[key] and int(roots.reshape(-1)[0]):
+                slots.axes[key] = varying(roots)
+                if not slots.axes[key] and int(roots.reshape(-1)[0]):
                     self.lock(slot, tied)
                     changed = True
-                elif len(axes[key]) > 1:
-                    classes = {axis: _classes_along(roots, axis) for axis in axes[key]}
+                elif len(slots.axes[key]) > 1:
+                    classes = {axis: _classes_along(roots, axis) for axis in slots.axes[key]}
                     free = max(classes, key=lambda axis: classes[axis])
                     self.tie(slot, [axis for axis in classes if axis != free], tied)
                     self.floor(slot, 1 + max(count for axis, count in classes.items() if axis != free))
                     changed = True
             for several in crowded:
-                used = [axis for slot in several for axis in axes[id(slot)]]
+                used = [axis for slot in several for axis in slots.axes[id(slot)]]
                 if len(set(used)) < len(used):
                     for slot in several:
                         self.lock(slot, Lock("two kinds of channels share one axis"))
                     changed = True
             if not changed:
                 return
+
+
+class _Slots:
+    """All label tensors, by a key each: those whose classes change are looked at again, the others are as they were.
+
+    Attributes
+    ----------
+    axes : dict of int to tuple of int
+        The axes along which the classes of each change; an empty tensor holds no channels.
+    """
+
+    def __init__(self, slots: Mapping[int, Tensor]) -> None:
+        self.axes: dict[int, tuple[int, ...]] = dict.fromkeys(slots, ())
+        self._slots = list(slots.items())
+        labels = [_once(slot).reshape(-1) for slot in slots.values()]
+        self._labels = torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64)
+        self._owner = torch.repeat_interleave(torch.tensor([one.numel() for one in labels], dtype=torch.int64))
+        self._roots = torch.zeros(0, dtype=torch.int64)
+
+    def regrouped(self, roots: Tensor) -> Iterable[tuple[int, Tensor]]:
+        """Return key and labels where a class is another than at the last call.
+
+        Parameters
+        ----------
+        roots : Tensor
+            The class of every label: int64, of shape (n_labels,).
+        """
+        other = torch.ones(roots.shape, dtype=torch.bool)
+        known = self._roots.numel()
+        other[:known] = roots[:known] != self._roots
+        self._roots = roots
+        return [self._slots[number] for number in torch.unique(self._owner[other[self._labels]]).tolist()]
+
+
+def _once(slot: Tensor) -> Tensor:
+    """Return a label tensor without the repetitions of an expanded one."""
+    for axis, stride in enumerate(slot.stride()):
+        if stride == 0 and slot.shape[axis] > 1:
+            slot = slot.narrow(axis, 0, 1)
+    return slot
 
 
 def _classes_along(roots: Tensor, axis: int) -> int:
