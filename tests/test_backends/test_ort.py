@@ -1,5 +1,7 @@
 """What is particular to ONNX Runtime."""
 
+import platform
+
 import ml_dtypes
 import numpy as np
 import onnx
@@ -11,6 +13,10 @@ from backends.errors import ModelLoadError, OptionError
 from backends.registry import create
 from backends.testing import small_cnn
 from benchmarks.answers.reference_process import run_unoptimised
+
+blocked = pytest.mark.skipif(
+    platform.machine() not in {"x86_64", "AMD64"}, reason="ONNX Runtime computes convolutions in blocks on x86 only"
+)
 
 
 def image(batch=2):
@@ -90,6 +96,7 @@ def test_layers_without_a_profile_have_no_times(tmp_path):
     assert {layer.time_ns for layer in compiled.layers()} == {None}
 
 
+@blocked
 def test_fused_nodes_are_found_behind_a_blocked_convolution(tmp_path):
     """The residual addition and its activation are fused into the convolution before them, not the one behind."""
     generator = np.random.default_rng(0)
@@ -130,7 +137,9 @@ def test_an_artefact_is_executed_node_for_node(tmp_path):
     path = small_cnn(tmp_path / "m.onnx")
     backend = create("ort")
     stored = backend.compile(path).artefact()
-    assert "com.microsoft.nchwc" in {node.domain for node in onnx.load_from_string(stored).graph.node}
+    assert any(node.domain.startswith("com.microsoft") for node in onnx.load_from_string(stored).graph.node), (
+        "optimised"
+    )
     loaded = backend.import_artefact(stored, path, CompileOptions(profile=True))
     assert loaded.properties["graph_optimization_level"] == "ORT_DISABLE_ALL"
     loaded.run(image())
@@ -190,6 +199,7 @@ def test_nodes_without_names_are_timed_one_by_one_and_bodies_with_what_holds_the
     assert all(layer.time_ns is not None and layer.nodes == (layer.name,) for layer in layers)
 
 
+@blocked
 def test_a_file_that_onnxruntime_wrote_keeps_its_layers_apart(tmp_path):
     written = tmp_path / "written.onnx"
     written.write_bytes(create("ort").compile(small_cnn(tmp_path / "m.onnx")).artefact())
