@@ -43,7 +43,10 @@ MUTANTS = {
         "labels.py", "self.lock(pairs[:, one_is_none].amax(0), lock)", "pass", LABELS
     ),
     "labels: a tensor that would vanish is free": Mutant(
-        "labels.py", "if not axes[key] and int(roots.reshape(-1)[0]):", "if False:", LABELS
+        "labels.py", "if not slots.axes[key] and int(roots.reshape(-1)[0]):", "if False:", LABELS
+    ),
+    "labels: only one of what was united is looked at again": Mutant(
+        "labels.py", "other[self._labels]]).tolist()", "other[self._labels]]).tolist()[:1]", LABELS
     ),
     "labels: floors are forgotten": Mutant(
         "labels.py", "self.floors.append((labels.reshape(-1), least))", "pass", IDIOMS
