@@ -45,8 +45,8 @@ MUTANTS = {
     "labels: a tensor that would vanish is free": Mutant(
         "labels.py", "if not slots.axes[key] and int(roots.reshape(-1)[0]):", "if False:", LABELS
     ),
-    "labels: only one of what was united is looked at again": Mutant(
-        "labels.py", "other[self._labels]]).tolist()", "other[self._labels]]).tolist()[:1]", LABELS
+    "labels: what was united is not looked at again": Mutant(
+        "labels.py", "other[:known] = roots[:known] != self._roots", "other[:known] = False", LABELS
     ),
     "labels: floors are forgotten": Mutant(
         "labels.py", "self.floors.append((labels.reshape(-1), least))", "pass", IDIOMS

@@ -311,13 +311,18 @@ class _Slots:
         self._owner = torch.repeat_interleave(torch.tensor([one.numel() for one in labels], dtype=torch.int64))
         self._roots = torch.zeros(0, dtype=torch.int64)
 
-    def regrouped(self, roots: Tensor) -> Iterable[tuple[int, Tensor]]:
-        """Return key and labels where a class is another than at the last call.
+    def regrouped(self, roots: Tensor) -> list[tuple[int, Tensor]]:
+        """Return the label tensors with a class that has changed since the last call.
 
         Parameters
         ----------
         roots : Tensor
             The class of every label: int64, of shape (n_labels,).
+
+        Returns
+        -------
+        list of tuple of (int, Tensor)
+            Key and label tensor of each, in the order in which they were given.
         """
         other = torch.ones(roots.shape, dtype=torch.bool)
         known = self._roots.numel()

@@ -115,12 +115,14 @@ def export(
         Paths of modules whose results, and those of the modules around them, stay in the graph when nobody reads
         them; torch.export leaves such code out.
     every_size : bool, default=False
-        Leave other axes of the inputs dynamic too, as many as the network's code allows.
+        Leave other axes of the inputs dynamic too, as many as the network's code allows. A program in which one of
+        them is has a guard.
 
     Raises
     ------
     TraceError
-        The model cannot be copied, or torch.export refuses it; with `every_size`, its code allows one size only.
+        The model cannot be copied, or torch.export refuses it. With `every_size`: it cannot be traced with free sizes,
+        or torch cannot check the sizes afterwards.
     """
     try:
         twin = copy_to_trace(model).train(training)
@@ -132,11 +134,12 @@ def export(
     dynamic = program is not None
     if program is None and not every_size:
         program, batch = _export(twin, example, None, training=training), example.batch or 1
-    if program is None or (every_size and not _other_sizes(program)):
-        raise TraceError(f"{type(model).__name__} can be traced for one size of its inputs only")
-    module = program.module(check_guards=every_size)
+    if program is None:
+        raise TraceError(f"{type(model).__name__} cannot be traced with free sizes of its inputs")
+    free = every_size and _other_sizes(program)
+    module = program.module(check_guards=free)
     assert isinstance(module, fx.GraphModule)
-    guard: Any = module._guards_fn if every_size else None
+    guard: Any = module._guards_fn if free else None
     if guard is not None and not _holds(guard, example):
         raise TraceError(f"torch cannot check the sizes of the inputs of {type(model).__name__}")
     autocast = inline_regions(module, training=training)

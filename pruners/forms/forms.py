@@ -83,7 +83,7 @@ def compact_network(model: nn.Module, plan: PruningPlan, graph: Graph, reference
     if graph.program.autocast:
         raise SurgeryError(f"{type(model).__name__} opens an autocast, which a graph form would run without: {reason}")
     evaluation = _evaluation_graph(model, graph, survivors, plan)
-    training = _training_graph(model, graph, survivors, plan, every_size=evaluation is not None)
+    training = _training_graph(model, graph, survivors, plan)
     tensors = cut_tensors(model, gone, dropped)
     return graph_network(model, graph, tensors, cut, training, reason, evaluation).train(model.training)
 
@@ -279,25 +279,27 @@ def _evaluation_graph(model: nn.Module, graph: Graph, survivors: Survivors, plan
         program = export(model, graph.example.to(device_of(model)), every_size=True)
     except TraceError:  # what it was traced with is there
         return None
+    if program.guard is None:
+        return None
     made = _cut_again(model, graph, survivors, plan, program, "constants")
     return made if isinstance(made, ProgramGraph) else None
 
 
-def _training_graph(
-    model: nn.Module, graph: Graph, survivors: Survivors, plan: PruningPlan, *, every_size: bool
-) -> ProgramGraph | str:
+def _training_graph(model: nn.Module, graph: Graph, survivors: Survivors, plan: PruningPlan) -> ProgramGraph | str:
     """Trace the training mode and cut it, if it holds no more channels together than evaluation mode.
 
-    Where `every_size` does not succeed, for the size of the example.
+    If it cannot be traced or cut for every size, it is traced for the size of the example.
     """
-    try:
-        program = export(model, graph.example.to(device_of(model)), training=True, every_size=every_size)
-    except TraceError as error:
-        made: ProgramGraph | str = str(error)
-    else:
+    made: ProgramGraph | str = ""
+    for every_size in (True, False):
+        try:
+            program = export(model, graph.example.to(device_of(model)), training=True, every_size=every_size)
+        except TraceError as error:
+            made = str(error)
+            continue
         made = _cut_again(model, graph, survivors, plan, program, "training_constants")
-    if every_size and isinstance(made, str):
-        return _training_graph(model, graph, survivors, plan, every_size=False)
+        if isinstance(made, ProgramGraph) or program.guard is None:
+            break
     return made
 
 

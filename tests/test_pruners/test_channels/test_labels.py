@@ -43,6 +43,16 @@ def test_uniting_with_no_label_locks():
     assert labels.roots(own).tolist() == [0, 2, 0]
 
 
+def test_a_tensor_that_vanishes_by_what_another_one_ties_is_locked():
+    labels = Labels()
+    square = labels.fresh(4).reshape(2, 2)
+    row = square[0]
+    labels.close([Value((2,), (row,)), Value((2, 2), (square,))])
+    assert labels.roots(row).tolist() == [0, 0], "one class once the columns of the square are tied"
+    assert labels.roots(square[1]).unique().numel() == 1
+    assert labels.roots(square[1]).all()
+
+
 def test_the_closure_keeps_the_axis_with_most_classes():
     labels = Labels()
     slot = labels.fresh(6).reshape(2, 3)

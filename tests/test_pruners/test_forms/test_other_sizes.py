@@ -154,3 +154,24 @@ def test_lengths_of_keyword_inputs_are_free(plan_for):
     torch.testing.assert_close(compact(**inputs(1, 7)).shape, (1, 3))
     with pytest.raises(SurgeryError, match=r"\['any', 7\] only"):
         compact(**given)
+
+
+class OneSizeAtLast(nn.Module):
+    """Its evaluation takes one size only."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.grid = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 4, 1), nn.Parameter(torch.randn(8, 8))
+
+    def forward(self, x):
+        x = self.a(x).relu()
+        return self.b(x if self.training else x * self.grid)
+
+
+def test_training_runs_at_other_sizes_where_evaluation_does_not(plan_for):
+    model, inputs = OneSizeAtLast(), (torch.randn(2, 3, 8, 8),)
+    graph = trace(model, inputs)
+    compact = apply(model, plan_for(graph, removed=0.3), graph=graph, form="graph")
+    assert compact.train()(torch.randn(2, 3, 16, 12)).shape == (2, 4, 16, 12)
+    with pytest.raises(SurgeryError, match="runs on inputs of shape"):
+        compact.eval()(torch.randn(2, 3, 16, 12))
