@@ -306,7 +306,7 @@ class _Slots:
     def __init__(self, slots: Mapping[int, Tensor]) -> None:
         self.axes: dict[int, tuple[int, ...]] = dict.fromkeys(slots, ())
         self._slots = list(slots.items())
-        labels = [_once(slot).reshape(-1) for slot in slots.values()]
+        labels = [slot.reshape(-1) for slot in slots.values()]
         self._labels = torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64)
         self._owner = torch.repeat_interleave(torch.tensor([one.numel() for one in labels], dtype=torch.int64))
         self._roots = torch.zeros(0, dtype=torch.int64)
@@ -329,14 +329,6 @@ class _Slots:
         other[:known] = roots[:known] != self._roots
         self._roots = roots
         return [self._slots[number] for number in torch.unique(self._owner[other[self._labels]]).tolist()]
-
-
-def _once(slot: Tensor) -> Tensor:
-    """Return a label tensor without the repetitions of an expanded one."""
-    for axis, stride in enumerate(slot.stride()):
-        if stride == 0 and slot.shape[axis] > 1:
-            slot = slot.narrow(axis, 0, 1)
-    return slot
 
 
 def _classes_along(roots: Tensor, axis: int) -> int:
