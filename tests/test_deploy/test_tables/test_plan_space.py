@@ -7,6 +7,7 @@ import random
 import onnx
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from benchmarks.tables.narrow import Narrower
@@ -63,24 +64,54 @@ def mixed(tmp_path_factory):
     return network, graph, inputs, path, plan_space_of(network, graph, inputs, path)
 
 
-def test_a_narrow_file_has_the_shapes_of_the_exported_network(mixed, tmp_path):
-    network, graph, inputs, path, space = mixed
-    rng = random.Random(3)
-    counts = {group.name: rng.randint(2, group.n_units - 1) for group in space.groups}
+def weight_shapes(model):
+    """Return the shapes of the weights; of the sizes, which are integers, an export shares those that are equal."""
+    weights = [tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
+    return sorted(tuple(tensor.dims) for tensor in weights)
+
+
+def of_first_units(network, graph, inputs, counts, whole):
+    """Prune each group to its first units, in torch."""
     plan = PruningPlan.from_kept(
         {name: tuple(range(count)) for name, count in counts.items()},
-        space.whole,
+        whole,
         graph=graph.fingerprint,
         inputs=graph.inputs,
         method="test",
         settings={},
     )
-    export_onnx(apply(network, plan, graph=graph), inputs, tmp_path / "compact.onnx")
-    shapes = [
-        sorted(tuple(tensor.dims) for tensor in model.graph.initializer)
-        for model in (onnx.load(tmp_path / "compact.onnx"), Narrower(path, space).model(counts))
-    ]
-    assert shapes[0] == shapes[1]
+    return apply(network, plan, graph=graph)
+
+
+def test_a_narrow_file_has_the_shapes_of_the_exported_network(mixed, tmp_path):
+    network, graph, inputs, path, space = mixed
+    rng = random.Random(3)
+    counts = {group.name: rng.randint(2, group.n_units - 1) for group in space.groups}
+    export_onnx(of_first_units(network, graph, inputs, counts, space.whole), inputs, tmp_path / "compact.onnx")
+    exported = weight_shapes(onnx.load(tmp_path / "compact.onnx"))
+    assert weight_shapes(Narrower(path, space).model(counts)) == exported
+
+
+@pytest.mark.optional
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["yolov8n", "yolo11n"])
+def test_a_narrow_detector_has_the_shapes_of_the_exported_one(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("YOLO_OFFLINE", "true")  # read at import: it would wait for a font
+    ultralytics = pytest.importorskip("ultralytics")
+    torch.manual_seed(0)
+    network, inputs = ultralytics.YOLO(f"{name}.yaml").model.eval(), (torch.randn(1, 3, 64, 64),)
+    network.model[-1].export = True  # its head then gives one tensor
+    graph = trace(network, inputs)
+    dense, compact = tmp_path / "dense.onnx", tmp_path / "compact.onnx"
+    export_onnx(network, inputs, dense, dynamic_batch=False)
+    space = plan_space_of(network, graph, inputs, dense)
+    rng = random.Random(3)
+    counts = {group.name: rng.randint(2, group.n_units) for group in space.groups}
+    export_onnx(of_first_units(network, graph, inputs, counts, space.whole), inputs, compact, dynamic_batch=False)
+    narrow = Narrower(dense, space).model(counts)
+    assert weight_shapes(narrow) == weight_shapes(onnx.load(compact))
+    answer = ReferenceEvaluator(narrow).run(None, {narrow.graph.input[0].name: inputs[0].numpy()})
+    assert answer[0].shape == network(*inputs).shape
 
 
 @pytest.mark.slow
