@@ -28,6 +28,7 @@ from backends.base import CompileOptions
 from benchmarks.errors import RecordError, SettingError
 from benchmarks.process.child import Child
 from benchmarks.process.measured import MeasuredProcess
+from benchmarks.records.disk import read_errors
 from benchmarks.runner import Settings, compare
 from benchmarks.subject.subject import SubjectSpec
 from benchmarks.validation.naive import NAIVE_CALLS, NAIVE_DROPPED, naive_verdict
@@ -84,12 +85,11 @@ def ratios_of_lines(path: Path) -> list[float]:
     SettingError
         A comparison failed, so that it has no pairs, or is of two models; or there is none.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{path} is not text") from error
+    with read_errors(path, RecordError):
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise RecordError(f"{path} is not text") from error
     if not lines:
         raise SettingError(f"{path} holds no comparison")
     ratios: list[float] = []

@@ -11,6 +11,7 @@ from backends.base import Array, CompileOptions
 from backends.errors import BackendError, one_line
 from backends.reading.files import read_arrays
 from benchmarks.errors import BenchmarkError
+from benchmarks.records.disk import read_errors
 from deploy.ci.check_file import AccuracyLimit
 from deploy.ci.finding import Finding
 from deploy.errors import CheckFileError, DeployError
@@ -70,12 +71,11 @@ def read_examples(limit: AccuracyLimit, folder: Path) -> Examples:
         spec = DataSpec(name=limit.data) if isinstance(limit.data, str) else limit.data
         return Examples(None, _beside(spec, folder), spec.name)
     path = folder / limit.data
-    try:
-        arrays = read_arrays(path)
-    except FileNotFoundError as error:
-        raise CheckFileError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise CheckFileError(f"{path} is not a readable .npz file: {' '.join(str(error).split())[:200]}") from error
+    with read_errors(path, CheckFileError):
+        try:
+            arrays = read_arrays(path)
+        except ValueError as error:
+            raise CheckFileError(f"{path} is not a readable .npz file: {one_line(error)}") from error
     labels = arrays.get(_LABELS)
     if labels is None or labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
         raise CheckFileError(f"{path}: it wants an array {_LABELS!r} of whole numbers, one for each example")

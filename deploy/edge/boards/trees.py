@@ -10,7 +10,7 @@ from pathlib import Path
 
 from backends import modelfile
 from backends.reading.files import require_regular
-from benchmarks.records.disk import file_sha256
+from benchmarks.records.disk import file_sha256, read_errors
 from deploy.bundles.bundle import Bundle, bundle_of
 from deploy.bundles.manifest import MANIFEST
 from deploy.errors import BoardError
@@ -96,12 +96,8 @@ def tree_of(path: Path) -> Tree:
     if (path.is_dir() or path.suffix == _ONNX) and (bundle := bundle_of(path)) is not None:
         return _of_bundle(bundle, path)
     if path.suffix != _ONNX:
-        try:
+        with read_errors(path, BoardError):
             require_regular(path)
-        except FileNotFoundError as error:
-            raise BoardError(f"{path}: no such file") from error
-        except OSError as error:
-            raise BoardError(f"{path}: {error.strerror}") from error
         return _tree({_plain(path.name): path}, _plain(path.name))
     data = modelfile.external_files(modelfile.read(path).proto)
     # Models that share a name are told apart by their folders.

@@ -153,7 +153,7 @@ def test_what_the_study_of_real_comparisons_writes_is_read(tmp_path, new_world, 
         (b'{"slowdown": 0, "log_ratios": []}\n', SettingError, "line 1 is a comparison that failed"),
         (b"", SettingError, "holds no comparison"),
         (b"\xff\xfe", RecordError, "is not text"),
-        (None, RecordError, "cannot be read: No such file"),
+        (None, RecordError, "aa.jsonl: no such file"),
     ],
 )
 def test_lines_that_are_none_are_named(tmp_path, text, error, told):
