@@ -43,7 +43,7 @@ COMMANDS = {
     "load": ("load", "m.onnx", "-s", "offline", "--threads", "1", "--duration", "1", "--accept-unfit"),
     "explain": ("explain", "m.onnx", "--against", "m.onnx", "--threads", "1", "--page", "out"),
     "run": ("run", "run.yaml", "-o", "out", "--accept-unfit"),
-    "study": ("study", "run", "study.yaml", "-o", "out", "--no-measure"),
+    "study": ("study", "study.yaml", "-o", "out", "--no-measure"),
     "table build": (
         "table",
         "build",

@@ -179,9 +179,9 @@ def test_what_an_unfit_machine_measured_is_no_finished_stage(whole, tmp_path, mo
     unfit = Fitness(reasons=(Reason(severity="unfit", words="the machine was elsewhere"),))
     monkeypatch.setattr("benchmarks.machine.machine.judge_fitness", lambda *_: unfit)
     assert run_here(tmp_path) == UNFIT
-    refusals = [line for line in capsys.readouterr().err.splitlines() if line.startswith("deploy: ")]
-    assert len(refusals) == 1
-    assert "--accept-unfit" in refusals[0]
+    answer = " ".join(capsys.readouterr().out.split())
+    assert "exit 4: the machine was not fit for measuring: the machine was elsewhere" in answer
+    assert answer.endswith("accept the numbers with --accept-unfit")
     assert not done(tmp_path, "bench-openvino")
     measured = load(tmp_path / "run" / "results.json").comparisons[1]
     assert measured.unfit, "the numbers are there all the same"

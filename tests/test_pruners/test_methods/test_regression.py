@@ -1,13 +1,14 @@
-"""Channel pruning by regression: LASSO against scikit-learn, least squares, and what residual branches make up for."""
+"""Channel pruning by regression: the optimum of LASSO, least squares, and what residual branches make up for."""
 
 from __future__ import annotations
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -40,21 +41,29 @@ def sklearn_coefficients(z, y, penalty):
     return Lasso(alpha=penalty, fit_intercept=False, tol=1e-10, max_iter=100_000).fit(z.numpy(), y.numpy()).coef_
 
 
+def optimal(z, y, units, penalty):
+    """Say whether LASSO's conditions of optimality hold with coefficients, of some signs, for these units alone."""
+    gram, cross = (z.T @ z / len(z)).numpy(), (z.T @ y / len(z)).numpy()
+    signs = np.array(list(itertools.product((-1, 1), repeat=len(units))))
+    coefficients = np.linalg.solve(gram[np.ix_(units, units)], (cross[units] - penalty * signs).T).T
+    correlations = np.abs(cross - coefficients @ gram[units]).max(1)
+    return bool(((np.sign(coefficients) == signs).all(1) & (correlations <= penalty * (1 + 1e-6))).any())
+
+
 @pytest.mark.rounding
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=100)
 @given(seed=st.integers(0, 10**6), n_kept=st.integers(1, 8), noise=st.sampled_from([0.0, 0.1, 3.0]))
-def test_units_are_those_of_scikit_learn_on_the_rows_at_the_same_penalty(seed, n_kept, noise):
+@example(seed=0, n_kept=7, noise=0.1)  # two coefficients of 0.1 leave one soon after the other
+@example(seed=9, n_kept=7, noise=3.0)  # coordinate descent is far from the optimum after 100,000 rounds
+def test_the_units_kept_are_those_of_the_optimum_at_the_penalty(seed, n_kept, noise):
     z, y = problem(seed, noise=noise)
     found = lasso_units(z.T @ z, z.T @ y, len(z), n_kept)
     assert len(found.kept) == n_kept
     if n_kept == 8:
         assert found.penalty == 0
         return
-    coefficients = sklearn_coefficients(z, y, found.penalty)
-    # At the very penalty at which a coefficient leaves, its last digits decide.
-    with_coefficient = set(np.flatnonzero(np.abs(coefficients) > 1e-4 * np.abs(coefficients).max()).tolist())
-    assert with_coefficient <= set(found.kept)
-    assert len(with_coefficient) <= n_kept - found.filled
+    parts = itertools.combinations(found.kept, n_kept - found.filled)
+    assert any(optimal(z, y, list(units), found.penalty) for units in parts)
 
 
 @pytest.mark.parametrize("seed", range(5))
