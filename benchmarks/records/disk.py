@@ -5,17 +5,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["file_sha256", "read_errors", "sync_entry", "write_atomically"]
+__all__ = ["file_sha256", "locks", "read_errors", "sync_entry", "write_atomically"]
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, bring it to the disk, then rename it.
 
-    Where that fails, whatever is raised, what was at `path` stays and nothing is left behind.
+    Where that fails, whatever is raised, what was at `path` stays and nothing is left behind. What a killed process
+    left there half written is removed.
 
     Raises
     ------
@@ -26,15 +28,52 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     if path.exists() and not path.is_file():
         raise FileExistsError(errno.EEXIST, "a folder, pipe or device stands there")  # a rename would take its place
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove_abandoned(path)
     try:
-        write(part)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        with _held(part):
+            write(part)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            part.replace(path)
     except BaseException:
         with suppress(OSError):
             part.unlink()
         raise
+
+
+@contextmanager
+def _held(part: Path) -> Iterator[None]:
+    """Make a file that nobody takes for abandoned meanwhile."""
+    descriptor = os.open(part, os.O_CREAT | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o666)
+    try:
+        locks(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove the temporary files for `path` whose process is gone, which nobody holds any more."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.\d+\.part")
+    with suppress(OSError):
+        for part in [Path(entry.path) for entry in os.scandir(path.parent) if name.fullmatch(entry.name)]:
+            descriptor = os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+            try:
+                if locks(descriptor):
+                    part.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def locks(descriptor: int) -> bool:
+    """Take the lock of an open file, which ends with the process; False where another one has it, or there are none."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 @contextmanager

@@ -135,11 +135,13 @@ def serving(folder, user, before=()):
     started = subprocess.run(words, capture_output=True, text=True, check=False)
     if started.returncode:
         pytest.skip(f"sshd does not start here: {started.stderr[-300:]}")
-    for _ in range(200):
+    pid = ""
+    for _ in range(200):  # it listens before it has written its number
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            break
+            if pid := (folder / "pid").read_text():
+                break
         time.sleep(0.05)
-    process = psutil.Process(int((folder / "pid").read_text()))
+    process = psutil.Process(int(pid))
     try:
         yield SimpleNamespace(folder=folder, port=port, user=user, process=process)
     finally:
