@@ -45,6 +45,9 @@ GAP = 1e-3
 TIME_LIMIT_S = 30.0
 _MARGIN = 1e-6
 """Share of a limit by which the solver may be off, and of the largest product by which it may lie too low."""
+_SCALE = 10.0
+"""What a limit is for the solver. Its tolerance, 1e-6 as well, is then a tenth of the margin: a plan that takes exactly
+as long as it may is left out for sure, and is not solved as met and then refused."""
 _ROUNDS, _WORTH = 40, 1e-6
 """Times the relaxed program is solved at most, and what a round has to lower its bound by for there to be another."""
 _TIME_IS_UP = 1
@@ -272,7 +275,8 @@ class _Program:
             constraints=LinearConstraint(matrix, [row.least for row in self.rows], [row.most for row in self.rows]),
             integrality=np.arange(len(self.value)) < len(self.column) if integral else None,
             bounds=Bounds(0, 1),
-            options={"time_limit": max(seconds, 0.0), "mip_rel_gap": GAP},
+            # Presolved, some programs come back as optimal with a bound that a plan exceeds (HiGHS in SciPy 1.17).
+            options={"time_limit": max(seconds, 0.0), "mip_rel_gap": GAP, "presolve": not integral},
         )
 
     def tighten(self, seconds: float) -> float:
@@ -373,9 +377,9 @@ def _program(
                 first, second = sorted(free, key=lambda each: (each.group, each.width, each.off))
                 if (product := product_of(first, second, model.block)) is not None:
                     costs[product.column] += factor * float(product.of_first.max() * product.of_second.max())
-        # Nanoseconds as a share of the limit: numbers of one size for the solver.
-        row = {index: ns / limit.limit_ns for index, ns in costs.items() if ns}
-        entries.append((row, -inf, 1 - _MARGIN - constant / limit.limit_ns))
+        # Nanoseconds as a share of the limit, so that the solver has numbers of one size.
+        row = {index: _SCALE * ns / limit.limit_ns for index, ns in costs.items() if ns}
+        entries.append((row, -inf, _SCALE * (1 - _MARGIN - constant / limit.limit_ns)))
     if max_removed is not None:
         whole = choices.whole
         removed = {at: float(whole[name] - count) for (name, count), at in column.items() if count < whole.get(name, 0)}

@@ -154,9 +154,13 @@ def _opened(path: Path, mode: str) -> sqlite3.Connection:
     address = f"file:{quote(os.path.abspath(path))}?mode={mode}"  # noqa: PTH100 - links are followed by SQLite itself
     connection = sqlite3.connect(address, uri=True, timeout=_PATIENCE_S, isolation_level=None)
     connection.row_factory = sqlite3.Row
-    # The file may come from somewhere else: nothing that stands in it is run, and torn pages are noticed.
-    connection.execute("PRAGMA trusted_schema = OFF")
-    connection.execute("PRAGMA cell_size_check = ON")
+    try:
+        # The file may come from somewhere else: nothing that stands in it is run, and torn pages are noticed.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

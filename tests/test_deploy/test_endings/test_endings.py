@@ -173,6 +173,7 @@ def test_a_bench_that_is_ended_leaves_nothing(tmp_path, ending, wait_until):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: ending.name)
 @pytest.mark.parametrize("command", COMMANDS)

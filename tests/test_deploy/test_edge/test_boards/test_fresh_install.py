@@ -25,6 +25,7 @@ from deploy.results.results import load
 from .conftest import serving
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to let another user log in"),
 ]
