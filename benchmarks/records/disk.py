@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["file_sha256", "locks", "read_errors", "sync_entry", "write_atomically"]
+__all__ = ["file_sha256", "read_errors", "sync_entry", "write_atomically"]
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -44,12 +45,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 @contextmanager
 def _held(part: Path) -> Iterator[None]:
     """Make a file that nobody takes for abandoned meanwhile."""
-    descriptor = os.open(part, os.O_CREAT | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o666)
-    try:
-        locks(descriptor)
+    with part.open("wb") as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _remove_abandoned(path: Path) -> None:
@@ -57,23 +56,9 @@ def _remove_abandoned(path: Path) -> None:
     name = re.compile(rf"\.{re.escape(path.name)}\.\d+\.part")
     with suppress(OSError):
         for part in [Path(entry.path) for entry in os.scandir(path.parent) if name.fullmatch(entry.name)]:
-            descriptor = os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-            try:
-                if locks(descriptor):
-                    part.unlink()
-            finally:
-                os.close(descriptor)
-
-
-def locks(descriptor: int) -> bool:
-    """Take the lock of an open file, which ends with the process; False where another one has it, or there are none."""
-    try:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):
-        return False
-    return True
+            with suppress(OSError), part.open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.unlink()
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from benchmarks.records.disk import locks
 from deploy.exit_codes import INTERRUPTED
 
 __all__ = ["OUTSIDE", "scratch_folder"]
@@ -69,7 +68,7 @@ def _marked(folder: str) -> int:
     # Under another name until it is locked: nobody takes a new folder for an abandoned one.
     new = Path(folder) / f"{_MARK}.new"
     mark = os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600)
-    if locks(mark):
+    if _locks(mark):
         new.rename(new.with_name(_MARK))
     return mark
 
@@ -83,10 +82,20 @@ def _remove_abandoned(outside: str) -> None:
         with suppress(OSError):
             descriptor = os.open(mark, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
             try:
-                if locks(descriptor):
+                if _locks(descriptor):
                     shutil.rmtree(entry.path, ignore_errors=True)
             finally:
                 os.close(descriptor)
+
+
+def _locks(descriptor: int) -> bool:
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 @contextmanager

@@ -43,11 +43,9 @@ __all__ = ["GAP", "TIME_LIMIT_S", "ExactPlan", "Product", "Row", "exact_counts",
 GAP = 1e-3
 """Share of the kept importance by which a better plan may have been missed."""
 TIME_LIMIT_S = 30.0
-_MARGIN = 1e-6
-"""Share of a limit by which the solver may be off, and of the largest product by which it may lie too low."""
-_SCALE = 10.0
-"""What a limit is for the solver. Its tolerance, 1e-6 as well, is then a tenth of the margin: a plan that takes exactly
-as long as it may is left out for sure, and is not solved as met and then refused."""
+_MARGIN, _SCALE = 1e-6, 10.0
+"""Share of a limit by which the solver may be off, and of the largest product by which it may lie too low; what a limit
+is to the solver, so that its own tolerance, which is 1e-6, is a tenth of the margin."""
 _ROUNDS, _WORTH = 40, 1e-6
 """Times the relaxed program is solved at most, and what a round has to lower its bound by for there to be another."""
 _TIME_IS_UP = 1
@@ -275,7 +273,7 @@ class _Program:
             constraints=LinearConstraint(matrix, [row.least for row in self.rows], [row.most for row in self.rows]),
             integrality=np.arange(len(self.value)) < len(self.column) if integral else None,
             bounds=Bounds(0, 1),
-            # Presolved, some programs come back as optimal with a bound that a plan exceeds (HiGHS in SciPy 1.17).
+            # Presolved, the bound of a mixed program has been one that a plan exceeds (SciPy 1.17).
             options={"time_limit": max(seconds, 0.0), "mip_rel_gap": GAP, "presolve": not integral},
         )
 
@@ -384,7 +382,6 @@ def _program(
         whole = choices.whole
         removed = {at: float(whole[name] - count) for (name, count), at in column.items() if count < whole.get(name, 0)}
         entries.append((removed, -inf, float(max_removed)))
-
     variables = [product for product in products.values() if product is not None]
     value = np.zeros(len(column) + len(variables))
     for name in choices.legal:
