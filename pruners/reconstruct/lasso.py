@@ -73,12 +73,17 @@ def _path(gram: Tensor, cross: Tensor, n_rows: int) -> tuple[Tensor, Tensor]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import lars_path_gram
 
+    size = gram.diagonal().max().item() or 1.0  # the library takes what is small for zero, whatever it is beside
     with warnings.catch_warnings():
         # Units that depend on others get no coefficient, and the path ends where only rounding is left to explain.
         warnings.simplefilter("ignore", ConvergenceWarning)
         penalties, _, knots = lars_path_gram(
-            cross.numpy(), gram.numpy(), n_samples=n_rows, method="lasso", max_iter=_MOST_KNOTS * len(cross)
+            (cross / size).numpy(),
+            (gram / size).numpy(),
+            n_samples=n_rows,
+            method="lasso",
+            max_iter=_MOST_KNOTS * len(cross),
         )
     if len(penalties) == 1:  # nothing correlates
         return torch.zeros(2).double(), torch.zeros(len(cross), 2).double()
-    return torch.from_numpy(penalties), torch.from_numpy(knots)
+    return torch.from_numpy(penalties * size), torch.from_numpy(knots)

@@ -66,6 +66,16 @@ def test_the_units_kept_are_those_of_the_optimum_at_the_penalty(seed, n_kept, no
     assert any(optimal(z, y, list(units), found.penalty) for units in parts)
 
 
+@pytest.mark.parametrize("size", [1e-16, 1e16])
+def test_units_are_the_same_whatever_the_unit_of_measurement(size):
+    z, y = problem(1)
+    gram, cross = z.T @ z, z.T @ y
+    for n_kept in (2, 5, 7):
+        found, scaled = (lasso_units(gram * by, cross * by, len(z), n_kept) for by in (1.0, size))
+        assert (scaled.kept, scaled.filled) == (found.kept, found.filled)
+        assert scaled.penalty == pytest.approx(found.penalty * size, rel=1e-6)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_penalty_is_raised_no_further_than_needed(seed):
     z, y = problem(seed, noise=0.5)
