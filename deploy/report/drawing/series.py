@@ -16,6 +16,8 @@ _WIDTH, _HEIGHT = 720.0, 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 16.0, 46.0, 30.0
 _LEAST_SPREAD = 1e-9
 """Share of the values: what differs by less is drawn as if it were the same."""
+_LEAST = 1e-200
+"""Less is nothing: parts of it could not be told from 0."""
 _DATES = 7
 _DATE = 80.0
 """Room that a date takes."""
@@ -92,8 +94,9 @@ def series_plot(
     """
     values = [end for mark in marks for end in (mark.value, mark.low, mark.high) if end is not None]
     low, high = min(values), max(values)
-    spread = high - low
-    room = 0.08 * spread if spread > _LEAST_SPREAD * max(abs(low), abs(high)) else 0.05 * abs(high) or 1.0
+    spread, size = high - low, max(abs(low), abs(high))
+    flat = 0.05 * size if size > _LEAST else 1.0
+    room = 0.08 * spread if spread > max(_LEAST_SPREAD * size, _LEAST) else flat
     x = Axis(-0.5, len(marks) - 0.5, _LEFT, _WIDTH - _RIGHT)
     y = Axis(low - room, high + room, _HEIGHT - _BOTTOM, _TOP)
     scale, called = unit
