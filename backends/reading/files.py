@@ -26,8 +26,8 @@ __all__ = ["memory_bytes", "read_arrays", "read_json", "read_text", "require_reg
 
 _MAX_TEXT_BYTES = 1 << 30
 _MAX_DEPTH = 100
-_MAX_INTEGER = 1 << 64
-_MAX_DIGITS = 20
+_MAX_INTEGER = 1 << 63
+_MAX_DIGITS = 19
 _MEMORY_SHARE = 8
 """An archive may take this part of the machine's memory: its arrays are copied to processes."""
 _KINDS = {
@@ -96,8 +96,8 @@ def strict_json(text: str) -> Any:
     Raises
     ------
     ValueError
-        It is not JSON; or a key stands twice, a number is not finite or has more than 64 bits, a text holds a NUL or
-        half of a surrogate pair, or it is nested more than 100 deep.
+        It is not JSON; or a key stands twice, a number is not finite, an integer does not fit into 64 bits, a text
+        holds a NUL or half of a surrogate pair, or it is nested more than 100 deep.
     """
     if text.count("[") + text.count("{") > _MAX_DEPTH:
         _require_shallow(text)

@@ -21,6 +21,7 @@ from backends.reading.files import read_arrays, read_json, read_text, strict_jso
         ("[1e999]", "too large"),
         ("[NaN]", "NaN is not a number of JSON"),
         ("[-Infinity]", "-Infinity is not"),
+        ("[9223372036854775808]", "an integer of 19 digits is too large"),
         ("[" + "9" * 5000 + "]", "an integer of 5000 digits is too large"),
         (r'["\ud800"]', "half of a surrogate pair"),
         (r'["a\u0000b"]', "a NUL"),
