@@ -169,9 +169,9 @@ def _for_reading(path: Path) -> sqlite3.Connection:
     connection = _opened(path, "ro")
     try:
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except sqlite3.OperationalError:
+    except sqlite3.Error as error:
         connection.close()
-        if path.with_name(f"{path.name}-wal").exists():
+        if not isinstance(error, sqlite3.OperationalError) or path.with_name(f"{path.name}-wal").exists():
             raise
         return _opened(path, "ro&immutable=1")  # nobody is writing: there is no log
     return connection
