@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pruners.decide.budget import Budget
 from pruners.decide.choices import Choices
-from pruners.decide.exact import exact_counts
+from pruners.decide.exact.plan import exact_counts
 from pruners.decide.global_threshold import global_moves
 from pruners.decide.greedy import greedy_moves
 from pruners.decide.landing import land
@@ -59,7 +59,7 @@ def decide(
     global    one threshold for all units of the network
     greedy    the lowest-scored units of the network, where counts are aligned the lowest blocks on average; within
               a predicted time those of the lowest score for the time that they take
-    exact     the highest sum of kept scores within a predicted time (`pruners.decide.exact`)
+    exact     the highest sum of kept scores within a predicted time (`pruners.decide.exact.plan`)
     ========= ===========================================================================================
 
     `global` and `greedy` differ only where not every count is legal. All land at or below the budget and, where legal

@@ -11,7 +11,7 @@ from pruners.base import Method, MethodSettings, Outcome, plan_facts, plan_of
 from pruners.decide.blocks import held_blocks
 from pruners.decide.budget import Budget
 from pruners.decide.decisions import decide
-from pruners.decide.exact import exact_plan
+from pruners.decide.exact.plan import exact_plan
 from pruners.decide.goal import goal_of, require_one_removal
 from pruners.decide.isomorphic import isomorphic_classes, tensor_kinds
 from pruners.decide.units import top_units

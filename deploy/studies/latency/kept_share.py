@@ -7,7 +7,7 @@ from math import sqrt
 from typing import TYPE_CHECKING, ClassVar
 
 from pruners.base import Method, Outcome, plan_facts, plan_of
-from pruners.decide.exact import exact_plan
+from pruners.decide.exact.plan import exact_plan
 from pruners.decide.goal import goal_of
 
 if TYPE_CHECKING:

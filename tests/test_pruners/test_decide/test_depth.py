@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pruners.decide.blocks import groups_inside
 from pruners.decide.budget import TimeLimit, time_budget
 from pruners.decide.choices import Choices
-from pruners.decide.exact import exact_plan, kept_importance
+from pruners.decide.exact.plan import exact_plan, kept_importance
 from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
 from pruners.errors import MethodError, TargetError
 from pruners.graph import trace

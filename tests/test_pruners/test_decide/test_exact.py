@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pruners.decide import exact
 from pruners.decide.budget import Budget, TimeLimit, time_budget
 from pruners.decide.choices import Choices
 from pruners.decide.decisions import decide
-from pruners.decide.exact import Product, exact_counts, exact_plan, kept_importance
+from pruners.decide.exact.plan import exact_counts, exact_plan, kept_importance
+from pruners.decide.exact.program import Product
 from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
 from pruners.errors import MethodError, TargetError
 from pruners.target import Target
@@ -87,7 +87,7 @@ def test_no_cut_excludes_a_plan(seed):
 def test_a_solution_that_is_too_slow_is_no_plan(seed, monkeypatch):
     """Without cuts every product is 0 for the solver: its solutions are excluded one by one, and made smaller."""
     monkeypatch.setattr(Product, "cut", lambda *_: None)
-    monkeypatch.setattr(exact, "TIME_LIMIT_S", 1.0)
+    monkeypatch.setattr("pruners.decide.exact.plan.TIME_LIMIT_S", 1.0)
     rng = np.random.default_rng(seed)
     sizes = dict.fromkeys(NAMES, 6)
     model, choices = model_of(rng, sizes), Choices({name: tuple(range(1, 7)) for name in NAMES})

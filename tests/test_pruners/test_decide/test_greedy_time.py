@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pruners.decide.budget import TimeLimit, time_budget
 from pruners.decide.choices import Choices
 from pruners.decide.decisions import decide
-from pruners.decide.exact import exact_counts, kept_importance
+from pruners.decide.exact.plan import exact_counts, kept_importance
 from pruners.decide.greedy import greedy_counts
 from pruners.decide.latency import BlockCount, LatencyModel, LatencyTerm
 
