@@ -1,8 +1,9 @@
 """Staircases of layer times over kept counts, with the block size that explains the measured plans best.
 
 A kernel computes channels in blocks, so the time of a layer grows by steps: with X and Y the blocks of its input and
-output channels, ``t = a + b*X + c*Y + d*X*Y``, and where channels are off a multiple of the block or of a smaller size,
-without which a runtime takes another kernel, one more step for each.
+output channels, ``t = a + b*X + c*Y + d*X*Y``. Where channels are off a multiple of the block or of a smaller size a
+runtime takes another kernel, which computes them one by one: with x and y the channels that are off, in blocks and
+parts of blocks, and else 0, that takes ``e*x + f*y + g*x*Y + h*X*y`` more.
 """
 
 from __future__ import annotations
@@ -206,10 +207,12 @@ def _held_out(
 ) -> tuple[Floats, Floats]:
     """Return predicted sums of the profiled layers and whole times, in nanoseconds."""
     sums, whole = np.zeros(len(runs)), np.zeros(len(runs))
+    # Plans that are drawn alike come at even distances: those of one fold are of all kinds.
+    folds = [(index + index // _FOLDS) % _FOLDS for index in range(len(runs))]
     for fold in range(_FOLDS):
-        rest = [run for index, run in enumerate(runs) if index % _FOLDS != fold]
+        rest = [run for run, own in zip(runs, folds, strict=True) if own != fold]
         fit = _fit([*rest, *near], sizes, block, off, dense_ns, n_near=len(near))
-        for index in range(fold, len(runs), _FOLDS):
+        for index in (index for index, own in enumerate(folds) if own == fold):
             whole[index] = max(1.0, fit.predict_ns(runs[index].counts))
             sums[index] = (whole[index] - fit.base_ns) / fit.scale
     return sums, whole
@@ -292,12 +295,10 @@ def _fit_layer(
 def _bundles(sizes: Sequence[Size], block: int, off: int) -> list[tuple[Term, ...]]:
     """Return the terms that share one coefficient, with a time of one nanosecond each."""
     blocks = [_blocks(size, block) for size in sizes]
-    steps = [_step(size, off) if off > 1 else () for size in sizes]
-    bundles = [(Term(ns=1),), *blocks, *((term,) for terms in steps for term in terms)]
-    if len(blocks) == 1:
-        bundles.append(_product(steps[0], blocks[0]))
+    singles = [_off(size, off) if off > 1 else () for size in sizes]
+    bundles = [(Term(ns=1),), *blocks, *singles]
     if len(blocks) == 2:
-        bundles += [_product(*blocks), _product(steps[0], blocks[1]), _product(blocks[0], steps[1])]
+        bundles += [_product(*blocks), _product(singles[0], blocks[1]), _product(blocks[0], singles[1])]
     return [bundle for bundle in dict.fromkeys(bundles) if bundle]
 
 
@@ -312,8 +313,8 @@ def _product(first: Sequence[Term], second: Sequence[Term]) -> tuple[Term, ...]:
     return tuple(Term(ns=a.ns * b.ns, factors=(*a.factors, *b.factors)) for a in first for b in second)
 
 
-def _step(size: Size, off: int) -> tuple[Term, ...]:
-    """Return a step where channels are off a multiple, of a size that follows one group."""
+def _off(size: Size, off: int) -> tuple[Term, ...]:
+    """Return the channels that are off a multiple, of a size that follows one group."""
     if len(size.terms) != 1:
         return ()
     ((group, width),) = size.terms

@@ -16,18 +16,20 @@ __all__ = ["HeldOut", "LatencyTable", "LayerTime", "MeasuredPlan", "Steps", "Tab
 
 
 class Steps(Record):
-    """How many blocks of channels a group fills in a layer, or whether its channels are off a multiple."""
+    """How many blocks of channels a group fills in a layer, or those that another kernel computes one by one."""
 
     group: str
     width: PositiveInt = Field(description="channels of one unit")
     off: NonNegativeInt = Field(
-        0, description="if not 0: 1 where the channels are no multiple of it, else 0, instead of the number of blocks"
+        0, description="if not 0: no block where the channels are a multiple of it, else parts of a block count as parts"
     )
 
-    def __call__(self, counts: Mapping[str, int], block: int) -> int:
+    def __call__(self, counts: Mapping[str, int], block: int) -> float:
         """Return the number at these kept counts."""
         channels = self.width * counts[self.group]
-        return int(channels % self.off > 0) if self.off else -(-channels // block)
+        if self.off:
+            return channels / block if channels % self.off else 0.0
+        return -(-channels // block)
 
 
 class Term(Record):
@@ -97,7 +99,7 @@ class LatencyTable(Filed):
 
     what = "latency table"
 
-    version: Literal[3] = 3
+    version: Literal[4] = 4
     key: TableKey
     started_utc: str
     groups: tuple[GroupRange, ...]

@@ -10,7 +10,7 @@ __all__ = ["BlockCount", "LatencyModel", "LatencyTerm"]
 
 @dataclass(frozen=True, slots=True)
 class BlockCount:
-    """How many blocks of channels a group fills in a layer, or whether its channels are off a multiple.
+    """How many blocks of channels a group fills in a layer, or those that another kernel computes one by one.
 
     Parameters
     ----------
@@ -19,17 +19,19 @@ class BlockCount:
     width : int
         Channels of one unit.
     off : int
-        If not 0: 1 where the channels are no multiple of it, else 0, instead of the number of blocks.
+        If not 0: no block where the channels are a multiple of it; else parts of a block count as parts.
     """
 
     group: str
     width: int
     off: int = 0
 
-    def __call__(self, count: int, block: int) -> int:
+    def __call__(self, count: int, block: int) -> float:
         """Return the number where `count` units are kept."""
         channels = self.width * count
-        return int(channels % self.off > 0) if self.off else -(-channels // block)
+        if self.off:
+            return channels / block if channels % self.off else 0.0
+        return -(-channels // block)
 
 
 @dataclass(frozen=True, slots=True)
