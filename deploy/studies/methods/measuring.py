@@ -33,6 +33,8 @@ def measure(
 ) -> Iterator[MeasuredRow]:
     """Yield a row for each network and backend; finished rows are kept, networks of one shape are measured once.
 
+    Networks that are neither chosen nor there have no row.
+
     Parameters
     ----------
     recipe, jobs, results
@@ -62,9 +64,10 @@ def measure(
             for budget in recipe.all_budgets:
                 for seed in seeds:
                     name = cell_name(method.name, budget, seed)
-                    if name not in jobs.exported:
+                    pruned = jobs.exported.get(name)
+                    if pruned is None or pruned.folder not in jobs.chosen.union(results):
                         continue
-                    comparison, reason, same = pairs.of(jobs.exported[name], name)
+                    comparison, reason, same = pairs.of(pruned, name)
                     yield MeasuredRow(
                         method=method.name,
                         budget=budget.title,

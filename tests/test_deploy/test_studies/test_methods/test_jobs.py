@@ -12,6 +12,7 @@ import psutil
 import pytest
 import yaml
 
+from backends.errors import BackendError
 from deploy.cli.study import run as study_command
 from deploy.errors import OutputError, SourceError
 from deploy.run.stages import Stage, StageStore
@@ -205,6 +206,20 @@ def test_only_works_on_some_methods_and_shows_the_others(tmp_path):
     results, _ = study(tmp_path, executor, found, only=["tay*"])
     assert {cell.method: cell.outcome for cell in results.cells} == {"l1": "ok", "taylor": "ok"}
     assert len(executor.done) == 2
+
+
+def test_networks_that_nobody_asked_for_are_not_missed(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise BackendError("the backend refuses the file")
+
+    monkeypatch.setattr("deploy.studies.methods.measuring.measure_pair", refuse)
+    found = recipe(methods=["l1", "taylor"])
+    results = run_study(found, tmp_path, Pretends(), lambda _: None, only=["l1"])
+    assert {row.method for row in results.measured} == {"l1"}
+    assert {cell.method: cell.outcome for cell in results.cells} == {"l1": "ok", "taylor": "not run"}
+    # One that was there before is shown with the others.
+    results = run_study(found, tmp_path, Pretends(), lambda _: None, only=["taylor"])
+    assert {row.method for row in results.measured} == {"l1", "taylor"}
 
 
 def test_mistakes_are_found_before_any_work(tmp_path):
