@@ -21,7 +21,7 @@ class Steps(Record):
     group: str
     width: PositiveInt = Field(description="channels of one unit")
     off: NonNegativeInt = Field(
-        0, description="if not 0: no block where the channels are a multiple of it, else parts of a block count as parts"
+        0, description="if not 0: no block where channels are a multiple of it, else parts of a block count as parts"
     )
 
     def __call__(self, counts: Mapping[str, int], block: int) -> float:
