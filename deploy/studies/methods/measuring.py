@@ -50,7 +50,7 @@ def measure(
     """
     bench = recipe.bench
     settings = Settings(trials=bench.trials, budget_s=bench.budget_s, margin=bench.margin, seed=recipe.seeds[0])
-    seeds = recipe.seeds[: recipe.measure_seeds]
+    seeds, wanted = recipe.seeds[: recipe.measure_seeds], jobs.chosen.union(results)
     for backend in bench.backends:
         grid = Grid(
             backends=[backend],
@@ -65,7 +65,7 @@ def measure(
                 for seed in seeds:
                     name = cell_name(method.name, budget, seed)
                     pruned = jobs.exported.get(name)
-                    if pruned is None or pruned.folder not in jobs.chosen.union(results):
+                    if pruned is None or pruned.folder not in wanted:
                         continue
                     comparison, reason, same = pairs.of(pruned, name)
                     yield MeasuredRow(
