@@ -19,7 +19,7 @@ from pruners.decide.blocks import groups_inside, held_blocks, without_blocks
 from pruners.decide.budget import Budget, stays_whole
 from pruners.decide.choices import Choices, choices_of, excluded_groups
 from pruners.decide.counts import ratio_counts
-from pruners.decide.goal import budget_of, require_one_removal
+from pruners.decide.goal import budget_of, fast_choices, require_one_removal
 from pruners.decide.landing import landing_of
 from pruners.errors import MethodError, NothingToPruneError, TargetError, VerificationError, did_you_mean
 from pruners.modules.modes import copy_modes
@@ -306,7 +306,8 @@ def counts_of(
     if task.target.of == "ratios":
         counts = ratio_counts(choices, graph.groups, task.target.ratios)
     else:
-        counts = decide(choices, budget_of(task.target, graph))
+        budget = budget_of(task.target, graph)
+        counts = decide(fast_choices(choices, budget), budget)
     require_one_removal(task.constraints, choices, counts)
     return counts
 

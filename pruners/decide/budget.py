@@ -47,7 +47,7 @@ class Budget:
     ----------
     cost : callable
         ``cost(counts)`` of a whole network whose groups keep `counts` units; groups that are not named are whole.
-        Does not fall when a count grows.
+        Where it is not a time, it does not fall when a count grows.
     limit : float
         In the unit of `cost`.
     of : str

@@ -6,14 +6,17 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Protocol
 
+import numpy as np
+
 from pruners.decide.budget import Budget, TimeLimit, time_budget
 from pruners.decide.choices import Choices, choices_of
 from pruners.decide.counts import ratio_counts
+from pruners.decide.latency import BlockCount
 from pruners.errors import TargetError
 from pruners.groups import ChannelGroup
 from pruners.target import Constraints, Target
 
-__all__ = ["Costed", "budget_of", "goal_of", "removal_limit", "require_one_removal"]
+__all__ = ["Costed", "budget_of", "fast_choices", "goal_of", "removal_limit", "require_one_removal"]
 
 
 class Costed(Protocol):
@@ -88,11 +91,35 @@ def _time_budget(target: Target, graph: Costed, blocks: Collection[str]) -> Budg
     return time_budget(times, graph.whole)
 
 
+def fast_choices(choices: Choices, budget: Budget) -> Choices:
+    """Return the choices without counts that cost more time than a larger one, whatever the other groups keep.
+
+    Where channels off a multiple run in a slower kernel, 17 of them take longer than 32. A budget of another cost
+    leaves all counts in.
+    """
+    factors: dict[str, set[tuple[BlockCount, int]]] = {}
+    for limit in budget.times:
+        for factor in (factor for term in limit.model.terms for factor in term.factors):
+            factors.setdefault(factor.group, set()).add((factor, limit.model.block))
+    legal = dict(choices.legal)
+    for name, counts in choices.legal.items():
+        # Numbers of blocks do not fall when a count grows.
+        if any(factor.off for factor, _ in factors.get(name, ())):
+            filled = np.array([[factor(count, block) for factor, block in factors[name]] for count in counts])
+            slower = [
+                bool(((filled[at + 1 :] <= filled[at]).all(1) & (filled[at + 1 :] < filled[at]).any(1)).any())
+                for at in range(len(counts))
+            ]
+            legal[name] = tuple(count for count, slow in zip(counts, slower, strict=True) if not slow)
+    return Choices(legal, choices.forced)
+
+
 def goal_of(target: Target, constraints: Constraints, graph: Costed) -> tuple[Choices, Budget]:
     """Return what may be decided, and the budget.
 
-    Ratios become a budget of units in which each group's own count is its floor, so that a method that removes step by
-    step ends there too.
+    Under a target of speed, counts that are slower than larger ones are left out (`fast_choices`). Ratios become a
+    budget of units in which each group's own count is its floor, so that a method that removes step by step ends there
+    too.
 
     Raises
     ------
@@ -101,7 +128,8 @@ def goal_of(target: Target, constraints: Constraints, graph: Costed) -> tuple[Ch
     """
     choices = choices_of(graph.groups, constraints)
     if target.of != "ratios":
-        return choices, budget_of(target, graph)
+        budget = budget_of(target, graph)
+        return fast_choices(choices, budget), budget
     final = ratio_counts(choices, graph.groups, target.ratios)
     whole = choices.whole
 

@@ -19,7 +19,7 @@ from pruners.channels.labels import Value
 from pruners.channels.program import named_tensors
 from pruners.channels.propagation import operator_name
 from pruners.decide.choices import Choices, choices_of
-from pruners.decide.goal import budget_of
+from pruners.decide.goal import budget_of, fast_choices
 from pruners.decide.patterns import listed
 from pruners.errors import FOREIGN, NothingToPruneError, TargetError, first_line
 from pruners.forms.forms import difference, fails_in_training, graph_network
@@ -79,7 +79,8 @@ def for_own_class(task: PruningTask, graph: Graph) -> OwnClass:
     constraints = replace(given, whole=(*given.whole, *found))
     roomy = replace(constraints, min_fraction=max(given.min_fraction, _LEAST))
     try:
-        reached = budget_of(task.target, graph).met(choices_of(graph.groups, roomy).floor)
+        budget = budget_of(task.target, graph)
+        reached = budget.met(fast_choices(choices_of(graph.groups, roomy), budget).floor)
     except (NothingToPruneError, TargetError):
         reached = False
     if not reached:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from prune_deploy import how_to_install
 from pruners.base import Method, Outcome, plan_of
 from pruners.decide.choices import choices_of
-from pruners.decide.goal import budget_of
+from pruners.decide.goal import budget_of, fast_choices
 from pruners.decide.search import largest_within
 from pruners.errors import MethodError
 from pruners.target import Constraints
@@ -56,7 +56,7 @@ class GroupNorm(Method):
             raise MethodError(f"method {self.name!r}: {reason}")
         _require_known(task)
         choices, budget = choices_of(graph.groups, task.constraints), budget_of(task.target, graph)
-        budget.require_reachable(choices)
+        budget.require_reachable(fast_choices(choices, budget))
 
         def attempt(share: float) -> tuple[float, dict[str, tuple[int, ...]]] | None:
             kept = kept_by_library(task, graph, choices, 1 - share)
