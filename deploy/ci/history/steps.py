@@ -18,6 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from benchmarks.stats.summary import robust_deviation
 from deploy.errors import ExtraMissingError
 from prune_deploy import how_to_install
 
@@ -47,7 +48,6 @@ _LEAST_NOISE = 5e-4
 """Share of the value: steps of what is counted in pages or clock ticks are not read as noiseless."""
 _EXACT = 2500
 """Pairs of values: beyond them the test is as good as exact."""
-_NORMAL = 1.4826
 _Z = 1.959964
 
 RULE = "1"
@@ -141,9 +141,7 @@ def find_changes(values: Sequence[float], smallest: float) -> list[Change]:
 
 def noise_of(logs: Values) -> float:
     """Return the deviation of the noise, from the differences of neighbours: a step is one of many."""
-    steps = np.diff(logs)
-    deviation = _NORMAL * float(np.median(np.abs(steps - np.median(steps)))) / math.sqrt(2)
-    return max(deviation, _LEAST_NOISE)
+    return max(robust_deviation(np.diff(logs).tolist()) / math.sqrt(2), _LEAST_NOISE)
 
 
 def without_outliers(logs: Values) -> Values:
