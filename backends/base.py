@@ -163,13 +163,13 @@ class CompiledModel(ABC):
         sizes: dict[str, tuple[int, str]] = {}
         for name, spec in wanted.items():
             if name not in feeds:
-                raise FeedError(f"input {name!r} is missing; it wants {spec}")
+                raise FeedError(f"input {name!r} is missing; it must be {spec}")
             array = feeds[name]
             if not isinstance(array, np.ndarray | np.generic):
-                raise FeedError(f"input {name!r} wants a numpy array {spec}, got {type(array).__name__}")
+                raise FeedError(f"input {name!r} must be a numpy array {spec}, got {type(array).__name__}")
             if not spec.accepts(array):
                 got = f"{array.dtype.name}({', '.join(map(str, array.shape))})"
-                raise FeedError(f"input {name!r} wants {spec}, got {got}")
+                raise FeedError(f"input {name!r} must be {spec}, got {got}")
             for dimension, size in zip(spec.shape, array.shape, strict=False):
                 if isinstance(dimension, str) and spec.ranked and spec.kind == "tensor":
                     known, owner = sizes.setdefault(dimension, (size, name))

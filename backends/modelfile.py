@@ -91,7 +91,9 @@ def require_numbers(file: ModelFile, backend: str) -> None:
         if spec.dtype == "object":
             raise ModelLoadError(f"{file.path}: {spec.name!r} is text, which backend {backend!r} does not take")
         if spec.kind != "tensor":
-            raise ModelLoadError(f"{file.path}: {spec.name!r} is no tensor ({spec}), which backend {backend!r} needs")
+            raise ModelLoadError(
+                f"{file.path}: {spec.name!r} is not a tensor ({spec}), which backend {backend!r} needs"
+            )
 
 
 def require_typed(file: ModelFile, precision: Precision, backend: str) -> None:
@@ -136,7 +138,7 @@ def read(path: Path) -> ModelFile:
     if not proto.graph.node and not proto.graph.output:
         raise ModelLoadError(f"{path} is truncated or not an ONNX file: it holds no graph")
     if not proto.graph.output:
-        raise ModelLoadError(f"{path} has no outputs, so that nothing is computed: export it with what it answers")
+        raise ModelLoadError(f"{path} has no outputs, so nothing is computed: export it with its outputs")
     if (broken := broken_rule(proto)) is not None:
         raise ModelLoadError(f"{path} {broken}")
     _check_external_data(proto, path)
@@ -311,7 +313,7 @@ def _check_external_data(proto: onnx.ModelProto, path: Path) -> None:
         except (OSError, ValueError, RuntimeError):  # too long, a NUL, links in a circle
             lies_there, is_there = True, False
         if not lies_there:
-            raise ModelLoadError(f"{path}: external data {location!r} of {tensor.name!r} lies outside its folder")
+            raise ModelLoadError(f"{path}: external data {location!r} of {tensor.name!r} is outside its folder")
         if not is_there:
             raise ModelLoadError(
                 f"{path}: external data {shortened(repr(location), 100)} of {tensor.name!r} is missing beside the model"

@@ -84,7 +84,7 @@ class Arm:
         """
         if earlier.subject != self.subject:
             raise NotComparableError(
-                f"{self.subject.label}: the earlier measurement is of another file, backend or options: measure anew"
+                f"{self.subject.label}: the earlier measurement is of another file, backend or options: measure again"
             )
         self.trials = list(earlier.trials)
         self.agreement = self.agreement or earlier.agreement

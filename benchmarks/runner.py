@@ -151,7 +151,7 @@ def compare(
     """
     settings, say = settings or Settings(), progress or (lambda _: None)
     if settings.trials is not None and settings.trials < MIN_PAIRS:
-        raise SettingError(f"a comparison wants at least {MIN_PAIRS} trials (6 for a verdict), got {settings.trials}")
+        raise SettingError(f"a comparison needs at least {MIN_PAIRS} trials (6 for a verdict), got {settings.trials}")
     if candidate.options.precision != baseline.options.precision:
         raise NotComparableError(
             f"precision differs: {baseline.options.precision} of the baseline, {candidate.options.precision} of the "

@@ -44,7 +44,7 @@ def require_regular(path: Path) -> int:
     try:
         found = path.stat()
     except ValueError as error:  # a NUL in the name
-        raise OSError(errno.EINVAL, "no file can have this name") from error
+        raise OSError(errno.EINVAL, "a file cannot have this name") from error
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, "it is a folder")
     if not stat.S_ISREG(found.st_mode):
@@ -60,7 +60,7 @@ def read_strict_json(path: Path) -> str:
     OSError
         See `require_regular`; or it cannot be read.
     ValueError
-        It is no text, too large or not JSON, a key stands there twice, or a number is not finite or too large.
+        It is no text, too large or not JSON, a key appears twice, or a number is not finite or too large.
     """
     if (size := require_regular(path)) > _MAX_BYTES:
         raise ValueError(f"it has {size:,} bytes, more than {_MAX_BYTES:,}")
@@ -77,12 +77,12 @@ def read_strict_json(path: Path) -> str:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key stands there twice")
+        raise ValueError("a key appears twice")
     return found
 
 
 def _no_constant(word: str) -> float:
-    raise ValueError(f"{word} is not a number of JSON")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def _small_integer(digits: str) -> int:

@@ -52,12 +52,12 @@ def require_regular(path: Path) -> int:
     try:
         found = path.stat()
     except ValueError as error:  # a NUL in the name
-        raise OSError(errno.EINVAL, "no file can have this name") from error
+        raise OSError(errno.EINVAL, "a file cannot have this name") from error
     kind = stat.S_IFMT(found.st_mode)
     if kind == stat.S_IFDIR:
         raise IsADirectoryError(errno.EISDIR, "it is a folder")
     if kind != stat.S_IFREG:
-        raise OSError(errno.EINVAL, f"it is {_KINDS.get(kind, 'no file')}, not a regular file")
+        raise OSError(errno.EINVAL, f"it is {_KINDS.get(kind, 'not a file')}, not a regular file")
     return found.st_size
 
 
@@ -181,12 +181,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} stands there twice")
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} appears twice")
     return found
 
 
 def _no_constant(word: str) -> float:
-    raise ValueError(f"{word} is not a number of JSON")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def _small_integer(digits: str) -> int:
@@ -207,6 +207,6 @@ def _require_text(document: Any) -> None:
         text = json.dumps(document, ensure_ascii=False)
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError("a text in it holds half of a surrogate pair") from error
+        raise ValueError("a text in it holds an unpaired surrogate") from error
     if re.search(r"(?<!\\)(?:\\\\)*\\u0000", text):
         raise ValueError("a text in it holds a NUL")

@@ -161,9 +161,9 @@ def pin(cores: Iterable[int], pid: int = 0) -> None:
     """
     wanted = set(cores)
     if not hasattr(os, "sched_setaffinity"):
-        raise SettingError("this system cannot keep a process on chosen cores")
+        raise SettingError("this system cannot pin a process to cores")
     if not wanted:
-        raise SettingError("no core to keep the process on")
+        raise SettingError("no core to pin the process to")
     done: set[int] = set()
     try:
         # Threads may appear meanwhile; those started by a thread that is done are done.
@@ -172,7 +172,7 @@ def pin(cores: Iterable[int], pid: int = 0) -> None:
                 _pin_thread(thread, wanted)
             done |= new
     except PermissionError as error:
-        raise SettingError(f"process {pid} belongs to somebody else and cannot be kept on chosen cores") from error
+        raise SettingError(f"process {pid} belongs to another user and cannot be pinned to cores") from error
 
 
 def _pin_thread(thread: int, wanted: set[int]) -> None:
@@ -196,7 +196,7 @@ def _refusal(cores: set[int]) -> str:
     if any(core < 0 for core in cores):
         return f"cores are numbered from 0; got {min(cores)}"
     several = "core" if len(cores) == 1 else "cores"
-    return f"{several} {format_cores(cores)} cannot be used here: there is none, or the container does not have it"
+    return f"{several} {format_cores(cores)} cannot be used here: no such core, or the container does not have it"
 
 
 def _threads(pid: int) -> list[int]:

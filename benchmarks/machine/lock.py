@@ -99,7 +99,7 @@ def machine_lock(
             if key is None:
                 os.close(descriptor)
         if key is None and time.monotonic() - began >= FOREIGN_WAIT_S:
-            raise _unusable(file, "it is exchanged again and again")
+            raise _unusable(file, "it keeps being replaced")
     assert descriptor is not None
     try:
         _write(descriptor, purpose)
@@ -129,13 +129,13 @@ def _open(file: Path) -> int:
             why = "it is a link" if file.is_symlink() else error.strerror or ""
             raise _unusable(file, f"{why}{_made_by(file)}") from error
     else:
-        raise _unusable(file, "it comes and goes")
+        raise _unusable(file, "it keeps appearing and disappearing")
     status = os.fstat(descriptor)
     problem = None
     if not stat.S_ISREG(status.st_mode):
         problem = "it is not a regular file"
     elif status.st_nlink > 1:
-        problem = "it is a second name of another file"
+        problem = "it is a hard link to another file"
     elif (text := os.pread(descriptor, _MOST_BYTES, 0)) and not text.startswith(_FIRST_LINE.encode()):
         problem = "it holds something else"
     if problem is not None:
@@ -185,12 +185,12 @@ def _acquire(
         attempts += 1
         waited = time.monotonic() - began
         if wait_s is not None and waited >= wait_s:
-            raise MachineBusyError(f"the machine is taken by {_holder(descriptor)[0]}; nothing was measured")
+            raise MachineBusyError(f"the machine is in use by {_holder(descriptor)[0]}; nothing was measured")
         if waited >= FOREIGN_WAIT_S:
             holder, is_ours = _holder(descriptor)
             if not is_ours:
                 raise MachineBusyError(
-                    f"waited {waited / 60:.0f} minutes for {holder}; nothing was measured. Where that one does not "
+                    f"waited {waited / 60:.0f} minutes for {holder}; nothing was measured. If that one does not "
                     f"end, set {LOCK_VARIABLE} to another path"
                 )
         # A holder writes who it is just after it has got the lock.

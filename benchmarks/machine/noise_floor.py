@@ -252,7 +252,7 @@ def _write(path: Path, text: str) -> None:
         write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise RecordError(
-            f"cannot remember anything of this machine in {path.parent}: {error.strerror or error}; "
+            f"cannot store anything about this machine in {path.parent}: {error.strerror or error}; "
             f"set {STATE_VARIABLE} to a folder"
         ) from error
 

@@ -145,7 +145,7 @@ class Child:
             raise
         self.kill()
         if not in_time:
-            raise WorkerError(f"{self.who}: did not end in {timeout_s:g} s; its process was killed")
+            raise WorkerError(f"{self.who}: did not finish in {timeout_s:g} s; its process was killed")
         return self._process.returncode
 
     def rest(self) -> None:

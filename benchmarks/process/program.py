@@ -73,14 +73,14 @@ def run_program(
                 program, stdin=subprocess.PIPE, stdout=written, stderr=subprocess.PIPE, env=environment, cwd=folder
             )
         except FileNotFoundError as error:
-            raise WorkerError(f"there is no program {name!r} here: install it") from error
+            raise WorkerError(f"program {name!r} was not found: install it") from error
         except OSError as error:
             raise WorkerError(f"{name} cannot be started: {error.strerror or error}") from error
         stack.enter_context(process)
         try:
             printed, errors = process.communicate(given, timeout=timeout_s)
         except subprocess.TimeoutExpired as error:
-            raise WorkerError(f"{name} did not end in {timeout_s:g} s; it was killed") from error
+            raise WorkerError(f"{name} did not finish in {timeout_s:g} s; it was killed") from error
         finally:
             process.kill()
     return Ran(process.returncode, printed or b"", errors)

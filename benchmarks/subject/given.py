@@ -66,7 +66,7 @@ class GivenInputs:
         if files and not arrays:
             raise InputError(f"{files[0]} holds no arrays: write numpy.savez(file, NAME=array, ...)")
         if apart := {name for each in others for name in each.keys() ^ arrays.keys()}:
-            raise InputError(f"input {min(apart)!r} is in some of the files of --inputs, and in some it is not")
+            raise InputError(f"input {min(apart)!r} is in some of the files of --inputs, but not in all")
         given = cls(
             arrays=arrays,
             others=tuple(others),
@@ -136,7 +136,7 @@ class GivenInputs:
             if shapes.setdefault(name, array.shape) != array.shape:
                 said, own = (",".join(map(str, shape)) for shape in (shapes[name], array.shape))
                 raise InputError(
-                    f"input {name!r} was to have shape {said}, what is given has {own}; leave one of them out"
+                    f"input {name!r} should have shape {said}, but what is given has {own}; leave one of them out"
                 )
         return shapes
 
@@ -244,7 +244,7 @@ def _cast(array: Array, spec: TensorSpec) -> Array:
         kept = np.array_equal(cast, array) if whole else np.array_equal(np.isfinite(cast), np.isfinite(array))
     if not kept:
         wanted, found = ("text" if name == "object" else name for name in (spec.dtype, array.dtype.name))
-        raise InputError(f"input {spec.name!r} is of type {wanted}: {found} is given, which does not fit")
+        raise InputError(f"input {spec.name!r} is of type {wanted}: {found} was given, which does not fit")
     return cast
 
 

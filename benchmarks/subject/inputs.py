@@ -36,7 +36,7 @@ _PATCHES = ((1, 0.25), (4, 0.5), (16, 0.8291562))
 """Sides of the patches in made-up pictures, and their weights, whose squares add up to 1."""
 _ELEMENTS = 2
 """Of a made-up sequence."""
-_NO_VALUES = "input {!r} is of type {}, for which no values can be made up: give some with --inputs FILE.npz"
+_NO_VALUES = "input {!r} is of type {}, for which no values can be generated: give some with --inputs FILE.npz"
 _WORDS = ("", "a", "blue", "Monday", "the", "na\u00efve")
 
 
@@ -131,7 +131,7 @@ def resolve_sizes(
     if names:
         known = next((sizes[name] for name in names if name in sizes), None)
         if batch is not None and known is not None and known != batch:
-            raise InputError(f"batch {batch} was asked for, the given shapes say {known}; leave one of them out")
+            raise InputError(f"batch {batch} was asked for, but the given shapes say {known}; leave one of them out")
         resolved = known or batch or 1
         for name in names:
             sizes.setdefault(name, resolved)

@@ -47,15 +47,15 @@ def find_table(
     path = folder / _name(key, space, plans)
     if path.is_file():
         try:
-            return LatencyTable.load(path), f"a table measured before on this machine is used: {path}"
+            return LatencyTable.load(path), f"using a table measured before on this machine: {path}"
         except RecordError as error:
-            return None, f"{error}: it is measured anew"
+            return None, f"{error}: it is measured again"
     for other, table in kept_tables(folder):
         if (table.key.model_sha256, table.key.backend) == (key.model_sha256, key.backend):
             try:
                 table.require(key, str(other))
             except NotComparableError as error:
-                return None, str(error).removesuffix(": build it anew") + ": another one is measured"
+                return None, str(error).removesuffix(": build it again") + ": another one is measured"
     return None, f"no table of this network was measured for {key.backend} on this machine before"
 
 

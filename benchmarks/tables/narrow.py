@@ -41,7 +41,7 @@ class Narrower:
 
     def __init__(self, dense: Path, space: PlanSpace) -> None:
         if content_sha256(dense) != space.model_sha256:
-            raise RecordError(f"the plan space was made for another file than {dense}: make it anew from this network")
+            raise RecordError(f"the plan space was made for another file than {dense}: make it again from this network")
         self.space = space
         self._graph = onnx.load(dense)
         self._constants = {t.name: numpy_helper.to_array(t) for t in self._graph.graph.initializer}

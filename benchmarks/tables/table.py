@@ -147,5 +147,5 @@ class LatencyTable(Filed):
         if other:
             name = other[0]
             raise NotComparableError(
-                f"{where} was measured for {name.replace('_', ' ')} {mine[name]!r}, not {asked[name]!r}: build it anew"
+                f"{where} was measured for {name.replace('_', ' ')} {mine[name]!r}, not {asked[name]!r}: build it again"
             )

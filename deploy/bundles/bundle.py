@@ -151,7 +151,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate({**document, "schema_version": SCHEMA_VERSION})
     except ValidationError as error:
-        raise BundleError(f"{file} is not a legal manifest: {validation_line(error, Manifest)}") from error
+        raise BundleError(f"{file} is not a valid manifest: {validation_line(error, Manifest)}") from error
 
 
 def bundle_of(model: Path) -> Bundle | None:

@@ -38,7 +38,7 @@ def model_file(folder: Path, text: str, whose: str) -> Path:
         if is_lfs_pointer(file):
             raise CheckFileError(f"{whose}: {file} is a pointer of Git LFS, not the model: run git lfs pull")
     except FileNotFoundError as error:
-        known = "no such file" if not path.is_dir() else "the folder is no bundle: it holds no model.onnx"
+        known = "no such file" if not path.is_dir() else "the folder is not a bundle: it holds no model.onnx"
         raise CheckFileError(f"{whose}: {path}: {known}") from error
     except OSError as error:
         raise CheckFileError(f"{whose}: {file} cannot be read: {error.strerror or error}") from error
@@ -69,7 +69,7 @@ def baseline_of(folder: Path, text: str, model: str, whose: str) -> Path:
     ref, _, path = text.removeprefix(GIT).partition(":")
     if not ref:
         raise CheckFileError(
-            f"{whose}: {text!r} names no commit; write git:REF or git:REF:PATH, for example git:HEAD~1"
+            f"{whose}: {text!r} does not name a commit; write git:REF or git:REF:PATH, for example git:HEAD~1"
         )
     target = Path(tempfile.mkdtemp(prefix="baseline-"))
     made = extract_model(folder, ref, Path(path or model), target)

@@ -29,7 +29,7 @@ WRONG = "WrongAnswersError"
 MOST = 40
 """Processes of one model, or pairs of them, at most."""
 _MORE_TIME = "give it more time: --budget"
-_NO_MORE = "more time does not tell: choose another limit, or set inconclusive: warn"
+_NO_MORE = "more time does not help: choose another limit, or set inconclusive: warn"
 QUIETER = "measure again when the machine is quieter, or accept its numbers with --accept-unfit"
 
 _MB = 10**6

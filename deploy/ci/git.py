@@ -136,7 +136,7 @@ def _root(folder: Path, where: str) -> Path:
             f"{where}: the repository belongs to another user, and git does not read it: {_words(top)}"
         )
     if top.code:
-        raise CheckFileError(f"{where}: {folder.resolve()} is in no git repository: {_words(top)}")
+        raise CheckFileError(f"{where}: {folder.resolve()} is not in a git repository: {_words(top)}")
     return Path(os.fsdecode(top.output.rstrip(b"\n"))).resolve()
 
 
@@ -164,12 +164,14 @@ def _found(root: Path, commit: str, inside: PurePosixPath, where: str, links: in
             target = os.fsdecode(_asked(root, "cat-file", "blob", name).output)
             to = PurePosixPath(posixpath.normpath(head.parent / target / rest))
             if not links or to.is_absolute() or to.parts[:1] == ("..",):
-                raise CheckFileError(f"{where}: {head} is a link to {target}, which leads to no file of the repository")
+                raise CheckFileError(
+                    f"{where}: {head} is a link to {target}, which does not lead to a file of the repository"
+                )
             return _found(root, commit, to, where, links - 1)
         if mode == _SUBMODULE:
             if _asked(root / head, "cat-file", "-e", f"{name}^{{commit}}").code:
                 raise CheckFileError(
-                    f"{where}: the submodule {head} does not hold its commit of then, {name[:12]}: fetch it there"
+                    f"{where}: the submodule {head} does not hold the commit it had then, {name[:12]}: fetch it there"
                 )
             return _found(root / head, name, rest, where, links)
     return _Place(root, commit, inside, mode == _FOLDER)
@@ -186,7 +188,7 @@ def _files_below(folder: _Place, where: str) -> list[str]:
     listed = _asked(folder.root, "ls-tree", "-r", "-z", "--name-only", _object(folder))
     names = [os.fsdecode(name) for name in listed.output.split(b"\0") if name]
     if len(names) > _MOST_FILES:
-        raise CheckFileError(f"{where}: {folder.inside} holds {len(names)} files: that is no bundle of one model")
+        raise CheckFileError(f"{where}: {folder.inside} holds {len(names)} files: that is not a bundle of one model")
     return names
 
 
@@ -204,7 +206,7 @@ def _extract(place: _Place, made: Path, where: str) -> None:
     except OSError as error:
         raise CheckFileError(f"{where}: {place.inside} cannot be written: {error.strerror or error}") from error
     if done.code:
-        raise CheckFileError(f"{where}: {place.inside} cannot be had: {_words(done)}")
+        raise CheckFileError(f"{where}: {place.inside} cannot be read: {_words(done)}")
     if is_lfs_pointer(made):
         raise CheckFileError(
             f"{where}: {place.inside} is a pointer of Git LFS, and nothing resolved it: install git-lfs and run "

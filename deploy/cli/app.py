@@ -43,11 +43,11 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         ),
         "init": Entry(
             "deploy.cli.init:init",
-            "Write a commented recipe for your own network, after a look at it and its data.",
+            "Inspect your own network and its data, and write a commented recipe for it.",
         ),
         "bench": Entry(
             "deploy.cli.measure.bench:bench",
-            "Measure an ONNX file: check its answers, then latency, throughput and memory, in processes of its own.",
+            "Measure an ONNX file: check its answers, then latency, throughput and memory, in separate processes.",
             "deploy.cli.measure.bench:show_fetched",
         ),
         "compare": Entry(
@@ -76,7 +76,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         ),
         "explain": Entry(
             "deploy.cli.measure.explain:explain",
-            "Say why the time of MODEL did not follow its MACs, layer by layer and in all, and what to do about it.",
+            "Explain why the latency of MODEL did not follow its MACs, by layer and overall, and what to do about it.",
         ),
         "compile": Entry(
             "deploy.cli.measure.compile_:compile_model",
@@ -84,15 +84,15 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         ),
         "report": Entry(
             "deploy.cli.report:report",
-            "Print the answer of a results file, with -v all its tables, and write its page.",
+            "Print the answer of a results file (with -v, all its tables) and write its page.",
         ),
         "check": Entry(
             "deploy.cli.check:check",
-            "Measure the models of a check file beside their baselines, and judge every limit.",
+            "Measure the models of a check file against their baselines, and judge every limit.",
         ),
         "comment": Entry(
             "deploy.cli.comment:comment",
-            "Write a check report as a comment on this job's pull or merge request, or update the one that is there.",
+            "Post a check report as a comment on this job's pull or merge request, or update the existing comment.",
         ),
         "list": Entry(
             "deploy.cli.list_:list_names",
@@ -100,33 +100,35 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         ),
         "doctor": Entry(
             "deploy.cli.doctor:doctor",
-            "Say what this machine is, and list backends and data sets, with what to do about each unusable one.",
+            "Describe this machine, and list backends and data sets, with a remedy for each one that is unusable.",
             "deploy.cli.doctor:show_fetched",
         ),
-        "boards": Entry("", "Other machines that commands were run on with --on: what was put there, and its removal."),
+        "boards": Entry(
+            "", "Other machines that commands were run on with --on: list them, and remove what was put there."
+        ),
         "history": Entry("", "Keep results over time in one file: list, show and draw them, and find what changed."),
         "plan": Entry("", "Read, draw, compare, apply and transfer pruning plans."),
         "table": Entry("", "Build, print and check latency tables: what each width of a network costs on a backend."),
-        "study": Entry("", "Compare pruning methods as RECIPE says, or answer another question of many networks."),
+        "study": Entry("", "Compare pruning methods as RECIPE says, or run one of the other studies."),
     },
     "boards": {
         "list": Entry(
             "deploy.cli.boards.list_:list_boards",
-            "List the boards that commands were run on with --on, and the folder that was made on each.",
+            "List the boards that commands were run on with --on, and the folder created on each.",
         ),
         "clean": Entry(
             "deploy.cli.boards.clean:clean",
-            "End what runs on a board, and remove the folder that was made there.",
+            "Stop what is running on a board, and remove the folder created there.",
         ),
     },
     "history": {
         "import": Entry(
             "deploy.cli.history.import_:import_files",
-            "Add check reports and results of any version to a history; what it has already is left out.",
+            "Add check reports and results of any version to a history; what it already has is skipped.",
         ),
         "list": Entry(
             "deploy.cli.history.list_:list_all",
-            "List the series of a history: how many points each has, where it stands, and when it last changed.",
+            "List the series of a history: how many points each has, its latest value, and when it last changed.",
         ),
         "show": Entry(
             "deploy.cli.history.show:show",
@@ -135,12 +137,12 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         ),
         "page": Entry(
             "deploy.cli.history.page:page",
-            "Write a history as a page: a chart for each series, with its changes, in one file that fetches nothing.",
+            "Write a history as a page: a chart for each series, with its changes, in one self-contained file.",
         ),
         "export": Entry(
             "deploy.cli.history.export:export",
-            "Write every run of a history as JSON, one line each, raw samples included; import reads them into another "
-            "one.",
+            "Write every run of a history as JSON, one line each, with raw samples; import reads them into another "
+            "history.",
         ),
     },
     "plan": {
@@ -155,7 +157,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         ),
         "transfer": Entry(
             "deploy.cli.plan.transfer:transfer",
-            "Transfer the pattern of plans to another network of the family: the mean kept share of each stage.",
+            "Transfer the pattern of plans to another network of the same family: the mean kept share of each stage.",
         ),
     },
     "table": {
@@ -170,7 +172,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         ),
         "list": Entry(
             "deploy.cli.table.list_:list_tables",
-            "List the latency tables that `deploy run` and `deploy study` measured and find again, the newest first.",
+            "List the latency tables that `deploy run` and `deploy study` measured and reuse, newest first.",
         ),
         "show": Entry(
             "deploy.cli.table.show:show",
@@ -188,7 +190,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
     "study": {
         "run": Entry(
             "deploy.cli.study.run:run",
-            "Compare pruning methods as RECIPE says: accuracy over seeds beside measured speed.",
+            "Compare pruning methods as RECIPE says: accuracy over seeds alongside measured speed.",
         ),
         "coverage": Entry(
             "deploy.cli.study.coverage:coverage",
@@ -200,7 +202,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         ),
         "published": Entry(
             "deploy.cli.study.published:published",
-            "Measure pruned networks published in papers beside their dense parents (random weights).",
+            "Measure pruned networks published in papers alongside their dense parents (random weights).",
         ),
     },
 }
@@ -337,7 +339,10 @@ def _runs_on(
         None, "--on", metavar="BOARD", help="Measure on another machine: ssh://USER@HOST[:PORT][/FOLDER]."
     ),
     wheels: str | None = typer.Option(
-        None, "--wheels", metavar="FOLDER", help="With --on: wheels to install there, for a board without an index."
+        None,
+        "--wheels",
+        metavar="FOLDER",
+        help="With --on: wheels to install there, for a board without a package index.",
     ),
 ) -> None:
     pass

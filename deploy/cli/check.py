@@ -36,11 +36,11 @@ def check(
     budget: Annotated[
         float | None,
         typer.Option(
-            "--budget", min=1, help="Seconds of the whole job; default: the check file's, or 60 a measurement."
+            "--budget", min=1, help="Seconds for the whole job; default: the check file's, or 60 per measurement."
         ),
     ] = None,
     only: given.Only = None,
-    format_: Annotated[str, typer.Option("--format", help=f"Of what is printed: {', '.join(FORMATS)}.")] = "terminal",
+    format_: Annotated[str, typer.Option("--format", help=f"Format of the output: {', '.join(FORMATS)}.")] = "terminal",
     write: Annotated[
         list[str] | None, typer.Option("--write", help="FORMAT=PATH: a file in another format; repeat for several.")
     ] = None,
@@ -53,10 +53,10 @@ def check(
     json: given.Json = False,
     verbose: given.Verbose = False,
     schema_: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON schema of check files, for editors, and end.")
+        bool, typer.Option("--schema", help="Print the JSON schema of check files, for editors, and exit.")
     ] = False,
 ) -> None:
-    """Measure the models of a check file beside their baselines, and judge every limit.
+    """Measure the models of a check file against their baselines, and judge every limit.
 
     Exit code 0: all limits are kept, 1: one is broken, 3: not decided, 4: the machine was not fit, 5: wrong answers.
     """
@@ -64,7 +64,7 @@ def check(
         print_json(schema())
         return
     if json and format_ != "terminal":
-        raise InputError("--json is --format json: leave one of them out")
+        raise InputError("--json means --format json: leave one of them out")
     wanted = "json" if json else require_format(format_)
     with _annotated(wanted):
         path = file or find_check_file(Path())
@@ -106,7 +106,7 @@ def _annotated(format_: str) -> Iterator[None]:
 def _require_apart(targets: Sequence[Path]) -> None:
     places = [os.path.realpath(target) for target in targets]
     if twice := next((one for one, place in zip(targets, places, strict=True) if places.count(place) > 1), None):
-        raise OutputError(f"{twice} is named for two results: name another file for one of them")
+        raise OutputError(f"{twice} is given for two outputs: name another file for one of them")
 
 
 def _write(

@@ -19,15 +19,17 @@ __all__ = ["comment"]
 def comment(
     report: Annotated[Path, typer.Argument(metavar="REPORT", help="The check.json that deploy check wrote.")],
     name: Annotated[
-        str, typer.Option("--name", help="Of the comment, for jobs that each have one; default: the check's title.")
+        str,
+        typer.Option("--name", help="Name of the comment, for jobs that each have one; default: the check's title."),
     ] = "",
     number: Annotated[
-        int | None, typer.Option("--number", min=1, help="Of the pull or merge request; default: that of the job.")
+        int | None,
+        typer.Option("--number", min=1, help="Number of the pull or merge request; default: that of the job."),
     ] = None,
 ) -> None:
-    """Write a check report as a comment on this job's pull or merge request, or update the one that is there.
+    """Post a check report as a comment on this job's pull or merge request, or update the existing comment.
 
-    Where the server cannot be reached or refuses, a warning says so and the job goes on.
+    If the server cannot be reached or refuses, a warning says so and the job continues.
     """
     posted = post(load_check(report), os.environ, name=name, number=number)
     if os.environ.get("GITHUB_ACTIONS") == "true":

@@ -54,7 +54,7 @@ EXTRAS = {
 def doctor(
     data_root: Annotated[Path | None, typer.Option("--data-root", help="Directory of the data sets.")] = None,
 ) -> None:
-    """Say what this machine is, and list backends and data sets, with what to do about each unusable one."""
+    """Describe this machine, and list backends and data sets, with a remedy for each one that is unusable."""
     console = Console(highlight=False, markup=False)
     program = f"prune-deploy {version('prune-deploy')}, Python {python_version()}, {sys.platform}"
     memory = size(psutil.virtual_memory().total)

@@ -21,10 +21,10 @@ def init(
         Path | None, typer.Option("--output", "-o", help="Write the recipe here; default: NAME.yaml.")
     ] = None,
 ) -> None:
-    """Write a commented recipe for your own network, after a look at it and its data.
+    """Inspect your own network and its data, and write a commented recipe for it.
 
-    What flags leave open is found out: the size and colour of the images, and the preparation under which the network
-    is right most often on training and validation images.
+    What the flags leave open is detected: the size and colour of the images, and the preprocessing with which the
+    network is most accurate on training and validation images.
     """
     wishes = flags.wishes()
     require_whole(wishes, "deploy init needs")

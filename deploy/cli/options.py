@@ -52,15 +52,15 @@ __all__ = [
 Model: TypeAlias = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX file, or the folder of a bundle.")]
 Against: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--against", metavar="BASELINE", help="ONNX file or bundle that MODEL is compared with."),
+    typer.Option("--against", metavar="BASELINE", help="ONNX file or bundle to compare MODEL with."),
 ]
 Backends: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--backend", "-b", help="One of those that deploy list shows; repeat for several. Default: ort."),
+    typer.Option("--backend", "-b", help="Backend, as shown by deploy list; repeat for several. Default: ort."),
 ]
-Backend: TypeAlias = Annotated[str, typer.Option("--backend", "-b", help="One of those that deploy list shows.")]
+Backend: TypeAlias = Annotated[str, typer.Option("--backend", "-b", help="Backend, as shown by deploy list.")]
 Precision: TypeAlias = Annotated[
-    str, typer.Option(help="fp32, bf16, fp16 or int8; the precision that was executed is read back and reported.")
+    str, typer.Option(help="fp32, bf16, fp16 or int8; the executed precision is read back and reported.")
 ]
 Threads: TypeAlias = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads of one inference; default: all usable cores.")
@@ -73,7 +73,7 @@ Batch: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Size of a fre
 Batches: TypeAlias = Annotated[
     str | None, typer.Option("--batch", help="Size of a free batch dimension, or several: 1,8; default: 1.")
 ]
-Device: TypeAlias = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: cpu, for trt cuda.")]
+Device: TypeAlias = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: cpu; for trt: cuda.")]
 Shapes: TypeAlias = Annotated[
     list[str] | None, typer.Option("--shape", help="NAME=D0,D1,...: sizes of the free dimensions of an input.")
 ]
@@ -81,8 +81,8 @@ InputsFile: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option(
         "--inputs",
-        help="File of numpy.savez: arrays by the names of inputs; others are made up. Several examples in turn: repeat "
-        "it, or give arrays one more axis.",
+        help="numpy.savez file with arrays by input name; other inputs are generated. For several examples in turn, "
+        "repeat the option or give the arrays one more axis.",
     ),
 ]
 InputValues: TypeAlias = Annotated[
@@ -92,13 +92,13 @@ InputRanges: TypeAlias = Annotated[
     list[str] | None, typer.Option("--input-range", help="NAME=LOW:HIGH: between which an input is drawn.")
 ]
 Trials: TypeAlias = Annotated[
-    int | None, typer.Option(help="Fresh processes of each model; default: as many as the answer needs.")
+    int | None, typer.Option(help="Fresh processes per model; default: as many as the answer needs.")
 ]
 Budget: TypeAlias = Annotated[
     float,
-    typer.Option("--budget", help="Seconds for each measurement on a backend; no process is started after them."),
+    typer.Option("--budget", help="Seconds for each measurement on a backend; no process is started after that."),
 ]
-Duration: TypeAlias = Annotated[float, typer.Option("--duration", help="Seconds that calls are made for, about.")]
+Duration: TypeAlias = Annotated[float, typer.Option("--duration", help="About how many seconds to make calls for.")]
 MARGIN = 0.03
 Margin: TypeAlias = Annotated[
     float | None, typer.Option(help=f"Smallest effect that counts in a comparison, as a share; default: {MARGIN}.")
@@ -131,7 +131,7 @@ Verbose: TypeAlias = Annotated[
     bool, typer.Option("--verbose", "-v", help="Print all tables and doubts below the answer.")
 ]
 MarkdownPage: TypeAlias = Annotated[
-    Path | None, typer.Option("--markdown", help="Markdown page that receives the result, between its two marks.")
+    Path | None, typer.Option("--markdown", help="Markdown file to write the result into, between its two markers.")
 ]
 RunFolder: TypeAlias = Annotated[
     Path | None, typer.Option("--output", "-o", help="Folder that keeps finished steps; default: runs/NAME.")

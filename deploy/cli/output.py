@@ -139,7 +139,7 @@ def leave(code: int, *, told: bool = False) -> None:
     """
     if code == UNFIT and not told:
         say(
-            "deploy: the machine was not fit for measuring (the reasons stand beside the numbers): measure again when "
+            "deploy: the machine was not fit for measuring (the reasons are next to the numbers): measure again when "
             "it is quieter, or accept the numbers with --accept-unfit"
         )
     if code != OK:

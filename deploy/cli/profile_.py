@@ -58,7 +58,7 @@ def profile(
     feeds: Feeds,
     cores: given.Cores = None,
     sustain: Annotated[
-        str, typer.Option("--sustain", help="Load each model for so long: 90s, 5m; 0: not at all.")
+        str, typer.Option("--sustain", help="How long to load each model: 90s, 5m; 0: not at all.")
     ] = "30s",
     budget: given.Budget = 60.0,
     skip: Annotated[
@@ -73,7 +73,7 @@ def profile(
     """Profile a network on this board: cold, steady and sustained speed, heat, memory, best setting, layers.
 
     All parts use the first backend; for --budget seconds its other settings and the other backends are tried too.
-    What the board does not tell, and what the budget has no room for, is said.
+    What the board does not report, and what does not fit in the budget, is listed.
     """
     for target in filter(None, (shown.output, shown.page)):
         require_writable(target)

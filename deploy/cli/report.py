@@ -48,7 +48,9 @@ def report(
     page: given.PageFile = None,
     layers: Annotated[
         Path | None,
-        typer.Option("--layers", help="What `deploy layers MODEL --against BASELINE -o` wrote, to stand on the page."),
+        typer.Option(
+            "--layers", help="File written by `deploy layers MODEL --against BASELINE -o`, to show on the page."
+        ),
     ] = None,
     json: given.Json = False,
     format_: Annotated[
@@ -56,15 +58,15 @@ def report(
         typer.Option(
             "--format",
             help="pytest-benchmark: write the JSON that pytest-benchmark compare and dashboards read instead, also of "
-            "what deploy check wrote; of that also each format of deploy check.",
+            "check reports; check reports can also be written in any format of deploy check.",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write what --format makes here, not to stdout.")
+        Path | None, typer.Option("--output", "-o", help="Write the output of --format here instead of to stdout.")
     ] = None,
     verbose: given.Verbose = False,
 ) -> None:
-    """Print the answer of a results file, with -v all its tables, and write its page."""
+    """Print the answer of a results file (with -v, all its tables) and write its page."""
     if format_ is not None:
         if page is not None or layers is not None or json or verbose:
             raise InputError("--format stands alone: leave --page, --layers, --json and --verbose out")
@@ -84,7 +86,7 @@ def report(
     else:
         loaded = results_of_journal(results)
     if layers is not None and page is None:
-        raise InputError("--layers stands on the page: give --page too")
+        raise InputError("--layers is shown on the page: give --page too")
     profiled = None if layers is None else load_record(layers, LayerReport, "layers")
     paths = _bundles(loaded, results.parent)
     with advised(RECIPE) if loaded.recipe else nullcontext():  # what a run is told to change stands in its recipe
@@ -128,7 +130,7 @@ def _convert(file: Path, format_: str, output: Path | None) -> None:
     if format_ in FORMATS:
         if file.suffix == ".journal" or _CHECK not in read_document(file, "check report", "schema_version"):
             raise InputError(
-                f"{file} is no check report, and --format {format_} is of one: {_FORMATS[0]} is of results"
+                f"{file} is not a check report, which --format {format_} needs: {_FORMATS[0]} is for results"
             )
         if output is None:
             show(load_check(file), format_)
@@ -144,7 +146,7 @@ def _convert(file: Path, format_: str, output: Path | None) -> None:
         missing = tuple(f"{name}: {line}" for name, one in report.results.items() for line in without_row(one))
     else:
         if is_profile(found):
-            raise InputError(f"{file} is a profile: it has no rows of {format_}")
+            raise InputError(f"{file} is a profile: it has no rows for {format_}")
         loaded = results_of_document(found, file)
         document, missing = document_of_results(loaded), without_row(loaded)
     for line in missing:

@@ -33,7 +33,7 @@ _OWN = "recipe.yaml"
 def run(
     recipe: Annotated[
         Path | None,
-        typer.Argument(metavar="RECIPE", help="YAML file; see recipes/. With --network and --data none is needed."),
+        typer.Argument(metavar="RECIPE", help="YAML file; see recipes/. Not needed with --network and --data."),
     ] = None,
     *,
     flags: Flags,
@@ -44,9 +44,9 @@ def run(
 ) -> None:
     """Train, prune, fine-tune, export, check and measure as RECIPE says, or prune your own network by flags.
 
-    Finished steps are kept: after an interruption the same command continues where it stopped. What was measured on an
-    unfit machine is not finished: exit code 4, and the same command measures it again. The recipe that flags amount to
-    is written into the run's folder.
+    Finished steps are kept: after an interruption the same command continues where it stopped. Measurements from an
+    unfit machine do not count as finished: exit code 4, and the same command repeats them. The recipe equivalent to the
+    flags is written into the run's folder.
     """
     wishes = flags.wishes()
     try:

@@ -19,7 +19,7 @@ class Flags:
     """The flags, as they are written."""
 
     network: Annotated[
-        str | None, typer.Option("--network", help="FILE.py:FUNCTION that makes it, torchvision:NAME, timm:NAME.")
+        str | None, typer.Option("--network", help="FILE.py:FUNCTION that builds it, torchvision:NAME or timm:NAME.")
     ] = None
     weights: Annotated[
         str | None, typer.Option("--weights", help="Its state dict: .pt, .ckpt, .safetensors, ...; or DEFAULT.")
@@ -32,37 +32,35 @@ class Flags:
     ] = None
     data_root: given.DataRoot = None
     image_size: Annotated[
-        int | None, typer.Option("--image-size", min=1, help="Side of the square that the network gets.")
+        int | None, typer.Option("--image-size", min=1, help="Side of the square images that the network takes.")
     ] = None
     crop: Annotated[
-        str | None, typer.Option("--crop", help="Share of the shorter side that is cut out of the middle, or none.")
+        str | None, typer.Option("--crop", help="Side of the centre crop as a share of the shorter side, or none.")
     ] = None
     normalise: Annotated[str | None, typer.Option("--normalise", help="train, imagenet or none.")] = None
     method: Annotated[str | None, typer.Option("--method", help="Pruning method; one of `deploy list`.")] = None
-    speed_up: Annotated[
-        float | None, typer.Option("--speed-up", help="How many times faster it has to be, measured.")
-    ] = None
+    speed_up: Annotated[float | None, typer.Option("--speed-up", help="Measured speed-up to reach.")] = None
     latency_ms: Annotated[
-        float | None, typer.Option("--latency-ms", help="Milliseconds that a call may take, measured.")
+        float | None, typer.Option("--latency-ms", help="Measured latency to reach, in milliseconds.")
     ] = None
-    flops: Annotated[float | None, typer.Option("--flops", help="Share of the FLOPs that is kept, at most.")] = None
+    flops: Annotated[float | None, typer.Option("--flops", help="Share of the FLOPs to keep, at most.")] = None
     on: Annotated[
         list[str] | None,
-        typer.Option("--on", help="Backend that it has to be fast on; repeat for several; default: ort."),
+        typer.Option("--on", help="Backend to be fast on; repeat for several; default: ort."),
     ] = None
     max_drop: Annotated[
         float | None,
         typer.Option(
             "--max-drop",
-            help="Points of accuracy that may be lost on validation images. "
-            "Without a target: the smallest network within.",
+            help="Largest allowed drop of accuracy on validation images, in points. "
+            "Without a target: the smallest network within it.",
         ),
     ] = None
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of fine-tuning.")] = None
     threads: given.Threads = None
     budget_s: Annotated[
         float | None,
-        typer.Option("--budget", help="Seconds for each measurement on a backend; no process is started after them."),
+        typer.Option("--budget", help="Seconds for each measurement on a backend; no process is started after that."),
     ] = None
 
     def wishes(self) -> Wishes:

@@ -40,12 +40,12 @@ class _Loader(yaml.SafeLoader):
         return self.peek_event()  # type: ignore[no-untyped-call]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that stands there twice."""
+        """Refuse a key that appears twice."""
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if (key.tag, key.value) in seen:
-                    raise _refused(f"key {key.value!r} stands there twice", key)
+                    raise _refused(f"key {key.value!r} appears twice", key)
                 seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 

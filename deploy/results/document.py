@@ -57,7 +57,7 @@ def read_document(path: Path, kind: str, mark: str) -> dict[str, Any]:
         try:
             document = read_json(path)
         except ValueError as error:
-            raise ResultsError(f"{path} is not JSON: it is damaged, or no {kind} ({one_line(error)})") from error
+            raise ResultsError(f"{path} is not JSON: it is damaged, or not a {kind} ({one_line(error)})") from error
     if not isinstance(document, dict) or mark not in document:
         raise ResultsError(f"{path} is not a {kind}: it has no {mark}")
     return document
@@ -100,4 +100,4 @@ def legal(kind: type[Kind], document: dict[str, Any], path: Path, what: str) -> 
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        raise ResultsError(f"{path} is not a legal {what}: {validation_line(error, kind)}") from error
+        raise ResultsError(f"{path} is not a valid {what}: {validation_line(error, kind)}") from error

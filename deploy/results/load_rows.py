@@ -28,9 +28,11 @@ def read_load(path: Path) -> list[LoadMeasurement]:
         documents = [strict_json(line) for line in read_text(path).splitlines() if line]
         rows = [LoadMeasurement.model_validate_json(json.dumps(document)) for document in documents]
     except ValidationError as error:
-        raise ResultsError(f"{path} is no result of a load: {validation_line(error, LoadMeasurement)}") from error
+        raise ResultsError(f"{path} is not the result of a load: {validation_line(error, LoadMeasurement)}") from error
     except ValueError as error:
-        raise ResultsError(f"{path} is not JSON: it is damaged, or no result of a load ({one_line(error)})") from error
+        raise ResultsError(
+            f"{path} is not JSON: it is damaged, or not the result of a load ({one_line(error)})"
+        ) from error
     except OSError as error:
         raise ResultsError(f"{path} cannot be read: {error.strerror or error}") from error
     if not rows:

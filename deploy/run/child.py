@@ -55,7 +55,7 @@ def call_in_child(function: str, *arguments: str | Path) -> None:
         code = child.wait()
     if code < 0:
         raise DeployError(
-            f"the training process {exit_reason(code)}; the same command goes on from the last checkpoint"
+            f"the training process {exit_reason(code)}; the same command continues from the last checkpoint"
         )
     if code:
         raise ChildFailedError(code)

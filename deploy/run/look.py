@@ -177,7 +177,7 @@ def _side(sizes: list[tuple[int, int]], data: DataSpec) -> int:
     if others or width != height:
         seen = f"{width} x {height}{' and other sizes' if others else ''}"
         raise SourceError(
-            f"images of {data.name} are {seen}, not squares of one size: say the side that the network takes, "
+            f"images of {data.name} are {seen}, not squares of one size: give the side that the network takes, "
             "--image-size, in a recipe data.image_size"
         )
     return width
@@ -219,7 +219,7 @@ def _best(model: nn.Module, data: DataSpec, raw: Raw, say: Say, *, fit: bool) ->
         tried.append(_Tried(spec, n - round(score * n), loss, _unlike_training(model, source.train_plain)))
         guessed.append(is_chance(score, n, len(raw.classes)))
     if all(guessed):
-        say("the network only guesses: are its weights given, and do its classes stand in alphabetical order?")
+        say("the network only guesses: are its weights given, and are its classes in alphabetical order?")
     return _chosen(tried).spec
 
 

@@ -202,7 +202,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     if stranger is not None:
         raise SourceError(
             f"weights file {path}: {stranger!r} is {type(content[stranger]).__name__}, not a tensor; a state dict "
-            f"may also lie under {', '.join(map(repr, _WRAPPERS))}"
+            f"may also be under {', '.join(map(repr, _WRAPPERS))}"
         )
     state = _with_metadata(content, getattr(content, "_metadata", None))
     if all(key.startswith("module.") for key in state if key != "n_averaged"):

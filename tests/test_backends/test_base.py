@@ -31,7 +31,7 @@ def test_known_devices(device):
 
 def test_a_free_dimension_has_one_size(tmp_path):
     compiled = create("null").compile(token_model(tmp_path / "m.onnx"))
-    with pytest.raises(FeedError, match="'tokens' wants int64\\(batch, length\\), got int64\\(3\\)"):
+    with pytest.raises(FeedError, match="'tokens' must be int64\\(batch, length\\), got int64\\(3\\)"):
         compiled.bind({"tokens": np.zeros(3, np.int64), "scale": np.float32(1)})
 
 
@@ -66,7 +66,7 @@ def test_the_layout_of_a_feed_does_not_matter(backend, wrap, tmp_path):
 
 def test_a_feed_that_is_no_array_is_refused(tmp_path):
     compiled = create("null").compile(small_cnn(tmp_path / "m.onnx"))
-    with pytest.raises(FeedError, match=r"wants a numpy array .*, got list"):
+    with pytest.raises(FeedError, match=r"must be a numpy array .*, got list"):
         compiled.bind({"x": [1.0, 2.0]})
 
 

@@ -276,7 +276,7 @@ def test_a_sequence_is_measured_end_to_end_and_refused_in_one_line_elsewhere(tmp
     measurement = measure(SubjectSpec(model=path, backend="ort"), settings=QUICK)
     assert measurement.failure is None, measurement.failure
     assert measurement.agreement.ok
-    assert "'x' is no tensor (sequence of float32(2, 3))" in refusal(create("openvino").compile, path)
+    assert "'x' is not a tensor (sequence of float32(2, 3))" in refusal(create("openvino").compile, path)
 
 
 def test_maps_are_read_but_not_fed(save_model, tmp_path):

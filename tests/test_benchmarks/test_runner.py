@@ -298,7 +298,7 @@ def test_another_subject_is_no_earlier_one(new_world, specs):
     world = new_world(seed=0, latency_ns={"baseline": 10 * MS, "candidate": 10 * MS})
     first = compare(candidate, baseline, settings=Settings(trials=2), launch=world.launch, machine=world)
     other = replace(candidate, options=CompileOptions(threads=2))
-    with pytest.raises(NotComparableError, match="measure anew"):
+    with pytest.raises(NotComparableError, match="measure again"):
         compare(other, baseline, settings=Settings(trials=4), launch=world.launch, machine=world, earlier=first)
 
 

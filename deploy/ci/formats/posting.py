@@ -60,7 +60,7 @@ def post(report: CheckReport, environment: Mapping[str, str], *, name: str = "",
     try:
         conversation = (_on_github if "GITHUB_REPOSITORY" in environment else _on_gitlab)(environment, number)
         if conversation is None:
-            return Posted("notice", "this job runs for no pull or merge request: no comment was written")
+            return Posted("notice", "this job is not for a pull or merge request: no comment was written")
         done = put(conversation, mark_of(name or report.title), comment_body(report, name))
     except ServerError as error:
         hint = "; the token may not write here, as that of a fork may not" if error.status in _REFUSED else ""

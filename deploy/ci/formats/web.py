@@ -65,10 +65,10 @@ class Server:
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ServerError(f"{url!r} is not the address of a server: it begins with https://")
+            raise ServerError(f"{url!r} is not the address of a server: it must begin with https://")
         # A message of the standard library would quote the whole header.
         if not token.isascii() or not token.isprintable() or " " in token:
-            raise ServerError("the token has characters that no token has: was it copied with a line break?")
+            raise ServerError("the token has characters that tokens never have: was it copied with a line break?")
         name, before = header
         self._url, self._token, self._pause = url.rstrip("/"), token, pause
         self._host = parts.hostname
@@ -90,7 +90,7 @@ class Server:
         Raises
         ------
         ServerError
-            It cannot be reached, refuses, or answers with something else than JSON.
+            It cannot be reached, refuses, or answers with something other than JSON.
         """
         attempts = 1 if method == "POST" else _ATTEMPTS
         for attempt in range(1, attempts + 1):
@@ -137,7 +137,7 @@ class Server:
         try:
             return json.loads(text) if text.strip() else None
         except ValueError:
-            raise ServerError(f"{self._host} answered {method} {path} with something else than JSON") from None
+            raise ServerError(f"{self._host} answered {method} {path} with something other than JSON") from None
 
     def _said(self, error: HTTPError) -> str:
         """Quote the server's own words, where it has some."""
@@ -169,7 +169,7 @@ def number_of(record: Any) -> int:
     """
     number = field(record, "id")
     if not isinstance(number, int):
-        raise ServerError("the server told of a comment without its number")
+        raise ServerError("the server reported a comment without its number")
     return number
 
 

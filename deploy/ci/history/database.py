@@ -108,7 +108,7 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _damaged(path: Path, error: Exception) -> HistoryError:
     said = " ".join(str(error).split())[:_LONGEST]
-    return HistoryError(f"history {path} is damaged ({said}): put a copy in its place, or begin a new one")
+    return HistoryError(f"history {path} is damaged ({said}): restore a copy, or start a new one")
 
 
 def _require_file(path: Path, *, missing: bool) -> None:

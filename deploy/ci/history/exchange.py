@@ -84,6 +84,6 @@ def _run(text: str, where: str) -> KeptRun:
         require_version(document, (1,), where)
         return KeptRun.model_validate_json(text)
     except ValidationError as error:
-        raise ResultsError(f"{where} is not a legal run: {one_line(error, KeptRun)}") from error
+        raise ResultsError(f"{where} is not a valid run: {one_line(error, KeptRun)}") from error
     except ValueError as error:
         raise ResultsError(f"{where} is not JSON: {reason_of(error)}") from error

@@ -54,7 +54,7 @@ class SeriesKey(Record):
     @classmethod
     def _an_object(cls, given: str) -> str:
         if given and not isinstance(strict_json(given), dict):
-            raise ValueError("it is not an object of JSON")
+            raise ValueError("it is not a JSON object")
         return given
 
 
@@ -151,5 +151,5 @@ def in_order(time: str) -> str:
     try:
         read = (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
     except OverflowError as error:
-        raise ValueError(f"{time!r} is not a time of this world") from error
+        raise ValueError(f"{time!r} is not a valid time") from error
     return f"{read:%Y%m%d%H%M%S%f}".zfill(20)

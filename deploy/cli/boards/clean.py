@@ -20,16 +20,16 @@ __all__ = ["clean"]
 
 def clean(
     boards: Annotated[
-        list[str] | None, typer.Argument(metavar="[BOARD]...", help="As --on takes it: ssh://USER@HOST.")
+        list[str] | None, typer.Argument(metavar="[BOARD]...", help="Board as given to --on: ssh://USER@HOST.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All boards that deploy boards list shows.")] = False,
     forget: Annotated[
-        bool, typer.Option("--forget", help="Only forget the board: for one that is not there any more.")
+        bool, typer.Option("--forget", help="Only forget the board, for one that no longer exists.")
     ] = False,
 ) -> None:
-    """End what runs on a board, and remove the folder that was made there.
+    """Stop what is running on a board, and remove the folder created there.
 
-    Of several boards each is cleaned, whatever becomes of the others; the exit code is 2 where one was not.
+    Each board is cleaned, even if another one fails; the exit code is 2 if any was not cleaned.
     """
     addresses = [str(Address.read(board)) for board in boards or ()]
     if everything:
@@ -55,4 +55,4 @@ def _clean(address: str) -> None:
     with Connection(Address.read(address)) as connection:
         folder = clean_board(connection)
     known.forget(address)
-    print_line(f"{address}: {f'{folder} was removed' if folder else 'nothing of ours was there'}")
+    print_line(f"{address}: {f'{folder} was removed' if folder else 'there was nothing to remove'}")

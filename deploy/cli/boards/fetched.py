@@ -61,8 +61,8 @@ class GivenCommand:
         paths = filter(None, map(self.path, ("model", "against", "baseline", "candidate")))
         sent = {content_sha256(onnx_file(path)) for path in paths}
         if set(measured) != sent:
-            raise BoardError(f"{self.address}: what it measured are not the models that were sent: not believed")
+            raise BoardError(f"{self.address}: it did not measure the models that were sent: not believed")
         if code != self.code:
             raise BoardError(
-                f"{self.address}: it says exit code {self.code}, and what it measured means {code}: not believed"
+                f"{self.address}: it reports exit code {self.code}, but what it measured means {code}: not believed"
             )

@@ -12,7 +12,7 @@ __all__ = ["list_boards"]
 
 
 def list_boards(json: given.Json = False) -> None:
-    """List the boards that commands were run on with --on, and the folder that was made on each."""
+    """List the boards that commands were run on with --on, and the folder created on each."""
     boards = known_boards()
     if json:
         print_json(json_array(boards))

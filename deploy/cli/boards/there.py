@@ -105,7 +105,7 @@ def _followed(board: Board) -> Iterator[_Started]:
     try:
         yield started
     except ConnectionLostError as error:
-        raise ConnectionLostError(f"{error}; what runs there goes on: the same command picks it up") from error
+        raise ConnectionLostError(f"{error}; the command keeps running there: the same command picks it up") from error
     except BoardError:
         _remove(board, started)
         raise
@@ -133,10 +133,10 @@ def _remove(board: Board, started: _Started) -> None:
     try:
         gone = board.end(started.job)
     except BoardError as error:
-        say(f"deploy: {error}; what runs there may go on, deploy boards clean {board.address} ends it")
+        say(f"deploy: {error}; the command may still be running there, deploy boards clean {board.address} ends it")
         return
     if not gone:
-        say(f"deploy: {board.address}: what runs there did not end; deploy boards clean {board.address}")
+        say(f"deploy: {board.address}: the command there did not end; deploy boards clean {board.address}")
 
 
 def _show(shows: str, fetched: Fetched, given: GivenCommand) -> None:
@@ -148,7 +148,7 @@ def _show(shows: str, fetched: Fetched, given: GivenCommand) -> None:
     show: Callable[[Path, GivenCommand], None] = getattr(import_module(module), name)
     if fetched.file is None or fetched.is_result == given.is_text:
         if fetched.code not in {OK, USAGE}:
-            raise BoardError(f"{given.address}: it says exit code {fetched.code} without a result: not believed")
+            raise BoardError(f"{given.address}: it reports exit code {fetched.code} without a result: not believed")
         say(f"deploy: {given.address}: {fetched.reason or 'the command left no result, and does not say why'}")
         leave(USAGE)
         return

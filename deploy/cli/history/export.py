@@ -20,7 +20,7 @@ def export(
     history: given.HistoryFile = given.DEFAULT,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the JSON lines here.")] = None,
 ) -> None:
-    """Write every run of a history as JSON, one line each, raw samples included; import reads them into another one."""
+    """Write every run of a history as JSON, one line each, with raw samples; import reads them into another history."""
     if output is None:
         for line in as_lines(read_runs(history)):
             print_json(line.rstrip("\n"))

@@ -28,17 +28,17 @@ def import_files(
     ],
     history: given.HistoryFile = given.DEFAULT,
     at_head: Annotated[
-        bool, typer.Option("--at-head", help="The results are of the commit that is checked out here.")
+        bool, typer.Option("--at-head", help="Assign the results to the commit checked out here.")
     ] = False,
 ) -> None:
-    """Add check reports and results of any version to a history; what it has already is left out.
+    """Add check reports and results of any version to a history; what it already has is skipped.
 
-    All files are added, or none where one of them cannot be read. Results of deploy bench, compare and run know no
-    commit: without --at-head they stand at the time when they were made.
+    All files are added, or none if one of them cannot be read. Results of deploy bench, compare and run have no
+    commit: without --at-head they are placed at the time they were made.
     """
     head = commit_of(Path()) if at_head else None
     if at_head and head is None:
-        raise HistoryError("--at-head: this folder is in no git repository with a commit, or there is no git")
+        raise HistoryError("--at-head: this folder is not in a git repository with a commit, or git is not installed")
     runs = []
     for file in files:
         runs += [run if run.commit else run.model_copy(update={"commit": head}) for run in read_file(file)]

@@ -23,7 +23,7 @@ def list_all(
     only: given.Only,
     json: shared.Json = False,
 ) -> None:
-    """List the series of a history: how many points each has, where it stands, and when it last changed.
+    """List the series of a history: how many points each has, its latest value, and when it last changed.
 
     A series belongs to one model, backend with its options, metric and machine.
     """

@@ -39,7 +39,7 @@ class Only:
     machine: Annotated[
         list[str] | None,
         typer.Option(
-            "--machine", help="Only the machine whose fingerprint begins so; repeat for several. Default: all."
+            "--machine", help="Only the machine whose fingerprint begins with this; repeat for several. Default: all."
         ),
     ] = None
     branch: Annotated[
@@ -80,7 +80,7 @@ def require_some(every: Sequence[Series], history: Path, chosen: Filters) -> Non
         known = list(dict.fromkeys(getattr(one, field) for one in there if getattr(one, field)))
         if unknown := next((name for name in names if name not in known), None):
             raise HistoryError(f"history {history} has no {field} {unknown!r}{suggestion(unknown, known)}")
-    raise HistoryError(f"history {history} has no series that the options let pass: deploy history list shows all")
+    raise HistoryError(f"history {history} has no series that matches the options: deploy history list shows all")
 
 
 def _metric(given: str) -> str:

@@ -27,7 +27,7 @@ def page(
     *,
     only: given.Only,
 ) -> None:
-    """Write a history as a page: a chart for each series, with its changes, in one file that fetches nothing."""
+    """Write a history as a page: a chart for each series, with its changes, in one self-contained file."""
     chosen = only.filters(model)
     require_writable(output)
     found = judged(history, chosen)

@@ -24,7 +24,7 @@ __all__ = ["show"]
 
 def show(
     series: Annotated[
-        str, typer.Argument(metavar="SERIES", help="Number of a series, as deploy history list has it, or a model.")
+        str, typer.Argument(metavar="SERIES", help="Number of a series, as shown by deploy history list, or a model.")
     ],
     history: given.HistoryFile = given.DEFAULT,
     *,

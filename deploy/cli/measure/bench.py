@@ -73,7 +73,7 @@ def bench(
     trials: given.Trials = None,
     budget: given.Budget = 60.0,
     percentile: Annotated[
-        float, typer.Option(help="Percentile of the latency to estimate, for example 99; sets how long is measured.")
+        float, typer.Option(help="Percentile of the latency to estimate, for example 99; sets how long to measure.")
     ] = 50.0,
     half_width: Annotated[
         float, typer.Option(help="Target half-width of its confidence interval, as a share of the percentile.")
@@ -81,7 +81,7 @@ def bench(
     terms: _Terms,
     shown: _Shown,
 ) -> None:
-    """Measure an ONNX file: check its answers, then latency, throughput and memory, in processes of its own.
+    """Measure an ONNX file: check its answers, then latency, throughput and memory, in separate processes.
 
     With --against the two are measured in turn, as deploy compare BASELINE MODEL does, with its exit codes.
     """
@@ -93,7 +93,7 @@ def bench(
 
 
 def compare(
-    baseline: Annotated[Path, typer.Argument(metavar="BASELINE", help="ONNX file or bundle as it was.")],
+    baseline: Annotated[Path, typer.Argument(metavar="BASELINE", help="ONNX file or bundle to compare against.")],
     candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE", help="ONNX file or bundle that would replace it.")],
     *,
     points: Points,

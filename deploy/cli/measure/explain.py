@@ -40,7 +40,7 @@ def explain(
         typer.Option(
             "--against",
             metavar="BASELINE",
-            help="ONNX file or bundle that MODEL is compared with, or git:REF or git:REF:PATH, as it was at a commit.",
+            help="ONNX file or bundle to compare MODEL with, or git:REF or git:REF:PATH, as it was at a commit.",
         ),
     ],
     backend: given.Backend = "ort",
@@ -51,19 +51,21 @@ def explain(
     *,
     feeds: Feeds,
     plan_space: Annotated[
-        Path | None, typer.Option("--plan-space", help="What of the dense file follows the widths; needs --table.")
+        Path | None, typer.Option("--plan-space", help="Plan space of the dense file; needs --table.")
     ] = None,
     table: Annotated[
         Path | None, typer.Option("--table", help="Latency table of the dense file; needs --plan-space.")
     ] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Measure the aligned plans, in turn with dense.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Measure the aligned plans in turn with the dense network.")
+    ] = False,
     duration: given.Duration = 2.0,
     top: Annotated[int, typer.Option(min=0, help="Layers to list, those that miss most first; 0: all.")] = 20,
     seed: given.Seed = 0,
     page: given.PageFile = None,
     json: given.Json = False,
 ) -> None:
-    """Say why the time of MODEL did not follow its MACs, layer by layer and in all, and what to do about it."""
+    """Explain why the latency of MODEL did not follow its MACs, by layer and overall, and what to do about it."""
     if page is not None:
         require_writable(page)
     if (plan_space is None) != (table is None):

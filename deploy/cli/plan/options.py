@@ -24,5 +24,5 @@ Classes: TypeAlias = Annotated[
     int | None, typer.Option("--n-classes", min=1, help="Classes of the network; default: its own number.")
 ]
 Shape: TypeAlias = Annotated[
-    str | None, typer.Option("--input-shape", help="C,H,W of one image; default: as the plan was made with.")
+    str | None, typer.Option("--input-shape", help="C,H,W of one image; default: as when the plan was made.")
 ]

@@ -37,7 +37,7 @@ def transfer(
         int | None, typer.Option("--to-classes", min=1, help="Classes of the second network; default: its own number.")
     ] = None,
     to_shape: Annotated[
-        str | None, typer.Option("--to-shape", help="C,H,W of one image; default: as the first plan was made with.")
+        str | None, typer.Option("--to-shape", help="C,H,W of one image; default: as when the first plan was made.")
     ] = None,
     by: Annotated[str, typer.Option("--by", help="Match stages by size (resolution and width) or by order.")] = "size",
     units: Annotated[
@@ -46,12 +46,12 @@ def transfer(
     weights: Annotated[
         str, typer.Option("--weights", help="Weights of the second network, for l1: 'none', 'DEFAULT', or a file.")
     ] = "none",
-    multiple_of: Annotated[int, typer.Option("--multiple-of", min=1, help="Kept counts are multiples of it.")] = 1,
+    multiple_of: Annotated[int, typer.Option("--multiple-of", min=1, help="Kept counts are multiples of this.")] = 1,
     seed: Annotated[int, typer.Option("--seed", help="Seed of random units and random weights.")] = 0,
 ) -> None:
-    """Transfer the pattern of plans to another network of the family: the mean kept share of each stage.
+    """Transfer the pattern of plans to another network of the same family: the mean kept share of each stage.
 
-    The layers of a stage make their channels at one resolution, in one width. This is the guided pruning of
+    The layers of a stage produce their channels at one resolution and with one width. This is the guided pruning of
     "Rethinking the Value of Network Pruning".
     """
     require_writable(output)

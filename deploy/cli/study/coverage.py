@@ -22,7 +22,9 @@ __all__ = ["coverage"]
 
 
 def coverage(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the rows; finished rows are not repeated.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the rows; finished rows are not repeated.")
+    ],
     set_: Annotated[
         str,
         typer.Option("--set", help="torchvision, segmentation, detection, video, flow, timm; all of these; libraries."),
@@ -31,7 +33,7 @@ def coverage(
     engine: Annotated[
         list[str] | None, typer.Option("--engine", help="ours or torch-pruning; repeat for both. Default: ours.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes at the same time.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that run at the same time.")] = 1,
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds for one network under one engine.")] = 600.0,
     prune_limit: Annotated[
         float, typer.Option(min=1, help="Seconds for one pruning call of the other library.")

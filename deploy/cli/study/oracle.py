@@ -28,11 +28,12 @@ def oracle(
     output: given.RunFolder = None,
     data_root: given.DataRoot = None,
     criterion: Annotated[
-        list[str] | None, typer.Option("--criterion", "-c", help="Repeat for several; default: all of them.")
+        list[str] | None,
+        typer.Option("--criterion", "-c", help="Criterion to compare; repeat for several; default: all."),
     ] = None,
-    split: Annotated[str, typer.Option(help="train or validation: which images units are scored on.")] = "train",
-    examples: Annotated[int, typer.Option(min=2, help="Images that units are scored on.")] = 512,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of one batch.")] = 64,
+    split: Annotated[str, typer.Option(help="Images that units are scored on: train or validation.")] = "train",
+    examples: Annotated[int, typer.Option(min=2, help="Number of images that units are scored on.")] = 512,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 64,
     json: given.Json = False,
 ) -> None:
     """Ablate each unit of RECIPE's dense network alone, and correlate every criterion with the change in loss.

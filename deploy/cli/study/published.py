@@ -48,7 +48,7 @@ def published(
     json: given.Json = False,
     list_only: Annotated[bool, typer.Option("--list", help="Show the catalogue and measure nothing.")] = False,
 ) -> None:
-    """Measure pruned networks published in papers beside their dense parents (random weights)."""
+    """Measure pruned networks published in papers alongside their dense parents (random weights)."""
     catalogue = load_catalogue()
     entries = catalogue.select(tuple(only or ()))
     block = "catalogue" if list_only else "measured"

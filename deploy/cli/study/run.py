@@ -49,7 +49,7 @@ def run(
     markdown: given.MarkdownPage = None,
     json: given.Json = False,
 ) -> None:
-    """Compare pruning methods as RECIPE says: accuracy over seeds beside measured speed.
+    """Compare pruning methods as RECIPE says: accuracy over seeds alongside measured speed.
 
     Every training is a process of its own. After an interruption the same command continues where it stopped.
     """

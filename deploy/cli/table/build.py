@@ -24,8 +24,8 @@ __all__ = ["build", "show_fetched"]
 
 
 def build(
-    model: Annotated[Path, typer.Argument(metavar="DENSE", help="ONNX file of the whole network.")],
-    plan_space: Annotated[Path, typer.Option("--plan-space", help="What of it follows the widths.")],
+    model: Annotated[Path, typer.Argument(metavar="DENSE", help="ONNX file of the dense network.")],
+    plan_space: Annotated[Path, typer.Option("--plan-space", help="Plan space of DENSE, from deploy table space.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Write the table here, as JSON.")],
     backend: given.Backend = "ort",
     precision: given.Precision = "fp32",

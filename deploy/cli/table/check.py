@@ -20,9 +20,9 @@ __all__ = ["check"]
 
 
 def check(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="As deploy table build writes it.")],
-    model: Annotated[Path, typer.Argument(metavar="DENSE", help="ONNX file of the whole network.")],
-    plan_space: Annotated[Path, typer.Option("--plan-space", help="What of it follows the widths.")],
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Latency table, from deploy table build.")],
+    model: Annotated[Path, typer.Argument(metavar="DENSE", help="ONNX file of the dense network.")],
+    plan_space: Annotated[Path, typer.Option("--plan-space", help="Plan space of DENSE, from deploy table space.")],
     plans: Annotated[int, typer.Option("--plans", min=3, help="New plans to measure.")] = 10,
     seed: given.Seed = 1,
 ) -> None:

@@ -16,7 +16,7 @@ __all__ = ["export"]
 
 
 def export(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="As deploy table build writes it.")],
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Latency table, from deploy table build.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Write the CSV file here.")],
 ) -> None:
     """Write the predicted time of each layer at each full block of its groups, as CSV."""

@@ -10,7 +10,7 @@ __all__ = ["list_tables"]
 
 
 def list_tables() -> None:
-    """List the latency tables that `deploy run` and `deploy study` measured and find again, the newest first."""
+    """List the latency tables that `deploy run` and `deploy study` measured and reuse, newest first."""
     kept = list(kept_tables())
     if kept:
         print_tables(kept_table(kept))

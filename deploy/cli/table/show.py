@@ -15,7 +15,7 @@ __all__ = ["show"]
 
 
 def show(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="As deploy table build writes it.")],
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Latency table, from deploy table build.")],
     top: Annotated[int, typer.Option(min=0, help="Layers to list, the slowest first; 0: all.")] = 20,
 ) -> None:
     """Print how well a latency table predicts, and where the time of the dense network goes."""

@@ -48,30 +48,30 @@ class Address:
             Of another form, or with a password in it.
         """
         if not text.isprintable():  # `urlsplit` steps over line breaks
-            raise BoardError(f"--on {text!r} names no board: {_FORM}")
+            raise BoardError(f"--on {text!r} does not name a board: {_FORM}")
         try:
             parts = urlsplit(text)
             host, user, port = parts.hostname or "", parts.username or "", parts.port
         except ValueError as error:
             raise BoardError(f"--on {text!r}: {error}; {_FORM}") from error
         if parts.scheme != "ssh" or parts.query or parts.fragment or not host:
-            raise BoardError(f"--on {text!r} names no board: {_FORM}")
+            raise BoardError(f"--on {text!r} does not name a board: {_FORM}")
         if parts.password is not None:
             raise BoardError(
-                "--on: a password on a command line can be read by everybody: use a key (ssh-keygen, ssh-copy-id)"
+                "--on: a password on a command line can be read by everyone: use a key (ssh-keygen, ssh-copy-id)"
             )
         # Of `urlsplit` the name comes in small letters; a Host of ~/.ssh/config may have others.
         bare = parts.netloc.rpartition("@")[2]
         host = bare[: len(host)] if not bare.startswith("[") else host
         folder = "" if parts.path in {"", "/"} else parts.path.rstrip("/")
         if not _HOST.fullmatch(host):
-            raise BoardError(f"--on {text!r}: {host!r} is no name of a board; {_FORM}")
+            raise BoardError(f"--on {text!r}: {host!r} is not a valid name of a board; {_FORM}")
         if user and not _USER.fullmatch(user):
-            raise BoardError(f"--on {text!r}: {user!r} is no name of a user; {_FORM}")
+            raise BoardError(f"--on {text!r}: {user!r} is not a valid name of a user; {_FORM}")
         if folder and (not _FOLDER.fullmatch(folder) or ".." in folder.split("/")):
             raise BoardError(
-                f"--on {text!r}: the folder {folder!r} has to be absolute, or to begin with /~/, of letters, digits "
-                "and _.+-"
+                f"--on {text!r}: the folder {folder!r} must be absolute or begin with /~/, and consist of letters, "
+                "digits and _.+-"
             )
         return cls(host, user, port, folder[1:] if folder.startswith("/~/") else folder)
 

@@ -69,7 +69,7 @@ class Answers:
             if not mark:
                 if len(before) > _MOST_BEFORE:
                     raise BoardError(
-                        f"{self._board} prints {_MOST_BEFORE:,} bytes and more before it does what it is told: see "
+                        f"{self._board} prints {_MOST_BEFORE:,} bytes or more before it runs the command: check "
                         "what its login shell prints"
                     )
                 return False
@@ -137,7 +137,7 @@ def is_size(value: object) -> TypeGuard[int]:
 
 def garbage(board: str, why: str = "") -> BoardError:
     """Return the error of a board that says what ours never says."""
-    return BoardError(f"{board} answers with garbage{f' ({why})' if why else ''}: nothing of it was used")
+    return BoardError(f"{board} answers with garbage{f' ({why})' if why else ''}: none of it was used")
 
 
 def message(board: str, line: str) -> dict[str, Any]:

@@ -181,7 +181,7 @@ class Connection:
                 program.exchange(feed, answers.take, silence_s=silence_s, beat=beat)
                 code = program.finish()
             except NoAnswerError as error:
-                raise ConnectionLostError(f"{self.address}: it was silent for {silence_s:g} s") from error
+                raise ConnectionLostError(f"{self.address}: it sent nothing for {silence_s:g} s") from error
             except WorkerError as error:
                 raise BoardError(str(error)) from error
             finally:
@@ -190,8 +190,8 @@ class Connection:
         if code == _FAILED or code < 0:
             raise self._lost(said, code)
         if not answers.begun:
-            words = last_words(said) or last_words(answers.before) or "it answers nothing"
-            raise BoardError(f"{self.address} does not do what it is told: {words} (exit code {code})")
+            words = last_words(said) or last_words(answers.before) or "no answer"
+            raise BoardError(f"{self.address} does not run commands: {words} (exit code {code})")
         return Ended(code, last_words(said), whole, answers.sha256)
 
     def _lost(self, said: str, code: int) -> ConnectionLostError:
@@ -200,8 +200,8 @@ class Connection:
         login, where = self.address.login, self.address
         if "identification has changed" in lower:
             advice = (
-                "the host key of the board is not the one that is known: somebody may stand in between, or it was set "
-                "up anew; find out which before you run ssh-keygen -R on its name"
+                "the host key of the board is not the known one: somebody may be intercepting the connection, or the "
+                "board was set up again; find out which before you run ssh-keygen -R on its name"
             )
         elif "host key is known" in lower or "host key verification failed" in lower:
             advice = f"its host key is not known here: run {login} once and compare the fingerprint that it shows"
@@ -211,7 +211,7 @@ class Connection:
                 "a key with a passphrase"
             )
         else:
-            advice = f"{words}; {login} has to work without questions"
+            advice = f"{words}; {login} has to work without prompts"
         return ConnectionLostError(f"{where}: {advice}")
 
 

@@ -140,7 +140,7 @@ class Following:
         if not isinstance(code, int) or isinstance(code, bool):
             raise garbage(self._board)
         if not ended.received or ended.sha256 != self._done.get("sha256"):
-            raise ConnectionLostError(f"{self._board}: the result did not come whole")
+            raise ConnectionLostError(f"{self._board}: the result is incomplete")
         return Fetched(
             code,
             self._file if self._done["size"] else None,
@@ -156,4 +156,4 @@ class Following:
         if state == "done" and isinstance(age, int):
             self._note(f"picked up the result of {age // 60} min ago, which nobody has fetched")
         elif state != "new":
-            self._note("picked up: the command runs there already")
+            self._note("picked up: the command is already running there")

@@ -90,7 +90,7 @@ def _read() -> _Boards:
     try:
         return _Boards.model_validate(document)
     except ValidationError as error:
-        raise BoardError(f"{path} is no list of boards: {one_line(error, _Boards)}; remove it") from error
+        raise BoardError(f"{path} is not a list of boards: {one_line(error, _Boards)}; remove it") from error
 
 
 @contextmanager

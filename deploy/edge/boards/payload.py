@@ -116,5 +116,5 @@ def read_wheels(folder: Path) -> dict[str, bytes]:
     """
     found = {path.name: path.read_bytes() for path in sorted(folder.glob("*.whl"))} if folder.is_dir() else {}
     if not found:
-        raise BoardError(f"--wheels {folder}: no folder with wheels (FILE.whl) in it")
+        raise BoardError(f"--wheels {folder}: not a folder with wheels (FILE.whl) in it")
     return found

@@ -74,7 +74,7 @@ class Facts:
             said.setdefault(name, []).append(value.strip())
         one = {name: values[0] for name, values in said.items()}
         if "end" not in one:
-            raise BoardError(f"{board} answers with garbage: what it is was not told to the end")
+            raise BoardError(f"{board} answers with garbage: the description of the board is incomplete")
         if one.get("system") != "Linux":
             raise BoardError(f"{board} runs {_shown(one.get('system'))}: a board has to run Linux")
         _require_processor(board, one)
@@ -108,7 +108,7 @@ class Facts:
         """
         if self.free_bytes is not None and self.free_bytes < needed:
             raise BoardError(
-                f"{board}: {self.free_bytes >> 20} MB are free where {self.folder} lies, and {what} "
+                f"{board}: {self.free_bytes >> 20} MB are free where {self.folder} is, and {what} "
                 f"{-(-needed >> 20)} MB: free some space, or name a folder on another disk: ssh://USER@BOARD/FOLDER"
             )
 
@@ -168,7 +168,7 @@ def _require_folder(board: str, folder: str, one: dict[str, str]) -> None:
             "folder: ssh://USER@BOARD/FOLDER"
         )
     if state not in {"absent", "empty", "ours"}:
-        why = "belongs to another user, or is no folder" if state == "foreign" else "holds something else"
+        why = "belongs to another user, or is not a folder" if state == "foreign" else "holds something else"
         raise BoardError(f"{board}: {folder} {why}; name another folder: ssh://USER@BOARD/FOLDER")
 
 

@@ -91,7 +91,7 @@ def tree_of(path: Path) -> Tree:
     """
     if path.is_dir() and not (path / MANIFEST).is_file():
         if not (path / "model.onnx").is_file():
-            raise BoardError(f"{path} is a folder without a bundle: models, bundles and files of inputs go to a board")
+            raise BoardError(f"{path} is a folder without a bundle: only models, bundles and input files go to a board")
         path /= "model.onnx"
     if (path.is_dir() or path.suffix == _ONNX) and (bundle := bundle_of(path)) is not None:
         return _of_bundle(bundle, path)
@@ -116,7 +116,7 @@ def _of_bundle(bundle: Bundle, path: Path) -> Tree:
 def _tree(files: dict[str, Path], argument: str) -> Tree:
     for name in files:
         if name.startswith("/") or ".." in name.split("/"):
-            raise BoardError(f"{name}: no name of a file that goes to a board")
+            raise BoardError(f"{name}: not a valid name for a file that goes to a board")
     return Tree(files, {name: file_sha256(path) for name, path in files.items()}, argument)
 
 

@@ -53,7 +53,7 @@ class ImageFolder(Family):
             absent = next((name for name in _CUB_FILES if not (place / name).exists()), None)
             return None if absent is None else f"no {absent}"
         if not _folders(place):
-            return "no folder in it: images lie in one folder for each class"
+            return "no folder in it: images must be in one folder for each class"
         if (place / _TRAIN).is_dir() and not _folders(place / _validation(place)) and not _folders(place / _TEST):
             return f"no {_VALIDATION}/ or {_TEST}/ with a folder for each class beside {_TRAIN}/"
         return None

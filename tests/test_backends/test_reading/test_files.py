@@ -17,13 +17,13 @@ from backends.reading.files import read_arrays, read_json, read_text, strict_jso
     [
         ("[" * 100_000 + "]" * 100_000, "nested more than 100 deep"),
         ('{"a": ' * 5000 + "1" + "}" * 5000, "nested more than 100 deep"),
-        ('{"a": 1, "a": 2}', "'a' stands there twice"),
+        ('{"a": 1, "a": 2}', "'a' appears twice"),
         ("[1e999]", "too large"),
-        ("[NaN]", "NaN is not a number of JSON"),
+        ("[NaN]", "NaN is not a JSON number"),
         ("[-Infinity]", "-Infinity is not"),
         ("[9223372036854775808]", "an integer of 19 digits is too large"),
         ("[" + "9" * 5000 + "]", "an integer of 5000 digits is too large"),
-        (r'["\ud800"]', "half of a surrogate pair"),
+        (r'["\ud800"]', "an unpaired surrogate"),
         (r'["a\u0000b"]', "a NUL"),
         ("", "Expecting value"),
     ],
@@ -47,7 +47,7 @@ def test_only_regular_files_are_read(tmp_path: Path):
         (Path("/dev/zero"), "it is a device"),
         (tmp_path, "it is a folder"),
         (tmp_path / "ring", "[Ss]ymbolic links"),
-        (tmp_path / "a\0b", "no file can have this name"),
+        (tmp_path / "a\0b", "a file cannot have this name"),
     ):
         for read in (read_text, read_json, read_arrays):
             with pytest.raises(OSError, match=says):

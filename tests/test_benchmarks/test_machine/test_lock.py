@@ -97,7 +97,7 @@ def test_waiting_ends_in_time_with_one_line(path):
     with holder(path) as (process, _):
         start = time.monotonic()
         with (
-            pytest.raises(MachineBusyError, match=f"taken by pid {process.pid} ") as caught,
+            pytest.raises(MachineBusyError, match=f"in use by pid {process.pid} ") as caught,
             machine_lock("b", path, 0.3),
         ):
             pytest.fail("the lock was given twice")

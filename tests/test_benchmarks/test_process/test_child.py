@@ -108,7 +108,7 @@ def test_a_job_that_takes_too_long_is_killed_with_what_it_started(tmp_path):
     with Child(["-c", code], who="the job") as child:
         (pid,) = wait_for(file)
         assert child.poll() is None
-        with pytest.raises(WorkerError, match=re.escape("the job: did not end in 0.1 s; its process was killed")):
+        with pytest.raises(WorkerError, match=re.escape("the job: did not finish in 0.1 s; its process was killed")):
             child.wait(0.1)
         assert child.poll() == -signal.SIGKILL
         assert child.exit_reason() == "its process was killed by SIGKILL (out of memory?)"

@@ -19,10 +19,10 @@ def test_input_output_and_exit_code_are_passed_on(tmp_path):
 
 
 def test_a_missing_program_is_named():
-    with pytest.raises(WorkerError, match="no program 'no-such-program' here: install it"):
+    with pytest.raises(WorkerError, match="program 'no-such-program' was not found: install it"):
         run_program(["no-such-program"])
 
 
 def test_one_that_does_not_end_is_killed():
-    with pytest.raises(WorkerError, match=r"did not end in 0\.2 s"):
+    with pytest.raises(WorkerError, match=r"did not finish in 0\.2 s"):
         run_program([sys.executable, "-c", "import time; time.sleep(100)"], timeout_s=0.2)

@@ -61,7 +61,7 @@ def test_what_is_given_need_not_be_made_up(save_model, tmp_path):
     node = helper.make_node("Identity", ["x"], ["y"])
     path = save_model(tmp_path / "m.onnx", [node], [("x", kind, (3,))], [("y", kind, (3,))])
     sizes = resolve_sizes(model_specs(path))
-    with pytest.raises(InputError, match="no values can be made up: give some with --inputs"):
+    with pytest.raises(InputError, match="no values can be generated: give some with --inputs"):
         call_inputs(path, sizes)
     x = np.ones(3, np.complex64)
     assert call_inputs(path, sizes, given=GivenInputs(arrays={"x": x}))[0]["x"] is x
@@ -87,7 +87,7 @@ def test_arrays_come_from_a_file(tmp_path):
         (["rate=1"], [], "no input 'rate'; it has 'x', 'sr', 'size'"),
         (["size=1,2,3"], [], "'size' holds 2 numbers, 3 are given"),
         (["sr=0.5"], [], "'sr' is of type int64"),
-        (["x=1e300"], [], "'x' is of type float32: float64 is given, which does not fit"),
+        (["x=1e300"], [], "'x' is of type float32: float64 was given, which does not fit"),
         ([], ["x=-1e308:1e308"], "with numbers"),
         (
             [],
@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_one_line(values, ranges, said):
 )
 def test_arrays_that_hold_no_numbers_are_one_line(tmp_path, array):
     np.savez(tmp_path / "in.npz", x=array)
-    with pytest.raises(InputError, match=r"'x' is of type float32: .* is given, which does not fit"):
+    with pytest.raises(InputError, match=r"'x' is of type float32: .* was given, which does not fit"):
         over(GivenInputs.read([tmp_path / "in.npz"]))
 
 
@@ -178,7 +178,7 @@ def test_examples_that_do_not_fit_each_other_are_one_line(arrays, said):
 def test_sizes_and_what_is_given_have_to_agree():
     given = GivenInputs(arrays={"x": np.ones((3, 40))})
     assert given.shapes(SPECS, {"x": (3, 40), "size": (2,)}) == {"x": (3, 40), "size": (2,)}
-    with pytest.raises(InputError, match=r"input 'x' was to have shape 3,41, what is given has 3,40; leave one"):
+    with pytest.raises(InputError, match=r"input 'x' should have shape 3,41, but what is given has 3,40; leave one"):
         given.shapes(SPECS, {"x": (3, 41)})
 
 

@@ -96,7 +96,7 @@ def test_examples_at_hand_decide_what_is_open_but_not_the_batch():
         ((IMAGE,), {"shapes": {"x": (1, 4, 8, 8)}}, r"shape 1,4,8,8 does not fit input 'x'"),
         ((IMAGE,), {"shapes": {"x": (1, 3)}}, r"does not fit"),
         ((IMAGE,), {"shapes": {"x": (0, 3, 8, 8)}}, r"does not fit"),
-        ((IMAGE,), {"shapes": {"x": (2, 3, 8, 8)}, "batch": 3}, r"batch 3 was asked for, the given shapes say 2"),
+        ((IMAGE,), {"shapes": {"x": (2, 3, 8, 8)}, "batch": 3}, r"batch 3 was asked for, but the given shapes say 2"),
         ((spec("x", 1, 3),), {"batch": 2}, r"batch 2 was asked for, but the model is made for 1"),
         (
             (spec("a", "n", "s"), spec("b", "n", "s")),

@@ -41,7 +41,7 @@ def test_what_was_measured_is_not_measured_again(ask, tmp_path):
     again, n_models, line = ask()
     assert (again, n_models) == (first, 0)
     (path,) = (tmp_path / "tables").iterdir()
-    assert line == f"a table measured before on this machine is used: {path}"
+    assert line == f"using a table measured before on this machine: {path}"
     assert list(kept_tables(tmp_path / "tables")) == [(path, first)]
 
 

@@ -178,7 +178,7 @@ def test_a_broken_manifest_is_an_error_not_a_bare_file(copied: Path) -> None:
     manifest.write_text(json.dumps([1]))
     assert_broken(copied, "schema_version None")
     manifest.write_text(json.dumps({**document, "surprise": 1}))
-    assert_broken(copied, "not a legal manifest", "surprise")
+    assert_broken(copied, "not a valid manifest", "surprise")
     manifest.write_text(
         json.dumps({**document, "files": {**document["files"], "../x": {"size_bytes": 1, "sha256": ""}}})
     )

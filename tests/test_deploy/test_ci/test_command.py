@@ -111,9 +111,9 @@ def test_a_job_that_is_ended_leaves_what_was_measured(here, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("-o", "x", "--page", "./x"), "x is named for two results"),
-        (("-o", "x", "--write", "junit=x"), "x is named for two results"),
-        (("--json", "--format", "junit"), "--json is --format json"),
+        (("-o", "x", "--page", "./x"), "x is given for two outputs"),
+        (("-o", "x", "--write", "junit=x"), "x is given for two outputs"),
+        (("--json", "--format", "junit"), "--json means --format json"),
         (("--format", "juint"), "unknown format 'juint'; did you mean 'junit'?"),
         (("--only", "smal"), "--only 'smal' matches no model; did you mean 'small'?"),
         (("-o", "nowhere/x"), "cannot write nowhere/x"),

@@ -79,13 +79,13 @@ def test_a_shallow_clone_has_what_was_fetched(repository, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("git:", "names no commit; write git:REF"),
+        ("git:", "does not name a commit; write git:REF"),
         ("git:v9.9", "there is no such commit, branch or tag"),
         ("git:--help", "there is no such commit, branch or tag"),
         ("git:HEAD:models/other.onnx", "there is no models/other.onnx at that commit"),
         ("git:HEAD:../../outside.onnx", "lies outside the repository"),
         ("missing.onnx", "no such file"),
-        ("models", "the folder is no bundle"),
+        ("models", "the folder is not a bundle"),
     ],
 )
 def test_what_is_not_there_is_one_line(repository, text, words):
@@ -98,7 +98,7 @@ def test_what_is_not_there_is_one_line(repository, text, words):
 def test_no_repository_is_one_line(tmp_path, write_net, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     write_net(tmp_path / "net.onnx")
-    with pytest.raises(CheckFileError, match="is in no git repository"):
+    with pytest.raises(CheckFileError, match="is not in a git repository"):
         baseline_of(tmp_path, "git:HEAD", "net.onnx", "baseline")
     assert commit_of(tmp_path) is None
 
@@ -178,7 +178,9 @@ def test_links_are_followed_as_they_were(repository):
         assert classes(baseline_of(repository, "git:HEAD", name, "baseline")) == 5
     assert classes(baseline_of(repository, "git:HEAD~2:bundle", "current", "baseline")) == 3
     for name in bad:
-        with pytest.raises(CheckFileError, match=rf"{name} is a link to .*, which leads to no file of the repository"):
+        with pytest.raises(
+            CheckFileError, match=rf"{name} is a link to .*, which does not lead to a file of the repository"
+        ):
             baseline_of(repository, "git:HEAD", name, "baseline")
 
 
@@ -195,7 +197,7 @@ def test_a_model_in_a_submodule_is_that_of_its_commit_then(repository, tmp_path)
     assert classes(baseline_of(above, "git:HEAD", "sub/bundle", "baseline")) == 5
     shutil.rmtree(above / ".git" / "modules" / "sub" / "objects")
     (above / ".git" / "modules" / "sub" / "objects").mkdir()
-    with pytest.raises(CheckFileError, match="the submodule sub does not hold its commit of then"):
+    with pytest.raises(CheckFileError, match="the submodule sub does not hold the commit it had then"):
         baseline_of(above, "git:HEAD~1", "sub/models/net.onnx", "baseline")
 
 

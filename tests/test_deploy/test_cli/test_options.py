@@ -62,7 +62,7 @@ def test_an_option_has_one_help_and_one_default_in_all_commands(options):
 
 def test_options_that_decide_a_measurement_mean_one_thing(options):
     # A job of many measurements has one budget.
-    budgets = {help_ for help_, _ in options["--budget"] if not help_.startswith("Seconds of the whole job")}
+    budgets = {help_ for help_, _ in options["--budget"] if not help_.startswith("Seconds for the whole job")}
     assert len(budgets) == 1
     assert len({help_ for help_, _ in options["--duration"]}) == 1
     assert len(options["--only"]) == 1

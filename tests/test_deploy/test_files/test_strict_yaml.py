@@ -12,7 +12,7 @@ from deploy.files.strict_yaml import strict_yaml
     [
         ("a: &x [1, 2]\nb: *x\n", "line 2.*aliases are not read"),
         ("a: " + "[" * 60 + "]" * 60, "nested more than 50 deep"),
-        ("a: 1\nb: 2\na: 3\n", "line 3.*key 'a' stands there twice"),
+        ("a: 1\nb: 2\na: 3\n", "line 3.*key 'a' appears twice"),
         ("seed: 99999999999999999999999999\n", "the integer 99999999999999999999999999 is too large"),
         ("rate: .inf\n", ".inf is not a finite number"),
         ("rate: .nan\n", ".nan is not a finite number"),

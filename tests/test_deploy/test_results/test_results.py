@@ -193,7 +193,7 @@ def test_files_of_version_1_stay_readable():
         ("[]", "is not a results file"),
         ('{"title": "x"}', "it has no schema_version"),
         ('{"schema_version": 7}', "schema_version 7; this program reads 1 to 4"),
-        ('{"schema_version": true, "title": 1}', "is not a legal results file"),
+        ('{"schema_version": true, "title": 1}', "is not a valid results file"),
         ('{"schema_version": 1, "titel": "x"}', "did you mean 'title'"),
         ("\x00\udcff", "is not JSON"),
     ],

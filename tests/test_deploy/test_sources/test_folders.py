@@ -216,7 +216,7 @@ def test_crop_is_for_files(tmp_path):
 @pytest.mark.parametrize(
     ("folders", "words"),
     [
-        ((), "no folder in it: images lie in one folder for each class"),
+        ((), "no folder in it: images must be in one folder for each class"),
         (("cat",), "only one class, 'cat'"),
         (("cat", "dog", "empty"), r"empty holds no images \(\.jpg"),
     ],

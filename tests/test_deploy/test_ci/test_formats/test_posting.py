@@ -161,9 +161,9 @@ def test_a_server_that_is_down_is_a_warning(tmp_path):
     ("changed", "said"),
     [
         ({"GITHUB_TOKEN": ""}, "GITHUB_TOKEN is not set"),
-        ({"GITHUB_TOKEN": "a\nb"}, "characters that no token has"),
-        ({"GITHUB_TOKEN": f"{SECRET} x"}, "characters that no token has"),
-        ({"GITHUB_TOKEN": f"{SECRET}\N{SNOWMAN}"}, "characters that no token has"),
+        ({"GITHUB_TOKEN": "a\nb"}, "characters that tokens never have"),
+        ({"GITHUB_TOKEN": f"{SECRET} x"}, "characters that tokens never have"),
+        ({"GITHUB_TOKEN": f"{SECRET}\N{SNOWMAN}"}, "characters that tokens never have"),
         ({"GITHUB_API_URL": "file:///etc"}, "is not the address of a server"),
         ({"GITHUB_API_URL": ""}, "is not the address of a server"),
         ({"GITHUB_EVENT_PATH": "/nowhere/event.json"}, "GITHUB_EVENT_PATH"),
@@ -194,7 +194,7 @@ def test_the_event_of_the_job_names_the_pull_request(hub, tmp_path, event, numbe
     assert posted.level == "notice"
     assert len(hub.comments) == (number is not None)
     if number is None:
-        assert "runs for no pull or merge request" in posted.words
+        assert "is not for a pull or merge request" in posted.words
         assert post(reports.MIXED, github(hub, tmp_path, event), number=7).words == "the comment was created"
 
 
@@ -213,7 +213,7 @@ def test_a_job_on_gitlab_finds_the_request_that_it_is_of(variables, written):
         posted = post(reports.MIXED, {"CI_API_V4_URL": lab.url, "GITLAB_TOKEN": SECRET, **variables})
     assert posted.level == "notice"
     assert len(lab.comments) == written
-    assert posted.words.startswith("the comment was created" if written else "this job runs for no pull or merge")
+    assert posted.words.startswith("the comment was created" if written else "this job is not for a pull or merge")
 
 
 def test_elsewhere_it_says_what_else_can_be_done():

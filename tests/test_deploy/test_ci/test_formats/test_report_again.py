@@ -44,7 +44,7 @@ def test_every_format(here, kept, name):
 def test_results_have_none_of_these_formats(here, kept):
     done = here("report", RESULTS, "--format", "junit")
     assert done.returncode == 2
-    assert "is no check report" in done.stderr
+    assert "is not a check report" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert "did you mean 'junit'" in here("report", kept, "--format", "juint").stderr
 

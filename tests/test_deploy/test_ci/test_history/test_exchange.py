@@ -174,11 +174,15 @@ def test_a_line_that_is_damaged_is_named(tmp_path, report_of):
     assert _broken(tmp_path, f"{lines[0]}{lines[1][:500]}\n").startswith(f"line 2 of {tmp_path / 'given'} is not JSON")
     for field, value, words in (
         ("created_utc", "yesterday", "yesterday"),
-        ("created_utc", "0001-01-01T00:00:00+14:00", "not a time of this world"),
+        ("created_utc", "0001-01-01T00:00:00+14:00", "not a valid time"),
         ("points", [json.loads(lines[0])["points"][0]] * 2, "two points of one run"),
         ("machine", "", "machine"),
         ("points", [_changed_point(lines[0], value=1e31)], "less than or equal to 1000"),
-        ("points", [_changed_point(lines[0], key={"model": "m", "metric": "p50_ns", "more": "[]"})], "not an object"),
+        (
+            "points",
+            [_changed_point(lines[0], key={"model": "m", "metric": "p50_ns", "more": "[]"})],
+            "not a JSON object",
+        ),
         ("points", [_changed_point(lines[0], key={"model": "m", "metric": "p50"})], "'p50_ns'"),
         ("measurements", [{**json.loads(lines[0])["measurements"][0], "trials": [[0]]}], "trials"),
     ):

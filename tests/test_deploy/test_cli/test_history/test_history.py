@@ -72,7 +72,7 @@ def test_import_takes_results_once_and_list_shows_them(history):
 def test_results_are_put_to_the_commit_that_is_checked_out(history):
     refused = history("import", RESULTS, "--at-head")
     assert refused.returncode == 2
-    assert "--at-head: this folder is in no git repository" in refused.stderr
+    assert "--at-head: this folder is not in a git repository" in refused.stderr
     named = ["-c", "user.name=a", "-c", "user.email=a@b"]
     for command in (["init", "-q"], [*named, "commit", "-q", "--allow-empty", "-m", "one"]):
         subprocess.run(["git", *command], check=True)
@@ -128,10 +128,10 @@ def test_page_writes_one_file(full):
         (("list", "--model", "golden/dens"), "has no model 'golden/dens'; did you mean 'golden/dense'?"),
         (("page", "--backend", "otr"), "has no backend 'otr'; did you mean 'ort'?"),
         (("list", "--metric", "p51"), "--metric 'p51' is unknown"),
-        (("list", "--machine", "xyz"), "no series that the options let pass"),
+        (("list", "--machine", "xyz"), "no series that matches the options"),
         (("show", "golden/prune"), "has no series or model 'golden/prune'; did you mean 'golden/pruned'?"),
         (("show", "999999999999999999999999"), "has no series or model"),
-        (("show", "golden/dense", "--metric", "p99"), "no series that the options let pass"),
+        (("show", "golden/dense", "--metric", "p99"), "no series that matches the options"),
         (("page", "-o", "."), "cannot write ."),
         (("export", "-o", "nowhere/all.jsonl"), "cannot write nowhere/all.jsonl"),
     ],

@@ -91,7 +91,7 @@ def test_doctor_shows_the_board(here, board):
         (("bench", "MODEL", "--inputs", "none.npz"), "none.npz: no such file"),
         (("bench", "MODEL", "--inputs", "/dev/zero"), "it is a device"),
         (("bench", "MODEL", "-o", "/none/there.json"), "cannot write /none/there.json"),
-        (("bench", "MODEL", "--wheels", "."), "no folder with wheels"),
+        (("bench", "MODEL", "--wheels", "."), "not a folder with wheels"),
     ],
 )
 def test_what_is_wrong_here_is_said_before_anything_is_sent(here, wire, model, tmp_path, monkeypatch, words, line):
@@ -129,7 +129,7 @@ def test_boards_are_listed_cleaned_and_forgotten(here, wire, model, tmp_path, mo
     (folder / "prune-deploy-board").touch()
     assert here("boards", "clean", f"ssh://board{folder}").stdout == f"ssh://board{folder}: {folder} was removed\n"
     assert not folder.exists()
-    assert "nothing of ours was there" in here("boards", "clean", f"ssh://board{folder}").stdout
+    assert "there was nothing to remove" in here("boards", "clean", f"ssh://board{folder}").stdout
     assert "not known" in here("boards", "clean", "--forget", "ssh://away").stdout
     assert here("boards", "clean").returncode == USAGE
     (tmp_path / "state").mkdir()

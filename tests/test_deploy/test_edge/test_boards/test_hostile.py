@@ -28,12 +28,12 @@ TOKEN = "0123"
 @pytest.mark.parametrize(
     ("answer", "line"),
     [
-        ("head -c 300000 /dev/zero", "prints 65,536 bytes and more before it does what it is told"),
-        ("yes", "prints 65,536 bytes and more"),
-        ("printf '\\033[2Jno shell\\n' >&2; exit 1", "does not do what it is told: [2Jno shell (exit code 1)"),
+        ("head -c 300000 /dev/zero", "prints 65,536 bytes or more before it runs the command"),
+        ("yes", "prints 65,536 bytes or more"),
+        ("printf '\\033[2Jno shell\\n' >&2; exit 1", "does not run commands: [2Jno shell (exit code 1)"),
         ("printf '%s\\n' \"${last##* }\"; yes x=1", "answers with garbage (it is too long)"),
         ("printf '%s\\n' \"${last##* }\"; head -c 200000 /dev/zero", "answers with garbage (it is too long)"),
-        ("printf '%s\\n' \"${last##* }\"", "what it is was not told to the end"),
+        ("printf '%s\\n' \"${last##* }\"", "the description of the board is incomplete"),
         ("printf '%s\\n' \"${last##* }\"; exec yes >&2", "it floods standard error"),
         ("exit 255", "ssh ended with exit code 255"),
         ("echo 'Connection closed by \u202e board' >&2; exit 255", "Connection closed by board"),
@@ -122,8 +122,8 @@ def test_what_a_job_says_steers_no_terminal_and_is_cut(tmp_path):
 @pytest.mark.parametrize(
     ("parts", "line"),
     [
-        ((_done(b"abc"), b"ab"), "the result did not come whole"),
-        ((_done(b"abc"), b"abd"), "the result did not come whole"),
+        ((_done(b"abc"), b"ab"), "the result is incomplete"),
+        ((_done(b"abc"), b"abd"), "the result is incomplete"),
         (({"job": "0123456789-0"},), "it gave up"),
     ],
 )
@@ -160,9 +160,9 @@ def test_a_result_is_of_the_models_that_were_sent_and_means_what_the_board_says(
     sent = content_sha256(model)
     _require(model, [sent], 0)
     for measured in ([], ["0" * 64], [sent, "0" * 64]):
-        with pytest.raises(BoardError, match="are not the models that were sent: not believed"):
+        with pytest.raises(BoardError, match="it did not measure the models that were sent: not believed"):
             _require(model, measured, 0)
-    with pytest.raises(BoardError, match="it says exit code 0, and what it measured means 4: not believed"):
+    with pytest.raises(BoardError, match="it reports exit code 0, but what it measured means 4: not believed"):
         _require(model, [sent], 4)
 
 

@@ -78,12 +78,12 @@ def test_what_does_not_fit_is_said(facts, line):
 
 
 def test_half_an_answer_is_none():
-    with pytest.raises(BoardError, match="was not told to the end"):
+    with pytest.raises(BoardError, match="the description of the board is incomplete"):
         Facts.read("ssh://board", ["system=Linux"])
 
 
 def test_a_full_disk_is_said_in_time():
-    with pytest.raises(BoardError, match=r"4 MB are free where .* lies, and the environment takes 10 MB"):
+    with pytest.raises(BoardError, match=r"4 MB are free where .* is, and the environment takes 10 MB"):
         _read(free="5000").require_room("ssh://board", 10 << 20, "the environment takes")
 
 

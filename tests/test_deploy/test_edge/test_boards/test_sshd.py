@@ -42,7 +42,7 @@ def board(over_ssh, prepared):
 @pytest.mark.parametrize(
     ("known", "line"),
     [
-        ("other", "the host key of the board is not the one that is known"),
+        ("other", "the host key of the board is not the known one"),
         ("", "its host key is not known here: run ssh -p"),
     ],
 )
@@ -289,7 +289,7 @@ def test_a_link_that_drops_is_one_line_and_the_result_is_picked_up(
         _, said = process.communicate(timeout=90)
     assert process.returncode == USAGE
     (line,) = said.splitlines()
-    assert "what runs there goes on: the same command picks it up" in line
+    assert "the command keeps running there: the same command picks it up" in line
     done = here(*words, "-o", tmp_path / "out.json", "--on", board)
     assert done.returncode == OK, done.stderr
     assert len(load(tmp_path / "out.json").measurements[0].trials) == 3

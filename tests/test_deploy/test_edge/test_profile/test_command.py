@@ -154,7 +154,7 @@ def test_what_a_board_measured_is_shown_here_and_has_to_be_of_the_model_that_was
     with pytest.raises(BoardError, match="exit code 5"):
         show_fetched(path, Board(sent, model, code=5).command)
     profile.save(path)
-    with pytest.raises(BoardError, match="are not the models that were sent"):
+    with pytest.raises(BoardError, match="did not measure the models that were sent"):
         show_fetched(path, Board(profile, model).command)
 
 
